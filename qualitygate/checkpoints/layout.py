@@ -1,0 +1,98 @@
+"""From named tensors to a network: every way a family is stored is one declarative `Layout`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qualitygate.checkpoints.contents import TensorGroup
+from qualitygate.errors import CheckpointError
+
+_LISTED = 8  # how many tensors an error names before it counts the rest
+
+
+class DoesNotFit(Exception):  # noqa: N818 - a finding while matching, not an error anyone meets
+    """Raised while matching: this group of tensors is not of this layout, and why."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network (built on the meta device) and its tensors under its own names.
+
+    Attributes:
+        module: the network, without storage.
+        tensors: its parameters and buffers, by its own names; the tensors of the file wherever possible, so that no second copy is made.
+        ignored: names in the file that the network does not need.
+    """
+
+    module: nn.Module
+    tensors: Mapping[str, Tensor]
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of storing one family.
+
+    Attributes:
+        name: what people call it, e.g. ``"genforce StyleGAN2"``.
+        family: family of the network.
+        role: ``"generator"`` or ``"discriminator"``.
+        required: regular expressions; each must match the whole of at least one tensor name.
+        build: reads the settings off the shapes and stored settings, builds the network on the meta device and renames the
+            tensors; raises `DoesNotFit` if the group turns out to be something else.
+    """
+
+    name: str
+    family: str
+    role: str
+    required: tuple[str, ...]
+    build: Callable[[TensorGroup], Built]
+
+    def missing(self, group: TensorGroup) -> list[str]:
+        """The required patterns that no tensor name matches."""
+        return [pattern for pattern in self.required if not any(re.fullmatch(pattern, name) for name in group.tensors)]
+
+
+def assemble(built: Built, where: str) -> nn.Module:
+    """The network with its tensors in place, in evaluation mode and without gradients.
+
+    Raises:
+        CheckpointError: tensors missing, unexpected, of the wrong shape (all listed at once), or not finite.
+    """
+    wanted = built.module.state_dict()
+    problems = [f"missing {name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in built.tensors]
+    problems += [f"unexpected {name}" for name in built.tensors if name not in wanted]
+    problems += [
+        f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
+        for name, tensor in built.tensors.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    if problems:
+        more = f" … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise CheckpointError(
+            f"The tensors of {where} do not fit together",
+            "; ".join(problems[:_LISTED]) + more,
+            f"the tensors of a {type(built.module).__name__} with the settings read off this file",
+            "check that the file is complete and that nothing was renamed",
+        )
+    tensors = {name: _as_stored(tensor, wanted[name], name, where) for name, tensor in built.tensors.items()}
+    built.module.load_state_dict(tensors, assign=True)
+    return built.module.eval().requires_grad_(False)
+
+
+def _as_stored(tensor: Tensor, like: Tensor, name: str, where: str) -> Tensor:
+    tensor = tensor.detach().to(like.dtype)
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise CheckpointError(
+            f"The weights of {where} are not finite",
+            f"{bad} of {tensor.numel()} values of {name} are NaN or infinite",
+            "finite weights",
+            "take an earlier snapshot: the training of this one has diverged",
+        )
+    return tensor

@@ -1,0 +1,78 @@
+"""DCGAN state dicts: a chain of 4×4 transposed convolutions with batch norms between them, whatever the modules are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from qualitygate.checkpoints.contents import TensorGroup
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.generators.dcgan import DCGAN
+
+_BATCH_NORM_EPS = 1e-5  # torch's default; not stored in a state dict
+_BATCH_NORM = {"weight", "bias", "running_mean", "running_var"}
+
+
+def _build(group: TensorGroup) -> Built:
+    modules = _modules(group.tensors)
+    convolutions, norms = _chain(modules)
+    weights = [module["weight"] for module in convolutions]
+    with torch.device("meta"):
+        generator = DCGAN(weights[0].shape[0], [weight.shape[1] for weight in weights[:-1]], weights[-1].shape[1])
+    tensors: dict[str, Tensor] = {}
+    for index, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+        tensors[f"weight.{index}"], tensors[f"bias.{index}"] = _folded(convolution, norm)
+    ignored = tuple(name for name in group.tensors if name.endswith("num_batches_tracked"))
+    return Built(generator, tensors, ignored)
+
+
+def _modules(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Tensors by module, in the order of the module numbers (a file's own order means nothing)."""
+    modules: dict[tuple[object, ...], dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        module, _, attribute = name.rpartition(".")
+        key = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in module.split("."))
+        modules.setdefault(key, {})[attribute] = tensor
+    return [modules[key] for key in sorted(modules)]
+
+
+def _chain(modules: list[dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor] | None]]:
+    """The convolutions and the batch norm after each (None where there is none), checked to be a DCGAN's."""
+    convolutions: list[dict[str, Tensor]] = []
+    norms: list[dict[str, Tensor] | None] = []
+    for module in modules:
+        weight = module.get("weight")
+        if weight is not None and weight.ndim == 4:
+            convolutions.append(module)
+            norms.append(None)
+        elif set(module) >= _BATCH_NORM and convolutions and norms[-1] is None:
+            norms[-1] = module
+        else:
+            raise DoesNotFit(f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one")
+    shapes = [tuple(module["weight"].shape) for module in convolutions]
+    if len(shapes) < 2 or any(shape[2:] != (4, 4) for shape in shapes):
+        raise DoesNotFit(f"kernels {shapes} are not a chain of 4×4 transposed convolutions")
+    if any(before[1] != after[0] for before, after in pairwise(shapes)):
+        raise DoesNotFit(f"outputs and inputs of the convolutions {shapes} do not meet")
+    if shapes[-1][1] > 4 or norms[-1] is not None:
+        raise DoesNotFit(f"the last convolution makes {shapes[-1][1]} units, which is not an image")
+    return convolutions, norms
+
+
+def _folded(convolution: Mapping[str, Tensor], norm: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of convolution and batch norm together; computed in float64, rounded once."""
+    weight = convolution["weight"].double()
+    bias = convolution["bias"].double() if "bias" in convolution else weight.new_zeros(weight.shape[1])
+    if norm is not None:
+        if (shapes := {tuple(norm[name].shape) for name in _BATCH_NORM}) != {(weight.shape[1],)}:
+            raise DoesNotFit(f"a batch norm of {sorted(shapes)} after a convolution of {weight.shape[1]} units")
+        scale = norm["weight"].double() / torch.sqrt(norm["running_var"].double() + _BATCH_NORM_EPS)
+        weight = weight * scale[None, :, None, None]
+        bias = (bias - norm["running_mean"].double()) * scale + norm["bias"].double()
+    return weight.float(), bias.float()
+
+
+LAYOUTS = (Layout("DCGAN", "dcgan", "generator", (r"(.*\.)?weight", r"(.*\.)?running_mean"), _build),)

@@ -1,0 +1,239 @@
+"""A generator as the papers see it: a chain of layers that can be run up to a layer, read, edited there, and resumed.
+
+A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and
+`finish` (last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qualitygate.errors import InputError, LatentsError, LayerError
+from qualitygate.latents import Latents
+
+Edit = Callable[[Tensor], Tensor]
+"""A pure edit of one layer's activation (N, units, height, width); returns a new tensor."""
+
+LayerLike = int | str
+"""A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the chain.
+
+    Attributes:
+        index: position in order of synthesis, from 0.
+        name: name within the family.
+        units, height, width: shape of the activation, after the nonlinearity.
+        operations: floating-point operations of one sample from the latent up to and including this layer, 2 per multiply-add of the
+            cheapest exact form.
+    """
+
+    index: int
+    name: str
+    units: int
+    height: int
+    width: int
+    operations: int
+
+    @property
+    def neurons(self) -> int:
+        return self.units * self.height * self.width
+
+    @property
+    def resolution(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands between two layers.
+
+    Attributes:
+        layer: index of the layer whose output this is; -1 before the first.
+        activation: (N, units, height, width), after the layer's nonlinearity. An edit of it reaches every consumer.
+        carry: whatever else the rest of the chain needs (styles, the image so far, a shortcut); opaque outside the family.
+    """
+
+    layer: int
+    activation: Tensor
+    carry: Any = None
+
+    def edited(self, activation: Tensor) -> State:
+        if activation.shape != self.activation.shape:
+            raise InputError(
+                f"An edit of layer {self.layer} changed the activation's shape",
+                str(tuple(activation.shape)),
+                str(tuple(self.activation.shape)),
+            )
+        return replace(self, activation=activation)
+
+
+@dataclass(frozen=True)
+class Presets:
+    """Layers that the papers (or, where they are silent, our SPEC) use for a family, as indices.
+
+    Attributes:
+        low_rate: layers whose low-rate neurons are counted and ablated.
+        curvature: layers whose local activation is scored.
+        stop: stopping layer of sequential correction.
+    """
+
+    low_rate: tuple[int, ...]
+    curvature: tuple[int, ...]
+    stop: int
+
+
+class Generator(nn.Module, abc.ABC):
+    """Base of all families.
+
+    A family sets the attributes below in its constructor, whose keyword arguments are exactly `settings`; its parameters are the
+    ones of the safetensors file that `qualitygate convert` writes. Parameters may be on the meta device while it is built.
+
+    Attributes:
+        family: name of the family.
+        truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
+        settings: keyword arguments that build this generator again; JSON values only.
+        layers: the chain.
+        latent_size: D, length of z.
+        label_size: number of classes; 0 where there are none.
+        image_shape: channels, height, width.
+        operations: floating-point operations of one whole image, counted like `Layer.operations`.
+        presets: layers to use when nothing else is asked for.
+    """
+
+    family: ClassVar[str]
+    truncates: ClassVar[str] = "z"
+
+    settings: dict[str, Any]
+    layers: tuple[Layer, ...]
+    latent_size: int
+    label_size: int = 0
+    image_shape: tuple[int, int, int]
+    operations: int
+    presets: Presets
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taps: dict[str, Tensor] | None = None
+
+    # what a family implements
+
+    @abc.abstractmethod
+    def begin(self, latents: Latents) -> State:
+        """Everything before the first layer: normalisation, mapping, truncation in w, labels. Returns a state with layer -1."""
+
+    @abc.abstractmethod
+    def advance(self, state: State) -> State:
+        """Layer ``state.layer + 1``. Consumers of ``state.activation`` other than that layer (to-RGB) run here too, so that an
+        edit made between two layers reaches all of them."""
+
+    @abc.abstractmethod
+    def finish(self, state: State) -> Tensor:
+        """Image (N, channels, height, width) in the family's raw range, from the state after the last layer."""
+
+    # what everyone else uses
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
+        """Images (N, channels, height, width), float32 in [-1, 1].
+
+        Args:
+            latents: latents, or a bare z tensor (N, D) where there are no labels.
+            edits: edit to apply after each layer of the given index.
+        """
+        return self.resume(self.start(latents), edits)
+
+    def start(self, latents: Latents | Tensor) -> State:
+        """The state before the first layer, with the latents checked and brought to the generator's device."""
+        return self.begin(self._checked(latents).to(self.device))
+
+    def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
+        """The states after each further layer up to ``upto`` (default: the last), each already edited."""
+        last = self.layers[-1].index if upto is None else upto
+        while state.layer < last:
+            state = self.advance(state)
+            if edits and state.layer in edits:
+                state = state.edited(edits[state.layer](state.activation))
+            yield state
+
+    def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
+        """The state after layer ``upto``."""
+        for state in self.states(state, upto, edits):  # noqa: B020 - the last state is what is asked for
+            pass
+        return state
+
+    def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
+        """Images from any state, clamped to [-1, 1]."""
+        return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
+
+    def layer(self, which: LayerLike) -> Layer:
+        """The layer of that index, name or resolution.
+
+        Raises:
+            LayerError: there is none.
+        """
+        if isinstance(which, int) or which.lstrip("-").isdigit():
+            found = [layer for layer in self.layers if layer.index == int(which)]
+        else:
+            found = [layer for layer in self.layers if which in (layer.name, layer.resolution)]
+        if not found:
+            have = ", ".join(f"{layer.index} ({layer.name}, {layer.resolution})" for layer in self.layers)
+            raise LayerError("The generator has no such layer", repr(which), f"one of {have}")
+        return found[-1]
+
+    def layer_indices(self, which: Iterable[LayerLike]) -> tuple[int, ...]:
+        """Indices of the given layers, in order of synthesis, each once."""
+        indices = tuple(sorted({self.layer(one).index for one in which}))
+        if not indices:
+            raise LayerError("No layer was chosen", "an empty list", "at least one layer")
+        return indices
+
+    def taps(self, latents: Latents | Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Named inner tensors of one full pass, for tests and explanations: whatever the family passes through `tap`."""
+        self._taps = {}
+        try:
+            self(latents)
+            seen = self._taps
+        finally:
+            self._taps = None
+        if missing := [name for name in names if name not in seen]:
+            raise InputError("The generator has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}")
+        return {name: seen[name] for name in names}
+
+    def tap(self, name: str, tensor: Tensor) -> Tensor:
+        """Called by families on their inner tensors; free unless `taps` is listening."""
+        if self._taps is not None:
+            self._taps[name] = tensor.clone()
+        return tensor
+
+    def label_vectors(self, latents: Latents) -> Tensor:
+        """Labels as float32 rows (N, label size): one-hot for classes, as they are for vectors."""
+        labels = latents.labels
+        if labels is None:
+            raise LatentsError(f"{self.family} is conditional", "latents without labels", f"{self.label_size} classes")
+        if labels.dtype == torch.int64:
+            return nn.functional.one_hot(labels, self.label_size).float()
+        return labels.float()
+
+    def _checked(self, latents: Latents | Tensor) -> Latents:
+        if isinstance(latents, Tensor):
+            latents = Latents(np.arange(len(latents)), None, latents)
+        if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):
+            raise LatentsError("The latents do not fit the generator", f"shape {tuple(latents.z.shape)}", f"(N, {self.latent_size})")
+        if latents.space == "w" and self.truncates != "w":
+            raise LatentsError(f"{self.family} has no mapping network", "latents in w", "latents in z")
+        if self.label_size and latents.labels is None and latents.space == "z":
+            raise LatentsError("The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each")
+        return latents

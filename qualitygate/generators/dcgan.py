@@ -1,0 +1,73 @@
+"""DCGAN (Radford, Metz, Chintala 2016) in the shape of the PyTorch tutorial: transposed 4×4 convolutions, batch norm, ReLU, tanh.
+
+A layer is the ReLU after each batch norm. Batch norm in evaluation is an affine map of each unit, so it is folded into the weights and
+bias of the convolution before it (in float64) when a checkpoint is read: here every layer is convolution, bias, ReLU.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
+from qualitygate.latents import Latents
+
+
+class DCGAN(Generator):
+    """DCGAN generator.
+
+    Args:
+        latent_size: D.
+        units: units of each hidden layer, from 4×4 on; every further layer doubles the size.
+        image_channels: channels of the image, whose size is ``4 · 2**len(units)``.
+    """
+
+    family = "dcgan"
+
+    def __init__(self, latent_size: int, units: list[int], image_channels: int) -> None:
+        super().__init__()
+        self.settings = {"latent_size": latent_size, "units": list(units), "image_channels": image_channels}
+        self.latent_size = latent_size
+        size = 4 * 2 ** len(units)
+        self.image_shape = (image_channels, size, size)
+        widths = [latent_size, *units, image_channels]
+        self.weight = nn.ParameterList(
+            nn.Parameter(torch.zeros(inputs, outputs, 4, 4)) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
+        self.layers = _layers(latent_size, units)
+        self.operations = self.layers[-1].operations + 2 * units[-1] * image_channels * 4 * size * size
+        last = len(units) - 1
+        low_rate = tuple(range(min(3, len(units))))
+        self.presets = Presets(low_rate=low_rate, curvature=(min(1, last),), stop=min(2, last))
+
+    def begin(self, latents: Latents) -> State:
+        return State(-1, latents.z[:, :, None, None])
+
+    def advance(self, state: State) -> State:
+        index = state.layer + 1
+        weight, bias = self.weight[index], self.bias[index]
+        if index == 0:
+            # one input position: at each of the 4×4 output positions a matrix product of its own
+            z = state.activation.flatten(1).expand(16, -1, -1)
+            before = torch.baddbmm(bias, z, weight.flatten(2).permute(2, 0, 1)).unflatten(0, (4, 4)).permute(2, 3, 0, 1)
+        else:
+            before = conv_transpose_4x4_stride_2(state.activation, weight, bias)
+        return State(index, self.tap(f"activation/layer{index}", F.relu_(before)))
+
+    def finish(self, state: State) -> Tensor:
+        return torch.tanh(conv_transpose_4x4_stride_2(state.activation, self.weight[-1], self.bias[-1]))
+
+
+def _layers(latent_size: int, units: list[int]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    operations, inputs = 0, latent_size
+    for index, outputs in enumerate(units):
+        size = 4 * 2**index
+        taps = 1 if index == 0 else 4
+        operations += 2 * inputs * outputs * taps * size * size
+        layers.append(Layer(index, f"layer{index}", outputs, size, size, operations))
+        inputs = outputs
+    return tuple(layers)

@@ -1,0 +1,12 @@
+"""The families by name. Modules are imported when they are asked for."""
+
+from __future__ import annotations
+
+from qualitygate.generators.base import Generator
+
+
+def generators() -> dict[str, type[Generator]]:
+    """Every generator family that is stored by its settings."""
+    from qualitygate.generators.dcgan import DCGAN
+
+    return {family.family: family for family in (DCGAN,)}
