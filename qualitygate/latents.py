@@ -40,7 +40,7 @@ class Sampling(BaseModel):
         psi: truncation, in (0, 1]; 1 is none. In ``w`` for families with a mapping network; in ``z`` elsewhere, where components
             beyond ``psi`` are drawn again (scaling z would do nothing before a pixel norm).
         cutoff: number of style inputs that are truncated, all if None. Only for families with a mapping network.
-        noise: noise inputs are constant, so that image and score are functions of the latent alone.
+        noise: noise inputs are constant or left out, so that image and score are functions of the latent alone.
         labels: ``"uniform"`` over the classes, a fixed class, or one probability a class.
     """
 
@@ -48,7 +48,7 @@ class Sampling(BaseModel):
 
     psi: float = Field(1.0, gt=0.0, le=1.0)
     cutoff: int | None = Field(None, ge=0)
-    noise: Literal["const"] = "const"
+    noise: Literal["const", "none"] = "const"
     labels: Literal["uniform"] | int | tuple[float, ...] = "uniform"
 
 
@@ -61,7 +61,7 @@ class Latents:
         seed: seed they were drawn with; None for a user's own.
         z: float32 tensor (N, D); points of W instead of Z when ``space`` is ``"w"``.
         labels: int64 tensor (N,) of classes, or float32 (N, label size) of label vectors; None for unconditional generators.
-        sampling: how they were drawn; its truncation in w is applied by the generator.
+        sampling: how they were drawn; its truncation in w and its noise are applied by the generator.
         space: ``"z"`` or ``"w"``.
     """
 

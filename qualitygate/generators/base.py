@@ -92,38 +92,77 @@ class Presets:
     stop: int
 
 
-class Generator(nn.Module, abc.ABC):
-    """Base of all families.
+class _Network(nn.Module):
+    """What generators and discriminators share: settings that build them again, and inner tensors that can be listened to.
+
+    Attributes:
+        family: name of the family.
+        settings: keyword arguments that build this network again; JSON values only.
+        label_size: number of classes; 0 where there are none.
+        image_shape: channels, height, width.
+    """
+
+    family: ClassVar[str]
+    settings: dict[str, Any]
+    label_size: int = 0
+    image_shape: tuple[int, int, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taps: dict[str, Tensor] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+        """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
+        self._taps = {}
+        try:
+            self(*inputs)
+            seen = self._taps
+        finally:
+            self._taps = None
+        if missing := [name for name in names if name not in seen]:
+            raise InputError("The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}")
+        return {name: seen[name] for name in names}
+
+    def tap(self, name: str, tensor: Tensor) -> Tensor:
+        """Called by families on their inner tensors; free unless `taps` is listening."""
+        if self._taps is not None:
+            self._taps[name] = tensor.clone()
+        return tensor
+
+
+class Discriminator(_Network, abc.ABC):
+    """Base of the discriminators that come with a family."""
+
+    @abc.abstractmethod
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
+        of the family's generator; labels are classes (int64) or label vectors."""
+
+
+class Generator(_Network, abc.ABC):
+    """Base of all generator families.
 
     A family sets the attributes below in its constructor, whose keyword arguments are exactly `settings`; its parameters are the
     ones of the safetensors file that `qualitygate convert` writes. Parameters may be on the meta device while it is built.
 
     Attributes:
-        family: name of the family.
         truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
-        settings: keyword arguments that build this generator again; JSON values only.
         layers: the chain.
         latent_size: D, length of z.
-        label_size: number of classes; 0 where there are none.
-        image_shape: channels, height, width.
         operations: floating-point operations of one whole image, counted like `Layer.operations`.
         presets: layers to use when nothing else is asked for.
     """
 
-    family: ClassVar[str]
     truncates: ClassVar[str] = "z"
 
-    settings: dict[str, Any]
     layers: tuple[Layer, ...]
     latent_size: int
-    label_size: int = 0
-    image_shape: tuple[int, int, int]
     operations: int
     presets: Presets
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._taps: dict[str, Tensor] | None = None
 
     # what a family implements
 
@@ -141,10 +180,6 @@ class Generator(nn.Module, abc.ABC):
         """Image (N, channels, height, width) in the family's raw range, from the state after the last layer."""
 
     # what everyone else uses
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images (N, channels, height, width), float32 in [-1, 1].
@@ -200,32 +235,12 @@ class Generator(nn.Module, abc.ABC):
             raise LayerError("No layer was chosen", "an empty list", "at least one layer")
         return indices
 
-    def taps(self, latents: Latents | Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Named inner tensors of one full pass, for tests and explanations: whatever the family passes through `tap`."""
-        self._taps = {}
-        try:
-            self(latents)
-            seen = self._taps
-        finally:
-            self._taps = None
-        if missing := [name for name in names if name not in seen]:
-            raise InputError("The generator has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}")
-        return {name: seen[name] for name in names}
-
-    def tap(self, name: str, tensor: Tensor) -> Tensor:
-        """Called by families on their inner tensors; free unless `taps` is listening."""
-        if self._taps is not None:
-            self._taps[name] = tensor.clone()
-        return tensor
-
     def label_vectors(self, latents: Latents) -> Tensor:
         """Labels as float32 rows (N, label size): one-hot for classes, as they are for vectors."""
         labels = latents.labels
         if labels is None:
             raise LatentsError(f"{self.family} is conditional", "latents without labels", f"{self.label_size} classes")
-        if labels.dtype == torch.int64:
-            return nn.functional.one_hot(labels, self.label_size).float()
-        return labels.float()
+        return one_hot(labels, self.label_size)
 
     def _checked(self, latents: Latents | Tensor) -> Latents:
         if isinstance(latents, Tensor):
@@ -237,3 +252,10 @@ class Generator(nn.Module, abc.ABC):
         if self.label_size and latents.labels is None and latents.space == "z":
             raise LatentsError("The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each")
         return latents
+
+
+def one_hot(labels: Tensor, label_size: int) -> Tensor:
+    """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
+    if labels.dtype == torch.int64:
+        return nn.functional.one_hot(labels, label_size).float()
+    return labels.float()

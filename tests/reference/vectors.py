@@ -1,0 +1,64 @@
+"""Reference vectors: inputs and outputs recorded from the original implementations (see their README for the sources)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+from torch import Tensor
+
+FOLDER = Path(os.environ.get("QUALITYGATE_TEST_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
+TOLERANCE = 1e-4  # of the standard deviation of the recorded tensor
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One file: tensors under their recorded keys, and the notes that came with them."""
+
+    tensors: Mapping[str, Tensor]
+    notes: Mapping[str, str]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below a prefix such as ``"state_dict/"``, without it."""
+        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+
+    def recorded(self, *prefixes: str) -> list[str]:
+        return [key for key in self.tensors if key.startswith(prefixes)]
+
+    def settings(self, name: str = "generator_kwargs") -> dict[str, Any]:
+        return json.loads(self.notes[name])
+
+
+def load(name: str) -> Vectors:
+    path = FOLDER / f"{name}.safetensors"
+    if not path.exists():
+        pytest.skip(f"no reference vectors in {FOLDER}; set QUALITYGATE_TEST_VECTORS")
+    with safe_open(path, "pt") as file:
+        return Vectors({key: file.get_tensor(key) for key in file.keys()}, file.metadata())
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one file of vectors is checked.
+
+    Attributes:
+        file: name of the vectors, without the suffix.
+        tree: the vectors arranged as the real file would hold them (what `Contents.tree` would be).
+        layout: name of the layout that must recognise it.
+        rename: recorded key (activation, style, rgb, w …) to the name of our inner tensor; None where there is none (then it must be in ``elsewhere``).
+        images: recorded image key to the `Sampling` settings it was made with, e.g. ``{"output/image_psi0.7": {"psi": 0.7}}``.
+        elsewhere: recorded keys that a test of their own covers, with the reason.
+    """
+
+    file: str
+    tree: Callable[[Vectors], Any]
+    layout: str
+    rename: Callable[[str], str | None]
+    images: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"output/image": {}})
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
