@@ -173,7 +173,7 @@ class Generator(_Network, abc.ABC):
     @abc.abstractmethod
     def advance(self, state: State) -> State:
         """Layer ``state.layer + 1``. Consumers of ``state.activation`` other than that layer (to-RGB) run here too, so that an
-        edit made between two layers reaches all of them."""
+        edit made between two layers reaches all of them. Never changes the state it is given."""
 
     @abc.abstractmethod
     def finish(self, state: State) -> Tensor:

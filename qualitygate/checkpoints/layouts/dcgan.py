@@ -72,7 +72,7 @@ def _folded(convolution: Mapping[str, Tensor], norm: Mapping[str, Tensor] | None
         scale = norm["weight"].double() / torch.sqrt(norm["running_var"].double() + _BATCH_NORM_EPS)
         weight = weight * scale[None, :, None, None]
         bias = (bias - norm["running_mean"].double()) * scale + norm["bias"].double()
-    return weight.float(), bias.float()
+    return weight.permute(2, 3, 0, 1).float().contiguous(), bias.float()
 
 
 LAYOUTS = (Layout("DCGAN", "dcgan", "generator", (r"(.*\.)?weight", r"(.*\.)?running_mean"), _build),)
