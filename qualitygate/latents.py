@@ -167,7 +167,9 @@ def load_latents(path: str | Path) -> Latents:
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
     labels = arrays.get("labels")
     if labels is not None and (labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
+        raise LatentsError(
+            f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)"
+        )
     return Latents(
         np.arange(len(values), dtype=np.int64),
         None,

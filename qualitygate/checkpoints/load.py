@@ -56,7 +56,16 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     generator.to(device)
     if discriminator is not None:
         discriminator.to(device)
-    return Checkpoint(generator, discriminator, path.name, file_sha256(path), contents.format, loaded.layout, loaded.group, loaded.ignored)
+    return Checkpoint(
+        generator,
+        discriminator,
+        path.name,
+        file_sha256(path),
+        contents.format,
+        loaded.layout,
+        loaded.group,
+        loaded.ignored,
+    )
 
 
 def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:

@@ -124,7 +124,9 @@ class _Network(nn.Module):
         finally:
             self._taps = None
         if missing := [name for name in names if name not in seen]:
-            raise InputError("The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}")
+            raise InputError(
+                "The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}"
+            )
         return {name: seen[name] for name in names}
 
     def tap(self, name: str, tensor: Tensor) -> Tensor:
@@ -246,11 +248,15 @@ class Generator(_Network, abc.ABC):
         if isinstance(latents, Tensor):
             latents = Latents(np.arange(len(latents)), None, latents)
         if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):
-            raise LatentsError("The latents do not fit the generator", f"shape {tuple(latents.z.shape)}", f"(N, {self.latent_size})")
+            raise LatentsError(
+                "The latents do not fit the generator", f"shape {tuple(latents.z.shape)}", f"(N, {self.latent_size})"
+            )
         if latents.space == "w" and self.truncates != "w":
             raise LatentsError(f"{self.family} has no mapping network", "latents in w", "latents in z")
         if self.label_size and latents.labels is None and latents.space == "z":
-            raise LatentsError("The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each")
+            raise LatentsError(
+                "The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each"
+            )
         return latents
 
 

@@ -35,7 +35,8 @@ class DCGAN(Generator):
         widths = [latent_size, *units, image_channels]
         # kernel positions first: each tap is then a matrix, ready for a product
         self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+            nn.Parameter(torch.zeros(4, 4, inputs, outputs))
+            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
         )
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
         self.layers = _layers(latent_size, units)

@@ -83,7 +83,9 @@ class ActivationRates:
         return float((self._of(layer) <= self._most(rate)).double().mean())
 
     def to(self, device: torch.device | str) -> ActivationRates:
-        return ActivationRates({layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling)
+        return ActivationRates(
+            {layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling
+        )
 
     def _of(self, layer: int) -> Tensor:
         if layer not in self.counts:
@@ -198,7 +200,11 @@ class LowRateCounter:
 
 
 def low_rate_counts(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
+    generator: Generator,
+    latents: Latents,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
 ) -> Tensor:
     """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
 

@@ -51,7 +51,9 @@ def _chain(modules: list[dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], l
         elif set(module) >= _BATCH_NORM and convolutions and norms[-1] is None:
             norms[-1] = module
         else:
-            raise DoesNotFit(f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one")
+            raise DoesNotFit(
+                f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one"
+            )
     shapes = [tuple(module["weight"].shape) for module in convolutions]
     if len(shapes) < 2 or any(shape[2:] != (4, 4) for shape in shapes):
         raise DoesNotFit(f"kernels {shapes} are not a chain of 4×4 transposed convolutions")

@@ -18,7 +18,9 @@ METADATA_KEY = "qualitygate"
 
 def metadata(module: nn.Module) -> dict[str, str]:
     """The metadata that `build` reads back."""
-    return {METADATA_KEY: json.dumps({"format": 1, "family": module.family, "settings": module.settings}, sort_keys=True)}
+    return {
+        METADATA_KEY: json.dumps({"format": 1, "family": module.family, "settings": module.settings}, sort_keys=True)
+    }
 
 
 def _build(group: TensorGroup) -> Built:
@@ -27,7 +29,9 @@ def _build(group: TensorGroup) -> Built:
         raise DoesNotFit("no metadata of our own")
     known = families.generators()
     if stored.get("format") != 1 or stored.get("family") not in known:
-        raise DoesNotFit(f"written for family {stored.get('family')!r} in format {stored.get('format')!r}, which this version does not know")
+        raise DoesNotFit(
+            f"written for family {stored.get('family')!r} in format {stored.get('format')!r}, which this version does not know"
+        )
     with torch.device("meta"):
         module = known[stored["family"]](**stored["settings"])
     return Built(module, group.tensors)
