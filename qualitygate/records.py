@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Verdict(StrEnum):
@@ -114,6 +118,36 @@ class GateSummary(_Frozen):
     seconds: dict[str, float]
     suite: SuiteResult | None
     provenance: Provenance
+
+
+class ExhibitRole(StrEnum):
+    """Why a sample was chosen for people to look at."""
+
+    BEST = "best"
+    WORST = "worst"
+    CORRECTED = "corrected"
+    REJECTED = "rejected"
+    BORDERLINE = "borderline"
+
+
+@dataclass(frozen=True)
+class ExhibitItem:
+    """One sample of an exhibit, made again by id.
+
+    Attributes:
+        role: why it was chosen.
+        record: what the gate wrote down of it.
+        image: uint8 (height, width, channels), as it came out of the untouched generator.
+        corrected: uint8 (height, width, channels), after the correction that was kept or, for a rejected sample, the strongest one
+            tried; None if none was tried.
+        heatmap: float32 (height, width) in [0, 1], where low-rate neurons fire in the untouched generator.
+    """
+
+    role: ExhibitRole
+    record: SampleRecord
+    image: np.ndarray
+    corrected: np.ndarray | None
+    heatmap: np.ndarray
 
 
 def canonical_hash(value: Any) -> str:
