@@ -183,7 +183,7 @@ def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
     array = np.asarray(ids, dtype=np.int64)
     if array.ndim != 1:
         raise LatentsError("Sample ids must be a flat list", f"shape {array.shape}", "one dimension")
-    if len(array) and not (0 <= array.min() and array.max() < 2**48):
+    if len(array) and not (array.min() >= 0 and array.max() < 2**48):
         raise LatentsError("A sample id is out of range", f"{array.min()} … {array.max()}", "ids in [0, 2**48)")
     return array
 

@@ -228,7 +228,7 @@ def low_rate_counts(
     return torch.cat(rows)
 
 
-def heatmap(generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE,
+def low_rate_heatmap(generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE,
             layers: Iterable[LayerLike] | None = None, edits: Mapping[int, Edit] | None = None) -> Tensor:  # fmt: skip
     """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
 

@@ -40,7 +40,8 @@ def load(name: str) -> Vectors:
     if not path.exists():
         pytest.skip(f"no reference vectors in {FOLDER}; set QUALITYGATE_TEST_VECTORS")
     with safe_open(path, "pt") as file:
-        return Vectors({key: file.get_tensor(key) for key in file.keys()}, file.metadata())
+        names = list(file.keys())
+        return Vectors({name: file.get_tensor(name) for name in names}, file.metadata())
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Case:
         file: name of the vectors, without the suffix.
         tree: the vectors arranged as the real file would hold them (what `Contents.tree` would be).
         layout: name of the layout that must recognise it.
-        rename: recorded key (activation, style, rgb, w …) to the name of our inner tensor; None where there is none (then it must be in ``elsewhere``).
+        rename: recorded key (activation, style, rgb, w …) to the name of our inner tensor; None where there is none (then it
+            must be in ``elsewhere``).
         images: recorded image key to the `Sampling` settings it was made with, e.g. ``{"output/image_psi0.7": {"psi": 0.7}}``.
         elsewhere: recorded keys that a test of their own covers, with the reason.
     """
