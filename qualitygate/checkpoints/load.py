@@ -14,7 +14,7 @@ from qualitygate.checkpoints.layout import DoesNotFit, Layout, assemble
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.packing import read
 from qualitygate.errors import CheckpointError
-from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.base import Discriminator, Generator, Origin
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,8 @@ class Checkpoint:
     """A checkpoint file, loaded.
 
     Attributes:
-        generator: in evaluation mode, on the device.
+        generator: in evaluation mode, on the device; its ``origin`` names the file and its SHA-256.
         discriminator: the one stored beside it, if any.
-        name: file name.
-        sha256: of the file's bytes.
         format: how the file is packed.
         layout: how the tensors are named.
         group: where in the file the generator stood.
@@ -34,8 +32,6 @@ class Checkpoint:
 
     generator: Generator
     discriminator: Discriminator | None
-    name: str
-    sha256: str
     format: str
     layout: str
     group: str
@@ -56,6 +52,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     generator.to(device)
     if discriminator is not None:
         discriminator.to(device)
+    generator.origin = Origin(path.name, file_sha256(path))
     return Checkpoint(
         generator,
         discriminator,
