@@ -17,7 +17,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts import pggan_names as names
-from qualitygate.checkpoints.layouts.pggan_names import Stored
+from qualitygate.checkpoints.layouts.pggan_names import Pair, Stored
 from qualitygate.generators.pggan import PGGAN
 from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
 
@@ -37,10 +37,7 @@ _HUB_TANH = ("MSE", "DCGAN")
 
 
 def _genforce_generator(group: TensorGroup) -> Built:
-    label_size = group.settings.get("label_size")
-    if label_size is None:
-        judge = _beside(group, "input0.weight")
-        label_size = 0 if judge is None else len(names.genforce_discriminator(judge.tensors).layers[-1][1]) - 1
+    label_size = group.settings.get("label_size", _genforce_classes(group))
     return _generator(
         names.genforce_generator(group.tensors),
         _lod(group.tensors),
@@ -60,12 +57,21 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
     return _discriminator(Stored(stored.layers, stored.images, fused), _lod(group.tensors), group_size=group_size)
 
 
+def _genforce_classes(group: TensorGroup) -> int:
+    """The discriminator has one output more than there are classes. Without a sound one, there are taken to be none."""
+    judge = _beside(group, "input0.weight")
+    try:
+        return 0 if judge is None else len(names.genforce_discriminator(judge.tensors).layers[-1][1]) - 1
+    except DoesNotFit:
+        return 0
+
+
 def _gan_dissection_generator(group: TensorGroup) -> Built:
     return _generator(names.gan_dissection_generator(group.tensors), lod=0.0)
 
 
 def _hub_generator(group: TensorGroup) -> Built:
-    config = group.settings.get("config", {})
+    config = _hub_config(group)
     _check_settings(config, _HUB_SETTINGS)
     return _generator(
         names.hub_generator(group.tensors),
@@ -76,8 +82,13 @@ def _hub_generator(group: TensorGroup) -> Built:
 
 
 def _hub_discriminator(group: TensorGroup) -> Built:
-    alpha = float(group.settings.get("config", {}).get("alpha", 0.0))
+    alpha = float(_hub_config(group).get("alpha", 0.0))
     return _discriminator(names.hub_discriminator(group.tensors), alpha, group_size=_HUB_GROUP, consecutive_groups=True)
+
+
+def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
+    config = group.settings.get("config")
+    return config if isinstance(config, Mapping) else {}
 
 
 def _nvidia_generator(group: TensorGroup) -> Built:
@@ -99,11 +110,13 @@ def _generator(
         raise DoesNotFit(f"{len(stored.layers)} layers, the last without its second of the same size")
     dropped = _dropped(stored, lod, len(stored.layers) // 2)
     layers = stored.layers[: len(stored.layers) - 2 * dropped]
-    images = stored.images[dropped : dropped + (1 if lod == dropped else 2)][::-1]
-    dense, bias = layers[0]
+    images = stored.images[dropped : math.ceil(lod) + 1][::-1]
+    inputs = layers[0][0].shape[0]
+    if not 0 <= label_size < inputs:
+        raise DoesNotFit(f"{inputs} inputs, of which {label_size} would be classes")
     with torch.device("meta"):
         generator = PGGAN(
-            latent_size=dense.shape[0] - label_size,
+            latent_size=inputs - label_size,
             units=[len(bias) for _, bias in layers],
             image_channels=len(images[-1][1]),
             label_size=label_size,
@@ -111,6 +124,11 @@ def _generator(
             lod=lod,
             final_tanh=final_tanh,
         )
+    return Built(generator, _generator_tensors(layers, images, stored.fused))
+
+
+def _generator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> dict[str, Tensor]:
+    dense, bias = layers[0]
     tensors = {
         "weight.0": _scaled(dense, 16 * dense.shape[0]),
         "bias.0": bias if bias.ndim == 3 else bias[:, None, None].repeat(1, 4, 4),
@@ -118,56 +136,54 @@ def _generator(
     for index, (weight, bias) in enumerate(layers[1:], start=1):
         _check_kernel(weight, f"layer {index}")
         if index % 2 == 0:
-            weight = weight if stored.fused else weight.flip(2, 3).transpose(0, 1)
-            tensors[f"weight.{index}"] = _scaled(_four_shifts(weight), 9 * weight.shape[0])
+            weight = weight if fused else weight.flip(2, 3).transpose(0, 1)
+            weight = _scaled(_four_shifts(weight), 9 * weight.shape[0])
         else:
-            tensors[f"weight.{index}"] = _scaled(weight, 9 * weight.shape[1])
-        tensors[f"bias.{index}"] = bias
+            weight = _scaled(weight, 9 * weight.shape[1])
+        tensors[f"weight.{index}"], tensors[f"bias.{index}"] = weight, bias
     for index, (weight, bias) in enumerate(images):
         tensors[f"rgb_weight.{index}"] = _scaled(weight, weight.shape[1], gain=1.0)
         tensors[f"rgb_bias.{index}"] = bias
-    return Built(generator, tensors)
+    return tensors
 
 
 def _discriminator(stored: Stored, lod: float, *, group_size: int, consecutive_groups: bool = False) -> Built:
-    blocks = len(stored.images) - 1
-    if len(stored.layers) != 2 * blocks + 3:
-        raise DoesNotFit(
-            f"{len(stored.layers)} layers and {blocks + 1} from-RGB layers, where {2 * blocks + 3} layers are needed"
-        )
-    dropped = _dropped(stored, lod, blocks + 1)
+    dropped = _dropped(stored, lod, len(stored.images))
     layers = stored.layers[2 * dropped :]
-    images = stored.images[dropped : dropped + (1 if lod == dropped else 2)]
-    *hidden, (_, values) = layers
-    units = [len(bias) for _, bias in (images[0], *hidden)]
-    sees_variation = layers[-3][0].shape[1] == units[-3] + 1
+    images = stored.images[dropped : math.ceil(lod) + 1]
+    units = [len(bias) for _, bias in (images[0], *layers)]
+    sees_variation = layers[-3][0].shape[1] == units[-4] + 1
     with torch.device("meta"):
         discriminator = PGGANDiscriminator(
-            units=units,
+            units=units[:-1],
             image_channels=images[0][0].shape[1],
-            outputs=len(values),
+            outputs=units[-1],
             fused=stored.fused,
             group_size=group_size if sees_variation else 0,
             consecutive_groups=consecutive_groups,
             lod=lod,
         )
+    return Built(discriminator, _discriminator_tensors(layers, images, stored.fused))
+
+
+def _discriminator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for index, (weight, bias) in enumerate(images):
         tensors[f"rgb_weight.{index}"], tensors[f"rgb_bias.{index}"] = _scaled(weight, weight.shape[1]), bias
+    last = len(layers) - 1
     for index, (weight, bias) in enumerate(layers):
-        gain = 1.0 if index == len(layers) - 1 else math.sqrt(2.0)
         fan_in = weight[0].numel()
-        if stored.fused and index % 2 and index < len(layers) - 3:
-            _check_kernel(weight, f"layer {index}")
+        if fused and index % 2 and index < last - 2:
+            _check_kernel(weight, f"layer {index} of the discriminator")
             weight = _four_shifts(weight) / 4.0
+        gain = 1.0 if index == last else math.sqrt(2.0)
         tensors[f"weight.{index}"], tensors[f"bias.{index}"] = _scaled(weight, fan_in, gain), bias
-    return Built(discriminator, tensors)
+    return tensors
 
 
 def _dropped(stored: Stored, lod: float, resolutions: int) -> int:
     """How many of the finest resolutions are not in use at this level of detail."""
-    needed = math.floor(lod) + (1 if lod == math.floor(lod) else 2)
-    if not 0.0 <= lod <= resolutions - 1 or needed > len(stored.images):
+    if not 0.0 <= lod <= resolutions - 1 or math.ceil(lod) >= len(stored.images):
         raise DoesNotFit(
             f"level of detail {lod:g} with {resolutions} resolutions and {len(stored.images)} layers to or from RGB"
         )

@@ -19,10 +19,8 @@ from qualitygate.checkpoints.layout import DoesNotFit
 Pair = tuple[Tensor, Tensor]
 """Weight and bias of one layer, float32."""
 
-_NOT_NEEDED = (
-    r"lod|.*\.wscale\.scale"
-    """The level of detail is read elsewhere; the scale, which old GAN Dissection files store, follows from the shapes."""
-)
+_NOT_NEEDED = r"lod|.*\.wscale\.scale"
+"""The level of detail is read elsewhere; the scale in old GAN Dissection files follows from the shapes."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,8 @@ def genforce_discriminator(tensors: Mapping[str, Tensor]) -> Stored:
     layers = _take(left, lambda index: f"layer{index}")
     images = _take(left, lambda index: f"input{index}")
     _check_all_taken(left)
+    if len(layers) != 2 * len(images) + 1:
+        raise DoesNotFit(f"{len(layers)} layers for {len(images)} from-RGB layers, which need {2 * len(images) + 1}")
     return Stored(layers, images)
 
 
@@ -156,7 +156,7 @@ def _take_named(
         raise DoesNotFit(f"{lacking[0]} is missing")
     pairs = [(left.pop(name + suffixes[0]).float(), left.pop(name + suffixes[1]).float()) for name in names]
     for name, (weight, bias) in zip(names, pairs, strict=True):
-        if weight.ndim not in (2, 4) or bias.ndim != 1:
+        if weight.ndim not in (2, 4) or bias.ndim != 1 or not (weight.numel() and bias.numel()):
             raise DoesNotFit(f"{name} has a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)}")
     return pairs
 
