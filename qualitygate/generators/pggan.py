@@ -136,7 +136,9 @@ def _repeated(image: Tensor, times: int) -> Tensor:
 
 
 def _weight_shape(index: int, inputs: int, outputs: int) -> tuple[int, int, int, int]:
-    return (outputs, inputs, 3, 3) if index % 2 else (inputs, outputs, 4, 4)
+    if index == 0:
+        return inputs, outputs, 4, 4
+    return (outputs, inputs, 3, 3) if index % 2 else (4, 4, inputs, outputs)
 
 
 def _layers(widths: list[int]) -> tuple[Layer, ...]:

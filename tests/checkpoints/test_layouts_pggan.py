@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reference.cases_pggan import genforce_tree, genforce_tree_with_settings, hub_tree
+from reference.vectors import TOLERANCE, Vectors, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
@@ -16,8 +18,6 @@ from qualitygate.checkpoints.load import Loaded, assemble_contents
 from qualitygate.errors import CheckpointError
 from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
 from qualitygate.latents import Latents
-from tests.reference.cases_pggan import genforce_tree, genforce_tree_with_settings, hub_tree
-from tests.reference.vectors import TOLERANCE, Vectors, load
 
 PLAIN, LABEL = "genforce_pggan_r32", "genforce_pggan_r32_fused_label"
 
@@ -78,6 +78,17 @@ def test_the_averaged_generator_is_preferred_and_the_other_one_taken_alone(file:
     loaded = assemble(tree | {"generator": TensorGroup("", tree["generator"], settings)})
     assert loaded.group == "generator"
     assert_close(raw_image(loaded, latents(vectors)), vectors.tensors["checkpoint_generator_output/image"])
+
+
+def test_a_discriminator_that_predicts_classes_gives_the_value_before_them() -> None:
+    vectors = load(LABEL)
+    discriminator = assemble(genforce_tree_with_settings(vectors)).discriminator
+    assert discriminator is not None
+    image = vectors.tensors["output/image"]
+    assert_close(discriminator(image), vectors.tensors["disc/output"][:, 0])
+    for key, tensor in vectors.under("disc/activation/").items():
+        name = f"activation/{key}"
+        assert_close(discriminator.taps(image, names=[name])[name], tensor)
 
 
 def test_what_one_genforce_network_does_not_show_its_neighbour_does() -> None:
@@ -219,7 +230,7 @@ def plain_tensors() -> dict[str, Tensor]:
         ({"lod": torch.tensor(3.5)}, "level of detail 3.5 with 4 resolutions"),
         ({"lod": torch.tensor(float("nan"))}, "level of detail nan"),
         ({"layer3.weight": torch.zeros(32, 31, 3, 3)}, "weight.3 is (32, 31, 3, 3), not (32, 32, 3, 3)"),
-        ({"layer2.weight": torch.zeros(31, 32, 3, 3)}, "weight.2 is (32, 31, 4, 4), not (32, 32, 4, 4)"),
+        ({"layer2.weight": torch.zeros(31, 32, 3, 3)}, "weight.2 is (4, 4, 32, 31), not (4, 4, 32, 32)"),
         ({"output3.weight": torch.zeros(3, 9, 1, 1)}, "rgb_weight.0 is (3, 9, 1, 1), not (3, 8, 1, 1)"),
         ({"layer4.bias": torch.full((16,), torch.nan)}, "16 of 16 values of bias.4"),
     ],

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from reference.vectors import Case, Vectors
+
 from qualitygate.checkpoints.contents import TensorGroup
-from tests.reference.vectors import Case, Vectors
 
 _LOD = "tests/checkpoints/test_layouts_pggan.py: the level of detail is part of the checkpoint"
+_CLASSES = "tests/checkpoints/test_layouts_pggan.py: the value of an image stands beside those of the classes"
 _RAW = "tests/checkpoints/test_layouts_pggan.py: the averaged generator is preferred"
 _GENFORCE_ELSEWHERE = {
     "output/image_lod0.4": _LOD,
     "output/image_lod1.0": _LOD,
     "checkpoint_generator_output/image": _RAW,
 }
+_CLASSES_ELSEWHERE = dict.fromkeys(("disc/output", "disc/activation/layer7", "disc/activation/layer8"), _CLASSES)
 
 
 def genforce_tree(vectors: Vectors) -> dict[str, Any]:
@@ -44,31 +48,31 @@ def hub_tree(vectors: Vectors) -> dict[str, Any]:
     }
 
 
-def _gan_dissection_name(key: str) -> str:
-    number = int(key.removeprefix("activation/layer"))
-    return f"activation/layer{number - 1}"
+def _genforce_name(key: str) -> str | None:
+    found = re.fullmatch(r"(?:disc/)?(activation/layer\d+)", key)
+    return found and found[1]
 
 
-def _hub_name(key: str) -> str:
-    early = {"activation/formatLayer": 0, "activation/groupScale0.0": 1}
-    if key in early:
-        return f"activation/layer{early[key]}"
-    _, scale, index = key.rsplit(".", 2)
-    return f"activation/layer{2 + 2 * int(scale) + int(index)}"
+def _gan_dissection_name(key: str) -> str | None:
+    """Layers are counted from 1."""
+    found = re.fullmatch(r"activation/layer(\d+)", key)
+    return found and f"activation/layer{int(found[1]) - 1}"
 
 
-def _same_name(key: str) -> str:
-    return key
+def _hub_name(key: str) -> str | None:
+    early = {"activation/formatLayer": "activation/layer0", "activation/groupScale0.0": "activation/layer1"}
+    found = re.fullmatch(r"activation/scaleLayers\.(\d)\.(\d)", key)
+    return f"activation/layer{2 + 2 * int(found[1]) + int(found[2])}" if found else early.get(key)
 
 
 CASES = [
-    Case("genforce_pggan_r32", genforce_tree, "genforce PGGAN", _same_name, elsewhere=_GENFORCE_ELSEWHERE),
+    Case("genforce_pggan_r32", genforce_tree, "genforce PGGAN", _genforce_name, elsewhere=_GENFORCE_ELSEWHERE),
     Case(
         "genforce_pggan_r32_fused_label",
         genforce_tree_with_settings,
         "genforce PGGAN",
-        _same_name,
-        elsewhere=_GENFORCE_ELSEWHERE,
+        _genforce_name,
+        elsewhere=_GENFORCE_ELSEWHERE | _CLASSES_ELSEWHERE,
     ),
     Case(
         "gandissect_proggan_r32",

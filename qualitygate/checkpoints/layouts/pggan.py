@@ -137,7 +137,7 @@ def _generator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> d
         _check_kernel(weight, f"layer {index}")
         if index % 2 == 0:
             weight = weight if fused else weight.flip(2, 3).transpose(0, 1)
-            weight = _scaled(_four_shifts(weight), 9 * weight.shape[0])
+            weight = _scaled(_four_shifts(weight).permute(2, 3, 0, 1), 9 * weight.shape[0])
         else:
             weight = _scaled(weight, 9 * weight.shape[1])
         tensors[f"weight.{index}"], tensors[f"bias.{index}"] = weight, bias
