@@ -108,7 +108,9 @@ def assemble_contents(contents: Contents, name: str) -> Loaded:
     return Loaded(generator, discriminator, layout.name, group.path or "top level", ignored)
 
 
-def _first_fit(groups: list[TensorGroup], role: str, family: str | None = None) -> tuple[TensorGroup, Layout, Any] | None:
+def _first_fit(
+    groups: list[TensorGroup], role: str, family: str | None = None
+) -> tuple[TensorGroup, Layout, Any] | None:
     for group in groups:
         for layout in all_layouts():
             if layout.role == role and family in (None, layout.family) and not layout.missing(group):
