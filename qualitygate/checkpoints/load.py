@@ -98,17 +98,19 @@ def assemble_contents(contents: Contents, name: str) -> Loaded:
     group, layout, built = found
     generator = assemble(built, f"{name} ({layout.name})")
     others = [other for other in groups if other is not group]
-    judge = _first_fit(others, "discriminator")
+    judge = _first_fit(others, "discriminator", generator.family)
     discriminator = None if judge is None else assemble(judge[2], f"{name} ({judge[1].name})")
     unused = [other.path or "top level" for other in others if judge is None or other is not judge[0]]
     ignored = (*built.ignored, *(judge[2].ignored if judge else ()), *unused)
     return Loaded(generator, discriminator, layout.name, group.path or "top level", ignored)
 
 
-def _first_fit(groups: list[TensorGroup], role: str) -> tuple[TensorGroup, Layout, Any] | None:
+def _first_fit(
+    groups: list[TensorGroup], role: str, family: str | None = None
+) -> tuple[TensorGroup, Layout, Any] | None:
     for group in groups:
         for layout in all_layouts():
-            if layout.role == role and not layout.missing(group):
+            if layout.role == role and family in (None, layout.family) and not layout.missing(group):
                 try:
                     return group, layout, layout.build(group)
                 except DoesNotFit:
