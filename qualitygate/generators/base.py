@@ -217,6 +217,12 @@ class Generator(_Network, abc.ABC):
     def finish(self, state: State) -> Tensor:
         """Image (N, channels, height, width) in the family's raw range, from the state after the last layer."""
 
+    # what a family may know better
+
+    def axes_reaching(self, layer: int) -> range:
+        """Latent axes that can influence a layer; all, unless the family knows better."""
+        return range(self.latent_size)
+
     # what everyone else uses
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
