@@ -8,5 +8,6 @@ from qualitygate.generators.base import Generator
 def generators() -> dict[str, type[Generator]]:
     """Every generator family that is stored by its settings."""
     from qualitygate.generators.dcgan import DCGAN
+    from qualitygate.generators.stylegan2 import StyleGAN2
 
-    return {family.family: family for family in (DCGAN,)}
+    return {family.family: family for family in (DCGAN, StyleGAN2)}

@@ -51,8 +51,10 @@ class Case:
         file: name of the vectors, without the suffix.
         tree: the vectors arranged as the real file would hold them (what `Contents.tree` would be).
         layout: name of the layout that must recognise it.
-        rename: recorded key (activation, style, rgb, w …) to the name of our inner tensor; None where there is none (then it must be in ``elsewhere``).
+        rename: recorded key (activation, style, rgb, w, disc/activation …) to the name of our inner tensor, of the generator for
+            ``output/image`` or of the discriminator; None where there is none (then it must be in ``elsewhere``).
         images: recorded image key to the `Sampling` settings it was made with, e.g. ``{"output/image_psi0.7": {"psi": 0.7}}``.
+        truncated: recorded key of truncated style inputs to the image key whose sampling they belong to; ours are called ``ws``.
         elsewhere: recorded keys that a test of their own covers, with the reason.
     """
 
@@ -61,4 +63,5 @@ class Case:
     layout: str
     rename: Callable[[str], str | None]
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"output/image": {}})
+    truncated: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
