@@ -1,7 +1,8 @@
-"""Modulated convolutions of StyleGAN2 (Karras et al. 2020, section 2.2): the style scales the input units, the sum is brought back to unit variance.
+"""Modulated convolutions of StyleGAN2 (Karras et al. 2020, section 2.2): the style scales the input units, and the
+output units are brought back to unit variance.
 
-Scaling activations before and after one shared convolution equals convolving every sample with weights of its own, and keeps the
-convolution a plain batched one.
+Scaling activations before and after one shared convolution equals convolving every sample with weights of its own, and
+keeps the convolution a plain batched one.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class StyledConvolution(nn.Module):
 
     @property
     def operations(self) -> int:
-        """Operations of one sample, 2 per multiply-add: style, demodulation, convolution, and the filter (separable) where the size doubles.
+        """Operations of one sample, 2 per multiply-add: style, demodulation, convolution, separable filter.
 
         A transposed convolution visits its 9 taps once for each *input* position: 9/4 for each output position.
         """

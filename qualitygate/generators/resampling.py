@@ -1,7 +1,7 @@
 """Up- and down-sampling with a finite impulse response filter, in plain torch.
 
-The definition is the one of the StyleGAN papers: insert zeros between samples, pad, convolve with the filter, keep every n-th sample.
-The zeros are never made: a transposed convolution visits only the samples that exist.
+The definition is the one of the StyleGAN papers: insert zeros between samples, pad, convolve with the filter, keep
+every n-th sample. The zeros are never made: a transposed convolution visits only the samples that exist.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def upfirdn(
     padding: tuple[int, int] = (0, 0),
     gain: float = 1.0,
 ) -> Tensor:
-    """``up``-fold zero insertion, padding, convolution with ``taps``, every ``down``-th sample; the same along both axes.
+    """``up``-fold zero insertion, padding, convolution with ``taps``, every ``down``-th sample; alike along both axes.
 
     Args:
         x: (N, C, height, width).
@@ -67,7 +67,7 @@ Pair = tuple[int, int]
 
 
 def _convolved(x: Tensor, kernel: Tensor, up: Pair, down: Pair, padding: tuple[Pair, Pair]) -> Tensor:
-    """The definition with one two-dimensional kernel; a depthwise convolution, transposed where ``up`` is more than 1."""
+    """The definition with a two-dimensional kernel: a depthwise convolution, transposed where ``up`` is more than 1."""
     channels = x.shape[1]
     if up == (1, 1):
         x = F.pad(x, (*padding[1], *padding[0]))
@@ -81,6 +81,6 @@ def _convolved(x: Tensor, kernel: Tensor, up: Pair, down: Pair, padding: tuple[P
 
 
 def _margins(size: int, taps: int, up: int, padding: Pair) -> Pair:
-    """How many samples the definition has more (fewer, if negative) at either end than the full convolution of ``size`` samples."""
+    """How many samples more (fewer, if negative) the definition has at either end than the full convolution."""
     before, after = padding
     return before - (taps - 1), (up * size + after) - (up * (size - 1) + taps)

@@ -1,14 +1,15 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"), whatever code trained it.
 
-Layers: 4×4, then two for every further size: modulated convolution, noise, bias, LeakyReLU·√2. Weights are held ready for use
-(scaling of equalized layers, learning-rate multipliers, the style bias' +1 and the noise strength folded in), so that one class
-serves every source.
+Layers: 4×4, then two for every further size: modulated convolution, noise, bias, LeakyReLU·√2. Weights are held ready
+for use (scaling of equalized layers, learning-rate multipliers, the style bias' +1 and the noise strength folded in),
+so that one class serves every source.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,17 +44,17 @@ class Carry:
 class StyleGAN2(Generator):
     """StyleGAN2 generator.
 
-    An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the LeakyReLU before
-    the residual sum (in a block's second layer including the factor √½), and the shortcut, which starts at the block's input, passes
-    edits of the block's own two layers by: what was there before them stays in the sum.
+    An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the
+    LeakyReLU before the residual sum (in a block's second layer including the factor √½), and the shortcut, which
+    starts at the block's input, passes edits of the block's own two layers by: its part of the sum stays as it was.
 
     Args:
         latent_size: D.
         mapping: sizes after each layer of the mapping network; the last is the size of w.
         units: units of the layers at 4×4, 8×8, …; the image has ``4 · 2**(len(units) − 1)`` pixels a side.
         image_channels: channels of the image.
-        architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone (``orig``), or that with
-            residual blocks (``resnet``).
+        architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone
+            (``orig``), or that with residual blocks (``resnet``).
         label_size: number of classes; 0 for none.
         label_features: size of the embedded label.
         normalisation: see `Mapping`.
@@ -95,15 +96,16 @@ class StyleGAN2(Generator):
         self.image_shape = (image_channels, size, size)
         self.mapping = Mapping(latent_size, mapping, label_size, label_features, normalisation, average)
         self.constant = nn.Parameter(torch.zeros(units[0], 4, 4))
-        self.synthesis = nn.ModuleList(_synthesis(units, self.mapping.size, architecture, clamp))
+        synthesis = _synthesis(units, self.mapping.size, architecture, clamp)
+        self.synthesis = nn.ModuleList(synthesis)
         painted = units if architecture == "skip" else units[-1:]
         self.to_rgb = nn.ModuleList(ToRGB(inputs, image_channels, self.mapping.size, clamp) for inputs in painted)
         self.shortcuts = nn.ParameterList(
             nn.Parameter(torch.zeros(outputs, inputs, 1, 1))
-            for inputs, outputs in zip(units[:-1], units[1:], strict=True)
+            for inputs, outputs in pairwise(units)
             if architecture == "resnet"
         )
-        self.layers, self.operations = self._counted()
+        self.layers, self.operations = self._counted(synthesis)
         last = len(self.layers) - 1
         self.presets = Presets(tuple(i for i in (0, 1, 3) if i <= last), (min(2, last),), min(4, last))
 
@@ -120,7 +122,7 @@ class StyleGAN2(Generator):
         if index % 2:  # a block opens: first everything else that reads the block before
             x, image = self._closed(state)
             carry = replace(carry, image=image, shortcut=self._shortcut(x, index))
-        layer = self.synthesis[index]
+        layer = cast(StyledConvolution, self.synthesis[index])
         style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
         return State(index, self.tap(f"activation/layer{index}", layer(x, style, carry.noise)), carry)
 
@@ -130,13 +132,13 @@ class StyleGAN2(Generator):
         return image
 
     def _closed(self, state: State) -> tuple[Tensor, Tensor | None]:
-        """Output of the block that ends with this state, and the image so far (None where it is made at the end only)."""
+        """Output of the block that ends with this state, and the image so far (None where only the end makes one)."""
         block, carry = state.layer // 2, state.carry
         x = state.activation if carry.shortcut is None else state.activation + carry.shortcut
         self.tap(f"block/{block}", x)
         if self.architecture != "skip" and state.layer < self.layers[-1].index:
             return x, None
-        to_rgb = self.to_rgb[block if self.architecture == "skip" else 0]
+        to_rgb = cast(ToRGB, self.to_rgb[block if self.architecture == "skip" else 0])
         style = self.tap(f"style/rgb{block}", to_rgb.style(carry.ws[:, state.layer + 1]))
         rgb = self.tap(f"rgb/{block}", to_rgb(x, style))
         return x, self.tap(f"image/{block}", rgb if carry.image is None else upsampled(carry.image) + rgb)
@@ -147,11 +149,11 @@ class StyleGAN2(Generator):
             return None
         return self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x, self.shortcuts[index // 2])))
 
-    def _counted(self) -> tuple[tuple[Layer, ...], int]:
-        """The chain with its operations, and the operations of the image; what `advance` runs before a layer counts with that layer."""
+    def _counted(self, synthesis: list[StyledConvolution]) -> tuple[tuple[Layer, ...], int]:
+        """The chain, and the operations of the image; what `advance` runs before a layer counts with that layer."""
         layers: list[Layer] = []
         operations = self.mapping.operations
-        for index, layer in enumerate(self.synthesis):
+        for index, layer in enumerate(synthesis):
             if index % 2:
                 operations += self._between_blocks((index - 1) // 2)
             operations += layer.operations
@@ -169,8 +171,9 @@ class StyleGAN2(Generator):
         return 0
 
     def _painting(self, painter: int, size: int) -> int:
-        """Operations of a to-RGB and, from the second on, of doubling the image so far (16 taps, 4 of which meet a sample)."""
-        return self.to_rgb[painter].operations(size) + (2 * 4 * self.image_shape[0] * size**2 if painter else 0)
+        """Operations of a to-RGB and, from the second on, of doubling the image so far (4 of 16 taps meet a sample)."""
+        doubling = 2 * 4 * self.image_shape[0] * size**2 if painter else 0
+        return cast(ToRGB, self.to_rgb[painter]).operations(size) + doubling
 
 
 def _synthesis(

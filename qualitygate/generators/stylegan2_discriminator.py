@@ -1,7 +1,7 @@
 """The discriminator of StyleGAN2 (Karras et al. 2020), which StyleGAN3 trains with too.
 
-From the image's size down to 4×4, each block two 3×3 convolutions, the second halving the size; then the standard deviation over the
-minibatch as a further unit, a convolution and two fully connected layers.
+From the image's size down to 4×4, each block two 3×3 convolutions, the second halving the size; then the standard
+deviation over the minibatch as a further unit, a convolution and two fully connected layers.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Block(nn.Module):
 class StyleGAN2Discriminator(Discriminator):
     """StyleGAN2 discriminator.
 
-    A conditional one either has a mapping network for the label and multiplies its output with that (NVIDIA's torch code), or has one
-    output for each class (genforce, NVIDIA's TensorFlow code).
+    A conditional one either has a mapping network for the label and multiplies its output with that (NVIDIA's torch
+    code), or has one output for each class (genforce, NVIDIA's TensorFlow code).
 
     Args:
         units: units at the image's size, half of it, …, 4×4.
@@ -144,11 +144,11 @@ class StyleGAN2Discriminator(Discriminator):
 
 
 def minibatch_deviation(x: Tensor, group: int | None, deviations: int) -> Tensor:
-    """Standard deviation of units over groups of samples, averaged over units and positions (Karras et al. 2018, section 3):
-    (N, deviations, height, width).
+    """Standard deviation of units over groups of samples, averaged over units and positions (Karras et al. 2018,
+    section 3): (N, deviations, height, width).
 
-    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N). They fail where N is no multiple of G; here G is
-    then the largest number below that divides N.
+    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N). They fail where N is no multiple
+    of G; here G is then the largest number below that divides N.
 
     Args:
         x: (N, units, height, width).

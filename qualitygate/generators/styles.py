@@ -1,7 +1,7 @@
-"""What the style-based generators share: the mapping network with truncation (Karras et al. 2019, 2020) and the modulated convolution's parts.
+"""What the style-based generators share (Karras et al. 2019, 2020): mapping network, truncation, demodulation.
 
-Weights are held ready for use: learning-rate multipliers and the scaling by 1/√(fan in) of equalized layers are folded in when a
-checkpoint is read.
+Weights are held ready for use: learning-rate multipliers and the scaling by 1/√(fan in) of equalized layers are folded
+in when a checkpoint is read.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Mapping(nn.Module):
         return sum(2 * layer.weight.numel() for layer in dense)
 
     def forward(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor:
-        """w (N, size), untruncated, of z (N, D) and label vectors (N, label size); either is None where the network has no such input."""
+        """w (N, size), untruncated, of z (N, D) and label vectors (N, label size), each None where it is no input."""
         parts = [] if z is None else [z]
         if self.embedding is not None and labels is not None:
             parts.append(self.embedding(labels))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference.vectors import TOLERANCE, Case, Vectors, load
+from reference.vectors import Case, Vectors, assert_agrees, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
@@ -46,7 +46,7 @@ class Subject:
         return generator.finish(generator.run(generator.start(latents), generator.layers[-1].index))
 
     def renamed(self, of: str = "") -> dict[str, str]:
-        """Recorded key to our name, for the inner tensors of the generator or, with ``of="disc/"``, of the discriminator."""
+        """Recorded key to our name, for inner tensors of the generator or, with ``of="disc/"``, the discriminator."""
         keys = [key for key in self.recorded if key.startswith("disc/") == bool(of)]
         names = {key: self.case.rename(key) for key in keys if key not in self.case.elsewhere}
         return {key: name for key, name in names.items() if name is not None}
@@ -57,15 +57,6 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     case: Case = request.param
     vectors = load(case.file)
     return Subject(case, vectors, assemble_contents(Contents("test", case.tree(vectors)), case.file))
-
-
-def assert_agrees(ours: Tensor, recorded: Tensor, key: str) -> None:
-    """Within the tolerance of the recorded tensor's own standard deviation; a w may be recorded once for each style input."""
-    if ours.ndim < recorded.ndim:
-        ours = ours.unsqueeze(1).expand_as(recorded)
-    assert ours.shape == recorded.shape, key
-    error = float((ours - recorded).abs().max() / recorded.std())
-    assert error <= TOLERANCE, f"{key}: {error:.1e} standard deviations"
 
 
 def test_the_layout_is_recognised(subject: Subject) -> None:
@@ -133,7 +124,7 @@ def test_an_edit_of_any_layer_changes_the_image(subject: Subject) -> None:
 def test_operations_grow_along_the_chain(subject: Subject) -> None:
     generator = subject.loaded.generator
     counts = [layer.operations for layer in generator.layers]
-    assert 0 < counts[0]
+    assert counts[0] > 0
     assert counts == sorted(set(counts))
     assert counts[-1] <= generator.operations
 

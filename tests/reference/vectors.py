@@ -43,6 +43,15 @@ def load(name: str) -> Vectors:
         return Vectors({key: file.get_tensor(key) for key in file.keys()}, file.metadata())
 
 
+def assert_agrees(ours: Tensor, recorded: Tensor, key: str) -> None:
+    """Within the tolerance of the recorded tensor's own standard deviation; a w may be recorded once for each style input."""
+    if ours.ndim < recorded.ndim:
+        ours = ours.unsqueeze(1).expand_as(recorded)
+    assert ours.shape == recorded.shape, key
+    error = float((ours - recorded).abs().max() / recorded.std())
+    assert error <= TOLERANCE, f"{key}: {error:.1e} standard deviations"
+
+
 @dataclass(frozen=True)
 class Case:
     """How one file of vectors is checked.

@@ -1,4 +1,4 @@
-"""StyleGAN2 as its four sources store it. They differ in names, in what is scaled at run time, and in details that are folded here."""
+"""StyleGAN2 as its four sources store it: they differ in names, and in what is scaled at run time (folded here)."""
 
 from __future__ import annotations
 

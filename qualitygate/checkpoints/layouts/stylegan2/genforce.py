@@ -1,4 +1,5 @@
-"""StyleGAN2 of genforce: ``synthesis.layer0 …``, style biases without their +1, all weights equalized, up-sampling kernels flipped."""
+"""StyleGAN2 of genforce: ``synthesis.layer0 …``, all weights equalized, style biases without their +1, up-sampling
+kernels flipped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""StyleGAN2 of NVIDIA's torch code (stylegan2-ada-pytorch, stylegan3): ``synthesis.b4.conv1 …``, style biases with their +1, 3×3 weights
-used as they are, outputs clamped. The discriminator is the one of StyleGAN3 too."""
+"""StyleGAN2 of NVIDIA's torch code (stylegan2-ada-pytorch, stylegan3): ``synthesis.b4.conv1 …``, the generator's 3×3
+weights used as they are, style biases with their +1, outputs clamped. The discriminator is the one of StyleGAN3 too."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def _generator(group: TensorGroup) -> Built:
     # the first torch version nests the synthesis network's arguments, and clamps only where they say so
     synthesis = settings_in(arguments, "synthesis_kwargs") or {"conv_clamp": _CLAMP, **arguments}
     if synthesis.get("activation", "lrelu") != "lrelu":
-        raise DoesNotFit(f"layers with {synthesis['activation']}, not with LeakyReLU")
+        raise DoesNotFit(f"layers with {synthesis['activation']!r}, not with LeakyReLU")
     sizes = _sizes(take, "synthesis.b{}.conv1.weight", 4)
-    names = [f"synthesis.b{size}.conv{index}" for size in sizes for index in (0, 1) if size > 4 or index]
+    layers = [f"synthesis.b{size}.conv{index}" for size in sizes for index in (0, 1) if size > 4 or index]
+    painters = [f"synthesis.b{size}.torgb" for size in sizes]
+    shortcuts = [f"synthesis.b{size}.skip" for size in sizes]
     parts = GeneratorParts(
         mapping=_mapping(take, arguments),
         embedding=dense(take, "mapping.embed") if "mapping.embed.weight" in take else None,
         average=take("mapping.w_avg", 1) if "mapping.w_avg" in take else None,
         constant=take("synthesis.b4.const", 3),
-        synthesis=[_layer(take, name) for name in names],
-        to_rgb=[
-            _to_rgb(take, f"synthesis.b{size}.torgb") for size in sizes if f"synthesis.b{size}.torgb.weight" in take
-        ],
-        shortcuts=[_shortcut(take, f"synthesis.b{size}") for size in sizes if f"synthesis.b{size}.skip.weight" in take],
+        synthesis=[_layer(take, name) for name in layers],
+        to_rgb=[_to_rgb(take, name) for name in painters if f"{name}.weight" in take],
+        shortcuts=[_shortcut(take, name) for name in shortcuts if f"{name}.weight" in take],
     )
     return generator(parts, take.ignored(unused=""), normalisation="apart", clamp=number(synthesis, "conv_clamp", None))
 
@@ -95,8 +95,8 @@ def _to_rgb(take: Taken, name: str) -> Part:
     return {**_style(take, name), **part, "weight": part["weight"].flatten(1)}
 
 
-def _shortcut(take: Taken, block: str) -> Tensor:
-    return equalized(take(f"{block}.skip.weight", 4), 0.5**0.5)
+def _shortcut(take: Taken, name: str) -> Tensor:
+    return equalized(take(f"{name}.weight", 4), 0.5**0.5)
 
 
 def _discriminator(group: TensorGroup) -> Built:
@@ -112,11 +112,9 @@ def _discriminator(group: TensorGroup) -> Built:
         mapping=_mapping(take, arguments),
         embedding=dense(take, "mapping.embed") if "mapping.embed.weight" in take else None,
     )
-    samples = number(settings_in(arguments, "epilogue_kwargs"), "mbstd_group_size", 4)
-    ignored = take.ignored(unused="")
-    return discriminator(
-        parts, ignored, None if samples is None else int(samples), number(arguments, "conv_clamp", _CLAMP)
-    )
+    group_size = number(settings_in(arguments, "epilogue_kwargs"), "mbstd_group_size", 4)
+    clamp = number(arguments, "conv_clamp", _CLAMP)
+    return discriminator(parts, take.ignored(unused=""), None if group_size is None else int(group_size), clamp)
 
 
 def _convolution(take: Taken, name: str) -> Part:
@@ -124,11 +122,10 @@ def _convolution(take: Taken, name: str) -> Part:
 
 
 def _block(take: Taken, name: str) -> Part:
-    block = prefixed("first", _convolution(take, f"{name}.conv0")) | prefixed(
-        "second", _convolution(take, f"{name}.conv1")
-    )
+    first, second = (_convolution(take, f"{name}.conv{index}") for index in (0, 1))
+    block = prefixed("first", first) | prefixed("second", second)
     if f"{name}.skip.weight" in take:
-        block["shortcut"] = _shortcut(take, name)
+        block["shortcut"] = _shortcut(take, f"{name}.skip")
     return block
 
 

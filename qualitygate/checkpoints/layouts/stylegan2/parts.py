@@ -1,4 +1,4 @@
-"""The parts of a StyleGAN2, ready for use, as every source's layout hands them over; and the network with the settings read off them."""
+"""The parts of a StyleGAN2, ready for use, as every source hands them over, and the network they are of."""
 
 from __future__ import annotations
 

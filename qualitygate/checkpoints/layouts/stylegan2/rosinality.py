@@ -1,6 +1,7 @@
-"""StyleGAN2 of rosinality's stylegan2-pytorch: ``conv1``, ``convs.0 …``, all weights equalized, style biases with their +1.
+"""StyleGAN2 of rosinality's stylegan2-pytorch: ``conv1``, ``convs.0 …``, all weights equalized, style biases with
+their +1.
 
-The mean w stands beside the generator as ``latent_avg``, and only in converted checkpoints; those written while training have none.
+The mean w stands beside the generator as ``latent_avg``, and only in converted checkpoints; training writes none.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Taken:
         return list(takewhile(lambda index: pattern.format(index) in self.left, count(start)))
 
     def __call__(self, name: str, dimensions: int) -> Tensor:
-        """The tensor of that name as float32; raises `DoesNotFit` if there is none or it has another number of dimensions."""
+        """The tensor of that name as float32; raises `DoesNotFit` if there is none with that number of dimensions."""
         if name not in self.left:
             raise DoesNotFit(f"no tensor {name}")
         tensor = self.left.pop(name).float()
@@ -43,7 +43,7 @@ class Taken:
         return tensor
 
     def ignored(self, unused: str) -> tuple[str, ...]:
-        """Names left over, all of which match ``unused`` or are copies of the low-pass filter; raises `DoesNotFit` otherwise."""
+        """Names left over: copies of the low-pass filter, or matching ``unused``; raises `DoesNotFit` otherwise."""
         for name, tensor in self.left.items():
             if re.fullmatch(r"(.*\.)?(resample_filter|kernel)", name):
                 taps = binomial(tensor.float())

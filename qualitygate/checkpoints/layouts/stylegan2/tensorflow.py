@@ -1,5 +1,5 @@
-"""StyleGAN2 of NVIDIA's TensorFlow code: variables such as ``8x8/Conv0_up/weight``, convolution kernels as (height, width, inputs, outputs),
-all weights equalized, style biases without their +1, up-sampling kernels flipped."""
+"""StyleGAN2 of NVIDIA's TensorFlow code: variables such as ``8x8/Conv0_up/weight``, kernels as (height, width, inputs,
+outputs), all weights equalized, style biases without their +1, up-sampling kernels flipped."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _check(settings: Mapping[str, Any]) -> None:
 
 
 def _painters(take: Taken, sizes: list[int]) -> list[str]:
-    """The to-RGBs in use: one for each size, or the last one only, which progressive growing calls level of detail 0."""
+    """The to-RGBs in use: one for each size, or the last only, which progressive growing calls level of detail 0."""
     every = [f"{size}x{size}/ToRGB" for size in sizes if f"{size}x{size}/ToRGB/weight" in take]
     grown = [name for name in (f"{sizes[-1]}x{sizes[-1]}/ToRGB_lod0", "ToRGB_lod0") if f"{name}/weight" in take]
     if not every + grown:
