@@ -32,7 +32,8 @@ class TensorGroup:
     Attributes:
         path: where it stands in the file, e.g. ``"g_ema"``; empty for the whole file.
         tensors: by their names, a leading ``module.`` removed.
-        settings: stored constructor arguments and whatever else was stored beside the tensors; data only.
+        settings: stored constructor arguments and whatever else was stored beside the tensors, lone vectors (a mean
+            latent) included; data only.
         kind: class name of a stored network, if the file names one.
         others: the other groups of the same file: what one network's tensors do not show, its neighbour's may.
     """
@@ -74,7 +75,8 @@ def _walk(path: str, node: Any, beside: Mapping[str, Any]) -> Iterator[TensorGro
         if tensors:
             rest = {str(name): value for name, value in node.items() if not isinstance(value, Tensor)}
             yield TensorGroup(path, _without_prefix(tensors), {**beside, **_plain(rest)})
-        siblings = {**beside, **_plain({str(name): value for name, value in node.items()})}
+        vectors = {name: value for name, value in tensors.items() if value.ndim <= 1}
+        siblings = {**beside, **_plain({str(name): value for name, value in node.items()}), **vectors}
         for name, value in node.items():
             if not isinstance(value, Tensor):
                 yield from _walk(f"{path}.{name}" if path else str(name), value, siblings)
