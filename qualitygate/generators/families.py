@@ -9,5 +9,6 @@ def generators() -> dict[str, type[Generator]]:
     """Every generator family that is stored by its settings."""
     from qualitygate.generators.dcgan import DCGAN
     from qualitygate.generators.stylegan2 import StyleGAN2
+    from qualitygate.generators.stylegan3 import StyleGAN3
 
-    return {family.family: family for family in (DCGAN, StyleGAN2)}
+    return {family.family: family for family in (DCGAN, StyleGAN2, StyleGAN3)}
