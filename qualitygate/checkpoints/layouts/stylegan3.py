@@ -79,7 +79,7 @@ def _layer_names(tensors: Mapping[str, Tensor]) -> list[str]:
 def _layer_settings(name: str, part: Part, filter_size: int) -> dict[str, Any]:
     _, size, units = name.split("_")
     up_taps, down_taps = len(part["up_filter"]), len(part["down_filter"])
-    if up_taps % filter_size or down_taps % filter_size:
+    if any(taps < filter_size or taps % filter_size for taps in (up_taps, down_taps)):
         raise DoesNotFit(
             f"filters of {up_taps} and {down_taps} taps in {name}, which is not {filter_size} for each factor"
         )
