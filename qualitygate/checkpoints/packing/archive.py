@@ -1,4 +1,4 @@
-"""Zip archives over the bytes of a file. Stored entries are views; compressed ones are unpacked within a bound."""
+"""Zip archives over the bytes of a file. Stored entries are views into it; compressed ones are unpacked within the budget."""
 
 from __future__ import annotations
 
@@ -7,89 +7,80 @@ import struct
 import zipfile
 import zlib
 
-from qualitygate.checkpoints.packing.bounds import MAX_ENTRIES, MAX_INFLATION, over_limit
+from qualitygate.checkpoints.packing.bounds import MAX_ENTRIES, Budget, over_limit
 from qualitygate.checkpoints.packing.records import Damaged
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
-_SLACK = 2**20  # small archives may inflate beyond the factor
+_ENCRYPTED = 1  # bit of an entry's flags
 
 
 class Archive:
-    """A torch archive: all entries under one folder, with a ``data.pkl`` in it.
+    """A torch archive: a folder with ``data.pkl`` and all else in it.
 
     Raises:
-        Damaged: not a zip, cut off, entries that overlap, or no ``data.pkl``.
+        Damaged: not a zip, cut off, no ``data.pkl``, or entries that share bytes.
+        CheckpointError: too many entries.
     """
 
-    def __init__(self, source: memoryview) -> None:
-        self._source = source
-        self._left = MAX_INFLATION * len(source) + _SLACK
+    def __init__(self, source: memoryview, budget: Budget) -> None:
+        self._source, self._budget = source, budget
         try:
-            with zipfile.ZipFile(_Window(source)) as directory:  # type: ignore[arg-type]
+            with zipfile.ZipFile(io.BufferedReader(_Window(source))) as directory:
                 entries = directory.infolist()
-        except (zipfile.BadZipFile, ValueError, OverflowError, struct.error, NotImplementedError, IndexError) as error:
-            raise Damaged("a zip archive without its directory: cut off, probably") from error
+        except (zipfile.BadZipFile, ValueError, LookupError, OverflowError, NotImplementedError, struct.error) as error:
+            raise Damaged("a zip archive without its table of contents: probably cut off") from error
         if len(entries) > MAX_ENTRIES:
             raise over_limit("entries in the archive", MAX_ENTRIES)
         self._entries = {entry.filename: entry for entry in entries}
-        folders = [
-            name.removesuffix("data.pkl") for name in self._entries if name.endswith("/data.pkl") or name == "data.pkl"
-        ]
-        if not folders:
-            raise Damaged(
-                f"a zip archive without data.pkl, so not torch's; it begins with {next(iter(self._entries), 'nothing')[:80]!a}"
-            )
-        self._folder = min(folders, key=len)
-        self._places = self._checked_places()
+        pickles = [name for name in self._entries if f"/{name}".endswith("/data.pkl")]
+        if not pickles:
+            first = next(iter(self._entries), "nothing")
+            raise Damaged(f"a zip archive that torch did not write: it has no data.pkl, and begins with {first[:80]!a}")
+        self._folder = min(pickles, key=len).removesuffix("data.pkl")
+        self._starts = self._checked_starts(entries)
 
-    def get(self, name: str, default: bytes) -> bytes:
-        return bytes(self.entry(name)) if self._folder + name in self._entries else default
+    def __contains__(self, name: str) -> bool:
+        return self._folder + name in self._entries
 
     def entry(self, name: str) -> memoryview:
         """The bytes of an entry."""
-        entry = self._entries.get(self._folder + name)
-        if entry is None:
-            raise Damaged(f"no entry {name[:80]!a} in the archive")
-        start = self._places[entry.filename]
+        if name not in self:
+            raise Damaged(f"an archive without its entry {name[:80]!a}")
+        entry = self._entries[self._folder + name]
+        start = self._starts[entry.filename]
         packed = self._source[start : start + entry.compress_size]
-        if entry.flag_bits & 1:
-            raise Damaged("an encrypted archive")
-        if entry.compress_type == zipfile.ZIP_STORED:
-            return packed
-        if entry.compress_type != zipfile.ZIP_DEFLATED:
-            raise Damaged(f"compression method {entry.compress_type}")
-        return self._inflate(packed, entry.file_size)
+        if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Damaged(f"an archive packed in a way torch does not use (method {entry.compress_type})")
+        return packed if entry.compress_type == zipfile.ZIP_STORED else self._unpacked(packed, entry.file_size)
 
-    def _inflate(self, packed: memoryview, size: int) -> memoryview:
-        self._left -= size
-        if self._left < 0:
-            raise over_limit("times the size of the file once unpacked", MAX_INFLATION)
+    def _unpacked(self, packed: memoryview, size: int) -> memoryview:
+        self._budget.take_copy(2 * size)
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
         except zlib.error as error:
             raise Damaged("a compressed entry that cannot be unpacked") from error
         if len(data) != size:
-            raise Damaged("a compressed entry of another size than declared")
+            raise Damaged(f"a compressed entry that is not the {size:,} bytes it says")
         return memoryview(bytearray(data))
 
-    def _checked_places(self) -> dict[str, int]:
-        """Where each entry's bytes begin; no two may share bytes."""
-        places, end = {}, 0
-        for entry in sorted(self._entries.values(), key=lambda entry: entry.header_offset):
+    def _checked_starts(self, entries: list[zipfile.ZipInfo]) -> dict[str, int]:
+        """Where the bytes of each entry begin; no two entries share any."""
+        starts, end = {}, 0
+        for entry in sorted(entries, key=lambda entry: entry.header_offset):
             header = self._source[entry.header_offset : entry.header_offset + _LOCAL_HEADER.size]
             if entry.header_offset < end or len(header) < _LOCAL_HEADER.size:
                 raise Damaged("an archive whose entries overlap")
             signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             start = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
             end = start + entry.compress_size
-            if signature != b"PK\x03\x04" or end > len(self._source):
-                raise Damaged("an archive whose entries reach beyond its end")
-            places[entry.filename] = start
-        return places
+            if signature != zipfile.stringFileHeader or end > len(self._source):
+                raise Damaged("an archive whose entries are not where its table of contents says")
+            starts[entry.filename] = start
+        return starts
 
 
 class _Window(io.RawIOBase):
-    """A memoryview as a file, without copying it."""
+    """Bytes as a file, without a copy of them."""
 
     def __init__(self, source: memoryview) -> None:
         self._source, self._position = source, 0
@@ -100,15 +91,12 @@ class _Window(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self._position, len(self._source))[whence]
-        if base + offset < 0:
-            raise ValueError("a position before the beginning")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._source)}[whence] + offset
+        if position < 0:
+            raise ValueError("a position before the first byte")
+        self._position = position
+        return position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         part = self._source[self._position : self._position + len(buffer)]

@@ -1,8 +1,8 @@
 """A pickle machine that makes records instead of objects.
 
-A pickle is a program for a small stack machine; some of its instructions look up and call functions. This machine carries out the others and writes those down
-as `Call` records, so that reading a file cannot run anything, whatever the file says. The instructions themselves are decoded by the standard
-library's `pickletools`, which only reads. What the records mean is decided in `values.py`.
+A pickle is a program for a small stack machine. Some of its instructions look up functions and call them. This machine carries
+out the others and only writes those down, as `Call` records: whatever the file says, reading it cannot run anything. The
+standard library's `pickletools`, which only reads, decodes the instructions; what the records mean is decided in `values`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from qualitygate.checkpoints.packing.bounds import MAX_TEXT, Budget
+from qualitygate.checkpoints.packing.bounds import MAX_NAME, Budget
 from qualitygate.checkpoints.packing.hostile import refuse_hostile, unsafe
 from qualitygate.checkpoints.packing.records import Call, Damaged, Global, Persistent
 
-_VIEW_FROM = 4096  # bytes strings from this size on stay views into the file
-_KEY_BITS = 64  # larger integers as keys could be chosen to collide
-_KEY_LENGTH = 16
+_VIEW_FROM = 4096  # byte strings from this size on stay views into the file
+_KEY_BITS = 64  # larger integers could be chosen to collide as keys
+_KEY_PARTS = 8
 
 
 class _Stream:
-    """The bytes of a pickle, as `pickletools` wants to read them. Long byte strings are views, not copies."""
+    """The bytes of a pickle in the shape `pickletools` reads from. Long byte strings are views, not copies."""
 
     def __init__(self, source: memoryview, start: int) -> None:
         self.source, self.position = source, start
+
+    def tell(self) -> int:
+        return self.position
 
     def read(self, size: int) -> bytes | memoryview:
         part = self.source[self.position : self.position + size]
@@ -32,18 +35,14 @@ class _Stream:
         return part if len(part) >= _VIEW_FROM else bytes(part)
 
     def readline(self) -> bytes:
-        # only texts are read by lines
-        window = bytes(self.source[self.position : self.position + 256])
-        end = window.find(b"\n")
-        if end < 0:
-            window = bytes(self.source[self.position : self.position + MAX_TEXT])
-            end = window.find(b"\n")
-        line = window[: end + 1] if end >= 0 else window
+        size, end = 128, -1
+        while end < 0 and size < 4 * len(self.source):
+            size *= 2
+            line = bytes(self.source[self.position : self.position + size])
+            end = line.find(b"\n")
+        line = line[: end + 1] if end >= 0 else line
         self.position += len(line)
         return line
-
-    def tell(self) -> int:
-        return self.position
 
 
 class Machine:
@@ -53,6 +52,11 @@ class Machine:
         result: what the pickle stands for, in records.
         end: position after it.
         references: all references to storages, in the order of the file.
+
+    Raises:
+        Damaged: no pickle, or not whole.
+        UnsafeCheckpointError: it names something that only an attack would.
+        CheckpointError: it has more instructions than the budget.
     """
 
     def __init__(self, source: memoryview, start: int, budget: Budget) -> None:
@@ -68,14 +72,17 @@ class Machine:
                     break
                 _INSTRUCTIONS[opcode.name](self, argument)
             self.result = self.stack.pop()
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-            raise Damaged(f"not a pickle, or cut off, near byte {stream.position:,}") from error
+        except (ValueError, TypeError, LookupError, OverflowError) as error:
+            raise Damaged(f"a pickle that breaks off or makes no sense near byte {stream.position:,}") from error
         self.end = stream.position
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def mark(self, _: Any) -> None:
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def mark(self) -> None:
         self.below.append(self.stack)
         self.stack = []
 
@@ -83,43 +90,46 @@ class Machine:
         values, self.stack = self.stack, self.below.pop()
         return values
 
-    def pop(self, _: Any) -> None:
+    def discard(self) -> None:
         if self.stack:
             self.stack.pop()
         else:
             self.since_mark()
 
-    def put(self, index: int) -> None:
-        self.memo[int(index)] = self.stack[-1]
+    def tuple_of(self, size: int) -> None:
+        values = [self.pop() for _ in range(size)]
+        self.push(tuple(reversed(values)))
 
-    def make(self, function: Any, args: Any, keywords: Any = None) -> None:
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def find(self, module: Any, attribute: Any) -> Global:
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise Damaged("a class whose name is not text")
+        refuse_hostile(module, attribute)
+        return Global(f"{module}.{attribute}")
+
+    def stack_global(self) -> None:
+        attribute, module = self.pop(), self.pop()
+        self.push(self.find(module, attribute))
+
+    def call(self, with_keywords: bool = False) -> None:
+        keywords = self.pop() if with_keywords else None
+        args, function = self.pop(), self.pop()
         self.push(Call(function, args, keywords))
 
-    def reduce(self, _: Any) -> None:
-        args, function = self.stack.pop(), self.stack.pop()
-        self.make(function, args)
+    def instance(self, name: str) -> None:
+        self.push(Call(self.find(*name.split(" ", 1)), tuple(self.since_mark())))
 
-    def new_with_keywords(self, _: Any) -> None:
-        keywords, args, function = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        self.make(function, args, keywords)
-
-    def inst(self, name: str) -> None:
-        self.make(_global(*name.split(" ", 1)), tuple(self.since_mark()))
-
-    def obj(self, _: Any) -> None:
+    def instance_of_first(self) -> None:
         function, *args = self.since_mark()
-        self.make(function, tuple(args))
+        self.push(Call(function, tuple(args)))
 
-    def stack_global(self, _: Any) -> None:
-        attribute, module = self.stack.pop(), self.stack.pop()
-        self.push(_global(module, attribute))
-
-    def build(self, _: Any) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Call):
-            target.state = state
-        else:
+    def build(self) -> None:
+        state, target = self.pop(), self.stack[-1]
+        if not isinstance(target, Call):
             raise Damaged(f"a state for a {type(target).__name__}")
+        target.state = state
 
     def set_items(self, values: list[Any]) -> None:
         target = self.stack[-1]
@@ -128,7 +138,7 @@ class Machine:
             raise Damaged(f"items for a {type(target).__name__}")
         items.update(_pairs(values))
 
-    def append(self, values: list[Any]) -> None:
+    def extend(self, values: list[Any]) -> None:
         target = self.stack[-1]
         elements = target.elements if isinstance(target, Call) else target
         if not isinstance(elements, list):
@@ -136,38 +146,24 @@ class Machine:
         elements.extend(values)
 
     def refer(self, key: Any) -> None:
+        """A storage; or, in old torch files of whole modules, a class, which comes with its source code."""
         if (
             isinstance(key, tuple)
             and (named := [part for part in key[:2] if isinstance(part, Global)])
             and key[0] != "storage"
         ):
-            self.push(named[0])  # old torch files refer to the classes of whole modules in this way
+            self.push(named[0])
         else:
             self.references.append(Persistent(key))
             self.push(self.references[-1])
 
-    def tuple_of(self, size: int) -> None:
-        if len(self.stack) < size:
-            raise Damaged("a tuple of more values than there are")
-        values = tuple(self.stack[-size:])
-        del self.stack[-size:]
-        self.push(values)
-
-
-def _global(module: Any, attribute: Any) -> Global:
-    if not isinstance(module, str) or not isinstance(attribute, str):
-        raise Damaged("the name of a class that is not text")
-    name = f"{module}.{attribute}"
-    refuse_hostile(name)
-    return Global(name)
-
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
-    if len(values) % 2:
-        raise Damaged("a key without a value")
     keys = values[::2]
-    if not all(_is_key(key) for key in keys):
-        raise Damaged("a key that is neither text nor a number")
+    if not all(
+        _is_key(key) or (isinstance(key, tuple) and len(key) <= _KEY_PARTS and all(map(_is_key, key))) for key in keys
+    ):
+        raise Damaged("a key that is neither a short text nor a number")
     return dict(zip(keys, values[1::2], strict=True))
 
 
@@ -175,73 +171,67 @@ def _is_key(key: Any) -> bool:
     """Whether a value may be a key: cheap to hash, and not easily made to collide."""
     if isinstance(key, int):
         return key.bit_length() <= _KEY_BITS
-    if isinstance(key, tuple):
-        return len(key) <= _KEY_LENGTH and all(_is_key(part) and not isinstance(part, tuple) for part in key)
-    return key is None or isinstance(key, (str, bytes, float, Global, Call))
+    if isinstance(key, (str, bytes)):
+        return len(key) <= MAX_NAME
+    return key is None or isinstance(key, (float, Global, Call))
 
 
-def _forbidden(machine: Machine, argument: Any) -> None:
-    raise unsafe(f"entry {argument} of the running program's copyreg extension registry")
+def _extension(machine: Machine, code: Any) -> None:
+    raise unsafe(f"number {code} of the opening program's copyreg extensions")
 
 
-def _constant(make: Callable[[], Any]) -> Callable[[Machine, Any], None]:
+def _pushing(make: Callable[[], Any]) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine.push(make())
 
 
-def _ignored(machine: Machine, _: Any) -> None:
-    """Framing and protocol numbers: nothing to do for a reader that has the whole file."""
+def _acting(act: Callable[[Machine], Any]) -> Callable[[Machine, Any], None]:
+    return lambda machine, _: act(machine)
 
 
 _LITERALS = (
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 "
-    "UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 FLOAT BINFLOAT"
-).split()
-
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+)
 _INSTRUCTIONS: dict[str, Callable[[Machine, Any], None]] = {
-    **{name: Machine.push for name in _LITERALS},
-    "PROTO": _ignored,
-    "FRAME": _ignored,
-    "NONE": _constant(lambda: None),
-    "NEWTRUE": _constant(lambda: True),
-    "NEWFALSE": _constant(lambda: False),
-    "EMPTY_LIST": _constant(list),
-    "EMPTY_TUPLE": _constant(tuple),
-    "EMPTY_DICT": _constant(dict),
-    "EMPTY_SET": _constant(list),  # the tree has no sets: their elements would have to be hashed
-    "LIST": lambda machine, _: machine.push(machine.since_mark()),
-    "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
-    "FROZENSET": lambda machine, _: machine.push(machine.since_mark()),
-    "DICT": lambda machine, _: machine.push(_pairs(machine.since_mark())),
-    "TUPLE1": lambda machine, _: machine.tuple_of(1),
-    "TUPLE2": lambda machine, _: machine.tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.tuple_of(3),
-    "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
-    "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
-    "ADDITEMS": lambda machine, _: machine.append(machine.since_mark()),
-    "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(), machine.stack.pop()][::-1]),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
-    "MARK": Machine.mark,
-    "POP": Machine.pop,
-    "POP_MARK": lambda machine, _: (machine.since_mark(), None)[1],
-    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
-    "PUT": Machine.put,
-    "BINPUT": Machine.put,
-    "LONG_BINPUT": Machine.put,
-    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
-    "GET": lambda machine, index: machine.push(machine.memo[int(index)]),
-    "BINGET": lambda machine, index: machine.push(machine.memo[index]),
-    "LONG_BINGET": lambda machine, index: machine.push(machine.memo[index]),
-    "GLOBAL": lambda machine, name: machine.push(_global(*name.split(" ", 1))),
-    "STACK_GLOBAL": Machine.stack_global,
-    "REDUCE": Machine.reduce,
-    "NEWOBJ": Machine.reduce,
-    "NEWOBJ_EX": Machine.new_with_keywords,
-    "INST": Machine.inst,
-    "OBJ": Machine.obj,
-    "BUILD": Machine.build,
+    **dict.fromkeys(_LITERALS, Machine.push),
+    # framing and versions mean nothing to a reader that has the whole file
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
+    "NONE": _pushing(lambda: None),
+    "NEWTRUE": _pushing(lambda: True),
+    "NEWFALSE": _pushing(lambda: False),
+    "EMPTY_LIST": _pushing(list),
+    "EMPTY_TUPLE": _pushing(tuple),
+    "EMPTY_DICT": _pushing(dict),
+    # sets become lists: their elements would have to be hashed
+    "EMPTY_SET": _pushing(list),
+    "FROZENSET": _acting(lambda machine: machine.push(machine.since_mark())),
+    "LIST": _acting(lambda machine: machine.push(machine.since_mark())),
+    "TUPLE": _acting(lambda machine: machine.push(tuple(machine.since_mark()))),
+    "DICT": _acting(lambda machine: machine.push(_pairs(machine.since_mark()))),
+    "TUPLE1": _acting(lambda machine: machine.tuple_of(1)),
+    "TUPLE2": _acting(lambda machine: machine.tuple_of(2)),
+    "TUPLE3": _acting(lambda machine: machine.tuple_of(3)),
+    "APPEND": _acting(lambda machine: machine.extend([machine.pop()])),
+    "APPENDS": _acting(lambda machine: machine.extend(machine.since_mark())),
+    "ADDITEMS": _acting(lambda machine: machine.extend(machine.since_mark())),
+    "SETITEM": _acting(lambda machine: machine.set_items([machine.pop(), machine.pop()][::-1])),
+    "SETITEMS": _acting(lambda machine: machine.set_items(machine.since_mark())),
+    "MARK": _acting(Machine.mark),
+    "POP": _acting(Machine.discard),
+    "POP_MARK": _acting(Machine.since_mark),
+    "DUP": _acting(lambda machine: machine.push(machine.stack[-1])),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.put),
+    "MEMOIZE": _acting(lambda machine: machine.put(len(machine.memo))),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])),
+    "GLOBAL": lambda machine, name: machine.push(machine.find(*name.split(" ", 1))),
+    "STACK_GLOBAL": _acting(Machine.stack_global),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _acting(Machine.call)),
+    "NEWOBJ_EX": _acting(lambda machine: machine.call(with_keywords=True)),
+    "INST": Machine.instance,
+    "OBJ": _acting(Machine.instance_of_first),
+    "BUILD": _acting(Machine.build),
     "PERSID": Machine.refer,
-    "BINPERSID": lambda machine, _: machine.refer(machine.stack.pop()),
-    "EXT1": _forbidden,
-    "EXT2": _forbidden,
-    "EXT4": _forbidden,
+    "BINPERSID": _acting(lambda machine: machine.refer(machine.pop())),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _extension),
 }

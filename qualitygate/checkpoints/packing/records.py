@@ -1,4 +1,4 @@
-"""What the pickle machine makes of a file: the instructions as data. None of these can be called, and none holds anything that can."""
+"""What the pickle machine makes of a file: its instructions as data. None of these can be called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An object the file wants made by calling ``function`` with ``args``; what it then wants put into the object is kept apart."""
+    """An object that the file wants made by calling ``function``; what it wants put into the object is kept apart."""
 
     function: Any
     args: Any
@@ -27,6 +27,11 @@ class Call:
     state: Any = None
     items: dict[Any, Any] = field(default_factory=dict)
     elements: list[Any] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of the function; ``"?"`` where the file has something else in its place."""
+        return self.function.name if isinstance(self.function, Global) else "?"
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +43,6 @@ class Persistent:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An object of a class that we do not know, in the finished tree: a name and nothing else."""
+    """In the finished tree: a class, or an object of a class without a meaning to us. A name and nothing else."""
 
     name: str

@@ -1,135 +1,79 @@
-"""Files of ``torch.save``: the zip archives of today, and the plain stream of pickles and storages that torch wrote before version 1.6."""
+"""Files of ``torch.save``: the zip archives of today, and the stream of pickles and storages written before torch 1.6."""
 
 from __future__ import annotations
 
 import struct
-import zipfile
-from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from qualitygate.checkpoints.packing.archive import Archive
-from qualitygate.checkpoints.packing.arrays import Storage, storage_dtype
 from qualitygate.checkpoints.packing.bounds import MAX_NESTED_FILES, Budget, over_limit
 from qualitygate.checkpoints.packing.machine import Machine
-from qualitygate.checkpoints.packing.records import Damaged, Global, Persistent
+from qualitygate.checkpoints.packing.records import Damaged
+from qualitygate.checkpoints.packing.storages import Storages, exactly, parse
 from qualitygate.checkpoints.packing.values import Values
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-
-
-def read_archive(source: memoryview, budget: Budget) -> Any:
-    """The value in a torch zip archive.
-
-    Raises:
-        Damaged: if it is no torch archive, or not whole.
-    """
-    archive = Archive(source)
-    if archive.get("byteorder", b"little").strip() != b"little":
-        raise Damaged("an archive written on a big-endian machine")
-    storages: dict[str, Storage] = {}
-
-    def storage(reference: Persistent) -> Any:
-        dtype, key, numel, _ = _reference(reference)
-        if key not in storages:
-            storages[key] = Storage(_whole(archive.entry(f"data/{key}"), numel * dtype.itemsize), dtype)
-        return storages[key] if storages[key].dtype == dtype else Storage(storages[key].data, dtype)
-
-    machine = Machine(archive.entry("data.pkl"), 0, budget)
-    return Values(storage, _nested_reader(budget), budget).value(machine.result)
-
-
-def read_legacy(source: memoryview, budget: Budget) -> Any:
-    """The value in a torch file of before 1.6: magic number, version, machine, value, keys of the storages, storages.
-
-    Raises:
-        Damaged: if it is not whole.
-    """
-    position = 0
-    parts = []
-    for _ in range(5):
-        machine = Machine(source, position, budget)
-        parts.append(machine)
-        position = machine.end
-    magic, protocol, _, value, keys = parts
-    if magic.result != _MAGIC or protocol.result != _PROTOCOL:
-        raise Damaged(f"a torch file of protocol {str(protocol.result)[:20]}")
-    roots = _read_storages(source, position, keys.result, value.references)
-
-    def storage(reference: Persistent) -> Any:
-        dtype, key, numel, window = _reference(reference)
-        root = _whole(roots.get(key), numel * dtype.itemsize)
-        if window is not None:
-            start, length = (number * dtype.itemsize for number in window)
-            root = _whole(root[start : start + length], length)
-        return Storage(root, dtype)
-
-    return Values(storage, _nested_reader(budget), budget).value(value.result)
+_COUNT = struct.Struct("<q")
+ARCHIVE_SIGNATURE = b"PK\x03\x04"
 
 
 def is_legacy(source: memoryview) -> bool:
-    """Whether a pickle begins with torch's magic number."""
-    try:
-        return Machine(source, 0, Budget(instructions=100)).result == _MAGIC
-    except (Damaged, Exception):
-        return False
+    """Whether the first pickle is torch's magic number, in any protocol."""
+    start = bytes(source[:48])
+    return _MAGIC.to_bytes(10, "little") in start or str(_MAGIC).encode() in start
 
 
-def _read_storages(source: memoryview, position: int, keys: Any, references: list[Persistent]) -> dict[str, memoryview]:
-    """The storages at the end of a file, each its number of values (int64) and its bytes."""
-    sizes = {key: dtype.itemsize for dtype, key, _, _ in map(_reference, references)}
-    if not isinstance(keys, list):
-        raise Damaged("no list of storages")
-    roots = {}
-    for key in keys:
-        (length,) = struct.unpack_from("<q", source, position)
-        if key not in sizes or length < 0:
-            raise Damaged(f"a storage {str(key)[:20]!a} that nothing uses")
-        roots[key] = _whole(source[position + 8 : position + 8 + length * sizes[key]], length * sizes[key])
-        position += 8 + length * sizes[key]
-    return roots
+def read_archive(source: memoryview, budget: Budget) -> Any:
+    """The value in a torch zip archive, its tensors on the CPU and over the bytes of ``source``.
+
+    Raises:
+        Damaged: not torch's, cut off, or inconsistent.
+        CheckpointError: beyond the limits, or hostile.
+    """
+    archive = Archive(source, budget)
+    if "byteorder" in archive and bytes(archive.entry("byteorder")) != b"little":
+        raise Damaged("an archive in the byte order of another kind of machine")
+    storages = Storages(lambda key: archive.entry(f"data/{key}"), budget)
+    machine = Machine(archive.entry("data.pkl"), 0, budget)
+    return Values(storages, nested_reader(budget), budget).value(machine.result)
 
 
-def _reference(reference: Persistent) -> tuple[torch.dtype, str, int, tuple[int, int] | None]:
-    """Dtype, key and number of values of a storage, and offset and length of a window into it, if it is one."""
-    key = reference.key
-    if not isinstance(key, tuple) or len(key) not in (5, 6) or key[0] not in ("storage", b"storage"):
-        raise Damaged("a reference to something that is not a storage")
-    _, kind, name, _, numel = key[:5]
-    if not isinstance(kind, Global) or not isinstance(name, str) or not isinstance(numel, int) or numel < 0:
-        raise Damaged("a storage without type, key or size")
-    window = None
-    if len(key) == 6 and key[5] is not None:
-        _, start, length = key[5]
-        if not all(isinstance(number, int) and number >= 0 for number in (start, length)):
-            raise Damaged("a window of a storage without a size")
-        window = (start, length)
-    return storage_dtype(kind.name), name, numel, window
+def read_legacy(source: memoryview, budget: Budget) -> Any:
+    """The value in an old torch file: magic number, version, machine, value, list of storages, storages.
+
+    Raises:
+        Damaged: cut off, or inconsistent.
+        CheckpointError: beyond the limits, or hostile.
+    """
+    position, pickles = 0, []
+    for _ in range(5):
+        pickles.append(Machine(source, position, budget))
+        position = pickles[-1].end
+    magic, protocol, _, value, keys = pickles
+    if (magic.result, protocol.result) != (_MAGIC, _PROTOCOL) or not isinstance(keys.result, list):
+        raise Damaged("a torch file of a version nobody knows")
+    itemsizes = {reference.key: reference.dtype.itemsize for reference in map(parse, value.references)}
+    raw = {}
+    for key in keys.result:
+        (count,) = _COUNT.unpack_from(source, position)
+        if key not in itemsizes or count < 0:
+            raise Damaged("a storage that nothing in the file uses")
+        raw[key] = exactly(source, position + _COUNT.size, count * itemsizes[key])
+        position += _COUNT.size + len(raw[key])
+    return Values(Storages(raw.__getitem__, budget), nested_reader(budget), budget).value(value.result)
 
 
-def _whole(data: memoryview | None, size: int) -> memoryview:
-    if data is None or len(data) < size:
-        raise Damaged(f"a storage of {size:,} bytes, of which the file has {len(data or b''):,}")
-    return data[:size]
-
-
-def _nested_reader(budget: Budget) -> Callable[[memoryview], Any]:
-    """Reads the torch files that stand as bytes inside a pickle, within the same budget."""
+def nested_reader(budget: Budget) -> Any:
+    """A function that reads torch files standing as bytes inside a pickle, within the same budget."""
 
     def read(source: memoryview) -> Any:
-        budget.nested_files += 1
-        if budget.nested_files > MAX_NESTED_FILES:
+        budget.nested += 1
+        if budget.nested > MAX_NESTED_FILES:
             raise over_limit("torch files inside one another", MAX_NESTED_FILES)
-        try:
-            return read_archive(source, budget) if source[:4] == b"PK\x03\x04" else read_legacy(source, budget)
-        finally:
-            budget.nested_files -= 1
+        is_archive = source[: len(ARCHIVE_SIGNATURE)] == ARCHIVE_SIGNATURE
+        value = read_archive(source, budget) if is_archive else read_legacy(source, budget)
+        budget.nested -= 1
+        return value
 
     return read
-
-
-nested_reader = _nested_reader
-
-__all__ = ["is_legacy", "nested_reader", "read_archive", "read_legacy", "zipfile"]

@@ -1,7 +1,7 @@
 """From the records of a pickle to plain values: dictionaries, lists, tuples, scalars, tensors, groups of tensors.
 
-Only the few kinds of object that hold data get a meaning here, given by our own code; any other becomes a dictionary of its attributes if it has some, and an
-inert `Opaque` name if not.
+The classes and functions that `known` lists get a meaning from our own code. An object of any other class becomes a group of
+tensors if it is a module, else a dictionary of its items or attributes if it has some, else an inert `Opaque` name.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
-from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.packing import arrays, networks
-from qualitygate.checkpoints.packing.arrays import NumpyType, Storage
-from qualitygate.checkpoints.packing.bounds import MAX_DEPTH, MAX_VALUES, Budget, over_limit
+from qualitygate.checkpoints.packing import known, networks
+from qualitygate.checkpoints.packing.bounds import Budget
+from qualitygate.checkpoints.packing.measure import check_size
 from qualitygate.checkpoints.packing.records import Call, Damaged, Global, Opaque, Persistent
 
 _ITSELF = Opaque("a reference back to the object that holds it")
@@ -24,95 +21,83 @@ class Values:
     """Gives meaning to the records of one pickle.
 
     Args:
-        storage: the storage a persistent reference stands for.
-        nested: reads a torch file that stands inside the pickle.
+        storage: the storage that a reference stands for.
+        nested: reads the storage in a torch file that stands as bytes inside the pickle.
         budget: what the file may still ask for.
 
     Attributes:
-        eras: ``"persistence"`` and ``"tensorflow"`` once a network stored in that way was met.
+        eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
     """
 
     def __init__(
         self, storage: Callable[[Persistent], Any], nested: Callable[[memoryview], Any], budget: Budget
     ) -> None:
-        self.storage, self.nested, self.budget = storage, nested, budget
+        self._storage = storage
+        self._tools = known.Tools(nested, budget)
+        self._made: dict[int, Any] = {}
         self.eras: set[str] = set()
-        self._known: dict[int, Any] = {}
-        self._sizes: dict[int, int] = {}
 
-    def value(self, node: Any) -> Any:
-        """The plain value of a record, its contents included."""
-        value = self._value(node, 0)
-        return value
+    def value(self, root: Any) -> Any:
+        """The plain value of a record and of everything in it.
 
-    def _value(self, node: Any, depth: int) -> Any:
+        Raises:
+            Damaged: something in it is not what its place in the file says.
+            CheckpointError: it asks for more than the limits.
+        """
+        check_size(root)
+        return self._value(root)
+
+    def _value(self, node: Any) -> Any:
+        """Made once for each record, so that what the file shares stays shared."""
         if not isinstance(node, (dict, list, tuple, Call, Global, Persistent)):
             return node
-        if depth > MAX_DEPTH:
-            raise over_limit("containers inside one another", MAX_DEPTH)
-        if id(node) not in self._known:
-            self._known[id(node)] = _ITSELF
-            self._known[id(node)] = self._convert(node, depth + 1)
-            self._sizes[id(node)] = self._size(node)
-        return self._known[id(node)]
+        if id(node) not in self._made:
+            self._made[id(node)] = _ITSELF
+            self._made[id(node)] = self._make(node)
+        return self._made[id(node)]
 
-    def _size(self, node: Any) -> int:
-        """Values a walk through this node meets."""
-        if isinstance(node, Call):
-            parts = (node.args, node.keywords, node.state, *node.items.values(), *node.elements)
-        elif isinstance(node, dict):
-            parts = tuple(node.values())
-        else:
-            parts = node if isinstance(node, (list, tuple)) else ()
-        size = 1 + sum(self._sizes.get(id(part), 1) for part in parts)
-        if size > MAX_VALUES:
-            raise over_limit("values", MAX_VALUES)
-        return size
-
-    def _convert(self, node: Any, depth: int) -> Any:
+    def _make(self, node: Any) -> Any:
         if isinstance(node, dict):
-            return {self._key(key): self._value(value, depth) for key, value in node.items()}
+            return self._mapping(node)
         if isinstance(node, list):
-            return [self._value(value, depth) for value in node]
+            return [self._value(value) for value in node]
         if isinstance(node, tuple):
-            return tuple(self._value(value, depth) for value in node)
+            return tuple(self._value(value) for value in node)
         if isinstance(node, Global):
             return Opaque(node.name)
-        if isinstance(node, Persistent):
-            return self.storage(node)
-        return self._call(node, depth)
+        return self._storage(node) if isinstance(node, Persistent) else self._object(node)
 
-    def _key(self, key: Any) -> Any:
-        return key if not isinstance(key, (Global, Call)) else Opaque(_name(key))
+    def _mapping(self, node: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {
+            Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value)
+            for key, value in node.items()
+        }
 
-    def _call(self, call: Call, depth: int) -> Any:
-        name = _name(call)
-        args = self._value(call.args, depth)
+    def _object(self, call: Call) -> Any:
+        args, state = self._value(call.args), _attributes(self._value(call.state))
         if not isinstance(args, (tuple, list)):
-            raise Damaged(f"arguments of {name[:80]!a} that are not a tuple")
-        state = _attributes(self._value(call.state, depth))
-        if name in _MAKERS:
-            return _MAKERS[name](self, list(args), state)
-        if name in _SHELLS and args and isinstance(args[0], Opaque):
-            name = args[0].name
+            raise Damaged("arguments that are not a tuple")
+        name = call.name
+        if name in _RECONSTRUCTORS and args and isinstance(args[0], Opaque):
+            name, args = args[0].name, ()
+        if (make := known.maker(name)) is not None:
+            return make(self._tools, args, state)
+        if name.endswith(known.PERSISTENT):
+            self.eras.add("persistence")
+            class_name, state = known.persistent(args)
+            return networks.module_group(class_name, state) if networks.is_module(state) else state
         if name.endswith(networks.TF_CLASSES) and isinstance(state, Mapping):
             self.eras.add("tensorflow")
             return networks.tf_group(state)
         if networks.is_module(state):
             return networks.module_group(name.rpartition(".")[2], state)
-        items = {self._key(key): self._value(value, depth) for key, value in call.items.items()}
-        return _instance(name, args, state, items, [self._value(element, depth) for element in call.elements])
-
-
-def _name(node: Any) -> str:
-    """The global at the bottom of a call; ``"?"`` where something else stands in its place."""
-    if isinstance(node, Call):
-        node = node.function
-    return node.name if isinstance(node, Global) else "?"
+        return _contents(
+            name, args, state, self._mapping(call.items), [self._value(element) for element in call.elements]
+        )
 
 
 def _attributes(state: Any) -> Any:
-    """An object's attributes; those in slots are stored apart and put with the others."""
+    """An object's attributes; those it has in slots are stored apart."""
     if (
         isinstance(state, tuple)
         and len(state) == 2
@@ -122,164 +107,29 @@ def _attributes(state: Any) -> Any:
     return state
 
 
-def _instance(name: str, args: Any, state: Any, items: dict[Any, Any], elements: list[Any]) -> Any:
-    """An object of a class without a meaning of its own, as the data in it."""
+def _contents(name: str, args: Any, state: Any, items: dict[Any, Any], elements: list[Any]) -> Any:
+    """The data in an object of a class without a meaning of its own."""
     kind = name.rpartition(".")[2]
     if kind in _MAPPINGS or items:
-        given = next((arg for arg in args if isinstance(arg, (Mapping, list))), {})
-        pairs = (
-            given
-            if isinstance(given, Mapping)
-            else dict(pair for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2)
-        )
-        return {**pairs, **items}
-    if elements:
-        return elements
-    if name in _SEQUENCES:
-        return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
-    if isinstance(state, Mapping):
-        return dict(state)
-    return Opaque(name)
+        return {**next((_as_mapping(arg) for arg in args if isinstance(arg, (Mapping, list))), {}), **items}
+    if kind in _SEQUENCES or elements:
+        return [*next((arg for arg in args if isinstance(arg, (list, tuple))), ()), *elements]
+    return dict(state) if isinstance(state, Mapping) else Opaque(name)
 
 
-_SHELLS = {
-    "copy_reg._reconstructor",
-    "copyreg._reconstructor",
-    "copyreg.__newobj__",
-    "copy_reg.__newobj__",
-    "copyreg.__newobj_ex__",
+def _as_mapping(given: Mapping[Any, Any] | list[Any]) -> dict[Any, Any]:
+    """The first argument of a dictionary's constructor: another one, or a list of pairs."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    return {
+        pair[0]: pair[1]
+        for pair in given
+        if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
+    }
+
+
+_RECONSTRUCTORS = {
+    f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
 }
 _MAPPINGS = {"OrderedDict", "defaultdict", "Counter", "EasyDict", "dict"}
-_SEQUENCES = {
-    f"{module}.{kind}" for module in ("builtins", "__builtin__") for kind in ("list", "tuple", "set", "frozenset")
-}
-
-
-def _tensor(values: Values, args: list[Any], state: Any) -> Tensor:
-    return arrays.view(*args[:4])
-
-
-def _tensor_of_dtype(values: Values, args: list[Any], state: Any) -> Tensor:
-    dtype = arrays.torch_dtype(args[6].name) if isinstance(args[6], Opaque) else None
-    if dtype is None:
-        raise Damaged("a tensor without a dtype")
-    return arrays.view(*args[:4], dtype)
-
-
-def _first(values: Values, args: list[Any], state: Any) -> Any:
-    return args[0]
-
-
-def _subclassed(values: Values, args: list[Any], state: Any) -> Any:
-    """A tensor of a subclass of Tensor: the function that makes the plain tensor, and its arguments."""
-    function, _, inner = args[:3]
-    maker = _MAKERS.get(function.name) if isinstance(function, Opaque) else None
-    if maker is None:
-        raise Damaged("a tensor made in an unknown way")
-    return maker(values, list(inner), None)
-
-
-def _nested(values: Values, args: list[Any], state: Any) -> Any:
-    return values.nested(_bytes(args[0]))
-
-
-def _size(values: Values, args: list[Any], state: Any) -> Any:
-    return tuple(args[0]) if args else ()
-
-
-def _text(values: Values, args: list[Any], state: Any) -> str:
-    return ":".join(str(part) for part in args)
-
-
-def _encoded(values: Values, args: list[Any], state: Any) -> bytes:
-    """How protocols 0 to 2 write bytes: as the latin-1 text of them."""
-    if not isinstance(args[0], str):
-        raise Damaged("bytes that were not written as text")
-    return args[0].encode("latin-1")
-
-
-def _scalar_of(kind: type) -> Callable[[Values, list[Any], Any], Any]:
-    def make(values: Values, args: list[Any], state: Any) -> Any:
-        return args[0] if args and isinstance(args[0], (int, float, str)) else kind()
-
-    return make
-
-
-def _bytes(data: Any) -> memoryview:
-    if isinstance(data, str):
-        data = data.encode("latin-1")
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise Damaged(f"a {type(data).__name__} where bytes were due")
-    return data if isinstance(data, memoryview) else memoryview(bytearray(data))
-
-
-def _numpy_type(values: Values, args: list[Any], state: Any) -> Any:
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-    if not isinstance(args[0], str) or not isinstance(order, str):
-        raise Damaged("a numpy type without a name")
-    return NumpyType(args[0].lstrip("<>|="), order)
-
-
-def _numpy_array(values: Values, args: list[Any], state: Any) -> Any:
-    """``_reconstruct(ndarray, (0,), b"b")``; all there is to know is in the state: version, shape, type, order, bytes."""
-    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], NumpyType):
-        raise Damaged("a numpy array without contents")
-    return _array(state[2], state[1], state[4], bool(state[3]))
-
-
-def _numpy_buffer(values: Values, args: list[Any], state: Any) -> Any:
-    data, kind, shape, order = args
-    if not isinstance(kind, NumpyType):
-        raise Damaged("a numpy array without a type")
-    return _array(kind, shape, data, order == "F")
-
-
-def _array(kind: NumpyType, shape: Any, data: Any, fortran: bool) -> Any:
-    if kind.dtype is None and not kind.code.startswith("O"):
-        return Opaque(f"numpy array of {kind.code[:20]}")
-    return arrays.numpy_tensor(kind, shape, _bytes(data) if kind.dtype else memoryview(b""), fortran)
-
-
-def _numpy_scalar(values: Values, args: list[Any], state: Any) -> Any:
-    kind, data = args[:2]
-    if not isinstance(kind, NumpyType):
-        raise Damaged("a numpy scalar without a type")
-    value = _array(kind, (), data, False)
-    return value.item() if isinstance(value, Tensor) else value
-
-
-def _persistent_object(values: Values, args: list[Any], state: Any) -> Any:
-    """NVIDIA's persistence: one dictionary with the class name, the attributes, and source code that we leave alone."""
-    meta = args[0]
-    if not isinstance(meta, Mapping) or not isinstance(meta.get("class_name"), str):
-        raise Damaged("a persistent object without a class name")
-    values.eras.add("persistence")
-    inner = meta.get("state")
-    return networks.module_group(meta["class_name"], inner) if networks.is_module(inner) else inner
-
-
-_MAKERS: dict[str, Callable[[Values, list[Any], Any], Any]] = {
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._tensor._rebuild_from_type": _subclassed,
-    "torch._tensor._rebuild_from_type_v2": _subclassed,
-    "torch.storage._load_from_bytes": _nested,
-    "torch.Size": _size,
-    "torch.device": _text,
-    "_codecs.encode": _encoded,
-    "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
-    "numpy.dtype": _numpy_type,
-    **{
-        f"{module}.{kind.__name__}": _scalar_of(kind)
-        for module in ("builtins", "__builtin__")
-        for kind in (int, float, bool, str)
-    },
-    **{f"{root}.multiarray._reconstruct": _numpy_array for root in ("numpy.core", "numpy._core")},
-    **{f"{root}.numeric._frombuffer": _numpy_buffer for root in ("numpy.core", "numpy._core")},
-    **{f"{root}.multiarray.scalar": _numpy_scalar for root in ("numpy.core", "numpy._core")},
-}
-
-__all__ = ["Storage", "TensorGroup", "Values"]
+_SEQUENCES = {"list", "tuple", "set", "frozenset"}
