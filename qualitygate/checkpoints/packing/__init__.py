@@ -1,6 +1,6 @@
 """How a checkpoint file is packed, recognised by its own bytes and read as data.
 
-Nothing that a file holds or names is ever imported or called: pickles run on a machine of our own that can only make records.
+Nothing that a file holds or names is ever imported or called: pickles run on our own machine, which only makes records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qualitygate.checkpoints.packing.pickle_file import read_pickle
 from qualitygate.checkpoints.packing.records import Damaged
 from qualitygate.checkpoints.packing.safetensors_file import is_safetensors, read_safetensors
 from qualitygate.checkpoints.packing.tar_file import is_tar, read_tar
-from qualitygate.checkpoints.packing.torch_file import ARCHIVE_SIGNATURE, is_legacy, read_archive, read_legacy
+from qualitygate.checkpoints.packing.torch_file import is_archive, is_legacy, read_archive, read_legacy
 from qualitygate.errors import CheckpointError, QualityGateError
 
 _READABLE = "a safetensors file, a file of torch.save, a network pickle of NVIDIA's, or a Hugging Face folder"
@@ -29,11 +29,11 @@ _START = 512  # bytes that tell what a file is
 def read(path: str | Path) -> Contents:
     """Read a checkpoint file, or a Hugging Face folder, as data.
 
-    Tensors are on the CPU whatever device they were saved from, and are mapped from the file where it has their bytes as they
-    are; changing them does not change the file.
+    Tensors are on the CPU whatever device they were saved from, and are mapped from the file where it has their bytes
+    as they are; changing them does not change the file.
 
     Raises:
-        CheckpointError: no such file, empty, cut off, damaged, of an unknown kind, or asking for more than the limits in `bounds`.
+        CheckpointError: no such file, empty, cut off, damaged, of an unknown kind, or beyond the limits in `bounds`.
         UnsafeCheckpointError: the file names something that it would run, e.g. ``os.system``. Nothing was run.
     """
     path = Path(path)
@@ -60,7 +60,7 @@ def _read_file(path: Path) -> Contents:
     if is_safetensors(source):
         return read_safetensors(path)
     budget = Budget(len(source))
-    if source[: len(ARCHIVE_SIGNATURE)] == ARCHIVE_SIGNATURE:
+    if is_archive(source):
         return Contents("torch zip archive", read_archive(source, budget))
     if is_legacy(source):
         return Contents("torch legacy file", read_legacy(source, budget))
@@ -123,5 +123,5 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
         f"{path.name} cannot be read as a checkpoint",
         looks + reason,
         _READABLE,
-        "compare its size and checksum with the source's and copy or download it again; unpack it first if it is compressed",
+        "compare size and checksum with the original's; copy or download it again; unpack it if it is compressed",
     )

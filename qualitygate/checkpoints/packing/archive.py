@@ -1,4 +1,4 @@
-"""Zip archives over the bytes of a file. Stored entries are views into it; compressed ones are unpacked within the budget."""
+"""Zip archives over the bytes of a file. Stored entries are views; compressed ones are unpacked within the budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import zlib
 
 from qualitygate.checkpoints.packing.bounds import MAX_ENTRIES, Budget, over_limit
 from qualitygate.checkpoints.packing.records import Damaged
+from qualitygate.checkpoints.packing.window import Window
 
+ENTRY_SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 1  # bit of an entry's flags
 
@@ -25,7 +27,7 @@ class Archive:
     def __init__(self, source: memoryview, budget: Budget) -> None:
         self._source, self._budget = source, budget
         try:
-            with zipfile.ZipFile(io.BufferedReader(_Window(source))) as directory:
+            with zipfile.ZipFile(io.BufferedReader(Window(source))) as directory:
                 entries = directory.infolist()
         except (zipfile.BadZipFile, ValueError, LookupError, OverflowError, NotImplementedError, struct.error) as error:
             raise Damaged("a zip archive without its table of contents: probably cut off") from error
@@ -73,33 +75,7 @@ class Archive:
             signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             start = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
             end = start + entry.compress_size
-            if signature != zipfile.stringFileHeader or end > len(self._source):
+            if signature != ENTRY_SIGNATURE or end > len(self._source):
                 raise Damaged("an archive whose entries are not where its table of contents says")
             starts[entry.filename] = start
         return starts
-
-
-class _Window(io.RawIOBase):
-    """Bytes as a file, without a copy of them."""
-
-    def __init__(self, source: memoryview) -> None:
-        self._source, self._position = source, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._source)}[whence] + offset
-        if position < 0:
-            raise ValueError("a position before the first byte")
-        self._position = position
-        return position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part = self._source[self._position : self._position + len(buffer)]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qualitygate.errors import CheckpointError
 
 MAX_INSTRUCTIONS = 2_000_000
-"""Pickle instructions in one file, nested pickles included. A training checkpoint with optimizer state has about 100,000.
+"""Pickle instructions in one file, nested pickles included. One of a training with optimizer state has about 100,000.
 Every instruction makes at most one small object, so this bounds memory (hundreds of MB) and time (seconds) as well."""
 MAX_VALUES = 2_000_000
 """Values in the finished tree, counted as a walk would meet them: what a list holds twice counts twice. Stops pickles

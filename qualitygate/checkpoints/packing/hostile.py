@@ -1,37 +1,107 @@
 """Globals that no checkpoint needs and that attacks do.
 
-Nothing in a file is ever called, so none of these could do harm here. They are refused all the same, and by name: whoever
-packed such a file meant it to run code, and the next program to open it may not be as careful.
+Nothing in a file is ever called, so none of these could do harm here. They are refused all the same, and by name:
+whoever packed such a file meant it to run code, and the next program to open it may not be as careful.
 """
 
 from __future__ import annotations
 
 from qualitygate.errors import UnsafeCheckpointError
 
-_MODULES = frozenset({
-    "_frozen_importlib", "_frozen_importlib_external", "_io", "_operator", "_pickle", "_posixsubprocess", "_socket", "_thread",
-    "__builtin__", "aiohttp", "asyncio", "atexit", "bdb", "builtins", "cPickle", "cProfile", "cffi", "cloudpickle", "code",
-    "codeop", "commands", "concurrent", "ctypes", "_ctypes", "dill", "distutils", "doctest", "ensurepip", "fcntl", "ftplib",
-    "gc", "http", "httpx", "idlelib", "imp", "importlib", "inspect", "io", "joblib", "lib2to3", "linecache", "marshal", "mmap",
-    "multiprocessing", "nt", "ntpath", "operator", "os", "pathlib", "pdb", "pickle", "pip", "pkgutil", "platform", "popen2",
-    "posix", "posixpath", "profile", "pty", "requests", "resource", "runpy", "setuptools", "shelve", "shutil", "signal", "site",
-    "smtplib", "socket", "socketserver", "ssl", "subprocess", "sys", "telnetlib", "tempfile", "threading", "timeit", "trace",
-    "urllib", "urllib2", "venv", "webbrowser", "xmlrpc", "zipimport",
-})  # fmt: skip
+_MODULES = frozenset(
+    (
+        # the system, other processes, other machines
+        *(
+            "os",
+            "posix",
+            "nt",
+            "posixpath",
+            "ntpath",
+            "sys",
+            "subprocess",
+            "_posixsubprocess",
+            "commands",
+            "popen2",
+            "pty",
+        ),
+        *(
+            "shutil",
+            "tempfile",
+            "pathlib",
+            "io",
+            "_io",
+            "mmap",
+            "fcntl",
+            "resource",
+            "signal",
+            "platform",
+            "webbrowser",
+        ),
+        *(
+            "socket",
+            "_socket",
+            "socketserver",
+            "ssl",
+            "http",
+            "urllib",
+            "urllib2",
+            "xmlrpc",
+            "ftplib",
+            "smtplib",
+            "telnetlib",
+        ),
+        *("requests", "httpx", "aiohttp", "multiprocessing", "threading", "_thread", "concurrent", "asyncio"),
+        # code, and ways to come by it
+        *("builtins", "__builtin__", "importlib", "_frozen_importlib", "_frozen_importlib_external", "imp", "pkgutil"),
+        *(
+            "runpy",
+            "zipimport",
+            "code",
+            "codeop",
+            "marshal",
+            "inspect",
+            "gc",
+            "atexit",
+            "operator",
+            "_operator",
+            "ctypes",
+        ),
+        *("_ctypes", "cffi", "site", "venv", "ensurepip", "pip", "setuptools", "distutils", "idlelib", "lib2to3"),
+        *("pdb", "bdb", "profile", "cProfile", "timeit", "trace", "doctest", "linecache"),
+        # pickles inside pickles, past our machine
+        *("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"),
+    )
+)
 _FUNCTIONS = (
-    "torch.hub.", "torch.load", "torch.serialization.load", "torch.package.", "torch.utils.cpp_extension.",
-    "torch.utils.bottleneck.", "torch._dynamo.", "torch._inductor.", "numpy.testing.", "numpy.f2py.", "numpy.distutils.",
-    "numpy.load", "numpy.fromfile", "numpy.memmap", "types.CodeType", "types.FunctionType", "logging.config.",
-)  # fmt: skip
-_DATA = frozenset({
-    *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range", "set"),
-    *("slice", "str", "tuple", "unicode", "Path", "PurePath", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-})  # fmt: skip
+    *("torch.load", "torch.serialization.load", "torch.hub.", "torch.package.", "torch.utils.cpp_extension."),
+    *("torch.utils.bottleneck.", "torch._dynamo.", "torch._inductor.", "numpy.load", "numpy.fromfile", "numpy.memmap"),
+    *("numpy.testing.", "numpy.f2py.", "numpy.distutils.", "types.CodeType", "types.FunctionType", "logging.config."),
+)
+_DATA = frozenset(
+    (
+        *(
+            "bool",
+            "int",
+            "long",
+            "float",
+            "complex",
+            "str",
+            "unicode",
+            "bytes",
+            "bytearray",
+            "object",
+            "range",
+            "slice",
+        ),
+        *("list", "tuple", "dict", "set", "frozenset"),
+        *("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"),
+    )
+)
 """What the modules ``builtins`` and ``pathlib`` have to offer that only holds data."""
 
 
 def refuse_hostile(module: str, attribute: str) -> None:
-    """Raise if a global is one of those. A dotted attribute is a walk from module to module, and looked at step by step.
+    """Raise if a global is one of those. A dotted attribute is a walk through modules: each step is looked at.
 
     Raises:
         UnsafeCheckpointError: naming it.

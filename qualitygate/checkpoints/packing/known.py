@@ -1,4 +1,4 @@
-"""The classes and functions in pickles that mean data to us, each made by our own code; none of theirs is ever imported."""
+"""The classes and functions in pickles that mean data to us, each made by our own code; none is ever imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tools:
 
 
 Maker = Callable[[Tools, Sequence[Any], Any], Any]
-"""Makes a value from arguments and state. May raise `Damaged` and `LookupError` where they are not what they should be."""
+"""Makes a value from arguments and state; fails, with `Damaged` where it can say why, if they are something else."""
 
 
 def maker(name: str) -> Maker | None:

@@ -1,8 +1,9 @@
 """A pickle machine that makes records instead of objects.
 
-A pickle is a program for a small stack machine. Some of its instructions look up functions and call them. This machine carries
-out the others and only writes those down, as `Call` records: whatever the file says, reading it cannot run anything. The
-standard library's `pickletools`, which only reads, decodes the instructions; what the records mean is decided in `values`.
+A pickle is a program for a small stack machine. Some of its instructions look up functions and call them. This machine
+carries out the others and only writes those down, as `Call` records: whatever the file says, reading it cannot run
+anything. The standard library's `pickletools`, which only reads, decodes the instructions; what the records mean is
+decided in `values`.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def module_group(class_name: str, state: Mapping[str, Any]) -> TensorGroup:
 def tf_group(state: Mapping[str, Any]) -> TensorGroup:
     """A TensorFlow-era network: its variables, and those of its components under theirs.
 
-    Names are as the networks' own code has them: ``dlatent_avg``, ``mapping/Dense0/weight``, ``4x4/Const/const``. Settings
-    are its ``static_kwargs``, the kind is the function that built it, e.g. ``"G_main"``.
+    Names are as the networks' own code has them: ``dlatent_avg``, ``mapping/Dense0/weight``, ``4x4/Const/const``.
+    Settings are its ``static_kwargs``, the kind is the function that built it, e.g. ``"G_main"``.
     """
     variables, components = state.get("variables") or (), state.get("components") or {}
     if not isinstance(variables, (list, tuple)) or not isinstance(components, Mapping):

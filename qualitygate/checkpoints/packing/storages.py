@@ -14,7 +14,7 @@ from qualitygate.checkpoints.packing.records import Damaged, Global, Persistent
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One reference: ``("storage", class, key, device, numel)``, in old files with a window (key, offset, numel) at the end."""
+    """``("storage", class, key, device, numel)``; old files add a window (key, offset, numel) or None."""
 
     dtype: torch.dtype
     key: str

@@ -1,4 +1,4 @@
-"""The oldest torch files (before 0.1.10): a tar archive of three streams, the storages, the tensors over them, and a pickle."""
+"""The oldest torch files (before 0.1.10): a tar archive of the storages, the tensors over them, and a pickle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from qualitygate.checkpoints.packing.records import Damaged, Global, Persistent
 from qualitygate.checkpoints.packing.storages import exactly
 from qualitygate.checkpoints.packing.torch_file import nested_reader
 from qualitygate.checkpoints.packing.values import Values
+from qualitygate.checkpoints.packing.window import Window
 
 _MEMBERS = ("storages", "tensors", "pickle")
 _MAX_MEMBERS = 16  # torch wrote four
@@ -48,7 +49,7 @@ def read_tar(source: memoryview, budget: Budget) -> Any:
 
 def _members(source: memoryview) -> Iterator[tuple[str, memoryview]]:
     try:
-        with tarfile.open(fileobj=io.BytesIO(source), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BufferedReader(Window(source)), mode="r:") as archive:
             for _ in range(_MAX_MEMBERS):
                 if (member := archive.next()) is None:
                     return

@@ -1,11 +1,12 @@
-"""Files of ``torch.save``: the zip archives of today, and the stream of pickles and storages written before torch 1.6."""
+"""Files of ``torch.save``: the zip archives of today, and the stream of pickles and storages of before torch 1.6."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
-from qualitygate.checkpoints.packing.archive import Archive
+from qualitygate.checkpoints.packing.archive import ENTRY_SIGNATURE, Archive
 from qualitygate.checkpoints.packing.bounds import MAX_NESTED_FILES, Budget, over_limit
 from qualitygate.checkpoints.packing.machine import Machine
 from qualitygate.checkpoints.packing.records import Damaged
@@ -15,7 +16,11 @@ from qualitygate.checkpoints.packing.values import Values
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _COUNT = struct.Struct("<q")
-ARCHIVE_SIGNATURE = b"PK\x03\x04"
+
+
+def is_archive(source: memoryview) -> bool:
+    """Whether the file begins like a zip archive."""
+    return source[: len(ENTRY_SIGNATURE)] == ENTRY_SIGNATURE
 
 
 def is_legacy(source: memoryview) -> bool:
@@ -64,15 +69,14 @@ def read_legacy(source: memoryview, budget: Budget) -> Any:
     return Values(Storages(raw.__getitem__, budget), nested_reader(budget), budget).value(value.result)
 
 
-def nested_reader(budget: Budget) -> Any:
+def nested_reader(budget: Budget) -> Callable[[memoryview], Any]:
     """A function that reads torch files standing as bytes inside a pickle, within the same budget."""
 
     def read(source: memoryview) -> Any:
         budget.nested += 1
         if budget.nested > MAX_NESTED_FILES:
             raise over_limit("torch files inside one another", MAX_NESTED_FILES)
-        is_archive = source[: len(ARCHIVE_SIGNATURE)] == ARCHIVE_SIGNATURE
-        value = read_archive(source, budget) if is_archive else read_legacy(source, budget)
+        value = read_archive(source, budget) if is_archive(source) else read_legacy(source, budget)
         budget.nested -= 1
         return value
 

@@ -1,7 +1,7 @@
 """From the records of a pickle to plain values: dictionaries, lists, tuples, scalars, tensors, groups of tensors.
 
-The classes and functions that `known` lists get a meaning from our own code. An object of any other class becomes a group of
-tensors if it is a module, else a dictionary of its items or attributes if it has some, else an inert `Opaque` name.
+The classes and functions that `known` lists get a meaning from our own code. An object of any other class becomes a
+group of tensors if it is a module, else a dictionary of its items or attributes if it has some, else an inert `Opaque`.
 """
 
 from __future__ import annotations
