@@ -53,16 +53,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     if discriminator is not None:
         discriminator.to(device)
     generator.origin = Origin(path.name, file_sha256(path))
-    return Checkpoint(
-        generator,
-        discriminator,
-        path.name,
-        file_sha256(path),
-        contents.format,
-        loaded.layout,
-        loaded.group,
-        loaded.ignored,
-    )
+    return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
 
 
 def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
@@ -71,8 +62,12 @@ def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Gene
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, that of its files' names and hashes."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        return hashlib.sha256("".join(f"{one.name} {file_sha256(one)}\n" for one in files).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

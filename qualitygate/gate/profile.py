@@ -100,7 +100,9 @@ class Profile:
             if score not in columns:
                 raise ProfileError(f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score,
                                    "calibrate again with this policy")  # fmt: skip
-            known = columns[score][~np.isnan(columns[score])]  # exact CLA is computed for a part of the calibration only
+            known = columns[score][
+                ~np.isnan(columns[score])
+            ]  # exact CLA is computed for a part of the calibration only
             return float(np.quantile(known, q, method="higher"))
 
         return resolve(policy, judged, quantile)

@@ -96,7 +96,13 @@ class GateStage:
     """
 
     def __init__(
-        self, generator: Generator, profile: Profile, policy: Policy, *, seed: int | None, latents_sha256: str | None = None
+        self,
+        generator: Generator,
+        profile: Profile,
+        policy: Policy,
+        *,
+        seed: int | None,
+        latents_sha256: str | None = None,
     ) -> None:
         profile.check_generator(generator)
         if seed is not None and seed == profile.info.calibration.seed:
@@ -112,7 +118,9 @@ class GateStage:
         self._edits = {}
         if policy.correction is not None:
             self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)
-            self._edits = {at: low_rate_ablation(rates, self._edited, at, generator.device) for at in self.limits.strengths}
+            self._edits = {
+                at: low_rate_ablation(rates, self._edited, at, generator.device) for at in self.limits.strengths
+            }
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -134,13 +142,19 @@ class GateStage:
     def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | None = None) -> Iterator[GatedBlock]:
         """Gate ids, or the user's own latents, block by block, in order."""
         if (ids is None) == (latents is None):
-            raise InputError("Nothing to gate, or too much", "both ids and latents" if ids is not None else "neither", "one of the two")
+            raise InputError(
+                "Nothing to gate, or too much",
+                "both ids and latents" if ids is not None else "neither",
+                "one of the two",
+            )
         total = len(ids) if ids is not None else len(latents or ())
         for start in range(0, total, self.block_size):
             stop = min(start + self.block_size, total)
             if latents is None:
                 assert ids is not None
-                part = sample_latents(self.generator, ids[start:stop], self.seed or 0, sampling=self.profile.info.sampling)
+                part = sample_latents(
+                    self.generator, ids[start:stop], self.seed or 0, sampling=self.profile.info.sampling
+                )
             else:
                 part = latents[start:stop]
             yield self.block(part)
@@ -168,7 +182,9 @@ class GateStage:
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
                 late.add(rows.start + passing, state, passing)
                 if len(failing):
-                    waiting.append((rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device))))
+                    waiting.append(
+                        (rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device)))
+                    )
             late.flush()
             if waiting:
                 self._correct(latents, waiting, work)
@@ -177,7 +193,11 @@ class GateStage:
     def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
         """The records of a block, in order."""
         decisions, columns = block.decisions, block.columns
-        scores = [name for name in columns if not name.startswith("ablation_") and name not in (names.IMAGE_FINITE, names.MOVED)]
+        scores = [
+            name
+            for name in columns
+            if not name.startswith("ablation_") and name not in (names.IMAGE_FINITE, names.MOVED)
+        ]
         labels = None if block.latents.labels is None else block.latents.labels.tolist()
         for row, sample_id in enumerate(block.latents.ids.tolist()):
             strength, moved = decisions.strength[row], columns[names.MOVED][row]
@@ -269,5 +289,3 @@ class _Work:
         self.columns[names.IMAGE_FINITE][rows] = finite
         for row, image in zip(rows.tolist(), images.cpu().numpy(), strict=True):
             self.images[row] = image
-
-

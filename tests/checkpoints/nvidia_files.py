@@ -95,7 +95,8 @@ def persistent_network(
     state = {
         "training": False,
         "_parameters": OrderedDict(parameters, absent=None),
-        "_buffers": OrderedDict((name, t) for name, t in own.items() if name not in parameters) | {"passing": torch.ones(1)},
+        "_buffers": OrderedDict((name, t) for name, t in own.items() if name not in parameters)
+        | {"passing": torch.ones(1)},
         "_non_persistent_buffers_set": {"passing"},
         "_backward_hooks": OrderedDict(),
         "_modules": OrderedDict((name, persistent_network("Part", {}, part, source)) for name, part in parts.items()),
@@ -118,7 +119,7 @@ def tf_network(
     build: str,
     static_kwargs: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
-    class_name: Name = Name("dnnlib.tflib.network", "Network"),  # noqa: B008 - frozen
+    class_name: Name = Name("dnnlib.tflib.network", "Network"),
 ) -> Made:
     """A TensorFlow-era network; with tensors under ``mapping/`` it has components, as StyleGAN and StyleGAN2 have."""
 

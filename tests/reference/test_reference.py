@@ -38,7 +38,14 @@ class Subject:
     def latents(self, image: str = "output/image") -> Latents:
         z = self.vectors.tensors["input/z"]
         sampling = Sampling(**self.case.images.get(image, {}))
-        return Latents(np.arange(len(z)), None, z, self.vectors.tensors.get("input/c"), sampling)
+        latents = Latents(np.arange(len(z)), None, z, self.labels, sampling)
+        return latents[: len(self.vectors.tensors[image])]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Classes or label vectors, whichever was recorded."""
+        labels = self.vectors.tensors.get("input/c")
+        return labels.long() if labels is not None and labels.ndim == 1 else labels
 
     def image(self, latents: Latents) -> Tensor:
         """In raw range, as the originals give it."""
@@ -88,7 +95,7 @@ def test_discriminator(subject: Subject) -> None:
         return
     discriminator = subject.loaded.discriminator
     assert discriminator is not None
-    inputs = subject.vectors.tensors["output/image"], subject.vectors.tensors.get("input/c")
+    inputs = subject.vectors.tensors["output/image"], subject.labels
     assert_agrees(discriminator(*inputs), recorded.flatten(), "disc/output")
     renamed = subject.renamed(of="disc/")
     seen = discriminator.taps(*inputs, names=list(renamed.values()))
