@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -167,7 +168,9 @@ def load_latents(path: str | Path) -> Latents:
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
     labels = arrays.get("labels")
     if labels is not None and (labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
+        raise LatentsError(
+            f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)"
+        )
     return Latents(
         np.arange(len(values), dtype=np.int64),
         None,
@@ -181,7 +184,7 @@ def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
     array = np.asarray(ids, dtype=np.int64)
     if array.ndim != 1:
         raise LatentsError("Sample ids must be a flat list", f"shape {array.shape}", "one dimension")
-    if len(array) and not (0 <= array.min() and array.max() < 2**48):
+    if len(array) and not (array.min() >= 0 and array.max() < 2**48):
         raise LatentsError("A sample id is out of range", f"{array.min()} … {array.max()}", "ids in [0, 2**48)")
     return array
 
@@ -192,7 +195,7 @@ def _runs(ids: np.ndarray) -> list[tuple[int, int]]:
         return []
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
     edges = [0, *breaks.tolist(), len(ids)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:

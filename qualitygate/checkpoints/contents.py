@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
-_PREFERENCE = ("g_ema", "generator_smooth", "generator_ema", "netg_ema", "avgg", "gs", "ema", "generator", "netg", "gen", "g", "model")
+_PREFERENCE = (
+    "g_ema",
+    "generator_smooth",
+    "generator_ema",
+    "netg_ema",
+    "avgg",
+    "gs",
+    "ema",
+    "generator",
+    "netg",
+    "gen",
+    "g",
+    "model",
+)
 """Names under which files keep the generator, averaged copies first."""
 
 
@@ -22,12 +35,14 @@ class TensorGroup:
         settings: stored constructor arguments and whatever else was stored beside the tensors, lone vectors (a mean
             latent) included; data only.
         kind: class name of a stored network, if the file names one.
+        others: the other groups of the same file: what one network's tensors do not show, its neighbour's may.
     """
 
     path: str
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str | None = None
+    others: tuple[TensorGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,8 @@ class Contents:
 
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
     """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
-    groups = list(_walk("", contents.tree, {}))
-    return sorted(groups, key=_rank)
+    groups = sorted(_walk("", contents.tree, {}), key=_rank)
+    return [replace(group, others=tuple(other for other in groups if other is not group)) for group in groups]
 
 
 def _walk(path: str, node: Any, beside: Mapping[str, Any]) -> Iterator[TensorGroup]:

@@ -6,6 +6,8 @@ bias of the convolution before it (in float64) when a checkpoint is read: here e
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,8 +35,9 @@ class DCGAN(Generator):
         size = 4 * 2 ** len(units)
         self.image_shape = (image_channels, size, size)
         widths = [latent_size, *units, image_channels]
+        # kernel positions first: each tap is then a matrix, ready for a product
         self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(inputs, outputs, 4, 4)) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+            nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths)
         )
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
         self.layers = _layers(latent_size, units)
@@ -52,7 +55,7 @@ class DCGAN(Generator):
         if index == 0:
             # one input position: at each of the 4×4 output positions a matrix product of its own
             z = state.activation.flatten(1).expand(16, -1, -1)
-            before = torch.baddbmm(bias, z, weight.flatten(2).permute(2, 0, 1)).unflatten(0, (4, 4)).permute(2, 3, 0, 1)
+            before = torch.baddbmm(bias, z, weight.flatten(0, 1)).unflatten(0, (4, 4)).permute(2, 3, 0, 1)
         else:
             before = conv_transpose_4x4_stride_2(state.activation, weight, bias)
         return State(index, self.tap(f"activation/layer{index}", F.relu_(before)))

@@ -16,7 +16,7 @@ _BATCH_NORM_EPS = 1e-5  # torch's default; not stored in a state dict
 _BATCH_NORM = {"weight", "bias", "running_mean", "running_var"}
 
 
-def _build(group: TensorGroup) -> Built:
+def _build(group: TensorGroup) -> Built[DCGAN]:
     modules = _modules(group.tensors)
     convolutions, norms = _chain(modules)
     weights = [module["weight"] for module in convolutions]
@@ -51,7 +51,9 @@ def _chain(modules: list[dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], l
         elif set(module) >= _BATCH_NORM and convolutions and norms[-1] is None:
             norms[-1] = module
         else:
-            raise DoesNotFit(f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one")
+            raise DoesNotFit(
+                f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one"
+            )
     shapes = [tuple(module["weight"].shape) for module in convolutions]
     if len(shapes) < 2 or any(shape[2:] != (4, 4) for shape in shapes):
         raise DoesNotFit(f"kernels {shapes} are not a chain of 4×4 transposed convolutions")
@@ -72,7 +74,7 @@ def _folded(convolution: Mapping[str, Tensor], norm: Mapping[str, Tensor] | None
         scale = norm["weight"].double() / torch.sqrt(norm["running_var"].double() + _BATCH_NORM_EPS)
         weight = weight * scale[None, :, None, None]
         bias = (bias - norm["running_mean"].double()) * scale + norm["bias"].double()
-    return weight.float(), bias.float()
+    return weight.permute(2, 3, 0, 1).float().contiguous(), bias.float()
 
 
 LAYOUTS = (Layout("DCGAN", "dcgan", "generator", (r"(.*\.)?weight", r"(.*\.)?running_mean"), _build),)

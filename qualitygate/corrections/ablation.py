@@ -1,0 +1,113 @@
+"""Ablation of neurons (Choi, Chang, Choi, IJCAI 2022, algorithm 1): pure edits of one layer's activation.
+
+Sequential ablation is such an edit at several layers of one pass: each layer is computed from the edited one before it, so a low-rate
+neuron is judged active on what earlier ablations left. The rates are always those of the untouched generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.generators.base import Edit, Generator, LayerLike
+from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.latents import Latents, Purpose, uniforms
+from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
+
+RANDOM_SHARE = 0.3
+"""Share of the active neurons that the paper's random baseline ablates."""
+
+
+def ablate(activation: Tensor, neurons: Tensor) -> Tensor:
+    """A copy with the *active* ones among ``neurons`` set to 0; what is not positive stays as it is.
+
+    Args:
+        activation: (N, units, height, width).
+        neurons: bool (units, height, width), or with a leading N for a set of its own in each sample.
+    """
+    return torch.where(neurons, activation.clamp(max=0), activation)
+
+
+def low_rate_ablation(
+    rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str
+) -> dict[int, Edit]:
+    """Edits that ablate the low-rate neurons at R = ``rate``. One layer is single ablation, several are sequential ablation.
+
+    Raises:
+        InputError: at this rate the layers have no low-rate neuron at all, so that the correction could not change anything.
+    """
+    return _edits(
+        {layer: rates.low_rate(layer, rate).to(device) for layer in layers}, f"low-rate neurons at R = {rate}"
+    )
+
+
+def high_rate_ablation(
+    rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str
+) -> dict[int, Edit]:
+    """Edits that ablate the high-rate neurons: the paper's counter-experiment, which destroys the image."""
+    return _edits(
+        {layer: rates.high_rate(layer, rate).to(device) for layer in layers}, f"high-rate neurons at R = {rate}"
+    )
+
+
+def random_ablation(
+    latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0
+) -> dict[int, Edit]:
+    """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline.
+
+    Each sample and layer has a random stream of its own, by sample id, so that the choice does not depend on the batch. The edits
+    belong to exactly these latents, in this order.
+    """
+
+    def edit(layer: int) -> Edit:
+        def apply(activation: Tensor) -> Tensor:
+            chance = uniforms(
+                seed, Purpose.RANDOM_ABLATION + 16 * layer, latents.ids, int(np.prod(activation.shape[1:]))
+            )
+            chosen = torch.from_numpy(chance < share).view(activation.shape).to(activation.device)
+            return ablate(activation, chosen)
+
+        return apply
+
+    if not 0.0 < share <= 1.0:
+        raise InputError("A share of neurons is out of range", str(share), "a number in (0, 1]")
+    return {layer: edit(layer) for layer in layers}
+
+
+def sequential_ablation(
+    generator: Generator,
+    latents: Latents,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
+) -> Tensor:
+    """Images (N, channels, height, width), float32 in [-1, 1], with the active low-rate neurons of the layers set to 0.
+
+    Args:
+        generator: the generator; it is not changed.
+        latents: N samples.
+        rates: activation rates of the untouched generator.
+        rate: R; the paper's best is 0.3.
+        layers: layers to edit; by default the family's preset.
+
+    Raises:
+        InputError: nothing would be ablated.
+    """
+    indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
+    edits = low_rate_ablation(rates, indices, rate, generator.device)
+    with scored_pass():
+        return torch.cat(
+            [generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
+        )
+
+
+def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:
+    if not any(bool(chosen.any()) for chosen in neurons.values()):
+        raise InputError("An ablation would change nothing", f"layers {sorted(neurons)} have no {what}", "at least one such neuron",
+                         "choose another rate or other layers, or estimate the rates from more latents")  # fmt: skip
+    return {layer: partial(ablate, neurons=chosen) for layer, chosen in neurons.items()}

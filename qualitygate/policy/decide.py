@@ -1,0 +1,174 @@
+"""Scores and a policy to verdicts: pure, and the same for one sample or a column of a million.
+
+Fails closed: a score that is missing or not finite rejects the sample, and so does a correction whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qualitygate import names
+from qualitygate.errors import PolicyError, Reason
+from qualitygate.policy.model import Limit, Policy
+from qualitygate.records import RuleLimit, Verdict
+
+Columns = Mapping[str, np.ndarray]
+"""Scores of N samples by name, each float64 (N,); NaN where there is none."""
+
+COUNT_TOLERANCE = 2.0
+"""Neurons by which a count may differ between devices and shapes of a pass: those whose activation is within rounding of 0."""
+RELATIVE_TOLERANCE = 1e-4
+"""Relative difference of any other score."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A policy with its quantiles turned into numbers.
+
+    Attributes:
+        rules: limit of each rule.
+        judged: limit of each layer that corrected samples are judged on, by the column that is judged.
+        strengths: strengths of the correction in rising order; empty if there is none.
+    """
+
+    rules: tuple[RuleLimit, ...]
+    judged: Mapping[str, RuleLimit]
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Verdicts of N samples.
+
+    Attributes:
+        verdict: array of `Verdict` values (N,).
+        strength: strength of the correction that is kept, float64 (N,), NaN where there is none.
+        reasons: tuple of reason codes for each sample.
+        borderline: bool (N,): a score lies so close to a limit that another device might decide otherwise.
+    """
+
+    verdict: np.ndarray
+    strength: np.ndarray
+    reasons: list[tuple[str, ...]]
+    borderline: np.ndarray
+
+
+def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, float], float]) -> Limits:
+    """Limits of a policy.
+
+    Args:
+        policy: the policy.
+        judged: layers that corrected samples are judged on.
+        quantile: the calibration's quantile of a score, by name.
+    """
+
+    def number(limit: Limit, score: str) -> float:
+        value = limit.value if limit.value is not None else quantile(score, limit.quantile or 0.0)
+        if not np.isfinite(value):
+            raise PolicyError(f"The limit of {score} is not a number", str(value), "a calibration with finite scores")
+        return float(value)
+
+    rules = tuple(
+        RuleLimit(
+            rule=rule.id,
+            score=rule.score,
+            limit=number(rule.limit, rule.score),
+            source=str(rule.limit),
+            action=rule.action,
+        )
+        for rule in policy.rules
+    )
+    if policy.correction is None:
+        return Limits(rules, {}, ())
+    correction = policy.correction
+    columns = [names.low_rate(correction.judged_at, layer) for layer in judged]
+    limits = {
+        column: RuleLimit(rule="correction", score=column, limit=number(correction.limit, column), source=str(correction.limit),
+                          action=Verdict.REJECT)
+        for column in columns
+    }  # fmt: skip
+    return Limits(rules, limits, correction.rates)
+
+
+def first_look(limits: Limits, columns: Columns) -> Decisions:
+    """Verdicts before any correction; ``CORRECT`` means that a correction has to be tried."""
+    count = _length(columns)
+    worst = np.zeros(count, dtype=np.int64)  # 0 accept, 1 correct, 2 reject
+    borderline = np.zeros(count, dtype=bool)
+    reasons: list[list[str]] = [[] for _ in range(count)]
+    for rule in limits.rules:
+        if rule.score not in columns:
+            raise PolicyError(f"Rule {rule.rule} cannot be applied", f"no score {rule.score} among {', '.join(sorted(columns))}",
+                              "records that hold this score", "calibrate and gate with a policy that computes it")  # fmt: skip
+        score = np.asarray(columns[rule.score], dtype=np.float64)
+        unknown, over = ~np.isfinite(score), score > rule.limit
+        worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
+        borderline |= _close(rule, score)
+        _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
+        _note(reasons, over, f"{Reason.OVER_LIMIT}:{rule.rule}")
+    verdict = np.array([Verdict.ACCEPT, Verdict.CORRECT, Verdict.REJECT])[worst]
+    return Decisions(verdict, np.full(count, np.nan), [tuple(one) for one in reasons], borderline)
+
+
+def repaired(limits: Limits, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Whether corrected samples pass, and whether that is borderline: two bool arrays (N,).
+
+    Args:
+        limits: the limits.
+        columns: the judged columns of one strength, under their plain names.
+    """
+    passed, borderline = np.ones(_length(columns), dtype=bool), np.zeros(_length(columns), dtype=bool)
+    for name, rule in limits.judged.items():
+        score = np.asarray(columns[name], dtype=np.float64)
+        passed &= score <= rule.limit  # NaN does not pass
+        borderline |= _close(rule, score)
+    return passed, borderline
+
+
+def decide(limits: Limits, columns: Columns) -> Decisions:
+    """Final verdicts from records: the scores of every sample and of every strength that was tried on it."""
+    look = first_look(limits, columns)
+    count = len(look.verdict)
+    verdict, strength, borderline = look.verdict.copy(), look.strength.copy(), look.borderline.copy()
+    open_ = verdict == Verdict.CORRECT
+    tried_all = np.ones(count, dtype=bool)
+    reasons = [list(one) for one in look.reasons]
+    for at in limits.strengths:
+        tried = np.asarray(columns.get(names.tried(at), np.zeros(count)), dtype=np.float64) > 0
+        known = all(names.trial(at, name) in columns for name in limits.judged)
+        if known:
+            passed, close = repaired(limits, {name: columns[names.trial(at, name)] for name in limits.judged})
+        else:
+            passed, close, tried = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        borderline |= close & tried & open_
+        kept = open_ & tried & passed
+        strength[kept] = at
+        _note(reasons, kept, f"{Reason.REPAIRED}:{names.rate(at)}")
+        tried_all &= tried | ~open_
+        open_ = open_ & ~kept & tried  # a gap in what was tried ends it: the least correction is unknown
+    broken = np.asarray(columns.get(names.IMAGE_FINITE, np.full(count, np.nan))) == 0
+    _note(reasons, broken & (verdict != Verdict.REJECT), Reason.IMAGE_NOT_FINITE)
+    verdict[broken] = Verdict.REJECT
+    lost = (look.verdict == Verdict.CORRECT) & np.isnan(strength)
+    verdict[lost] = Verdict.REJECT
+    _note(reasons, lost & tried_all, Reason.NOT_REPAIRED)
+    _note(reasons, lost & ~tried_all, Reason.CORRECTION_NOT_TRIED)
+    return Decisions(verdict, strength, [tuple(one) for one in reasons], borderline)
+
+
+def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
+    counts = rule.score.startswith(("low_rate_", names.NEVER_SEEN))
+    tolerance = COUNT_TOLERANCE if counts else RELATIVE_TOLERANCE * abs(rule.limit)
+    return np.abs(score - rule.limit) <= tolerance
+
+
+def _note(reasons: list[list[str]], where: np.ndarray, code: str) -> None:
+    for row in np.flatnonzero(where):
+        reasons[row].append(code)
+
+
+def _length(columns: Columns) -> int:
+    return len(next(iter(columns.values())))

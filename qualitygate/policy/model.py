@@ -1,0 +1,239 @@
+"""The policy: rules on scores, and what follows from them. Written as YAML; unknown keys are errors."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qualitygate import names
+from qualitygate.errors import PolicyError
+from qualitygate.records import Verdict, canonical_hash
+
+Rate = float
+"""An activation rate R, in (0, 1]."""
+
+
+def _check_rates(rates: tuple[float, ...]) -> None:
+    if not all(0.0 < rate <= 1.0 for rate in rates):
+        raise ValueError("every rate must lie in (0, 1]")
+    if any(after <= before for before, after in pairwise(rates)):
+        raise ValueError("rates must rise, each once")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limit(_Part):
+    """A limit: a quantile of the calibration's scores, or an absolute value. Exactly one of the two."""
+
+    quantile: float | None = Field(
+        None, gt=0.0, lt=1.0, description="quantile of this score in the calibration, in (0, 1)"
+    )
+    value: float | None = Field(None, allow_inf_nan=False, description="the limit itself")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.quantile is None) == (self.value is None):
+            raise ValueError("a limit is either a quantile or a value, exactly one of them")
+        return self
+
+    def __str__(self) -> str:
+        return f"quantile {self.quantile:g}" if self.quantile is not None else "absolute"
+
+
+class Detection(_Part):
+    """What is measured of every sample."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="layers whose low-rate neurons are counted; default: the family's preset"
+    )
+    rates: tuple[Rate, ...] = Field(
+        (0.02, 0.05, 0.1, 0.2, 0.3), min_length=1, description="values of R, all counted in one pass"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        _check_rates(self.rates)
+        return self
+
+
+class Rule(_Part):
+    """A sample whose score lies over the limit is corrected if possible, or rejected at once."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    score: str = Field(
+        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1"
+    )
+    limit: Limit
+    action: Literal[Verdict.CORRECT, Verdict.REJECT] = Verdict.CORRECT
+
+
+class Correction(_Part):
+    """Least correction: strengths in rising order, the first that passes is kept; a sample that none repairs is rejected.
+
+    A corrected sample is judged on what the edit did not set: the counts at ``judged_at`` in every layer after the first edited one, before
+    that layer's own edit, up to the first layer that is not edited, each against its own limit.
+    """
+
+    method: Literal["sequential_ablation"] = "sequential_ablation"
+    layers: tuple[int, ...] | None = Field(None, description="layers that are edited; default: the family's preset")
+    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+    judged_at: Rate = Field(
+        0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates"
+    )
+    limit: Limit = Limit(quantile=0.9)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        _check_rates(self.rates)
+        return self
+
+
+class Calibration(_Part):
+    """How a checkpoint is learned before it is gated."""
+
+    rate_samples: int = Field(30_000, ge=100, description="latents for the activation rates; the paper's 30,000")
+    score_samples: int = Field(10_000, ge=100, description="other latents, for the quantiles of the scores")
+    curvature_samples: int = Field(0, ge=0, description="how many of those get exact CLA; needed by rules on cla")
+    seed: int = Field(0, ge=0, lt=2**64, description="seed of the calibration; gating with it is refused")
+
+
+class BatchRule(_Part):
+    """An expectation on the summary of a gated set."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    metric: str = Field(description="name of a metric of the summary, e.g. accepted_share")
+    min: float | None = Field(None, allow_inf_nan=False)
+    max: float | None = Field(None, allow_inf_nan=False)
+    severity: Literal["critical", "warning", "info"] = "critical"
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is over max {self.max:g}: nothing can pass")
+        return self
+
+
+class Policy(_Part):
+    """Everything that decides. Only the parts `detection` and `calibration` need a new calibration when they change."""
+
+    format: Literal[1] = 1
+    detection: Detection = Detection()
+    calibration: Calibration = Calibration()
+    rules: tuple[Rule, ...] = Field(
+        (Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1
+    )
+    correction: Correction | None = Correction()
+    batch: tuple[BatchRule, ...] = (
+        BatchRule(id="yield", metric=names.YIELD, min=0.8),
+        BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for kind, ids in (("rules", [rule.id for rule in self.rules]), ("batch", [rule.id for rule in self.batch])):
+            if len(set(ids)) != len(ids):
+                raise ValueError(f"the ids of {kind} must differ")
+        for rule in self.rules:
+            _check_score(rule, self)
+        if self.correction is not None and self.correction.judged_at not in self.detection.rates:
+            raise ValueError(
+                f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates"
+            )
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the policy; thresholds included."""
+        return canonical_hash(self.model_dump(mode="json"))
+
+    def curvature_layers(self) -> tuple[int, ...]:
+        """Layers whose CLA a rule needs."""
+        return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))
+
+
+def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
+    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
+
+    Args:
+        edited: layers that the correction edits, in order.
+        last: index of the generator's last layer.
+
+    Raises:
+        PolicyError: no layer is left to judge by.
+    """
+    judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
+    if not judged:
+        raise PolicyError("The correction leaves nothing to judge by", f"only the last layer {last} is edited",
+                          "an earlier layer among the edited ones", "set correction.layers")  # fmt: skip
+    return judged
+
+
+def default_policy(family: str) -> Policy:
+    """The default of a family. The papers' R = 0.3 was chosen on PGGAN and StyleGAN2; on the DCGAN of faces small R ranks better."""
+    if family == "dcgan":
+        return Policy()
+    return Policy(rules=(Rule(id="low_rate", score=names.low_rate(0.3), limit=Limit(quantile=0.9)),),
+                  correction=Correction(judged_at=0.3))  # fmt: skip
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Read a policy from YAML.
+
+    Raises:
+        PolicyError: no such file, not YAML, unknown keys or impossible values; all of them are listed.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise PolicyError(
+            f"No policy at {path}", "no such file", "a YAML file", "`qualitygate schema --example` prints one"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PolicyError(f"Cannot read the policy {path}", str(error), "a YAML file") from error
+    return parse_policy({} if document is None else document, str(path))
+
+
+def parse_policy(document: Any, where: str) -> Policy:
+    """A policy from plain data; ``where`` names it in errors."""
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors())
+        raise PolicyError(
+            f"The policy {where} cannot be used", problems, "keys and values as in `qualitygate schema policy`"
+        ) from error
+
+
+def policy_yaml(policy: Policy) -> str:
+    """The policy as a YAML document with every value written out."""
+    return yaml.safe_dump(json.loads(policy.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _check_score(rule: Rule, policy: Policy) -> None:
+    rate = names.low_rate_at(rule.score)
+    if rate is not None and rate not in policy.detection.rates:
+        raise ValueError(
+            f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}"
+        )
+    if (
+        names.cla_layer(rule.score) is not None
+        and rule.limit.quantile is not None
+        and not policy.calibration.curvature_samples
+    ):
+        raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
+    if rate is None and names.cla_layer(rule.score) is None and not rule.score.startswith(names.NEVER_SEEN):
+        raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
+    if rule.action is Verdict.CORRECT and policy.correction is None:
+        raise ValueError(
+            f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject"
+        )

@@ -1,0 +1,201 @@
+"""Curvature of local activation, exact (Jeong, Han, Choi, AAAI 2022, section 3.1).
+
+Walk from a latent z along each of its axes. For a neuron, the *change points* are where the sign of its activation first changes on
+either side (the bound of the search where it does not); the curvature on the axis is the difference of the two secant slopes over the
+distance between them, and the curvature of local activation (CLA) is its mean over the axes. Neurons behind artifacts fire only in
+a narrow range around the sample, so theirs is strongly concave.
+
+The search is a grid. All axes of one or more samples are one batch, and the grid points are walked from the bound inwards: whatever
+sign change was seen last is the nearest, so the running state is one value and one distance a side, and the activations of the grid
+never exist all at once. One walk serves all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.generators.base import Generator, LayerLike
+from qualitygate.generators.execution import Progress, read_layers, scored_pass, silent
+from qualitygate.latents import Latents
+
+BOUND = 30.0
+"""Half the length of the search range on each axis (the paper's R)."""
+DIVISIONS = 20
+"""Equal steps over the whole range; half of them on each side. Our reading of "dividing the search range by 20"."""
+
+_LIVE = 10  # float32 copies of a layer's activation that a walk holds at its peak, the pass's own buffers included
+_MEMORY = 2**28  # bytes a walk may use unless told otherwise
+
+
+@dataclass(frozen=True)
+class LocalActivation:
+    """Curvature of local activation of some samples.
+
+    Attributes:
+        curvature: by layer, float32 (N, units, height, width): CLA of each neuron, negative = concave.
+        activation: by layer, float32 (N, units, height, width): the activation at the sample itself.
+    """
+
+    curvature: dict[int, Tensor]
+    activation: dict[int, Tensor]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(sorted(self.curvature))
+
+    @property
+    def score(self) -> dict[int, Tensor]:
+        """Score of each sample by layer, float64 (N,), higher = worse (equation 3): concavity of positive activations plus convexity of
+        negative ones, summed over neurons."""
+        return {layer: self.neuron_score(layer).double().sum(dim=(1, 2, 3)) for layer in self.layers}
+
+    @property
+    def unit_score(self) -> dict[int, Tensor]:
+        """Score of each unit by layer, float64 (N, units): the mean of the neurons' parts over positions. The paper says "average
+        CLA"; a plain mean would rank concave units last."""
+        return {layer: self.neuron_score(layer).double().mean(dim=(2, 3)) for layer in self.layers}
+
+    @property
+    def unit_curvature(self) -> dict[int, Tensor]:
+        """Plain mean of the curvature over positions by layer, float64 (N, units)."""
+        return {layer: self.curvature[layer].double().mean(dim=(2, 3)) for layer in self.layers}
+
+    def neuron_score(self, layer: int) -> Tensor:
+        """Each neuron's part of the sample score, float32 (N, units, height, width), at least 0."""
+        curvature, activation = self.curvature[layer], self.activation[layer]
+        concave = -curvature.clamp(max=0) * (activation > 0)
+        convex = curvature.clamp(min=0) * (activation < 0)
+        return concave + convex
+
+
+def local_activation(
+    generator: Generator,
+    latents: Latents,
+    layers: Iterable[LayerLike],
+    *,
+    bound: float = BOUND,
+    divisions: int = DIVISIONS,
+    axes: Sequence[int] | None = None,
+    memory: int = _MEMORY,
+    progress: Progress = silent,
+) -> LocalActivation:
+    """Exact curvature of local activation of every neuron of the given layers.
+
+    The perturbed latent goes through everything that the latent goes through (normalisation, mapping). Labels stay fixed.
+
+    Args:
+        generator: the generator.
+        latents: N samples.
+        layers: layers to score, all in one walk over the grid.
+        bound: half the search range, in units of the latent; the paper's R = 30.
+        divisions: equal steps over the whole range, an even number; the paper's 20.
+        axes: latent axes to average over; by default all. A subset is an estimate, not the exact score.
+        memory: bytes that the walk may use, at least one ray at a time.
+        progress: called with the number of samples finished.
+
+    Raises:
+        InputError: parameters out of range, or activations that are not finite.
+        LayerError: no such layer.
+    """
+    indices = generator.layer_indices(layers)
+    chosen = _checked_axes(generator, axes)
+    if not bound > 0 or divisions < 2 or divisions % 2:
+        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
+                         "a positive bound and an even number of divisions, at least 2")  # fmt: skip
+    rays = max(1, memory // (4 * _LIVE * max(layer.neurons for layer in generator.layers[: max(indices) + 1])))
+    parts: list[LocalActivation] = []
+    with scored_pass():
+        for rows in _split(len(latents), max(1, rays // len(chosen))):
+            parts.append(_walk(generator, latents[rows].to(generator.device), indices, chosen, bound, divisions, rays))
+            progress(len(range(*rows.indices(len(latents)))))
+    return LocalActivation(
+        {index: torch.cat([part.curvature[index] for part in parts]) for index in indices},
+        {index: torch.cat([part.activation[index] for part in parts]) for index in indices},
+    )
+
+
+def _walk(generator: Generator, latents: Latents, indices: Sequence[int], axes: Tensor, bound: float, divisions: int, rays: int
+          ) -> LocalActivation:  # fmt: skip
+    """CLA of a few samples: the axes of all of them in batches of at most ``rays``."""
+    samples = len(latents)
+    at_sample = dict(read_layers(generator, latents, indices))
+    total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
+    for part in _split(len(axes), max(1, rays // samples)):
+        for index, curvature in _curvature(generator, latents, at_sample, axes[part], bound, divisions).items():
+            total[index] += curvature.unflatten(0, (samples, -1)).sum(dim=1)
+    if not all(bool(torch.isfinite(curvature.sum())) for curvature in total.values()):
+        raise InputError("The curvature is not finite", "NaN or infinity inside the generator along an axis", "finite activations",
+                         "check the weights, or choose a smaller bound")  # fmt: skip
+    return LocalActivation(
+        {index: (curvature / len(axes)).cpu().contiguous() for index, curvature in total.items()},
+        {index: activation.cpu().contiguous() for index, activation in at_sample.items()},
+    )
+
+
+def _curvature(generator: Generator, latents: Latents, at_sample: dict[int, Tensor], axes: Tensor, bound: float, divisions: int
+               ) -> dict[int, Tensor]:  # fmt: skip
+    """Curvature on each axis by layer: (samples · axes, units, height, width)."""
+    samples, count = len(latents), len(axes)
+    rows = torch.arange(samples).repeat_interleave(count).numpy()
+    rays = latents[rows]
+    direction = torch.nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z).repeat(samples, 1)
+    start = {index: activation.repeat_interleave(count, dim=0) for index, activation in at_sample.items()}
+    positive = {index: activation > 0 for index, activation in start.items()}
+    sides = [{index: _Side(positive[index]) for index in start} for _ in range(2)]
+    steps = divisions // 2
+    for step in range(steps, 0, -1):
+        for side, sign in zip(sides, (1.0, -1.0), strict=True):
+            r = sign * bound * step / steps
+            moved = replace(rays, z=rays.z + r * direction)
+            for index, activation in read_layers(generator, moved, tuple(start)):
+                side[index].see(activation, r)
+    right, left = sides
+    return {index: _secants(start[index], right[index], left[index]) for index in start}
+
+
+class _Side:
+    """The nearest change point seen so far on one side of the samples, while the grid is walked from the bound inwards."""
+
+    value: Tensor
+    at: Tensor
+
+    def __init__(self, positive: Tensor) -> None:
+        self._positive = positive
+        self._empty = True
+
+    def see(self, activation: Tensor, r: float) -> None:
+        if self._empty:  # the bound stands where no sign changes
+            self.value, self.at, self._empty = activation, torch.full_like(activation, r), False
+            return
+        changed = (activation > 0) != self._positive
+        torch.where(changed, activation, self.value, out=self.value)
+        self.at.masked_fill_(changed, r)
+
+
+def _secants(start: Tensor, right: _Side, left: _Side) -> Tensor:
+    # in place: at this size allocating costs as much as computing
+    right_slope = right.value.sub_(start).div_(right.at)
+    left_slope = left.value.sub_(start).div_(left.at)
+    return right_slope.sub_(left_slope).div_(right.at.sub_(left.at))
+
+
+def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
+    chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
+    if (
+        not len(chosen)
+        or len(chosen.unique()) != len(chosen)
+        or not (0 <= int(chosen.min()) <= int(chosen.max()) < generator.latent_size)
+    ):
+        raise InputError(
+            "Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})"
+        )
+    return chosen.to(generator.device)
+
+
+def _split(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))

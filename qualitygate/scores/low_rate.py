@@ -1,0 +1,248 @@
+"""Low-rate neurons (Choi, Chang, Choi, IJCAI 2022): activation rates, counts a sample, never-seen neurons, heatmaps.
+
+A neuron is *active* where its activation is positive. Its *activation rate* is the share of latents for which it is; it is *low-rate*
+at R if ``0 < rate ≤ R``. Neurons that never fired in the estimate are left out, as in the authors' code; one that fires all the same is
+counted apart, as *never seen*. All comparisons are between integer counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qualitygate.errors import InputError, ProfileError
+from qualitygate.generators.base import Edit, Generator, LayerLike
+from qualitygate.generators.execution import (
+    MICRO_BATCH,
+    Progress,
+    micro_batches,
+    read_layers,
+    sample_latents,
+    scored_pass,
+    silent,
+)
+from qualitygate.latents import Latents, Sampling
+
+PAPER_RATE = 0.3
+"""R of the paper's experiments."""
+PAPER_SAMPLES = 30_000
+"""Latents of the paper's estimate of the rates."""
+
+
+@dataclass(frozen=True)
+class ActivationRates:
+    """How often each neuron fires.
+
+    Attributes:
+        counts: for each layer index, int64 (units, height, width): latents for which the neuron was active.
+        samples: number of latents.
+        seed: seed of the latents; sample ids are 0 … samples − 1.
+        sampling: how the latents were drawn.
+    """
+
+    counts: Mapping[int, Tensor]
+    samples: int
+    seed: int
+    sampling: Sampling
+
+    @cached_property
+    def rates(self) -> dict[int, Tensor]:
+        """Activation rate of each neuron, float64 in [0, 1], by layer."""
+        return {layer: counts.double() / self.samples for layer, counts in self.counts.items()}
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(sorted(self.counts))
+
+    def low_rate(self, layer: int, rate: float) -> Tensor:
+        """The low-rate set at ``rate``: bool (units, height, width), ``0 < counts ≤ rate · samples``.
+
+        Raises:
+            ProfileError: the layer's rates were not estimated.
+            InputError: the rate is not in (0, 1].
+        """
+        counts = self._of(layer)
+        return (counts > 0) & (counts <= self._most(rate))
+
+    def high_rate(self, layer: int, rate: float) -> Tensor:
+        """The high-rate set at ``rate``: bool (units, height, width), ``counts > rate · samples``."""
+        return self._of(layer) > self._most(rate)
+
+    def never_seen(self, layer: int) -> Tensor:
+        """Neurons that never fired in the estimate: bool (units, height, width)."""
+        return self._of(layer) == 0
+
+    def low_rate_share(self, layer: int, rate: float) -> float:
+        """Share of the layer's neurons with an activation rate of at most ``rate``, those that never fired among them."""
+        return float((self._of(layer) <= self._most(rate)).double().mean())
+
+    def to(self, device: torch.device | str) -> ActivationRates:
+        return ActivationRates(
+            {layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling
+        )
+
+    def _of(self, layer: int) -> Tensor:
+        if layer not in self.counts:
+            raise ProfileError(f"No activation rates for layer {layer}", f"rates of layers {self.layers}", f"layer {layer}",
+                               "calibrate again with this layer")  # fmt: skip
+        return self.counts[layer]
+
+    def _most(self, rate: float) -> int:
+        if not 0.0 < rate <= 1.0:
+            raise InputError("An activation rate is out of range", str(rate), "a number in (0, 1]")
+        return int(Fraction(str(rate)) * self.samples)
+
+
+def activation_rates(
+    generator: Generator,
+    layers: Iterable[LayerLike],
+    samples: int = PAPER_SAMPLES,
+    seed: int = 0,
+    *,
+    sampling: Sampling | None = None,
+    progress: Progress = silent,
+) -> ActivationRates:
+    """Activation rates (equation 1 of the paper), in one streaming pass over only the layers needed.
+
+    Args:
+        generator: the generator; its device is where the pass runs.
+        layers: layers to estimate.
+        samples: number of latents, ids 0 … samples − 1 of the seed.
+        seed: seed of the latents.
+        sampling: how they are drawn; by default without truncation.
+        progress: called after each micro-batch.
+
+    Raises:
+        InputError: fewer than one sample, or activations that are not finite.
+        LayerError: no such layer.
+    """
+    if samples < 1:
+        raise InputError("Activation rates need samples", str(samples), "at least 1; the paper uses 30,000")
+    indices = generator.layer_indices(layers)
+    sampling = sampling or Sampling()
+    counts = {
+        index: torch.zeros(generator.layers[index].units, generator.layers[index].height, generator.layers[index].width,
+                           dtype=torch.int64, device=generator.device)
+        for index in indices
+    }  # fmt: skip
+    chunk = 16 * MICRO_BATCH
+    with scored_pass():
+        for start in range(0, samples, chunk):
+            latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
+            for rows, batch in micro_batches(latents):
+                valid = rows.stop - rows.start
+                for index, activation in read_layers(generator, batch, indices):
+                    counts[index] += count_active(activation[:valid])
+                progress(valid)
+    return ActivationRates({index: total.cpu() for index, total in counts.items()}, samples, seed, sampling)
+
+
+def count_active(activation: Tensor) -> Tensor:
+    """Active samples of each neuron, int64 (units, height, width).
+
+    Raises:
+        InputError: an activation is NaN or infinite, so that "active" has no meaning.
+    """
+    if not finite_samples(activation).all():
+        raise InputError("The generator's activations are not finite", "NaN or infinity inside the generator", "finite activations",
+                         "check the weights and the range of the latents")  # fmt: skip
+    active = _active(activation)
+    # the sum over samples is ten times faster on a view in the order of memory
+    total = active.permute(2, 3, 0, 1).sum(2).permute(2, 0, 1) if active.stride(1) == 1 else active.sum(0)
+    return total.to(torch.int64)
+
+
+def finite_samples(activation: Tensor) -> Tensor:
+    """Which samples have no NaN or infinity: bool (N,). One read of the activation."""
+    return torch.isfinite(activation.sum(dim=(1, 2, 3)))
+
+
+def _active(activation: Tensor) -> Tensor:
+    """1 where active and 0 elsewhere, in float32: ready for exact sums by matrix products (exact up to 2**24 neurons)."""
+    return torch.gt(activation, 0, out=torch.empty_like(activation, dtype=torch.float32))
+
+
+class LowRateCounter:
+    """Counts of active low-rate neurons at several rates at once.
+
+    The masks of all rates are one more axis, so that one product of the layer's 0/1 activity with them counts everything in a
+    single read of the activation.
+
+    Args:
+        rates: activation rates.
+        at: values of R.
+        device: where the activations are.
+    """
+
+    def __init__(self, rates: ActivationRates, at: Sequence[float], device: torch.device | str) -> None:
+        self.at = tuple(at)
+        self._masks = {
+            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)], dim=-1)
+            .to(device, torch.float32)
+            for layer in rates.layers
+        }  # fmt: skip
+
+    def __call__(self, layer: int, activation: Tensor) -> Tensor:
+        """Counts (N, 1 + len(at)) int64 of one layer's activation (N, units, height, width): never-seen neurons that are active,
+        then active low-rate ones at each R."""
+        active, masks = _active(activation), self._masks[layer]
+        if active.stride(1) == 1:  # units last in memory: a product at each position, without a copy
+            counts = (active.permute(2, 3, 0, 1) @ masks.permute(1, 2, 0, 3)).sum(dim=(0, 1))
+        else:
+            counts = active.flatten(1) @ masks.flatten(0, 2)
+        return counts.round_().to(torch.int64)
+
+
+def low_rate_counts(
+    generator: Generator,
+    latents: Latents,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
+) -> Tensor:
+    """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
+
+    Args:
+        generator: the generator.
+        latents: N samples.
+        rates: activation rates of the untouched generator.
+        rate: R.
+        layers: layers to count; by default all that the rates know.
+
+    Returns:
+        int64 (N, number of layers), in order of synthesis.
+    """
+    indices = rates.layers if layers is None else generator.layer_indices(layers)
+    counter = LowRateCounter(rates, (rate,), generator.device)
+    rows = []
+    with scored_pass():
+        for valid, batch in micro_batches(latents):
+            counts = [counter(index, activation)[:, 1] for index, activation in read_layers(generator, batch, indices)]
+            rows.append(torch.stack(counts, dim=1)[: valid.stop - valid.start].cpu())
+    return torch.cat(rows)
+
+
+def low_rate_heatmap(generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE,
+            layers: Iterable[LayerLike] | None = None, edits: Mapping[int, Edit] | None = None) -> Tensor:  # fmt: skip
+    """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
+
+    At each position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers.
+    """
+    indices = rates.layers if layers is None else generator.layer_indices(layers)
+    masks = {index: rates.low_rate(index, rate).to(generator.device) for index in indices}
+    rows = []
+    with scored_pass():
+        for valid, batch in micro_batches(latents):
+            maps = [
+                F.interpolate(((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True), size=generator.image_shape[1:],
+                              mode="bilinear", align_corners=False)
+                for index, activation in read_layers(generator, batch, indices, edits)
+            ]  # fmt: skip
+            rows.append(torch.stack(maps).mean(dim=0)[: valid.stop - valid.start, 0].cpu())
+    return torch.cat(rows)
