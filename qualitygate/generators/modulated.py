@@ -61,6 +61,7 @@ class StyledConvolution(nn.Module):
         """Output (N, outputs, size, size) of x (N, inputs, …) and the style (N, inputs) that `style` makes of w."""
         x = x * style[:, :, None, None]
         if self.up:
+            x = x.contiguous(memory_format=torch.channels_last)  # in which the transposed convolution is the fastest
             x = blurred(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), padding=(1, 1), gain=4.0)
         else:
             x = F.conv2d(x, self.weight, padding=1)

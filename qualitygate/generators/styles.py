@@ -141,5 +141,5 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
         weight: (outputs, inputs, k, k).
         style: (N, inputs).
     """
-    energy = weight.square().sum(dim=(2, 3))
+    energy = torch.linalg.vector_norm(weight, dim=(2, 3)).square()
     return torch.rsqrt(style.square() @ energy.T + EPSILON)

@@ -44,7 +44,7 @@ def load(name: str) -> Vectors:
 
 
 def assert_agrees(ours: Tensor, recorded: Tensor, key: str) -> None:
-    """Within the tolerance of the recorded tensor's own standard deviation; a w may be recorded once for each style input."""
+    """Within the tolerance of the recorded tensor's own standard deviation; a w may be recorded once a style input."""
     if ours.ndim < recorded.ndim:
         ours = ours.unsqueeze(1).expand_as(recorded)
     assert ours.shape == recorded.shape, key

@@ -19,6 +19,7 @@ from qualitygate.checkpoints.layouts.stylegan2.taken import (
     dense,
     equalized,
     number,
+    optional_number,
     prefixed,
     settings_in,
 )
@@ -50,7 +51,7 @@ def _generator(group: TensorGroup) -> Built:
     synthesis = settings_in(arguments, "synthesis_kwargs") or {"conv_clamp": _CLAMP, **arguments}
     if synthesis.get("activation", "lrelu") != "lrelu":
         raise DoesNotFit(f"layers with {synthesis['activation']!r}, not with LeakyReLU")
-    sizes = _sizes(take, "synthesis.b{}.conv1.weight", 4)
+    sizes = take.sizes("synthesis.b{}.conv1.weight", first=4)
     layers = [f"synthesis.b{size}.conv{index}" for size in sizes for index in (0, 1) if size > 4 or index]
     painters = [f"synthesis.b{size}.torgb" for size in sizes]
     shortcuts = [f"synthesis.b{size}.skip" for size in sizes]
@@ -63,21 +64,14 @@ def _generator(group: TensorGroup) -> Built:
         to_rgb=[_to_rgb(take, name) for name in painters if f"{name}.weight" in take],
         shortcuts=[_shortcut(take, name) for name in shortcuts if f"{name}.weight" in take],
     )
-    return generator(parts, take.ignored(unused=""), normalisation="apart", clamp=number(synthesis, "conv_clamp", None))
-
-
-def _sizes(take: Taken, pattern: str, size: int) -> list[int]:
-    """Sizes from ``size`` on, doubling, for which ``pattern`` names a tensor."""
-    sizes = []
-    while pattern.format(size) in take:
-        sizes.append(size)
-        size *= 2
-    return sizes
+    return generator(
+        parts, take.ignored(unused=""), normalisation="apart", clamp=optional_number(synthesis, "conv_clamp", None)
+    )
 
 
 def _mapping(take: Taken, arguments: Mapping[str, Any]) -> list[Part]:
     rate = number(settings_in(arguments, "mapping_kwargs"), "lr_multiplier", LEARNING_RATE)
-    return [dense(take, f"mapping.fc{index}", rate or 1.0) for index in take.run("mapping.fc{}.weight")]
+    return [dense(take, f"mapping.fc{index}", rate) for index in take.run("mapping.fc{}.weight")]
 
 
 def _style(take: Taken, name: str) -> Part:
@@ -102,7 +96,7 @@ def _shortcut(take: Taken, name: str) -> Tensor:
 def _discriminator(group: TensorGroup) -> Built:
     take = Taken(group.tensors)
     arguments = constructor_arguments(group, _DISCRIMINATOR_ARGUMENTS)
-    sizes = _sizes(take, "b{}.conv0.weight", 8)[::-1]
+    sizes = take.sizes("b{}.conv0.weight", first=8)[::-1]
     parts = DiscriminatorParts(
         from_rgb=[_convolution(take, f"b{size}.fromrgb") for size in (*sizes, 4) if f"b{size}.fromrgb.weight" in take],
         blocks=[_block(take, f"b{size}") for size in sizes],
@@ -112,8 +106,8 @@ def _discriminator(group: TensorGroup) -> Built:
         mapping=_mapping(take, arguments),
         embedding=dense(take, "mapping.embed") if "mapping.embed.weight" in take else None,
     )
-    group_size = number(settings_in(arguments, "epilogue_kwargs"), "mbstd_group_size", 4)
-    clamp = number(arguments, "conv_clamp", _CLAMP)
+    group_size = optional_number(settings_in(arguments, "epilogue_kwargs"), "mbstd_group_size", 4)
+    clamp = optional_number(arguments, "conv_clamp", _CLAMP)
     return discriminator(parts, take.ignored(unused=""), None if group_size is None else int(group_size), clamp)
 
 

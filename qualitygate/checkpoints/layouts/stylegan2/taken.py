@@ -33,6 +33,10 @@ class Taken:
         """The numbers from ``start`` on for which ``pattern`` names a tensor, up to the first gap."""
         return list(takewhile(lambda index: pattern.format(index) in self.left, count(start)))
 
+    def sizes(self, pattern: str, first: int) -> list[int]:
+        """The sizes ``first``, 2·``first``, … for which ``pattern`` names a tensor, up to the first gap."""
+        return [first * 2**power for power in takewhile(lambda n: pattern.format(first * 2**n) in self.left, count())]
+
     def __call__(self, name: str, dimensions: int) -> Tensor:
         """The tensor of that name as float32; raises `DoesNotFit` if there is none with that number of dimensions."""
         if name not in self.left:
@@ -81,9 +85,16 @@ def settings_in(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def number(settings: Mapping[str, Any], name: str, default: float | None) -> float | None:
-    """A setting that is a positive number or None; raises `DoesNotFit` if it is something else."""
+def number(settings: Mapping[str, Any], name: str, default: float) -> float:
+    """A setting that is a positive number; raises `DoesNotFit` if it is something else."""
     value = settings.get(name, default)
-    if value is None or (isinstance(value, (int, float)) and value > 0):
+    if isinstance(value, (int, float)) and value > 0:
         return value
     raise DoesNotFit(f"{name} is {value!r}, not a positive number")
+
+
+def optional_number(settings: Mapping[str, Any], name: str, default: float | None) -> float | None:
+    """A setting that is a positive number or None; raises `DoesNotFit` if it is something else."""
+    if (value := settings.get(name, default)) is None:
+        return None
+    return number(settings, name, value)

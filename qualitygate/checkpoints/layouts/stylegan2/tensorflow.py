@@ -12,7 +12,14 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.stylegan2.parts import GeneratorParts, generator
-from qualitygate.checkpoints.layouts.stylegan2.taken import LEARNING_RATE, Part, Taken, equalized, number
+from qualitygate.checkpoints.layouts.stylegan2.taken import (
+    LEARNING_RATE,
+    Part,
+    Taken,
+    equalized,
+    number,
+    optional_number,
+)
 
 _FILTER = [1, 3, 3, 1]
 _UNUSED = r"lod|ToRGB_lod\d+/.*|.*/ToRGB_lod\d+/.*"
@@ -23,8 +30,8 @@ def _generator(group: TensorGroup) -> Built:
     take = Taken({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
     settings = group.settings
     _check(settings)
-    sizes = [4, *(size for size in (8 * 2**block for block in range(32)) if f"{size}x{size}/Conv0_up/weight" in take)]
-    rate = number(settings, "mapping_lrmul", LEARNING_RATE) or 1.0
+    sizes = [4, *take.sizes("{0}x{0}/Conv0_up/weight", first=8)]
+    rate = number(settings, "mapping_lrmul", LEARNING_RATE)
     layers = [(0, "4x4/Conv", False)]
     for block, size in enumerate(sizes[1:], start=1):
         layers += [(2 * block - 1, f"{size}x{size}/Conv0_up", True), (2 * block, f"{size}x{size}/Conv1", False)]
@@ -38,7 +45,7 @@ def _generator(group: TensorGroup) -> Built:
         to_rgb=[_to_rgb(take, name) for name in _painters(take, sizes)],
         shortcuts=[_shortcut(take, size) for size in sizes if f"{size}x{size}/Skip/weight" in take],
     )
-    return generator(parts, take.ignored(_UNUSED), normalisation, number(settings, "conv_clamp", None))
+    return generator(parts, take.ignored(_UNUSED), normalisation, optional_number(settings, "conv_clamp", None))
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -46,8 +53,9 @@ def _check(settings: Mapping[str, Any]) -> None:
     for name, ours in (("nonlinearity", "lrelu"), ("mapping_nonlinearity", "lrelu"), ("normalize_latents", True)):
         if settings.get(name, ours) != ours:
             raise DoesNotFit(f"{name} is {settings[name]!r}, not {ours!r}")
-    if list(settings.get("resample_kernel") or _FILTER) != _FILTER:
-        raise DoesNotFit(f"resample_kernel is {settings['resample_kernel']!r}, not {_FILTER}")
+    kernel = settings.get("resample_kernel")
+    if kernel is not None and (not isinstance(kernel, (list, tuple)) or list(kernel) != _FILTER):
+        raise DoesNotFit(f"resample_kernel is {kernel!r}, not {_FILTER}")
 
 
 def _painters(take: Taken, sizes: list[int]) -> list[str]:
