@@ -79,7 +79,9 @@ class ModuleGenerator(Generator):
         self._targets = [targets[layer.name] for layer in self.layers]
         last = len(self.layers) - 1
         self.presets = Presets(low_rate=tuple(range(last + 1)), curvature=(0,), stop=last)
+        # a description: unlike other families', these cannot build the generator again
         self.settings = {
+            "network": f"{type(module).__module__}.{type(module).__qualname__}",
             "layers": [layer.name for layer in self.layers],
             "latent_size": latent_size,
             "label_size": label_size,

@@ -75,6 +75,7 @@ def test_layers_in_order_of_execution_with_shapes_and_operations(net: Skipping) 
     assert generator.operations == third + 2 * 4 * 3 * 64
     assert generator.image_shape == (3, 8, 8)
     assert generator.settings["latent_form"] == "map"
+    assert generator.settings["network"].endswith("test_module.Skipping")
 
 
 def test_states_and_images_equal_the_network(net: Skipping, z: Tensor) -> None:
