@@ -44,7 +44,7 @@ class Layout:
 
     Attributes:
         name: what people call it, e.g. ``"genforce StyleGAN2"``.
-        family: family of the network.
+        family: family of the network; of a discriminator, that of the generators it is stored beside.
         role: ``"generator"`` or ``"discriminator"``.
         required: regular expressions; each must match the whole of at least one tensor name.
         build: reads the settings off the shapes and stored settings, builds the network on the meta device and renames the

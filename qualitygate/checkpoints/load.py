@@ -93,7 +93,7 @@ def assemble_contents(contents: Contents, name: str) -> Loaded:
     group, layout, built = found
     generator = assemble(built, f"{name} ({layout.name})")
     others = [other for other in groups if other is not group]
-    judge = _first_fit(others, "discriminator", generator.family)
+    judge = _first_fit(others, "discriminator", generator.judged_by or generator.family)
     discriminator = None if judge is None else assemble(judge[2], f"{name} ({judge[1].name})")
     unused = [other.path or "top level" for other in others if judge is None or other is not judge[0]]
     ignored = (*built.ignored, *(judge[2].ignored if judge else ()), *unused)

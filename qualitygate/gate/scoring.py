@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,14 +49,17 @@ class Scorer:
         Returns:
             columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
         """
-        edits = edits or {}
-        state, counts = self._generator.start(latents), []
-        for layer in range(max(*self._layers, upto or 0) + 1):
-            state = self._generator.advance(state)
+        counts: list[Tensor] = []
+
+        def counted(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
             if layer in self._layers:
-                counts.append(self._scores(layer, state.activation))
-            if layer in edits:
-                state = state.edited(edits[layer](state.activation))
+                counts.append(self._scores(layer, activation))
+            return activation if edit is None else edit(activation)
+
+        edits = edits or {}
+        last = max(*self._layers, upto or 0)
+        watch = {layer: partial(counted, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
+        state = self._generator.run(self._generator.start(latents), last, watch)
         table = torch.cat(counts, dim=1)[:valid].cpu().numpy()  # one transfer
         return dict(zip(self._columns(), table.T, strict=True)), state
 

@@ -187,6 +187,7 @@ class Generator(_Network, abc.ABC):
 
     Attributes:
         truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
+        judged_by: family whose discriminators are stored beside it, where that is not its own.
         layers: the chain.
         latent_size: D, length of z.
         operations: floating-point operations of one whole image, counted like `Layer.operations`.
@@ -195,6 +196,7 @@ class Generator(_Network, abc.ABC):
     """
 
     truncates: ClassVar[str] = "z"
+    judged_by: ClassVar[str] = ""
 
     layers: tuple[Layer, ...]
     latent_size: int

@@ -52,10 +52,8 @@ class Resampling:
         """Operations of one unit, 2 per multiply-add: a separable filter goes along one axis and then the other, and
         the inserted zeros cost nothing."""
         up = self.between * (self.inputs + self.between) * self.up_taps // self.up
-        if self.radial:
-            down = self.outputs**2 * self.down_taps**2
-        else:
-            down = self.outputs * (self.between + self.outputs) * self.down_taps
+        separable = self.outputs * (self.between + self.outputs) * self.down_taps
+        down = self.outputs**2 * self.down_taps**2 if self.radial else separable
         return 2 * (up + down)
 
 

@@ -7,9 +7,8 @@ so that one class serves every source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +23,7 @@ from qualitygate.latents import Latents
 Architecture = Literal["skip", "resnet", "orig"]
 
 
-@dataclass(frozen=True)
-class Carry:
+class Carry(NamedTuple):
     """What the chain needs besides the activation.
 
     Attributes:
@@ -121,7 +119,7 @@ class StyleGAN2(Generator):
         x, carry = state.activation, state.carry
         if index % 2:  # a block opens: first everything else that reads the block before
             x, image = self._closed(state)
-            carry = replace(carry, image=image, shortcut=self._shortcut(x, index))
+            carry = carry._replace(image=image, shortcut=self._shortcut(x, index))
         layer = cast(StyledConvolution, self.synthesis[index])
         style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
         return State(index, self.tap(f"activation/layer{index}", layer(x, style, carry.noise)), carry)

@@ -51,6 +51,7 @@ class StyleGAN3(Generator):
 
     family = "stylegan3"
     truncates = "w"
+    judged_by = "stylegan2"
 
     def __init__(
         self,

@@ -40,7 +40,8 @@ def load(name: str) -> Vectors:
     if not path.exists():
         pytest.skip(f"no reference vectors in {FOLDER}; set QUALITYGATE_TEST_VECTORS")
     with safe_open(path, "pt") as file:
-        return Vectors({key: file.get_tensor(key) for key in file.keys()}, file.metadata())
+        names = list(file.keys())
+        return Vectors({name: file.get_tensor(name) for name in names}, file.metadata())
 
 
 def assert_agrees(ours: Tensor, recorded: Tensor, key: str) -> None:

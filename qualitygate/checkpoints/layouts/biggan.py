@@ -223,7 +223,7 @@ LAYOUTS = (
         r"output_layer\.2\.weight"), _generator,
     ),
     Layout(
-        "ajbrock BigGAN discriminator", "biggan-discriminator", "discriminator",
+        "ajbrock BigGAN discriminator", "biggan", "discriminator",
         (r"linear\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv2\.weight", r"embed\.weight"),
         _discriminator,
     ),

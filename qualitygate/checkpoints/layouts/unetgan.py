@@ -74,7 +74,7 @@ LAYOUTS = (
         r"output_layer\.2\.weight"), _generator,
     ),
     Layout(
-        "U-Net GAN discriminator", "unet-discriminator", "discriminator",
+        "U-Net GAN discriminator", "biggan", "discriminator",
         (r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"), _discriminator,
     ),
 )  # fmt: skip
