@@ -82,6 +82,18 @@ class Latents:
         labels = None if self.labels is None else self.labels[picked]
         return replace(self, ids=self.ids[rows], z=self.z[picked], labels=labels)
 
+    @staticmethod
+    def concatenated(parts: Sequence[Latents]) -> Latents:
+        """Several runs of samples, drawn alike, as one."""
+        first = parts[0]
+        labels = None if first.labels is None else torch.cat([part.labels for part in parts if part.labels is not None])
+        return replace(
+            first,
+            ids=np.concatenate([part.ids for part in parts]),
+            z=torch.cat([part.z for part in parts]),
+            labels=labels,
+        )
+
     def to(self, device: torch.device | str) -> Latents:
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, z=self.z.to(device), labels=labels)

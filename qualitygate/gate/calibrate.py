@@ -10,6 +10,7 @@ import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gate.profile import (
+    Chain,
     Profile,
     ProfileInfo,
     calibrated_layers,
@@ -49,7 +50,8 @@ def calibrate(
     sampling = sampling or Sampling()
     reporter = reporter or Reporter()
     settings, at = policy.calibration, policy.detection.rates
-    layers = calibrated_layers(policy, generator)
+    chain = Chain.of(generator)
+    layers = calibrated_layers(policy, chain)
     with reporter.phase("activation rates", settings.rate_samples) as progress:
         rates = activation_rates(
             generator, layers, settings.rate_samples, settings.seed, sampling=sampling, progress=progress
@@ -63,6 +65,7 @@ def calibrate(
         checkpoint_sha256=origin.sha256,
         family=generator.family,
         settings=generator.settings,
+        chain=chain,
         sampling=sampling,
         calibration=settings,
         layers=layers,
@@ -75,7 +78,7 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
-    return Profile(info, rates, scores, unit_table(generator, rates), policy, suite)
+    return Profile(info, rates, scores, unit_table(rates, policy.headline_rate), policy, suite)
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, reporter: Reporter) -> dict[str, np.ndarray]:
@@ -93,7 +96,7 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
     if broken := [name for name, values in columns.items() if not np.isfinite(values).all()]:
         raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
                          "finite activations", "check the weights")  # fmt: skip
-    add_totals(columns, policy.detection.rates, detection_layers(policy, generator))
+    add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
     if layers := policy.curvature_layers():
         with reporter.phase("exact CLA", settings.curvature_samples) as progress:
             exact = curvature_columns(generator, latents[: settings.curvature_samples], layers, progress)
@@ -106,18 +109,18 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
     return columns
 
 
-def unit_table(generator: Generator, rates: ActivationRates) -> dict[str, Any]:
-    """One row a unit: mean activation rate of its neurons, share of them that are dead."""
-    rows: dict[str, list[Any]] = {
-        name: [] for name in (names.UNIT_KEY, names.LAYER, names.UNIT, names.UNIT_RATE, names.UNIT_DEAD)
-    }
+def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
+    """One row a unit, from the rates alone: mean activation rate of its neurons, share of them that never fired, and its low-rate activity
+    at R = ``rate``, the mean over samples of the share of its positions that are low-rate and active."""
+    parts: list[dict[str, list[Any]]] = []
     for layer in rates.layers:
-        mean = rates.rates[layer].mean(dim=(1, 2)).tolist()
-        dead = rates.never_seen(layer).double().mean(dim=(1, 2)).tolist()
-        for unit in range(len(mean)):
-            rows[names.UNIT_KEY].append(f"layer{layer}/unit{unit}")
-            rows[names.LAYER].append(layer)
-            rows[names.UNIT].append(unit)
-        rows[names.UNIT_RATE] += mean
-        rows[names.UNIT_DEAD] += dead
-    return rows
+        share, units = rates.rates[layer], rates.counts[layer].shape[0]
+        parts.append({
+            names.UNIT_KEY: [f"layer{layer}/unit{unit}" for unit in range(units)],
+            names.LAYER: [layer] * units,
+            names.UNIT: list(range(units)),
+            names.UNIT_RATE: share.mean(dim=(1, 2)).tolist(),
+            names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
+            names.UNIT_LOW_RATE: (share * rates.low_rate(layer, rate)).mean(dim=(1, 2)).tolist(),
+        })  # fmt: skip
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}

@@ -17,7 +17,7 @@ from safetensors.torch import save as tensors_bytes
 
 from qualitygate import names, storage
 from qualitygate.checkpoints.load import file_sha256
-from qualitygate.errors import ProfileError
+from qualitygate.errors import LayerError, ProfileError
 from qualitygate.gate.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
@@ -38,6 +38,39 @@ INFO, COUNTS, SCORES, UNITS, POLICY, SUITE = (
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
+class Chain(BaseModel):
+    """What a policy needs to know of a generator's chain of layers.
+
+    Attributes:
+        preset: layers whose low-rate neurons are counted and edited unless the policy names others.
+        last: index of the last layer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: tuple[int, ...]
+    last: int
+
+    @classmethod
+    def of(cls, generator: Generator) -> Chain:
+        return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index)
+
+    def checked(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The given layers, or the preset, in order.
+
+        Raises:
+            LayerError: the chain has no such layer.
+        """
+        chosen = tuple(sorted(set(self.preset if layers is None else layers)))
+        if not chosen or not (chosen[0] >= 0 and chosen[-1] <= self.last):
+            raise LayerError(
+                "The policy names a layer that the generator does not have",
+                str(list(chosen)),
+                f"layers 0 … {self.last}",
+            )
+        return chosen
+
+
 class ProfileInfo(BaseModel):
     """The readable part of a profile, ``profile.json``."""
 
@@ -50,6 +83,7 @@ class ProfileInfo(BaseModel):
     checkpoint_sha256: str
     family: str
     settings: dict[str, Any]
+    chain: Chain
     sampling: Sampling
     calibration: Calibration
     layers: tuple[int, ...]
@@ -85,14 +119,14 @@ class Profile:
     policy: Policy
     suite: Mapping[str, Any]
 
-    def limits(self, policy: Policy, generator: Generator) -> Limits:
+    def limits(self, policy: Policy) -> Limits:
         """The policy's limits as numbers.
 
         Raises:
             ProfileError: the profile does not hold what the policy needs.
         """
         columns = dict(self.scores)
-        layers, judged = detection_layers(policy, generator), correction_layers(policy, generator)[1]
+        layers, judged = detection_layers(policy, self.info.chain), correction_layers(policy, self.info.chain)[1]
         self._check_covers(policy, (*layers, *judged))
         add_totals(columns, policy.detection.rates, layers)
 
@@ -184,23 +218,23 @@ def load_profile(path: str | Path) -> Profile:
     )
 
 
-def detection_layers(policy: Policy, generator: Generator) -> tuple[int, ...]:
+def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     """Layers that are counted for detection."""
-    return generator.layer_indices(policy.detection.layers or generator.presets.low_rate)
+    return chain.checked(policy.detection.layers)
 
 
-def correction_layers(policy: Policy, generator: Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Layers that the correction edits, and those that a corrected sample is judged on; both empty without a correction."""
     if policy.correction is None:
         return (), ()
-    edited = generator.layer_indices(policy.correction.layers or generator.presets.low_rate)
-    return edited, judged_layers(edited, generator.layers[-1].index)
+    edited = chain.checked(policy.correction.layers)
+    return edited, judged_layers(edited, chain.last)
 
 
-def calibrated_layers(policy: Policy, generator: Generator) -> tuple[int, ...]:
+def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     """Every layer up to the last one that the policy needs: the pass goes through all of them anyway."""
-    edited, judged = correction_layers(policy, generator)
-    return tuple(range(max((*detection_layers(policy, generator), *edited, *judged)) + 1))
+    edited, judged = correction_layers(policy, chain)
+    return tuple(range(max((*detection_layers(policy, chain), *edited, *judged)) + 1))
 
 
 def profile_id(

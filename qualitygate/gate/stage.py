@@ -22,7 +22,7 @@ from qualitygate.errors import InputError, PolicyError
 from qualitygate.gate.late import LateLayers
 from qualitygate.gate.profile import Profile, correction_layers, detection_layers
 from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
-from qualitygate.generators.base import Generator, State
+from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, first_look, repaired
@@ -109,16 +109,16 @@ class GateStage:
             raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
                              "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
         self.generator, self.profile, self.policy = generator, profile, policy
-        self.limits = profile.limits(policy, generator)
+        self.limits = profile.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256
-        self._detection = detection_layers(policy, generator)
-        self._edited, self._judged = correction_layers(policy, generator)
+        self.detection = detection_layers(policy, profile.info.chain)
+        self._edited, self._judged = correction_layers(policy, profile.info.chain)
         rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self._detection)
-        self._edits = {}
+        self._score = Scorer(generator, rates, policy.detection.rates, self.detection)
+        self.edits: dict[float, dict[int, Edit]] = {}
         if policy.correction is not None:
             self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)
-            self._edits = {
+            self.edits = {
                 at: low_rate_ablation(rates, self._edited, at, generator.device) for at in self.limits.strengths
             }
 
@@ -176,7 +176,7 @@ class GateStage:
             for rows, batch in micro_batches(latents):
                 columns, state = self._score(batch, rows.stop - rows.start)
                 columns.update({name: values[rows] for name, values in curvature.items()})
-                add_totals(columns, self.policy.detection.rates, self._detection)
+                add_totals(columns, self.policy.detection.rates, self.detection)
                 work.write(np.arange(rows.start, rows.stop), columns)
                 verdict = first_look(self.limits, columns).verdict
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
@@ -192,27 +192,29 @@ class GateStage:
 
     def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
         """The records of a block, in order."""
+        return (self.record(block, row) for row in range(len(block.latents)))
+
+    def record(self, block: GatedBlock, row: int) -> SampleRecord:
+        """The record of one sample of a block."""
         decisions, columns = block.decisions, block.columns
-        scores = [
-            name
-            for name in columns
-            if not name.startswith("ablation_") and name not in (names.IMAGE_FINITE, names.MOVED)
-        ]
-        labels = None if block.latents.labels is None else block.latents.labels.tolist()
-        for row, sample_id in enumerate(block.latents.ids.tolist()):
-            strength, moved = decisions.strength[row], columns[names.MOVED][row]
-            yield SampleRecord(
-                id=sample_id,
-                label=None if labels is None else labels[row],
-                verdict=Verdict(str(decisions.verdict[row])),
-                reasons=decisions.reasons[row],
-                borderline=bool(decisions.borderline[row]),
-                scores={name: float(columns[name][row]) for name in scores},
-                trials=tuple(self._trials(columns, row)),
-                strength=None if np.isnan(strength) else float(strength),
-                moved=None if np.isnan(moved) else float(moved),
-                provenance=self.provenance,
-            )
+        inner = (names.IMAGE_FINITE, names.MOVED)
+        labels, strength, moved = block.latents.labels, decisions.strength[row], columns[names.MOVED][row]
+        return SampleRecord(
+            id=int(block.latents.ids[row]),
+            label=None if labels is None else int(labels[row]),
+            verdict=Verdict(str(decisions.verdict[row])),
+            reasons=decisions.reasons[row],
+            borderline=bool(decisions.borderline[row]),
+            scores={
+                n: float(column[row])
+                for n, column in columns.items()
+                if not n.startswith("ablation_") and n not in inner
+            },
+            trials=tuple(self._trials(columns, row)),
+            strength=None if np.isnan(strength) else float(strength),
+            moved=None if np.isnan(moved) else float(moved),
+            provenance=self.provenance,
+        )
 
     def _decided(self, work: _Work) -> Decisions:
         decisions = decide(self.limits, work.columns)
@@ -229,7 +231,7 @@ class GateStage:
         last = max(*self._edited, *self._judged)
         open_ = np.concatenate([rows for rows, _ in waiting])
         late = LateLayers(self.generator, work.receive)
-        for strength, edits in self._edits.items():
+        for strength, edits in self.edits.items():
             done: list[np.ndarray] = []
             for part, batch in micro_batches(latents[open_]):
                 rows = open_[part]
