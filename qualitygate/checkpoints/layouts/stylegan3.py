@@ -26,6 +26,7 @@ from qualitygate.checkpoints.layouts.stylegan2.taken import (
     dense,
     equalized,
     number,
+    optional_number,
     prefixed,
     settings_in,
 )
@@ -42,7 +43,7 @@ def _build(group: TensorGroup) -> Built:
     to_rgb = _to_rgb(take, f"synthesis.{last}")
     mapping = _mapping(take, settings_in(arguments, "mapping_kwargs"))
     features = _input(take)
-    filter_size = int(number(arguments, "filter_size", 6) or 6)
+    filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
     label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
     with torch.device("meta"):
@@ -53,11 +54,11 @@ def _build(group: TensorGroup) -> Built:
             label_features=label_features,
             units=len(features["phases"]),
             sampling_rate=_sampling_rate(layers),
-            bandwidth=number(arguments, "first_cutoff", 2.0) or 2.0,
+            bandwidth=number(arguments, "first_cutoff", 2.0),
             layers=layers,
             image_channels=len(to_rgb["bias"]),
-            clamp=number(arguments, "conv_clamp", 256.0),
-            output_scale=number(arguments, "output_scale", 0.25) or 0.25,
+            clamp=optional_number(arguments, "conv_clamp", 256.0),
+            output_scale=number(arguments, "output_scale", 0.25),
         )
     named = {"mapping": mapping, "input": features, "to_rgb": to_rgb}
     named |= {f"convolutions.{index}": part for index, part in enumerate(parts)}
@@ -113,7 +114,7 @@ def _sampling_rate(layers: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _mapping(take: Taken, arguments: Mapping[str, Any]) -> Part:
-    rate = number(arguments, "lr_multiplier", LEARNING_RATE) or LEARNING_RATE
+    rate = number(arguments, "lr_multiplier", LEARNING_RATE)
     part = {"average": take("mapping.w_avg", 1)}
     if "mapping.embed.weight" in take:
         part |= prefixed("embedding", dense(take, "mapping.embed"))
