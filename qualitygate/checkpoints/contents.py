@@ -44,6 +44,13 @@ class TensorGroup:
     kind: str | None = None
     others: tuple[TensorGroup, ...] = ()
 
+    @property
+    def rank(self) -> int:
+        """How likely its place in the file makes it the generator to use: lower is better."""
+        parts = self.path.lower().replace("_state_dict", "").replace("[", ".").split(".")
+        ranks = [_PREFERENCE.index(part) for part in parts if part in _PREFERENCE]
+        return min(ranks, default=len(_PREFERENCE))
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -63,7 +70,7 @@ class Contents:
 
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
     """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
-    groups = sorted(_walk("", contents.tree, {}), key=_rank)
+    groups = sorted(_walk("", contents.tree, {}), key=lambda group: group.rank)
     return [replace(group, others=tuple(other for other in groups if other is not group)) for group in groups]
 
 
@@ -106,9 +113,3 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     while tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return dict(tensors)
-
-
-def _rank(group: TensorGroup) -> int:
-    parts = group.path.lower().replace("_state_dict", "").replace("[", ".").split(".")
-    ranks = [_PREFERENCE.index(part) for part in parts if part in _PREFERENCE]
-    return min(ranks, default=len(_PREFERENCE))

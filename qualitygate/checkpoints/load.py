@@ -104,6 +104,8 @@ def _first_fit(
     groups: list[TensorGroup], role: str, family: str | None = None
 ) -> tuple[TensorGroup, Layout, Any] | None:
     for group in groups:
+        if role == "generator" and group.rank > groups[0].rank:
+            return None  # never fall back from a damaged averaged generator to the raw one beside it
         for layout in all_layouts():
             if layout.role == role and family in (None, layout.family) and not layout.missing(group):
                 try:
