@@ -1,0 +1,66 @@
+"""All commands. Their modules import what is heavy inside the functions, so that ``--help`` needs neither torch nor mlflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import click
+import typer
+
+from qualitygate.cli import calibrate, decide, demo, gate, inspect, schema, sync
+
+_PREFIX = "QUALITYGATE"
+_OTHERS = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE", "QUALITYGATE_TEST_VECTORS"}
+
+app = typer.Typer(
+    name="qualitygate",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": _PREFIX},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    """Accept, correct or reject the images of a generator by looking inside it.
+
+    Calibrate a checkpoint once, then gate as many images as you like:
+
+        qualitygate calibrate model.pt --out profile
+        qualitygate gate model.pt --profile profile --ids 0:1000 --out images
+
+    Results go to stdout (`--json` for machines), progress and messages to stderr.
+    Exit codes: 0 passed, 1 the gate failed, 2 bad input, 3 something broke, 4 inconclusive.
+    Every option can be set by an environment variable: QUALITYGATE_GATE_SEED for `gate --seed`.
+    """
+    if version:
+        from qualitygate import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for _module in (inspect, calibrate, gate, decide, sync, schema, demo):
+    app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
+
+
+def command() -> click.Command:
+    """The command line as click sees it."""
+    return typer.main.get_command(app)
+
+
+def unknown_variables(root: click.Command) -> list[str]:
+    """Environment variables with our prefix that no option reads: most likely misspelt, so an error."""
+    known = _OTHERS | set(_variables(root, _PREFIX))
+    return sorted(name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known)
+
+
+def _variables(node: click.Command, prefix: str) -> Iterator[str]:
+    for parameter in node.params:
+        yield f"{prefix}_{parameter.name}".upper()
+    if isinstance(node, click.Group):
+        for name, child in node.commands.items():
+            yield from _variables(child, f"{prefix}_{name}")

@@ -1,0 +1,46 @@
+"""``qualitygate calibrate``: learn a checkpoint once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qualitygate.cli import output
+from qualitygate.cli.options import Checkpoint, Device, Json, PolicyFile, load, load_policy_or_none
+
+NAME = "calibrate"
+
+
+def run(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="Folder for the profile; must not exist yet.", show_default=False)],
+    policy_file: PolicyFile = None,
+    psi: Annotated[float, typer.Option(help="Truncation of the latents, in (0, 1]; 1 is none.")] = 1.0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Learn a checkpoint: how often each neuron fires, and how the scores are distributed.
+
+    The profile that comes out holds all of it, so that gating needs no other calibration, whatever the thresholds.
+    """
+    with output.only_result_on_stdout():
+        from qualitygate import storage
+        from qualitygate.gate.calibrate import calibrate
+        from qualitygate.latents import Sampling
+
+        storage.refuse_existing(out)
+        policy = load_policy_or_none(policy_file)
+        profile = calibrate(load(checkpoint, device), policy, sampling=Sampling(psi=psi), reporter=output.reporter())
+        profile.save(out)
+        info = profile.info
+        if as_json:
+            output.emit_json({"profile": str(out), **info.model_dump(mode="json")})
+            return
+        shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
+        output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
+        limits = profile.limits(profile.policy)
+        rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.judged.values())]
+        output.table("Limits", ("rule", "score", "limit", "from"), rows)
+        output.emit(f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {out}")

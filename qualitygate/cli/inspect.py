@@ -1,0 +1,83 @@
+"""``qualitygate inspect``: what a checkpoint is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qualitygate.cli import output
+from qualitygate.cli.options import Checkpoint, Json
+
+NAME = "inspect"
+
+
+def run(checkpoint: Checkpoint, as_json: Json = False) -> None:
+    """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
+    with output.only_result_on_stdout():
+        document = describe(checkpoint)
+        if as_json:
+            output.emit_json(document)
+        else:
+            _print(document)
+
+
+def describe(checkpoint: str) -> dict[str, Any]:
+    """Everything `inspect` says, as plain data."""
+    from qualitygate.checkpoints.load import load_checkpoint
+    from qualitygate.scores.local_activation import DIVISIONS
+
+    loaded = load_checkpoint(checkpoint)
+    generator = loaded.generator
+    origin, presets = generator.identity(), generator.presets
+    layers = [
+        {
+            "index": layer.index,
+            "name": layer.name,
+            "units": layer.units,
+            "size": layer.resolution,
+            "operations": layer.operations,
+            "share_of_image": layer.operations / generator.operations,
+            "exact_cla_in_images": generator.latent_size * DIVISIONS * layer.operations / generator.operations,
+        }
+        for layer in generator.layers
+    ]
+    return {
+        "checkpoint": origin.name,
+        "sha256": origin.sha256,
+        "format": loaded.format,
+        "layout": loaded.layout,
+        "group": loaded.group,
+        "family": generator.family,
+        "settings": generator.settings,
+        "latent_size": generator.latent_size,
+        "classes": generator.label_size,
+        "image": list(generator.image_shape),
+        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "operations": generator.operations,
+        "truncation": generator.truncates,
+        "discriminator": loaded.discriminator is not None,
+        "layers": layers,
+        "presets": {"low_rate": list(presets.low_rate), "curvature": list(presets.curvature), "stop": presets.stop},
+        "ignored": list(loaded.ignored),
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    channels, height, width = document["image"]
+    facts = [
+        ("family", document["family"]),
+        ("read as", f"{document['layout']}, {document['format']}, {document['group']}"),
+        ("SHA-256", document["sha256"]),
+        ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
+        ("image", f"{height} × {width}, {channels} channels"),
+        ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
+        ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
+        ("truncation in", document["truncation"]),
+        ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
+        ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
+    ]
+    output.table(document["checkpoint"], ("", ""), facts)
+    rows = [
+        (layer["index"], layer["name"], layer["units"], layer["size"], f"{layer['share_of_image']:.1%}", layer["exact_cla_in_images"])
+        for layer in document["layers"]
+    ]
+    output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images"), rows)

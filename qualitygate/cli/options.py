@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from qualitygate.generators.base import Generator
+    from qualitygate.policy.model import Policy
+
+Checkpoint = Annotated[str, typer.Argument(help="Checkpoint of the generator: a file.", show_default=False)]
+Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", help="Policy in YAML; default: the profile's, or the family's.", show_default=False)
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.", show_default=False),
+]
+Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
+
+
+def load(checkpoint: str, device: str) -> Generator:
+    """The generator of a checkpoint, on the device that was asked for."""
+    from qualitygate.checkpoints.load import load_generator
+
+    return load_generator(checkpoint, chosen_device(device))
+
+
+def chosen_device(device: str) -> str:
+    """The device, ``auto`` resolved; an error where it is not there."""
+    import torch
+
+    from qualitygate.errors import InputError
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"Cannot run on {device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see") from error
+    return device
+
+
+def load_policy_or_none(path: Path | None) -> Policy | None:
+    """The policy of a file, or None where none was given."""
+    from qualitygate.policy.model import load_policy
+
+    return None if path is None else load_policy(path)

@@ -1,0 +1,94 @@
+"""What commands print: one result on the real stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qualitygate.generators.execution import Progress, Reporter
+
+
+@contextlib.contextmanager
+def only_result_on_stdout() -> Iterator[None]:
+    """Sends whatever libraries print to stdout to stderr instead; `Result` still reaches the real one."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    global _stdout
+    _stdout = os.fdopen(real, "w", encoding="utf8")
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        _stdout.flush()
+        os.dup2(real, 1)
+        _stdout.close()
+        _stdout = None
+
+
+_stdout: Any = None
+
+
+def emit(text: str) -> None:
+    """Print a result."""
+    print(text, file=_stdout or sys.stdout, flush=True)
+
+
+def emit_json(document: Mapping[str, Any]) -> None:
+    """Print a result for machines: one JSON document, without NaN."""
+    emit(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a small table as a result."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", *header)
+    for row in rows:
+        grid.add_row(*(format_value(value) for value in row))
+    Console(file=_stdout or sys.stdout).print(grid)
+
+
+def format_value(value: object) -> str:
+    """A number the short way, anything else as text."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def say(message: str) -> None:
+    """A message to the person at the terminal; not part of the result."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def reporter() -> Reporter:
+    """Progress bars where stderr is a terminal, silence elsewhere."""
+    from qualitygate.generators.execution import Reporter
+
+    return _bars() if sys.stderr.isatty() else Reporter()
+
+
+def _bars() -> Reporter:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    from qualitygate.generators.execution import Reporter
+
+    class Terminal(Reporter):
+        @contextlib.contextmanager
+        def phase(self, name: str, total: int) -> Iterator[Progress]:
+            columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            with Bars(*columns, console=Console(stderr=True)) as bars:
+                task = bars.add_task(name, total=total)
+                yield lambda done: bars.advance(task, done)
+
+    return Terminal()

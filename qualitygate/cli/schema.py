@@ -1,0 +1,32 @@
+"""``qualitygate schema``: JSON schemas of what is written by hand or read by machines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from qualitygate.cli import output
+
+NAME = "schema"
+
+
+def run(
+    what: Annotated[Literal["policy", "record", "summary", "profile"], typer.Argument(help="Which document.")] = "policy",
+    example: Annotated[bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")] = False,
+    family: Annotated[str, typer.Option(help="Family whose default policy is printed.")] = "dcgan",
+) -> None:
+    """Print a JSON schema (for editors and validators), or an example policy."""
+    from qualitygate.policy.model import Policy, default_policy, policy_yaml
+    from qualitygate.records import GateSummary, SampleRecord
+
+    if example:
+        output.emit(policy_yaml(default_policy(family)).rstrip())
+        return
+    if what == "profile":
+        from qualitygate.gate.profile import ProfileInfo
+
+        output.emit_json(ProfileInfo.model_json_schema())
+        return
+    models = {"policy": Policy, "record": SampleRecord, "summary": GateSummary}
+    output.emit_json(models[what].model_json_schema())

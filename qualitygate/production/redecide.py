@@ -1,0 +1,91 @@
+"""Verdicts of a gated set under another policy, from its records alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qualitygate import names
+from qualitygate.errors import ProfileError, Reason
+from qualitygate.gate.profile import detection_layers, load_profile
+from qualitygate.gate.scoring import add_totals
+from qualitygate.policy.decide import Limits, decide
+from qualitygate.policy.model import load_policy
+from qualitygate.production.gated_set import PROFILE, SAMPLES, read_samples
+from qualitygate.records import Verdict
+
+
+@dataclass(frozen=True)
+class Change:
+    """What another policy makes of the same records.
+
+    Attributes:
+        rows: id, verdict, strength, reasons and borderline under the new policy.
+        before: verdicts under the old one (N,).
+        limits: the new limits.
+    """
+
+    rows: dict[str, Any]
+    before: np.ndarray
+    limits: Limits
+
+    def document(self) -> dict[str, Any]:
+        """Counts, yields and limits as plain data."""
+        after = np.asarray(self.rows[names.VERDICT])
+        had_image = self.before == Verdict.ACCEPT
+        needs_image = (after != Verdict.REJECT) & ~(had_image & (after == Verdict.ACCEPT)) & (after != self.before)
+        untried = np.array([str(Reason.CORRECTION_NOT_TRIED) in reasons for reasons in self.rows[names.REASONS]])
+        return {
+            "samples": len(after),
+            "before": {str(one): int((self.before == one).sum()) for one in Verdict},
+            "after": {str(one): int((after == one).sum()) for one in Verdict},
+            "yield_before": float((self.before != Verdict.REJECT).mean()),
+            "yield_after": float((after != Verdict.REJECT).mean()),
+            "changed": int((after != self.before).sum()),
+            "to_gate_again": int((untried | needs_image).sum()),
+            "limits": [limit.model_dump(mode="json") for limit in (*self.limits.rules, *self.limits.judged.values())],
+        }
+
+
+def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | Path | None = None) -> Change:
+    """Decide a gated set again.
+
+    Args:
+        gated: the gated set's folder, or its ``samples.parquet``.
+        policy_file: the other policy.
+        profile_folder: the profile; by default the copy in the gated set.
+
+    Raises:
+        ProfileError: no profile, or not the one that the set was gated with.
+        PolicyError: the policy cannot be read, or needs scores that the records do not hold.
+    """
+    table = Path(gated) / SAMPLES if Path(gated).is_dir() else Path(gated)
+    columns, provenance = read_samples(table)
+    policy = load_policy(policy_file)
+    profile = load_profile(profile_folder or table.parent / PROFILE)
+    if profile.info.profile_id != provenance.profile_id:
+        raise ProfileError("The records were made with another profile", f"profile {profile.info.profile_id[:12]}",
+                           f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
+    limits = profile.limits(policy)
+    scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
+    available = [r for r in policy.detection.rates if all(names.low_rate(r, layer) in scores for layer in _layers(policy, profile))]
+    add_totals(scores, available, _layers(policy, profile))
+    decisions = decide(limits, scores)
+    rows = {
+        names.ID: columns[names.ID],
+        names.VERDICT: [str(verdict) for verdict in decisions.verdict],
+        names.STRENGTH: [None if np.isnan(strength) else float(strength) for strength in decisions.strength],
+        names.BORDERLINE: decisions.borderline,
+        names.REASONS: [list(map(str, reasons)) for reasons in decisions.reasons],
+    }
+    return Change(rows, columns[names.VERDICT].astype(str), limits)
+
+
+_NOT_SCORES = (names.STRENGTH, names.MOVED)
+
+
+def _layers(policy: Any, profile: Any) -> tuple[int, ...]:
+    return detection_layers(policy, profile.info.chain)
