@@ -1,4 +1,4 @@
-"""Files made to run code, to exhaust memory or time, or damaged at random: an error that says so, and nothing else happens."""
+"""Files made to run code or to exhaust memory or time, and damaged ones: an error says so, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def test_hostile_globals_are_named(tmp_path: Path, module: str, attribute: str, 
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["dict", "list", "set", "frozenset", "bytearray", "object", "complex", "slice", "range"])
+@pytest.mark.parametrize(
+    "name", ["dict", "list", "set", "frozenset", "bytearray", "object", "complex", "slice", "range"]
+)
 def test_harmless_builtins_are_data(tmp_path: Path, name: str) -> None:
     _read(tmp_path, _pickled({"x": Made(Name("builtins", name), ("1",) if name == "complex" else ())}))
 
@@ -125,7 +127,10 @@ def test_harmless_builtins_are_data(tmp_path: Path, name: str) -> None:
 def test_unknown_functions_are_not_imported(tmp_path: Path, sentinel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "payload_module.py").write_text(f"open({str(sentinel)!r}, 'w').close()\ndef run(*args): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    value = {"x": Made(Name("payload_module", "run"), (1,)), "y": Made(Name("payload_module", "Class"), new=True, state={"a": 1})}
+    value = {
+        "x": Made(Name("payload_module", "run"), (1,)),
+        "y": Made(Name("payload_module", "Class"), new=True, state={"a": 1}),
+    }
     assert _read(tmp_path, _pickled(value))["y"] == {"a": 1}
 
 
@@ -150,17 +155,28 @@ def test_too_deeply_nested_torch_files(tmp_path: Path) -> None:
 def test_state_for_functions_we_know(tmp_path: Path, sentinel: Path) -> None:
     """BUILD on a function or class: an ordinary unpickler would set its attributes, for the whole program."""
     before = dict(vars(torch._utils._rebuild_tensor_v2))
-    for target in (Name("torch._utils", "_rebuild_tensor_v2"), Name("collections", "OrderedDict"), Name("numpy", "dtype")):
+    for target in (
+        Name("torch._utils", "_rebuild_tensor_v2"),
+        Name("collections", "OrderedDict"),
+        Name("numpy", "dtype"),
+    ):
         with pytest.raises(CheckpointError):
             _read(tmp_path, _pickled(target)[:-1] + _pickled({"__call__": 1, "__code__": 2})[2:-1] + b"b.")
     assert vars(torch._utils._rebuild_tensor_v2) == before
 
 
-@pytest.mark.parametrize("attribute", ["__class__", "__dict__", "__setstate__", "items", "__reduce__", "__getattr__", "tensors"])
+@pytest.mark.parametrize(
+    "attribute", ["__class__", "__dict__", "__setstate__", "items", "__reduce__", "__getattr__", "tensors"]
+)
 def test_attributes_set_through_state(tmp_path: Path, attribute: str) -> None:
     """State and items are kept as data; none of it becomes an attribute of our own objects."""
     state = {attribute: Name("research", "payload"), "w": torch.ones(2)}
-    for name in (("collections", "OrderedDict"), ("research", "Config"), ("torch", "Tensor"), ("argparse", "Namespace")):
+    for name in (
+        ("collections", "OrderedDict"),
+        ("research", "Config"),
+        ("torch", "Tensor"),
+        ("argparse", "Namespace"),
+    ):
         for value in (Made(Name(*name), new=True, state=state), Made(Name(*name), new=True, state=(None, state))):
             tree = _read(tmp_path, _pickled({"x": value, "w": torch.ones(1)}))
             assert type(tree) is dict
@@ -177,7 +193,10 @@ def test_stored_source_code_is_not_run(tmp_path: Path, sentinel: Path) -> None:
 
 
 def test_a_call_beside_networks(tmp_path: Path, sentinel: Path) -> None:
-    networks = [persistent_network("Generator", {}, {"w": torch.ones(1)}), tf_network("G_main", {}, {"w": torch.ones(1)})]
+    networks = [
+        persistent_network("Generator", {}, {"w": torch.ones(1)}),
+        tf_network("G_main", {}, {"w": torch.ones(1)}),
+    ]
     for network in networks:
         with pytest.raises(UnsafeCheckpointError):
             read(dump(tmp_path / "tampered.pkl", (network, network, _call(sentinel))))
@@ -188,20 +207,31 @@ def test_copyreg_extensions(tmp_path: Path, sentinel: Path, monkeypatch: pytest.
     import copyreg
 
     monkeypatch.setitem(copyreg._inverted_registry, 1, ("os", "system"))
-    payload = b"\x80\x02" + code + b"X" + struct.pack("<I", len(f"touch {sentinel}")) + f"touch {sentinel}".encode() + b"\x85R."
+    payload = (
+        b"\x80\x02"
+        + code
+        + b"X"
+        + struct.pack("<I", len(f"touch {sentinel}"))
+        + f"touch {sentinel}".encode()
+        + b"\x85R."
+    )
     with pytest.raises(UnsafeCheckpointError, match="copyreg"):
         _read(tmp_path, payload)
 
 
 def test_inst_and_obj(tmp_path: Path, sentinel: Path) -> None:
     argument = f"S'touch {sentinel}'\n".encode()
-    for payload in (b"(" + argument + b"ios\nsystem\n.", b"(cos\nsystem\n" + argument + b"o.", b"cos\nsystem\n(" + argument + b"tR."):
+    for payload in (
+        b"(" + argument + b"ios\nsystem\n.",
+        b"(cos\nsystem\n" + argument + b"o.",
+        b"cos\nsystem\n(" + argument + b"tR.",
+    ):
         with pytest.raises(UnsafeCheckpointError, match=r"os\.system"):
             _read(tmp_path, payload)
 
 
 @pytest.mark.parametrize("layers", [100_000, 1_900_000])
-@pytest.mark.parametrize("code", [b"\x85", b"]a", b"l", b"(", b"}"])
+@pytest.mark.parametrize("code", [b"\x85", b"]a", b"l", b"("])
 def test_deep_nesting(tmp_path: Path, code: bytes, layers: int) -> None:
     body = {b"\x85": b")" + b"\x85" * layers, b"]a": b"]" * layers + b"a" * (layers - 1)}.get(code, code * layers)
     with pytest.raises(CheckpointError):
@@ -244,8 +274,17 @@ def test_too_many_instructions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [b"\x8e" + b"\xff" * 8, b"\x8e" + struct.pack("<Q", 2**40), b"B\xff\xff\xff\xff", b"\x96" + struct.pack("<Q", 2**40)]
-    + [b"\x8b\xff\xff\xff\x7f", b"T\xff\xff\xff\x7f", b"X\xff\xff\xff\xff", b"\x95" + b"\xff" * 8, b"Nr\xff\xff\xff\xff"],
+    [
+        b"\x8e" + b"\xff" * 8,
+        b"\x8e" + struct.pack("<Q", 2**40),
+        b"B\xff\xff\xff\xff",
+        b"\x96" + struct.pack("<Q", 2**40),
+        b"\x8b\xff\xff\xff\x7f",
+        b"T\xff\xff\xff\x7f",
+        b"X\xff\xff\xff\xff",
+        b"\x95" + b"\xff" * 8,
+        b"Nr\xff\xff\xff\xff",
+    ],
 )
 def test_huge_declared_sizes(tmp_path: Path, code: bytes) -> None:
     """Byte strings, integers, texts, frames and memo positions beyond the file."""
@@ -266,13 +305,8 @@ def test_keys_that_would_be_costly(tmp_path: Path, key: str) -> None:
     for _ in range(50):
         nested = (nested,)
     keys = {"list": [1], "dict": {}, "nested tuple": nested, "huge integer": 2**70, "long text": "x" * 1000}
-    buffer = b"\x80\x04}" + pickle.dumps(keys[key])[2:-1].partition(b"")[0] if False else _with_key(keys[key])
-    with pytest.raises(CheckpointError):
-        _read(tmp_path, buffer)
-
-
-def _with_key(key: Any) -> bytes:
-    return b"\x80\x04}" + pickle.dumps(key, 2)[2:-1] + b"Ns."
+    with pytest.raises(CheckpointError, match=r"neither a short text nor a number|makes no sense"):
+        _read(tmp_path, b"\x80\x04}" + pickle.dumps(keys[key], 2)[2:-1] + b"Ns.")
 
 
 @pytest.mark.parametrize(
@@ -335,14 +369,21 @@ def test_copies_of_one_storage_are_counted(tmp_path: Path) -> None:
     data = bytes(2**20)
     kind = Made(Name("numpy", "dtype"), ("f4", False, True), (3, ">", None, None, None, -1, -1, 0))
     arrays = [
-        Made(Name("numpy.core.multiarray", "_reconstruct"), (Name("numpy", "ndarray"), (0,), b"b"), (1, (2**18,), kind, False, data))
+        Made(
+            Name("numpy.core.multiarray", "_reconstruct"),
+            (Name("numpy", "ndarray"), (0,), b"b"),
+            (1, (2**18,), kind, False, data),
+        )
         for _ in range(10_000)
     ]
     with pytest.raises(CheckpointError, match="times its own size"):
         _read(tmp_path, _pickled(arrays))
 
 
-@pytest.mark.parametrize("header", [b"{", b"{}" + b" " * 100, json.dumps({"w": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 8]}}).encode()])
+@pytest.mark.parametrize(
+    "header",
+    [b"{", b"{}" + b" " * 100, json.dumps({"w": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 8]}}).encode()],
+)
 def test_safetensors_that_lie(tmp_path: Path, header: bytes) -> None:
     for length in (len(header), 2**62):
         content = struct.pack("<Q", length) + header + bytes(8)
@@ -361,8 +402,12 @@ def _genuine() -> dict[str, bytes]:
     with zipfile.ZipFile(as_zip) as source, zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    network = persistent_network("Generator", {"z_dim": 4}, {"mapping.fc0.weight": torch.ones(2, 2), "w_avg": torch.ones(2)})
-    tf = tf_network("G_main", {"resolution": 4}, {"4x4/Const/const": torch.ones(1, 2, 4, 4), "mapping/Dense0/bias": torch.ones(2)})
+    network = persistent_network(
+        "Generator", {"z_dim": 4}, {"mapping.fc0.weight": torch.ones(2, 2), "w_avg": torch.ones(2)}
+    )
+    tf = tf_network(
+        "G_main", {"resolution": 4}, {"4x4/Const/const": torch.ones(1, 2, 4, 4), "mapping/Dense0/bias": torch.ones(2)}
+    )
     return {
         "zip": as_zip.getvalue(),
         "deflated zip": deflated.getvalue(),
@@ -376,17 +421,17 @@ def _genuine() -> dict[str, bytes]:
 
 
 def _survives(path: Path, content: bytes) -> bool:
-    """Whether the file is read; anything but success and `CheckpointError` fails the test, and so does an endless walk."""
+    """Whether the file is read, to the last value; anything but that and a `CheckpointError` is raised."""
     path.write_bytes(content)
+    failure = None
     try:
         for group in tensor_groups(read(path)):
             for tensor in group.tensors.values():
-                tensor.double().sum() if not tensor.is_complex() else tensor.sum()
+                tensor.to(torch.complex128).sum()
     except CheckpointError as error:
-        assert error.what
-        assert error.needed
-        return False
-    return True
+        failure = error
+    assert failure is None or all((failure.what, failure.found, failure.needed, failure.remedy))
+    return failure is None
 
 
 @pytest.mark.parametrize("kind", _genuine())
@@ -414,10 +459,10 @@ def test_random_damage(tmp_path: Path, kind: str, sentinel: Path) -> None:
 
 def test_random_pickles(tmp_path: Path, sentinel: Path) -> None:
     """Random instructions, not only damaged ones."""
-    chance, codes = random.Random(0), [code for code in range(256)]
+    chance = random.Random(0)
     end = time.monotonic() + 2
     while time.monotonic() < end:
-        body = bytes(chance.choice(codes) for _ in range(chance.randrange(60)))
+        body = chance.randbytes(chance.randrange(60))
         _survives(tmp_path / "random", b"\x80\x04" + body + b".")
 
 

@@ -36,11 +36,11 @@ class _Stream:
         return part if len(part) >= _VIEW_FROM else bytes(part)
 
     def readline(self) -> bytes:
-        size, end = 128, -1
-        while end < 0 and size < 4 * len(self.source):
+        size = 256
+        line = bytes(self.source[self.position : self.position + size])
+        while (end := line.find(b"\n")) < 0 and len(line) == size:
             size *= 2
             line = bytes(self.source[self.position : self.position + size])
-            end = line.find(b"\n")
         line = line[: end + 1] if end >= 0 else line
         self.position += len(line)
         return line
@@ -114,10 +114,14 @@ class Machine:
         attribute, module = self.pop(), self.pop()
         self.push(self.find(module, attribute))
 
-    def call(self, with_keywords: bool = False) -> None:
-        keywords = self.pop() if with_keywords else None
+    def call(self) -> None:
         args, function = self.pop(), self.pop()
-        self.push(Call(function, args, keywords))
+        self.push(Call(function, args))
+
+    def call_with_keywords(self) -> None:
+        """No class that holds data to us is stored in this way, so the keywords are of no use."""
+        self.pop()
+        self.call()
 
     def instance(self, name: str) -> None:
         self.push(Call(self.find(*name.split(" ", 1)), tuple(self.since_mark())))
@@ -228,7 +232,7 @@ _INSTRUCTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "GLOBAL": lambda machine, name: machine.push(machine.find(*name.split(" ", 1))),
     "STACK_GLOBAL": _acting(Machine.stack_global),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _acting(Machine.call)),
-    "NEWOBJ_EX": _acting(lambda machine: machine.call(with_keywords=True)),
+    "NEWOBJ_EX": _acting(Machine.call_with_keywords),
     "INST": Machine.instance,
     "OBJ": _acting(Machine.instance_of_first),
     "BUILD": _acting(Machine.build),
