@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -294,6 +295,21 @@ def test_huge_declared_sizes(tmp_path: Path, code: bytes) -> None:
         read(path)
 
 
+def test_long_names_are_not_multiplied(tmp_path: Path) -> None:
+    """A text of a megabyte that many names would be made of."""
+    text = "x" * 2**20
+    network = tf_network("G", {}, {}).function
+    variables = [(text, torch.ones(1))] * 10_000
+    nested = Made(
+        network,
+        new=True,
+        state={"variables": [], "components": {"a": Made(network, new=True, state={"variables": variables})}},
+    )
+    for value in (nested, [Made(Name("numpy", "dtype"), ("<" + text,))] * 9, [Name(text, "Class")]):
+        with pytest.raises(CheckpointError):
+            _read(tmp_path, _pickled(value))
+
+
 def test_long_lines_cost_no_more_than_their_length(tmp_path: Path) -> None:
     body = b"".join(b"V" + b"x" * 300 + b"\n0" for _ in range(20_000))
     assert _read(tmp_path, b"\x80\x02" + body + b"N.") is None
@@ -471,6 +487,7 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     if not folder.exists():
         pytest.skip("no list of open files on this system")
     torch.save({"w": torch.ones(4)}, tmp_path / "model.pt")
+    gc.collect()  # what earlier tests left
     before = len(os.listdir(folder))
     contents = [read(tmp_path / "model.pt") for _ in range(20)]
     del contents

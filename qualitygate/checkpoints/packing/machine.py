@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from qualitygate.checkpoints.packing.bounds import MAX_NAME, Budget
+from qualitygate.checkpoints.packing.bounds import MAX_NAME, Budget, over_limit
 from qualitygate.checkpoints.packing.hostile import refuse_hostile, unsafe
 from qualitygate.checkpoints.packing.records import Call, Damaged, Global, Persistent
 
@@ -107,6 +107,8 @@ class Machine:
     def find(self, module: Any, attribute: Any) -> Global:
         if not isinstance(module, str) or not isinstance(attribute, str):
             raise Damaged("a class whose name is not text")
+        if len(module) + len(attribute) > MAX_NAME:
+            raise over_limit("characters in the name of a class", MAX_NAME)
         refuse_hostile(module, attribute)
         return Global(f"{module}.{attribute}")
 
