@@ -49,7 +49,11 @@ class ForeignPickler(pickle._Pickler):  # type: ignore[name-defined,misc]
             self.save(obj.args)
             self.write(pickle.NEWOBJ if obj.new else pickle.REDUCE)
             self.memoize(obj)
-            self._batch_setitems(obj.items.items())
+            if obj.items:
+                self.write(pickle.MARK)
+                for part in (part for pair in obj.items.items() for part in pair):
+                    self.save(part)
+                self.write(pickle.SETITEMS)
             if obj.state is not None:
                 self.save(obj.state)
                 self.write(pickle.BUILD)
@@ -84,7 +88,7 @@ def persistent(class_name: str, state: Mapping[str, Any], source: str = SOURCE) 
 def persistent_network(
     class_name: str, init_kwargs: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str = SOURCE
 ) -> Made:
-    """A network with its tensors in nested networks as their dotted names say: every other a parameter, the rest buffers."""
+    """A network with its tensors in nested networks as their dotted names say; weights and biases are parameters."""
     parts: dict[str, dict[str, Tensor]] = {}
     own = {name: tensor for name, tensor in tensors.items() if "." not in name}
     for name, tensor in tensors.items():
@@ -159,8 +163,8 @@ def _scalar_or_array(tensor: Tensor) -> Any:
 def write_tf_pickle(
     path: Path, networks: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Tensor]]], protocol: int = 3
 ) -> Path:
-    """A pickle of StyleGAN's first years: ``{"G": (build function, static_kwargs, tensors by TF name), "D": …, "Gs": …}``.
+    """A pickle of the TensorFlow era: ``{"G": (build function, static_kwargs, tensors), "D": …, "Gs": …}``.
 
-    Tensors go under the merged names (``mapping/Dense0/weight``, ``4x4/Const/const``, ``dlatent_avg``).
+    Tensors go by their merged names: ``mapping/Dense0/weight``, ``4x4/Const/const``, ``dlatent_avg``.
     """
     return dump(path, tuple(tf_network(*networks[name]) for name in ("G", "D", "Gs")), protocol)

@@ -53,6 +53,10 @@ def read(path: str | Path) -> Contents:
 
 
 def _read_file(path: Path) -> Contents:
+    if path.exists() and not path.is_file():
+        raise CheckpointError(
+            f"{path} is not a file", "a device or a pipe", _READABLE, "copy its contents to a file first"
+        )
     with path.open("rb") as file:
         start = file.read(_START)
         _refuse_early(path, start)

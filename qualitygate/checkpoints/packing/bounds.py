@@ -15,7 +15,7 @@ MAX_DEPTH = 100
 MAX_NESTED_FILES = 4
 """Torch files inside one another. NVIDIA's pickles hold one level."""
 MAX_NAME = 500
-"""Characters of a key, or of the flat name of a tensor. Known ones stay below 100."""
+"""Characters of a key, of the name of a class, or of the flat name of a tensor. Known ones stay below 100."""
 MAX_DIMENSIONS = 16
 """Dimensions of a tensor. The weights of networks have up to five."""
 MAX_REPEATED = 2**20

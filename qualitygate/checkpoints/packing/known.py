@@ -25,6 +25,9 @@ class Tools:
     budget: Budget
 
 
+_SHORT = 40  # characters of a device or a numpy type
+_VIEW_FROM = 4096  # byte strings from this size on are left as views
+
 Maker = Callable[[Tools, Sequence[Any], Any], Any]
 """Makes a value from arguments and state; fails, with `Damaged` where it can say why, if they are something else."""
 
@@ -76,13 +79,15 @@ def _size(tools: Tools, args: Sequence[Any], state: Any) -> tuple[Any, ...]:
 
 
 def _device(tools: Tools, args: Sequence[Any], state: Any) -> str:
-    return ":".join(str(part) for part in args)
+    return ":".join(
+        str(part) for part in args if isinstance(part, int) or (isinstance(part, str) and len(part) < _SHORT)
+    )
 
 
 def _encoded(tools: Tools, args: Sequence[Any], state: Any) -> memoryview | bytes:
-    """How protocols 0 to 2 write bytes: as text in latin-1. Python calls this for an empty string, too."""
+    """How protocols 0 to 2 write bytes: as text in latin-1; empty ones without any."""
     data = _bytes(args[0], tools.budget) if args else b""
-    return bytes(data) if len(data) < _SHORT else data
+    return bytes(data) if len(data) < _VIEW_FROM else data
 
 
 def _number(tools: Tools, args: Sequence[Any], state: Any) -> Any:
@@ -93,7 +98,7 @@ def _number(tools: Tools, args: Sequence[Any], state: Any) -> Any:
 
 def _numpy_type(tools: Tools, args: Sequence[Any], state: Any) -> NumpyType:
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-    if not isinstance(args[0], str) or not isinstance(order, str):
+    if not isinstance(args[0], str) or not isinstance(order, str) or len(args[0]) > _SHORT:
         raise Damaged("a numpy type without a name")
     return NumpyType(args[0].lstrip("<>|="), order)
 
@@ -124,9 +129,6 @@ def _array(tools: Tools, kind: Any, shape: Any, data: Any, fortran: bool) -> Any
         return Opaque(f"numpy.ndarray of {kind.code[:20]}")
     held = _bytes(data, tools.budget) if kind.dtype else memoryview(b"")
     return arrays.numpy_tensor(kind, shape, held, fortran, tools.budget)
-
-
-_SHORT = 4096
 
 
 def _bytes(data: Any, budget: Budget) -> memoryview:

@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from qualitygate.checkpoints.packing.bounds import MAX_NAME, Budget
+from qualitygate.checkpoints.packing.bounds import MAX_NAME, Budget, over_limit
 from qualitygate.checkpoints.packing.hostile import refuse_hostile, unsafe
 from qualitygate.checkpoints.packing.records import Call, Damaged, Global, Persistent
 
@@ -36,11 +36,11 @@ class _Stream:
         return part if len(part) >= _VIEW_FROM else bytes(part)
 
     def readline(self) -> bytes:
-        size, end = 128, -1
-        while end < 0 and size < 4 * len(self.source):
+        size = 256
+        line = bytes(self.source[self.position : self.position + size])
+        while (end := line.find(b"\n")) < 0 and len(line) == size:
             size *= 2
             line = bytes(self.source[self.position : self.position + size])
-            end = line.find(b"\n")
         line = line[: end + 1] if end >= 0 else line
         self.position += len(line)
         return line
@@ -107,6 +107,8 @@ class Machine:
     def find(self, module: Any, attribute: Any) -> Global:
         if not isinstance(module, str) or not isinstance(attribute, str):
             raise Damaged("a class whose name is not text")
+        if len(module) + len(attribute) > MAX_NAME:
+            raise over_limit("characters in the name of a class", MAX_NAME)
         refuse_hostile(module, attribute)
         return Global(f"{module}.{attribute}")
 
@@ -114,10 +116,14 @@ class Machine:
         attribute, module = self.pop(), self.pop()
         self.push(self.find(module, attribute))
 
-    def call(self, with_keywords: bool = False) -> None:
-        keywords = self.pop() if with_keywords else None
+    def call(self) -> None:
         args, function = self.pop(), self.pop()
-        self.push(Call(function, args, keywords))
+        self.push(Call(function, args))
+
+    def call_with_keywords(self) -> None:
+        """No class that holds data to us is stored in this way, so the keywords are of no use."""
+        self.pop()
+        self.call()
 
     def instance(self, name: str) -> None:
         self.push(Call(self.find(*name.split(" ", 1)), tuple(self.since_mark())))
@@ -228,7 +234,7 @@ _INSTRUCTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "GLOBAL": lambda machine, name: machine.push(machine.find(*name.split(" ", 1))),
     "STACK_GLOBAL": _acting(Machine.stack_global),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _acting(Machine.call)),
-    "NEWOBJ_EX": _acting(lambda machine: machine.call(with_keywords=True)),
+    "NEWOBJ_EX": _acting(Machine.call_with_keywords),
     "INST": Machine.instance,
     "OBJ": _acting(Machine.instance_of_first),
     "BUILD": _acting(Machine.build),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -32,15 +32,16 @@ def module_group(class_name: str, state: Mapping[str, Any]) -> TensorGroup:
     buffers, passing = state.get("_buffers") or {}, state.get("_non_persistent_buffers_set") or ()
     if not isinstance(buffers, Mapping) or not isinstance(passing, (list, tuple)):
         raise Damaged("a module whose buffers have no names")
-    own = [*state["_parameters"].items(), *((name, buffer) for name, buffer in buffers.items() if name not in passing)]
+    left_out = {name for name in passing if isinstance(name, str)}
+    own = [*state["_parameters"].items(), *((name, buffer) for name, buffer in buffers.items() if name not in left_out)]
     named = [(str(name), tensor) for name, tensor in own if isinstance(tensor, Tensor)]
     for part, module in state["_modules"].items():
         if isinstance(module, TensorGroup):
-            named += [(f"{part}.{name}", tensor) for name, tensor in module.tensors.items()]
+            named += [(_joined(f"{part}.", name), tensor) for name, tensor in module.tensors.items()]
     settings = {}
     if isinstance(state.get("_init_kwargs"), Mapping):
         settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])}
-    return TensorGroup("", _by_name(named), settings, class_name)
+    return TensorGroup("", dict(named), settings, class_name)
 
 
 def tf_group(state: Mapping[str, Any]) -> TensorGroup:
@@ -52,17 +53,16 @@ def tf_group(state: Mapping[str, Any]) -> TensorGroup:
     variables, components = state.get("variables") or (), state.get("components") or {}
     if not isinstance(variables, (list, tuple)) or not isinstance(components, Mapping):
         raise Damaged("a TensorFlow-era network without variables")
-    named = [
-        (str(pair[0]), _tensor(pair[1])) for pair in variables if isinstance(pair, (list, tuple)) and len(pair) == 2
-    ]
+    pairs = [pair for pair in variables if isinstance(pair, (list, tuple)) and len(pair) == 2]
+    named = [(_joined("", name), _tensor(value)) for name, value in pairs if isinstance(name, str)]
     for part, network in components.items():
         if isinstance(network, TensorGroup):
             prefix = "" if part == _TF_UNPREFIXED else f"{part}/"
-            named += [(prefix + name, tensor) for name, tensor in network.tensors.items()]
+            named += [(_joined(prefix, name), tensor) for name, tensor in network.tensors.items()]
     settings, builder = state.get("static_kwargs"), state.get("build_func_name")
     return TensorGroup(
         "",
-        _by_name([(name, tensor) for name, tensor in named if tensor is not None]),
+        {name: tensor for name, tensor in named if tensor is not None},
         dict(settings) if isinstance(settings, Mapping) else {},
         builder if isinstance(builder, str) else None,
     )
@@ -75,8 +75,8 @@ def _tensor(value: Any) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def _by_name(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    tensors = dict(named)
-    if max(map(len, tensors), default=0) > MAX_NAME:
+def _joined(prefix: str, name: str) -> str:
+    """The flat name of a tensor; measured before it is made, as there may be many."""
+    if len(prefix) + len(name) > MAX_NAME:
         raise over_limit("characters in the name of a tensor", MAX_NAME)
-    return tensors
+    return prefix + name

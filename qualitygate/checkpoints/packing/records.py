@@ -23,7 +23,6 @@ class Call:
 
     function: Any
     args: Any
-    keywords: Any = None
     state: Any = None
     items: dict[Any, Any] = field(default_factory=dict)
     elements: list[Any] = field(default_factory=list)

@@ -11,12 +11,12 @@ from qualitygate.checkpoints.contents import Contents, TensorGroup
 from qualitygate.checkpoints.layouts.native import METADATA_KEY
 from qualitygate.checkpoints.packing.records import Damaged
 
-_LENGTH_BYTES = 8  # before the header, a JSON object
+_LENGTH_BYTES = 8  # of the header, a JSON object; the upper half is zero, as no header has 4 GB
 
 
 def is_safetensors(source: memoryview) -> bool:
     """Whether the file begins with a length and a JSON object."""
-    return source[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
+    return source[_LENGTH_BYTES // 2 : _LENGTH_BYTES + 1] == b"\0\0\0\0{"
 
 
 def read_safetensors(path: Path) -> Contents:

@@ -38,7 +38,7 @@ class Values:
         self.eras: set[str] = set()
 
     def value(self, root: Any) -> Any:
-        """The plain value of a record and of everything in it.
+        """The plain value of a record and of everything in it; long byte strings are views into the file.
 
         Raises:
             Damaged: something in it is not what its place in the file says.
