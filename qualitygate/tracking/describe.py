@@ -93,8 +93,11 @@ def _paragraphs(gated: GatedSet) -> Iterator[str]:
     if summary.reasons:
         often = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))[:5]
         yield "Most frequent reasons: " + ", ".join(f"`{_short(reason)}` ({count:,})" for reason, count in often) + "."
-    yield (f"Look at the images {', '.join(f'`{key}`' for key in gated.sheets) or '(none)'} and, for the units behind them, at the "
-           f"table `{names.RANKING_TABLE}`.")  # fmt: skip
+    places = [f"`{key}`" for key in gated.sheets]
+    if gated.has_units:
+        places.append(f"`{names.RANKING_TABLE}` (the units to suspect)")
+    if places:
+        yield f"Look at {', '.join(places)}."
 
 
 def _failure(result: ExpectationResult) -> str:

@@ -82,11 +82,16 @@ class GatedSet:
         """The contact sheets that are there, by image key."""
         return {key: path for key in names.SHEET_KEYS if (path := self.folder / f"{key}.png").is_file()}
 
+    @property
+    def has_units(self) -> bool:
+        """Whether there is a table of units."""
+        return (self.folder / UNITS).is_file()
+
     def ranking(self) -> pd.DataFrame | None:
         """The units to look at first: by CLA where it was computed, then by low-rate activity. None if there is no unit table."""
         import pandas as pd
 
-        if not (self.folder / UNITS).is_file():
+        if not self.has_units:
             return None
         units = pd.read_parquet(self.folder / UNITS)
         units = units[[names.UNIT_KEY, *units.columns.drop(names.UNIT_KEY)]]
