@@ -1,0 +1,164 @@
+"""Send a gated set to MLflow: one run per gate, one logged model per checkpoint.
+
+Every step can be done twice without harm, so a push that broke half way goes on in the run it began.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qualitygate import names
+from qualitygate.errors import QualityGateError, TrackingError
+from qualitygate.tracking.describe import GATE_ID, model_tags, run_params, run_tags
+from qualitygate.tracking.gated_set import GatedSet, read_gated_set, read_image
+from qualitygate.tracking.models import checkpoint_model
+from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "qualitygate"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a gated set went. ``uri`` is without passwords."""
+
+    run_id: str
+    model_id: str
+    experiment_id: str
+    uri: str
+
+
+def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Logged:
+    """Send a gated set; one that was sent before is not sent again.
+
+    Args:
+        folder: written by the gate; it is only read.
+        uri: where MLflow is; default as in `tracking_uri`.
+        experiment: name of the experiment, created if it is new.
+
+    Raises:
+        InputError: the folder holds no gated set.
+        TrackingError: MLflow cannot be reached, or refused something. A run that was begun is left as FAILED, to be resumed.
+    """
+    gated = read_gated_set(folder)
+    uri = tracking_uri(uri)
+    with _as_tracking_error(gated, uri), connect(uri) as client:
+        home = experiment_id(client, uri, experiment)
+        model_id = checkpoint_model(client, home, gated)
+        run = _find_run(client, home, gated) or client.create_run(
+            home, tags={GATE_ID: gated.gate_id}, run_name=f"{gated.name}, seed {gated.summary.provenance.seed}"
+        )
+        if run.info.status != "FINISHED":
+            with _closing(client, run.info.run_id):
+                _send(client, run, model_id, gated)
+    return Logged(run.info.run_id, model_id, home, public(uri))
+
+
+def _send(client: MlflowClient, run: Run, model_id: str, gated: GatedSet) -> None:
+    run_id = run.info.run_id
+    _send_values(client, run_id, gated)
+    _link_model(client, run, model_id)
+    _send_metrics(client, run, model_id, gated.metrics)
+    for path in gated.files:
+        client.log_artifact(run_id, str(path))
+    for path in gated.folders:
+        client.log_artifacts(run_id, str(path), path.name)
+    _send_ranking(client, run_id, gated)
+    _send_sheets(client, run_id, gated)
+    client.set_logged_model_tags(model_id, model_tags(gated))
+
+
+def _send_values(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
+    """Parameters and tags. A parameter beyond MLflow's limit is left to ``policy.yaml``, which is sent whole."""
+    from mlflow.entities import Param, RunTag
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+    params = [Param(key, value) for key, value in run_params(gated).items() if len(value) <= MAX_PARAM_VAL_LENGTH]
+    client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in run_tags(gated).items()])
+
+
+def _link_model(client: MlflowClient, run: Run, model_id: str) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    if not run.outputs or not run.outputs.model_outputs:  # a second link to the same model is refused
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def _send_metrics(client: MlflowClient, run: Run, model_id: str, metrics: dict[str, float]) -> None:
+    """Metrics of the run and of its model. The run's start is their time, so that sending one twice makes it no other metric."""
+    from mlflow.entities import Metric
+
+    known = client.get_logged_model(model_id).metrics or []
+    sent = {metric.key for metric in known if metric.run_id == run.info.run_id}
+    time = run.info.start_time
+    missing = [Metric(key, value, time, 0, model_id=model_id) for key, value in metrics.items() if key not in sent]
+    client.log_batch(run.info.run_id, metrics=missing)
+
+
+def _send_ranking(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
+    """The unit table, as `MlflowClient.log_table` writes it. That one appends to what is there: sent twice, every row would be too."""
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+    ranking = gated.ranking()
+    if ranking is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / names.RANKING_TABLE
+        ranking.to_json(table, orient="split", index=False)
+        client.log_artifact(run_id, str(table))
+    client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": names.RANKING_TABLE, "type": "table"}]))
+
+
+def _send_sheets(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
+    """The contact sheets, under the keys by which MLflow lays runs side by side; each once, for every sending gets a name of its own."""
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
+    sent = [file.path for file in client.list_artifacts(run_id, "images")]
+    for key, path in gated.sheets.items():
+        start = f"images/{key.replace('/', '~')}+step+0+"
+        if not any(
+            file.startswith(start) and file.endswith("+compressed.webp") for file in sent
+        ):  # the last file of an image
+            client.log_image(run_id, read_image(path), key=key, step=0, synchronous=True)
+    if gated.sheets:
+        client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
+
+
+def _find_run(client: MlflowClient, experiment: str, gated: GatedSet) -> Run | None:
+    runs = client.search_runs([experiment], f"tags.`{GATE_ID}` = '{gated.gate_id}'", max_results=1)
+    return client.get_run(runs[0].info.run_id) if runs else None  # a search leaves out the links to models
+
+
+@contextmanager
+def _closing(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """FINISHED or FAILED is about the sending alone; the gate's verdict is a tag."""
+    client.update_run(run_id, status="RUNNING")
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the server may be gone; what went wrong first is what counts
+            client.set_terminated(run_id, status="FAILED")
+        raise
+    client.set_terminated(run_id, status="FINISHED")
+
+
+@contextmanager
+def _as_tracking_error(gated: GatedSet, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except QualityGateError:
+        raise
+    except Exception as error:  # artifact stores raise their own clients' exceptions
+        raise TrackingError(f"MLflow at {public(uri)} did not take all of {gated.folder}",
+                            public(f"{type(error).__name__}: {error}"), "a server that takes it",
+                            f"nothing is lost; when the cause is gone: `qualitygate sync {gated.folder}`"
+                            ) from error  # fmt: skip

@@ -1,0 +1,137 @@
+"""The gated folder is the spool: the verdict is on disk first, MLflow is told afterwards, and what it did not hear stays pending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qualitygate.errors import InputError, QualityGateError, StorageError
+from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
+from qualitygate.tracking.logging import EXPERIMENT, log_gated_set
+from qualitygate.tracking.store import public, tracking_uri
+
+TRACKING = "tracking.json"
+
+
+class State(StrEnum):
+    """How far a gated set got."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    OFF = "off"
+    """Gated with tracking off: sent only when asked for."""
+
+
+class Tracking(BaseModel):
+    """``tracking.json``. ``uri`` is without passwords."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: State
+    uri: str | None = None
+    experiment: str = EXPERIMENT
+    run_id: str | None = None
+    model_id: str | None = None
+    error: str | None = None
+
+
+def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracking:
+    """Send a gated set now. What fails stays pending, is told in ``error`` and not raised: an outage never touches a verdict.
+
+    Raises:
+        InputError: the folder holds no gated set.
+        StorageError: the outcome cannot be written into the folder.
+    """
+    folder = Path(folder)
+    read_gated_set(folder)
+    uri = tracking_uri(uri)
+    pending = Tracking(state=State.PENDING, uri=public(uri), experiment=experiment)
+    _write(folder, pending)  # before anything is sent: a process that is killed leaves it pending
+    try:
+        logged = log_gated_set(folder, uri, experiment)
+    except QualityGateError as error:
+        outcome = pending.model_copy(update={"error": str(error)})
+    else:
+        outcome = pending.model_copy(update={"state": State.SENT, "run_id": logged.run_id, "model_id": logged.model_id})
+    _write(folder, outcome)
+    return outcome
+
+
+def tracking_state(folder: str | Path) -> Tracking:
+    """What is known of a gated set's sending; `State.OFF` where tracking was off.
+
+    Raises:
+        InputError: ``tracking.json`` cannot be read.
+    """
+    path = Path(folder) / TRACKING
+    if not path.is_file():
+        return Tracking(state=State.OFF)
+    try:
+        return Tracking.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"Cannot read {path}", str(error), "what the gate wrote there",
+                         "delete the file and send the set as one that was gated with tracking off") from error  # fmt: skip
+
+
+def pending(root: str | Path) -> list[Path]:
+    """Gated sets at or below ``root`` that are to be sent, in order of their names."""
+    return [folder for folder in gated_sets(root) if tracking_state(folder).state is State.PENDING]
+
+
+def gated_sets(root: str | Path) -> Iterator[Path]:
+    """Gated sets at or below ``root``, in order of their names. Their images are not walked through."""
+    for folder, below, _ in os.walk(root):
+        if is_gated_set(Path(folder)):
+            below.clear()
+            yield Path(folder)
+        below.sort()
+
+
+def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | None = None, *,
+         untracked: bool = False) -> dict[Path, Tracking]:  # fmt: skip
+    """Send what is pending at or below each of the paths, to where it was meant to go.
+
+    Args:
+        paths: gated sets, or folders above them.
+        uri: another place to send to. Default: the one written down, or, where that had a password, ``MLFLOW_TRACKING_URI``.
+        experiment: another experiment than the one written down.
+        untracked: also send sets that were gated with tracking off.
+
+    Returns:
+        Every gated set that was found and its state now: sent (now or before), pending with the error, or off.
+
+    Raises:
+        InputError: a path holds no gated set.
+    """
+    outcome: dict[Path, Tracking] = {}
+    for path in paths:
+        found = list(gated_sets(path))
+        if not found:
+            raise InputError(
+                f"Nothing to send at {path}", "no gated set there or below", "folders written by `qualitygate gate`"
+            )
+        outcome |= {folder: _sync_one(folder, uri, experiment, untracked) for folder in found}
+    return outcome
+
+
+def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: bool) -> Tracking:
+    known = tracking_state(folder)
+    if known.state is State.SENT or (known.state is State.OFF and not untracked):
+        return known
+    written = known.uri if known.uri and "***" not in known.uri else None
+    return push(folder, uri or written, experiment or known.experiment)
+
+
+def _write(folder: Path, tracking: Tracking) -> None:
+    beside = folder / f".{TRACKING}.{os.getpid()}"
+    try:
+        beside.write_text(tracking.model_dump_json(indent=2) + "\n", encoding="utf8")
+        beside.replace(folder / TRACKING)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {folder / TRACKING}", str(error), "space and permission to write there"
+        ) from error

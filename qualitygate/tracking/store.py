@@ -1,0 +1,117 @@
+"""Where MLflow is, and how to reach it: quickly, quietly, and without two processes breaking one new database."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qualitygate.errors import TrackingError
+from qualitygate.tracking.environment import FIRST_CONTACT, TRANSFER, environment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_DATABASE = "mlflow.db"
+ARTIFACT_FOLDER = "mlartifacts"
+INITIALISING_TAKES_AT_MOST = 120.0  # seconds; a new database takes a few
+
+_SQLITE = "sqlite:///"
+_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """Where MLflow is: ``given``, else ``MLFLOW_TRACKING_URI``, else the SQLite file ``mlflow.db`` in the current folder.
+
+    The path of a SQLite file is made absolute, so that the address means the same in another folder and to another process.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or _SQLITE + DEFAULT_DATABASE
+    database = sqlite_file(uri)
+    if database is None:
+        return uri
+    return uri.replace(_database_name(uri), str(database), 1)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Absolute path of the SQLite file behind an address, or None where MLflow is something else."""
+    name = _database_name(uri)
+    return Path(name).absolute() if name not in ("", ":memory:") else None
+
+
+def public(text: str) -> str:
+    """An address, or a text with addresses in it, without passwords: ``postgresql://me:***@host/mlflow``."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+@contextmanager
+def connect(uri: str) -> Iterator[MlflowClient]:
+    """A client of the MLflow at ``uri``, for the length of the ``with`` block; it may be used in several threads.
+
+    MLflow reads its settings at every call, so retries are short, stdout stays empty and nothing is cut only inside the block. A
+    new SQLite database is initialised here, by one process at a time: two at once would destroy it.
+
+    Raises:
+        TrackingError: there is no MLflow at ``uri``, known within seconds.
+    """
+    with environment(FIRST_CONTACT):
+        client = _first_contact(uri)
+    with environment(TRANSFER):
+        yield client
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The experiment's id; it is created if it is new.
+
+    Without a server MLflow would keep the artifacts below whatever folder is current at that moment. Ours lie beside the SQLite
+    file, in ``mlartifacts``.
+
+    Raises:
+        TrackingError: the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=_artifact_location(uri, name))
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(name)  # another process may have been quicker
+            if experiment is None:
+                raise error
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(f"Nothing can be sent to the experiment {name!r}", "an experiment that was deleted",
+                            "one that exists, or a new name", "restore it in MLflow, or give another name")  # fmt: skip
+    return experiment.experiment_id
+
+
+def _first_contact(uri: str) -> MlflowClient:
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    database = sqlite_file(uri)
+    try:
+        if database is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST) if database is not None else nullcontext():
+            client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # every kind of store has exceptions of its own
+        raise TrackingError(f"MLflow at {public(uri)} cannot be reached", public(f"{type(error).__name__}: {error}"),
+                            "a tracking server that answers, or a database that can be written",
+                            "start it, or set MLFLOW_TRACKING_URI; `qualitygate sync FOLDER` sends later what is pending"
+                            ) from error  # fmt: skip
+    return client
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    database = sqlite_file(uri)
+    if database is None:
+        return None
+    return (database.parent / ARTIFACT_FOLDER / re.sub(r"[^\w-]", "_", experiment)).as_uri()
+
+
+def _database_name(uri: str) -> str:
+    return uri.removeprefix(_SQLITE).split("?")[0] if uri.startswith(_SQLITE) else ""
