@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,18 @@ class Latents:
         picked = torch.from_numpy(rows)
         labels = None if self.labels is None else self.labels[picked]
         return replace(self, ids=self.ids[rows], z=self.z[picked], labels=labels)
+
+    @staticmethod
+    def concatenated(parts: Sequence[Latents]) -> Latents:
+        """Several runs of samples, drawn alike, as one."""
+        first = parts[0]
+        labels = None if first.labels is None else torch.cat([part.labels for part in parts if part.labels is not None])
+        return replace(
+            first,
+            ids=np.concatenate([part.ids for part in parts]),
+            z=torch.cat([part.z for part in parts]),
+            labels=labels,
+        )
 
     def to(self, device: torch.device | str) -> Latents:
         labels = None if self.labels is None else self.labels.to(device)
@@ -194,7 +207,7 @@ def _runs(ids: np.ndarray) -> list[tuple[int, int]]:
         return []
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
     edges = [0, *breaks.tolist(), len(ids)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ REASONS = "reasons"
 BORDERLINE = "borderline"
 STRENGTH = "strength"
 MOVED = "moved"
+IMAGE_FINITE = "image_finite"  # 1 or 0; NaN where no image was made
 NEVER_SEEN = "never_seen_active"
 
 # columns of units.parquet
@@ -26,6 +27,7 @@ UNIT_CLA = "cla"
 UNIT_CLA_PLAIN = "cla_plain_mean"
 UNIT_LOW_RATE = "low_rate_activity"
 UNIT_RATE = "activation_rate"
+UNIT_DEAD = "dead_share"
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"

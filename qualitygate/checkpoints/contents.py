@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -32,14 +32,24 @@ class TensorGroup:
     Attributes:
         path: where it stands in the file, e.g. ``"g_ema"``; empty for the whole file.
         tensors: by their names, a leading ``module.`` removed.
-        settings: stored constructor arguments and whatever else was stored beside the tensors; data only.
+        settings: stored constructor arguments and whatever else was stored beside the tensors, lone vectors (a mean
+            latent) included; data only.
         kind: class name of a stored network, if the file names one.
+        others: the other groups of the same file: what one network's tensors do not show, its neighbour's may.
     """
 
     path: str
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str | None = None
+    others: tuple[TensorGroup, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """How likely its place in the file makes it the generator to use: lower is better."""
+        parts = self.path.lower().replace("_state_dict", "").replace("[", ".").split(".")
+        ranks = [_PREFERENCE.index(part) for part in parts if part in _PREFERENCE]
+        return min(ranks, default=len(_PREFERENCE))
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,8 @@ class Contents:
 
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
     """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
-    groups = list(_walk("", contents.tree, {}))
-    return sorted(groups, key=_rank)
+    groups = sorted(_walk("", contents.tree, {}), key=lambda group: group.rank)
+    return [replace(group, others=tuple(other for other in groups if other is not group)) for group in groups]
 
 
 def _walk(path: str, node: Any, beside: Mapping[str, Any]) -> Iterator[TensorGroup]:
@@ -72,7 +82,8 @@ def _walk(path: str, node: Any, beside: Mapping[str, Any]) -> Iterator[TensorGro
         if tensors:
             rest = {str(name): value for name, value in node.items() if not isinstance(value, Tensor)}
             yield TensorGroup(path, _without_prefix(tensors), {**beside, **_plain(rest)})
-        siblings = {**beside, **_plain({str(name): value for name, value in node.items()})}
+        vectors = {name: value for name, value in tensors.items() if value.ndim <= 1}
+        siblings = {**beside, **_plain({str(name): value for name, value in node.items()}), **vectors}
         for name, value in node.items():
             if not isinstance(value, Tensor):
                 yield from _walk(f"{path}.{name}" if path else str(name), value, siblings)
@@ -102,9 +113,3 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     while tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return dict(tensors)
-
-
-def _rank(group: TensorGroup) -> int:
-    parts = group.path.lower().replace("_state_dict", "").replace("[", ".").split(".")
-    ranks = [_PREFERENCE.index(part) for part in parts if part in _PREFERENCE]
-    return min(ranks, default=len(_PREFERENCE))

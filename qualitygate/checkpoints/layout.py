@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ class DoesNotFit(Exception):  # noqa: N818 - a finding while matching, not an er
     """Raised while matching: this group of tensors is not of this layout, and why."""
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass(frozen=True)
-class Built:
+class Built(Generic[Network]):
     """A network (built on the meta device) and its tensors under its own names.
 
     Attributes:
@@ -29,7 +33,7 @@ class Built:
         ignored: names in the file that the network does not need.
     """
 
-    module: nn.Module
+    module: Network
     tensors: Mapping[str, Tensor]
     ignored: tuple[str, ...] = ()
 
@@ -40,7 +44,7 @@ class Layout:
 
     Attributes:
         name: what people call it, e.g. ``"genforce StyleGAN2"``.
-        family: family of the network.
+        family: family of the network; of a discriminator, that of the generators it is stored beside.
         role: ``"generator"`` or ``"discriminator"``.
         required: regular expressions; each must match the whole of at least one tensor name.
         build: reads the settings off the shapes and stored settings, builds the network on the meta device and renames the
@@ -51,14 +55,14 @@ class Layout:
     family: str
     role: str
     required: tuple[str, ...]
-    build: Callable[[TensorGroup], Built]
+    build: Callable[[TensorGroup], Built[Any]]
 
     def missing(self, group: TensorGroup) -> list[str]:
         """The required patterns that no tensor name matches."""
         return [pattern for pattern in self.required if not any(re.fullmatch(pattern, name) for name in group.tensors)]
 
 
-def assemble(built: Built, where: str) -> nn.Module:
+def assemble(built: Built[Network], where: str) -> Network:
     """The network with its tensors in place, in evaluation mode and without gradients.
 
     Raises:

@@ -14,7 +14,7 @@ from qualitygate.checkpoints.layout import DoesNotFit, Layout, assemble
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.packing import read
 from qualitygate.errors import CheckpointError
-from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.base import Discriminator, Generator, Origin
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,8 @@ class Checkpoint:
     """A checkpoint file, loaded.
 
     Attributes:
-        generator: in evaluation mode, on the device.
+        generator: in evaluation mode, on the device; its ``origin`` names the file and its SHA-256.
         discriminator: the one stored beside it, if any.
-        name: file name.
-        sha256: of the file's bytes.
         format: how the file is packed.
         layout: how the tensors are named.
         group: where in the file the generator stood.
@@ -34,8 +32,6 @@ class Checkpoint:
 
     generator: Generator
     discriminator: Discriminator | None
-    name: str
-    sha256: str
     format: str
     layout: str
     group: str
@@ -56,16 +52,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     generator.to(device)
     if discriminator is not None:
         discriminator.to(device)
-    return Checkpoint(
-        generator,
-        discriminator,
-        path.name,
-        file_sha256(path),
-        contents.format,
-        loaded.layout,
-        loaded.group,
-        loaded.ignored,
-    )
+    generator.origin = Origin(path.name, file_sha256(path))
+    return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
 
 
 def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
@@ -74,8 +62,12 @@ def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Gene
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, that of its files' names and hashes."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        return hashlib.sha256("".join(f"{one.name} {file_sha256(one)}\n" for one in files).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -101,17 +93,21 @@ def assemble_contents(contents: Contents, name: str) -> Loaded:
     group, layout, built = found
     generator = assemble(built, f"{name} ({layout.name})")
     others = [other for other in groups if other is not group]
-    judge = _first_fit(others, "discriminator")
+    judge = _first_fit(others, "discriminator", generator.judged_by or generator.family)
     discriminator = None if judge is None else assemble(judge[2], f"{name} ({judge[1].name})")
     unused = [other.path or "top level" for other in others if judge is None or other is not judge[0]]
     ignored = (*built.ignored, *(judge[2].ignored if judge else ()), *unused)
     return Loaded(generator, discriminator, layout.name, group.path or "top level", ignored)
 
 
-def _first_fit(groups: list[TensorGroup], role: str) -> tuple[TensorGroup, Layout, Any] | None:
+def _first_fit(
+    groups: list[TensorGroup], role: str, family: str | None = None
+) -> tuple[TensorGroup, Layout, Any] | None:
     for group in groups:
+        if role == "generator" and group.rank > groups[0].rank:
+            return None  # never fall back from a damaged averaged generator to the raw one beside it
         for layout in all_layouts():
-            if layout.role == role and not layout.missing(group):
+            if layout.role == role and family in (None, layout.family) and not layout.missing(group):
                 try:
                     return group, layout, layout.build(group)
                 except DoesNotFit:

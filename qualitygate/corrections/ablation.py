@@ -7,6 +7,7 @@ neuron is judged active on what earlier ablations left. The rates are always tho
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -109,4 +110,4 @@ def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:
     if not any(bool(chosen.any()) for chosen in neurons.values()):
         raise InputError("An ablation would change nothing", f"layers {sorted(neurons)} have no {what}", "at least one such neuron",
                          "choose another rate or other layers, or estimate the rates from more latents")  # fmt: skip
-    return {layer: (lambda activation, chosen=chosen: ablate(activation, chosen)) for layer, chosen in neurons.items()}
+    return {layer: partial(ablate, neurons=chosen) for layer, chosen in neurons.items()}

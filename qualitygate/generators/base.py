@@ -7,6 +7,9 @@ A family implements three steps and nothing else: `begin` (latent to whatever th
 from __future__ import annotations
 
 import abc
+import hashlib
+import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.latents import Latents
@@ -60,12 +64,29 @@ class State:
     Attributes:
         layer: index of the layer whose output this is; -1 before the first.
         activation: (N, units, height, width), after the layer's nonlinearity. An edit of it reaches every consumer.
-        carry: whatever else the rest of the chain needs (styles, the image so far, a shortcut); opaque outside the family.
+        carry: whatever else the rest of the chain needs (styles, the image so far, a shortcut); opaque outside the family,
+            and made of tuples and dictionaries of tensors with a row for each sample.
     """
 
     layer: int
     activation: Tensor
     carry: Any = None
+
+    def rows(self, rows: Tensor) -> State:
+        """The state of some of the samples. ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        return replace(
+            self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry)
+        )
+
+    @staticmethod
+    def concatenated(states: Sequence[State]) -> State:
+        """The states of several batches at the same layer as one."""
+        first = states[0]
+        carry = tree_map(
+            lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0],
+            *(state.carry for state in states),
+        )
+        return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
 
     def edited(self, activation: Tensor) -> State:
         if activation.shape != self.activation.shape:
@@ -75,6 +96,19 @@ class State:
                 str(tuple(self.activation.shape)),
             )
         return replace(self, activation=activation)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a generator came from.
+
+    Attributes:
+        name: file name of the checkpoint, or what the generator is called.
+        sha256: of the file's bytes, or of its tensors and settings if there is no file.
+    """
+
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -153,18 +187,22 @@ class Generator(_Network, abc.ABC):
 
     Attributes:
         truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
+        judged_by: family whose discriminators are stored beside it, where that is not its own.
         layers: the chain.
         latent_size: D, length of z.
         operations: floating-point operations of one whole image, counted like `Layer.operations`.
         presets: layers to use when nothing else is asked for.
+        origin: the checkpoint it was loaded from; None for a generator made in memory.
     """
 
     truncates: ClassVar[str] = "z"
+    judged_by: ClassVar[str] = ""
 
     layers: tuple[Layer, ...]
     latent_size: int
     operations: int
     presets: Presets
+    origin: Origin | None = None
 
     # what a family implements
 
@@ -180,6 +218,12 @@ class Generator(_Network, abc.ABC):
     @abc.abstractmethod
     def finish(self, state: State) -> Tensor:
         """Image (N, channels, height, width) in the family's raw range, from the state after the last layer."""
+
+    # what a family may know better
+
+    def axes_reaching(self, layer: int) -> range:
+        """Latent axes that can influence a layer; all, unless the family knows better."""
+        return range(self.latent_size)
 
     # what everyone else uses
 
@@ -207,13 +251,21 @@ class Generator(_Network, abc.ABC):
 
     def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
         """The state after layer ``upto``."""
-        for state in self.states(state, upto, edits):  # noqa: B020 - the last state is what is asked for
-            pass
-        return state
+        return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
         return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
+
+    def identity(self) -> Origin:
+        """The origin, or name and fingerprint of a generator made in memory."""
+        if self.origin is not None:
+            return self.origin
+        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return Origin(f"{self.family} in memory", digest.hexdigest())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.

@@ -6,6 +6,8 @@ bias of the convolution before it (in float64) when a checkpoint is read: here e
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,8 +37,7 @@ class DCGAN(Generator):
         widths = [latent_size, *units, image_channels]
         # kernel positions first: each tap is then a matrix, ready for a product
         self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(4, 4, inputs, outputs))
-            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+            nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths)
         )
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
         self.layers = _layers(latent_size, units)

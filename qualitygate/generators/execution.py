@@ -24,6 +24,15 @@ def silent(_: int) -> None:
     """A `Progress` that shows nothing."""
 
 
+class Reporter:
+    """Shows how far long work is; this one shows nothing. The command line has one with bars."""
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int) -> Iterator[Progress]:
+        """One stretch of work over ``total`` samples."""
+        yield silent
+
+
 @contextlib.contextmanager
 def scored_pass() -> Iterator[None]:
     """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU."""

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_TAPS_3_TO_4 = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+"""Along one side: each tap of the transposed kernel is the sum of those of 3 taps that read the same input once doubled."""
+
 _SMALL = 4 * 4
 """Largest input area computed as matrix products; beyond it the library's convolution is the faster one."""
 
@@ -21,6 +24,16 @@ def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tens
         return _by_positions(x, weight, bias)
     x, kernel = x.contiguous(memory_format=torch.channels_last), weight.permute(2, 3, 0, 1)
     return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+
+
+def nearest_then_3x3(weight: Tensor) -> Tensor:
+    """Weight (4, 4, inputs, outputs) with which `conv_transpose_4x4_stride_2` is nearest ×2 up-sampling and a convolution.
+
+    The convolution is 3×3 with padding 1, of this weight (outputs, inputs, 3, 3). 4 multiply-adds an output position in place
+    of 9. Computed in float64, rounded once.
+    """
+    taps = torch.tensor(_TAPS_3_TO_4, dtype=torch.float64, device=weight.device)
+    return torch.einsum("ya,xb,oiab->yxio", taps, taps, weight.double()).to(weight.dtype)
 
 
 def _by_positions(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

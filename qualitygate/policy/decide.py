@@ -149,6 +149,9 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
         _note(reasons, kept, f"{Reason.REPAIRED}:{names.rate(at)}")
         tried_all &= tried | ~open_
         open_ = open_ & ~kept & tried  # a gap in what was tried ends it: the least correction is unknown
+    broken = np.asarray(columns.get(names.IMAGE_FINITE, np.full(count, np.nan))) == 0
+    _note(reasons, broken & (verdict != Verdict.REJECT), Reason.IMAGE_NOT_FINITE)
+    verdict[broken] = Verdict.REJECT
     lost = (look.verdict == Verdict.CORRECT) & np.isnan(strength)
     verdict[lost] = Verdict.REJECT
     _note(reasons, lost & tried_all, Reason.NOT_REPAIRED)

@@ -155,6 +155,12 @@ class Policy(_Part):
         """SHA-256 of the policy; thresholds included."""
         return canonical_hash(self.model_dump(mode="json"))
 
+    @property
+    def headline_rate(self) -> float:
+        """R of the first rule on low-rate counts: the one that rankings, heatmaps and pictures use. The paper's 0.3 if there is none."""
+        rates = (names.low_rate_at(rule.score) for rule in self.rules)
+        return next((rate for rate in rates if rate is not None), 0.3)
+
     def curvature_layers(self) -> tuple[int, ...]:
         """Layers whose CLA a rule needs."""
         return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))

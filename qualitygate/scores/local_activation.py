@@ -161,14 +161,16 @@ def _curvature(generator: Generator, latents: Latents, at_sample: dict[int, Tens
 class _Side:
     """The nearest change point seen so far on one side of the samples, while the grid is walked from the bound inwards."""
 
+    value: Tensor
+    at: Tensor
+
     def __init__(self, positive: Tensor) -> None:
         self._positive = positive
-        self.value: Tensor | None = None
-        self.at: Tensor | None = None
+        self._empty = True
 
     def see(self, activation: Tensor, r: float) -> None:
-        if self.value is None or self.at is None:  # the bound stands where no sign changes
-            self.value, self.at = activation, torch.full_like(activation, r)
+        if self._empty:  # the bound stands where no sign changes
+            self.value, self.at, self._empty = activation, torch.full_like(activation, r), False
             return
         changed = (activation > 0) != self._positive
         torch.where(changed, activation, self.value, out=self.value)
@@ -176,7 +178,6 @@ class _Side:
 
 
 def _secants(start: Tensor, right: _Side, left: _Side) -> Tensor:
-    assert right.value is not None and right.at is not None and left.value is not None and left.at is not None
     # in place: at this size allocating costs as much as computing
     right_slope = right.value.sub_(start).div_(right.at)
     left_slope = left.value.sub_(start).div_(left.at)

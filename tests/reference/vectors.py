@@ -44,6 +44,15 @@ def load(name: str) -> Vectors:
         return Vectors({name: file.get_tensor(name) for name in names}, file.metadata())
 
 
+def assert_agrees(ours: Tensor, recorded: Tensor, key: str) -> None:
+    """Within the tolerance of the recorded tensor's own standard deviation; a w may be recorded once a style input."""
+    if ours.ndim < recorded.ndim:
+        ours = ours.unsqueeze(1).expand_as(recorded)
+    assert ours.shape == recorded.shape, key
+    error = float((ours - recorded).abs().max() / recorded.std())
+    assert error <= TOLERANCE, f"{key}: {error:.1e} standard deviations"
+
+
 @dataclass(frozen=True)
 class Case:
     """How one file of vectors is checked.
@@ -52,9 +61,10 @@ class Case:
         file: name of the vectors, without the suffix.
         tree: the vectors arranged as the real file would hold them (what `Contents.tree` would be).
         layout: name of the layout that must recognise it.
-        rename: recorded key (activation, style, rgb, w …) to the name of our inner tensor; None where there is none (then it
-            must be in ``elsewhere``).
+        rename: recorded key (activation, style, rgb, w, disc/activation …) to the name of our inner tensor, of the generator for
+            ``output/image`` or of the discriminator; None where there is none (then it must be in ``elsewhere``).
         images: recorded image key to the `Sampling` settings it was made with, e.g. ``{"output/image_psi0.7": {"psi": 0.7}}``.
+        truncated: recorded key of truncated style inputs to the image key whose sampling they belong to; ours are called ``ws``.
         elsewhere: recorded keys that a test of their own covers, with the reason.
     """
 
@@ -63,4 +73,5 @@ class Case:
     layout: str
     rename: Callable[[str], str | None]
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"output/image": {}})
+    truncated: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)

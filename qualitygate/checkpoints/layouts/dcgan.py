@@ -16,7 +16,7 @@ _BATCH_NORM_EPS = 1e-5  # torch's default; not stored in a state dict
 _BATCH_NORM = {"weight", "bias", "running_mean", "running_var"}
 
 
-def _build(group: TensorGroup) -> Built:
+def _build(group: TensorGroup) -> Built[DCGAN]:
     modules = _modules(group.tensors)
     convolutions, norms = _chain(modules)
     weights = [module["weight"] for module in convolutions]

@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.generators import families
+from qualitygate.generators.base import Generator
 
 METADATA_KEY = "qualitygate"
 
 
-def metadata(module: nn.Module) -> dict[str, str]:
+def metadata(module: Generator) -> dict[str, str]:
     """The metadata that `build` reads back."""
     return {
         METADATA_KEY: json.dumps({"format": 1, "family": module.family, "settings": module.settings}, sort_keys=True)
     }
 
 
-def _build(group: TensorGroup) -> Built:
+def _build(group: TensorGroup) -> Built[Generator]:
     stored: Mapping[str, Any] | None = group.settings.get(METADATA_KEY)
     if stored is None:
         raise DoesNotFit("no metadata of our own")

@@ -1,0 +1,172 @@
+"""StyleGAN3 as NVIDIA stores it: a pickled network, or its state dict.
+
+What names, shapes and stored filters show is read off them. What they do not show (bandwidth of the input, output
+scale, bound before the down-sampling filters, learning-rate multiplier of the mapping, filter taps for each factor) is
+taken from the constructor's arguments where they are stored, and is the original's default otherwise, from which no
+published network differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qualitygate.checkpoints.contents import TensorGroup
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layouts.stylegan2.nvidia import constructor_arguments
+from qualitygate.checkpoints.layouts.stylegan2.taken import (
+    LEARNING_RATE,
+    Part,
+    Taken,
+    dense,
+    equalized,
+    number,
+    optional_number,
+    prefixed,
+    settings_in,
+)
+from qualitygate.generators.stylegan3 import StyleGAN3
+
+_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
+
+
+def _build(group: TensorGroup) -> Built:
+    take = Taken(group.tensors)
+    arguments = constructor_arguments(group, _ARGUMENTS)
+    *names, last = _layer_names(group.tensors)
+    parts = [_layer(take, f"synthesis.{name}") for name in names]
+    to_rgb = _to_rgb(take, f"synthesis.{last}")
+    mapping = _mapping(take, settings_in(arguments, "mapping_kwargs"))
+    features = _input(take)
+    filter_size = int(number(arguments, "filter_size", 6))
+    layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
+    label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
+    with torch.device("meta"):
+        generator = StyleGAN3(
+            latent_size=mapping["layers.0.weight"].shape[1] - label_features,
+            mapping=[len(tensor) for name, tensor in mapping.items() if re.fullmatch(r"layers\.\d+\.bias", name)],
+            label_size=label_size,
+            label_features=label_features,
+            units=len(features["phases"]),
+            sampling_rate=_sampling_rate(layers),
+            bandwidth=number(arguments, "first_cutoff", 2.0),
+            layers=layers,
+            image_channels=len(to_rgb["bias"]),
+            clamp=optional_number(arguments, "conv_clamp", 256.0),
+            output_scale=number(arguments, "output_scale", 0.25),
+        )
+    named = {"mapping": mapping, "input": features, "to_rgb": to_rgb}
+    named |= {f"convolutions.{index}": part for index, part in enumerate(parts)}
+    tensors = {name: tensor for prefix, part in named.items() for name, tensor in prefixed(prefix, part).items()}
+    if take.left:
+        raise DoesNotFit(f"the tensor {next(iter(take.left))} has no place in a StyleGAN3")
+    return Built(generator, tensors)
+
+
+def _layer_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names such as ``L3_52_512`` (number, size, units), in order of synthesis."""
+    found = [match for name in tensors if (match := re.fullmatch(r"synthesis\.(L(\d+)_\d+_\d+)\.weight", name))]
+    names = {int(match[2]): match[1] for match in found}
+    if len(names) < 2 or sorted(names) != list(range(len(found))):
+        raise DoesNotFit(f"the layers {', '.join(match[1] for match in found)} are not a chain from L0 on")
+    return [names[index] for index in sorted(names)]
+
+
+def _layer_settings(name: str, part: Part, filter_size: int) -> dict[str, Any]:
+    _, size, units = name.split("_")
+    up_taps, down_taps = len(part["up_filter"]), len(part["down_filter"])
+    if any(taps < filter_size or taps % filter_size for taps in (up_taps, down_taps)):
+        raise DoesNotFit(
+            f"filters of {up_taps} and {down_taps} taps in {name}, which is not {filter_size} for each factor"
+        )
+    return {
+        "units": int(units),
+        "size": int(size),
+        "kernel": part["weight"].shape[-1],
+        "up": up_taps // filter_size,
+        "down": down_taps // filter_size,
+        "up_taps": up_taps,
+        "down_taps": down_taps,
+        "radial": part["down_filter"].ndim == 2,
+    }
+
+
+def _sampling_rate(layers: Sequence[Mapping[str, Any]]) -> int:
+    """Sampling rate of the input: the last layer's is its size, and every layer's filters say how it changes the rate.
+
+    Every layer but the last has the same margin around the image, so its size tells whether the filters were
+    understood.
+    """
+    up, down = prod(layer["up"] for layer in layers), prod(layer["down"] for layer in layers)
+    rate, remainder = divmod(layers[-1]["size"] * down, up)
+    margin = layers[0]["size"] - rate
+    expected = rate
+    for layer in layers[:-1]:
+        expected = expected * layer["up"] // layer["down"]
+        if remainder or layer["size"] - expected != margin:
+            raise DoesNotFit(f"filters that lead to sampling rate {expected} in a layer of size {layer['size']}")
+    return rate
+
+
+def _mapping(take: Taken, arguments: Mapping[str, Any]) -> Part:
+    rate = number(arguments, "lr_multiplier", LEARNING_RATE)
+    part = {"average": take("mapping.w_avg", 1)}
+    if "mapping.embed.weight" in take:
+        part |= prefixed("embedding", dense(take, "mapping.embed"))
+    for index in take.run("mapping.fc{}.weight"):
+        part |= prefixed(f"layers.{index}", dense(take, f"mapping.fc{index}", rate))
+    return part
+
+
+def _input(take: Taken) -> Part:
+    return {
+        "frequencies": take("synthesis.input.freqs", 2),
+        "phases": take("synthesis.input.phases", 1),
+        "transform": take("synthesis.input.transform", 2),
+        "weight": equalized(take("synthesis.input.weight", 2)),
+        **prefixed("affine", dense(take, "synthesis.input.affine")),
+    }
+
+
+def _layer(take: Taken, name: str) -> Part:
+    weight = take(f"{name}.weight", 4).double()
+    normalised = weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))
+    down_filter = f"{name}.down_filter"
+    return {
+        **prefixed("style", dense(take, f"{name}.affine")),
+        "weight": normalised.float(),
+        "bias": take(f"{name}.bias", 1),
+        "gain": _gain(take, name),
+        "up_filter": take(f"{name}.up_filter", 1),
+        "down_filter": take(down_filter, 2 if down_filter in take and take.left[down_filter].ndim == 2 else 1),
+    }
+
+
+def _to_rgb(take: Taken, name: str) -> Part:
+    weight = equalized(take(f"{name}.weight", 4)).flatten(1)
+    return {
+        **prefixed("style", dense(take, f"{name}.affine")),
+        "weight": weight * _gain(take, name),
+        "bias": take(f"{name}.bias", 1),
+    }
+
+
+def _gain(take: Taken, name: str) -> Tensor:
+    """Brings the layer's input to unit variance, as the running mean square of the training says."""
+    return torch.rsqrt(take(f"{name}.magnitude_ema", 0))
+
+
+LAYOUTS = (
+    Layout(
+        "NVIDIA StyleGAN3",
+        "stylegan3",
+        "generator",
+        (r"mapping\.fc0\.weight", r"synthesis\.input\.freqs", r"synthesis\.L0_\d+_\d+\.magnitude_ema"),
+        _build,
+    ),
+)

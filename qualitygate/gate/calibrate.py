@@ -1,0 +1,126 @@
+"""Calibration: activation rates from many latents, scores of others, and what each unit does. Once per checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import qualitygate
+from qualitygate import names
+from qualitygate.errors import InputError
+from qualitygate.gate.profile import (
+    Chain,
+    Profile,
+    ProfileInfo,
+    calibrated_layers,
+    detection_layers,
+    profile_id,
+    score_summary,
+)
+from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.latents import Sampling
+from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.suite import make_suite
+from qualitygate.scores.low_rate import ActivationRates, activation_rates
+
+
+def calibrate(
+    generator: Generator,
+    policy: Policy | None = None,
+    *,
+    sampling: Sampling | None = None,
+    reporter: Reporter | None = None,
+) -> Profile:
+    """Learn a checkpoint: activation rates from ``calibration.rate_samples`` latents, scores of ``calibration.score_samples`` others.
+
+    Args:
+        generator: the generator, on the device where the work is done.
+        policy: by default the family's.
+        sampling: how latents are drawn, now and when gating; by default without truncation, labels uniform.
+        reporter: shows progress.
+
+    Raises:
+        InputError: activations that are not finite.
+        LayerError, PolicyError: the policy does not fit the generator.
+    """
+    policy = policy or default_policy(generator.family)
+    sampling = sampling or Sampling()
+    reporter = reporter or Reporter()
+    settings, at = policy.calibration, policy.detection.rates
+    chain = Chain.of(generator)
+    layers = calibrated_layers(policy, chain)
+    with reporter.phase("activation rates", settings.rate_samples) as progress:
+        rates = activation_rates(
+            generator, layers, settings.rate_samples, settings.seed, sampling=sampling, progress=progress
+        )
+    scores = _scores(generator, policy, rates, reporter)
+    origin = generator.identity()
+    info = ProfileInfo(
+        profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
+        package_version=qualitygate.__version__,
+        checkpoint=origin.name,
+        checkpoint_sha256=origin.sha256,
+        family=generator.family,
+        settings=generator.settings,
+        chain=chain,
+        sampling=sampling,
+        calibration=settings,
+        layers=layers,
+        rates=at,
+        device=str(generator.device),
+        scores=score_summary(scores),
+        low_rate_shares={
+            f"layer_{layer}": {names.rate(r): rates.low_rate_share(layer, r) for r in at} for layer in layers
+        },
+        files={},
+    )
+    suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
+    return Profile(info, rates, scores, unit_table(rates, policy.headline_rate), policy, suite)
+
+
+def _scores(generator: Generator, policy: Policy, rates: ActivationRates, reporter: Reporter) -> dict[str, np.ndarray]:
+    """Scores of the calibration samples: ids after those of the rates, same seed."""
+    settings = policy.calibration
+    ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
+    latents = sample_latents(generator, ids, settings.seed, sampling=rates.sampling)
+    score = Scorer(generator, rates, policy.detection.rates, rates.layers)
+    parts: list[dict[str, np.ndarray]] = []
+    with scored_pass(), reporter.phase("scores", len(ids)) as progress:
+        for rows, batch in micro_batches(latents):
+            parts.append(score(batch, rows.stop - rows.start)[0])
+            progress(rows.stop - rows.start)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if broken := [name for name, values in columns.items() if not np.isfinite(values).all()]:
+        raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
+                         "finite activations", "check the weights")  # fmt: skip
+    add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
+    if layers := policy.curvature_layers():
+        with reporter.phase("exact CLA", settings.curvature_samples) as progress:
+            exact = curvature_columns(generator, latents[: settings.curvature_samples], layers, progress)
+        columns.update(
+            {
+                name: np.pad(values, (0, len(ids) - len(values)), constant_values=np.nan)
+                for name, values in exact.items()
+            }
+        )
+    return columns
+
+
+def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
+    """One row a unit, from the rates alone: mean activation rate of its neurons, share of them that never fired, and its low-rate activity
+    at R = ``rate``, the mean over samples of the share of its positions that are low-rate and active."""
+    parts: list[dict[str, list[Any]]] = []
+    for layer in rates.layers:
+        share, units = rates.rates[layer], rates.counts[layer].shape[0]
+        parts.append({
+            names.UNIT_KEY: [f"layer{layer}/unit{unit}" for unit in range(units)],
+            names.LAYER: [layer] * units,
+            names.UNIT: list(range(units)),
+            names.UNIT_RATE: share.mean(dim=(1, 2)).tolist(),
+            names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
+            names.UNIT_LOW_RATE: (share * rates.low_rate(layer, rate)).mean(dim=(1, 2)).tolist(),
+        })  # fmt: skip
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}

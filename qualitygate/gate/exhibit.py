@@ -1,0 +1,90 @@
+"""The exhibit: a bounded, chosen set of samples made again by id, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from qualitygate.gate.stage import GateStage
+from qualitygate.generators.base import Edit
+from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.latents import Latents
+from qualitygate.records import ExhibitItem, ExhibitRole, SampleRecord, Verdict
+from qualitygate.scores.low_rate import low_rate_heatmap
+from qualitygate.storage import to_uint8
+
+SIZE = 24
+"""Samples of each role."""
+
+
+def choose(
+    scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = SIZE
+) -> dict[ExhibitRole, np.ndarray]:
+    """Rows to show for each role, at most ``size`` each, by the deciding score (higher = worse).
+
+    Args:
+        scores: float64 (N,).
+        verdict: `Verdict` values (N,).
+        borderline: bool (N,).
+    """
+    order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
+
+    def of(mask: np.ndarray, worst_first: bool) -> np.ndarray:
+        rows = order[mask[order]]
+        return (rows[::-1] if worst_first else rows)[:size]
+
+    return {
+        ExhibitRole.BEST: of(verdict == Verdict.ACCEPT, worst_first=False),
+        ExhibitRole.WORST: of(np.ones(len(scores), dtype=bool), worst_first=True),
+        ExhibitRole.CORRECTED: of(verdict == Verdict.CORRECT, worst_first=True),
+        ExhibitRole.REJECTED: of(verdict == Verdict.REJECT, worst_first=True),
+        ExhibitRole.BORDERLINE: of(borderline.astype(bool), worst_first=False),
+    }
+
+
+def render(
+    stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]
+) -> list[ExhibitItem]:
+    """Make samples again, each with its role.
+
+    Args:
+        stage: the gate they went through.
+        latents: latents of the N samples.
+        records: their records.
+        roles: why each was chosen; a sample that was chosen twice stands there twice.
+    """
+    if not len(latents):
+        return []
+    images = _images(stage, latents, None)
+    corrected = _corrected(stage, latents, records)
+    heat = low_rate_heatmap(
+        stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection
+    ).numpy()
+    return [
+        ExhibitItem(role, record, images[row], corrected.get(row), heat[row])
+        for row, (role, record) in enumerate(zip(roles, records, strict=True))
+    ]
+
+
+def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecord]) -> dict[int, np.ndarray]:
+    """Corrected images by row: at the strength that was kept, or the strongest that was tried."""
+    strengths = np.array([
+        record.strength if record.strength is not None else max((trial.strength for trial in record.trials), default=np.nan)
+        for record in records
+    ])  # fmt: skip
+    made: dict[int, np.ndarray] = {}
+    for strength, edits in stage.edits.items():
+        rows = np.flatnonzero(strengths == strength)
+        if len(rows):
+            made.update(zip(rows.tolist(), _images(stage, latents[rows], edits), strict=True))
+    return made
+
+
+def _images(stage: GateStage, latents: Latents, edits: Mapping[int, Edit] | None) -> list[np.ndarray]:
+    with scored_pass():
+        parts = [
+            stage.generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)
+        ]
+    return [to_uint8(image) for image in torch.cat(parts).numpy()]

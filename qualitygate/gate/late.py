@@ -1,0 +1,55 @@
+"""The remaining layers: survivors of the gate are regrouped, so that these run on full batches whatever was rejected in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.generators.base import Generator, State
+from qualitygate.generators.execution import MICRO_BATCH
+
+Sink = Callable[[np.ndarray, Tensor], None]
+"""Receives keys (N,) and their images (N, channels, height, width), float32 in [-1, 1], on the generator's device."""
+
+
+class LateLayers:
+    """Collects states and finishes them in batches of `MICRO_BATCH`; the last one may be smaller.
+
+    Args:
+        generator: the generator.
+        sink: where finished images go.
+    """
+
+    def __init__(self, generator: Generator, sink: Sink) -> None:
+        self._generator, self._sink = generator, sink
+        self._waiting: list[tuple[np.ndarray, State]] = []
+
+    def add(self, keys: np.ndarray, state: State, rows: np.ndarray) -> None:
+        """Finish the given rows of a state, under these keys."""
+        if not len(keys):
+            return
+        if len(rows) < len(state.activation):
+            state = state.rows(torch.from_numpy(rows).to(state.activation.device))
+        self._waiting.append((keys, state))
+        if sum(len(waiting) for waiting, _ in self._waiting) >= MICRO_BATCH:
+            self.flush(MICRO_BATCH)
+
+    def flush(self, at_least: int = 1) -> None:
+        """Finish what is waiting, as long as a batch of ``at_least`` can be made."""
+        if not self._waiting:
+            return
+        keys = np.concatenate([keys for keys, _ in self._waiting])
+        states = [state for _, state in self._waiting]
+        state = states[0] if len(states) == 1 else State.concatenated(states)
+        self._waiting = []
+        while len(keys) >= at_least and len(keys):
+            head, keys = keys[:MICRO_BATCH], keys[MICRO_BATCH:]
+            whole = not len(keys) and len(head) == len(state.activation)
+            self._sink(head, self._generator.resume(state if whole else state.rows(torch.arange(len(head)))))
+            if len(keys):
+                state = state.rows(torch.arange(len(head), len(head) + len(keys)))
+        if len(keys):
+            self._waiting = [(keys, state)]

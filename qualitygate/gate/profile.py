@@ -1,0 +1,262 @@
+"""The profile: what calibration learned of a checkpoint before its first sample is gated. One folder; calibrate once, gate many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as tensors_bytes
+
+from qualitygate import names, storage
+from qualitygate.checkpoints.load import file_sha256
+from qualitygate.errors import LayerError, ProfileError
+from qualitygate.gate.scoring import add_totals
+from qualitygate.generators.base import Generator
+from qualitygate.latents import Sampling
+from qualitygate.policy.decide import Limits, resolve
+from qualitygate.policy.model import Calibration, Policy, judged_layers, load_policy, policy_yaml
+from qualitygate.policy.suite import check_suite
+from qualitygate.records import canonical_hash
+from qualitygate.scores.low_rate import ActivationRates
+
+INFO, COUNTS, SCORES, UNITS, POLICY, SUITE = (
+    "profile.json",
+    "activation_counts.safetensors",
+    "calibration.parquet",
+    "units.parquet",
+    "policy.yaml",
+    "suite.json",
+)
+_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+
+
+class Chain(BaseModel):
+    """What a policy needs to know of a generator's chain of layers.
+
+    Attributes:
+        preset: layers whose low-rate neurons are counted and edited unless the policy names others.
+        last: index of the last layer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: tuple[int, ...]
+    last: int
+
+    @classmethod
+    def of(cls, generator: Generator) -> Chain:
+        return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index)
+
+    def checked(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The given layers, or the preset, in order.
+
+        Raises:
+            LayerError: the chain has no such layer.
+        """
+        chosen = tuple(sorted(set(self.preset if layers is None else layers)))
+        if not chosen or not (chosen[0] >= 0 and chosen[-1] <= self.last):
+            raise LayerError(
+                "The policy names a layer that the generator does not have",
+                str(list(chosen)),
+                f"layers 0 … {self.last}",
+            )
+        return chosen
+
+
+class ProfileInfo(BaseModel):
+    """The readable part of a profile, ``profile.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    profile_id: str
+    package_version: str
+    checkpoint: str
+    checkpoint_sha256: str
+    family: str
+    settings: dict[str, Any]
+    chain: Chain
+    sampling: Sampling
+    calibration: Calibration
+    layers: tuple[int, ...]
+    """Layers whose rates and scores are known."""
+    rates: tuple[float, ...]
+    """Values of R at which samples were counted."""
+    device: str
+    scores: dict[str, dict[str, float]]
+    """Mean and quantiles of every score."""
+    low_rate_shares: dict[str, dict[str, float]]
+    """Share of each layer's neurons with an activation rate of at most R."""
+    files: dict[str, str]
+    """SHA-256 of the files beside this one that nobody is meant to edit."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A checkpoint's profile.
+
+    Attributes:
+        info: what it is of, and how it was made.
+        rates: activation rates of the untouched generator.
+        scores: scores of the calibration samples by name, float64.
+        units: table of the units, by column.
+        policy: the policy it was calibrated with: the default when gating.
+        suite: the expectation suite, open to hand-written expectations.
+    """
+
+    info: ProfileInfo
+    rates: ActivationRates
+    scores: Mapping[str, np.ndarray]
+    units: Mapping[str, Any]
+    policy: Policy
+    suite: Mapping[str, Any]
+
+    def limits(self, policy: Policy) -> Limits:
+        """The policy's limits as numbers.
+
+        Raises:
+            ProfileError: the profile does not hold what the policy needs.
+        """
+        columns = dict(self.scores)
+        layers, judged = detection_layers(policy, self.info.chain), correction_layers(policy, self.info.chain)[1]
+        self._check_covers(policy, (*layers, *judged))
+        add_totals(columns, policy.detection.rates, layers)
+
+        def quantile(score: str, q: float) -> float:
+            if score not in columns:
+                raise ProfileError(f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score,
+                                   "calibrate again with this policy")  # fmt: skip
+            known = columns[score][
+                ~np.isnan(columns[score])
+            ]  # exact CLA is computed for a part of the calibration only
+            return float(np.quantile(known, q, method="higher"))
+
+        return resolve(policy, judged, quantile)
+
+    def check_generator(self, generator: Generator) -> None:
+        """Raises `ProfileError` unless the profile is of this very checkpoint."""
+        origin = generator.identity()
+        if origin.sha256 != self.info.checkpoint_sha256:
+            raise ProfileError(
+                "The profile belongs to another checkpoint",
+                f"a profile of {self.info.checkpoint} (SHA-256 {self.info.checkpoint_sha256[:12]}…)",
+                f"one of {origin.name} (SHA-256 {origin.sha256[:12]}…)",
+                "calibrate this checkpoint, or gate the one the profile was made of",
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile's folder, in one step.
+
+        Raises:
+            OutputError: something else is there already.
+            StorageError: it cannot be written.
+        """
+        with storage.new_folder(path) as folder:
+            counts = {f"layer_{layer}": tensor.contiguous() for layer, tensor in self.rates.counts.items()}
+            storage.write_bytes(folder / COUNTS, tensors_bytes(counts))
+            storage.write_table(folder / SCORES, self.scores)
+            storage.write_table(folder / UNITS, self.units)
+            storage.write_bytes(folder / POLICY, policy_yaml(self.policy).encode())
+            storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
+            files = {name: file_sha256(folder / name) for name in (COUNTS, SCORES, UNITS)}
+            info = self.info.model_copy(update={"files": files})
+            storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
+
+    def _check_covers(self, policy: Policy, layers: tuple[int, ...]) -> None:
+        missing = [f"layer {layer}" for layer in sorted(set(layers) - set(self.info.layers))]
+        missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
+        if missing:
+            raise ProfileError("The profile does not cover the policy", f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
+                               ", ".join(missing), "calibrate again with this policy")  # fmt: skip
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read a profile's folder.
+
+    Raises:
+        ProfileError: missing, unreadable, of another format, or changed since it was written.
+    """
+    folder = Path(path)
+    needed = "a folder made by `qualitygate calibrate`"
+    if not (folder / INFO).is_file():
+        found = "no such folder" if not folder.exists() else f"no {INFO} in it"
+        raise ProfileError(
+            f"No profile at {folder}", found, needed, "run `qualitygate calibrate CHECKPOINT --out FOLDER`"
+        )
+    try:
+        info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
+        changed = [name for name, sha256 in info.files.items() if file_sha256(folder / name) != sha256]
+        if changed:
+            raise ProfileError(
+                f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again"
+            )
+        tensors = load_file(folder / COUNTS)
+        suite = json.loads((folder / SUITE).read_text(encoding="utf8"))
+    except (OSError, ValueError, ValidationError, SafetensorError) as error:
+        raise ProfileError(
+            f"Cannot read the profile {folder}", str(error).splitlines()[0], needed, "calibrate again"
+        ) from error
+    counts = {int(name.removeprefix("layer_")): tensor.to(torch.int64) for name, tensor in tensors.items()}
+    rates = ActivationRates(counts, info.calibration.rate_samples, info.calibration.seed, info.sampling)
+    scores, _ = storage.read_table(folder / SCORES)
+    units, _ = storage.read_table(folder / UNITS)
+    return Profile(
+        info,
+        rates,
+        {name: scores[name].to_numpy() for name in scores.column_names if name != names.ID},
+        {name: units[name].to_pylist() for name in units.column_names},
+        load_policy(folder / POLICY),
+        check_suite(suite, str(folder / SUITE)),
+    )
+
+
+def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Layers that are counted for detection."""
+    return chain.checked(policy.detection.layers)
+
+
+def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Layers that the correction edits, and those that a corrected sample is judged on; both empty without a correction."""
+    if policy.correction is None:
+        return (), ()
+    edited = chain.checked(policy.correction.layers)
+    return edited, judged_layers(edited, chain.last)
+
+
+def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Every layer up to the last one that the policy needs: the pass goes through all of them anyway."""
+    edited, judged = correction_layers(policy, chain)
+    return tuple(range(max((*detection_layers(policy, chain), *edited, *judged)) + 1))
+
+
+def profile_id(
+    checkpoint_sha256: str,
+    sampling: Sampling,
+    calibration: Calibration,
+    layers: tuple[int, ...],
+    rates: tuple[float, ...],
+) -> str:
+    """Hash of what calibration depends on; thresholds are not part of it."""
+    return canonical_hash({
+        "checkpoint": checkpoint_sha256,
+        "sampling": sampling.model_dump(mode="json"),
+        "calibration": calibration.model_dump(mode="json"),
+        "layers": list(layers),
+        "rates": list(rates),
+    })  # fmt: skip
+
+
+def score_summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Mean and quantiles of every score."""
+    return {
+        name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
+        for name, values in scores.items()
+    }

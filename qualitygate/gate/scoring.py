@@ -1,0 +1,92 @@
+"""Scores of a micro-batch as columns, read off one pass over the early layers; the pass can go on from where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate import names
+from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.execution import Progress, silent
+from qualitygate.latents import Latents
+from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
+
+
+class Scorer:
+    """Low-rate counts and never-seen neurons of every layer it is asked about.
+
+    Args:
+        generator: the generator.
+        rates: activation rates of the untouched generator.
+        at: values of R.
+        layers: layers to score, in order.
+    """
+
+    def __init__(
+        self, generator: Generator, rates: ActivationRates, at: Sequence[float], layers: Sequence[int]
+    ) -> None:
+        self._generator = generator
+        self._layers = tuple(layers)
+        self._at = tuple(at)
+        self._count = LowRateCounter(rates, at, generator.device)
+
+    def __call__(
+        self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | None = None
+    ) -> tuple[dict[str, np.ndarray], State]:
+        """Scores of a micro-batch.
+
+        Args:
+            latents: the micro-batch, padded.
+            valid: how many of its samples count.
+            upto: layer to run to; by default the last scored one.
+            edits: corrections; each layer is counted *before* its own edit.
+
+        Returns:
+            columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
+        """
+        counts: list[Tensor] = []
+
+        def counted(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
+            if layer in self._layers:
+                counts.append(self._scores(layer, activation))
+            return activation if edit is None else edit(activation)
+
+        edits = edits or {}
+        last = max(*self._layers, upto or 0)
+        watch = {layer: partial(counted, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
+        state = self._generator.run(self._generator.start(latents), last, watch)
+        table = torch.cat(counts, dim=1)[:valid].cpu().numpy()  # one transfer
+        return dict(zip(self._columns(), table.T, strict=True)), state
+
+    def _scores(self, layer: int, activation: Tensor) -> Tensor:
+        counts = self._count(layer, activation).double()
+        return counts.masked_fill(~finite_samples(activation)[:, None], torch.nan)
+
+    def _columns(self) -> list[str]:
+        return [
+            name
+            for layer in self._layers
+            for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in self._at))
+        ]
+
+
+def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
+    """Adds the sums over the detection layers: the paper's sample score at each R, and the never-seen neurons."""
+    for r in at:
+        columns[names.low_rate(r)] = np.sum([columns[names.low_rate(r, layer)] for layer in layers], axis=0)
+    columns[names.never_seen()] = np.sum([columns[names.never_seen(layer)] for layer in layers], axis=0)
+
+
+def curvature_columns(
+    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
+) -> dict[str, np.ndarray]:
+    """Exact CLA of every sample at the given layers, as columns."""
+    if not layers:
+        return {}
+    scores = local_activation(generator, latents, layers, progress=progress).score
+    return {names.cla(layer): scores[layer].numpy() for layer in layers}

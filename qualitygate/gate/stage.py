@@ -1,0 +1,293 @@
+"""The gate: early layers, scores, verdict; then the remaining layers of what is kept, or a correction judged again.
+
+Ids are worked on in blocks. Within a block every micro-batch runs the early layers once; samples that pass go on from where the scores were
+read, samples that fail are corrected with rising strength, and rejected ones are never finished. The verdicts of a block
+come from `qualitygate.policy.decide`, the same function that decides again from records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import qualitygate
+from qualitygate import names
+from qualitygate.corrections.ablation import low_rate_ablation
+from qualitygate.errors import InputError, PolicyError
+from qualitygate.gate.late import LateLayers
+from qualitygate.gate.profile import Profile, correction_layers, detection_layers
+from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
+from qualitygate.latents import Latents
+from qualitygate.policy.decide import Decisions, decide, first_look, repaired
+from qualitygate.policy.model import Policy
+from qualitygate.policy.suite import suite_hash
+from qualitygate.records import Provenance, SampleRecord, Trial, Verdict
+
+_BLOCK_BYTES = 2**28  # finished images that a block may hold
+_BLOCK_MOST = 512
+
+
+@dataclass(frozen=True)
+class GatedBlock:
+    """Some gated samples.
+
+    Attributes:
+        latents: what they were made from.
+        columns: every raw score and every outcome of a correction, by name, float64 (N,).
+        decisions: the verdicts.
+        images: by row, float32 (channels, height, width) in [-1, 1]: of accepted and corrected samples only.
+    """
+
+    latents: Latents
+    columns: dict[str, np.ndarray]
+    decisions: Decisions
+    images: dict[int, np.ndarray]
+
+
+def gate(
+    generator: Generator,
+    profile: Profile,
+    ids: range | Sequence[int] | None = None,
+    *,
+    seed: int = 1,
+    latents: Latents | None = None,
+    policy: Policy | None = None,
+) -> Iterator[tuple[SampleRecord, Tensor | None]]:
+    """Gate samples: exactly one record for every id, in order, with its image if it is accepted or corrected.
+
+    Args:
+        generator: the generator the profile was made of.
+        profile: what calibration learned.
+        ids: sample ids; or give ``latents``.
+        seed: seed of the samples; not the calibration's.
+        latents: the user's own latents, instead of ids.
+        policy: by default the profile's.
+
+    Yields:
+        record, and image (channels, height, width), float32 in [-1, 1], or None for a rejected sample.
+
+    Raises:
+        ProfileError: the profile is of another checkpoint, or does not cover the policy.
+        InputError: the calibration's seed.
+    """
+    stage = GateStage(generator, profile, policy or profile.policy, seed=seed if latents is None else None)
+    for block in stage.blocks(ids, latents):
+        for row, record in enumerate(stage.records(block)):
+            image = block.images.get(row)
+            yield record, None if image is None else torch.from_numpy(image)
+
+
+class GateStage:
+    """A generator, its profile and a policy, ready to gate.
+
+    Args:
+        generator: the generator the profile was made of.
+        profile: what calibration learned.
+        policy: what decides.
+        seed: seed of the samples; None for the user's own latents.
+        latents_sha256: of the file of the user's own latents.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        profile: Profile,
+        policy: Policy,
+        *,
+        seed: int | None,
+        latents_sha256: str | None = None,
+    ) -> None:
+        profile.check_generator(generator)
+        if seed is not None and seed == profile.info.calibration.seed:
+            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
+                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
+        self.generator, self.profile, self.policy = generator, profile, policy
+        self.limits = profile.limits(policy)
+        self.seed, self._latents_sha256 = seed, latents_sha256
+        self.detection = detection_layers(policy, profile.info.chain)
+        self._edited, self._judged = correction_layers(policy, profile.info.chain)
+        rates = profile.rates.to(generator.device)
+        self._score = Scorer(generator, rates, policy.detection.rates, self.detection)
+        self.edits: dict[float, dict[int, Edit]] = {}
+        if policy.correction is not None:
+            self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)
+            self.edits = {
+                at: low_rate_ablation(rates, self._edited, at, generator.device) for at in self.limits.strengths
+            }
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        origin = self.generator.identity()
+        return Provenance(
+            checkpoint=origin.name,
+            checkpoint_sha256=origin.sha256,
+            family=self.generator.family,
+            profile_id=self.profile.info.profile_id,
+            policy_hash=self.policy.hash,
+            suite_hash=suite_hash(self.profile.suite),
+            package_version=qualitygate.__version__,
+            torch_version=torch.__version__,
+            device=str(self.generator.device),
+            seed=self.seed,
+            latents=self._latents_sha256,
+        )
+
+    def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | None = None) -> Iterator[GatedBlock]:
+        """Gate ids, or the user's own latents, block by block, in order."""
+        if (ids is None) == (latents is None):
+            raise InputError(
+                "Nothing to gate, or too much",
+                "both ids and latents" if ids is not None else "neither",
+                "one of the two",
+            )
+        total = len(ids) if ids is not None else len(latents or ())
+        for start in range(0, total, self.block_size):
+            stop = min(start + self.block_size, total)
+            if latents is None:
+                assert ids is not None
+                part = sample_latents(
+                    self.generator, ids[start:stop], self.seed or 0, sampling=self.profile.info.sampling
+                )
+            else:
+                part = latents[start:stop]
+            yield self.block(part)
+
+    @cached_property
+    def block_size(self) -> int:
+        """Samples in a block: whole micro-batches, as many as the finished images' memory allows."""
+        channels, height, width = self.generator.image_shape
+        fit = _BLOCK_BYTES // (4 * channels * height * width)
+        return max(MICRO_BATCH, min(_BLOCK_MOST, fit) // MICRO_BATCH * MICRO_BATCH)
+
+    def block(self, latents: Latents) -> GatedBlock:
+        """Gate some latents."""
+        work = _Work.of(len(latents))
+        late = LateLayers(self.generator, work.receive)
+        waiting: list[tuple[np.ndarray, State]] = []
+        with scored_pass():
+            curvature = curvature_columns(self.generator, latents, self.policy.curvature_layers())
+            for rows, batch in micro_batches(latents):
+                columns, state = self._score(batch, rows.stop - rows.start)
+                columns.update({name: values[rows] for name, values in curvature.items()})
+                add_totals(columns, self.policy.detection.rates, self.detection)
+                work.write(np.arange(rows.start, rows.stop), columns)
+                verdict = first_look(self.limits, columns).verdict
+                passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
+                late.add(rows.start + passing, state, passing)
+                if len(failing):
+                    waiting.append(
+                        (rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device)))
+                    )
+            late.flush()
+            if waiting:
+                self._correct(latents, waiting, work)
+        return GatedBlock(latents, work.columns, self._decided(work), work.images)
+
+    def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
+        """The records of a block, in order."""
+        return (self.record(block, row) for row in range(len(block.latents)))
+
+    def record(self, block: GatedBlock, row: int) -> SampleRecord:
+        """The record of one sample of a block."""
+        decisions, columns = block.decisions, block.columns
+        inner = (names.IMAGE_FINITE, names.MOVED)
+        labels, strength, moved = block.latents.labels, decisions.strength[row], columns[names.MOVED][row]
+        return SampleRecord(
+            id=int(block.latents.ids[row]),
+            label=None if labels is None else int(labels[row]),
+            verdict=Verdict(str(decisions.verdict[row])),
+            reasons=decisions.reasons[row],
+            borderline=bool(decisions.borderline[row]),
+            scores={
+                n: float(column[row])
+                for n, column in columns.items()
+                if not n.startswith("ablation_") and n not in inner
+            },
+            trials=tuple(self._trials(columns, row)),
+            strength=None if np.isnan(strength) else float(strength),
+            moved=None if np.isnan(moved) else float(moved),
+            provenance=self.provenance,
+        )
+
+    def _decided(self, work: _Work) -> Decisions:
+        decisions = decide(self.limits, work.columns)
+        for row in np.flatnonzero(decisions.verdict == Verdict.REJECT):
+            work.images.pop(int(row), None)
+        kept = set(np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist())
+        if kept != set(work.images):
+            raise PolicyError("Verdicts and images do not agree", f"{len(work.images)} images for {len(kept)} kept samples",
+                              "one image for each kept sample", "this is a bug: please report it")  # fmt: skip
+        return decisions
+
+    def _correct(self, latents: Latents, waiting: list[tuple[np.ndarray, State]], work: _Work) -> None:
+        """Least correction: every strength in rising order on the samples that none has repaired yet."""
+        last = max(*self._edited, *self._judged)
+        open_ = np.concatenate([rows for rows, _ in waiting])
+        late = LateLayers(self.generator, work.receive)
+        for strength, edits in self.edits.items():
+            done: list[np.ndarray] = []
+            for part, batch in micro_batches(latents[open_]):
+                rows = open_[part]
+                columns, state = self._judge(batch, len(rows), upto=last, edits=edits)
+                passed, _ = repaired(self.limits, columns)
+                trial = {names.trial(strength, name): columns[name] for name in self.limits.judged}
+                work.write(rows, {**trial, names.tried(strength): np.ones(len(rows))})
+                late.add(rows[passed], state, np.flatnonzero(passed))
+                done.append(passed)
+            late.flush()
+            open_ = open_[~np.concatenate(done)]
+            if not len(open_):
+                break
+        self._measure_moved(waiting, work)
+
+    def _measure_moved(self, waiting: list[tuple[np.ndarray, State]], work: _Work) -> None:
+        """How far each corrected image is from the untouched one."""
+
+        def compare(rows: np.ndarray, images: Tensor) -> None:
+            kept = torch.from_numpy(np.stack([work.images[int(row)] for row in rows])).to(images)
+            work.write(rows, {names.MOVED: (images - kept).abs().mean(dim=(1, 2, 3)).double().cpu().numpy() / 2.0})
+
+        late = LateLayers(self.generator, compare)
+        for rows, state in waiting:
+            corrected = np.array([row in work.images for row in rows.tolist()], dtype=bool)
+            late.add(rows[corrected], state, np.flatnonzero(corrected))
+        late.flush()
+
+    def _trials(self, columns: dict[str, np.ndarray], row: int) -> Iterator[Trial]:
+        for strength in self.limits.strengths:
+            tried = columns.get(names.tried(strength))
+            if tried is not None and tried[row] > 0:
+                scores = {name: float(columns[names.trial(strength, name)][row]) for name in self.limits.judged}
+                passed = all(scores[name] <= rule.limit for name, rule in self.limits.judged.items())
+                yield Trial(strength=strength, scores=scores, passed=passed)
+
+
+@dataclass
+class _Work:
+    """What a block collects while it is worked on."""
+
+    count: int
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    images: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, count: int) -> _Work:
+        return cls(count, {names.IMAGE_FINITE: np.full(count, np.nan), names.MOVED: np.full(count, np.nan)})
+
+    def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        for name, values in columns.items():
+            empty = 0.0 if name.endswith("/tried") else np.nan
+            self.columns.setdefault(name, np.full(self.count, empty))[rows] = values
+
+    def receive(self, rows: np.ndarray, images: Tensor) -> None:
+        finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
+        self.columns[names.IMAGE_FINITE][rows] = finite
+        for row, image in zip(rows.tolist(), images.cpu().numpy(), strict=True):
+            self.images[row] = image
