@@ -37,7 +37,8 @@ POLICY_ID = "policy_id"
 _LARGEST = sys.float_info.max
 _SAMPLE_COLUMNS = (names.ID, names.SEED, names.LABEL, names.VERDICT, names.STRENGTH, names.MOVED, names.BORDERLINE,
                    names.REASONS)  # fmt: skip
-_SET_BY_THE_RUN = frozenset({"batch_id", "catch_exceptions", "condition_parser", "result_format"})
+_NOT_ARGUMENTS = frozenset({"batch_id", "catch_exceptions", "condition_parser", "id", "meta", "result_format", "severity"})
+"""What the run sets, and what stands beside ``kwargs``; Great Expectations would let ``kwargs`` override it."""
 
 
 def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> dict[str, Any]:
@@ -224,8 +225,8 @@ class _Expectation(_Part):
     @field_validator("kwargs")
     @classmethod
     def _only_data(cls, kwargs: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := sorted(_SET_BY_THE_RUN & kwargs.keys()):
-            raise ValueError(f"{', '.join(taken)}: not for a suite to say")
+        if others := sorted(_NOT_ARGUMENTS & kwargs.keys()):
+            raise ValueError(f"no arguments of an expectation: {', '.join(others)}")
         if "row_condition" in kwargs:
             try:
                 TypeAdapter(_Condition).validate_python(kwargs["row_condition"])
