@@ -37,7 +37,9 @@ POLICY_ID = "policy_id"
 _LARGEST = sys.float_info.max
 _SAMPLE_COLUMNS = (names.ID, names.SEED, names.LABEL, names.VERDICT, names.STRENGTH, names.MOVED, names.BORDERLINE,
                    names.REASONS)  # fmt: skip
-_NOT_ARGUMENTS = frozenset({"batch_id", "catch_exceptions", "condition_parser", "id", "meta", "result_format", "severity"})
+_NOT_ARGUMENTS = frozenset(
+    {"batch_id", "catch_exceptions", "condition_parser", "id", "meta", "result_format", "severity"}
+)
 """What the run sets, and what stands beside ``kwargs``; Great Expectations would let ``kwargs`` override it."""
 
 

@@ -109,7 +109,10 @@ def test_merging_keeps_what_was_written_and_makes_the_rest_again():
         (empty(samples=[{**OWN, "meta": {"policy_id": 3}}]), "policy_id must be text"),
         (empty(samples=[{**OWN, "kwargs": {"max_value": float("inf")}}]), "should be a finite number"),
         (empty(samples=[{**OWN, "kwargs": {"value_set": [{"a": float("nan")}]}}]), "should be a finite number"),
-        (empty(samples=[{**OWN, "kwargs": {"result_format": "COMPLETE"}}]), "no arguments of an expectation: result_format"),
+        (
+            empty(samples=[{**OWN, "kwargs": {"result_format": "COMPLETE"}}]),
+            "no arguments of an expectation: result_format",
+        ),
         (empty(samples=[{**OWN, "kwargs": {"meta": {"policy_id": "yield"}}}]), "no arguments of an expectation: meta"),
         (empty(samples=[{**OWN, "meta": {"policy_id": "a"}}] * 2), "these ids stand twice: a"),
         (empty(samples=[OWN], summary=[{**OWN, "meta": {"policy_id": "custom-1"}}]), "stand twice: custom-1"),
