@@ -214,10 +214,13 @@ def parse_policy(document: Any, where: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors())
-        raise PolicyError(
-            f"The policy {where} cannot be used", problems, "keys and values as in `qualitygate schema policy`"
-        ) from error
+        raise PolicyError(f"The policy {where} cannot be used", problems(error, "policy"),
+                          "keys and values as in `qualitygate schema policy`") from error  # fmt: skip
+
+
+def problems(error: ValidationError, whole: str) -> str:
+    """All that is wrong with a document, each with its place; ``whole`` names the document itself."""
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}" for one in error.errors())
 
 
 def policy_yaml(policy: Policy) -> str:

@@ -1,0 +1,191 @@
+"""The one room that runs Great Expectations: a suite on the tables of a gated set, to one result for every expectation.
+
+Great Expectations drops an expectation whose type it does not know, reports one that raised among the others, and keeps no order. Here
+every expectation asked for has exactly one result under its id. One that could not be evaluated (unknown type, impossible arguments, a
+column that is not there, an exception, no result) did not succeed, says why in its ``note``, and fails the suite whatever its severity.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qualitygate import names
+from qualitygate.errors import PolicyError, SuiteError
+from qualitygate.policy.suite import POLICY_ID, TABLES, check_suite, identified
+from qualitygate.records import ExpectationResult, SuiteResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_Asked = dict[str, dict[str, Any]]
+"""Expectations by id."""
+_COUNTS = ("element_count", "missing_count", "unexpected_count", "partial_unexpected_list")
+
+
+def run_suite(suite: Mapping[str, Any], samples: pd.DataFrame, summary: pd.DataFrame) -> SuiteResult:
+    """Run a suite.
+
+    Args:
+        suite: as from `qualitygate.policy.suite.make_suite` or `merge_suite`. Custom expectation classes must have been imported.
+        samples: the sample table, one row per id. Expectations see its reasons as text, joined by spaces.
+        summary: the metrics of the set, one row.
+
+    Returns:
+        Results in the order of the suite. ``passed``: no critical expectation failed and all could be evaluated. ``evaluated``: how many
+        could be. ``observed``: the value where there is one, counts and up to 20 unexpected values otherwise; NaN and infinity as text.
+
+    Raises:
+        PolicyError: the suite cannot be used, or holds no expectation.
+        SuiteError: Great Expectations cannot be started.
+    """
+    asked: dict[str, _Asked] = {table: {} for table in TABLES}
+    for table, name, expectation in identified(check_suite(dict(suite), "to be run")):
+        asked[table][name] = expectation
+    if not any(asked.values()):
+        raise PolicyError("The suite says nothing of the set", "no expectation", "at least one expectation")
+    with _engine() as context:
+        results = [
+            *_run("samples", asked["samples"], _with_reasons_as_text(samples), context),
+            *_run("summary", asked["summary"], summary, context),
+        ]
+    evaluated = sum(result.note is None for result in results)
+    failed = any(result.severity == "critical" and not result.success for result in results)
+    return SuiteResult(passed=not failed and evaluated == len(results), evaluated=evaluated, results=tuple(results))
+
+
+def _with_reasons_as_text(samples: pd.DataFrame) -> pd.DataFrame:
+    """Great Expectations hashes a table, and pickles all of it when it holds lists: 20 s instead of 4 for a million rows."""
+    if names.REASONS not in samples:
+        return samples
+    lists = list | tuple | np.ndarray
+    text = [" ".join(map(str, one)) if isinstance(one, lists) else one for one in samples[names.REASONS]]
+    return samples.assign(**{names.REASONS: text})
+
+
+@contextmanager
+def _engine() -> Iterator[Any]:
+    """A context of Great Expectations that leaves no trace: the caller's own, if there is one, is the current one again afterwards."""
+    try:
+        with warnings.catch_warnings():
+            # imported by Great Expectations, and deprecated since Python 3.11
+            warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
+            import great_expectations as gx
+        from great_expectations.data_context.data_context.context_factory import project_manager
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
+        from great_expectations.exceptions.exceptions import DataContextRequiredError
+
+        try:
+            previous = project_manager._project  # the only way to ask in all supported versions
+        except DataContextRequiredError:
+            previous = None
+        quiet = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(), analytics_enabled=False,
+                                  progress_bars=ProgressBarsConfig(globally=False))  # fmt: skip
+        context = gx.get_context(mode="ephemeral", project_config=quiet)
+    except Exception as error:
+        raise SuiteError("Great Expectations cannot be started", _said(error), "a working installation of great-expectations",
+                         "python -c 'import great_expectations' shows the cause") from error  # fmt: skip
+    try:
+        yield context
+    finally:
+        project_manager.set_project(previous)
+
+
+def _run(table: str, asked: _Asked, frame: pd.DataFrame, context: Any) -> list[ExpectationResult]:
+    """Results of one table, in the order asked."""
+    expectations, notes = _build(asked)
+    answers: defaultdict[str, list[Any]] = defaultdict(list)
+    try:
+        for answer in _validate(table, expectations, frame, context):
+            answers[answer.expectation_config.meta.get(POLICY_ID)].append(answer)
+    except Exception as error:  # whatever it was, nothing of this table was evaluated, and that is a result
+        notes = {name: _said(error) for name in asked} | notes
+    return [_result(name, one, answers[name], notes.get(name)) for name, one in asked.items()]
+
+
+def _build(asked: _Asked) -> tuple[list[Any], dict[str, str]]:
+    """The expectations that Great Expectations can make, and for the others why not. It would drop those from a suite with a log line."""
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    built, notes = [], {}
+    for name, one in asked.items():
+        configuration = {**one, "meta": {**one["meta"], POLICY_ID: name}}
+        try:
+            built.append(ExpectationConfiguration(**configuration).to_domain_obj())
+        except Exception as error:
+            notes[name] = _said(error)
+    return built, notes
+
+
+def _validate(table: str, expectations: Sequence[Any], frame: pd.DataFrame, context: Any) -> Sequence[Any]:
+    """BASIC: lists of all unexpected rows, as in COMPLETE, take twenty times as long on a million rows."""
+    from great_expectations import ExpectationSuite
+
+    asset = context.data_sources.add_pandas(table).add_dataframe_asset(table)
+    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
+    suite = ExpectationSuite(table, expectations=list(expectations))
+    answers: Sequence[Any] = batch.validate(suite, result_format="BASIC").results
+    return answers
+
+
+def _result(name: str, asked: dict[str, Any], answers: Sequence[Any], note: str | None) -> ExpectationResult:
+    if note is None:
+        note = _raised(answers[0]) if len(answers) == 1 else f"{len(answers)} results where one is needed"
+    return ExpectationResult(
+        id=name,
+        type=asked["type"],
+        severity=asked["severity"],
+        success=note is None and isinstance(answers[0].success, bool | np.bool_) and bool(answers[0].success),
+        observed=_observed(answers[0].result) if note is None else None,
+        kwargs=asked["kwargs"],
+        note=note,
+    )
+
+
+def _raised(answer: Any) -> str | None:
+    """What went wrong while an expectation was evaluated: one entry for the whole of it, or one for each metric."""
+    information = answer.exception_info
+    if information.get("raised_exception") is False:
+        return None
+    entries = [information] if "exception_message" in information else list(information.values())
+    said = dict.fromkeys(_line(one["exception_message"]) for one in entries if "exception_message" in one)
+    return "; ".join(said) or "an exception without a message"
+
+
+def _observed(result: Mapping[str, Any]) -> Any:
+    if "observed_value" in result:
+        return _plain(result["observed_value"])
+    return {key: _plain(result[key]) for key in _COUNTS if key in result} or None
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {_line(error)}"
+
+
+def _line(text: Any) -> str:
+    """On one line, and not the whole page that some exceptions carry."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:299]}…"
