@@ -251,7 +251,7 @@ def _show(stage: GateStage, table: _Table, rows: Mapping[str, Any], score: str, 
     roles = [role for role, of_role in chosen.items() for _ in of_role]
     items = exhibit.render(stage, table.latents(shown), [table.record(int(row)) for row in shown], roles)
     (folder / "gallery").mkdir()
-    for key, sheet in exhibit_sheets(items).items():
+    for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
         sheet.save(folder / f"{key}.png")
     (folder / "figures").mkdir()
     scores = {rule.score: rows[rule.score] for rule in stage.limits.rules}

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qualitygate.errors import InputError, QualityGateError, StorageError
+from qualitygate import storage
+from qualitygate.errors import InputError, QualityGateError
 from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
 from qualitygate.tracking.logging import EXPERIMENT, log_gated_set
 from qualitygate.tracking.store import public, tracking_uri
@@ -127,11 +128,4 @@ def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: 
 
 
 def _write(folder: Path, tracking: Tracking) -> None:
-    beside = folder / f".{TRACKING}.{os.getpid()}"
-    try:
-        beside.write_text(tracking.model_dump_json(indent=2) + "\n", encoding="utf8")
-        beside.replace(folder / TRACKING)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {folder / TRACKING}", str(error), "space and permission to write there"
-        ) from error
+    storage.write_bytes(folder / TRACKING, (tracking.model_dump_json(indent=2) + "\n").encode())

@@ -1,0 +1,3 @@
+NAME="demo"
+def run() -> None:
+    """x"""
