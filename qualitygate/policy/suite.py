@@ -193,7 +193,7 @@ class _Part(BaseModel):
 
 
 class _Column(_Part):
-    name: str = Field(pattern=r"^[^`\r\n]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_./-]+$")
 
 
 class _Comparison(_Part):
@@ -215,7 +215,7 @@ class _Group(_Part):
 
 
 _Condition = Annotated[_Comparison | _Nullity | _Group, Field(discriminator="type")]
-"""A row condition as data. A condition written as text, or one that breaks out of a column's name, would be evaluated as code by pandas."""
+"""A row condition as data. A condition written as text, or a column's name that is an expression, would be evaluated as code by pandas."""
 
 
 class _Expectation(_Part):

@@ -135,6 +135,7 @@ def column(name):
         {"type": "pass_through", "pass_through_filter": "@pd.io.common.os.getcwd() == ''"},
         {"type": "and", "conditions": [{"type": "pass_through", "pass_through_filter": "True"}]},
         {"type": "or", "conditions": [column("a` == @pd.io.common.os.getcwd() or `a")]},
+        column("@pd.io.common.os.getcwd()"),
         {**column("a"), "operator": "== @pd.io.common.os.getcwd() or 1 =="},
     ],
 )
