@@ -48,8 +48,13 @@ for _module in (inspect, calibrate, gate, decide, sync, schema, demo):
 
 
 def command() -> click.Command:
-    """The command line as click sees it."""
-    return typer.main.get_command(app)
+    """The command line as click sees it. The names of the variables follow one rule; printing each would hide the options."""
+    root = typer.main.get_command(app)
+    for one in (root, *(root.commands.values() if isinstance(root, click.Group) else ())):
+        for parameter in one.params:
+            if isinstance(parameter, click.Option):
+                parameter.show_envvar = False
+    return root
 
 
 def unknown_variables(root: click.Command) -> list[str]:

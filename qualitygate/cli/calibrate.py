@@ -16,10 +16,10 @@ NAME = "calibrate"
 def run(
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder for the profile; must not exist yet.", show_default=False)],
-    policy_file: PolicyFile = None,
+    policy: PolicyFile = None,
     psi: Annotated[float, typer.Option(help="Truncation of the latents, in (0, 1]; 1 is none.")] = 1.0,
     device: Device = "auto",
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
     """Learn a checkpoint: how often each neuron fires, and how the scores are distributed.
 
@@ -31,15 +31,20 @@ def run(
         from qualitygate.latents import Sampling
 
         storage.refuse_existing(out)
-        policy = load_policy_or_none(policy_file)
-        profile = calibrate(load(checkpoint, device), policy, sampling=Sampling(psi=psi), reporter=output.reporter())
+        rules = load_policy_or_none(policy)
+        profile = calibrate(load(checkpoint, device), rules, sampling=Sampling(psi=psi), reporter=output.reporter())
         profile.save(out)
         info = profile.info
-        if as_json:
+        if json:
             output.emit_json({"profile": str(out), **info.model_dump(mode="json")})
             return
-        shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
-        output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
+        shares = [
+            (layer, *(f"{share:.3f}" for share in of_layer.values()))
+            for layer, of_layer in info.low_rate_shares.items()
+        ]
+        output.table(
+            "Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares
+        )
         limits = profile.limits(profile.policy)
         rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.judged.values())]
         output.table("Limits", ("rule", "score", "limit", "from"), rows)

@@ -1,3 +1,5 @@
-NAME="demo"
+NAME = "demo"
+
+
 def run() -> None:
     """x"""

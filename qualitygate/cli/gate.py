@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import GATE_FAILED, output
-from qualitygate.cli.options import Checkpoint, Device, Experiment, Json, PolicyFile, Tracking, load, load_policy_or_none
+from qualitygate.cli.options import (
+    Checkpoint,
+    Device,
+    Experiment,
+    Json,
+    PolicyFile,
+    Tracking,
+    load,
+    load_policy_or_none,
+)
 
 if TYPE_CHECKING:
     from qualitygate.records import GateSummary
@@ -18,22 +27,31 @@ NAME = "gate"
 
 def run(
     checkpoint: Checkpoint,
-    profile_folder: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
+    profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the gated set; must not exist yet.", show_default=False)],
-    ids: Annotated[str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.")] = 1,
-    latents_file: Annotated[
-        Path | None, typer.Option("--latents", help="Your own latents instead of ids: .npz with z or w, and labels.", show_default=False)
+    ids: Annotated[
+        str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)
     ] = None,
-    policy_file: PolicyFile = None,
-    curvature: Annotated[int, typer.Option(help="Exact CLA for so many samples with the lowest and the highest score.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.")] = 1,
+    latents: Annotated[
+        Path | None,
+        typer.Option(
+            "--latents", help="Your own latents instead of ids: .npz with z or w, and labels.", show_default=False
+        ),
+    ] = None,
+    policy: PolicyFile = None,
+    curvature: Annotated[
+        int, typer.Option(help="Exact CLA for so many samples with the lowest and the highest score.")
+    ] = 0,
     images: Annotated[bool, typer.Option(help="Write the images of accepted and corrected samples.")] = True,
     track: Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")] = True,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.")
+    ] = False,
     device: Device = "auto",
-    as_json: Json = False,
+    json: Json = False,
 ) -> int:
     """Accept, correct or reject every sample, write what is kept, and judge the batch.
 
@@ -49,21 +67,20 @@ def run(
         from qualitygate.production.gated_set import gate_to_folder
 
         storage.refuse_existing(out)
-        chosen = None if latents_file is not None and ids is None else _ids(ids, latents_file)
-        own = None if latents_file is None else load_latents(latents_file)
-        profile = load_profile(profile_folder)
-        policy = load_policy_or_none(policy_file) or profile.policy
+        chosen = None if latents is not None and ids is None else _ids(ids, latents)
+        own = None if latents is None else load_latents(latents)
+        learned = load_profile(profile)
         stage = GateStage(
             load(checkpoint, device),
-            profile,
-            policy,
+            learned,
+            load_policy_or_none(policy) or learned.policy,
             seed=None if own is not None else seed,
-            latents_sha256=None if latents_file is None else file_sha256(latents_file),
+            latents_sha256=None if latents is None else file_sha256(latents),
         )
-        summary = gate_to_folder(stage, out, chosen, latents=own, curvature=curvature, profile_folder=profile_folder,
+        summary = gate_to_folder(stage, out, chosen, latents=own, curvature=curvature, profile_folder=profile,
                                  write_images=images, reporter=output.reporter())  # fmt: skip
         where = send(out, tracking_uri, experiment) if track else None
-        if as_json:
+        if json:
             output.emit_json({"out": str(out), "mlflow_run": where, **summary.model_dump(mode="json")})
         else:
             show(summary, out)
@@ -76,7 +93,9 @@ def send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:
 
     sent = push(folder, tracking_uri, experiment)
     if sent.error is not None:
-        output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: `qualitygate sync {folder}` later")
+        output.say(
+            f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: `qualitygate sync {folder}` later"
+        )
     return sent.run_id
 
 
@@ -92,9 +111,13 @@ def show(summary: GateSummary, out: Path) -> None:
                  [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits])  # fmt: skip
     assert summary.suite is not None
     for failure in summary.suite.failures:
-        output.emit(f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip())
+        output.emit(
+            f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip()
+        )
     verdict = "passed" if summary.suite.passed else "FAILED"
-    output.emit(f"Batch {verdict}: {summary.suite.evaluated} expectations, {metrics['images_per_second']:.0f} samples a second. {out}")
+    output.emit(
+        f"Batch {verdict}: {summary.suite.evaluated} expectations, {metrics['images_per_second']:.0f} samples a second. {out}"
+    )
 
 
 def verdict_code(summary: GateSummary, exit_zero: bool) -> int:
@@ -103,12 +126,16 @@ def verdict_code(summary: GateSummary, exit_zero: bool) -> int:
     return 0 if passed or exit_zero else GATE_FAILED
 
 
-def _ids(text: str | None, latents_file: Path | None) -> range:
+def _ids(text: str | None, latents: Path | None) -> range:
     from qualitygate.errors import InputError
 
     needed = "START:STOP or COUNT, for example --ids 0:1000"
-    if text is None or latents_file is not None:
-        raise InputError("Say which samples to gate", "neither --ids nor --latents" if text is None else "both --ids and --latents", needed)
+    if text is None or latents is not None:
+        raise InputError(
+            "Say which samples to gate",
+            "neither --ids nor --latents" if text is None else "both --ids and --latents",
+            needed,
+        )
     start, _, stop = text.rpartition(":")
     if not (start or "0").isdigit() or not stop.isdigit() or int(start or 0) >= int(stop):
         raise InputError("These are no sample ids", repr(text), needed)

@@ -10,11 +10,11 @@ from qualitygate.cli.options import Checkpoint, Json
 NAME = "inspect"
 
 
-def run(checkpoint: Checkpoint, as_json: Json = False) -> None:
+def run(checkpoint: Checkpoint, json: Json = False) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
     with output.only_result_on_stdout():
         document = describe(checkpoint)
-        if as_json:
+        if json:
             output.emit_json(document)
         else:
             _print(document)
@@ -67,7 +67,10 @@ def _print(document: dict[str, Any]) -> None:
         ("family", document["family"]),
         ("read as", f"{document['layout']}, {document['format']}, {document['group']}"),
         ("SHA-256", document["sha256"]),
-        ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
+        (
+            "latent",
+            f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else ""),
+        ),
         ("image", f"{height} × {width}, {channels} channels"),
         ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
         ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
@@ -77,7 +80,14 @@ def _print(document: dict[str, Any]) -> None:
     ]
     output.table(document["checkpoint"], ("", ""), facts)
     rows = [
-        (layer["index"], layer["name"], layer["units"], layer["size"], f"{layer['share_of_image']:.1%}", layer["exact_cla_in_images"])
+        (
+            layer["index"],
+            layer["name"],
+            layer["units"],
+            layer["size"],
+            f"{layer['share_of_image']:.1%}",
+            layer["exact_cla_in_images"],
+        )
         for layer in document["layers"]
     ]
     output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images"), rows)

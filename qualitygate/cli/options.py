@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,11 +15,16 @@ Checkpoint = Annotated[str, typer.Argument(help="Checkpoint of the generator: a 
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 PolicyFile = Annotated[
-    Path | None, typer.Option("--policy", help="Policy in YAML; default: the profile's, or the family's.", show_default=False)
+    Path | None,
+    typer.Option("--policy", help="Policy in YAML; default: the profile's, or the family's.", show_default=False),
 ]
 Tracking = Annotated[
     str | None,
-    typer.Option("--tracking-uri", help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.", show_default=False),
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.",
+        show_default=False,
+    ),
 ]
 Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
 
@@ -42,7 +47,9 @@ def chosen_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"Cannot run on {device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see") from error
+        raise InputError(
+            f"Cannot run on {device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see"
+        ) from error
     return device
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from qualitygate.generators.execution import Progress, Reporter
 
 
+_stdout: Any = None  # the real stdout, while everything else is sent to stderr
+_PLAIN_WIDTH = 120  # of tables that do not go to a terminal
+
+
 @contextlib.contextmanager
 def only_result_on_stdout() -> Iterator[None]:
     """Sends whatever libraries print to stdout to stderr instead; `Result` still reaches the real one."""
@@ -31,9 +35,6 @@ def only_result_on_stdout() -> Iterator[None]:
         _stdout = None
 
 
-_stdout: Any = None
-
-
 def emit(text: str) -> None:
     """Print a result."""
     print(text, file=_stdout or sys.stdout, flush=True)
@@ -49,10 +50,13 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", *header)
+    grid = Table(title=title, title_justify="left", show_header=any(header))
+    for name in header:
+        grid.add_column(name, overflow="fold")
     for row in rows:
         grid.add_row(*(format_value(value) for value in row))
-    Console(file=_stdout or sys.stdout).print(grid)
+    stream = _stdout or sys.stdout
+    Console(file=stream, width=None if stream.isatty() else _PLAIN_WIDTH).print(grid)
 
 
 def format_value(value: object) -> str:
@@ -86,7 +90,13 @@ def _bars() -> Reporter:
     class Terminal(Reporter):
         @contextlib.contextmanager
         def phase(self, name: str, total: int) -> Iterator[Progress]:
-            columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description:18}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             with Bars(*columns, console=Console(stderr=True)) as bars:
                 task = bars.add_task(name, total=total)
                 yield lambda done: bars.advance(task, done)

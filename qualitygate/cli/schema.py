@@ -12,8 +12,12 @@ NAME = "schema"
 
 
 def run(
-    what: Annotated[Literal["policy", "record", "summary", "profile"], typer.Argument(help="Which document.")] = "policy",
-    example: Annotated[bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")] = False,
+    what: Annotated[
+        Literal["policy", "record", "summary", "profile"], typer.Argument(help="Which document.")
+    ] = "policy",
+    example: Annotated[
+        bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")
+    ] = False,
     family: Annotated[str, typer.Option(help="Family whose default policy is printed.")] = "dcgan",
 ) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""

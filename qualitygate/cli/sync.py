@@ -16,16 +16,20 @@ NAME = "sync"
 def run(
     folders: Annotated[list[Path], typer.Argument(help="Gated sets, or folders that hold some.", show_default=False)],
     tracking_uri: Tracking = None,
-    experiment: Annotated[str | None, typer.Option(help="Another experiment than the one asked for.", show_default=False)] = None,
-    untracked: Annotated[bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")] = False,
-    as_json: Json = False,
+    experiment: Annotated[
+        str | None, typer.Option(help="Another experiment than the one asked for.", show_default=False)
+    ] = None,
+    untracked: Annotated[
+        bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")
+    ] = False,
+    json: Json = False,
 ) -> int:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
     with output.only_result_on_stdout():
         from qualitygate.tracking.spool import State, sync
 
         outcome = sync(folders, tracking_uri, experiment, untracked=untracked)
-        if as_json:
+        if json:
             output.emit_json({str(folder): one.model_dump(mode="json") for folder, one in outcome.items()})
         else:
             rows = [(str(folder), one.state, one.run_id, one.error) for folder, one in outcome.items()]

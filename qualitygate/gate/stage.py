@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, first_look, repaired
 from qualitygate.policy.model import Policy
-from qualitygate.policy.suite import suite_hash
+from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
 from qualitygate.records import Provenance, SampleRecord, Trial, Verdict
 
 _BLOCK_BYTES = 2**28  # finished images that a block may hold
@@ -131,12 +132,18 @@ class GateStage:
             family=self.generator.family,
             profile_id=self.profile.info.profile_id,
             policy_hash=self.policy.hash,
-            suite_hash=suite_hash(self.profile.suite),
+            suite_hash=suite_hash(self.suite(1)),  # whatever the number of samples
             package_version=qualitygate.__version__,
             torch_version=torch.__version__,
             device=str(self.generator.device),
             seed=self.seed,
             latents=self._latents_sha256,
+        )
+
+    def suite(self, samples: int) -> dict[str, Any]:
+        """The expectation suite for so many samples: the policy's, and what was written by hand into the profile's."""
+        return merge_suite(
+            make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite
         )
 
     def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | None = None) -> Iterator[GatedBlock]:

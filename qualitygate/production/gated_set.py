@@ -20,7 +20,6 @@ from qualitygate.gate.stage import GatedBlock, GateStage
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.model import policy_yaml
-from qualitygate.policy.suite import make_suite, merge_suite
 from qualitygate.records import GateSummary, Provenance, SampleRecord, SuiteResult, Verdict
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 
@@ -86,9 +85,7 @@ def gate_to_folder(
         _show(stage, table, rows, score, folder)
         seconds["exhibit"] = time.perf_counter() - started
         summary = _summary(stage, rows, total, seconds)
-        suite = merge_suite(
-            make_suite(stage.policy, [rule.score for rule in stage.policy.rules], total), stage.profile.suite
-        )
+        suite = stage.suite(total)
         storage.write_bytes(folder / SUITE, json.dumps(suite, indent=2).encode())
         summary = summary.model_copy(update={"suite": judge(suite, rows, summary.metrics)})
         storage.write_bytes(folder / SUMMARY, summary.model_dump_json(indent=2).encode())

@@ -71,7 +71,11 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
                            f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
     limits = profile.limits(policy)
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
-    available = [r for r in policy.detection.rates if all(names.low_rate(r, layer) in scores for layer in _layers(policy, profile))]
+    available = [
+        r
+        for r in policy.detection.rates
+        if all(names.low_rate(r, layer) in scores for layer in _layers(policy, profile))
+    ]
     add_totals(scores, available, _layers(policy, profile))
     decisions = decide(limits, scores)
     rows = {
