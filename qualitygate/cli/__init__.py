@@ -6,53 +6,40 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
-PASSED, GATE_FAILED, BAD_INPUT, BROKEN, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 4, 130
-"""Exit codes: passed; the gate failed; bad input or usage; something broke; inconclusive; Ctrl-C."""
+PASSED, GATE_FAILED, BAD_INPUT, BROKEN, INCONCLUSIVE = 0, 1, 2, 3, 4
+"""Exit codes: passed; the gate failed; bad input or usage; something broke; inconclusive. 130 and 143 on Ctrl-C and SIGTERM."""
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of ``qualitygate``."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code."""
-    import click
-    from typer.rich_utils import rich_format_error
-
     from qualitygate.cli.app import command, unknown_variables
     from qualitygate.errors import QualityGateError
 
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     root = command()
     try:
         if unknown := unknown_variables(root):
             print(f"error: unknown environment variable {', '.join(unknown)}\n"
-                  "  what to do: see `qualitygate COMMAND --help` for the names of the variables", file=sys.stderr)  # fmt: skip
-            return BAD_INPUT
-        code = root.main(args=arguments, prog_name="qualitygate", standalone_mode=False)
-        return code if isinstance(code, int) else PASSED
-    except click.ClickException as error:
-        rich_format_error(error)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted; nothing half-written was left behind", file=sys.stderr)
-        return INTERRUPTED
+                  "  what to do: variables are named after options: QUALITYGATE_GATE_SEED for `gate --seed`", file=sys.stderr)  # fmt: skip
+            sys.exit(BAD_INPUT)
+        root(prog_name="qualitygate")
     except QualityGateError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN
+        sys.exit(error.exit_code)
     except Exception as error:
         if "QUALITYGATE_DEBUG" in os.environ:
             raise
         print(f"error: {type(error).__name__}: {error}\n  what to do: this is not meant to happen; set QUALITYGATE_DEBUG=1 for the full "
               "story and report it", file=sys.stderr)  # fmt: skip
-        return BROKEN
+        sys.exit(BROKEN)
+    sys.exit(PASSED)
 
 
-def _terminated(number: int, _: FrameType | None) -> None:
-    """SIGTERM ends the command like Ctrl-C does: by unwinding, so that nothing half-written stays."""
+def _interrupted(number: int, _: FrameType | None) -> None:
+    """Ctrl-C and SIGTERM end a command by unwinding it, so that nothing half-written stays."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough: cleaning up is not to be interrupted
+    print("interrupted; nothing half-written is left behind", file=sys.stderr)
     raise SystemExit(128 + number)

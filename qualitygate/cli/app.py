@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from typing import Any
 
-import click
 import typer
 
 from qualitygate.cli import calibrate, decide, demo, gate, inspect, schema, sync
@@ -47,25 +46,24 @@ for _module in (inspect, calibrate, gate, decide, sync, schema, demo):
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 
 
-def command() -> click.Command:
-    """The command line as click sees it. The names of the variables follow one rule; printing each would hide the options."""
+def command() -> Any:
+    """The command line, ready to be called. The names of the variables follow one rule; printing each would hide the options."""
     root = typer.main.get_command(app)
-    for one in (root, *(root.commands.values() if isinstance(root, click.Group) else ())):
+    for one in _tree(root):
         for parameter in one.params:
-            if isinstance(parameter, click.Option):
+            if parameter.param_type_name == "option":
                 parameter.show_envvar = False
     return root
 
 
-def unknown_variables(root: click.Command) -> list[str]:
+def unknown_variables(root: Any) -> list[str]:
     """Environment variables with our prefix that no option reads: most likely misspelt, so an error."""
-    known = _OTHERS | set(_variables(root, _PREFIX))
+    known = set(_OTHERS)
+    for one in _tree(root):
+        path = (_PREFIX,) if one is root else (_PREFIX, one.name)
+        known |= {"_".join((*path, parameter.name)).upper().replace("-", "_") for parameter in one.params}
     return sorted(name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known)
 
 
-def _variables(node: click.Command, prefix: str) -> Iterator[str]:
-    for parameter in node.params:
-        yield f"{prefix}_{parameter.name}".upper()
-    if isinstance(node, click.Group):
-        for name, child in node.commands.items():
-            yield from _variables(child, f"{prefix}_{name}")
+def _tree(root: Any) -> list[Any]:
+    return [root, *root.commands.values()]

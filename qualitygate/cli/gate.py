@@ -52,7 +52,7 @@ def run(
     ] = False,
     device: Device = "auto",
     json: Json = False,
-) -> int:
+) -> None:
     """Accept, correct or reject every sample, write what is kept, and judge the batch.
 
     Every id gets exactly one record in samples.parquet. Rejected samples are never finished. Exit code 1 means that the batch
@@ -84,7 +84,7 @@ def run(
             output.emit_json({"out": str(out), "mlflow_run": where, **summary.model_dump(mode="json")})
         else:
             show(summary, out)
-        return verdict_code(summary, exit_zero)
+        raise typer.Exit(verdict_code(summary, exit_zero))
 
 
 def send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:

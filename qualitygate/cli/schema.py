@@ -21,6 +21,8 @@ def run(
     family: Annotated[str, typer.Option(help="Family whose default policy is printed.")] = "dcgan",
 ) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
+    from pydantic import BaseModel
+
     from qualitygate.policy.model import Policy, default_policy, policy_yaml
     from qualitygate.records import GateSummary, SampleRecord
 
@@ -32,5 +34,5 @@ def run(
 
         output.emit_json(ProfileInfo.model_json_schema())
         return
-    models = {"policy": Policy, "record": SampleRecord, "summary": GateSummary}
+    models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary}
     output.emit_json(models[what].model_json_schema())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qualitygate.cli import BROKEN, PASSED, output
+from qualitygate.cli import BROKEN, output
 from qualitygate.cli.options import Json, Tracking
 
 NAME = "sync"
@@ -23,7 +23,7 @@ def run(
         bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")
     ] = False,
     json: Json = False,
-) -> int:
+) -> None:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
     with output.only_result_on_stdout():
         from qualitygate.tracking.spool import State, sync
@@ -34,4 +34,5 @@ def run(
         else:
             rows = [(str(folder), one.state, one.run_id, one.error) for folder, one in outcome.items()]
             output.table("Gated sets", ("folder", "state", "run", "error"), rows)
-        return BROKEN if any(one.state is State.PENDING for one in outcome.values()) else PASSED
+        if any(one.state is State.PENDING for one in outcome.values()):
+            raise typer.Exit(BROKEN)
