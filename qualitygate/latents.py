@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     LABEL = 1
     RANDOM_ABLATION = 2  # one stream a layer: purpose + 16 · layer
     TRUNCATION = 3  # one stream an attempt: purpose + 16 · attempt
+    PLANTING = 4  # one stream a choice: purpose + 16 · choice
 
 
 class Sampling(BaseModel):

@@ -1,0 +1,154 @@
+"""A generator with a defect in it: some of its own units fire by a known rule, and what they do reaches the image through units above.
+
+**How it is planted.** Existing units (the *hosts*) of one layer and of every layer above are rewired, whatever the family:
+
+- in the first of these layers the hosts are a ramp of ``z·a``: active exactly in the defect's region of latent space, at the
+  positions that the mark covers, and inactive anywhere else;
+- in each layer above, the hosts are as active as those of the layer before (the mean over them, at the same place);
+- the image is blended with the mark by as much as the hosts of the last layer are active.
+
+No other unit reads a host: the rest of the chain runs as if the hosts were silent.
+
+**Why this way.** Editing stored weights would make a plain checkpoint, but only where a unit can be written as a linear rule: not behind
+demodulation or pixel norms, not for slabs or several modes with one unit, and not for a frame. A wrapper does it to any chain. It stays
+honest in what matters. Scores meet the hosts as activations of units that the layer always had, of ordinary size, in early layers
+and above. Every step reads the activation *as it stands*, after whatever edit was made: silence the hosts of any one layer and the mark is
+gone, weaken them and it fades; nothing is painted from the latent directly. And the rest being blind to the hosts makes the true repair
+exact: the image of the same latent with the hosts silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from qualitygate.errors import LatentsError
+from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.latents import Latents
+from qualitygate.testing.planted.region import Region
+
+
+class Planting(BaseModel):
+    """What is planted, in plain values; its tensors are the generator's.
+
+    Attributes:
+        region: when the units fire.
+        units: rewired units by layer, the layer where the defect begins first; none if nothing is planted, one layer alone for
+            units that paint nothing.
+        full: activation of a host at full level, by layer.
+        slope: of the activation function below 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: Region
+    units: dict[int, tuple[int, ...]]
+    full: dict[int, float]
+    slope: float
+
+
+class _Carry(NamedTuple):
+    """The base's own carry, and each sample's level (N, 1, 1, 1)."""
+
+    base: Any
+    level: Tensor
+
+
+class PlantedGenerator(Generator):
+    """A generator around another one, made by `plant` or read by `load_planted`.
+
+    Tensors of its own: ``directions`` float64 (modes, D), ``opacity`` float32 (height, width) and ``colour`` float32 (channels, height,
+    width) of the mark; all-zero opacity paints nothing.
+
+    Args:
+        base: the generator; it is not changed.
+        planting: what is planted.
+    """
+
+    family = "planted"
+    directions: Tensor
+    opacity: Tensor
+    colour: Tensor
+
+    def __init__(self, base: Generator, planting: Planting) -> None:
+        super().__init__()
+        self.base, self.planting = base, planting
+        self.settings = {"family": base.family, "settings": base.settings, "planting": planting.model_dump(mode="json")}
+        self.latent_size, self.label_size, self.image_shape = base.latent_size, base.label_size, base.image_shape
+        self.layers, self.operations, self.presets = base.layers, base.operations, base.presets
+        self.truncates = base.truncates  # type: ignore[misc]  # a constant of the class, but for a wrapper
+        where, modes = base.device, planting.region.modes
+        directions = torch.zeros(modes, base.latent_size, dtype=torch.float64, device=where)
+        self.register_buffer("directions", directions)
+        self.register_buffer("opacity", torch.zeros(base.image_shape[1:], device=where))
+        self.register_buffer("colour", torch.zeros(base.image_shape, device=where))
+
+    def begin(self, latents: Latents) -> State:
+        if latents.space != "z":
+            raise LatentsError("Planted units are a rule on z", f"latents in {latents.space}", "latents in z")
+        state = self.base.begin(latents)
+        level = self.planting.region.level(latents.z, self.directions)
+        return State(-1, state.activation, _Carry(state.carry, level[:, None, None, None]))
+
+    def advance(self, state: State) -> State:
+        after = self.base.advance(self._silent(state))
+        activation, index = after.activation, after.layer
+        if index in self.planting.units:
+            activation = activation.clone()
+            activation[:, self.planting.units[index]] = self._hosts(state, index)
+        return State(index, activation, _Carry(after.carry, cast(_Carry, state.carry).level))
+
+    def finish(self, state: State) -> Tensor:
+        image = self.base.finish(self._silent(state)).clamp(-1.0, 1.0)
+        if state.layer not in self.planting.units:
+            return image
+        strength = self._strength(state, *image.shape[2:]).clamp(max=1.0)
+        return torch.lerp(image, self.colour.expand_as(image), (strength * self.opacity).expand_as(image))
+
+    def silencing(self) -> dict[int, Edit]:
+        """Edits of the *base* that make it the unplanted generator: every host set to 0."""
+        return {layer: self._silencer(layer) for layer in self.planting.units}
+
+    def footprint(self, height: int, width: int) -> Tensor:
+        """Positions of a layer that the mark touches: bool (height, width). Where there is no mark, a ninth of the layer in its middle."""
+        marked = self.opacity > 0
+        if not marked.any():
+            tall, wide = marked.shape[0] // 3, marked.shape[1] // 3
+            marked = torch.zeros_like(marked)
+            marked[tall:-tall, wide:-wide] = True
+        return F.adaptive_max_pool2d(marked.float()[None], (height, width))[0] > 0
+
+    def _hosts(self, state: State, index: int) -> Tensor:
+        """Activation (N, 1, height, width) of the hosts of layer ``index``, from the state before it."""
+        layer = self.layers[index]
+        if state.layer in self.planting.units:
+            carried = self._strength(state, layer.height, layer.width)
+            level = torch.where(carried > 0, carried, -1.0)
+        else:
+            level = state.carry.level
+        level = torch.where(self.footprint(layer.height, layer.width), level, -1.0)
+        return F.leaky_relu(level, self.planting.slope) * self.planting.full[index]
+
+    def _strength(self, state: State, height: int, width: int) -> Tensor:
+        """How active the hosts are now, ≥ 0, over full activation: (N, 1, height, width), each position from those it lies over."""
+        hosts = state.activation[:, self.planting.units[state.layer]].clamp(min=0.0).mean(dim=1, keepdim=True)
+        return F.adaptive_max_pool2d(hosts / self.planting.full[state.layer], (height, width))
+
+    def _silent(self, state: State) -> State:
+        """The state as the base's own units see it."""
+        activation = state.activation
+        if state.layer in self.planting.units:
+            activation = self._silencer(state.layer)(activation)
+        return State(state.layer, activation, state.carry.base)
+
+    def _silencer(self, layer: int) -> Edit:
+        def silence(activation: Tensor) -> Tensor:
+            silent = activation.clone()
+            silent[:, self.planting.units[layer]] = 0.0
+            return silent
+
+        return silence
