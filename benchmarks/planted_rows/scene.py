@@ -1,0 +1,153 @@
+"""One planted checkpoint, calibrated, with the samples that every method is tried on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.gate.calibrate import calibrate
+from qualitygate.gate.profile import Profile
+from qualitygate.gate.scoring import Scorer, add_totals
+from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.execution import micro_batches, read_layers, sample_latents, scored_pass
+from qualitygate.latents import Latents
+from qualitygate.policy.model import Policy, default_policy
+from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.testing.planted import Planted
+
+RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)
+"""Values of R."""
+SEED = 1
+"""Seed of the samples; calibration has 0."""
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is spent on a checkpoint.
+
+    Attributes:
+        rates: latents for the activation rates.
+        reference: latents for the calibration's quantiles, and to fit the rivals on.
+        defective, others: samples that are scored; defective ones are looked up by their latents, so that a defect of 0.1 % has as
+            many as any other.
+        exact_defective, exact_others: how many of those have exact CLA.
+        corrected: how many of the others are corrected, to see the harm.
+    """
+
+    rates: int = 8192
+    reference: int = 2048
+    defective: int = 128
+    others: int = 1536
+    exact_defective: int = 16
+    exact_others: int = 48
+    corrected: int = 128
+
+
+class Scene:
+    """What methods get to see of a planted checkpoint, and (last) the truth that they are measured by.
+
+    Args:
+        planted: the planted generator.
+        discriminator: the one that came with the base, if any.
+        sizes: how much is spent.
+    """
+
+    def __init__(self, planted: Planted, discriminator: Discriminator | None, sizes: Sizes) -> None:
+        self.planted, self.discriminator, self.sizes = planted, discriminator, sizes
+        self.generator: Generator = planted.generator
+        self.layers = self.generator.presets.low_rate
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The default of the base's family, with more values of R."""
+        default = default_policy(self.planted.generator.base.family)
+        changes = {
+            "detection": default.detection.model_copy(update={"rates": RATES}),
+            "calibration": default.calibration.model_copy(
+                update={"rate_samples": self.sizes.rates, "score_samples": self.sizes.reference}
+            ),
+        }
+        return Policy.model_validate(default.model_copy(update=changes).model_dump())
+
+    @cached_property
+    def profile(self) -> Profile:
+        return calibrate(self.generator, self.policy)
+
+    @cached_property
+    def reference(self) -> Latents:
+        """The calibration's scored samples."""
+        start = self.sizes.rates
+        return sample_latents(self.generator, range(start, start + self.sizes.reference), 0)
+
+    @cached_property
+    def samples(self) -> Latents:
+        """Samples whose planted units fire, then others."""
+        firing: list[Latents] = []
+        others: list[Latents] = []
+        wanted = self.sizes.defective if self.planted.truth.units else 0
+        while _length(firing) < wanted or _length(others) < self.sizes.others:
+            start = _length(firing) + _length(others)
+            latents = sample_latents(self.generator, range(start, start + _CHUNK), SEED)
+            fires = self.planted.truth.fires(latents).numpy()
+            firing.append(latents[np.flatnonzero(fires)])
+            others.append(latents[np.flatnonzero(~fires)])
+        picked = [Latents.concatenated(firing)[:wanted], Latents.concatenated(others)[: self.sizes.others]]
+        return Latents.concatenated(picked)
+
+    @cached_property
+    def fires(self) -> np.ndarray:
+        """bool (N,): the truth about `samples`."""
+        return self.planted.truth.fires(self.samples).numpy()
+
+    @property
+    def share(self) -> float:
+        """Share of all latents for which the planted units fire."""
+        return self.planted.generator.planting.region.share if self.planted.truth.units else 0.0
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Low-rate counts and never-seen neurons of the samples, under their public names."""
+        score = Scorer(self.generator, self.profile.rates, RATES, self.layers)
+        with scored_pass():
+            parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(self.samples)]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        add_totals(columns, RATES, self.layers)
+        return columns
+
+    def pooled(self, latents: Latents) -> dict[int, Tensor]:
+        """Mean over positions of each unit, by layer: float64 (N, units)."""
+        parts: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
+        with scored_pass():
+            for rows, batch in micro_batches(latents):
+                for layer, activation in read_layers(self.generator, batch, self.layers):
+                    parts[layer].append(activation[: rows.stop - rows.start].double().mean(dim=(2, 3)).cpu())
+        return {layer: torch.cat(part) for layer, part in parts.items()}
+
+    @cached_property
+    def pooled_samples(self) -> dict[int, Tensor]:
+        return self.pooled(self.samples)
+
+    @cached_property
+    def pooled_reference(self) -> dict[int, Tensor]:
+        return self.pooled(self.reference)
+
+    @cached_property
+    def exact_rows(self) -> np.ndarray:
+        """Rows of `samples` with exact CLA."""
+        firing, others = np.flatnonzero(self.fires), np.flatnonzero(~self.fires)
+        return np.concatenate([firing[: self.sizes.exact_defective], others[: self.sizes.exact_others]])
+
+    @cached_property
+    def exact(self) -> LocalActivation:
+        """Exact CLA of those, at the layers up to the family's preset, or to where the defect begins."""
+        last = max(*self.generator.presets.curvature, self.planted.truth.layer or 0)
+        return local_activation(self.generator, self.samples[self.exact_rows], range(last + 1))
+
+
+def _length(parts: list[Latents]) -> int:
+    return sum(len(part) for part in parts)
