@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, cat
+import torch
+from torch import Tensor
 
 from planted_rows import measures
 from planted_rows.corrections import CORRECTIONS, Corrected
@@ -29,6 +30,7 @@ def all_columns(scene: Scene) -> dict[str, Any]:
         "units": {str(layer): list(units) for layer, units in truth.units.items()},
         "share": scene.share,
         "paints": truth.paints,
+        "default_score": scene.policy.rules[0].score,
         "detection": detection(scene),
         "place": place(scene),
         "unit_recall": units(scene),
@@ -92,10 +94,10 @@ def _on_firing(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str
     truth, made = scene.planted.truth, _images(scene, latents)
     found = {"moved": _mean(measures.distance(corrected.images, made)), **_verdicts("firing", corrected)}
     if truth.paints:
-        best, kept = truth.repaired(latents), corrected.verdict != Verdict.REJECT
+        best = truth.repaired(latents)
         for name, pixels in (("repaired", None), ("mark_gone", truth.pixels)):
             left, own = (measures.distance(images, best, pixels) for images in (corrected.images, made))
-            found[name] = float((kept & (left < measures.REPAIRED * own)).mean())
+            found[name] = float((left < measures.REPAIRED * own).mean())
     return found
 
 
@@ -105,6 +107,8 @@ def _on_others(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str
 
 
 def _verdicts(whose: str, corrected: Corrected) -> dict[str, float]:
+    if corrected.verdict is None:
+        return {}
     return {f"{whose}_{verdict}": float((corrected.verdict == verdict).mean()) for verdict in Verdict}
 
 
@@ -116,4 +120,6 @@ def _mean(values: np.ndarray) -> float:
 
 def _images(scene: Scene, latents: Latents) -> Tensor:
     with scored_pass():
-        return cat([scene.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+        return torch.cat(
+            [scene.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
+        )

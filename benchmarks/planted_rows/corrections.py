@@ -14,7 +14,6 @@ from planted_rows.scene import SEED, Scene
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.gate.stage import GateStage
 from qualitygate.latents import Latents
-from qualitygate.records import Verdict
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,12 @@ class Corrected:
     """What became of N samples.
 
     Attributes:
-        images: float32 (N, channels, height, width); whatever stands there for a rejected sample does not count.
-        verdict: `Verdict` values (N,).
+        images: float32 (N, channels, height, width), NaN for a rejected sample.
+        verdict: `Verdict` values (N,); None for a correction that judges nothing and touches every sample.
     """
 
     images: Tensor
-    verdict: np.ndarray
+    verdict: np.ndarray | None = None
 
 
 Correction = Callable[[Scene, Latents], Corrected]
@@ -35,8 +34,7 @@ Correction = Callable[[Scene, Latents], Corrected]
 
 def ablation(rate: float, scene: Scene, latents: Latents) -> Corrected:
     """Sequential ablation of every sample."""
-    images = sequential_ablation(scene.generator, latents, scene.profile.rates, rate, scene.layers)
-    return Corrected(images, np.full(len(latents), Verdict.CORRECT))
+    return Corrected(sequential_ablation(scene.generator, latents, scene.profile.rates, rate, scene.layers))
 
 
 def gate(scene: Scene, latents: Latents) -> Corrected:

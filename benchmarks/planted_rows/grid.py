@@ -38,6 +38,9 @@ _DEFECTS = {
     "mid-slab-1": Defect("8x8", 1, 0.05, shape="slab", edge="soft", mark="blob"),
     "late-1": Defect("16x16", 1, 0.01, mark="blob"),
     "late-rare-10": Defect("16x16", 10, 0.001, mark="frame"),
+    "end-10": Defect("32x32", 10, 0.01, mark="texture"),
+    "busy-10": Defect("4x4", 10, 0.01, busy=True, mark="blob"),
+    "busy-slab-10": Defect("4x4", 10, 0.01, shape="slab", busy=True, mark="stripes"),
 }
 
 GRID = tuple(Case(name, defect, seed) for seed, (name, defect) in enumerate(_DEFECTS.items()))

@@ -42,7 +42,7 @@ class Sizes:
     rates: int = 8192
     reference: int = 2048
     defective: int = 128
-    others: int = 1536
+    others: int = 1024
     exact_defective: int = 16
     exact_others: int = 48
     corrected: int = 128
@@ -144,8 +144,9 @@ class Scene:
 
     @cached_property
     def exact(self) -> LocalActivation:
-        """Exact CLA of those, at the layers up to the family's preset, or to where the defect begins."""
-        last = max(*self.generator.presets.curvature, self.planted.truth.layer or 0)
+        """Exact CLA of those, at the layers up to the family's preset, or to where the defect begins among the low-rate layers."""
+        begins = self.planted.truth.layer
+        last = max(*self.generator.presets.curvature, begins if begins in self.layers else 0)
         return local_activation(self.generator, self.samples[self.exact_rows], range(last + 1))
 
 

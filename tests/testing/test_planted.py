@@ -51,12 +51,27 @@ def test_shares_are_exact(shape: str, modes: int, share: float) -> None:
 
 def test_each_mode_has_its_part() -> None:
     planted = plant(dcgan(), Defect(share=0.05, modes=3))
-    directions = planted.generator.directions
+    directions = planted.generator.directions[:-1]
     torch.testing.assert_close(directions @ directions.T, torch.eye(3, dtype=torch.float64))
     x = sample_latents(planted.generator, range(40_000), 3).z.double() @ directions.T
     low, _ = planted.generator.planting.region.bounds
     parts = (x > low).double().mean(dim=0)
     assert ((parts - (1 - 0.95 ** (1 / 3))).abs() < 0.003).all()
+
+
+@every_kind
+def test_busy_units_are_not_rare_and_hang_together_all_the_same(make: Make) -> None:
+    planted = plant(make(), Defect(layer=1, units=2, share=0.05, busy=True, mark="frame"))
+    generator, truth = planted.generator, planted.truth
+    rates = activation_rates(generator, tuple(truth.units), samples=1000, seed=4)
+    for layer, units in truth.units.items():
+        assert (rates.rates[layer][list(units)] > 0.4).all()
+    latents = sample_latents(generator, range(256), 5)
+    with scored_pass():
+        marked, repaired = generator(latents), truth.repaired(latents)
+        assert torch.equal((marked != repaired).flatten(1).any(dim=1), truth.defective(latents))
+        for layer in truth.units:
+            assert torch.equal(generator(latents, silenced(planted, layer)), repaired)
 
 
 def test_a_soft_edge_rises_and_a_sharp_one_jumps() -> None:

@@ -3,7 +3,7 @@
 **How it is planted.** Existing units (the *hosts*) of one layer and of every layer above are rewired, whatever the family:
 
 - in the first of these layers the hosts are a ramp of ``z·a``: active exactly in the defect's region of latent space, at the
-  positions that the mark covers, and inactive anywhere else;
+  positions that the mark covers, and inactive anywhere else (or *busy*: below half of their full level, for half of all latents);
 - in each layer above, the hosts are as active as those of the layer before (the mean over them, at the same place);
 - the image is blended with the mark by as much as the hosts of the last layer are active.
 
@@ -41,6 +41,8 @@ class Planting(BaseModel):
             units that paint nothing.
         full: activation of a host at full level, by layer.
         slope: of the activation function below 0.
+        busy: the units have other, harmless work: a rule of one more direction has them active up to half of full level for half
+            of all latents, at all positions, and only what goes beyond half is passed on. Their neurons are then not low-rate.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,20 +51,22 @@ class Planting(BaseModel):
     units: dict[int, tuple[int, ...]]
     full: dict[int, float]
     slope: float
+    busy: bool = False
 
 
 class _Carry(NamedTuple):
-    """The base's own carry, and each sample's level (N, 1, 1, 1)."""
+    """The base's own carry, how far each sample drives the first hosts, and their level where nothing does: (N, 1, 1, 1)."""
 
     base: Any
-    level: Tensor
+    drive: Tensor
+    rest: Tensor
 
 
 class PlantedGenerator(Generator):
     """A generator around another one, made by `plant` or read by `load_planted`.
 
-    Tensors of its own: ``directions`` float64 (modes, D), ``opacity`` float32 (height, width) and ``colour`` float32 (channels, height,
-    width) of the mark; all-zero opacity paints nothing.
+    Tensors of its own: ``directions`` float64 (modes + 1, D), the last that of other work; ``opacity`` float32 (height, width) and
+    ``colour`` float32 (channels, height, width) of the mark, where an opacity of 0 paints nothing.
 
     Args:
         base: the generator; it is not changed.
@@ -81,8 +85,8 @@ class PlantedGenerator(Generator):
         self.latent_size, self.label_size, self.image_shape = base.latent_size, base.label_size, base.image_shape
         self.layers, self.operations, self.presets = base.layers, base.operations, base.presets
         self.truncates = base.truncates  # type: ignore[misc]  # a constant of the class, but for a wrapper
-        where, modes = base.device, planting.region.modes
-        directions = torch.zeros(modes, base.latent_size, dtype=torch.float64, device=where)
+        where, count = base.device, planting.region.modes + 1
+        directions = torch.zeros(count, base.latent_size, dtype=torch.float64, device=where)
         self.register_buffer("directions", directions)
         self.register_buffer("opacity", torch.zeros(base.image_shape[1:], device=where))
         self.register_buffer("colour", torch.zeros(base.image_shape, device=where))
@@ -91,8 +95,11 @@ class PlantedGenerator(Generator):
         if latents.space != "z":
             raise LatentsError("Planted units are a rule on z", f"latents in {latents.space}", "latents in z")
         state = self.base.begin(latents)
-        level = self.planting.region.level(latents.z, self.directions)
-        return State(-1, state.activation, _Carry(state.carry, level[:, None, None, None]))
+        drive = self.planting.region.level(latents.z, self.directions[:-1])[:, None, None, None]
+        rest = torch.full_like(drive, -1.0)
+        if self.planting.busy:
+            rest = (0.5 * (latents.z.double() @ self.directions[-1]).clamp(-1.0, 1.0)).float().view_as(drive)
+        return State(-1, state.activation, _Carry(state.carry, drive, rest))
 
     def advance(self, state: State) -> State:
         after = self.base.advance(self._silent(state))
@@ -100,7 +107,7 @@ class PlantedGenerator(Generator):
         if index in self.planting.units:
             activation = activation.clone()
             activation[:, self.planting.units[index]] = self._hosts(state, index)
-        return State(index, activation, _Carry(after.carry, cast(_Carry, state.carry).level))
+        return State(index, activation, cast(_Carry, state.carry)._replace(base=after.carry))
 
     def finish(self, state: State) -> Tensor:
         image = self.base.finish(self._silent(state)).clamp(-1.0, 1.0)
@@ -124,19 +131,21 @@ class PlantedGenerator(Generator):
 
     def _hosts(self, state: State, index: int) -> Tensor:
         """Activation (N, 1, height, width) of the hosts of layer ``index``, from the state before it."""
-        layer = self.layers[index]
-        if state.layer in self.planting.units:
-            carried = self._strength(state, layer.height, layer.width)
-            level = torch.where(carried > 0, carried, -1.0)
-        else:
-            level = state.carry.level
-        level = torch.where(self.footprint(layer.height, layer.width), level, -1.0)
+        layer, carry = self.layers[index], cast(_Carry, state.carry)
+        begun = state.layer in self.planting.units
+        drive = self._strength(state, layer.height, layer.width) if begun else carry.drive
+        driven = (drive > 0) & self.footprint(layer.height, layer.width)
+        level = torch.where(driven, 0.5 + 0.5 * drive if self.planting.busy else drive, carry.rest)
         return F.leaky_relu(level, self.planting.slope) * self.planting.full[index]
 
     def _strength(self, state: State, height: int, width: int) -> Tensor:
-        """How active the hosts are now, ≥ 0, over full activation: (N, 1, height, width), each position from those it lies over."""
+        """What the hosts pass on as they are now, 1 at full level and at least 0: (N, 1, height, width), each position from those it
+        lies over."""
         hosts = state.activation[:, self.planting.units[state.layer]].clamp(min=0.0).mean(dim=1, keepdim=True)
-        return F.adaptive_max_pool2d(hosts / self.planting.full[state.layer], (height, width))
+        level = hosts / self.planting.full[state.layer]
+        if self.planting.busy:
+            level = (2.0 * level - 1.0).clamp(min=0.0)
+        return F.adaptive_max_pool2d(level, (height, width))
 
     def _silent(self, state: State) -> State:
         """The state as the base's own units see it."""

@@ -35,6 +35,7 @@ class Defect:
         shape: ``half_space``, or a narrow ``slab``.
         modes: how many half spaces or slabs share the defect, each with an equal part.
         edge: ``sharp``: at full strength nearly everywhere in the region; ``soft``: rising from the border.
+        busy: the units also fire weakly, without harm, for half of all latents: nothing about them is rare but how strong they are.
         mark: what it paints; None for units that fire and paint nothing (a decoy).
     """
 
@@ -44,6 +45,7 @@ class Defect:
     shape: Shape = "half_space"
     modes: int = 1
     edge: Literal["sharp", "soft"] = "sharp"
+    busy: bool = False
     mark: MarkName | None = "blob"
 
 
@@ -81,9 +83,10 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
         units={layer: _hosts(activity[layer], defect.units, layer == first, layer, seed) for layer in layers},
         full={layer: activity[layer].typical for layer in layers},
         slope=0.2 if any(one.negative for one in activity.values()) else 0.0,
+        busy=defect.busy,
     )
     planted = PlantedGenerator(generator, planting)
-    planted.directions.copy_(_orthonormal(generator.latent_size, region.modes, seed))
+    planted.directions.copy_(_orthonormal(generator.latent_size, region.modes + 1, seed))
     if defect.mark and defect.units:
         mark = draw(defect.mark, generator.image_shape, _uniforms(seed, _MARK, numbers_needed(generator.image_shape)))
         planted.opacity.copy_(mark.opacity)
@@ -137,5 +140,7 @@ def _check(generator: Generator, defect: Defect, first: int) -> None:
     units = generator.layers[first].units
     if not 0 <= defect.units <= units // 2:
         raise InputError("Not so many units can be rewired", str(defect.units), f"at most half of the layer's {units}")
-    if not 1 <= defect.modes <= generator.latent_size:
-        raise InputError("Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size}, one for each axis")
+    if not 1 <= defect.modes < generator.latent_size:
+        raise InputError(
+            "Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size - 1}, one less than axes"
+        )

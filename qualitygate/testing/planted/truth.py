@@ -43,11 +43,11 @@ class Truth:
         return self.generator.opacity.cpu() > 0
 
     def level(self, latents: Latents) -> Tensor:
-        """How far each sample's planted units are driven, float32 (N,) in [-1, 1]; they fire where it is positive."""
-        return self.generator.planting.region.level(latents.z.cpu(), self.generator.directions.cpu())
+        """How far each sample's planted units are driven, float32 (N,) in [-1, 1]; positive is inside the region."""
+        return self.generator.planting.region.level(latents.z.cpu(), self.generator.directions[:-1].cpu())
 
     def fires(self, latents: Latents) -> Tensor:
-        """The samples whose planted units are active: bool (N,), from the latents alone."""
+        """The samples inside the region, for which the planted units are active (busy ones: beyond half): bool (N,)."""
         return self.level(latents) > 0 if self.units else torch.zeros(len(latents), dtype=torch.bool)
 
     def defective(self, latents: Latents) -> Tensor:
