@@ -33,7 +33,8 @@ def sentences(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"- **{name}**, harmless: {_accused(result['detection'])}; {_named_apart(result)}."
         elif not result["units"]:
             gate = result["correction"][GATE]
-            yield f"- **{name}** planted: the gate changes {short(gate['others_correct'])} of the samples and rejects {short(gate['others_reject'])}."
+            changed, rejected = short(gate["others_correct"]), short(gate["others_reject"])
+            yield f"- **{name}** planted: the gate changes {changed} of the samples and rejects {rejected}."
 
 
 def _seen(result: Mapping[str, Any]) -> str:
