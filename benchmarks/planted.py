@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -38,48 +39,54 @@ def measure(path: str, device: str, case: Case, sizes: Sizes) -> dict[str, Any]:
     return all_columns(Scene(planted, checkpoint.discriminator, sizes))
 
 
-def run(path: str, device: str, cases: list[Case], sizes: Sizes, workers: int) -> dict[str, dict[str, Any]]:
-    """The results by name, in the order of the grid."""
+def run(path: str, device: str, cases: list[Case], sizes: Sizes, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and columns of each checkpoint, as they are finished."""
     start = time.monotonic()
-    results: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         tasks = {pool.submit(measure, path, device, case, sizes): case.name for case in cases}
-        for task in as_completed(tasks):
-            results[tasks[task]] = task.result()
-            print(f"{len(results)}/{len(cases)} {tasks[task]}, {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return {case.name: results[case.name] for case in cases}
+        for done, task in enumerate(as_completed(tasks), start=1):
+            print(f"{done}/{len(cases)} {tasks[task]}, {time.monotonic() - start:.0f} s", file=sys.stderr)
+            yield tasks[task], task.result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "checkpoint", nargs="?", help="checkpoint file of the base generator; only the page again if left out"
+        "checkpoint", nargs="?", help="checkpoint file of the base generator; if left out, only the page is made"
     )
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="checkpoints measured side by side")
-    parser.add_argument("--only", nargs="+", choices=[case.name for case in GRID], help="some of the grid")
+    parser.add_argument(
+        "--only", nargs="+", choices=[case.name for case in GRID], help="measure these, keep the other results"
+    )
     parser.add_argument("--quick", action="store_true", help="a few samples: to see that everything runs")
     options = parser.parse_args()
     stored = options.out.with_suffix(".json")
     if options.checkpoint:
-        cases = [case for case in GRID if not options.only or case.name in options.only]
         sizes = Sizes(512, 512, 16, 64, 2, 2, 16) if options.quick else Sizes()
-        base = load_checkpoint(options.checkpoint).generator.identity()
-        results = run(options.checkpoint, options.device, cases, sizes, options.workers)
-        document = {
-            "checkpoint": base.name,
-            "sha256": base.sha256,
-            "sizes": asdict(sizes),
-            "results": _without_nan(results),
-        }
-        write_bytes(stored, json.dumps(document, indent=1, allow_nan=False).encode())
+        origin = load_checkpoint(options.checkpoint).generator.identity()
+        facts = {"checkpoint": origin.name, "sha256": origin.sha256, "sizes": asdict(sizes)}
+        kept = _kept(stored, facts) if options.only else {}
+        cases = [case for case in GRID if not options.only or case.name in options.only]
+        for name, columns in run(options.checkpoint, options.device, cases, sizes, options.workers):
+            kept[name] = _without_nan(columns)
+            results = {case.name: kept[case.name] for case in GRID if case.name in kept}
+            write_bytes(stored, json.dumps({**facts, "results": results}, indent=1, allow_nan=False).encode())
     document = json.loads(stored.read_bytes())
     text = page(document["results"], document)
     write_bytes(options.out.with_suffix(".md"), text.encode())
     print(text)
+
+
+def _kept(stored: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Results of an earlier run over the same checkpoint with the same sizes."""
+    if not stored.exists():
+        return {}
+    document = json.loads(stored.read_bytes())
+    return document["results"] if all(document.get(name) == value for name, value in facts.items()) else {}
 
 
 def _without_nan(node: Any) -> Any:

@@ -43,8 +43,8 @@ class Sizes:
     reference: int = 2048
     defective: int = 128
     others: int = 1024
-    exact_defective: int = 16
-    exact_others: int = 48
+    exact_defective: int = 12
+    exact_others: int = 36
     corrected: int = 128
 
 

@@ -57,7 +57,7 @@ def _head(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Written by `python benchmarks/planted.py`. Base: {facts['checkpoint']} (SHA-256 {facts['sha256'][:12]}…)."
     yield "Samples: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in facts["sizes"].items()) + "."
-    yield "Exact CLA is known for the exact samples only: standard error of an AUC near .5 about .08, of the other rows about .03."
+    yield "Exact CLA is known for the exact samples only: standard error of an AUC near .5 about .1, of the other rows about .03."
     yield "Methods with a dash were not applicable or not computed there. The numbers stand in `planted.json`."
 
 
