@@ -16,6 +16,17 @@ _AT = (
     "Share of the defective samples among the {} % of all samples with the highest scores, ties at the limit at random. "
     "It cannot exceed the share rejected over the defect's share."
 )
+_BEST = "AUC of the best R and layer, which a user without labels does not know. Of decoys: .5 is right."
+_KINDS = {
+    "low-rate counts": "low_rate_",
+    "never-seen neurons": "never_seen",
+    "CLA": "cla/",
+    "rival: latent norm": "rival: latent norm",
+    "rival: truncation": "rival: truncation",
+    "rival: Mahalanobis": "rival: Mahalanobis",
+    "rival: discriminator": "rival: discriminator",
+}
+"""Kinds of score, by how their names begin."""
 _RANKED = "Over the layers that are ranked. For decoys: an accusation."
 
 _TABLES = (
@@ -47,6 +58,7 @@ def page(results: Results, facts: Mapping[str, Any]) -> str:
     """The whole page, as markdown."""
     lines = [*_head(facts), "", "## The checkpoints", "", *_grid(results), "", "## In words", "", RULE, ""]
     lines += sentences(results)
+    lines += ["", "## Detection: the best of each kind of score", "", _BEST, "", *_best(results)]
     for group, key, title, note in _TABLES:
         lines += ["", f"## {title}", "", note, "", *_table(results, group, key)]
     return "\n".join(lines) + "\n"
@@ -70,6 +82,18 @@ def _grid(results: Results) -> Iterator[str]:
             cells = [str(defect.layer), str(defect.units), f"{100 * defect.share:g} %", region, defect.edge, work]
             rows[name] = [*cells, defect.mark or "none (decoy)"] if defect.units else ["–"] * 7
     return _rows(["checkpoint", "begins at", "units", "share", "region", "edge", "other work", "mark"], rows)
+
+
+def _best(results: Results) -> Iterator[str]:
+    columns = {name: result["detection"] for name, result in results.items() if result["detection"]}
+    rows = {
+        "the default policy's": [short(found[results[name]["default_score"]]["auc"]) for name, found in columns.items()]
+    }
+    for kind, begins in _KINDS.items():
+        known = [[one["auc"] for score, one in found.items() if score.startswith(begins)] for found in columns.values()]
+        if any(known):
+            rows[kind] = [short(max(aucs, default=math.nan)) for aucs in known]
+    return _rows(["", *columns], rows)
 
 
 def _table(results: Results, group: str, key: str | None) -> Iterator[str]:

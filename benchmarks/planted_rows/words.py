@@ -24,7 +24,7 @@ def sentences(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     painted = {name: result for name, result in results.items() if result["paints"]}
     missed = [name for name, result in painted.items() if not _from(result["detection"], HINTED)]
     silent = [name for name, result in painted.items() if result["detection"][result["default_score"]]["auc"] < HINTED]
-    yield f"**Nothing finds** {_listed(missed)}. **The default policy's score does not see** {_listed(silent)}."
+    yield f"Seen by no score at all: {_listed(missed)}. Not seen by the default policy's score: {_listed(silent)}."
     yield ""
     for name, result in painted.items():
         yield f"- **{name}**: {_seen(result)}; {_named_apart(result)}. {_mended(result['correction'])}"
@@ -82,7 +82,7 @@ def _with_auc(detection: Mapping[str, Mapping[str, float]], scores: list[str]) -
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none of them"
+    return ", ".join(f"**{name}**" for name in names) or "none"
 
 
 def short(value: float | None) -> str:

@@ -51,7 +51,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class Planted:
-    """A generator with a defect, what is known of it, and what was asked for."""
+    """A generator with a defect in it, and what is known of that."""
 
     generator: PlantedGenerator
     truth: Truth = field(repr=False)
