@@ -41,6 +41,8 @@ _DEFECTS = {
     "end-10": Defect("32x32", 10, 0.01, mark="texture"),
     "busy-10": Defect("4x4", 10, 0.01, busy=True, mark="blob"),
     "busy-slab-10": Defect("4x4", 10, 0.01, shape="slab", busy=True, mark="stripes"),
+    "linear-1": Defect("4x4", 1, 0.01, edge="linear", mark="blob"),
+    "linear-10": Defect("4x4", 10, 0.05, edge="linear", mark="texture"),
 }
 
 GRID = tuple(Case(name, defect, seed) for seed, (name, defect) in enumerate(_DEFECTS.items()))

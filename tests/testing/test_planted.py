@@ -76,10 +76,12 @@ def test_busy_units_are_not_rare_and_hang_together_all_the_same(make: Make) -> N
 
 def test_a_soft_edge_rises_and_a_sharp_one_jumps() -> None:
     levels = {}
-    for edge in ("sharp", "soft"):
+    for edge in ("sharp", "soft", "linear"):
         planted = plant(dcgan(), Defect(share=0.1, edge=edge))  # type: ignore[arg-type]
         levels[edge] = planted.truth.level(firing(planted, 4000))
     assert float((levels["sharp"] == 1).double().mean()) > 0.9
+    torch.testing.assert_close(levels["linear"].clamp(max=1.0), levels["soft"])
+    assert levels["linear"].max() > 1.5
     assert 0.4 < float((levels["soft"] == 1).double().mean()) < 0.6  # half of the region lies deeper than its median
 
 

@@ -18,7 +18,7 @@ from qualitygate.testing.planted.marks import MarkName, draw, numbers_needed
 from qualitygate.testing.planted.region import Region, Shape
 from qualitygate.testing.planted.truth import Truth
 
-_RISE = {"sharp": 0.05, "soft": 1.0}
+_RISE = {"sharp": 0.05, "soft": 1.0, "linear": 1.0}
 _PROBE = 128  # samples that show how active units are
 _MOST = 8  # at most one in so many units of a layer becomes a host
 _DIRECTIONS, _HOSTS, _MARK = (Purpose.PLANTING + 16 * choice for choice in range(3))
@@ -34,7 +34,9 @@ class Defect:
         share: share of latents in whose images it shows, in (0, 0.5).
         shape: ``half_space``, or a narrow ``slab``.
         modes: how many half spaces or slabs share the defect, each with an equal part.
-        edge: ``sharp``: at full strength nearly everywhere in the region; ``soft``: rising from the border.
+        edge: ``sharp``: at full strength nearly everywhere in the region; ``soft``: rising from the border to full strength, which
+            half of a half space reaches; ``linear``: as soft, but the first units go on rising, which makes each the ReLU of a
+            linear form: all that the first layer of a DCGAN can do, whose own units have no curvature but the kink at 0.
         busy: the units also fire weakly, without harm, for half of all latents: nothing about them is rare but how strong they are.
         mark: what it paints; None for units that fire and paint nothing (a decoy).
     """
@@ -44,7 +46,7 @@ class Defect:
     share: float = 0.01
     shape: Shape = "half_space"
     modes: int = 1
-    edge: Literal["sharp", "soft"] = "sharp"
+    edge: Literal["sharp", "soft", "linear"] = "sharp"
     busy: bool = False
     mark: MarkName | None = "blob"
 
@@ -73,7 +75,8 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
         LayerError: no such layer.
     """
     first = generator.layer(defect.layer).index
-    region = Region(shape=defect.shape, share=defect.share, modes=defect.modes, rise=_RISE[defect.edge])
+    region = Region(shape=defect.shape, share=defect.share, modes=defect.modes, rise=_RISE[defect.edge],
+                    saturates=defect.edge != "linear")  # fmt: skip
     reached = generator.layers[first:] if defect.mark else generator.layers[first : first + 1]
     layers = [layer.index for layer in reached] if defect.units else []
     _check(generator, defect, first)

@@ -23,6 +23,7 @@ class Region(BaseModel):
         share: share of all latents, in (0, 0.5).
         modes: number of vectors.
         rise: how far inside the region full level is reached, in units of its depth (see `level`): 1 is soft, near 0 is sharp.
+        saturates: full level is also the most; otherwise the level keeps rising, as a ReLU of one linear form does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Region(BaseModel):
     share: float = Field(0.01, gt=0.0, lt=0.5)
     modes: int = Field(1, ge=1)
     rise: float = Field(0.05, gt=0.0)
+    saturates: bool = True
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -53,8 +55,8 @@ class Region(BaseModel):
         return 1.0 - (1.0 - self.share) ** (1.0 / self.modes)
 
     def level(self, z: Tensor, directions: Tensor) -> Tensor:
-        """How much each latent lies inside, float32 (N,) in [-1, 1], positive exactly inside: the distance to the nearest border (of
-        the best mode) over ``rise · depth``, clamped.
+        """How much each latent lies inside, float32 (N,), positive exactly inside: the distance to the nearest border (of the best mode)
+        over ``rise · depth``, at least -1 and, if it saturates, at most 1.
 
         Args:
             z: latents (N, D).
@@ -64,7 +66,7 @@ class Region(BaseModel):
         # products and sums of one row at a time, so that a latent's level does not depend on its batch
         x = (z.double()[:, None] * directions).sum(dim=2)
         inside = torch.minimum(x - low, high - x).amax(dim=1)
-        return (inside / (self.rise * self.depth)).clamp(-1.0, 1.0).float()
+        return (inside / (self.rise * self.depth)).clamp(-1.0, 1.0 if self.saturates else None).float()
 
 
 def _quantile(probability: float) -> float:

@@ -43,7 +43,7 @@ class Truth:
         return self.generator.opacity.cpu() > 0
 
     def level(self, latents: Latents) -> Tensor:
-        """How far each sample's planted units are driven, float32 (N,) in [-1, 1]; positive is inside the region."""
+        """How far each sample's planted units are driven, float32 (N,); positive is inside the region, 1 is full."""
         return self.generator.planting.region.level(latents.z.cpu(), self.generator.directions[:-1].cpu())
 
     def fires(self, latents: Latents) -> Tensor:
