@@ -3,7 +3,7 @@
     python benchmarks/planted.py CHECKPOINT    # writes planted.json and planted.md beside this file
     python benchmarks/planted.py               # writes planted.md again from planted.json
 
-Progress goes to stderr, the page to stdout too. Everything is seeded. About ten minutes on two cores for the face DCGAN.
+Progress goes to stderr, the page to stdout too. Everything is seeded. About ten minutes on two idle cores for the face DCGAN.
 """
 
 from __future__ import annotations
