@@ -264,7 +264,8 @@ class Generator(_Network, abc.ABC):
         digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return Origin(f"{self.family} in memory", digest.hexdigest())
 
     def layer(self, which: LayerLike) -> Layer:
