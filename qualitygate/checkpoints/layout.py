@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.errors import CheckpointError
 
+ANY_FAMILY = "any"
+"""Family of a layout whose groups say themselves of which family they are."""
+
 _LISTED = 8  # how many tensors an error names before it counts the rest
 
 
@@ -44,11 +47,12 @@ class Layout:
 
     Attributes:
         name: what people call it, e.g. ``"genforce StyleGAN2"``.
-        family: family of the network; of a discriminator, that of the generators it is stored beside.
+        family: family of the network; of a discriminator, that of the generators it is stored beside; or `ANY_FAMILY`.
         role: ``"generator"`` or ``"discriminator"``.
         required: regular expressions; each must match the whole of at least one tensor name.
         build: reads the settings off the shapes and stored settings, builds the network on the meta device and renames the
             tensors; raises `DoesNotFit` if the group turns out to be something else.
+        asks: settings that no tensor shows; ``build`` finds them in ``group.settings`` where they were stored, or given.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Layout:
     role: str
     required: tuple[str, ...]
     build: Callable[[TensorGroup], Built[Any]]
+    asks: tuple[str, ...] = ()
 
     def missing(self, group: TensorGroup) -> list[str]:
         """The required patterns that no tensor name matches."""

@@ -60,7 +60,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.checkpoints.load import file_sha256
+        from qualitygate.checkpoints.digest import file_sha256
         from qualitygate.gate.profile import load_profile
         from qualitygate.gate.stage import GateStage
         from qualitygate.latents import load_latents

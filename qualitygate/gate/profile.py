@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as tensors_bytes
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.load import file_sha256
+from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import LayerError, ProfileError
 from qualitygate.gate.scoring import add_totals
 from qualitygate.generators.base import Generator
