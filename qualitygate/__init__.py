@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load_generator": "qualitygate.checkpoints.load",
     "load_checkpoint": "qualitygate.checkpoints.load",
+    "save_generator": "qualitygate.checkpoints.save",
     "sample_latents": "qualitygate.generators.execution",
     "load_latents": "qualitygate.latents",
     "Latents": "qualitygate.latents",
@@ -40,6 +41,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import load_checkpoint, load_generator
+    from qualitygate.checkpoints.save import save_generator
     from qualitygate.corrections.ablation import sequential_ablation
     from qualitygate.errors import QualityGateError
     from qualitygate.gate.calibrate import calibrate

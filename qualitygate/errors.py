@@ -66,6 +66,10 @@ class MissingExtraError(InputError):
     """A command that needs an optional dependency which is not installed."""
 
 
+class PluginError(QualityGateError):
+    """An installed package brings families, and is broken."""
+
+
 class StorageError(QualityGateError):
     """Writing failed: no space, no permission, a store that is gone."""
 
