@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,7 @@ def load_checkpoint(
         sha256: of the file, in hexadecimal; it must have it.
         family: of the generator; layouts of other families are not tried. Default: recognised.
         settings: what the tensors do not show, by the names that the source gives it, e.g. ``{"conv_clamp": 128}``; goes
-            before what is stored in the file.
+            before what is stored in the file, and into name and hash of the generator's ``origin``.
         tracking_uri: the MLflow that has the checkpoint.
         progress: called while the file comes from the web.
 
@@ -76,8 +78,17 @@ def load_checkpoint(
     generator.to(device)
     if discriminator is not None:
         discriminator.to(device)
-    generator.origin = Origin(path.name, file_sha256(path))
+    generator.origin = _origin(path, settings or {})
     return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
+
+
+def _origin(path: Path, settings: Mapping[str, Any]) -> Origin:
+    """Name and hash of the file; with settings that were given, also theirs, as the file alone is another generator."""
+    sha256 = file_sha256(path)
+    if not settings:
+        return Origin(path.name, sha256)
+    written = json.dumps(settings, sort_keys=True)
+    return Origin(f"{path.name} with {written}", hashlib.sha256(f"{sha256} {written}".encode()).hexdigest())
 
 
 def load_generator(

@@ -31,6 +31,22 @@ def save_generator(generator: Generator, path: str | Path, *, discriminator: Dis
         StorageError: no space, no permission.
     """
     path = Path(path)
+    check_new(path)
+    for network, known in ((generator, families.generators()), (discriminator, families.discriminators())):
+        if network is not None and known.get(network.family) is not type(network):
+            raise InputError(f"A network of family {network.family!r} cannot be saved", f"a {type(network).__name__}",
+                             f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
+    tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
+    with storage.new_file(path) as partial:
+        save_file(tensors, partial, native.metadata(generator, discriminator))
+
+
+def check_new(path: Path) -> None:
+    """Whether a file of that name may be written; asked before anything long is done.
+
+    Raises:
+        OutputError: there is one already, or the name does not say what it is.
+    """
     if path.suffix != _SUFFIX:
         raise OutputError(
             f"{path} would not say what it is", f"the suffix {path.suffix!r}", _SUFFIX, f"name it {path.stem}{_SUFFIX}"
@@ -39,10 +55,3 @@ def save_generator(generator: Generator, path: str | Path, *, discriminator: Dis
         raise OutputError(
             f"{path} exists already", "a file or folder", "a new name", "choose another name, or remove it first"
         )
-    for network, known in ((generator, families.generators()), (discriminator, families.discriminators())):
-        if network is not None and known.get(network.family) is not type(network):
-            raise InputError(f"A network of family {network.family!r} cannot be saved", f"a {type(network).__name__}",
-                             f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
-    tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
-    with storage.new_file(path) as partial:
-        save_file(tensors, partial, native.metadata(generator, discriminator))

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Checkpoint, Device, Json, PolicyFile, load, load_policy_or_none
+from qualitygate.cli.options import Device, Json, PolicyFile, load, load_policy_or_none
+from qualitygate.cli.source import Source, reads_generator
 
 NAME = "calibrate"
 
 
+@reads_generator
 def run(
-    checkpoint: Checkpoint,
+    source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the profile; must not exist yet.", show_default=False)],
     policy: PolicyFile = None,
     psi: Annotated[float, typer.Option(help="Truncation of the latents, in (0, 1]; 1 is none.")] = 1.0,
@@ -32,7 +34,7 @@ def run(
 
         storage.refuse_existing(out)
         rules = load_policy_or_none(policy)
-        profile = calibrate(load(checkpoint, device), rules, sampling=Sampling(psi=psi), reporter=output.reporter())
+        profile = calibrate(load(source, device), rules, sampling=Sampling(psi=psi), reporter=output.reporter())
         profile.save(out)
         info = profile.info
         if json:
