@@ -114,7 +114,7 @@ def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tup
     made = {"generated": exhibit.made_again(generator, latents)}
     for r in stage.limits.strengths:
         edits = low_rate_ablation(rates, stage.detection, r, generator.device)
-        made[f"ablated, R = {r:g}"] = exhibit.made_again(generator, latents, edits)
+        made[f"R = {r:g}"] = exhibit.made_again(generator, latents, edits)
     # the random choice belongs to the sample, so the padded batch needs its own padded ids: one batch, no padding
     with scored_pass():
         random = generator(latents, random_ablation(latents, stage.detection)).cpu().numpy()
