@@ -154,6 +154,8 @@ class GateStage:
                 "both ids and latents" if ids is not None else "neither",
                 "one of the two",
             )
+        if latents is not None:
+            latents = self.generator.checked(latents)
         total = len(ids) if ids is not None else len(latents or ())
         for start in range(0, total, self.block_size):
             rows = slice(start, min(start + self.block_size, total))
