@@ -7,7 +7,6 @@ installed nor imported.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ import zipfile
 from pathlib import Path
 
 from qualitygate import storage
-from qualitygate.checkpoints.load import file_sha256
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
 
 PACKAGE = "gan_face_generate==1.1.1"
@@ -34,7 +34,7 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    cached = cache_folder() / _NAME
+    cached = cache.folder() / _NAME
     if cached.is_file() and file_sha256(cached) == WEIGHTS_SHA256:
         return cached
     with tempfile.TemporaryDirectory() as temporary:
@@ -46,12 +46,6 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     cached.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(cached, weights)
     return cached
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``QUALITYGATE_CACHE``, or a folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("QUALITYGATE_CACHE") or Path(base) / "qualitygate")
 
 
 def _fetch(folder: Path) -> Path:
