@@ -43,6 +43,7 @@ def _build(group: TensorGroup) -> Built:
     to_rgb = _to_rgb(take, f"synthesis.{last}")
     mapping = _mapping(take, {**settings_in(arguments, "mapping_kwargs"), **group.given})
     features = _input(take)
+    take.check()
     filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
     label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
