@@ -85,7 +85,7 @@ def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
         raise
     except Exception as error:  # shapes and settings of a file may break any assumption on the way
         raise DoesNotFit(f"its shapes and settings contradict themselves ({type(error).__name__}: {error})") from error
-    if given.family not in (None, layout.family, built.module.family):
+    if layout.role == "generator" and given.family not in (None, built.module.family):
         raise DoesNotFit(f"it was written for family {built.module.family!r}, not {given.family!r}")
     return built
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from qualitygate import storage
@@ -38,7 +39,10 @@ def save_generator(generator: Generator, path: str | Path, *, discriminator: Dis
                              f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
     tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
     with storage.new_file(path) as partial:
-        save_file(tensors, partial, native.metadata(generator, discriminator))
+        try:
+            save_file(tensors, partial, native.metadata(generator, discriminator))
+        except SafetensorError as error:  # how that library says what the operating system says
+            raise OSError(str(error)) from error
 
 
 def check_new(path: Path) -> None:
