@@ -50,17 +50,21 @@ def first_fit(groups: Sequence[TensorGroup], role: str, given: Given) -> Fit | N
 
 
 def unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> CheckpointError:
-    """Says which layout came closest, and the first thing that does not fit it."""
+    """Says which layout came closest, what does not fit it, and whether there is a discriminator instead."""
     layouts = [layout for layout in _layouts("generator", given) if layout.required]
     _, group, layout = min(
         ((len(layout.missing(group)) / len(layout.required), group, layout) for group in groups for layout in layouts),
         key=lambda candidate: candidate[0],
     )
     first, tensor = next(iter(group.tensors.items()))
+    judge = first_fit(groups, "discriminator", NOTHING)
+    instead = (
+        "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
+    )
     return CheckpointError(
         f"{name} is not a generator we know",
         f"{len(group.tensors)} tensors in {group.path or 'the top level'}, the first {first} {tuple(tensor.shape)}; "
-        f"closest is {layout.name}, but {_misfit(layout, group, given)}",
+        f"closest is {layout.name}, but {_misfit(layout, group, given)}{instead}",
         f"one of {', '.join(sorted({layout.name for layout in layouts}))}",
         "pass the network as a Python object, or add its layout as a plug-in",
     )

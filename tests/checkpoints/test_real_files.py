@@ -246,16 +246,22 @@ def test_a_classifier(tmp_path: Path) -> None:
     message = refused(tmp_path / "resnet18.pth", resnet())
     assert "resnet18.pth is not a generator we know" in message
     assert "the first conv1.weight (8, 3, 7, 7)" in message
-    assert "closest is" in message
+    assert "closest is DCGAN, but fc, with bias, weight, is neither a convolution nor a batch norm after one" in message
 
 
-@pytest.mark.parametrize("file", [SKIP, "rosinality_stylegan2_r32", "genforce_pggan_r32", "biggan_r64"])
-def test_a_discriminator_alone(file: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "source"), [
+    (SKIP, "NVIDIA StyleGAN2"),
+    ("rosinality_stylegan2_r32", "rosinality StyleGAN2"),
+    ("genforce_pggan_r32", "genforce PGGAN"),
+    ("biggan_r64", "ajbrock BigGAN discriminator"),
+])  # fmt: skip
+def test_a_discriminator_alone(file: str, source: str, tmp_path: Path) -> None:
     judge = load(file).under("disc/state_dict/")
     message = refused(tmp_path / "D.pth", judge)
     first = next(iter(judge))
     assert "D.pth is not a generator we know" in message
     assert f"the first {first} " in message
+    assert f"the top level is a discriminator ({source})" in message
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:

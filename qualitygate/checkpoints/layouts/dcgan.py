@@ -29,21 +29,24 @@ def _build(group: TensorGroup) -> Built[DCGAN]:
     return Built(generator, tensors, ignored)
 
 
-def _modules(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Tensors by module, in the order of the module numbers (a file's own order means nothing)."""
-    modules: dict[tuple[object, ...], dict[str, Tensor]] = {}
+def _modules(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by name of their module, in the order of the module numbers (a file's own order means nothing)."""
+    modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         module, _, attribute = name.rpartition(".")
-        key = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in module.split("."))
-        modules.setdefault(key, {})[attribute] = tensor
-    return [modules[key] for key in sorted(modules)]
+        modules.setdefault(module, {})[attribute] = tensor
+    return {name: modules[name] for name in sorted(modules, key=_by_number)}
 
 
-def _chain(modules: list[dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor] | None]]:
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split(".")]
+
+
+def _chain(modules: Mapping[str, dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor] | None]]:
     """The convolutions and the batch norm after each (None where there is none), checked to be a DCGAN's."""
     convolutions: list[dict[str, Tensor]] = []
     norms: list[dict[str, Tensor] | None] = []
-    for module in modules:
+    for name, module in modules.items():
         weight = module.get("weight")
         if weight is not None and weight.ndim == 4:
             convolutions.append(module)
@@ -52,7 +55,7 @@ def _chain(modules: list[dict[str, Tensor]]) -> tuple[list[dict[str, Tensor]], l
             norms[-1] = module
         else:
             raise DoesNotFit(
-                f"a module with {', '.join(sorted(module))} is neither a convolution nor a batch norm after one"
+                f"{name or 'the top level'}, with {', '.join(sorted(module))}, is neither a convolution nor a batch norm after one"
             )
     shapes = [tuple(module["weight"].shape) for module in convolutions]
     if len(shapes) < 2 or any(shape[2:] != (4, 4) for shape in shapes):
