@@ -104,6 +104,8 @@ def local_activation(
     """
     indices = generator.layer_indices(layers)
     chosen = _checked_axes(generator, axes)
+    if latents.space != "z":
+        raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
     if not bound > 0 or divisions < 2 or divisions % 2:
         raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
                          "a positive bound and an even number of divisions, at least 2")  # fmt: skip
