@@ -309,6 +309,10 @@ class Generator(_Network, abc.ABC):
             raise LatentsError(
                 "The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each"
             )
+        if self.label_size and latents.labels is not None and latents.labels.dtype == torch.int64:
+            outside = latents.labels[(latents.labels < 0) | (latents.labels >= self.label_size)]
+            if len(outside):
+                raise LatentsError("No such class", str(int(outside[0])), f"classes in [0, {self.label_size})")
         return latents
 
 
