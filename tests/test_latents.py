@@ -106,7 +106,9 @@ def test_every_argument_matters() -> None:
 
 
 def test_truncation_draws_again_only_what_is_beyond() -> None:
-    plain, truncated = (draw_latents(range(200), 0, 8, sampling=Sampling(psi=psi), truncate_z=True).z for psi in (1.0, 0.5))
+    plain, truncated = (
+        draw_latents(range(200), 0, 8, sampling=Sampling(psi=psi), truncate_z=True).z for psi in (1.0, 0.5)
+    )
     assert truncated.abs().max() <= 0.5
     within = plain.abs() < 0.5
     assert torch.equal(truncated[within], plain[within])
@@ -126,7 +128,9 @@ def test_statistics() -> None:
     assert (z.T.corrcoef() - torch.eye(3)).abs().max() < 0.03
     u = uniforms(0, Purpose.LABEL, np.arange(20_000), 1)
     assert 0.0 < u.min() < u.max() < 1.0
-    shares = np.bincount(draw_latents(range(20_000), 0, 1, label_size=3, sampling=Sampling(labels=(0.1, 0.2, 0.7))).labels)
+    shares = np.bincount(
+        draw_latents(range(20_000), 0, 1, label_size=3, sampling=Sampling(labels=(0.1, 0.2, 0.7))).labels
+    )
     np.testing.assert_allclose(shares / 20_000, [0.1, 0.2, 0.7], atol=0.01)
 
 
@@ -148,7 +152,7 @@ def test_seeds_out_of_range(seed: int) -> None:
 
 @pytest.mark.parametrize("labels", [3, -1, (0.5, 0.5), (0.5, 0.4, 0.2), (1.5, -0.5, 0.0), (float("nan"), 0.5, 0.5)])
 def test_labels_that_do_not_fit(labels: object) -> None:
-    with pytest.raises(LatentsError, match="No such class|does not fit"):
+    with pytest.raises(LatentsError, match=r"No such class|does not fit"):
         draw_latents([0], 0, 2, label_size=3, sampling=Sampling(labels=labels))  # type: ignore[arg-type]
 
 

@@ -52,20 +52,26 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="not empty"):
+    def write() -> None:
         with storage.new_folder(tmp_path / "a"):
             (tmp_path / "a").mkdir()
             (tmp_path / "a" / "other").write_text("x")
+
+    with pytest.raises(StorageError, match="not empty"):
+        write()
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["other"]
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), SystemExit(143)])
 def test_nothing_stays_of_a_failure(tmp_path: Path, failure: BaseException) -> None:
-    with pytest.raises(type(failure)):
+    def write() -> None:
         with storage.new_folder(tmp_path / "a") as folder:
             storage.write_bytes(folder / "one", b"1")
             raise failure
+
+    with pytest.raises(type(failure)):
+        write()
     assert names(tmp_path) == []
 
 
@@ -113,12 +119,16 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_full_disk_leaves_no_half_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.zeros((1, 4, 4), dtype=np.float32)
-    with pytest.raises(StorageError, match="No space left on device"):
+
+    def write() -> None:
         with storage.new_folder(tmp_path / "set") as folder:
             with storage.ImageFolder(folder / "images") as images:
                 images.add(0, image)
                 monkeypatch.setattr(Path, "write_bytes", no_space)
                 images.add(1, image)
+
+    with pytest.raises(StorageError, match="No space left on device"):
+        write()
     assert names(tmp_path) == []
 
 
@@ -140,7 +150,9 @@ except StorageError as error:
 
 def test_the_system_refuses_to_write_more(tmp_path: Path) -> None:
     """For real: a process that may not write files beyond 4 KiB."""
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True, check=True
+    )
     assert "large\n  found: File too large" in done.stdout
     assert names(tmp_path) == []
 
@@ -195,7 +207,11 @@ def test_many_images_and_a_failure_in_the_block(tmp_path: Path, monkeypatch: pyt
         for sample_id in range(20):
             images.add(sample_id, image)
     assert len(names(tmp_path)) == 20
-    with pytest.raises(ValueError, match="stop"):
+
+    def write() -> None:
         with storage.ImageFolder(tmp_path / "more") as images:
             images.add(0, image)
             raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write()

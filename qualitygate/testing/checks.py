@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def _check_declarations(generator: Generator) -> None:
     _require([layer.index for layer in layers] == list(range(len(layers))), "layers are not numbered from 0 in order")
     _require(len({layer.name for layer in layers}) == len(layers), "two layers have the same name")
     done = [0, *(layer.operations for layer in layers)]
-    _require(all(a < b for a, b in zip(done, done[1:], strict=False)), f"operations do not rise: {done[1:]}")
+    _require(all(before < after for before, after in pairwise(done)), f"operations do not rise: {done[1:]}")
     _require(generator.operations >= done[-1], "the whole generator has fewer operations than its layers")
     presets = generator.presets
     for index in (*presets.low_rate, *presets.curvature, presets.stop):

@@ -57,14 +57,14 @@ class ToyGenerator(Generator):
         super().__init__()
         matrices = [torch.as_tensor(one, dtype=torch.float32) for one in weights]
         vectors = [torch.as_tensor(one, dtype=torch.float32) for one in biases]
-        self.shapes = [(len(one), 1, 1) for one in vectors] if shapes is None else [tuple(one) for one in shapes]
+        self.shapes = [(len(one), 1, 1) for one in vectors] if shapes is None else list(shapes)
         _check(matrices, vectors, self.shapes)
         self.weight = nn.ParameterList(nn.Parameter(one.clone(), requires_grad=False) for one in matrices)
         self.bias = nn.ParameterList(nn.Parameter(one.clone(), requires_grad=False) for one in vectors)
         self.slope, self.label_size = slope, label_size
         self.latent_size = matrices[0].shape[1] - label_size
         self.settings = {"shapes": [list(one) for one in self.shapes], "slope": slope, "label_size": label_size}
-        self.image_shape = (1, *self.shapes[-1][1:])
+        self.image_shape = (1, self.shapes[-1][1], self.shapes[-1][2])
         self.layers = _layers(matrices, self.shapes)
         self.operations = self.layers[-1].operations + self.layers[-1].neurons
         last = len(self.layers) - 1
@@ -141,4 +141,8 @@ def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence
         inputs = neurons
     if not fits:
         found = f"weights {[tuple(one.shape) for one in weights]}, biases {[tuple(one.shape) for one in biases]}, shapes {list(shapes)}"
-        raise InputError("The layers of the toy do not fit together", found, "for each layer (neurons, inputs), (neurons,) and its shape")
+        raise InputError(
+            "The layers of the toy do not fit together",
+            found,
+            "for each layer (neurons, inputs), (neurons,) and its shape",
+        )

@@ -33,7 +33,12 @@ TRIALS = [f"ablation_{at}/{what}" for at in ("0.1", "0.3") for what in ("tried",
 
 def columns(*samples: dict[str, float]) -> dict[str, np.ndarray]:
     """Columns of samples given by what is special about them."""
-    usual = {COUNT: 0.0, CLA: 1.0, "image_finite": 1.0, **{name: 0.0 if name.endswith("tried") else NAN for name in TRIALS}}
+    usual = {
+        COUNT: 0.0,
+        CLA: 1.0,
+        "image_finite": 1.0,
+        **{name: 0.0 if name.endswith("tried") else NAN for name in TRIALS},
+    }
     return {name: np.array([{**usual, **sample}[name] for sample in samples], dtype=np.float64) for name in usual}
 
 
@@ -78,7 +83,9 @@ SAMPLES: list[tuple[dict[str, float], str, float, tuple[str, ...], bool]] = [
 
 
 @pytest.mark.parametrize(("sample", "verdict", "strength", "reasons", "borderline"), SAMPLES)
-def test_one_sample(sample: dict[str, float], verdict: str, strength: float, reasons: Sequence[str], borderline: bool) -> None:
+def test_one_sample(
+    sample: dict[str, float], verdict: str, strength: float, reasons: Sequence[str], borderline: bool
+) -> None:
     made = decide(LIMITS, columns(sample))
     assert made.verdict.tolist() == [verdict]
     np.testing.assert_equal(made.strength, [strength])
@@ -136,7 +143,11 @@ def test_records_without_trials_reject_what_needs_a_correction() -> None:
         ("reject", None, ("over_limit:count", "correction_not_tried"), False),
     ]
     # judged on a layer that the records do not hold
-    some = {name: column for name, column in columns({**HIGH, **tried(0.1, 0.0, 0.0)}).items() if not name.endswith("layer_2")}
+    some = {
+        name: column
+        for name, column in columns({**HIGH, **tried(0.1, 0.0, 0.0)}).items()
+        if not name.endswith("layer_2")
+    }
     assert decide(LIMITS, some).reasons == [("over_limit:count", "correction_not_tried")]
 
 
@@ -153,7 +164,9 @@ def test_the_first_look_asks_for_a_correction() -> None:
 
 
 def test_repaired_needs_every_layer() -> None:
-    passed, borderline = repaired(LIMITS, {JUDGED: np.array([4.0, 5.0, 0.0, NAN]), "low_rate_0.1/layer_2": np.array([6.0, 0.0, 7.0, 0.0])})
+    passed, borderline = repaired(
+        LIMITS, {JUDGED: np.array([4.0, 5.0, 0.0, NAN]), "low_rate_0.1/layer_2": np.array([6.0, 0.0, 7.0, 0.0])}
+    )
     assert passed.tolist() == [True, False, False, False]
     assert borderline.tolist() == [True, True, True, False]
 
@@ -162,7 +175,10 @@ def test_repaired_needs_every_layer() -> None:
 
 
 def policy(limit: Limit) -> Policy:
-    return Policy(rules=(Rule(id="count", score=COUNT, limit=limit),), correction=Correction(rates=(0.1, 0.3), limit=Limit(quantile=0.8)))
+    return Policy(
+        rules=(Rule(id="count", score=COUNT, limit=limit),),
+        correction=Correction(rates=(0.1, 0.3), limit=Limit(quantile=0.8)),
+    )
 
 
 def test_quantiles_become_numbers() -> None:
@@ -174,7 +190,9 @@ def test_quantiles_become_numbers() -> None:
 
     limits = resolve(policy(Limit(quantile=0.9)), (1, 2), quantile)
     assert asked == [(COUNT, 0.9), (JUDGED, 0.8), ("low_rate_0.1/layer_2", 0.8)]
-    assert [(one.rule, one.score, one.limit, one.source) for one in limits.rules] == [("count", COUNT, 9.0, "quantile 0.9")]
+    assert [(one.rule, one.score, one.limit, one.source) for one in limits.rules] == [
+        ("count", COUNT, 9.0, "quantile 0.9")
+    ]
     assert {name: (one.limit, one.action) for name, one in limits.judged.items()} == {
         JUDGED: (8.0, "reject"),
         "low_rate_0.1/layer_2": (8.0, "reject"),
@@ -183,7 +201,11 @@ def test_quantiles_become_numbers() -> None:
     absolute = resolve(policy(Limit(value=3.5)), (), quantile)
     assert (absolute.rules[0].limit, absolute.rules[0].source) == (3.5, "absolute")
     assert resolve(policy(Limit(value=0.0)), (), quantile).rules[0].limit == 0.0
-    nothing = resolve(Policy(correction=None, rules=(Rule(id="a", score=COUNT, limit=Limit(value=1.0), action=Verdict.REJECT),)), (), quantile)
+    nothing = resolve(
+        Policy(correction=None, rules=(Rule(id="a", score=COUNT, limit=Limit(value=1.0), action=Verdict.REJECT),)),
+        (),
+        quantile,
+    )
     assert (nothing.judged, nothing.strengths) == ({}, ())
 
 

@@ -178,7 +178,9 @@ def test_every_value_changes_the_hash() -> None:
     [((0, 1, 2), 3, (1, 2, 3)), ((0, 1, 2), 2, (1, 2)), ((0, 1, 3), 8, (1, 2, 3, 4)), ((0, 1, 3), 3, (1, 2, 3)), ((2,), 5, (3,)),
      ((1, 3, 5), 7, (2, 3, 4, 5, 6)), ((0,), 3, (1,))],
 )  # fmt: skip
-def test_layers_that_a_corrected_sample_is_judged_on(edited: tuple[int, ...], last: int, judged: tuple[int, ...]) -> None:
+def test_layers_that_a_corrected_sample_is_judged_on(
+    edited: tuple[int, ...], last: int, judged: tuple[int, ...]
+) -> None:
     assert judged_layers(edited, last) == judged
 
 

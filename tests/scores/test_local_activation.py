@@ -101,7 +101,9 @@ def one_axis(values: dict[float, Tensor]) -> Tensor:
     return result.view_as(values[0.0])
 
 
-def slow(generator: Generator, latents: Latents, layers: Sequence[int], bound: float, divisions: int) -> dict[int, Tensor]:
+def slow(
+    generator: Generator, latents: Latents, layers: Sequence[int], bound: float, divisions: int
+) -> dict[int, Tensor]:
     """Loops over samples, axes and grid; float32 in the generator, float64 here."""
 
     def read(z: Tensor, label: Tensor | None) -> list[Tensor]:
@@ -166,7 +168,10 @@ def test_neither_memory_nor_batch_matter() -> None:
     assert len(finished) > 1
     alone = [local_activation(generator, latents[[row]], [1]).score[1] for row in range(5)]
     torch.testing.assert_close(torch.cat(alone), whole.score[1], rtol=1e-5, atol=0.0)
-    assert torch.equal(local_activation(generator, latents, ["layer1"]).curvature[1], local_activation(generator, latents, [1]).curvature[1])
+    assert torch.equal(
+        local_activation(generator, latents, ["layer1"]).curvature[1],
+        local_activation(generator, latents, [1]).curvature[1],
+    )
 
 
 def test_the_scores_by_hand() -> None:
@@ -191,7 +196,7 @@ def test_the_scores_by_hand() -> None:
 )  # fmt: skip
 def test_settings_out_of_range(settings: dict) -> None:
     generator = small_dcgan()
-    with pytest.raises(InputError, match="cannot be divided|Not a choice of latent axes"):
+    with pytest.raises(InputError, match=r"cannot be divided|Not a choice of latent axes"):
         local_activation(generator, sample_latents(generator, range(2), 1), [0], **settings)
 
 

@@ -38,7 +38,9 @@ def activations(generator: Generator, samples: range, seed: int) -> dict[int, Te
 
 
 def test_rates_are_the_known_probabilities() -> None:
-    toy = ToyGenerator([[[3.0, 4.0], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0], [0.0, 0.0]]], [[5.0, -1.0, 0.0, 1.0, -1.0]], [(5, 1, 1)])
+    toy = ToyGenerator(
+        [[[3.0, 4.0], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0], [0.0, 0.0]]], [[5.0, -1.0, 0.0, 1.0, -1.0]], [(5, 1, 1)]
+    )
     rates = activation_rates(toy, [0], samples=20_000)
     expected = toy.activation_probability()
     spread = (expected * (1 - expected) / 20_000).sqrt()
@@ -105,7 +107,9 @@ def test_no_samples_and_no_such_layer() -> None:
             rates.low_rate(0, rate)
 
 
-@pytest.mark.parametrize(("rate", "most"), [(0.1, 3_000), (0.3, 9_000), (0.07, 2_100), (0.29, 8_700), (1.0, 30_000), (1e-5, 0)])
+@pytest.mark.parametrize(
+    ("rate", "most"), [(0.1, 3_000), (0.3, 9_000), (0.07, 2_100), (0.29, 8_700), (1.0, 30_000), (1e-5, 0)]
+)
 def test_boundaries_are_compared_as_whole_numbers(rate: float, most: int) -> None:
     """0.29 · 30,000 is 8699.999… in floating point."""
     counts = [[[0, 1, most, most + 1, 30_000]]]
@@ -150,7 +154,9 @@ def test_counts_of_samples() -> None:
     latents = sample_latents(generator, samples, 1)
     counts = low_rate_counts(generator, latents, rates, 0.2)
     naive = activations(generator, samples, 1)
-    expected = torch.stack([((naive[layer] > 0) & rates.low_rate(layer, 0.2)).sum(dim=(1, 2, 3)) for layer in rates.layers], dim=1)
+    expected = torch.stack(
+        [((naive[layer] > 0) & rates.low_rate(layer, 0.2)).sum(dim=(1, 2, 3)) for layer in rates.layers], dim=1
+    )
     assert counts.dtype == torch.int64
     assert torch.equal(counts, expected)
     assert counts.sum() > 0

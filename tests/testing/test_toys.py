@@ -17,7 +17,10 @@ def test_one_neuron_by_hand() -> None:
     z = torch.tensor([[1.0, -1.0], [-3.0, 0.0]])
     assert toy.run(toy.start(z), 0).activation.flatten().tolist() == [4.0, 0.0]
     assert toy(z).flatten().tolist() == pytest.approx([math.tanh(4.0), 0.0])
-    assert ToyGenerator([[[3.0, 4.0]]], [[5.0]], slope=0.25).run(toy.start(z), 0).activation.flatten().tolist() == [4, -1]
+    assert ToyGenerator([[[3.0, 4.0]]], [[5.0]], slope=0.25).run(toy.start(z), 0).activation.flatten().tolist() == [
+        4,
+        -1,
+    ]
     assert toy.operations == 2 * 2 + 1
 
 
