@@ -166,7 +166,7 @@ class Profile:
             storage.write_table(folder / UNITS, self.units)
             storage.write_bytes(folder / POLICY, policy_yaml(self.policy).encode())
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in (COUNTS, SCORES, UNITS)}
+            files = {name: file_sha256(folder / name) for name in (COUNTS, SCORES, UNITS, POLICY)}
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 

@@ -154,17 +154,24 @@ class GateStage:
                 "both ids and latents" if ids is not None else "neither",
                 "one of the two",
             )
+        if latents is not None:
+            latents = self.generator.checked(latents)
         total = len(ids) if ids is not None else len(latents or ())
         for start in range(0, total, self.block_size):
-            stop = min(start + self.block_size, total)
-            if latents is None:
-                assert ids is not None
-                part = sample_latents(
-                    self.generator, ids[start:stop], self.seed or 0, sampling=self.profile.info.sampling
-                )
-            else:
-                part = latents[start:stop]
-            yield self.block(part)
+            rows = slice(start, min(start + self.block_size, total))
+            yield self.block(latents[rows] if latents is not None else self.latents((ids or ())[rows]))
+
+    def latents(self, ids: Sequence[int] | np.ndarray) -> Latents:
+        """The latents of these ids, under the profile's sampling.
+
+        Raises:
+            InputError: the gate was set up for the user's own latents, which are not drawn.
+        """
+        if self.seed is None:
+            raise InputError(
+                "These samples have no seed", "the user's own latents", "their rows in the file they came from"
+            )
+        return sample_latents(self.generator, ids, self.seed, sampling=self.profile.info.sampling)
 
     @cached_property
     def block_size(self) -> int:

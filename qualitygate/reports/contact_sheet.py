@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -97,6 +97,36 @@ def contact_sheet(
     rows = (GENERATED, CORRECTED, HEAT) if corrected else (GENERATED, HEAT)
     grid = _grid([_cell(item, rows, hottest, limits, scale_to) for item in items], rows, columns, style)
     return _sheet(_header(title, subtitle, hottest, grid.width, style), grid)
+
+
+def comparison_sheet(
+    captions: Sequence[str],
+    rows: Mapping[str, Sequence[np.ndarray]],
+    title: str,
+    subtitle: str = "",
+    columns: int = 12,
+    scale_to: int = 128,
+) -> Image.Image:
+    """A grid of samples, each with one picture below the other: the same samples made in different ways.
+
+    Args:
+        captions: one for each sample.
+        rows: by what they are, uint8 images (height, width, channels), one for each sample. A single row has no label.
+        title, subtitle, columns, scale_to: as in `contact_sheet`.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        InputError: no samples, or arrays that are no images.
+    """
+    if not captions:
+        raise InputError("There is nothing to put on a contact sheet", "no samples", "at least one sample")
+    style = _Style(scale_to)
+    pictures = zip(*([picture(image, scale_to) for image in images] for images in rows.values()), strict=True)
+    cells = [_Cell(caption, "", PAPER, of_sample) for caption, of_sample in zip(captions, pictures, strict=True)]
+    grid = _grid(cells, tuple(rows) if len(rows) > 1 else (), columns, style)
+    return _sheet(_header(title, subtitle, None, grid.width, style), grid)
 
 
 def _cell(

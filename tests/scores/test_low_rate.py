@@ -108,12 +108,20 @@ def test_no_samples_and_no_such_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "most"), [(0.1, 3_000), (0.3, 9_000), (0.07, 2_100), (0.29, 8_700), (1.0, 30_000), (1e-5, 0)]
+    ("rate", "samples", "most"),
+    [
+        (0.1, 30_000, 3_000),
+        (0.3, 30_000, 9_000),
+        (1.0, 30_000, 30_000),
+        (1e-5, 30_000, 0),
+        (0.29, 100, 29),
+        (0.043, 10_000, 430),
+    ],
 )
-def test_boundaries_are_compared_as_whole_numbers(rate: float, most: int) -> None:
-    """0.29 · 30,000 is 8699.999… in floating point."""
-    counts = [[[0, 1, most, most + 1, 30_000]]]
-    rates = rates_of(counts, 30_000)
+def test_boundaries_are_compared_as_whole_numbers(rate: float, samples: int, most: int) -> None:
+    """0.29 · 100 is 28.999… in floating point."""
+    counts = [[[0, 1, most, most + 1, samples]]]
+    rates = rates_of(counts, samples)
     low, high = rates.low_rate(0, rate)[0, 0].tolist(), rates.high_rate(0, rate)[0, 0].tolist()
     assert low == [0 < count <= most for count in counts[0][0]]
     assert high == [count > most for count in counts[0][0]]

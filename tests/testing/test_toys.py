@@ -47,7 +47,7 @@ def test_labels_shift_the_first_layer() -> None:
         toy(latents.z)
     for label in (2, -1):
         latents.labels[1] = label
-        with pytest.raises(LatentsError, match=rf"No such class\n  found: {label}\n  needed: classes in \[0, 2\)"):
+        with pytest.raises(LatentsError, match=r"A label is of no class\n  found: .*\n  needed: \[0, 2\)"):
             toy(latents)
 
 
