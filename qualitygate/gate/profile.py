@@ -193,7 +193,11 @@ def load_profile(path: str | Path) -> Profile:
         )
     try:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
-        changed = [name for name, sha256 in info.files.items() if file_sha256(folder / name) != sha256]
+        changed = [name for name in (COUNTS, SCORES, UNITS) if file_sha256(folder / name) != info.files.get(name)]
+        if info.profile_id != profile_id(
+            info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates
+        ):
+            changed.append(INFO)
         if changed:
             raise ProfileError(
                 f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again"
