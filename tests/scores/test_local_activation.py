@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from reference.vectors import load
 from small import small_dcgan, small_pggan, small_stylegan2
 from torch import Tensor
 
+from qualitygate.checkpoints.contents import Contents
+from qualitygate.checkpoints.load import assemble_contents
 from qualitygate.errors import InputError, LayerError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import sample_latents
@@ -210,3 +214,20 @@ def test_layers_that_are_not_there_and_values_that_are_not_finite() -> None:
     generator.bias[0][0] = torch.nan
     with pytest.raises(InputError, match="The curvature is not finite"):
         local_activation(generator, latents, [0])
+
+
+def test_axes_that_cannot_reach_a_layer_are_not_walked_and_still_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qualitygate.generators.biggan import BigGAN
+
+    case = next(
+        case for case in importlib.import_module("reference.cases_biggan").CASES if case.file == "biggan_r32_mybn"
+    )
+    generator = assemble_contents(Contents("test", case.tree(load(case.file))), case.file).generator
+    latents = sample_latents(generator, range(2), seed=5)
+    layer = generator.layers[0].index
+    assert len(generator.axes_reaching(layer)) < generator.latent_size
+    skipping = local_activation(generator, latents, [layer]).curvature[layer]
+    monkeypatch.setattr(BigGAN, "axes_reaching", lambda self, _: range(self.latent_size))
+    walking = local_activation(generator, latents, [layer]).curvature[layer]
+    assert torch.allclose(skipping, walking, rtol=1e-5, atol=1e-9)
+    assert skipping.abs().max() > 0
