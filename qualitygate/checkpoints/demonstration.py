@@ -1,8 +1,8 @@
 """The standing demonstration: a third party's face generator, fetched from PyPI and read as data.
 
-``gan_face_generate`` 1.1.1 (MIT licence) carries a DCGAN in the shape of the PyTorch tutorial, trained on faces: a torch zip
-archive saved on a GPU. Its wheel is fetched by pip, without dependencies, pinned by version and hash; the weights are taken out
-of it; the package is neither installed nor imported.
+``gan_face_generate`` 1.1.1 (MIT licence) carries a DCGAN in the shape of the PyTorch tutorial, trained on faces: a torch zip archive
+saved on a GPU. Its wheel is fetched by pip, without dependencies, pinned by version and hash. The weights are taken out of it; the
+package is neither installed nor imported.
 """
 
 from __future__ import annotations

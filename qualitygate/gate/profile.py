@@ -35,6 +35,7 @@ INFO, COUNTS, SCORES, UNITS, POLICY, SUITE = (
     "policy.yaml",
     "suite.json",
 )
+_SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -166,7 +167,7 @@ class Profile:
             storage.write_table(folder / UNITS, self.units)
             storage.write_bytes(folder / POLICY, policy_yaml(self.policy).encode())
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in (COUNTS, SCORES, UNITS, POLICY)}
+            files = {name: file_sha256(folder / name) for name in _SEALED}
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 
@@ -193,7 +194,11 @@ def load_profile(path: str | Path) -> Profile:
         )
     try:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
-        changed = [name for name, sha256 in info.files.items() if file_sha256(folder / name) != sha256]
+        changed = [name for name in _SEALED if file_sha256(folder / name) != info.files.get(name)]
+        if info.profile_id != profile_id(
+            info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates
+        ):
+            changed.append(INFO)
         if changed:
             raise ProfileError(
                 f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again"

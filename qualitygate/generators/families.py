@@ -35,12 +35,13 @@ def discriminators() -> dict[str, type[Discriminator]]:
         PluginError: as for `generators`.
     """
     from qualitygate.generators.biggan_discriminator import BigGANDiscriminator
+    from qualitygate.generators.dcgan_discriminator import DCGANDiscriminator
     from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
     from qualitygate.generators.stylegan2_discriminator import StyleGAN2Discriminator
     from qualitygate.generators.unet_discriminator import UNetDiscriminator
 
     ours: list[type[Discriminator]] = [
-        BigGANDiscriminator, PGGANDiscriminator, StyleGAN2Discriminator, UNetDiscriminator,
+        BigGANDiscriminator, DCGANDiscriminator, PGGANDiscriminator, StyleGAN2Discriminator, UNetDiscriminator,
     ]  # fmt: skip
     return _by_family(ours, "discriminators", Discriminator)  # type: ignore[type-abstract]
 

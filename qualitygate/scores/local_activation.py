@@ -104,6 +104,8 @@ def local_activation(
     """
     indices = generator.layer_indices(layers)
     chosen = _checked_axes(generator, axes)
+    if latents.space != "z":
+        raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
     if not bound > 0 or divisions < 2 or divisions % 2:
         raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
                          "a positive bound and an even number of divisions, at least 2")  # fmt: skip
@@ -121,12 +123,15 @@ def local_activation(
 
 def _walk(generator: Generator, latents: Latents, indices: Sequence[int], axes: Tensor, bound: float, divisions: int, rays: int
           ) -> LocalActivation:  # fmt: skip
-    """CLA of a few samples: the axes of all of them in batches of at most ``rays``."""
+    """CLA of a few samples: the axes of all of them in batches of at most ``rays``. Axes that cannot reach a layer add exactly 0 there:
+    they are not walked, and still counted in the mean."""
     samples = len(latents)
+    reaching = torch.tensor(generator.axes_reaching(max(indices)), device=axes.device)
+    walked = axes[torch.isin(axes, reaching)]
     at_sample = dict(read_layers(generator, latents, indices))
     total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
-    for part in _split(len(axes), max(1, rays // samples)):
-        for index, curvature in _curvature(generator, latents, at_sample, axes[part], bound, divisions).items():
+    for part in _split(len(walked), max(1, rays // samples)):
+        for index, curvature in _curvature(generator, latents, at_sample, walked[part], bound, divisions).items():
             total[index] += curvature.unflatten(0, (samples, -1)).sum(dim=1)
     if not all(bool(torch.isfinite(curvature.sum())) for curvature in total.values()):
         raise InputError("The curvature is not finite", "NaN or infinity inside the generator along an axis", "finite activations",

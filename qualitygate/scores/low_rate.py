@@ -178,14 +178,24 @@ class LowRateCounter:
         rates: activation rates.
         at: values of R.
         device: where the activations are.
+        layers: layers to count; by default all that the rates know.
+
+    Raises:
+        ProfileError: the rates of a layer were not estimated.
     """
 
-    def __init__(self, rates: ActivationRates, at: Sequence[float], device: torch.device | str) -> None:
+    def __init__(
+        self,
+        rates: ActivationRates,
+        at: Sequence[float],
+        device: torch.device | str,
+        layers: Sequence[int] | None = None,
+    ) -> None:
         self.at = tuple(at)
         self._masks = {
             layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)], dim=-1)
             .to(device, torch.float32)
-            for layer in rates.layers
+            for layer in (rates.layers if layers is None else layers)
         }  # fmt: skip
 
     def __call__(self, layer: int, activation: Tensor) -> Tensor:
@@ -219,7 +229,7 @@ def low_rate_counts(
         int64 (N, number of layers), in order of synthesis.
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
-    counter = LowRateCounter(rates, (rate,), generator.device)
+    counter = LowRateCounter(rates, (rate,), generator.device, indices)
     rows = []
     with scored_pass():
         for valid, batch in micro_batches(latents):

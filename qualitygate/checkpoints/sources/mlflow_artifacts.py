@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.packing import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import cache
-from qualitygate.errors import InputError, TrackingError
-from qualitygate.tracking import store
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from qualitygate.errors import InputError
+from qualitygate.tracking.store import Artifacts, artifacts
+from qualitygate.tracking.store import tracking_uri as resolved
 
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
 _RUN = re.compile(r"runs:/+(\w+)(?:/(.+))?", re.IGNORECASE)
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".bin", ".ckpt", ".tar")
 _LISTED = 8
-_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
 def fetch(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
@@ -40,7 +36,7 @@ def fetch(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
             if (found := cache.kept(home, sha256)) is not None:
                 return found
     with cache.workspace() as folder:
-        fetched = _download(source, folder, store.tracking_uri(tracking_uri))
+        fetched = _download(source, folder, resolved(tracking_uri))
         digest = file_sha256(fetched)
         if sha256 not in (None, digest):
             raise cache.wrong_hash(
@@ -51,55 +47,25 @@ def fetch(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
 
 
 def _download(source: str, folder: Path, uri: str) -> Path:
-    import requests
-    from mlflow.exceptions import MlflowException
-
-    database = store.sqlite_file(uri)
-    if database is not None and not database.exists():  # to connect would make an empty one
-        raise TrackingError(
-            f"{source} needs MLflow", f"no {database}", "the MLflow that has it", "set MLFLOW_TRACKING_URI"
-        )
-    with store.connect(uri) as client:
-        try:
-            artifacts, below = _repository(source, client, uri)
-            chosen = _choose(source, sorted(_files(artifacts, below)) or [below])
-            return Path(artifacts.download_artifacts(chosen, str(folder)))
-        except MlflowException as error:
-            raise _explained(source, uri, error) from error
-        except requests.RequestException as error:
-            raise _explained(source, uri, error) from error
-        except FileNotFoundError as error:  # an artifact store that is a folder
-            raise InputError(
-                f"MLflow has no {source}", str(error), "an artifact of that path", "check the path"
-            ) from error
+    with _opened(source, uri) as (artifacts, below):
+        return artifacts.download(_choose(source, sorted(artifacts.files(below)) or [below]), folder)
 
 
-def _repository(source: str, client: MlflowClient, uri: str) -> tuple[ArtifactRepository, str]:
-    """Where the artifacts are, and the path that the source names below it."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
+@contextmanager
+def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
+    """Where the artifacts are, and the path that the source names in there."""
     if found := _MODEL.fullmatch(source):
-        name, version, alias, below = found.groups()
-        if alias is not None:
-            version = client.get_model_version_by_alias(name, alias).version
-        place = client.get_model_version_download_uri(name, version)
+        model, version, alias, below = found.groups()
+        place = artifacts(uri, model=model, version=version, alias=alias)
     elif found := _RUN.fullmatch(source):
-        run, below = found.groups()
-        place = f"runs:/{client.get_run(run).info.run_id}"
+        run_id, below = found.groups()
+        place = artifacts(uri, run_id=run_id)
     else:
         raise InputError(
             "This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path"
         )
-    return get_artifact_repository(place, tracking_uri=uri, registry_uri=uri), below or ""
-
-
-def _files(artifacts: ArtifactRepository, below: str) -> Iterator[str]:
-    """Paths of all files below a folder; nothing if it is a file."""
-    for one in artifacts.list_artifacts(below or None):
-        if one.is_dir:
-            yield from _files(artifacts, one.path)
-        else:
-            yield one.path
+    with place as opened:
+        yield opened, below or ""
 
 
 def _choose(source: str, files: list[str]) -> str:
@@ -114,12 +80,3 @@ def _choose(source: str, files: list[str]) -> str:
     is_folder = path.name in WEIGHTS_IN_FOLDER and str(path.with_name("config.json")) in files
     chosen = path.parent if is_folder else path
     return str(chosen) if chosen.name else ""  # the folder may be the whole place
-
-
-def _explained(source: str, uri: str, error: Exception) -> InputError | TrackingError:
-    reason = store.public(str(error))
-    if getattr(error, "error_code", "") in _NOT_THERE:
-        return InputError(f"MLflow at {store.public(uri)} has no {source}", reason, "a model version, alias or run that exists",
-                          "check the name; set MLFLOW_TRACKING_URI if it is elsewhere")  # fmt: skip
-    return TrackingError(f"MLflow at {store.public(uri)} did not give {source}", reason, "an artifact that can be downloaded",
-                         "try again; see the log of the tracking server")  # fmt: skip
