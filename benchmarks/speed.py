@@ -169,7 +169,9 @@ def curvature(generator: DCGAN, rounds: int) -> Iterator[Row]:
     best = min(products, key=lambda name: float(np.median(timed.seconds[name])))
     giga = operations / 1e9
     share = Spread.of(8 * CURVES * timed.seconds[best] / timed.seconds["exact"])
-    yield Row(f"exact CLA at {layer.resolution}, {giga:.0f} GFLOP a sample", timed.rate("exact", giga * CURVES), "GFLOP/s")
+    yield Row(
+        f"exact CLA at {layer.resolution}, {giga:.0f} GFLOP a sample", timed.rate("exact", giga * CURVES), "GFLOP/s"
+    )
     yield Row(f"matrix product, best of {len(products)} shapes: {best}", timed.rate(best, giga / 8), "GFLOP/s")
     yield Row("exact CLA, share of the matrix rate", share, "", "at least 0.85")
     yield Row("exact CLA, a sample", timed.each("exact", CURVES), "s")
