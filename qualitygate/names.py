@@ -98,5 +98,11 @@ def is_never_seen(column: str) -> bool:
     return re.fullmatch(rf"{NEVER_SEEN}{_LAYER}?", column) is not None
 
 
+def layer_of(column: str) -> int | None:
+    """The layer that a column is of, or None if it is a sum over layers."""
+    found = re.search(rf"{_LAYER}$", column)
+    return int(found[1]) if found else None
+
+
 def _of_layer(name: str, layer: int | None) -> str:
     return name if layer is None else f"{name}/layer_{layer}"

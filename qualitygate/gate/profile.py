@@ -128,7 +128,7 @@ class Profile:
         """
         columns = dict(self.scores)
         layers, judged = detection_layers(policy, self.info.chain), correction_layers(policy, self.info.chain)[1]
-        self._check_covers(policy, (*layers, *judged))
+        self._check_covers(policy, (*scored_layers(policy, self.info.chain), *judged))
         add_totals(columns, policy.detection.rates, layers)
 
         def quantile(score: str, q: float) -> float:
@@ -228,6 +228,11 @@ def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     return chain.checked(policy.detection.layers)
 
 
+def scored_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Layers that every sample is counted at: those of the detection, and those that a rule names."""
+    return chain.checked((*detection_layers(policy, chain), *policy.counted_layers()))
+
+
 def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Layers that the correction edits, and those that a corrected sample is judged on; both empty without a correction."""
     if policy.correction is None:
@@ -239,7 +244,7 @@ def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tu
 def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     """Every layer up to the last one that the policy needs: the pass goes through all of them anyway."""
     edited, judged = correction_layers(policy, chain)
-    return tuple(range(max((*detection_layers(policy, chain), *edited, *judged)) + 1))
+    return tuple(range(max((*scored_layers(policy, chain), *edited, *judged)) + 1))
 
 
 def profile_id(

@@ -21,7 +21,7 @@ from qualitygate import names
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError, PolicyError
 from qualitygate.gate.late import LateLayers
-from qualitygate.gate.profile import Profile, correction_layers, detection_layers
+from qualitygate.gate.profile import Profile, correction_layers, detection_layers, scored_layers
 from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
@@ -115,7 +115,7 @@ class GateStage:
         self.detection = detection_layers(policy, profile.info.chain)
         self._edited, self._judged = correction_layers(policy, profile.info.chain)
         rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self.detection)
+        self._score = Scorer(generator, rates, policy.detection.rates, scored_layers(policy, profile.info.chain))
         self.edits: dict[float, dict[int, Edit]] = {}
         if policy.correction is not None:
             self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)

@@ -164,6 +164,11 @@ class Policy(_Part):
         rates = (names.low_rate_at(rule.score) for rule in self.rules)
         return next((rate for rate in rates if rate is not None), 0.3)
 
+    def counted_layers(self) -> tuple[int, ...]:
+        """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
+        counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)
+        return tuple(sorted({layer for score in counts if (layer := names.layer_of(score)) is not None}))
+
     def curvature_layers(self) -> tuple[int, ...]:
         """Layers whose CLA a rule needs."""
         return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))

@@ -147,7 +147,7 @@ def _deciding_score(record: SampleRecord, limits: Sequence[RuleLimit]) -> str:
     """Score of the rule that the verdict comes from; of the first rule if the sample broke none."""
     if not limits:
         return ""
-    codes = (Reason.OVER_LIMIT, Reason.SCORE_NOT_FINITE, Reason.SCORE_MISSING)
+    codes = (Reason.OVER_LIMIT, Reason.SCORE_NOT_FINITE)
     named = {reason.partition(":")[2] for reason in record.reasons if reason.startswith(codes)}
     broken = [limit for limit in limits if limit.rule in named]
     deciding = min(broken, key=lambda limit: limit.action is not record.verdict, default=limits[0])

@@ -27,7 +27,7 @@ from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
 from qualitygate.latents import load_latents
 from qualitygate.policy.decide import decide
-from qualitygate.policy.model import Calibration, Correction, Limit, Rule
+from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Rule
 from qualitygate.records import SampleRecord, Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import low_rate_counts
@@ -396,3 +396,15 @@ def test_the_generator_is_left_as_it_was(profile: Profile) -> None:
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     list(gate(generator, profile, range(100)))
     assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
+
+
+def test_a_rule_on_a_single_layer_outside_the_detection_is_counted_there() -> None:
+    policy = small_policy(
+        detection=Detection(layers=(0,), rates=(0.1, 0.2)),
+        rules=(Rule(id="deep", score="low_rate_0.2/layer_1", limit=Limit(quantile=0.8)),),
+    )
+    generator = small_dcgan()
+    profile = qualitygate.calibrate(generator, policy)
+    gated = list(qualitygate.gate(generator, profile, ids=range(64), seed=1))
+    assert {"low_rate_0.2", "low_rate_0.2/layer_0", "low_rate_0.2/layer_1"} <= gated[0][0].scores.keys()
+    assert any(record.verdict is not Verdict.ACCEPT for record, _ in gated)

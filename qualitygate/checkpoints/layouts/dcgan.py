@@ -99,8 +99,8 @@ def _folded(convolution: Mapping[str, Tensor], norm: Mapping[str, Tensor] | None
     return weight.float(), bias.float()
 
 
-_NAMES = (r"(.*\.)?weight", r"(.*\.)?running_mean")
+_WEIGHT, _MEAN = r"(.*\.)?weight", r"(.*\.)?running_mean"
 LAYOUTS = (
-    Layout("DCGAN", "dcgan", "generator", _NAMES, _generator),
-    Layout("DCGAN discriminator", "dcgan", "discriminator", _NAMES, _discriminator),
+    Layout("DCGAN", "dcgan", "generator", (_WEIGHT, _MEAN), _generator),
+    Layout("DCGAN discriminator", "dcgan", "discriminator", (_WEIGHT,), _discriminator),
 )
