@@ -26,9 +26,9 @@ from plain import plain_curvature, plain_dcgan
 from timing import Spread, interleaved
 
 from qualitygate import storage
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile
-from qualitygate.gate.stage import GateStage
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import micro_batches, sample_latents, scored_pass

@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("checkpoints", "scores"),
     ("corrections",),  # of what the scores found
     ("units", "metrics"),
-    ("gate", "dynamics", "testing", "expectations", "tracking", "reports"),
+    ("gating", "dynamics", "testing", "expectations", "tracking", "reports"),
     ("production", "callbacks"),
     ("cli",),
 )
@@ -131,3 +131,8 @@ def test_nothing_heavy_is_loaded_by_looking(program: str, arguments: list[str]) 
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "qualitygate" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_no_room_hides_a_name_that_people_use() -> None:
+    """A submodule becomes an attribute of the package once it is imported; it must not be called like something exported."""
+    assert not {path.stem for path in PACKAGE.iterdir()} & set(qualitygate.__all__)

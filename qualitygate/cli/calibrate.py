@@ -29,7 +29,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.gate.calibrate import calibrate
+        from qualitygate.gating.calibrate import calibrate
         from qualitygate.latents import Sampling
 
         storage.refuse_existing(out)

@@ -62,8 +62,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.checkpoints.digest import file_sha256
-        from qualitygate.gate.profile import load_profile
-        from qualitygate.gate.stage import GateStage
+        from qualitygate.gating.profile import load_profile
+        from qualitygate.gating.stage import GateStage
         from qualitygate.latents import load_latents
         from qualitygate.production.gated_set import gate_to_folder
 

@@ -13,10 +13,10 @@ from PIL import Image
 from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
-from qualitygate.gate import exhibit
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile, load_profile, profile_id
-from qualitygate.gate.stage import GateStage
+from qualitygate.gating import exhibit
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile, load_profile, profile_id
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, scored_pass
 from qualitygate.policy.model import default_policy

@@ -11,8 +11,8 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import ProfileError, Reason
-from qualitygate.gate.profile import detection_layers, load_profile
-from qualitygate.gate.scoring import add_totals
+from qualitygate.gating.profile import detection_layers, load_profile
+from qualitygate.gating.scoring import add_totals
 from qualitygate.policy.decide import Limits, decide
 from qualitygate.policy.model import load_policy
 from qualitygate.production.gated_set import PROFILE, SAMPLES, read_samples

@@ -88,7 +88,7 @@ class Place:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     from qualitygate.checkpoints.load import load_generator
-    from qualitygate.gate.calibrate import calibrate
+    from qualitygate.gating.calibrate import calibrate
     from qualitygate.policy.model import load_policy
 
     folder = tmp_path_factory.mktemp("gate")

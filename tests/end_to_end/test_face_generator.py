@@ -18,9 +18,9 @@ from qualitygate import names
 from qualitygate.checkpoints.demonstration import WEIGHTS_SHA256, face_generator
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
-from qualitygate.gate.profile import correction_layers
-from qualitygate.gate.scoring import Scorer
-from qualitygate.gate.stage import GateStage
+from qualitygate.gating.profile import correction_layers
+from qualitygate.gating.scoring import Scorer
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
 from qualitygate.policy.decide import repaired

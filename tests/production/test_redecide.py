@@ -11,9 +11,9 @@ from small_policy import small_policy
 
 from qualitygate import storage
 from qualitygate.errors import PolicyError, ProfileError
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile
-from qualitygate.gate.stage import GateStage, gate
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule, policy_yaml
 from qualitygate.production.gated_set import _PROVENANCE, PROFILE, SAMPLES, _Table

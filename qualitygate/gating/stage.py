@@ -20,9 +20,9 @@ import qualitygate
 from qualitygate import names
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError, PolicyError
-from qualitygate.gate.late import LateLayers
-from qualitygate.gate.profile import Profile, correction_layers, detection_layers, scored_layers
-from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.late import LateLayers
+from qualitygate.gating.profile import Profile, correction_layers, detection_layers, scored_layers
+from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents

@@ -16,8 +16,8 @@ from small_policy import small_policy
 
 from qualitygate import names
 from qualitygate.errors import InputError, LayerError, OutputError, PolicyError, ProfileError, QualityGateError
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import (
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import (
     Chain,
     Profile,
     calibrated_layers,

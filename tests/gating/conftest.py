@@ -6,8 +6,8 @@ import pytest
 from small import small_dcgan
 from small_policy import small_policy
 
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile
 from qualitygate.generators.dcgan import DCGAN
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save as tensors_bytes
 from qualitygate import names, storage
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import LayerError, ProfileError
-from qualitygate.gate.scoring import add_totals
+from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import Limits, resolve

@@ -18,10 +18,10 @@ import qualitygate
 from qualitygate import names
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import InputError, LatentsError, ProfileError
-from qualitygate.gate import stage as stage_module
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile
-from qualitygate.gate.stage import GateStage, gate
+from qualitygate.gating import stage as stage_module
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, Origin, State
 from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from qualitygate.gate.stage import GateStage
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents
