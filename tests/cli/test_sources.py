@@ -24,16 +24,16 @@ def make():
         nn.Conv2d(4, 3, 1), nn.Sigmoid(),
     )
 """
-MODULE = ("module:my_networks:make", "--layers", "2,4", "--latent-size", "8", "--set", "image_range=[0, 1]")
+MODULE = ("module:networks_of_mine:make", "--layers", "2,4", "--latent-size", "8", "--set", "image_range=[0, 1]")
 
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of the user's in the working directory, which is not on the path."""
-    (tmp_path / "my_networks.py").write_text(NETWORK)
+    (tmp_path / "networks_of_mine.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
-    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+    monkeypatch.delitem(sys.modules, "networks_of_mine", raising=False)
 
 
 def test_convert_writes_the_same_generator(call: Call, place: Place, tmp_path: Path) -> None:
