@@ -153,6 +153,10 @@ def test_latents_that_do_not_fit(call: Call, place: Place, tmp_path: Path) -> No
     complains(done, "(4, 9)", "(N, 8)")
 
 
+def test_truncation_that_is_none(call: Call, place: Place, tmp_path: Path) -> None:
+    complains(call("calibrate", place.checkpoint, "--out", tmp_path / "out", "--psi", "1.5"), "psi", "(0, 1]")
+
+
 def test_a_device_that_is_not_there(call: Call, place: Place, tmp_path: Path) -> None:
     complains(gate(call, place, tmp_path / "out", "--device", "cuda:63"), "cuda:63")
 
