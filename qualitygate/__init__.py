@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load_generator": "qualitygate.checkpoints.load",
     "load_checkpoint": "qualitygate.checkpoints.load",
+    "save_generator": "qualitygate.checkpoints.save",
     "sample_latents": "qualitygate.generators.execution",
     "load_latents": "qualitygate.latents",
     "Latents": "qualitygate.latents",
@@ -27,10 +28,10 @@ _HOME = {
     "Policy": "qualitygate.policy.model",
     "load_policy": "qualitygate.policy.model",
     "default_policy": "qualitygate.policy.model",
-    "calibrate": "qualitygate.gate.calibrate",
-    "Profile": "qualitygate.gate.profile",
-    "load_profile": "qualitygate.gate.profile",
-    "gate": "qualitygate.gate.stage",
+    "calibrate": "qualitygate.gating.calibrate",
+    "Profile": "qualitygate.gating.profile",
+    "load_profile": "qualitygate.gating.profile",
+    "gate": "qualitygate.gating.stage",
     "QualityGateError": "qualitygate.errors",
     "Verdict": "qualitygate.records",
     "SampleRecord": "qualitygate.records",
@@ -40,11 +41,12 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import load_checkpoint, load_generator
+    from qualitygate.checkpoints.save import save_generator
     from qualitygate.corrections.ablation import sequential_ablation
     from qualitygate.errors import QualityGateError
-    from qualitygate.gate.calibrate import calibrate
-    from qualitygate.gate.profile import Profile, load_profile
-    from qualitygate.gate.stage import gate
+    from qualitygate.gating.calibrate import calibrate
+    from qualitygate.gating.profile import Profile, load_profile
+    from qualitygate.gating.stage import gate
     from qualitygate.generators.execution import sample_latents
     from qualitygate.latents import Latents, Sampling, load_latents
     from qualitygate.policy.model import Policy, default_policy, load_policy

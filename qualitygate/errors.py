@@ -66,6 +66,10 @@ class MissingExtraError(InputError):
     """A command that needs an optional dependency which is not installed."""
 
 
+class PluginError(QualityGateError):
+    """An installed package brings families, and is broken."""
+
+
 class StorageError(QualityGateError):
     """Writing failed: no space, no permission, a store that is gone."""
 
@@ -84,11 +88,7 @@ class Reason(StrEnum):
     OVER_LIMIT = "over_limit"
     """A score is beyond the limit of a rule."""
     SCORE_NOT_FINITE = "score_not_finite"
-    """A score is NaN or infinite."""
-    SCORE_MISSING = "score_missing"
-    """A rule names a score that was not computed."""
-    ACTIVATION_NOT_FINITE = "activation_not_finite"
-    """The generator produced NaN or infinity inside."""
+    """A score is NaN or infinite: because activations inside the generator are, or because it was never computed."""
     IMAGE_NOT_FINITE = "image_not_finite"
     """The generator produced NaN or infinity in the image."""
     REPAIRED = "repaired"

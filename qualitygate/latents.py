@@ -165,7 +165,7 @@ def load_latents(path: str | Path) -> Latents:
     path = Path(path)
     needed = "an .npz file with an array 'z' (or 'w') of shape (N, D), and 'labels' of shape (N,) if there are classes"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise LatentsError(f"No latents at {path}", "no such file", needed) from None
@@ -175,7 +175,11 @@ def load_latents(path: str | Path) -> Latents:
     if len(spaces) != 1 or arrays[spaces[0]].ndim != 2 or not len(arrays[spaces[0]]):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "no arrays"
         raise LatentsError(f"Cannot use the latents of {path}", shapes, needed)
-    values = arrays[spaces[0]].astype(np.float32)
+    given = arrays[spaces[0]]
+    if given.dtype.kind not in "fiu":
+        raise LatentsError(f"Cannot use the latents of {path}", f"{spaces[0]} of type {given.dtype}", "real numbers")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+        values = given.astype(np.float32)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
@@ -184,6 +188,8 @@ def load_latents(path: str | Path) -> Latents:
         raise LatentsError(
             f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)"
         )
+    if labels is not None and labels.min() < 0:
+        raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
     return Latents(
         np.arange(len(values), dtype=np.int64),
         None,
@@ -194,7 +200,10 @@ def load_latents(path: str | Path) -> Latents:
 
 
 def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
-    array = np.asarray(ids, dtype=np.int64)
+    try:
+        array = np.asarray(ids, dtype=np.int64)
+    except OverflowError:
+        raise LatentsError("A sample id is out of range", "more than 64 bits", "ids in [0, 2**48)") from None
     if array.ndim != 1:
         raise LatentsError("Sample ids must be a flat list", f"shape {array.shape}", "one dimension")
     if len(array) and not (array.min() >= 0 and array.max() < 2**48):

@@ -39,6 +39,8 @@ YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
+_LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
+
 # places in MLflow
 RANKING_TABLE = "unit_ranking.json"
 SHEET_KEYS = ("gallery/best", "gallery/worst", "gallery/corrected", "gallery/rejected", "gallery/borderline")
@@ -80,14 +82,25 @@ def quantile(column: str, q: float) -> str:
 
 
 def low_rate_at(column: str) -> float | None:
-    """R of a low-rate column, or None if it is another score."""
-    found = re.fullmatch(r"low_rate_([0-9.]+)(/layer_\d+)?", column)
-    return float(found[1]) if found else None
+    """R of a low-rate column, or None if it is another score, or not written as we write it."""
+    found = re.fullmatch(rf"low_rate_([0-9]*\.?[0-9]+){_LAYER}?", column)
+    return float(found[1]) if found and rate(float(found[1])) == found[1] else None
 
 
 def cla_layer(column: str) -> int | None:
     """Layer of a CLA column, or None if it is another score."""
-    found = re.fullmatch(r"cla/layer_(\d+)", column)
+    found = re.fullmatch(rf"cla{_LAYER}", column)
+    return int(found[1]) if found else None
+
+
+def is_never_seen(column: str) -> bool:
+    """Whether a column counts never-seen neurons."""
+    return re.fullmatch(rf"{NEVER_SEEN}{_LAYER}?", column) is not None
+
+
+def layer_of(column: str) -> int | None:
+    """The layer that a column is of, or None if it is a sum over layers."""
+    found = re.search(rf"{_LAYER}$", column)
     return int(found[1]) if found else None
 
 

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")  # NaN stays NaN through JSON
 
 
 class Provenance(_Frozen):

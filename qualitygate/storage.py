@@ -54,7 +54,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
-            _sync(partial)
+            sync(partial)
             if path.is_dir():
                 path.rmdir()
             partial.rename(path)
@@ -75,20 +75,29 @@ def explained(path: Path) -> Iterator[None]:
                            ) from error  # fmt: skip
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file in one step: whoever reads it sees the old one or the new one."""
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` for a file that becomes ``path`` when the block ends, and vanishes if it fails.
+
+    Raises:
+        StorageError: no space, no permission.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with explained(path):
         try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            yield partial
+            sync(partial)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file in one step: whoever reads it sees the old one or the new one."""
+    with new_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_table(path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
@@ -169,9 +178,9 @@ def image_name(sample_id: int) -> str:
     return f"{sample_id:08d}.png"
 
 
-def _sync(folder: Path) -> None:
-    """Ask the disk to keep what was written in this folder before the rename makes it visible."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Ask the disk to keep a file, or the names in a folder, before a rename makes it visible."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

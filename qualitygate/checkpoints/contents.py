@@ -36,6 +36,7 @@ class TensorGroup:
             latent) included; data only.
         kind: class name of a stored network, if the file names one.
         others: the other groups of the same file: what one network's tensors do not show, its neighbour's may.
+        given: settings that the user gave; they stand in ``settings`` too, and go before any stored deeper in there.
     """
 
     path: str
@@ -43,6 +44,7 @@ class TensorGroup:
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str | None = None
     others: tuple[TensorGroup, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:

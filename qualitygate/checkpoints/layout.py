@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.errors import CheckpointError
+
+ANY_FAMILY = "any"
+"""Family of a layout whose groups say themselves of which family they are."""
 
 _LISTED = 8  # how many tensors an error names before it counts the rest
 
@@ -44,11 +47,12 @@ class Layout:
 
     Attributes:
         name: what people call it, e.g. ``"genforce StyleGAN2"``.
-        family: family of the network; of a discriminator, that of the generators it is stored beside.
+        family: family of the network; of a discriminator, that of the generators it is stored beside; or `ANY_FAMILY`.
         role: ``"generator"`` or ``"discriminator"``.
         required: regular expressions; each must match the whole of at least one tensor name.
         build: reads the settings off the shapes and stored settings, builds the network on the meta device and renames the
             tensors; raises `DoesNotFit` if the group turns out to be something else.
+        asks: settings that no tensor shows; ``build`` finds them in ``group.settings`` where they were stored, or given.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Layout:
     role: str
     required: tuple[str, ...]
     build: Callable[[TensorGroup], Built[Any]]
+    asks: tuple[str, ...] = ()
 
     def missing(self, group: TensorGroup) -> list[str]:
         """The required patterns that no tensor name matches."""
@@ -77,10 +82,9 @@ def assemble(built: Built[Network], where: str) -> Network:
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     if problems:
-        more = f" … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise CheckpointError(
             f"The tensors of {where} do not fit together",
-            "; ".join(problems[:_LISTED]) + more,
+            listed(problems),
             f"the tensors of a {type(built.module).__name__} with the settings read off this file",
             "check that the file is complete and that nothing was renamed",
         )
@@ -89,9 +93,16 @@ def assemble(built: Built[Network], where: str) -> Network:
     return built.module.eval().requires_grad_(False)
 
 
+def listed(problems: Sequence[str]) -> str:
+    """All that does not fit, in one line; beyond a screenful, how many more there are."""
+    more = f" … and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    return "; ".join(problems[:_LISTED]) + more
+
+
 def _as_stored(tensor: Tensor, like: Tensor, name: str, where: str) -> Tensor:
     tensor = tensor.detach().to(like.dtype)
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    # a sum is not finite if a value is not, and takes a tenth of the time; the values decide where a sum overflows
+    if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
         bad = int((~torch.isfinite(tensor)).sum())
         raise CheckpointError(
             f"The weights of {where} are not finite",

@@ -1,25 +1,30 @@
-"""Checkpoint file to generator: read as data, recognised, assembled, moved to the device."""
+"""Checkpoint to generator: found, read as data, recognised, assembled, moved to the device."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qualitygate.checkpoints.contents import Contents, TensorGroup, tensor_groups
-from qualitygate.checkpoints.layout import DoesNotFit, Layout, assemble
-from qualitygate.checkpoints.layouts import all_layouts
+from qualitygate.checkpoints.contents import Contents, tensor_groups
+from qualitygate.checkpoints.digest import file_sha256 as file_sha256  # callers know it from here
+from qualitygate.checkpoints.layout import assemble
 from qualitygate.checkpoints.packing import read
-from qualitygate.errors import CheckpointError
+from qualitygate.checkpoints.recognise import NOTHING, Fit, Given, first_fit, unknown
+from qualitygate.checkpoints.sources import resolve
+from qualitygate.checkpoints.sources.progress import Progress, silent
+from qualitygate.errors import CheckpointError, InputError
 from qualitygate.generators.base import Discriminator, Generator, Origin
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file, loaded.
+    """A checkpoint, loaded.
 
     Attributes:
         generator: in evaluation mode, on the device; its ``origin`` names the file and its SHA-256.
@@ -38,37 +43,64 @@ class Checkpoint:
     ignored: tuple[str, ...]
 
 
-def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    source: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    sha256: str | None = None,
+    family: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    tracking_uri: str | None = None,
+    progress: Progress = silent,
+) -> Checkpoint:
     """Read a checkpoint. Nothing in the file is run.
+
+    Args:
+        source: a path, ``https://…#sha256=…``, ``models:/…``, ``runs:/…`` or ``hf://…``: see `sources.resolve`.
+        device: where the networks go.
+        sha256: of the file, in hexadecimal; it must have it.
+        family: of the generator; layouts of other families are not tried. Default: recognised.
+        settings: what the tensors do not show, by the names that the source gives it, e.g. ``{"conv_clamp": 128}``; goes
+            before what is stored in the file, and into name and hash of the generator's ``origin``.
+        tracking_uri: the MLflow that has the checkpoint.
+        progress: called while the file comes from the web.
 
     Raises:
         CheckpointError: no such file, unreadable, cut off, of no known layout, or with weights that are not finite.
         UnsafeCheckpointError: reading it would need code from the file.
+        InputError: a source, family or setting that there is not.
+        StorageError, TrackingError: the source cannot be reached.
     """
-    path = Path(path)
+    path = resolve(source, sha256, tracking_uri=tracking_uri, progress=progress)
     contents = read(path)
-    loaded = assemble_contents(contents, path.name)
+    loaded = assemble_contents(contents, path.name, Given(family, settings or {}))
     generator, discriminator = loaded.generator, loaded.discriminator
     generator.to(device)
     if discriminator is not None:
         discriminator.to(device)
-    generator.origin = Origin(path.name, file_sha256(path))
+    generator.origin = _origin(path, settings or {})
     return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
 
 
-def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a checkpoint file; family and settings are recognised. See `load_checkpoint`."""
-    return load_checkpoint(path, device).generator
+def _origin(path: Path, settings: Mapping[str, Any]) -> Origin:
+    """Name and hash of the file; with settings that were given, also theirs, as the file alone is another generator."""
+    sha256 = file_sha256(path)
+    if not settings:
+        return Origin(path.name, sha256)
+    written = json.dumps(settings, sort_keys=True)
+    return Origin(f"{path.name} with {written}", hashlib.sha256(f"{sha256} {written}".encode()).hexdigest())
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; of a folder, that of its files' names and hashes."""
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-        return hashlib.sha256("".join(f"{one.name} {file_sha256(one)}\n" for one in files).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def load_generator(
+    source: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    sha256: str | None = None,
+    family: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Generator:
+    """The generator of a checkpoint; family and settings are recognised, or given. See `load_checkpoint`."""
+    return load_checkpoint(source, device, sha256=sha256, family=family, settings=settings).generator
 
 
 @dataclass(frozen=True)
@@ -82,60 +114,35 @@ class Loaded:
     ignored: tuple[str, ...]
 
 
-def assemble_contents(contents: Contents, name: str) -> Loaded:
+def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Loaded:
     """The generator (and discriminator) in what was read from a file called ``name``."""
     groups = tensor_groups(contents)
     if not groups:
         raise CheckpointError(f"{name} holds no tensors", _outline(contents.tree), "a generator's weights")
-    found = _first_fit(groups, "generator")
+    # never fall back from a damaged averaged generator to the raw one beside it
+    best = [group for group in groups if group.rank == groups[0].rank]
+    found = first_fit(best, "generator", given)
     if found is None:
-        raise _unknown(groups, name)
-    group, layout, built = found
-    generator = assemble(built, f"{name} ({layout.name})")
-    others = [other for other in groups if other is not group]
-    judge = _first_fit(others, "discriminator", generator.judged_by or generator.family)
-    discriminator = None if judge is None else assemble(judge[2], f"{name} ({judge[1].name})")
-    unused = [other.path or "top level" for other in others if judge is None or other is not judge[0]]
-    ignored = (*built.ignored, *(judge[2].ignored if judge else ()), *unused)
-    return Loaded(generator, discriminator, layout.name, group.path or "top level", ignored)
+        raise unknown(groups, name, given)
+    generator = assemble(found.built, f"{name} ({found.layout.name})")
+    others = [other for other in groups if other is not found.group]
+    judge = first_fit(others, "discriminator", Given(generator.judged_by or generator.family, given.settings))
+    _check_settings(given, [fit for fit in (found, judge) if fit is not None])
+    discriminator = None if judge is None else assemble(judge.built, f"{name} ({judge.layout.name})")
+    unused = [other.path or "top level" for other in others if judge is None or other is not judge.group]
+    ignored = (*found.built.ignored, *(judge.built.ignored if judge else ()), *unused)
+    return Loaded(generator, discriminator, found.layout.name, found.group.path or "top level", ignored)
 
 
-def _first_fit(
-    groups: list[TensorGroup], role: str, family: str | None = None
-) -> tuple[TensorGroup, Layout, Any] | None:
-    for group in groups:
-        if role == "generator" and group.rank > groups[0].rank:
-            return None  # never fall back from a damaged averaged generator to the raw one beside it
-        for layout in all_layouts():
-            if layout.role == role and family in (None, layout.family) and not layout.missing(group):
-                try:
-                    return group, layout, layout.build(group)
-                except DoesNotFit:
-                    continue
-    return None
-
-
-def _unknown(groups: list[TensorGroup], name: str) -> CheckpointError:
-    """Says which layout came closest, and the first thing that does not fit it."""
-    candidates = [(len(layout.missing(group)) / max(len(layout.required), 1), group, layout)
-                  for group in groups for layout in all_layouts() if layout.role == "generator" and layout.required]  # fmt: skip
-    _, group, layout = min(candidates, key=lambda candidate: candidate[0])
-    if lacking := layout.missing(group):
-        reason = f"no tensor named like {lacking[0]}"
-    else:
-        try:
-            layout.build(group)
-            reason = "it fits"
-        except DoesNotFit as misfit:
-            reason = str(misfit)
-    first, tensor = next(iter(group.tensors.items()))
-    return CheckpointError(
-        f"{name} is not a generator we know",
-        f"{len(group.tensors)} tensors in {group.path or 'the top level'}, the first {first} {tuple(tensor.shape)}; "
-        f"closest is {layout.name}, but {reason}",
-        f"one of {', '.join(sorted({layout.name for layout in all_layouts() if layout.role == 'generator'}))}",
-        "pass the network as a Python object, or add its layout as a plug-in",
-    )
+def _check_settings(given: Given, fits: list[Fit]) -> None:
+    """Refuse settings that nothing read."""
+    asked = sorted({name for fit in fits for name in fit.layout.asks})
+    if unread := sorted(given.settings.keys() - set(asked)):
+        raise InputError(
+            f"{fits[0].layout.name} has no such setting",
+            ", ".join(unread),
+            f"one of {', '.join(asked)}" if asked else "none: all of its settings are seen in the file",
+        )
 
 
 def _outline(tree: Any) -> str:

@@ -8,16 +8,24 @@ from typing import Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Checkpoint, Device, Json, PolicyFile, load, load_policy_or_none
+from qualitygate.cli.options import Device, Json, PolicyFile, load, load_policy_or_none
+from qualitygate.cli.source import Source, reads_generator
 
 NAME = "calibrate"
 
 
+@reads_generator
 def run(
-    checkpoint: Checkpoint,
+    source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the profile; must not exist yet.", show_default=False)],
     policy: PolicyFile = None,
     psi: Annotated[float, typer.Option(help="Truncation of the latents, in (0, 1]; 1 is none.")] = 1.0,
+    cutoff: Annotated[
+        int | None, typer.Option(help="Style inputs that are truncated; default: all.", show_default=False)
+    ] = None,
+    label: Annotated[
+        int | None, typer.Option(help="One class only; default: all, uniformly.", show_default=False)
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -26,13 +34,23 @@ def run(
     The profile that comes out holds all of it, so that gating needs no other calibration, whatever the thresholds.
     """
     with output.only_result_on_stdout():
+        from pydantic import ValidationError
+
         from qualitygate import storage
-        from qualitygate.gate.calibrate import calibrate
+        from qualitygate.errors import InputError
+        from qualitygate.gating.calibrate import calibrate
         from qualitygate.latents import Sampling
+        from qualitygate.policy.model import problems
 
         storage.refuse_existing(out)
         rules = load_policy_or_none(policy)
-        profile = calibrate(load(checkpoint, device), rules, sampling=Sampling(psi=psi), reporter=output.reporter())
+        try:
+            sampling = Sampling(psi=psi, cutoff=cutoff, labels="uniform" if label is None else label)
+        except ValidationError as error:
+            raise InputError(
+                "Latents cannot be drawn so", problems(error, "sampling"), "--psi in (0, 1], --cutoff at least 0"
+            ) from error
+        profile = calibrate(load(source, device), rules, sampling=sampling, reporter=output.reporter())
         profile.save(out)
         info = profile.info
         if json:

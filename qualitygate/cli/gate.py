@@ -9,7 +9,6 @@ import typer
 
 from qualitygate.cli import GATE_FAILED, output
 from qualitygate.cli.options import (
-    Checkpoint,
     Device,
     Experiment,
     Json,
@@ -18,6 +17,7 @@ from qualitygate.cli.options import (
     load,
     load_policy_or_none,
 )
+from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
     from qualitygate.records import GateSummary
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 NAME = "gate"
 
 
+@reads_generator
 def run(
-    checkpoint: Checkpoint,
+    source: Source,
     profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the gated set; must not exist yet.", show_default=False)],
     ids: Annotated[
@@ -60,9 +61,9 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.checkpoints.load import file_sha256
-        from qualitygate.gate.profile import load_profile
-        from qualitygate.gate.stage import GateStage
+        from qualitygate.checkpoints.digest import file_sha256
+        from qualitygate.gating.profile import load_profile
+        from qualitygate.gating.stage import GateStage
         from qualitygate.latents import load_latents
         from qualitygate.production.gated_set import gate_to_folder
 
@@ -71,7 +72,7 @@ def run(
         own = None if latents is None else load_latents(latents)
         learned = load_profile(profile)
         stage = GateStage(
-            load(checkpoint, device),
+            load(source, device, tracking_uri),
             learned,
             load_policy_or_none(policy) or learned.policy,
             seed=None if own is not None else seed,

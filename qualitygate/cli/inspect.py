@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Checkpoint, Json
+from qualitygate.cli.options import Json
+from qualitygate.cli.source import Source, reads_generator
+
+if TYPE_CHECKING:
+    from qualitygate.checkpoints.load import Checkpoint
+    from qualitygate.generators.base import Generator
 
 NAME = "inspect"
 
 
-def run(checkpoint: Checkpoint, json: Json = False) -> None:
+@reads_generator
+def run(source: Source, json: Json = False) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
     with output.only_result_on_stdout():
-        document = describe(checkpoint)
+        document = describe(source.load())
         if json:
             output.emit_json(document)
         else:
             _print(document)
 
 
-def describe(checkpoint: str) -> dict[str, Any]:
-    """Everything `inspect` says, as plain data."""
-    from qualitygate.checkpoints.load import load_checkpoint
+def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
+    """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
+    from qualitygate.generators.base import Generator
     from qualitygate.scores.local_activation import DIVISIONS
 
-    loaded = load_checkpoint(checkpoint)
-    generator = loaded.generator
+    file, generator = (None, loaded) if isinstance(loaded, Generator) else (loaded, loaded.generator)
     origin, presets = generator.identity(), generator.presets
     layers = [
         {
@@ -43,9 +48,9 @@ def describe(checkpoint: str) -> dict[str, Any]:
     return {
         "checkpoint": origin.name,
         "sha256": origin.sha256,
-        "format": loaded.format,
-        "layout": loaded.layout,
-        "group": loaded.group,
+        "format": file and file.format,
+        "layout": file and file.layout,
+        "group": file and file.group,
         "family": generator.family,
         "settings": generator.settings,
         "latent_size": generator.latent_size,
@@ -54,10 +59,10 @@ def describe(checkpoint: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "operations": generator.operations,
         "truncation": generator.truncates,
-        "discriminator": loaded.discriminator is not None,
+        "discriminator": file is not None and file.discriminator is not None,
         "layers": layers,
         "presets": {"low_rate": list(presets.low_rate), "curvature": list(presets.curvature), "stop": presets.stop},
-        "ignored": list(loaded.ignored),
+        "ignored": [] if file is None else list(file.ignored),
     }
 
 
@@ -65,7 +70,10 @@ def _print(document: dict[str, Any]) -> None:
     channels, height, width = document["image"]
     facts = [
         ("family", document["family"]),
-        ("read as", f"{document['layout']}, {document['format']}, {document['group']}"),
+        (
+            "read as",
+            ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file",
+        ),
         ("SHA-256", document["sha256"]),
         (
             "latent",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from qualitygate.cli.source import Source
     from qualitygate.generators.base import Generator
     from qualitygate.policy.model import Policy
 
-Checkpoint = Annotated[str, typer.Argument(help="Checkpoint of the generator: a file.", show_default=False)]
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 PolicyFile = Annotated[
@@ -29,11 +29,12 @@ Tracking = Annotated[
 Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
 
 
-def load(checkpoint: str, device: str) -> Generator:
-    """The generator of a checkpoint, on the device that was asked for."""
-    from qualitygate.checkpoints.load import load_generator
+def load(source: Source, device: str, tracking_uri: str | None = None) -> Generator:
+    """The generator that a source stands for, on the device that was asked for."""
+    from qualitygate.generators.base import Generator
 
-    return load_generator(checkpoint, chosen_device(device))
+    loaded = source.load(chosen_device(device), tracking_uri)
+    return loaded if isinstance(loaded, Generator) else loaded.generator
 
 
 def chosen_device(device: str) -> str:

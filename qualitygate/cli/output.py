@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +78,19 @@ def reporter() -> Reporter:
     from qualitygate.generators.execution import Reporter
 
     return _bars() if sys.stderr.isatty() else Reporter()
+
+
+@contextlib.contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a download where stderr is a terminal, silence elsewhere; it appears with the first bytes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        task = bars.add_task("download", total=None, visible=False)
+        yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
 
 
 def _bars() -> Reporter:

@@ -30,7 +30,7 @@ def run(
         output.emit(policy_yaml(default_policy(family)).rstrip())
         return
     if what == "profile":
-        from qualitygate.gate.profile import ProfileInfo
+        from qualitygate.gating.profile import ProfileInfo
 
         output.emit_json(ProfileInfo.model_json_schema())
         return

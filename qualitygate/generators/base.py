@@ -238,7 +238,7 @@ class Generator(_Network, abc.ABC):
 
     def start(self, latents: Latents | Tensor) -> State:
         """The state before the first layer, with the latents checked and brought to the generator's device."""
-        return self.begin(self._checked(latents).to(self.device))
+        return self.begin(self.checked(latents).to(self.device))
 
     def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
         """The states after each further layer up to ``upto`` (default: the last), each already edited."""
@@ -264,7 +264,8 @@ class Generator(_Network, abc.ABC):
         digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return Origin(f"{self.family} in memory", digest.hexdigest())
 
     def layer(self, which: LayerLike) -> Layer:
@@ -296,7 +297,12 @@ class Generator(_Network, abc.ABC):
             raise LatentsError(f"{self.family} is conditional", "latents without labels", f"{self.label_size} classes")
         return one_hot(labels, self.label_size)
 
-    def _checked(self, latents: Latents | Tensor) -> Latents:
+    def checked(self, latents: Latents | Tensor) -> Latents:
+        """The latents, or a bare z as such, if they fit this generator.
+
+        Raises:
+            LatentsError: wrong size or space, labels missing or of no class.
+        """
         if isinstance(latents, Tensor):
             latents = Latents(np.arange(len(latents)), None, latents)
         if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):
@@ -308,6 +314,15 @@ class Generator(_Network, abc.ABC):
         if self.label_size and latents.labels is None and latents.space == "z":
             raise LatentsError(
                 "The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each"
+            )
+        labels = latents.labels
+        if (
+            labels is not None
+            and labels.dtype == torch.int64
+            and bool(((labels < 0) | (labels >= self.label_size)).any())
+        ):
+            raise LatentsError(
+                "A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})"
             )
         return latents
 

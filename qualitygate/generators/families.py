@@ -1,12 +1,22 @@
-"""The families by name. Modules are imported when they are asked for."""
+"""The families by name, those of plug-ins included. Modules are imported when they are asked for."""
 
 from __future__ import annotations
 
-from qualitygate.generators.base import Generator
+from collections.abc import Iterable
+from typing import TypeVar
+
+from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.plugins import plugins
+
+Network = TypeVar("Network", bound=Generator | Discriminator)
 
 
 def generators() -> dict[str, type[Generator]]:
-    """Every generator family that is stored by its settings."""
+    """Every generator family that is stored by its settings.
+
+    Raises:
+        PluginError: a plug-in is broken, or brings a family that is there already.
+    """
     from qualitygate.generators.biggan import BigGAN
     from qualitygate.generators.biggan_deep import BigGANDeep
     from qualitygate.generators.dcgan import DCGAN
@@ -14,4 +24,35 @@ def generators() -> dict[str, type[Generator]]:
     from qualitygate.generators.stylegan2 import StyleGAN2
     from qualitygate.generators.stylegan3 import StyleGAN3
 
-    return {family.family: family for family in (BigGAN, BigGANDeep, DCGAN, PGGAN, StyleGAN2, StyleGAN3)}
+    ours: list[type[Generator]] = [BigGAN, BigGANDeep, DCGAN, PGGAN, StyleGAN2, StyleGAN3]
+    return _by_family(ours, "generators", Generator)  # type: ignore[type-abstract]
+
+
+def discriminators() -> dict[str, type[Discriminator]]:
+    """Every discriminator that is stored by its settings, under its own family's name (see ``Generator.judged_by``).
+
+    Raises:
+        PluginError: as for `generators`.
+    """
+    from qualitygate.generators.biggan_discriminator import BigGANDiscriminator
+    from qualitygate.generators.dcgan_discriminator import DCGANDiscriminator
+    from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
+    from qualitygate.generators.stylegan2_discriminator import StyleGAN2Discriminator
+    from qualitygate.generators.unet_discriminator import UNetDiscriminator
+
+    ours: list[type[Discriminator]] = [
+        BigGANDiscriminator, DCGANDiscriminator, PGGANDiscriminator, StyleGAN2Discriminator, UNetDiscriminator,
+    ]  # fmt: skip
+    return _by_family(ours, "discriminators", Discriminator)  # type: ignore[type-abstract]
+
+
+def _by_family(ours: Iterable[type[Network]], kind: str, base: type[Network]) -> dict[str, type[Network]]:
+    found = {network.family: network for network in ours}
+    for plugin in plugins():
+        for network in plugin.offers(kind):
+            if not (isinstance(network, type) and issubclass(network, base)):
+                raise plugin.error(f"{network!r} in {kind}", f"subclasses of {base.__name__}")
+            if network.family in found:
+                raise plugin.error(f"family {network.family!r}, which there is already", "a family of another name")
+            found[network.family] = network
+    return found

@@ -23,6 +23,9 @@ def _check_rates(rates: tuple[float, ...]) -> None:
         raise ValueError("every rate must lie in (0, 1]")
     if any(after <= before for before, after in pairwise(rates)):
         raise ValueError("rates must rise, each once")
+    for rate in rates:
+        if names.low_rate_at(names.low_rate(rate)) != rate:  # two rates would share one column
+            raise ValueError(f"{rate!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
 class _Part(BaseModel):
@@ -161,6 +164,11 @@ class Policy(_Part):
         rates = (names.low_rate_at(rule.score) for rule in self.rules)
         return next((rate for rate in rates if rate is not None), 0.3)
 
+    def counted_layers(self) -> tuple[int, ...]:
+        """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
+        counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)
+        return tuple(sorted({layer for score in counts if (layer := names.layer_of(score)) is not None}))
+
     def curvature_layers(self) -> tuple[int, ...]:
         """Layers whose CLA a rule needs."""
         return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))
@@ -240,7 +248,7 @@ def _check_score(rule: Rule, policy: Policy) -> None:
         and not policy.calibration.curvature_samples
     ):
         raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
-    if rate is None and names.cla_layer(rule.score) is None and not rule.score.startswith(names.NEVER_SEEN):
+    if rate is None and names.cla_layer(rule.score) is None and not names.is_never_seen(rule.score):
         raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
     if rule.action is Verdict.CORRECT and policy.correction is None:
         raise ValueError(

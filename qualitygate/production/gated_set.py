@@ -15,8 +15,8 @@ import numpy as np
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.gate import exhibit
-from qualitygate.gate.stage import GatedBlock, GateStage
+from qualitygate.gating import exhibit
+from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.model import policy_yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import ProfileError, Reason
-from qualitygate.gate.profile import detection_layers, load_profile
-from qualitygate.gate.scoring import add_totals
+from qualitygate.gating.profile import detection_layers, load_profile
+from qualitygate.gating.scoring import add_totals
 from qualitygate.policy.decide import Limits, decide
 from qualitygate.policy.model import load_policy
 from qualitygate.production.gated_set import PROFILE, SAMPLES, read_samples
@@ -71,12 +72,7 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
                            f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
     limits = profile.limits(policy)
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
-    available = [
-        r
-        for r in policy.detection.rates
-        if all(names.low_rate(r, layer) in scores for layer in _layers(policy, profile))
-    ]
-    add_totals(scores, available, _layers(policy, profile))
+    _sum_again(scores, policy.detection.rates, detection_layers(policy, profile.info.chain))
     decisions = decide(limits, scores)
     rows = {
         names.ID: columns[names.ID],
@@ -91,5 +87,15 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
 _NOT_SCORES = (names.STRENGTH, names.MOVED)
 
 
-def _layers(policy: Any, profile: Any) -> tuple[int, ...]:
-    return detection_layers(policy, profile.info.chain)
+def _sum_again(scores: dict[str, np.ndarray], at: Sequence[float], layers: tuple[int, ...]) -> None:
+    """The sums over the layers that this policy counts, in place of those that the set was gated with. There is none over a layer
+    that the records do not hold."""
+    for total in [name for name in scores if "/" not in name and _is_count(name)]:
+        del scores[total]
+    if all(names.never_seen(layer) in scores for layer in layers):
+        known = [r for r in at if all(names.low_rate(r, layer) in scores for layer in layers)]
+        add_totals(scores, known, layers)
+
+
+def _is_count(name: str) -> bool:
+    return names.low_rate_at(name) is not None or names.is_never_seen(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -99,6 +99,36 @@ def contact_sheet(
     return _sheet(_header(title, subtitle, hottest, grid.width, style), grid)
 
 
+def comparison_sheet(
+    captions: Sequence[str],
+    rows: Mapping[str, Sequence[np.ndarray]],
+    title: str,
+    subtitle: str = "",
+    columns: int = 12,
+    scale_to: int = 128,
+) -> Image.Image:
+    """A grid of samples, each with one picture below the other: the same samples made in different ways.
+
+    Args:
+        captions: one for each sample.
+        rows: by what they are, uint8 images (height, width, channels), one for each sample. A single row has no label.
+        title, subtitle, columns, scale_to: as in `contact_sheet`.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        InputError: no samples, or arrays that are no images.
+    """
+    if not captions:
+        raise InputError("There is nothing to put on a contact sheet", "no samples", "at least one sample")
+    style = _Style(scale_to)
+    pictures = zip(*([picture(image, scale_to) for image in images] for images in rows.values()), strict=True)
+    cells = [_Cell(caption, "", PAPER, of_sample) for caption, of_sample in zip(captions, pictures, strict=True)]
+    grid = _grid(cells, tuple(rows) if len(rows) > 1 else (), columns, style)
+    return _sheet(_header(title, subtitle, None, grid.width, style), grid)
+
+
 def _cell(
     item: ExhibitItem, rows: Sequence[str], hottest: float | None, limits: Sequence[RuleLimit], side: int
 ) -> _Cell:
@@ -117,7 +147,7 @@ def _deciding_score(record: SampleRecord, limits: Sequence[RuleLimit]) -> str:
     """Score of the rule that the verdict comes from; of the first rule if the sample broke none."""
     if not limits:
         return ""
-    codes = (Reason.OVER_LIMIT, Reason.SCORE_NOT_FINITE, Reason.SCORE_MISSING)
+    codes = (Reason.OVER_LIMIT, Reason.SCORE_NOT_FINITE)
     named = {reason.partition(":")[2] for reason in record.reasons if reason.startswith(codes)}
     broken = [limit for limit in limits if limit.rule in named]
     deciding = min(broken, key=lambda limit: limit.action is not record.verdict, default=limits[0])

@@ -35,7 +35,7 @@ _WORDS: Mapping[ExhibitRole, tuple[str, str]] = {
         "Samples with a score so close to its limit that another device might decide otherwise, the lowest score first.",
     ),
 }
-"""Title of a role's sheet, and how its samples were chosen: as `qualitygate.gate.exhibit` does it."""
+"""Title of a role's sheet, and how its samples were chosen: as `qualitygate.gating.exhibit` does it."""
 
 
 def exhibit_sheets(items: Sequence[ExhibitItem], *, limits: Sequence[RuleLimit] = ()) -> dict[str, Image.Image]:

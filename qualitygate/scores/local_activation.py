@@ -86,7 +86,8 @@ def local_activation(
 ) -> LocalActivation:
     """Exact curvature of local activation of every neuron of the given layers.
 
-    The perturbed latent goes through everything that the latent goes through (normalisation, mapping). Labels stay fixed.
+    The perturbed latent goes through everything that the latent goes through (normalisation, mapping). Labels stay fixed. Where the
+    generator's activations are not finite, neither are curvature and score; the gate rejects such a sample.
 
     Args:
         generator: the generator.
@@ -99,11 +100,13 @@ def local_activation(
         progress: called with the number of samples finished.
 
     Raises:
-        InputError: parameters out of range, or activations that are not finite.
+        InputError: parameters out of range, or latents in w.
         LayerError: no such layer.
     """
     indices = generator.layer_indices(layers)
     chosen = _checked_axes(generator, axes)
+    if latents.space != "z":
+        raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
     if not bound > 0 or divisions < 2 or divisions % 2:
         raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
                          "a positive bound and an even number of divisions, at least 2")  # fmt: skip
@@ -121,16 +124,16 @@ def local_activation(
 
 def _walk(generator: Generator, latents: Latents, indices: Sequence[int], axes: Tensor, bound: float, divisions: int, rays: int
           ) -> LocalActivation:  # fmt: skip
-    """CLA of a few samples: the axes of all of them in batches of at most ``rays``."""
+    """CLA of a few samples: the axes of all of them in batches of at most ``rays``. Axes that cannot reach a layer add exactly 0 there:
+    they are not walked, and still counted in the mean."""
     samples = len(latents)
+    reaching = torch.tensor(generator.axes_reaching(max(indices)), device=axes.device)
+    walked = axes[torch.isin(axes, reaching)]
     at_sample = dict(read_layers(generator, latents, indices))
     total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
-    for part in _split(len(axes), max(1, rays // samples)):
-        for index, curvature in _curvature(generator, latents, at_sample, axes[part], bound, divisions).items():
+    for part in _split(len(walked), max(1, rays // samples)):
+        for index, curvature in _curvature(generator, latents, at_sample, walked[part], bound, divisions).items():
             total[index] += curvature.unflatten(0, (samples, -1)).sum(dim=1)
-    if not all(bool(torch.isfinite(curvature.sum())) for curvature in total.values()):
-        raise InputError("The curvature is not finite", "NaN or infinity inside the generator along an axis", "finite activations",
-                         "check the weights, or choose a smaller bound")  # fmt: skip
     return LocalActivation(
         {index: (curvature / len(axes)).cpu().contiguous() for index, curvature in total.items()},
         {index: activation.cpu().contiguous() for index, activation in at_sample.items()},
@@ -146,42 +149,50 @@ def _curvature(generator: Generator, latents: Latents, at_sample: dict[int, Tens
     direction = torch.nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z).repeat(samples, 1)
     start = {index: activation.repeat_interleave(count, dim=0) for index, activation in at_sample.items()}
     positive = {index: activation > 0 for index, activation in start.items()}
-    sides = [{index: _Side(positive[index]) for index in start} for _ in range(2)]
     steps = divisions // 2
-    for step in range(steps, 0, -1):
+    sides = [{index: _Side(positive[index]) for index in start} for _ in range(2)]
+    for turn in range(steps):
         for side, sign in zip(sides, (1.0, -1.0), strict=True):
-            r = sign * bound * step / steps
-            moved = replace(rays, z=rays.z + r * direction)
+            moved = replace(rays, z=rays.z + sign * bound * (steps - turn) / steps * direction)
             for index, activation in read_layers(generator, moved, tuple(start)):
-                side[index].see(activation, r)
+                side[index].see(activation, turn)
     right, left = sides
-    return {index: _secants(start[index], right[index], left[index]) for index in start}
+    step = bound / steps
+    return {
+        index: _secants(start[index], right[index].value, right[index].distance(steps) * step,
+                        left[index].value, left[index].distance(steps) * -step)
+        for index in start
+    }  # fmt: skip
 
 
 class _Side:
     """The nearest change point seen so far on one side of the samples, while the grid is walked from the bound inwards."""
 
     value: Tensor
-    at: Tensor
+    _turn: Tensor
 
     def __init__(self, positive: Tensor) -> None:
         self._positive = positive
-        self._empty = True
 
-    def see(self, activation: Tensor, r: float) -> None:
-        if self._empty:  # the bound stands where no sign changes
-            self.value, self.at, self._empty = activation, torch.full_like(activation, r), False
+    def see(self, activation: Tensor, turn: int) -> None:
+        if turn == 0:  # the bound stands where no sign changes
+            self.value, self._turn = activation, torch.zeros_like(activation, dtype=torch.int16)
             return
-        changed = (activation > 0) != self._positive
+        changed = (activation > 0).bitwise_xor_(self._positive)
         torch.where(changed, activation, self.value, out=self.value)
-        self.at.masked_fill_(changed, r)
+        # later turns are nearer: a maximum of small integers in place of a second choice between floats
+        torch.maximum(self._turn, changed.to(torch.int16).mul_(turn), out=self._turn)
+
+    def distance(self, steps: int) -> Tensor:
+        """Grid steps from the sample to the change point, float32."""
+        return steps - self._turn.float()
 
 
-def _secants(start: Tensor, right: _Side, left: _Side) -> Tensor:
+def _secants(start: Tensor, right: Tensor, right_at: Tensor, left: Tensor, left_at: Tensor) -> Tensor:
     # in place: at this size allocating costs as much as computing
-    right_slope = right.value.sub_(start).div_(right.at)
-    left_slope = left.value.sub_(start).div_(left.at)
-    return right_slope.sub_(left_slope).div_(right.at.sub_(left.at))
+    right_slope = right.sub_(start).div_(right_at)
+    left_slope = left.sub_(start).div_(left_at)
+    return right_slope.sub_(left_slope).div_(right_at.sub_(left_at))
 
 
 def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:

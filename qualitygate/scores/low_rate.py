@@ -171,32 +171,52 @@ def _active(activation: Tensor) -> Tensor:
 class LowRateCounter:
     """Counts of active low-rate neurons at several rates at once.
 
-    The masks of all rates are one more axis, so that one product of the layer's 0/1 activity with them counts everything in a
-    single read of the activation.
+    The masks of all rates are the rows of one matrix, so that a single product with the layer's 0/1 activity counts everything in one
+    read of it. Families store activations in different orders; the masks follow, so that the product never needs a copy.
 
     Args:
         rates: activation rates.
         at: values of R.
         device: where the activations are.
+        layers: layers to count; by default all that the rates know.
+
+    Raises:
+        ProfileError: the rates of a layer were not estimated.
     """
 
-    def __init__(self, rates: ActivationRates, at: Sequence[float], device: torch.device | str) -> None:
+    def __init__(
+        self,
+        rates: ActivationRates,
+        at: Sequence[float],
+        device: torch.device | str,
+        layers: Sequence[int] | None = None,
+    ) -> None:
         self.at = tuple(at)
         self._masks = {
-            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)], dim=-1)
+            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)])
             .to(device, torch.float32)
-            for layer in rates.layers
+            for layer in (rates.layers if layers is None else layers)
         }  # fmt: skip
+        self._in_order: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, layer: int, activation: Tensor) -> Tensor:
         """Counts (N, 1 + len(at)) int64 of one layer's activation (N, units, height, width): never-seen neurons that are active,
         then active low-rate ones at each R."""
-        active, masks = _active(activation), self._masks[layer]
-        if active.stride(1) == 1:  # units last in memory: a product at each position, without a copy
-            counts = (active.permute(2, 3, 0, 1) @ masks.permute(1, 2, 0, 3)).sum(dim=(0, 1))
-        else:
-            counts = active.flatten(1) @ masks.flatten(0, 2)
-        return counts.round_().to(torch.int64)
+        active = _active(activation)
+        order = tuple(sorted(range(4), key=active.stride, reverse=True))
+        # what lies outside of the samples in memory is a batch of products, what lies inside is summed by each of them
+        samples = order.index(0)
+        matrices = active.permute(order).unsqueeze(0).flatten(0, samples).flatten(2)
+        # masks on the left: a few rows by many columns is twice as fast as many rows by a few columns
+        counts = (self._matrices(layer, order, samples) @ matrices.mT).sum(dim=0).T
+        return counts.round().to(torch.int64)
+
+    def _matrices(self, layer: int, order: tuple[int, ...], samples: int) -> Tensor:
+        """The masks in the order of the activation's memory: (outside, 1 + len(at), inside)."""
+        if (layer, order) not in self._in_order:
+            masks = self._masks[layer].permute(order).unsqueeze(0)
+            self._in_order[layer, order] = masks.flatten(0, samples).flatten(2).contiguous()
+        return self._in_order[layer, order]
 
 
 def low_rate_counts(
@@ -219,7 +239,7 @@ def low_rate_counts(
         int64 (N, number of layers), in order of synthesis.
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
-    counter = LowRateCounter(rates, (rate,), generator.device)
+    counter = LowRateCounter(rates, (rate,), generator.device, indices)
     rows = []
     with scored_pass():
         for valid, batch in micro_batches(latents):

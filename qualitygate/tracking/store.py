@@ -9,16 +9,18 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qualitygate.errors import TrackingError
+from qualitygate.errors import InputError, TrackingError
 from qualitygate.tracking.environment import FIRST_CONTACT, TRANSFER, environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 DEFAULT_DATABASE = "mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
 INITIALISING_TAKES_AT_MOST = 120.0  # seconds; a new database takes a few
 
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _SQLITE = "sqlite:///"
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
 
@@ -85,6 +87,66 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         raise TrackingError(f"Nothing can be sent to the experiment {name!r}", "an experiment that was deleted",
                             "one that exists, or a new name", "restore it in MLflow, or give another name")  # fmt: skip
     return experiment.experiment_id
+
+
+class Artifacts:
+    """The files that MLflow keeps for a registered model or a run, to be read."""
+
+    def __init__(self, repository: ArtifactRepository) -> None:
+        self._repository = repository
+
+    def files(self, below: str = "") -> Iterator[str]:
+        """Paths of all files below a folder; nothing if it is a file, or not there."""
+        for one in self._repository.list_artifacts(below or None):
+            if one.is_dir:
+                yield from self.files(one.path)
+            else:
+                yield one.path
+
+    def download(self, path: str, folder: Path) -> Path:
+        """Copy a file or folder of them into ``folder``; an empty path stands for all."""
+        return Path(self._repository.download_artifacts(path, str(folder)))
+
+
+@contextmanager
+def artifacts(
+    uri: str, *, model: str = "", version: str | None = None, alias: str | None = None, run_id: str = ""
+) -> Iterator[Artifacts]:
+    """The files of a version of a registered model (by number or alias), or of a run, for the length of the ``with`` block.
+
+    Raises:
+        InputError: there is no such model, version, alias, run or file.
+        TrackingError: there is no MLflow at ``uri``, or it breaks off.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():  # to connect would make an empty one
+        raise TrackingError("There is no MLflow to read from", f"no {database}", "the MLflow that has the files",
+                            "set MLFLOW_TRACKING_URI")  # fmt: skip
+    with connect(uri) as client:
+        try:
+            if alias is not None:
+                version = client.get_model_version_by_alias(model, alias).version
+            place = (
+                client.get_model_version_download_uri(model, str(version))
+                if model
+                else f"runs:/{client.get_run(run_id).info.run_id}"
+            )
+            yield Artifacts(get_artifact_repository(place, tracking_uri=uri, registry_uri=uri))
+        except (MlflowException, requests.RequestException, FileNotFoundError) as error:
+            raise _not_given(uri, error) from error
+
+
+def _not_given(uri: str, error: Exception) -> InputError | TrackingError:
+    reason, where = public(str(error)), public(uri)
+    if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in _NOT_THERE:
+        return InputError(f"MLflow at {where} has nothing of that name", reason, "a model version, alias, run or file that exists",
+                          "check the name; set MLFLOW_TRACKING_URI if it is elsewhere")  # fmt: skip
+    return TrackingError(f"MLflow at {where} did not give the file", reason, "an artifact that can be downloaded",
+                         "try again; see the log of the tracking server")  # fmt: skip
 
 
 def _first_contact(uri: str) -> MlflowClient:

@@ -317,3 +317,16 @@ def test_a_network_by_import_path(tmp_path, monkeypatch) -> None:
     ]:
         with pytest.raises(InputError, match=found):
             module_generator(path, ["1"], 4)
+
+
+def test_the_fingerprint_takes_in_every_tensor() -> None:
+    """A batch norm counts its batches in a tensor without dimensions."""
+
+    def identity(batches: int) -> str:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.ConvTranspose2d(6, 3, 4), nn.BatchNorm2d(3), nn.ReLU())
+        net[1].num_batches_tracked.fill_(batches)
+        return ModuleGenerator(net, ["2"], 6).identity().sha256
+
+    assert identity(1) == identity(1)
+    assert identity(1) != identity(2)

@@ -90,7 +90,8 @@ def test_samples_of_a_state_are_apart_in_activation_and_carry(make: type[Generat
     state = generator.run(generator.start(latents(generator, psi=0.6)), 2)
     kept = torch.tensor([2, 0])
     part = State(state.layer, state.activation[kept], type(state.carry)(*(tensor[kept] for tensor in state.carry)))
-    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-6)
+    # batches of another size may be summed in another order: equal to rounding, not to the bit
+    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-5)
 
 
 @pytest.mark.parametrize(("block_latent", "reaching"), [("chunk", [8, 8, 12, 12, 12]), ("none", [12] * 5)])

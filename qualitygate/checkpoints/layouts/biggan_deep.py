@@ -135,6 +135,6 @@ LAYOUTS = (
     Layout(
         "Hugging Face BigGAN-deep", "biggan-deep", "generator",
         (r"embeddings\.weight", r"generator\.gen_z\.weight_orig", r"generator\.layers\.0\.conv_0\.weight_orig",
-         r"generator\.bn\.running_means"), _build,
+         r"generator\.bn\.running_means"), _build, ("layers", "eps"),
     ),
 )  # fmt: skip

@@ -88,7 +88,7 @@ def _hub_discriminator(group: TensorGroup) -> Built:
 
 def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
     config = group.settings.get("config")
-    return config if isinstance(config, Mapping) else {}
+    return {**(config if isinstance(config, Mapping) else {}), **group.given}
 
 
 def _nvidia_generator(group: TensorGroup) -> Built:
@@ -227,6 +227,7 @@ LAYOUTS = (
         "generator",
         (r"layer0\.weight", r"layer1\.bias", r"output0\.weight", "lod"),
         _genforce_generator,
+        ("label_size", "final_tanh"),
     ),
     Layout(
         "genforce PGGAN",
@@ -234,6 +235,7 @@ LAYOUTS = (
         "discriminator",
         (r"layer0\.weight", r"input0\.weight", "lod"),
         _genforce_discriminator,
+        ("fused_scale", "minibatch_std_group_size"),
     ),
     Layout(
         "GAN Dissection PGGAN",
@@ -248,6 +250,7 @@ LAYOUTS = (
         "generator",
         (r"formatLayer\.module\.weight", r"groupScale0\.0\.module\.weight", r"toRGBLayers\.0\.module\.weight"),
         _hub_generator,
+        ("alpha", "categoryVectorDim", "lossCriterion"),
     ),
     Layout(
         "torch hub PGAN",
@@ -255,6 +258,7 @@ LAYOUTS = (
         "discriminator",
         (r"groupScaleZero\.0\.module\.weight", r"decisionLayer\.module\.weight", r"fromRGBLayers\.0\.module\.weight"),
         _hub_discriminator,
+        ("alpha",),
     ),
     Layout(
         "NVIDIA TensorFlow PGGAN",
@@ -262,6 +266,7 @@ LAYOUTS = (
         "generator",
         ("4x4/Dense/weight", "4x4/Conv/weight", "ToRGB_lod0/weight"),
         _nvidia_generator,
+        ("label_size",),
     ),
     Layout(
         "NVIDIA TensorFlow PGGAN",
@@ -269,5 +274,6 @@ LAYOUTS = (
         "discriminator",
         ("4x4/Dense1/weight", "FromRGB_lod0/weight"),
         _nvidia_discriminator,
+        ("mbstd_group_size",),
     ),
 )

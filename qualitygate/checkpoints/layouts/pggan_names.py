@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from qualitygate.checkpoints.layout import DoesNotFit
+from qualitygate.checkpoints.layout import DoesNotFit, listed
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias of one layer, float32."""
@@ -153,7 +153,7 @@ def _take_named(
     left: dict[str, Tensor], names: list[str], suffixes: tuple[str, str] = (".weight", ".bias")
 ) -> list[Pair]:
     if lacking := [name + suffix for name in names for suffix in suffixes if name + suffix not in left]:
-        raise DoesNotFit(f"{lacking[0]} is missing")
+        raise DoesNotFit(listed([f"{name} is missing" for name in lacking]))
     pairs = [(left.pop(name + suffixes[0]).float(), left.pop(name + suffixes[1]).float()) for name in names]
     for name, (weight, bias) in zip(names, pairs, strict=True):
         if weight.ndim not in (2, 4) or bias.ndim != 1 or not (weight.numel() and bias.numel()):
@@ -164,7 +164,7 @@ def _take_named(
 def _check_all_taken(left: Mapping[str, Tensor]) -> None:
     """A tensor that no layer claimed stands behind a gap, or belongs to some other network."""
     if rest := [name for name in left if not re.fullmatch(_NOT_NEEDED, name)]:
-        raise DoesNotFit(f"{rest[0]} follows on no layer before it")
+        raise DoesNotFit(listed([f"{name} follows on no layer before it" for name in rest]))
 
 
 def _check_dense(weight: Tensor, outputs: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qualitygate.checkpoints.layout import DoesNotFit
+from qualitygate.checkpoints.layout import DoesNotFit, listed
 
 
 class Reader:
@@ -16,6 +18,8 @@ class Reader:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
+        self._values = sum(tensor.numel() for tensor in tensors.values())
+        self._problems: list[str] = []
         self._read: set[str] = set()
 
     def has(self, name: str) -> bool:
@@ -35,13 +39,23 @@ class Reader:
     def take(self, name: str, *shape: int) -> Tensor:
         """The tensor of that name, in float64.
 
+        If there is none, or it has another shape, that is noted for `unread`, and ones stand in for it.
+
         Raises:
-            DoesNotFit: there is none, or it has another shape.
+            DoesNotFit: so, and it would be larger than the whole file.
         """
-        if self._shape(name) != shape:
-            raise DoesNotFit(f"{name} is {self._shape(name)}, not {shape}")
         self._read.add(name)
-        return self._tensors[name].double()
+        if name in self._tensors and tuple(self._tensors[name].shape) == shape:
+            return self._tensors[name].double()
+        found = (
+            f"{name} is {tuple(self._tensors[name].shape)}, not {shape}"
+            if name in self._tensors
+            else f"there is no {name}"
+        )
+        self._problems.append(found)
+        if math.prod(shape) > self._values:
+            raise DoesNotFit(listed(self._problems))
+        return torch.ones(shape, dtype=torch.float64)
 
     def numbered(self, pattern: str) -> list[int]:
         """The numbers that the one group of the pattern takes over all names it matches whole, in rising order."""
@@ -51,8 +65,10 @@ class Reader:
         """Names that were not taken, all of which must match the pattern whole.
 
         Raises:
-            DoesNotFit: some do not: the file holds more than this layout knows.
+            DoesNotFit: some do not: the file holds more than this layout knows; or some that were to be taken are not there.
         """
+        if self._problems:
+            raise DoesNotFit(listed(self._problems))
         rest = [name for name in self._tensors if name not in self._read]
         if unknown := [name for name in rest if not re.fullmatch(ignorable, name)]:
             raise DoesNotFit(f"nothing reads {_some(unknown)}")

@@ -41,8 +41,9 @@ def _build(group: TensorGroup) -> Built:
     *names, last = _layer_names(group.tensors)
     parts = [_layer(take, f"synthesis.{name}") for name in names]
     to_rgb = _to_rgb(take, f"synthesis.{last}")
-    mapping = _mapping(take, settings_in(arguments, "mapping_kwargs"))
+    mapping = _mapping(take, {**settings_in(arguments, "mapping_kwargs"), **group.given})
     features = _input(take)
+    take.check()
     filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
     label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
@@ -168,5 +169,6 @@ LAYOUTS = (
         "generator",
         (r"mapping\.fc0\.weight", r"synthesis\.input\.freqs", r"synthesis\.L0_\d+_\d+\.magnitude_ema"),
         _build,
+        ("first_cutoff", "conv_clamp", "output_scale", "filter_size", "lr_multiplier"),
     ),
 )

@@ -22,7 +22,8 @@ from qualitygate.checkpoints.packing.torch_file import is_archive, is_legacy, re
 from qualitygate.errors import CheckpointError, QualityGateError
 
 _READABLE = "a safetensors file, a file of torch.save, a network pickle of NVIDIA's, or a Hugging Face folder"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""Weights of a Hugging Face folder, beside its ``config.json``."""
 _START = 512  # bytes that tell what a file is
 
 
@@ -97,13 +98,13 @@ def _refuse_early(path: Path, start: bytes) -> None:
 
 def _read_folder(path: Path) -> Contents:
     config = path / "config.json"
-    weights = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
+    weights = next((path / name for name in WEIGHTS_IN_FOLDER if (path / name).is_file()), None)
     if not config.is_file() or weights is None:
         names = sorted(entry.name for entry in path.iterdir())
         raise CheckpointError(
             f"{path} is a folder, but not a Hugging Face model",
             ", ".join(names[:8]) + (" …" if len(names) > 8 else "") or "nothing in it",
-            f"config.json and one of {', '.join(_WEIGHTS)}",
+            f"config.json and one of {', '.join(WEIGHTS_IN_FOLDER)}",
             "name the checkpoint file itself",
         )
     if config.stat().st_size > MAX_CONFIG:

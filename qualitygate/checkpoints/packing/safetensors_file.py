@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.layouts.native import METADATA_KEY
+from qualitygate.checkpoints.contents import Contents
+from qualitygate.checkpoints.layouts import native
 from qualitygate.checkpoints.packing.records import Damaged
 
 _LENGTH_BYTES = 8  # of the header, a JSON object; the upper half is zero, as no header has 4 GB
@@ -20,7 +20,7 @@ def is_safetensors(source: memoryview) -> bool:
 
 
 def read_safetensors(path: Path) -> Contents:
-    """The tensors, and as settings our own metadata where the file has them.
+    """The tensors; of a file of our own the networks in it, with their family and settings.
 
     Raises:
         Damaged: cut off, or the header makes no sense.
@@ -31,7 +31,7 @@ def read_safetensors(path: Path) -> Contents:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise Damaged(f"a safetensors file that is cut off or inconsistent ({error})") from error
-    if METADATA_KEY not in metadata:
+    if native.METADATA_KEY not in metadata:
         return Contents("safetensors", tensors, metadata)
-    settings = {METADATA_KEY: json.loads(metadata[METADATA_KEY])}
-    return Contents("safetensors", TensorGroup("", tensors, settings), metadata)
+    networks = native.networks(tensors, json.loads(metadata[native.METADATA_KEY]))
+    return Contents("safetensors", networks, metadata)

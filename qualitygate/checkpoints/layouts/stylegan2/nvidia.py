@@ -38,10 +38,10 @@ _DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
 
 
 def constructor_arguments(group: TensorGroup, positional: tuple[str, ...]) -> dict[str, Any]:
-    """Stored constructor arguments by name; nothing where only the tensors were stored."""
+    """Constructor arguments by name, stored or given; nothing where only the tensors were stored."""
     values = group.settings.get("init_args")
     arguments = dict(zip(positional, values if isinstance(values, (list, tuple)) else (), strict=False))
-    return arguments | dict(settings_in(group.settings, "init_kwargs"))
+    return arguments | dict(settings_in(group.settings, "init_kwargs")) | dict(group.given)
 
 
 def _generator(group: TensorGroup) -> Built:
@@ -49,6 +49,7 @@ def _generator(group: TensorGroup) -> Built:
     arguments = constructor_arguments(group, _GENERATOR_ARGUMENTS)
     # the first torch version nests the synthesis network's arguments, and clamps only where they say so
     synthesis = settings_in(arguments, "synthesis_kwargs") or {"conv_clamp": _CLAMP, **arguments}
+    synthesis = {**synthesis, **group.given}
     if synthesis.get("activation", "lrelu") != "lrelu":
         raise DoesNotFit(f"layers with {synthesis['activation']!r}, not with LeakyReLU")
     sizes = take.sizes("synthesis.b{}.conv1.weight", first=4)
@@ -70,7 +71,7 @@ def _generator(group: TensorGroup) -> Built:
 
 
 def _mapping(take: Taken, arguments: Mapping[str, Any]) -> list[Part]:
-    rate = number(settings_in(arguments, "mapping_kwargs"), "lr_multiplier", LEARNING_RATE)
+    rate = number({**settings_in(arguments, "mapping_kwargs"), **arguments}, "lr_multiplier", LEARNING_RATE)
     return [dense(take, f"mapping.fc{index}", rate) for index in take.run("mapping.fc{}.weight")]
 
 
@@ -106,7 +107,8 @@ def _discriminator(group: TensorGroup) -> Built:
         mapping=_mapping(take, arguments),
         embedding=dense(take, "mapping.embed") if "mapping.embed.weight" in take else None,
     )
-    group_size = optional_number(settings_in(arguments, "epilogue_kwargs"), "mbstd_group_size", 4)
+    epilogue = {**settings_in(arguments, "epilogue_kwargs"), **group.given}
+    group_size = optional_number(epilogue, "mbstd_group_size", 4)
     clamp = optional_number(arguments, "conv_clamp", _CLAMP)
     return discriminator(parts, take.ignored(unused=""), None if group_size is None else int(group_size), clamp)
 
@@ -130,6 +132,7 @@ LAYOUTS = (
         "generator",
         (r"synthesis\.b4\.const", r"synthesis\.b4\.conv1\.affine\.weight", r"synthesis\.b\d+\.torgb\.weight"),
         _generator,
+        ("conv_clamp", "lr_multiplier"),
     ),
     Layout(
         "NVIDIA StyleGAN2",
@@ -137,5 +140,6 @@ LAYOUTS = (
         "discriminator",
         (r"b4\.conv\.weight", r"b4\.fc\.weight", r"b4\.out\.weight", r"b\d+\.fromrgb\.weight"),
         _discriminator,
+        ("conv_clamp", "lr_multiplier", "mbstd_group_size"),
     ),
 )

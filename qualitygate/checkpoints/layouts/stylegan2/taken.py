@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qualitygate.checkpoints.layout import DoesNotFit
+from qualitygate.checkpoints.layout import DoesNotFit, listed
 from qualitygate.generators.resampling import binomial
 
 LEARNING_RATE = 0.01
@@ -25,6 +25,7 @@ class Taken:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.left = dict(tensors)
+        self._problems: list[str] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self.left
@@ -38,16 +39,28 @@ class Taken:
         return [first * 2**power for power in takewhile(lambda n: pattern.format(first * 2**n) in self.left, count())]
 
     def __call__(self, name: str, dimensions: int) -> Tensor:
-        """The tensor of that name as float32; raises `DoesNotFit` if there is none with that number of dimensions."""
-        if name not in self.left:
-            raise DoesNotFit(f"no tensor {name}")
-        tensor = self.left.pop(name).float()
-        if tensor.ndim != dimensions:
-            raise DoesNotFit(f"{name} {tuple(tensor.shape)} does not have {dimensions} dimensions")
-        return tensor
+        """The tensor of that name as float32.
+
+        If there is none with that number of dimensions, it is noted for `check`, and a single number stands in for it.
+        """
+        tensor = self.left.pop(name, None)
+        if tensor is not None and tensor.ndim == dimensions:
+            return tensor.float()
+        self._problems.append(
+            f"no tensor {name}"
+            if tensor is None
+            else f"{name} {tuple(tensor.shape)} does not have {dimensions} dimensions"
+        )
+        return torch.ones((1,) * dimensions)
+
+    def check(self) -> None:
+        """Raises `DoesNotFit` with everything that was not there when it was to be taken."""
+        if self._problems:
+            raise DoesNotFit(listed(self._problems))
 
     def ignored(self, unused: str) -> tuple[str, ...]:
         """Names left over: copies of the low-pass filter, or matching ``unused``; raises `DoesNotFit` otherwise."""
+        self.check()
         for name, tensor in self.left.items():
             if re.fullmatch(r"(.*\.)?(resample_filter|kernel)", name):
                 taps = binomial(tensor.float())

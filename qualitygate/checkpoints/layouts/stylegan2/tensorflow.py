@@ -114,5 +114,6 @@ LAYOUTS = (
         "generator",
         (r"(synthesis/)?4x4/Const/const", r"(synthesis/)?4x4/Conv/mod_weight", r"mapping/Dense0/weight"),
         _generator,
+        ("mapping_lrmul", "conv_clamp"),
     ),
 )

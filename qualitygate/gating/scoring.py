@@ -33,7 +33,7 @@ class Scorer:
         self._generator = generator
         self._layers = tuple(layers)
         self._at = tuple(at)
-        self._count = LowRateCounter(rates, at, generator.device)
+        self._count = LowRateCounter(rates, at, generator.device, self._layers)
 
     def __call__(
         self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.gate.profile import (
+from qualitygate.gating.profile import (
     Chain,
     Profile,
     ProfileInfo,
@@ -18,7 +18,7 @@ from qualitygate.gate.profile import (
     profile_id,
     score_summary,
 )
-from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling

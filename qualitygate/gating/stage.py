@@ -20,9 +20,9 @@ import qualitygate
 from qualitygate import names
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError, PolicyError
-from qualitygate.gate.late import LateLayers
-from qualitygate.gate.profile import Profile, correction_layers, detection_layers
-from qualitygate.gate.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.late import LateLayers
+from qualitygate.gating.profile import Profile, correction_layers, detection_layers, scored_layers
+from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents
@@ -115,7 +115,7 @@ class GateStage:
         self.detection = detection_layers(policy, profile.info.chain)
         self._edited, self._judged = correction_layers(policy, profile.info.chain)
         rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self.detection)
+        self._score = Scorer(generator, rates, policy.detection.rates, scored_layers(policy, profile.info.chain))
         self.edits: dict[float, dict[int, Edit]] = {}
         if policy.correction is not None:
             self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)
@@ -154,17 +154,24 @@ class GateStage:
                 "both ids and latents" if ids is not None else "neither",
                 "one of the two",
             )
+        if latents is not None:
+            latents = self.generator.checked(latents)
         total = len(ids) if ids is not None else len(latents or ())
         for start in range(0, total, self.block_size):
-            stop = min(start + self.block_size, total)
-            if latents is None:
-                assert ids is not None
-                part = sample_latents(
-                    self.generator, ids[start:stop], self.seed or 0, sampling=self.profile.info.sampling
-                )
-            else:
-                part = latents[start:stop]
-            yield self.block(part)
+            rows = slice(start, min(start + self.block_size, total))
+            yield self.block(latents[rows] if latents is not None else self.latents((ids or ())[rows]))
+
+    def latents(self, ids: Sequence[int] | np.ndarray) -> Latents:
+        """The latents of these ids, under the profile's sampling.
+
+        Raises:
+            InputError: the gate was set up for the user's own latents, which are not drawn.
+        """
+        if self.seed is None:
+            raise InputError(
+                "These samples have no seed", "the user's own latents", "their rows in the file they came from"
+            )
+        return sample_latents(self.generator, ids, self.seed, sampling=self.profile.info.sampling)
 
     @cached_property
     def block_size(self) -> int:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as tensors_bytes
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.load import file_sha256
+from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import LayerError, ProfileError
-from qualitygate.gate.scoring import add_totals
+from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import Limits, resolve
@@ -35,6 +35,7 @@ INFO, COUNTS, SCORES, UNITS, POLICY, SUITE = (
     "policy.yaml",
     "suite.json",
 )
+_SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -127,7 +128,7 @@ class Profile:
         """
         columns = dict(self.scores)
         layers, judged = detection_layers(policy, self.info.chain), correction_layers(policy, self.info.chain)[1]
-        self._check_covers(policy, (*layers, *judged))
+        self._check_covers(policy, (*scored_layers(policy, self.info.chain), *judged))
         add_totals(columns, policy.detection.rates, layers)
 
         def quantile(score: str, q: float) -> float:
@@ -166,7 +167,7 @@ class Profile:
             storage.write_table(folder / UNITS, self.units)
             storage.write_bytes(folder / POLICY, policy_yaml(self.policy).encode())
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in (COUNTS, SCORES, UNITS)}
+            files = {name: file_sha256(folder / name) for name in _SEALED}
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 
@@ -193,7 +194,11 @@ def load_profile(path: str | Path) -> Profile:
         )
     try:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
-        changed = [name for name, sha256 in info.files.items() if file_sha256(folder / name) != sha256]
+        changed = [name for name in _SEALED if file_sha256(folder / name) != info.files.get(name)]
+        if info.profile_id != profile_id(
+            info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates
+        ):
+            changed.append(INFO)
         if changed:
             raise ProfileError(
                 f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again"
@@ -223,6 +228,11 @@ def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     return chain.checked(policy.detection.layers)
 
 
+def scored_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Layers that every sample is counted at: those of the detection, and those that a rule names."""
+    return chain.checked((*detection_layers(policy, chain), *policy.counted_layers()))
+
+
 def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Layers that the correction edits, and those that a corrected sample is judged on; both empty without a correction."""
     if policy.correction is None:
@@ -234,7 +244,7 @@ def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tu
 def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     """Every layer up to the last one that the policy needs: the pass goes through all of them anyway."""
     edited, judged = correction_layers(policy, chain)
-    return tuple(range(max((*detection_layers(policy, chain), *edited, *judged)) + 1))
+    return tuple(range(max((*scored_layers(policy, chain), *edited, *judged)) + 1))
 
 
 def profile_id(

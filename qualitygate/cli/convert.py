@@ -1,0 +1,57 @@
+"""``qualitygate convert``: any checkpoint as our own safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qualitygate.cli import output
+from qualitygate.cli.options import Json
+from qualitygate.cli.source import Source, reads_generator
+
+NAME = "convert"
+
+
+@reads_generator
+def run(
+    source: Source,
+    out: Annotated[
+        Path, typer.Argument(help="The file to write: ….safetensors; must not exist yet.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Write a checkpoint as safetensors with family and settings in it: no pickle, and nothing left to recognise.
+
+    It makes the same images bit for bit. A discriminator in the checkpoint is kept in the same file.
+    """
+    with output.only_result_on_stdout():
+        from qualitygate.checkpoints.digest import file_sha256
+        from qualitygate.checkpoints.save import check_new, save_generator
+        from qualitygate.generators.base import Generator
+
+        check_new(out)
+        loaded = source.load()
+        generator, file = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded)
+        discriminator = None if file is None else file.discriminator
+        save_generator(generator, out, discriminator=discriminator)
+        document: dict[str, Any] = {
+            "out": str(out),
+            "sha256": file_sha256(out),
+            "from": generator.identity().name,
+            "from_sha256": generator.identity().sha256,
+            "family": generator.family,
+            "discriminator": discriminator is not None,
+            "left_out": [] if file is None else list(file.ignored),
+        }
+        if json:
+            output.emit_json(document)
+            return
+        rows = [
+            ("family", document["family"]),
+            ("discriminator", "kept" if document["discriminator"] else "none in the file"),
+            ("left out", ", ".join(document["left_out"]) or "nothing"),
+            ("SHA-256", document["sha256"]),
+        ]
+        output.table(f"{document['from']} written to {out}", ("", ""), rows)

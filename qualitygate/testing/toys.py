@@ -1,0 +1,148 @@
+"""Toy generators with values one can work out by hand.
+
+Every layer is ``act(W · x + b)`` with ``x`` the flattened activation before it and ``act`` a leaky ReLU, so
+
+- a neuron of the first layer with weights ``a`` and bias ``b`` is active with probability ``Φ(b / |a|)`` over standard normal latents;
+- along axis ``d`` it is piecewise linear, with its only change point at ``r = −(a·z + b) / a_d``.
+
+>>> toy = ToyGenerator([[[3.0, 4.0]]], [[5.0]])
+>>> float(toy.activation_probability())
+0.8413447460685429
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qualitygate.errors import InputError
+from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.latents import Latents
+
+Matrix = Tensor | Sequence[Sequence[float]]
+Vector = Tensor | Sequence[float]
+
+
+class ToyGenerator(Generator):
+    """A chain of small dense layers.
+
+    The image has one channel at the size of the last layer: ``tanh`` of the sum over its units.
+
+    Args:
+        weights: one matrix a layer, (neurons, inputs); the inputs of the first are z and, if there are classes, the one-hot label.
+            Neurons are in the order unit, row, column.
+        biases: one vector a layer, (neurons,).
+        shapes: (units, height, width) of each layer; by default every neuron is a unit of 1×1.
+        slope: of the leaky ReLU below 0; 0 is ReLU.
+        label_size: number of classes; 0 for unconditional.
+
+    Raises:
+        InputError: weights, biases and shapes do not fit together.
+    """
+
+    family = "toy"
+
+    def __init__(
+        self,
+        weights: Sequence[Matrix],
+        biases: Sequence[Vector],
+        shapes: Sequence[tuple[int, int, int]] | None = None,
+        *,
+        slope: float = 0.0,
+        label_size: int = 0,
+    ) -> None:
+        super().__init__()
+        matrices = [torch.as_tensor(one, dtype=torch.float32) for one in weights]
+        vectors = [torch.as_tensor(one, dtype=torch.float32) for one in biases]
+        self.shapes = [(len(one), 1, 1) for one in vectors] if shapes is None else list(shapes)
+        _check(matrices, vectors, self.shapes)
+        self.weight = nn.ParameterList(nn.Parameter(one.clone(), requires_grad=False) for one in matrices)
+        self.bias = nn.ParameterList(nn.Parameter(one.clone(), requires_grad=False) for one in vectors)
+        self.slope, self.label_size = slope, label_size
+        self.latent_size = matrices[0].shape[1] - label_size
+        self.settings = {"shapes": [list(one) for one in self.shapes], "slope": slope, "label_size": label_size}
+        self.image_shape = (1, self.shapes[-1][1], self.shapes[-1][2])
+        self.layers = _layers(matrices, self.shapes)
+        self.operations = self.layers[-1].operations + self.layers[-1].neurons
+        last = len(self.layers) - 1
+        self.presets = Presets(low_rate=tuple(range(min(3, last + 1))), curvature=(min(1, last),), stop=last)
+
+    def begin(self, latents: Latents) -> State:
+        x = torch.cat((latents.z, self.label_vectors(latents)), dim=1) if self.label_size else latents.z
+        return State(-1, x[:, :, None, None])
+
+    def advance(self, state: State) -> State:
+        index = state.layer + 1
+        before = F.linear(state.activation.flatten(1), self.weight[index], self.bias[index])
+        activation = F.leaky_relu(before, self.slope).unflatten(1, self.shapes[index])
+        return State(index, self.tap(f"activation/layer{index}", activation))
+
+    def finish(self, state: State) -> Tensor:
+        return torch.tanh(state.activation.sum(dim=1, keepdim=True))
+
+    def activation_probability(self) -> Tensor:
+        """Probability ``Φ(b / |a|)`` that each neuron of the first layer is active, over latents without truncation and uniform labels:
+        float64 (units, height, width). A neuron with ``a = 0`` is active always or never."""
+        weight, bias = self.weight[0].double(), self.bias[0].double()
+        a, offsets = weight[:, : self.latent_size], weight[:, self.latent_size :]
+        shifted = bias[:, None] + (offsets if self.label_size else torch.zeros_like(bias)[:, None])
+        length = a.norm(dim=1, keepdim=True)
+        constant = (shifted > 0).double()
+        chance = torch.where(length > 0, torch.special.ndtr(shifted / length), constant)
+        return chance.mean(dim=1).reshape(self.shapes[0])
+
+
+def random_toy(
+    latent_size: int,
+    shapes: Sequence[tuple[int, int, int]],
+    *,
+    slope: float = 0.0,
+    label_size: int = 0,
+    shift: float = 0.0,
+    seed: int = 0,
+) -> ToyGenerator:
+    """A toy with seeded random weights that keep activations of order one.
+
+    Args:
+        latent_size: D.
+        shapes: (units, height, width) of each layer.
+        slope, label_size: as in `ToyGenerator`.
+        shift: added to every bias; below 0 it makes activity rarer.
+        seed: of the weights.
+    """
+    random = torch.Generator().manual_seed(seed)
+    weights, biases, inputs = [], [], latent_size + label_size
+    for units, height, width in shapes:
+        neurons = units * height * width
+        weights.append(torch.randn(neurons, inputs, generator=random) * (2.0 / inputs) ** 0.5)
+        biases.append(torch.randn(neurons, generator=random) * 0.5 + shift)
+        inputs = neurons
+    return ToyGenerator(weights, biases, shapes, slope=slope, label_size=label_size)
+
+
+def _layers(weights: Sequence[Tensor], shapes: Sequence[tuple[int, int, int]]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    operations = 0
+    for index, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
+        operations += 2 * weight.numel()
+        layers.append(Layer(index, f"layer{index}", *shape, operations))
+    return tuple(layers)
+
+
+def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence[tuple[int, int, int]]) -> None:
+    inputs = weights[0].shape[1] if weights and weights[0].ndim == 2 else 0
+    fits = bool(weights) and len(weights) == len(biases) == len(shapes)
+    for weight, bias, (units, height, width) in zip(weights, biases, shapes, strict=False):
+        neurons = units * height * width
+        fits = fits and weight.shape == (neurons, inputs) and bias.shape == (neurons,)
+        inputs = neurons
+    if not fits:
+        found = f"weights {[tuple(one.shape) for one in weights]}, biases {[tuple(one.shape) for one in biases]}, shapes {list(shapes)}"
+        raise InputError(
+            "The layers of the toy do not fit together",
+            found,
+            "for each layer (neurons, inputs), (neurons,) and its shape",
+        )

@@ -1,0 +1,138 @@
+"""Who may import whom, and what must not be loaded by looking at the package."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import qualitygate
+
+PACKAGE = Path(qualitygate.__file__).parent
+HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
+
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("errors", "records", "names"),
+    ("policy", "storage", "latents", "tracking.environment"),
+    ("generators", "features", "tracking.store"),
+    ("checkpoints", "scores"),
+    ("corrections",),  # of what the scores found
+    ("units", "metrics"),
+    ("gating", "dynamics", "testing", "expectations", "tracking", "reports"),
+    ("production", "callbacks"),
+    ("cli",),
+)
+"""A room imports only from rows above its own, and from itself."""
+ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+
+NEVER = {
+    "policy": ("torch", "great_expectations"),
+    "expectations": ("torch",),
+    "tracking": ("torch", "great_expectations"),
+    "reports": ("torch", "mlflow", "great_expectations"),
+}
+"""What a room must not import at all, wherever in its files."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name inside the package; the package itself is the empty name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, inside: dict[str, Path]) -> Iterator[str]:
+    """Full names of all modules that a file imports: inside functions and for type checkers only as well."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module is not None
+            yield node.module
+            submodules = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in submodules if name.removeprefix("qualitygate.") in inside)
+
+
+def room(module: str) -> str:
+    """The most specific room of the table that a module belongs to."""
+    parts = module.split(".")
+    rooms = [name for length in range(len(parts), 0, -1) if (name := ".".join(parts[:length])) in ROW]
+    assert rooms, f"{module} belongs to no room: add it to the table, and to the drawing of the house"
+    return rooms[0]
+
+
+INSIDE = modules()
+
+
+@pytest.mark.parametrize("module", [name for name in INSIDE if name])
+def test_a_room_imports_only_from_rows_above(module: str) -> None:
+    own = room(module)
+    for name in imported(INSIDE[module], INSIDE):
+        if not name.startswith("qualitygate."):
+            continue
+        other = room(name.removeprefix("qualitygate."))
+        assert other == own or ROW[other] < ROW[own], f"{module} (row {ROW[own]}) imports {name} (row {ROW[other]})"
+
+
+@pytest.mark.parametrize("barred", NEVER)
+def test_what_a_room_must_not_import(barred: str) -> None:
+    for module in (name for name in INSIDE if name and room(name).split(".")[0] == barred):
+        for name in imported(INSIDE[module], INSIDE):
+            assert name.split(".")[0] not in NEVER[barred], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [("mlflow", {"tracking"}), ("great_expectations", {"expectations"}), ("typer", {"cli"}), ("rich", {"cli"})],
+)
+def test_libraries_that_one_room_knows(library: str, homes: set[str]) -> None:
+    users = {
+        room(module).split(".")[0]
+        for module, path in INSIDE.items()
+        if module and any(name.split(".")[0] == library for name in imported(path, INSIDE))
+    }
+    assert users <= homes
+
+
+def test_the_package_exports_what_it_says() -> None:
+    for name in qualitygate.__all__:
+        assert getattr(qualitygate, name) is not None
+    assert dir(qualitygate) == sorted(qualitygate.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = qualitygate.nothing
+
+
+LOADED = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+HELP = """
+import sys
+from qualitygate.cli import main
+sys.argv = ["qualitygate", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [("import qualitygate; dir(qualitygate)", []), (HELP, ["--help"]), (HELP, ["gate", "--help"]), (HELP, ["--version"])],
+)  # fmt: skip
+def test_nothing_heavy_is_loaded_by_looking(program: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-c", f"{program}\n{LOADED}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "qualitygate" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_no_room_hides_a_name_that_people_use() -> None:
+    """A submodule becomes an attribute of the package once it is imported; it must not be called like something exported."""
+    assert not {path.stem for path in PACKAGE.iterdir()} & set(qualitygate.__all__)

@@ -1,0 +1,142 @@
+"""Families from another package: a real one, installed and used by a process of its own, and broken ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from qualitygate.checkpoints.layouts import all_layouts
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.errors import PluginError
+from qualitygate.generators import families, plugins
+from qualitygate.generators.dcgan import DCGAN
+
+PACKAGE = Path(__file__).parent / "plugin_package"
+STORED = {"ring.0": torch.rand(5, 4), "ring.1": torch.rand(3, 5), "paint": torch.rand(1, 3)}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package installed in it."""
+    folder = tmp_path_factory.mktemp("plugin")
+    source = shutil.copytree(PACKAGE, folder / "source")  # building leaves things behind
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    call = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site"), str(source)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+@pytest.fixture
+def python(installed: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python with the package beside qualitygate."""
+    search = os.pathsep.join([str(installed), str(Path(__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": search}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, *arguments]
+        return subprocess.run(call, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+
+    return run
+
+
+USE = """
+import torch, qualitygate
+generator = qualitygate.load_generator("rings.pt")
+z = torch.arange(8.0).reshape(2, 4)
+torch.save(generator(z), "images.pt")
+qualitygate.save_generator(generator, "rings.safetensors")
+again = qualitygate.load_generator("rings.safetensors", family="rings")
+assert type(again) is type(generator) and torch.equal(again(z), generator(z))
+"""
+
+
+def test_a_checkpoint_of_another_packages_family(python: Any, tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    used = python("-c", USE)
+    assert used.returncode == 0, used.stderr
+    activation = torch.arange(8.0).reshape(2, 4).T
+    for name in ("ring.0", "ring.1"):
+        activation = (STORED[name] @ activation).relu()
+    by_hand = torch.tanh(STORED["paint"] @ activation)
+    images = torch.load(tmp_path / "images.pt", weights_only=True)
+    assert images.shape == (2, 1, 4, 4)
+    torch.testing.assert_close(images[:, 0, 0, 0], by_hand[0])
+
+
+def test_the_command_line_knows_it(python: Any, tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    shown = python("-c", "from qualitygate.cli import main; main()", "inspect", "rings.pt", "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert (document["family"], document["layout"]) == ("rings", "rings state dict")
+    assert [layer["size"] for layer in document["layers"]] == ["2x2", "4x4"]
+
+
+def test_without_the_package_the_checkpoint_is_not_known(tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    with pytest.raises(Exception, match="add its layout as a plug-in"):
+        load_generator(tmp_path / "rings.pt")
+
+
+# broken ones
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes qualitygate find one entry point with the given value."""
+
+    def found(value: str) -> None:
+        entry = EntryPoint("odd", value, plugins.GROUP)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+        plugins.plugins.cache_clear()
+
+    yield found
+    plugins.plugins.cache_clear()
+
+
+class Namesake(DCGAN):
+    """Has the name of another family."""
+
+
+no_module = SimpleNamespace(generators=(torch.nn.ReLU,), layouts=(object(),))
+namesake = SimpleNamespace(generators=[Namesake])
+no_list = SimpleNamespace(generators=Namesake, layouts=Namesake)
+nothing = SimpleNamespace()
+
+
+@pytest.mark.parametrize(("value", "found"), [
+    ("qualitygate_that_is_not_there", "ModuleNotFoundError"),
+    ("{here}:nobody", "AttributeError"),
+    ("{here}:nothing", "without any of them"),
+    ("{here}:no_module", "in generators"),
+    ("{here}:no_list", "generators that are a"),
+    ("{here}:namesake", "family 'dcgan', which there is already"),
+])  # fmt: skip
+def test_a_broken_plugin_is_named(
+    value: str, found: str, offer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "odd_plugin", sys.modules[__name__])
+    value = value.format(here="odd_plugin")
+    offer(value)
+    with pytest.raises(PluginError, match=rf"(?s)plug-in odd \({value}\) is broken.*{found}.*uninstall"):
+        families.generators()
+
+
+@pytest.mark.parametrize("value", ["no_module", "no_list"])
+def test_layouts_that_are_none(value: str, offer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "odd_plugin", sys.modules[__name__])
+    offer(f"odd_plugin:{value}")
+    with pytest.raises(PluginError, match=r"(?s)plug-in odd .* layouts"):
+        all_layouts()
