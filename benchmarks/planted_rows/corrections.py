@@ -12,7 +12,7 @@ from torch import Tensor
 
 from planted_rows.scene import SEED, Scene
 from qualitygate.corrections.ablation import sequential_ablation
-from qualitygate.gate.stage import GateStage
+from qualitygate.gating.stage import GateStage
 from qualitygate.latents import Latents
 
 

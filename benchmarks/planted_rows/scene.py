@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.gate.calibrate import calibrate
-from qualitygate.gate.profile import Profile
-from qualitygate.gate.scoring import Scorer, add_totals
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import micro_batches, read_layers, sample_latents, scored_pass
 from qualitygate.latents import Latents
