@@ -1,0 +1,34 @@
+"""The doubling convolution: both forms against the library's, at every border."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from qualitygate.generators import transposed
+from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 4)])
+@pytest.mark.parametrize("units", [3, 64])
+def test_both_forms_are_the_transposed_convolution(
+    size: tuple[int, int], units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(5, units, *size), torch.randn(4, 4, units, 7), torch.randn(7)
+    truth = F.conv_transpose2d(x.double(), weight.permute(2, 3, 0, 1).double(), bias.double(), stride=2, padding=1)
+    taken = []
+    products = transposed._by_positions
+    monkeypatch.setattr(transposed, "_by_positions", lambda *inputs: taken.append(1) or products(*inputs))
+    with torch.no_grad():
+        result = conv_transpose_4x4_stride_2(x, weight, bias)
+    assert bool(taken) == (units >= 64)
+    assert torch.allclose(result.double(), truth, atol=1e-4)
+
+
+def test_gradients_flow_where_they_are_wanted() -> None:
+    x = torch.randn(2, 64, 4, 4, requires_grad=True)
+    conv_transpose_4x4_stride_2(x, torch.randn(4, 4, 64, 3), torch.zeros(3)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0
