@@ -17,14 +17,12 @@ _TAPS_3_TO_4 = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.
 
 _SMALL = 4 * 4
 """Largest input area computed as matrix products; beyond it the library's convolution is the faster one."""
-_WIDE = 64
-"""Fewest input units; below, the products are too small to be worth their calls."""
 
 
 def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Output (N, outputs, 2·height, 2·width) of x (N, inputs, height, width) with weight (4, 4, inputs, outputs)."""
-    small, wide = x.shape[2] * x.shape[3] <= _SMALL, x.shape[1] >= _WIDE
-    if x.device.type == "cpu" and small and wide and not torch.is_grad_enabled():
+    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
+    if x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _SMALL and not differentiated:
         return _by_positions(x, weight, bias)
     x, kernel = x.contiguous(memory_format=torch.channels_last), weight.permute(2, 3, 0, 1)
     return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
