@@ -126,21 +126,24 @@ class Profile:
         Raises:
             ProfileError: the profile does not hold what the policy needs.
         """
-        columns = dict(self.scores)
-        layers, judged = detection_layers(policy, self.info.chain), correction_layers(policy, self.info.chain)[1]
+        judged = correction_layers(policy, self.info.chain)[1]
         self._check_covers(policy, (*scored_layers(policy, self.info.chain), *judged))
-        add_totals(columns, policy.detection.rates, layers)
+        columns = self.columns(policy)
 
         def quantile(score: str, q: float) -> float:
             if score not in columns:
                 raise ProfileError(f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score,
                                    "calibrate again with this policy")  # fmt: skip
-            known = columns[score][
-                ~np.isnan(columns[score])
-            ]  # exact CLA is computed for a part of the calibration only
+            known = columns[score][~np.isnan(columns[score])]  # exact CLA: of a part of the calibration only
             return float(np.quantile(known, q, method="higher"))
 
         return resolve(policy, judged, quantile)
+
+    def columns(self, policy: Policy) -> dict[str, np.ndarray]:
+        """Scores of the calibration samples by name, with the sums over the policy's detection layers."""
+        columns = dict(self.scores)
+        add_totals(columns, policy.detection.rates, detection_layers(policy, self.info.chain))
+        return columns
 
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""

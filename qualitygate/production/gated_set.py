@@ -240,7 +240,7 @@ def _units(stage: GateStage, exact: _Exact | None) -> dict[str, Any]:
 def _show(stage: GateStage, table: _Table, rows: Mapping[str, Any], score: str, folder: Path) -> None:
     """Contact sheets and figures."""
     from qualitygate.reports.exhibit_sheets import exhibit_sheets
-    from qualitygate.reports.figures import score_figure
+    from qualitygate.reports.figures import score_figure, trade_off_figure
 
     verdict = np.asarray(rows[names.VERDICT])
     chosen = exhibit.choose(rows[score], verdict, rows[names.BORDERLINE])
@@ -253,6 +253,10 @@ def _show(stage: GateStage, table: _Table, rows: Mapping[str, Any], score: str, 
     (folder / "figures").mkdir()
     scores = {rule.score: rows[rule.score] for rule in stage.limits.rules}
     storage.write_bytes(folder / "figures" / "scores.png", score_figure(scores, stage.limits.rules, verdict))
+    calibration = stage.profile.columns(stage.policy)
+    known = [rule for rule in stage.limits.rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]
+    if known:  # a rule with an absolute limit may be on a score that was not calibrated
+        storage.write_bytes(folder / "figures" / "trade_off.png", trade_off_figure(scores, calibration, known))
 
 
 def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dict[str, float]) -> GateSummary:
