@@ -75,7 +75,7 @@ def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecor
         for record in records
     ])  # fmt: skip
     made: dict[int, np.ndarray] = {}
-    for strength, edits in stage.edits.items():
+    for strength, edits in (stage.correcting.edits if stage.correcting else {}).items():
         rows = np.flatnonzero(strengths == strength)
         if len(rows):
             made.update(zip(rows.tolist(), made_again(stage.generator, latents[rows], edits), strict=True))
