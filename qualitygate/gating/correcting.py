@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.ablation import low_rate_ablation
+from qualitygate.corrections.method import OfSamples, padded_rows
 from qualitygate.gating.late import LateLayers
+from qualitygate.gating.methods import method_of
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.work import Work
-from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.base import Generator, State
 from qualitygate.generators.execution import micro_batches
 from qualitygate.latents import Latents
+from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
-from qualitygate.policy.model import Correction, Policy
+from qualitygate.policy.model import Policy
 from qualitygate.records import Trial
 
 Waiting = list[tuple[np.ndarray, State]]
@@ -42,31 +44,43 @@ class Correcting:
         self._generator, self._limits = generator, limits
         edited, judged = correction_layers(policy, profile.info.chain)
         self._last = max(*edited, *judged)
-        rates = profile.rates.to(generator.device)
-        self._judge = Scorer(generator, rates, (correction.judged_at,), judged)
-        self.edits: dict[float, dict[int, Edit]] = {
-            at: low_rate_ablation(rates, edited, at, generator.device) for at in limits.strengths
-        }
+        self._judge = Scorer(generator, profile.rates.to(generator.device), (correction.judged_at,), judged)
+        self.method = method_of(correction, generator, profile, edited)
 
     def correct(self, latents: Latents, waiting: Waiting, work: Work) -> None:
-        """Least correction: every strength in rising order on the samples that none has repaired yet."""
+        """Least correction: from the weakest strength on, each on the samples that none has repaired yet."""
         open_ = np.concatenate([rows for rows, _ in waiting])
+        correction = self.method.of(latents[open_])
+        places = np.arange(len(open_))  # of the open samples among those that the correction looked at
         late = LateLayers(self._generator, work.receive)
-        for strength, edits in self.edits.items():
+        for strength in self._limits.strengths:
             done: list[np.ndarray] = []
-            for part, batch in micro_batches(latents[open_]):
-                rows = open_[part]
-                columns, state = self._judge(batch, len(rows), upto=self._last, edits=edits)
-                passed, _ = repaired(self._limits, columns)
-                trial = {names.trial(strength, name): columns[name] for name in self._limits.judged}
-                work.write(rows, {**trial, names.tried(strength): np.ones(len(rows))})
+            for part, batch in micro_batches(latents[open_[places]]):
+                rows = open_[places[part]]
+                trial, state = self._try(correction, strength, places[padded_rows(part, len(batch))], batch, len(rows))
+                passed, _ = repaired(self._limits, trial)
+                work.write(rows, self._outcome(strength, trial))
                 late.add(rows[passed], state, np.flatnonzero(passed))
                 done.append(passed)
             late.flush()
-            open_ = open_[~np.concatenate(done)]
-            if not len(open_):
+            places = places[~np.concatenate(done)]
+            if not len(places):
                 break
         self._measure_moved(waiting, work)
+
+    def _try(
+        self, correction: OfSamples, strength: float, places: np.ndarray, batch: Latents, valid: int
+    ) -> tuple[dict[str, np.ndarray], State]:
+        """What a micro-batch is judged on at one strength, NaN for samples in which there is nothing to edit; and where it ended."""
+        columns, state = self._judge(batch, valid, upto=self._last, edits=correction.edits(strength, places))
+        selected = correction.selects[places[:valid]]
+        return {name: np.where(selected, columns[name], np.nan) for name in self._limits.judged}, state
+
+    def _outcome(self, strength: float, trial: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The columns that a trial is recorded in."""
+        method, count = self._limits.method, len(next(iter(trial.values())))
+        judged = {names.trial(method, strength, name): values for name, values in trial.items()}
+        return {**judged, names.tried(method, strength): np.ones(count)}
 
     def _measure_moved(self, waiting: Waiting, work: Work) -> None:
         """How far each corrected image is from the untouched one."""
@@ -85,8 +99,8 @@ class Correcting:
 def trials(limits: Limits, columns: dict[str, np.ndarray], row: int) -> Iterator[Trial]:
     """What was tried on one sample, in order."""
     for strength in limits.strengths:
-        tried = columns.get(names.tried(strength))
+        tried = columns.get(names.tried(limits.method, strength))
         if tried is not None and tried[row] > 0:
-            scores = {name: float(columns[names.trial(strength, name)][row]) for name in limits.judged}
+            scores = {name: float(columns[names.trial(limits.method, strength, name)][row]) for name in limits.judged}
             passed = all(scores[name] <= rule.limit for name, rule in limits.judged.items())
             yield Trial(strength=strength, scores=scores, passed=passed)

@@ -218,11 +218,7 @@ class GateStage:
             verdict=Verdict(str(decisions.verdict[row])),
             reasons=decisions.reasons[row],
             borderline=bool(decisions.borderline[row]),
-            scores={
-                n: float(column[row])
-                for n, column in columns.items()
-                if not n.startswith("ablation_") and n not in inner
-            },
+            scores={n: float(column[row]) for n, column in columns.items() if not names.is_trial(n) and n not in inner},
             trials=tuple(trials(self.limits, columns, row)),
             strength=None if np.isnan(strength) else float(strength),
             moved=None if np.isnan(moved) else float(moved),

@@ -32,7 +32,7 @@ class Work:
     def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
         """Put values of some rows into columns; other rows of a new column are empty."""
         for name, values in columns.items():
-            empty = 0.0 if name.endswith("/tried") else np.nan
+            empty = 0.0 if names.is_tried(name) else np.nan
             self.columns.setdefault(name, np.full(self.count, empty))[rows] = values
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
