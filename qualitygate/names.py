@@ -19,6 +19,9 @@ MOVED = "moved"
 IMAGE_FINITE = "image_finite"  # 1 or 0; NaN where no image was made
 NEVER_SEEN = "never_seen_active"
 
+CLA_PASSES = "cla_passes"  # early passes that screening spent on the sample
+RISK = "risk"
+
 # columns of units.parquet
 UNIT_KEY = "unit_key"
 LAYER = "layer"
@@ -70,6 +73,26 @@ def never_seen(layer: int | None = None) -> str:
 def cla(layer: int) -> str:
     """Sample score of the curvature of local activation at one layer."""
     return _of_layer("cla", layer)
+
+
+def cla_low(layer: int) -> str:
+    """Lower end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_low", layer)
+
+
+def cla_high(layer: int) -> str:
+    """Upper end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_high", layer)
+
+
+def cla_estimate(axes: int, points: int, layer: int) -> str:
+    """Column of the calibration: CLA over so many axes, with so many grid steps on each side."""
+    return _of_layer(f"cla_{axes}x{points}", layer)
+
+
+def activation_moments(layer: int) -> tuple[str, ...]:
+    """Over a layer's neurons: the mean of the positive activations, the mean square, and the share that is active."""
+    return tuple(_of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
 def correction(method: str, strength: float) -> str:

@@ -24,6 +24,7 @@ from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
+from qualitygate.policy.risk import Risk, default_weights
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.scores.low_rate import ActivationRates
@@ -146,7 +147,22 @@ class Profile:
         """Scores of the calibration samples by name, with the sums over the policy's detection layers."""
         columns = dict(self.scores)
         add_totals(columns, policy.detection.rates, detection_layers(policy, self.info.chain))
+        columns[names.RISK] = self.risk(policy)(columns)
         return columns
+
+    def risk(self, policy: Policy) -> Risk:
+        """The policy's joined risk, against the scores of the calibration samples.
+
+        Raises:
+            PolicyError: it has a part that was not calibrated.
+        """
+        reference = dict(self.scores)
+        layers = detection_layers(policy, self.info.chain)
+        add_totals(reference, policy.detection.rates, layers)
+        weights = policy.risk.weights
+        if weights is None:
+            weights = default_weights(policy.headline_rate, layers, policy.curvature_layers())
+        return Risk(reference, weights)
 
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""
