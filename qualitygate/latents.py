@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     TRUNCATION = 3  # one stream an attempt: purpose + 16 · attempt
     PLANTING = 4  # one stream a choice: purpose + 16 · choice
     RANDOM_UNITS = 6  # one stream a layer: purpose + 16 · layer
+    EMBEDDING = 7  # weights of random networks, one stream a layer: purpose + 16 · layer
 
 
 class Sampling(BaseModel):

@@ -278,12 +278,8 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        return Origin(f"{self.family} in memory", digest.hexdigest())
+        written = json.dumps([self.family, self.settings], sort_keys=True)
+        return Origin(f"{self.family} in memory", fingerprint(self, written))
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.
@@ -347,6 +343,16 @@ class Generator(_Network, abc.ABC):
 def grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
     """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
     return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
+
+
+def fingerprint(network: nn.Module, description: str = "") -> str:
+    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:
