@@ -42,6 +42,21 @@ YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
+# metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
+CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
+CLA_Q90 = "dynamics/cla_q0.9"
+CLA_UNIT_Q99 = "dynamics/cla_unit_q0.99"  # the unit at the 99th percentile of its layer
+CLA_UNIT_MAX = "dynamics/cla_unit_max"
+ACTIVATION_SCALE = "dynamics/activation_scale"  # mean magnitude: what CLA grows with when nothing else changes
+ACTIVATION_RATE = "dynamics/activation_rate"
+LOW_RATE_SHARE = "dynamics/low_rate_share"
+LOW_RATE_BORN = "dynamics/low_rate_born"  # share of neurons that became low-rate since the snapshot before
+LOW_RATE_GONE = "dynamics/low_rate_gone"
+AGAINST_SHARE = "dynamics/units_against_realism"  # units with a negative contribution to the discriminator's value
+AGAINST_CLA_RANK = "dynamics/against_realism_cla_rank_correlation"  # of −contribution and CLA over units
+AGAINST_RATE_CHANGE = "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
+FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
+
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
 # places in MLflow
@@ -110,6 +125,16 @@ def layer_of(column: str) -> int | None:
     """The layer that a column is of, or None if it is a sum over layers."""
     found = re.search(rf"{_LAYER}$", column)
     return int(found[1]) if found else None
+
+
+def at_layer(metric: str, layer: int) -> str:
+    """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
+    return _of_layer(metric, layer)
+
+
+def of_set(metric: str) -> str:
+    """A set metric of a snapshot: ``dynamics/fid``."""
+    return f"dynamics/{metric}"
 
 
 def _of_layer(name: str, layer: int | None) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +65,7 @@ def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         InputError: two of the same step, or some by kimg and others by step.
     """
     unique = sorted({snapshot.source: snapshot for snapshot in snapshots}.values(), key=lambda one: (one.unit, one.at))
-    for one, other in zip(unique, unique[1:], strict=False):
+    for one, other in pairwise(unique):
         if one.unit != other.unit:
             raise InputError("The snapshots cannot be put in order", f"{one.name} at {one.at:g} {one.unit}, {other.name} at "
                              f"{other.at:g} {other.unit}", "all by kimg or all by step", "take the ones of one run")  # fmt: skip
