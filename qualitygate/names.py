@@ -54,7 +54,9 @@ LOW_RATE_BORN = "dynamics/low_rate_born"  # share of neurons that became low-rat
 LOW_RATE_GONE = "dynamics/low_rate_gone"
 AGAINST_SHARE = "dynamics/units_against_realism"  # units with a negative contribution to the discriminator's value
 AGAINST_CLA_RANK = "dynamics/against_realism_cla_rank_correlation"  # of −contribution and CLA over units
-AGAINST_RATE_CHANGE = "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
+AGAINST_RATE_CHANGE = (
+    "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
+)
 FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it

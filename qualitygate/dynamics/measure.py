@@ -15,7 +15,7 @@ from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Progress, micro_batches, sample_latents, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.records import canonical_hash
-from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.units.contribution import contributions
 
@@ -133,11 +133,6 @@ def score(
         contribution={layer: parts.double().mean(dim=0).numpy() for layer, parts in judged.items()},
         metrics=_set_metrics(generator, settings, metrics or {}),
     )
-
-
-def neuron_cla(generator: Generator, latents: Latents, layer: int, settings: Settings) -> LocalActivation:
-    """CLA of every neuron of one layer for the given latents, over the axes of the settings."""
-    return local_activation(generator, latents, [layer], axes=settings.chosen_axes(generator.latent_size))
 
 
 def fixed_latents(generator: Generator, settings: Settings) -> Latents:

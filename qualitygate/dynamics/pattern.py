@@ -43,7 +43,7 @@ def axis_pattern(
         neuron: whose activation.
         axes: axes of z; default: all.
         bound, divisions: the grid of the curvature, as in `local_activation`.
-        progress: called with the number of latents that went through.
+        progress: called with the number of axes that are done.
 
     Raises:
         InputError: more than one sample, latents in w, or no such neuron.
@@ -51,11 +51,14 @@ def axis_pattern(
     _check(generator, latents, neuron)
     chosen = np.arange(generator.latent_size) if axes is None else np.asarray(axes, dtype=np.int64)
     offsets = _offsets(bound, divisions)
-    moves = torch.zeros(len(chosen) * len(offsets), generator.latent_size)
-    moves[torch.arange(len(moves)), torch.from_numpy(chosen).repeat_interleave(len(offsets))] = (
-        torch.from_numpy(offsets).float().repeat(len(chosen))
-    )
-    values = _read(generator, latents, neuron, moves, progress).reshape(len(chosen), len(offsets))
+    steps = torch.from_numpy(offsets).float()
+    rows = []
+    for axis in chosen:
+        moves = torch.zeros(len(steps), generator.latent_size)
+        moves[:, axis] = steps
+        rows.append(_read(generator, latents, neuron, moves))
+        progress(1)
+    values = np.stack(rows)
     return AxisPattern(chosen, offsets, values, *secants(values[:, ::FINER].astype(np.float64), offsets[::FINER]))
 
 
@@ -67,7 +70,6 @@ def plane_pattern(
     *,
     bound: float = BOUND,
     divisions: int = DIVISIONS,
-    progress: Progress = silent,
 ) -> PlanePattern:
     """A neuron's activation over the plane of two axes of z through the sample; arguments as of `axis_pattern`."""
     along = axis_pattern(generator, latents, neuron, axes=axes, bound=bound, divisions=divisions)
@@ -75,8 +77,15 @@ def plane_pattern(
     moves = torch.zeros(len(offsets) ** 2, generator.latent_size)
     moves[:, axes[0]] = offsets.repeat_interleave(len(offsets))
     moves[:, axes[1]] += offsets.repeat(len(offsets))
-    values = _read(generator, latents, neuron, moves, progress)
+    values = _read(generator, latents, neuron, moves)
     return PlanePattern(along, values.reshape(len(offsets), len(offsets)))
+
+
+def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> np.ndarray:
+    """Activation of the neuron's whole unit at one sample, float32 (height, width)."""
+    _check(generator, latents, neuron)
+    with scored_pass():
+        return generator.run(generator.start(latents), neuron.layer).activation[0, neuron.unit].cpu().numpy()
 
 
 def _offsets(bound: float, divisions: int) -> np.ndarray:
@@ -87,7 +96,7 @@ def _offsets(bound: float, divisions: int) -> np.ndarray:
     return np.concatenate((-half[::-1], [0.0], half))
 
 
-def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor, progress: Progress) -> np.ndarray:
+def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
     """The neuron's activation at the latent moved by each row (M, D)."""
     values = []
     with scored_pass():
@@ -95,7 +104,6 @@ def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor,
             rows = latents[np.zeros(len(part), dtype=np.int64)]
             state = generator.run(generator.start(replace(rows, z=rows.z + part)), neuron.layer)
             values.append(state.activation[:, neuron.unit, neuron.y, neuron.x].cpu())
-            progress(len(part))
     return torch.cat(values).numpy()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from qualitygate import storage
-from qualitygate.dynamics.measure import Scores, Settings, fixed_latents, neuron_cla
+from qualitygate.dynamics.measure import Scores, Settings, fixed_latents
 from qualitygate.dynamics.pattern import axis_pattern, plane_pattern
 from qualitygate.dynamics.summary import rising_units
 from qualitygate.errors import InputError
@@ -17,6 +17,7 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.patterns import Neuron, PatternColumn
+from qualitygate.scores.local_activation import local_activation
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,36 @@ def find_subject(
     if unit is None:
         unit = rising_units(course, layer, 1)[0][0]
     of_samples = last.unit_cla[layer]
-    if not 0 <= unit < of_samples.shape[1]:
-        raise InputError("The layer has no such unit", f"unit {unit}", f"0 … {of_samples.shape[1] - 1}")
+    _check_unit(unit, of_samples.shape[1])
     sample = int(of_samples[:, unit].argmax())
     latents = fixed_latents(generator, settings)[[sample]]
-    neuron = greatest_neuron(generator, latents, layer, settings, unit)
+    neuron = greatest_neuron(generator, latents, layer, unit, settings.chosen_axes(generator.latent_size))
     axes = axis_pattern(generator, latents, neuron).by_local_activation().axes
     return Subject(sample, neuron, (int(axes[0]), int(axes[1])))
 
 
 def greatest_neuron(
-    generator: Generator, latents: Latents, layer: int, settings: Settings, unit: int | None = None
+    generator: Generator, latents: Latents, layer: int, unit: int | None = None, axes: Sequence[int] | None = None
 ) -> Neuron:
-    """The neuron of a layer (or of one of its units) with the greatest part in the CLA of one sample."""
-    parts = neuron_cla(generator, latents, layer, settings).neuron_score(layer)[0]
+    """The neuron of a layer, or of one of its units, with the greatest part in the CLA of one sample.
+
+    Args:
+        axes: of z, that CLA is averaged over; default: all.
+
+    Raises:
+        InputError: the layer has no such unit.
+    """
+    parts = local_activation(generator, latents, [layer], axes=axes).neuron_score(layer)[0]
+    _check_unit(unit, len(parts))
     if unit is not None:
         parts = torch.where(torch.arange(len(parts))[:, None, None] == unit, parts, -1.0)
     place = np.unravel_index(int(parts.argmax()), parts.shape)
     return Neuron(layer, int(place[0]), int(place[1]), int(place[2]))
+
+
+def _check_unit(unit: int | None, units: int) -> None:
+    if unit is not None and not 0 <= unit < units:
+        raise InputError("The layer has no such unit", f"unit {unit}", f"0 … {units - 1}")
 
 
 def pattern_column(generator: Generator, subject: Subject, settings: Settings, title: str) -> PatternColumn:
@@ -83,7 +96,8 @@ def pattern_column(generator: Generator, subject: Subject, settings: Settings, t
     latents = fixed_latents(generator, settings)[[subject.sample]]
     plane = plane_pattern(generator, latents, subject.neuron, subject.axes)
     layer = subject.neuron.layer
-    parts = neuron_cla(generator, latents, layer, settings).neuron_score(layer)
+    axes = settings.chosen_axes(generator.latent_size)
+    parts = local_activation(generator, latents, [layer], axes=axes).neuron_score(layer)
     return PatternColumn(title, plane.values, image_of(generator, latents), parts[0, subject.neuron.unit].numpy())
 
 

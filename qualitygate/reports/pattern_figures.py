@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from mpl_toolkits.mplot3d import Axes3D
 
 from qualitygate.errors import InputError
 from qualitygate.patterns import AxisPattern, Neuron, PatternColumn, PlanePattern
@@ -55,7 +56,9 @@ def pattern_figure(
     return png(figure)
 
 
-def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str) -> bytes:  # fmt: skip
+def dynamics_figure(
+    columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str
+) -> bytes:
     """A neuron through the snapshots: activation over two axes of the latent space, the image, CLA of the unit's neurons.
 
     Each row has one scale for all snapshots, so that the eye can compare them.
@@ -142,7 +145,7 @@ def _parabola(axes: Axes, pattern: AxisPattern, row: int, color: str) -> None:
     axes.plot(ends, pattern.parabola(row, ends), "o", color=_POINTS, markersize=6)
 
 
-def _surface(axes: Axes, plane: PlanePattern) -> None:
+def _surface(axes: Axes3D, plane: PlanePattern) -> None:
     """Figure 1: the surface over two axes; on the walls stand the patterns along each of them, with change points and parabola."""
     offsets, along = plane.along.offsets, plane.along
     across, down = np.meshgrid(offsets, offsets)
