@@ -39,6 +39,38 @@ YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
+# metrics of a set of images, or of a group of it
+FID = "fid"
+FID_INFINITY = "fid_infinity"
+KID = "kid"
+PRECISION = "precision"
+RECALL = "recall"
+DENSITY = "density"
+COVERAGE = "coverage"
+REALISM = "realism"
+INCEPTION_SCORE = "inception_score"
+PPL = "ppl"
+PPL_Z_END = "ppl_z_end"
+PPL_Z_FULL = "ppl_z_full"
+PPL_W_END = "ppl_w_end"
+PPL_W_FULL = "ppl_w_full"
+DISCRIMINATOR = "discriminator"
+
+# groups of a set of images
+ALL = "all"
+LOWEST = "lowest"
+HIGHEST = "highest"
+HIGHEST_CORRECTED = "highest_corrected"
+ACCEPTED = "accepted"
+TO_CORRECT = "corrected_before"
+CORRECTED = "corrected"
+REJECTED = "rejected"
+KEPT = "kept"
+RANDOM = "random"
+
+# places of a folder of metrics
+GROUPS_TABLE = "metric_groups.json"
+
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
 # places in MLflow
@@ -79,6 +111,16 @@ def tried(strength: float) -> str:
 def quantile(column: str, q: float) -> str:
     """Summary metric: a quantile of a score over a set."""
     return f"{column}/q{q:g}"
+
+
+def of_group(metric: str, group: str) -> str:
+    """A metric as it is logged: ``fid`` of the whole set, ``fid/lowest`` of a group."""
+    return metric if group == ALL else f"{metric}/{group}"
+
+
+def truncated(psi: float) -> str:
+    """The group of samples truncated at ``psi``: ``psi_0.5``."""
+    return f"psi_{rate(psi)}"
 
 
 def low_rate_at(column: str) -> float | None:
