@@ -118,6 +118,21 @@ def of_group(metric: str, group: str) -> str:
     return metric if group == ALL else f"{metric}/{group}"
 
 
+def low_bound(metric: str) -> str:
+    """Lower end of the interval of a metric of the whole set."""
+    return f"{metric}_low"
+
+
+def high_bound(metric: str) -> str:
+    """Upper end of the interval of a metric of the whole set."""
+    return f"{metric}_high"
+
+
+def spread(metric: str) -> str:
+    """Standard deviation of a metric over random groups."""
+    return f"{of_group(metric, RANDOM)}/spread"
+
+
 def truncated(psi: float) -> str:
     """The group of samples truncated at ``psi``: ``psi_0.5``."""
     return f"psi_{rate(psi)}"
