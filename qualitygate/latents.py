@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     PLANTING = 4  # one stream a choice: purpose + 16 · choice
     PATH = 5  # where paths end, and how far along them: one stream a path: purpose + 16 · path
     SUBSET = 6  # subsets, groups, blocks and resamples of a set of samples: one stream a use: purpose + 16 · use
+    EMBEDDING = 7  # weights of random networks, one stream a layer: purpose + 16 · layer
 
 
 class Sampling(BaseModel):
