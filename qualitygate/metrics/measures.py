@@ -47,6 +47,7 @@ class Ruler:
         extractor: key of the extractor, and of how real images were brought to size.
         distance: key of the distance of path lengths.
         paths: how the paths of each sample were laid.
+        path_samples: samples of a group whose paths count, at most: groups are compared at one size.
         seed: of the intervals.
         intervals: whether to work them out; without, a measurement is a bare value.
     """
@@ -55,6 +56,7 @@ class Ruler:
     extractor: str | None = None
     distance: str | None = None
     paths: PathSettings = PER_SAMPLE
+    path_samples: int | None = None
     seed: int = 0
     intervals: bool = True
 
@@ -79,7 +81,7 @@ class Ruler:
             found[names.DISCRIMINATOR] = self._mean(population.discriminator[rows], empty)
         if population.lengths is not None:
             known = population.lengths[rows]
-            known = known[~known.isnan().any(dim=1)]
+            known = known[~known.isnan().any(dim=1)][: self.path_samples]
             if len(known):
                 found[names.PPL] = self.path_length(known)
         return found

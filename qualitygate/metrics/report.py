@@ -99,7 +99,9 @@ class MetricsReport(_Frozen):
     groups: tuple[GroupRow, ...]
     order: tuple[Order, ...]
     histogram: Histogram | None
-    seconds: dict[str, float]
+    left_out: tuple[str, ...]
+    """What was not measured, and why."""
+    seconds: float
 
     def row(self, group: str) -> GroupRow | None:
         """The group of that name, if there is one."""
