@@ -71,6 +71,12 @@ RANDOM = "random"
 # places of a folder of metrics
 GROUPS_TABLE = "metric_groups.json"
 
+# corrections as they stand in names
+TRIED = "tried"
+_METHODS = {"sequential_ablation": "ablation"}  # others by their own names
+_CORRECTIONS = ("ablation", "single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation",
+                "sequential_correction", "local_region")  # fmt: skip
+
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
 # places in MLflow
@@ -98,14 +104,34 @@ def cla(layer: int) -> str:
     return _of_layer("cla", layer)
 
 
-def trial(strength: float, column: str) -> str:
+def correction(method: str, strength: float) -> str:
+    """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
+    return f"{_METHODS.get(method, method)}_{rate(strength)}"
+
+
+def trial(method: str, strength: float, column: str) -> str:
     """What a correction at ``strength`` was judged on: ``ablation_0.2/low_rate_0.1/layer_3``."""
-    return f"ablation_{rate(strength)}/{column}"
+    return f"{correction(method, strength)}/{column}"
 
 
-def tried(strength: float) -> str:
+def tried(method: str, strength: float) -> str:
     """Whether a correction at ``strength`` was tried on the sample."""
-    return trial(strength, "tried")
+    return trial(method, strength, TRIED)
+
+
+def is_tried(column: str) -> bool:
+    """Whether a column says that a correction was tried: 0 where it was not, never empty."""
+    return column.endswith(f"/{TRIED}")
+
+
+def is_trial(column: str) -> bool:
+    """Whether a column is the outcome of a correction: its first part names a method and a strength."""
+    return re.match(rf"(?:{'|'.join(_CORRECTIONS)})_[0-9.]+/", column) is not None
+
+
+def has_short_name(value: float) -> bool:
+    """Whether a number is told apart from all others by the short way it is written in names, without an exponent."""
+    return re.fullmatch(r"[0-9]*\.?[0-9]+", rate(value)) is not None and float(rate(value)) == value
 
 
 def quantile(column: str, q: float) -> str:

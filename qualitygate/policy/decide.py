@@ -12,7 +12,8 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import PolicyError, Reason
-from qualitygate.policy.model import Limit, Policy
+from qualitygate.policy.model import Policy
+from qualitygate.policy.parts import Limit
 from qualitygate.records import RuleLimit, Verdict
 
 Columns = Mapping[str, np.ndarray]
@@ -31,12 +32,14 @@ class Limits:
     Attributes:
         rules: limit of each rule.
         judged: limit of each layer that corrected samples are judged on, by the column that is judged.
-        strengths: strengths of the correction in rising order; empty if there is none.
+        strengths: strengths of the correction, from the least to the most; empty if there is none.
+        method: of the correction: with a strength it names the columns of what was tried.
     """
 
     rules: tuple[RuleLimit, ...]
     judged: Mapping[str, RuleLimit]
     strengths: tuple[float, ...]
+    method: str = "sequential_ablation"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
                           action=Verdict.REJECT)
         for column in columns
     }  # fmt: skip
-    return Limits(rules, limits, correction.rates)
+    return Limits(rules, limits, correction.strengths, correction.method)
 
 
 def first_look(limits: Limits, columns: Columns) -> Decisions:
@@ -137,10 +140,10 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
     tried_all = np.ones(count, dtype=bool)
     reasons = [list(one) for one in look.reasons]
     for at in limits.strengths:
-        tried = np.asarray(columns.get(names.tried(at), np.zeros(count)), dtype=np.float64) > 0
-        known = all(names.trial(at, name) in columns for name in limits.judged)
-        if known:
-            passed, close = repaired(limits, {name: columns[names.trial(at, name)] for name in limits.judged})
+        tried = np.asarray(columns.get(names.tried(limits.method, at), np.zeros(count)), dtype=np.float64) > 0
+        outcome = {name: names.trial(limits.method, at, name) for name in limits.judged}
+        if all(column in columns for column in outcome.values()):
+            passed, close = repaired(limits, {name: columns[column] for name, column in outcome.items()})
         else:
             passed, close, tried = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         borderline |= close & tried & open_

@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from qualitygate.errors import PolicyError
+from qualitygate.policy.corrections import SequentialAblation, judged_layers
 from qualitygate.policy.model import (
-    Correction,
     Limit,
     Policy,
     Rule,
     default_policy,
-    judged_layers,
     load_policy,
     parse_policy,
     policy_yaml,
@@ -191,4 +190,4 @@ def test_a_correction_that_leaves_nothing_to_judge_by() -> None:
 
 def test_policies_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Correction().judged_at = 0.3  # type: ignore[misc]
+        SequentialAblation().judged_at = 0.3  # type: ignore[misc]
