@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +28,16 @@ def run(
     source: Source,
     profile: Annotated[
         Path | None,
-        typer.Option("--profile", help="Profile made by `calibrate`: adds the gate's groups and its scores.", show_default=False),
+        typer.Option(
+            "--profile", help="Profile made by `calibrate`: adds the gate's groups and its scores.", show_default=False
+        ),
     ] = None,
     policy: PolicyFile = None,
     real: Annotated[
         str | None,
-        typer.Option(help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False),
+        typer.Option(
+            help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
+        ),
     ] = None,
     extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "random-vgg16-32",
     weights: Annotated[
@@ -48,16 +53,30 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.", min=0)] = 1,
     score: Annotated[
         str | None,
-        typer.Option(help="Score that ranks the samples, e.g. low_rate_0.1 or cla/layer_1; default: the first rule's.", show_default=False),
+        typer.Option(
+            help="Score that ranks the samples, e.g. low_rate_0.1 or cla/layer_1; default: the first rule's.",
+            show_default=False,
+        ),
     ] = None,
-    group_share: Annotated[float, typer.Option(help="Share of the samples in the lowest and in the highest group.")] = 0.1,
-    path_samples: Annotated[int, typer.Option(help="Samples of each group whose path lengths are measured.", min=0)] = 100,
+    group_share: Annotated[
+        float, typer.Option(help="Share of the samples in the lowest and in the highest group.")
+    ] = 0.1,
+    path_samples: Annotated[
+        int, typer.Option(help="Samples of each group whose path lengths are measured.", min=0)
+    ] = 100,
     path: Annotated[
         list[str] | None,
-        typer.Option(help="Another path length of the whole set, repeatable: ppl_z_end, ppl_z_full, ppl_w_end, ppl_w_full.", show_default=False),
+        typer.Option(
+            help="Another path length of the whole set, repeatable: ppl_z_end, ppl_z_full, ppl_w_end, ppl_w_full.",
+            show_default=False,
+        ),
     ] = None,
-    fid_infinity: Annotated[bool, typer.Option("--fid-infinity", help="FID extrapolated to infinitely many samples, too.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)] = None,
+    fid_infinity: Annotated[
+        bool, typer.Option("--fid-infinity", help="FID extrapolated to infinitely many samples, too.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)
+    ] = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow; needs --out.")] = False,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
@@ -81,12 +100,26 @@ def run(
         if out is not None:
             storage.refuse_existing(out)
         elif track:
-            raise InputError("What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER")
+            raise InputError(
+                "What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER"
+            )
         if unknown := sorted(set(path or ()) - PATH_KINDS.keys()):
             raise InputError("There are no such paths", ", ".join(unknown), f"some of {', '.join(PATH_KINDS)}")
-        tools = _tools(source, chosen_device(device), tracking_uri, profile, policy, seed, real, (extractor, weights), (distance, distance_weights))
+        tools = _tools(
+            source,
+            chosen_device(device),
+            tracking_uri,
+            profile,
+            policy,
+            seed,
+            real,
+            (extractor, weights),
+            (distance, distance_weights),
+        )
         ranks = score or (tools.stage.policy.rules[0].score if tools.stage is not None else None)
-        request = Request(samples, seed, ranks, group_share, path_samples, path_kinds=tuple(path or ()), extrapolate=fid_infinity)
+        request = Request(
+            samples, seed, ranks, group_share, path_samples, path_kinds=tuple(path or ()), extrapolate=fid_infinity
+        )
         measured = measure(tools, request, output.reporter())
         where = None
         if out is not None:
@@ -106,36 +139,54 @@ def show(report: MetricsReport, out: Path | None) -> None:
     """The papers' table, and in words whether their order holds."""
     from qualitygate.metrics.table import METRICS
 
-    shown = [name for name in METRICS if any(name in row.measurements for row in report.groups)]
+    shown = [metric for name, metric in METRICS.items() if any(name in row.measurements for row in report.groups)]
     if shown:
-        title = f"{report.samples:,} samples of {report.checkpoint}" + (f" against {report.real.samples:,} of {report.real.name}" if report.real else "")
-        arrows = [f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}" for name in shown]
-        output.table(title, ("group", "samples", *arrows), [(row.group, row.samples, *(_cell(row, name) for name in shown)) for row in report.groups])
-    for key, what in ((report.extractor, "features"), (report.distance, "path lengths")):
-        if key is not None:
-            output.emit(f"{what}: {key}")
-    for one in report.order:
-        word = "holds" if one.clear else "holds, but within what random groups do" if one.holds else "does NOT hold"
-        sign = ">" if METRICS[one.metric].higher_is_better else "<"
-        output.emit(f"{METRICS[one.metric].title}: lowest {sign} random {sign} highest {word} ({one.lowest:.4g}, {one.random:.4g}, {one.highest:.4g})")
-    for note in sorted({f"{METRICS[name].title}: {one.note}" for row in report.groups for name, one in row.measurements.items()
-                        if one.value is None and one.note}):  # fmt: skip
-        output.emit(note)
-    for left_out in report.left_out:
-        output.emit(f"not measured: {left_out}")
+        against = f" against {report.real.samples:,} of {report.real.name}" if report.real else ""
+        header = ("group", *(f"{metric.title}\n{'↑' if metric.higher_is_better else '↓'}" for metric in shown))
+        rows = [(_group(row), *(_cell(row, metric.name) for metric in shown)) for row in report.groups]
+        output.table(f"{report.samples:,} samples of {report.checkpoint}{against}", header, rows)
+    for line in _remarks(report):
+        output.emit(line)
     if out is not None:
         output.emit(str(out))
 
 
+def _remarks(report: MetricsReport) -> Iterator[str]:
+    """What the table does not say: what was measured with, the papers' order, what there is no number for."""
+    from qualitygate.metrics.table import METRICS
+
+    yield "± is half of a 95 % interval; of the random groups, the standard deviation of one"
+    for key, what in ((report.extractor, "features"), (report.distance, "path lengths")):
+        if key is not None:
+            yield f"{what}: {key}"
+    for one in report.order:
+        word = "holds" if one.clear else "holds, but within what random groups do" if one.holds else "does NOT hold"
+        sign, values = ">" if METRICS[one.metric].higher_is_better else "<", (one.lowest, one.random, one.highest)
+        shown = ", ".join(f"{value:.4g}" for value in values)
+        yield f"{METRICS[one.metric].title}: lowest {sign} random {sign} highest {word} ({shown})"
+    for name, metric in METRICS.items():
+        found = (row.measurements[name] for row in report.groups if name in row.measurements)
+        if notes := [one.note for one in found if one.value is None and one.note]:
+            yield f"{metric.title}: {notes[0]}" + (f" (and {len(notes) - 1} other groups)" if len(notes) > 1 else "")
+    yield from (f"not measured: {left_out}" for left_out in report.left_out)
+
+
+def _group(row: GroupRow) -> str:
+    first, *others = row.group.split("_")
+    return "\n".join((" ".join((first, *others)), f"{row.samples:,}"))
+
+
 def _cell(row: GroupRow, name: str) -> str:
+    """Value over its uncertainty."""
     one = row.measurements.get(name)
     if one is None:
         return "–"
     if one.value is None:
         return "too few" if one.note and one.note.startswith("too few") else "–"
     if name in row.spread:
-        return f"{one.value:.4g} ± {row.spread[name]:.2g}"
-    return f"{one.value:.4g}" + (f" [{one.low:.4g}, {one.high:.4g}]" if one.low is not None and one.high is not None else "")
+        return f"{one.value:.3g}\n± {row.spread[name]:.1g}"
+    half = None if one.low is None or one.high is None else (one.high - one.low) / 2
+    return f"{one.value:.3g}" if half is None else f"{one.value:.3g}\n± {half:.1g}"
 
 
 def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path | None, policy: Path | None, seed: int, real: str | None,
@@ -146,7 +197,9 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
     from qualitygate.production.metrics_run import Tools
 
     loaded = source.load(device, tracking_uri)
-    generator, discriminator = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
+    generator, discriminator = (
+        (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
+    )
     return Tools(
         generator,
         discriminator,
@@ -170,4 +223,3 @@ def _stage(generator: Generator, profile: Path, policy: Path | None, seed: int) 
 
     learned = load_profile(profile)
     return GateStage(generator, learned, load_policy_or_none(policy) or learned.policy, seed=seed)
-

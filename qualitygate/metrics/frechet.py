@@ -1,8 +1,9 @@
 """Fréchet distance of two sets of features, each seen as a Gaussian (Heusel et al. 2017), from statistics that add up.
 
-``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small N the
-distance is too large, by about a constant over N: `qualitygate.metrics.measures` states by how much, and `extrapolated_frechet_distance`
-takes the bias of the generated set away. With no more samples than features the covariances are singular and the distance is mostly bias.
+``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
+N the distance is too large, by about a constant over N: `qualitygate.metrics.measures` states by how much, and
+`extrapolated_frechet_distance` takes the bias of the generated set away. With no more samples than features the covariances are
+singular and the distance is mostly bias.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ class GaussianStatistics:
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
     """Fréchet distance of two Gaussians, in float64.
 
-    The trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of ``√C₁·C₂·√C₁``, which is symmetric: no general matrix square root, and
-    no imaginary part to drop. Eigenvalues that rounding made negative count as 0, so nearly singular covariances need no offset.
+    The trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of ``√C₁·C₂·√C₁``, which is symmetric: no general matrix square
+    root, and no imaginary part to drop. Eigenvalues that rounding made negative count as 0, so nearly singular covariances need no
+    offset.
 
     >>> x = torch.tensor([[0.0], [2.0]])
     >>> frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(x + 3.0))
@@ -90,7 +92,7 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
         InputError: features of different lengths, or of no samples.
     """
     if first.features != second.features or not first.count or not second.count:
-        raise InputError("These statistics cannot be compared", f"{first.count} × {first.features} and {second.count} × {second.features} features",
+        raise InputError("These statistics cannot be compared", f"{first.count} × {first.features} and {second.count} × {second.features}",
                          "samples on both sides, with features of the same extractor")  # fmt: skip
     root = _root(first.covariance)
     inner = root @ second.covariance @ root

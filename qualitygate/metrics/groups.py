@@ -28,7 +28,7 @@ def group_size(count: int, share: float = SHARE) -> int:
 
 
 def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with the lowest and with the highest scores, each ``size`` of them, in rising order of the rows; of equal scores the earlier row is the lower.
+    """Rows with the lowest and with the highest scores, ``size`` of each, in rising order; of equal scores the earlier row is the lower.
 
     Args:
         scores: (N,), not NaN; infinite is highest.
@@ -38,7 +38,8 @@ def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         InputError: scores that are NaN.
     """
     if np.isnan(scores).any():
-        raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(scores).sum())} of {len(scores)} are NaN", "a score for each",
+        missing = int(np.isnan(scores).sum())
+        raise InputError("Samples without a score cannot be ranked", f"{missing} of {len(scores)} have none", "a score for each",
                          "choose a score that every sample has")  # fmt: skip
     order = np.argsort(scores, kind="stable")
     return np.sort(order[:size]), np.sort(order[len(order) - size :])

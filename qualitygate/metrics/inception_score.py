@@ -1,10 +1,12 @@
 """Inception score (Salimans et al. 2016): ``exp(E[KL(p(y|x) ‖ p(y))])`` of class probabilities, over splits of the set.
 
-It knows no real images and rewards a generator that makes one good image of every class of the classifier. The order of the samples decides which
-split they fall in, as in the original code.
+It knows no real images and rewards a generator that makes one good image of every class of the classifier. The order of the samples
+decides which split they fall in, as in the original code.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -28,11 +30,15 @@ def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float,
         InputError: fewer samples than splits.
     """
     if len(probabilities) < splits:
-        raise InputError("Too few samples for the inception score", f"{len(probabilities)} samples", f"at least {splits}, one a split")
+        raise InputError(
+            "Too few samples for the inception score",
+            f"{len(probabilities)} samples",
+            f"at least {splits}, one a split",
+        )
     count = len(probabilities)
     edges = [count * index // splits for index in range(splits + 1)]
     exact = probabilities.double()
-    scores = torch.stack([_score(exact[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)])
+    scores = torch.stack([_score(exact[start:stop]) for start, stop in pairwise(edges)])
     return float(scores.mean()), float(scores.std(correction=0))
 
 

@@ -52,9 +52,14 @@ def bootstrap_ratio(
     """
     sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if not counts.sum():
-        raise InputError("There is nothing to take a mean of", f"{len(sums)} samples without a value", "at least one value")
+        raise InputError(
+            "There is nothing to take a mean of", f"{len(sums)} samples without a value", "at least one value"
+        )
     step = max(1, _NUMBERS // len(sums))
-    means = [_resampled(sums, counts, seed, np.arange(start, min(start + step, resamples))) for start in range(0, resamples, step)]
+    means = [
+        _resampled(sums, counts, seed, np.arange(start, min(start + step, resamples)))
+        for start in range(0, resamples, step)
+    ]
     tail = (1.0 - level) / 2.0
     low, high = np.nanquantile(np.concatenate(means), (tail, 1.0 - tail))
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))

@@ -1,9 +1,9 @@
 """Balls around samples up to their k-th nearest neighbour: what precision, recall, density, coverage and the realism score are made of.
 
-Precision and recall are Kynkäänniemi et al. 2019 (a sample counts as inside a ball at ``d ≤ r``), density and coverage Naeem et al. 2020
-(``d < r``, as their code has it), the realism score is of the former. Distances are searched in float32, by matrix products of bounded size on
-the features' device; what is returned, and every comparison that rounding could turn, is computed again in float64 from the features
-themselves. So nothing depends on sizes of batches, and a sample's own copy is at distance 0.
+Precision and recall are Kynkäänniemi et al. 2019 (a sample counts as inside a ball at ``d ≤ r``), density and coverage Naeem et al.
+2020 (``d < r``, as their code has it), the realism score is of the former. Distances are searched in float32, by matrix products of
+bounded size on the features' device; what is returned, and every comparison that rounding could turn, is computed again in float64 from
+the features themselves. So nothing depends on sizes of batches, and a sample's own copy is at distance 0.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def balls_around(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: boo
 def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
     """Realism score of each generated sample: float64 (N,), higher is better, at least 1 inside a ball.
 
-    ``max over real r of NND_k(r) / |φ − r|``, over the real samples whose radius is at most the median. The paper's own ratio: its reference code
-    returns the square of it. Real samples with a radius of 0, copies of each other, take no part. Infinite for a copy of a real sample.
+    ``max over real r of NND_k(r) / |φ − r|``, over the real samples whose radius is at most the median. The paper's own ratio: its
+    reference code returns the square of it. Real samples with a radius of 0, copies of each other, take no part. Infinite for a copy of
+    a real sample.
 
     Args:
         generated: features (N, F).

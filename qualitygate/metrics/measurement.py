@@ -56,14 +56,17 @@ class Outcome(StrEnum):
 
 def measured(interval: Interval, like: Measurement, note: str | None = None) -> Measurement:
     """An empty measurement with the number put in."""
-    return like.model_copy(update={"value": interval.value, "low": interval.low, "high": interval.high, "note": note or like.note})
+    return like.model_copy(
+        update={"value": interval.value, "low": interval.low, "high": interval.high, "note": note or like.note}
+    )
 
 
 def compare(candidate: Measurement, baseline: Measurement) -> Outcome:
     """Whether a measurement is better or worse than another, beyond their intervals; `Outcome.INCONCLUSIVE` where they overlap.
 
     Raises:
-        InputError: the numbers cannot be compared: another metric, extractor (weights, resizing and precision are part of its key), real set, or
+        InputError: the numbers cannot be compared: another metric, extractor (weights, resizing and precision are part of its key),
+        real set, or
             settings; another number of samples; no value or interval.
     """
     problems = [*_differences(candidate, baseline), *_missing(candidate, "first"), *_missing(baseline, "second")]
@@ -91,7 +94,9 @@ def _differences(first: Measurement, second: Measurement) -> list[str]:
 
 def _missing(one: Measurement, which: str) -> list[str]:
     if one.value is None or one.low is None or one.high is None:
-        return [f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"]
+        return [
+            f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"
+        ]
     return []
 
 

@@ -1,11 +1,11 @@
 """All metrics of a group of samples: those that need real images, and those that do not.
 
-What a sample is worth by itself (see `Standing`) is found out once for the whole population; recall, coverage, FID and the rest of KID are worked
-out for each group.
+What a sample is worth by itself (see `Standing`) is found out once for the whole population; recall, coverage, FID and the rest of KID
+are worked out for each group.
 
-Intervals are over draws of the generated samples: a bootstrap for means over them, a jackknife over ten blocks for FID and KID. Those of recall and
-coverage, means over the real samples, are a bootstrap over these, and so too narrow: random groups of the same size show the rest. The real set is
-taken as it is.
+Intervals are over draws of the generated samples: a bootstrap for means over them, a jackknife over ten blocks for FID and KID. Those
+of recall and coverage, means over the real samples, are a bootstrap over these, and so too narrow: random groups of the same size show
+the rest. The real set is taken as it is.
 """
 
 from __future__ import annotations
@@ -95,7 +95,12 @@ class Ruler:
         """
         counted = kept(lengths)
         sums, counts = ((lengths * counted).sum(dim=1).numpy(), counted.sum(dim=1).numpy())
-        settings = {"space": self.paths.space, "where": self.paths.where, "epsilon": self.paths.epsilon, "paths": float(lengths.shape[1])}
+        settings = {
+            "space": self.paths.space,
+            "where": self.paths.where,
+            "epsilon": self.paths.epsilon,
+            "paths": float(lengths.shape[1]),
+        }
         empty = Measurement(metric=name, value=None, samples=len(lengths), extractor=self.distance, settings=settings)
         if not self.intervals:
             return empty.model_copy(update={"value": float(sums.sum() / counts.sum())})
@@ -118,7 +123,11 @@ class Ruler:
         at = torch.from_numpy(rows).to(subject.population.features.device)
         features = subject.population.features[at]
         k = self._empty(names.PRECISION, len(rows), k=float(real.k))
-        columns = {names.PRECISION: standing.inside[rows], names.DENSITY: standing.density[rows], names.REALISM: standing.realism[rows]}
+        columns = {
+            names.PRECISION: standing.inside[rows],
+            names.DENSITY: standing.density[rows],
+            names.REALISM: standing.realism[rows],
+        }
         if len(rows) > real.k:
             columns[names.RECALL] = manifold.recall(features, real.features, real.k).double().cpu().numpy()
             columns[names.COVERAGE] = manifold.coverage(features, real.features, real.radii).double().cpu().numpy()
@@ -142,7 +151,9 @@ class Ruler:
         whole = GaussianStatistics.of(features)
 
         def without(blocks: list[Tensor]) -> list[float]:
-            return [frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks]
+            return [
+                frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks
+            ]
 
         found = self._jackknifed(frechet_distance(whole, real.statistics), without, features, empty)
         if isinstance(found, Measurement):

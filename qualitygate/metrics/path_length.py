@@ -1,4 +1,4 @@
-"""Perceptual path length (Karras et al. 2019): ``E[d(G(z(t)), G(z(t + ε))) / ε²]``, how fast the image changes along the way between latents.
+"""Perceptual path length (Karras et al. 2019), how fast the image changes between latents: ``E[d(G(z(t)), G(z(t + ε))) / ε²]``.
 
 Slerp in z, lerp in w, ε = 1e-4, the label of a path fixed. Paths end at latents of a random stream of their own, by sample id and number of
 the path: nothing depends on the batch. *Per sample* (**choice**): paths that start at the sample, t = 0, so that a group has a path length.
@@ -124,7 +124,9 @@ def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
     cosine = (a * b).sum(dim=1, keepdim=True).clamp(-1.0, 1.0)
     beside = torch.nn.functional.normalize(b - cosine * a, dim=1)
     angle = t * torch.acos(cosine)
-    return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (a * angle.cos() + beside * angle.sin())
+    return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (
+        a * angle.cos() + beside * angle.sin()
+    )
 
 
 def _lengths(generator: Generator, batch: Latents, distance: PerceptualDistance, settings: PathSettings) -> Tensor:
@@ -166,4 +168,3 @@ def _styles(generator: Generator, latents: Latents) -> Tensor:
     latents = latents.to(generator.device)
     labels = generator.label_vectors(latents) if generator.label_size else None
     return generator.mapping.untruncated(latents, labels)
-

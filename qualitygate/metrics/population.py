@@ -40,7 +40,9 @@ class Observer:
         device: where features are kept for the distances between them.
     """
 
-    def __init__(self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str) -> None:
+    def __init__(
+        self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str
+    ) -> None:
         self._extractor, self._discriminator, self._device = extractor, discriminator, device
         self._features: list[np.ndarray] = []
         self._values: list[np.ndarray] = []

@@ -35,7 +35,9 @@ class RealSet:
 
     def __post_init__(self) -> None:
         if len(self.features) <= self.k:
-            raise InputError(f"There are too few real images in {self.name}", str(len(self.features)), f"more than {self.k}")
+            raise InputError(
+                f"There are too few real images in {self.name}", str(len(self.features)), f"more than {self.k}"
+            )
 
     @cached_property
     def radii(self) -> Tensor:
@@ -70,8 +72,8 @@ class Standing:
     @classmethod
     def of(cls, features: Tensor, real: RealSet) -> Standing:
         """The standing of features (N, F)."""
-        inside = manifold.balls_around(features, real.features, real.radii) > 0
-        density = manifold.balls_around(features, real.features, real.radii, strict=True).double() / real.k
-        realism = manifold.realism(features, real.features, real.radii)
-        columns = (column.double().cpu().numpy() for column in (inside, density, realism))
-        return cls(*columns, real.kernel.rows(features))
+        within = manifold.balls_around(features, real.features, real.radii) > 0
+        shares = manifold.balls_around(features, real.features, real.radii, strict=True).double() / real.k
+        ratios = manifold.realism(features, real.features, real.radii)
+        inside, density, realism = (column.double().cpu().numpy() for column in (within, shares, ratios))
+        return cls(inside, density, realism, real.kernel.rows(features))

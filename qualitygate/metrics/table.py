@@ -43,7 +43,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(names.PPL_Z_FULL, "PPL z, full", False, needs_real=False),
         Metric(names.PPL_W_END, "PPL w, ends", False, needs_real=False),
         Metric(names.PPL_W_FULL, "PPL w, full", False, needs_real=False),
-        Metric(names.DISCRIMINATOR, "discriminator", True, needs_real=False),
+        Metric(names.DISCRIMINATOR, "D value", True, needs_real=False),
     )
 }
 

@@ -27,7 +27,11 @@ def write_metrics(path: str | Path, measured: Measured) -> None:
         storage.write_table(folder / GROUPS, group_table(report))
         storage.write_table(folder / SAMPLES, measured.samples)
         (folder / FIGURES).mkdir()
-        for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
+        for name, draw in (
+            ("precision_recall", trade_figure),
+            ("groups", group_figure),
+            ("discriminator", discriminator_figure),
+        ):
             if (picture := draw(report)) is not None:
                 storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 
@@ -58,4 +62,3 @@ def group_table(report: MetricsReport) -> dict[str, list[Any]]:
 def shown_metrics(report: MetricsReport) -> list[str]:
     """Metrics that some group has, in the order of the table of metrics."""
     return [name for name in METRICS if any(name in row.measurements for row in report.groups)]
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,16 @@ from qualitygate.metrics.measures import Ruler, Subject
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.metrics.report import Group, GroupRow, MetricsReport, RealInfo, group_row, histogram, orders, random_row
+from qualitygate.metrics.report import (
+    Group,
+    GroupRow,
+    MetricsReport,
+    RealInfo,
+    group_row,
+    histogram,
+    orders,
+    random_row,
+)
 from qualitygate.production.observation import Observatory, Seen, joined, score_of
 from qualitygate.records import Verdict
 
@@ -87,7 +96,7 @@ class Request:
     truncations: tuple[float, ...] = TRUNCATIONS
     path_kinds: tuple[str, ...] = ()
     extrapolate: bool = False
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,9 @@ class _Run:
                                  reporter=self.reporter)  # fmt: skip
         self.ruler = self._ruler()
         self.seen = self.place.look(request.samples, tools.stage)
-        self.score = None if request.score is None else score_of(self.seen, tools.generator, request.score, self.reporter)
+        self.score = (
+            None if request.score is None else score_of(self.seen, tools.generator, request.score, self.reporter)
+        )
         untouched = dict(self._untouched_groups())
         self.path_rows = self._path_rows(untouched)
         self.seen = self._with_paths(self.seen, untouched)
@@ -144,7 +155,11 @@ class _Run:
             yield names.LOWEST, (f"lowest {self.request.score}", lowest)
             yield names.HIGHEST, (f"highest {self.request.score}", highest)
         if self.tools.stage is not None:
-            verdicts = {names.ACCEPTED: Verdict.ACCEPT, names.TO_CORRECT: Verdict.CORRECT, names.REJECTED: Verdict.REJECT}
+            verdicts = {
+                names.ACCEPTED: Verdict.ACCEPT,
+                names.TO_CORRECT: Verdict.CORRECT,
+                names.REJECTED: Verdict.REJECT,
+            }
             words = {names.TO_CORRECT: "corrected, before the correction"}
             for name, verdict in verdicts.items():
                 if len(rows := self.seen.rows(verdict)):
@@ -159,18 +174,22 @@ class _Run:
             for group in groups:
                 rows.append(group_row(self.ruler, group))
                 progress(1)
-            chance = random_row(self.ruler, whole, self.size, path_rows=self.path_rows, path_size=self._path_size(), progress=progress)
+            chance = random_row(
+                self.ruler, whole, self.size, path_rows=self.path_rows, path_size=self._path_size(), progress=progress
+            )
         rows[0] = rows[0].model_copy(update={"measurements": rows[0].measurements | self._of_the_whole(whole)})
         return [rows[0], chance, *rows[1:]]
 
     def _other_groups(self, untouched: dict[str, tuple[str, np.ndarray]]) -> Iterator[Group]:
         """Corrected and truncated images."""
         stage = self.tools.stage
-        if stage is not None and stage.edits and names.HIGHEST in untouched:
-            strength, edits = max(stage.edits.items())
-            rows = untouched[names.HIGHEST][1]
-            made = self.place.again(self.seen.latents[rows], "corrections", edits)
-            yield self._whole_group(names.HIGHEST_CORRECTED, f"highest, each after ablation at R = {names.rate(strength)}", made)
+        if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
+            latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
+            correction = stage.correcting.method.of(latents)
+            made = self.place.again(latents, "corrections", lambda rows: correction.edits(strength, rows))
+            yield self._whole_group(
+                names.HIGHEST_CORRECTED, f"highest, each corrected at strength {names.rate(strength)}", made
+            )
         corrected = self.seen.corrected
         if corrected is not None and corrected.count:
             yield self._whole_group(names.CORRECTED, "corrected, as kept", corrected)
@@ -201,7 +220,9 @@ class _Run:
         with self.reporter.phase("real images", len(tools.real)) as progress:
             features = torch.from_numpy(extract(tools.extractor, tools.real, progress))
         images = tools.real
-        self.real = RealInfo(name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation)
+        self.real = RealInfo(
+            name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation
+        )
         real = RealSet(images.name, images.sha256, features.to(tools.generator.device))
         key = f"{tools.extractor.key}; real images: {images.preparation}"
         return Ruler(real, key, distance, path_samples=self._path_size(), seed=self.request.seed)
@@ -247,7 +268,9 @@ class _Run:
 
     # what comes out
 
-    def _report(self, rows: list[GroupRow], whole: Subject, untouched: dict[str, tuple[str, np.ndarray]], seconds: float) -> MetricsReport:
+    def _report(
+        self, rows: list[GroupRow], whole: Subject, untouched: dict[str, tuple[str, np.ndarray]], seconds: float
+    ) -> MetricsReport:
         tools, stage, origin = self.tools, self.tools.stage, self.tools.generator.identity()
         values = whole.population.discriminator
         by_group = {} if values is None else {name: values[chosen] for name, (_, chosen) in untouched.items()}
@@ -286,7 +309,11 @@ class _Run:
         if self.request.score is not None:
             columns[self.request.score] = self.score
         if standing is not None:
-            columns |= {names.PRECISION: standing.inside, names.DENSITY: standing.density, names.REALISM: standing.realism}
+            columns |= {
+                names.PRECISION: standing.inside,
+                names.DENSITY: standing.density,
+                names.REALISM: standing.realism,
+            }
         if population.lengths is not None:
             columns[names.PPL] = population.lengths.mean(dim=1).numpy()
         if population.discriminator is not None:

@@ -5,7 +5,7 @@ No more than one block of images is ever held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
+from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.gating.scoring import curvature_columns
@@ -22,6 +23,9 @@ from qualitygate.generators.execution import Reporter, micro_batches, sample_lat
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.population import Observer, Population
 from qualitygate.records import Verdict
+
+EditsOfRows = Callable[[np.ndarray], Mapping[int, Edit] | None]
+"""Edits of the samples in the given rows."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,14 @@ class Observatory:
         """Latents of samples 0 … count − 1."""
         return sample_latents(self.generator, range(count), self.seed, sampling=sampling or self.sampling)
 
-    def again(self, latents: Latents, phase: str, edits: dict[int, Edit] | None = None) -> Population:
-        """Other images: truncated, or edited."""
+    def again(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
+        """Images of these latents, edited or not, looked at."""
         observer = self._observer()
         with self._reporter.phase(phase, len(latents)) as progress:
             for rows, batch in micro_batches(latents):
                 count = rows.stop - rows.start
                 with scored_pass():
-                    images = self.generator(batch, edits)[:count]
+                    images = self.generator(batch, edits(padded_rows(rows, len(batch))) if edits else None)[:count]
                 observer.add(images, None if batch.labels is None else batch.labels[:count])
                 progress(count)
         return observer.population()
@@ -141,7 +145,9 @@ def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -
         return seen.columns[score]
     layer = names.cla_layer(score)
     if layer is None:
-        known = ", ".join(sorted(name for name in seen.columns if not name.startswith("ablation_"))) or "none: there is no profile"
+        known = (
+            ", ".join(sorted(name for name in seen.columns if not names.is_trial(name))) or "none: there is no profile"
+        )
         raise InputError(f"There is no score {score}", f"scores {known}", "one of them, or cla/layer_N",
                          "give --profile, calibrated with a policy that counts it")  # fmt: skip
     with reporter.phase("exact CLA", len(seen.latents)) as progress:
@@ -163,6 +169,10 @@ def joined(parts: Iterator[tuple[Population, np.ndarray]]) -> Population:
     """Rows of several populations as one, without path lengths."""
     chosen = list(parts)
     count = sum(len(rows) for _, rows in chosen)
-    features = [one.features[torch.from_numpy(rows).to(one.features.device)] for one, rows in chosen if one.features is not None and len(rows)]
+    features = [
+        one.features[torch.from_numpy(rows).to(one.features.device)]
+        for one, rows in chosen
+        if one.features is not None and len(rows)
+    ]
     values = [one.discriminator[rows] for one, rows in chosen if one.discriminator is not None and len(rows)]
     return Population(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)
