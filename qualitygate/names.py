@@ -28,6 +28,9 @@ UNIT_CLA_PLAIN = "cla_plain_mean"
 UNIT_LOW_RATE = "low_rate_activity"
 UNIT_RATE = "activation_rate"
 UNIT_DEAD = "dead_share"
+UNIT_DEFECTIVE = "defective_score"
+UNIT_FRECHET = "unit_fid"
+UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"
@@ -76,6 +79,23 @@ TRIED = "tried"
 _METHODS = {"sequential_ablation": "ablation"}  # others by their own names
 _CORRECTIONS = ("ablation", "single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation",
                 "sequential_correction", "local_region")  # fmt: skip
+
+# metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
+CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
+CLA_Q90 = "dynamics/cla_q0.9"
+CLA_UNIT_Q99 = "dynamics/cla_unit_q0.99"  # the unit at the 99th percentile of its layer
+CLA_UNIT_MAX = "dynamics/cla_unit_max"
+ACTIVATION_SCALE = "dynamics/activation_scale"  # mean magnitude: what CLA grows with when nothing else changes
+ACTIVATION_RATE = "dynamics/activation_rate"
+LOW_RATE_SHARE = "dynamics/low_rate_share"
+LOW_RATE_BORN = "dynamics/low_rate_born"  # share of neurons that became low-rate since the snapshot before
+LOW_RATE_GONE = "dynamics/low_rate_gone"
+AGAINST_SHARE = "dynamics/units_against_realism"  # units with a negative contribution to the discriminator's value
+AGAINST_CLA_RANK = "dynamics/against_realism_cla_rank_correlation"  # of −contribution and CLA over units
+AGAINST_RATE_CHANGE = (
+    "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
+)
+FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
@@ -170,6 +190,11 @@ def low_rate_at(column: str) -> float | None:
     return float(found[1]) if found and rate(float(found[1])) == found[1] else None
 
 
+def unit_key(layer: int, unit: int) -> str:
+    """A unit as one word, by which tables of two checkpoints are joined: ``layer2/unit17``."""
+    return f"layer{layer}/unit{unit}"
+
+
 def cla_layer(column: str) -> int | None:
     """Layer of a CLA column, or None if it is another score."""
     found = re.fullmatch(rf"cla{_LAYER}", column)
@@ -185,6 +210,16 @@ def layer_of(column: str) -> int | None:
     """The layer that a column is of, or None if it is a sum over layers."""
     found = re.search(rf"{_LAYER}$", column)
     return int(found[1]) if found else None
+
+
+def at_layer(metric: str, layer: int) -> str:
+    """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
+    return _of_layer(metric, layer)
+
+
+def of_set(metric: str) -> str:
+    """A set metric of a snapshot: ``dynamics/fid``."""
+    return f"dynamics/{metric}"
 
 
 def _of_layer(name: str, layer: int | None) -> str:

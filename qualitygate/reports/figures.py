@@ -54,7 +54,7 @@ def score_figure(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], 
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11, labelcolor=INK
     )
-    return png_bytes(figure)
+    return png(figure)
 
 
 def trade_off_figure(
@@ -93,7 +93,7 @@ def trade_off_figure(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
     axes.legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png_bytes(figure)
+    return png(figure)
 
 
 def _ruled_columns(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]) -> dict[str, np.ndarray]:
@@ -179,7 +179,7 @@ def dress(axes: Axes, below: str, beside: str) -> None:
         spine.set_color(MUTED)
 
 
-def png_bytes(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # the version must not change the bytes
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from qualitygate import names
 from qualitygate.metrics.measurement import Measurement
 from qualitygate.metrics.report import GroupRow, MetricsReport
 from qualitygate.metrics.table import METRICS
-from qualitygate.reports.figures import DPI, WIDTH, dress, png_bytes
+from qualitygate.reports.figures import DPI, WIDTH, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 
 _SAME_SIZE = (names.LOWEST, names.RANDOM, names.HIGHEST, names.HIGHEST_CORRECTED)
@@ -52,7 +52,7 @@ def trade_figure(report: MetricsReport) -> bytes | None:
                       capsize=4, color=LINE_COLORS[place], label=f"{row.group.replace('_', ', ')} ({row.samples:,})")  # fmt: skip
     dress(axes, "recall (higher is better)", "precision (higher is better)")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png_bytes(figure)
+    return png(figure)
 
 
 def group_figure(report: MetricsReport) -> bytes | None:
@@ -68,7 +68,7 @@ def group_figure(report: MetricsReport) -> bytes | None:
     figure = Figure(figsize=(WIDTH, height * len(panels)), dpi=DPI, facecolor=PAPER, layout="constrained")
     for axes, name in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _panel(axes, name, [row for row in report.groups if _known(row, name)])
-    return png_bytes(figure)
+    return png(figure)
 
 
 def discriminator_figure(report: MetricsReport) -> bytes | None:
@@ -93,7 +93,7 @@ def discriminator_figure(report: MetricsReport) -> bytes | None:
         )
     dress(axes, "discriminator value (higher = more real to it)", "share of the group")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png_bytes(figure)
+    return png(figure)
 
 
 def _panel(axes: Axes, name: str, rows: list[GroupRow]) -> None:
