@@ -45,11 +45,44 @@ YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
+# metrics of a set of images, or of a group of it
+FID = "fid"
+FID_INFINITY = "fid_infinity"
+KID = "kid"
+PRECISION = "precision"
+RECALL = "recall"
+DENSITY = "density"
+COVERAGE = "coverage"
+REALISM = "realism"
+INCEPTION_SCORE = "inception_score"
+PPL = "ppl"
+PPL_Z_END = "ppl_z_end"
+PPL_Z_FULL = "ppl_z_full"
+PPL_W_END = "ppl_w_end"
+PPL_W_FULL = "ppl_w_full"
+DISCRIMINATOR = "discriminator"
+
+# groups of a set of images
+ALL = "all"
+LOWEST = "lowest"
+HIGHEST = "highest"
+HIGHEST_CORRECTED = "highest_corrected"
+ACCEPTED = "accepted"
+TO_CORRECT = "corrected_before"
+CORRECTED = "corrected"
+REJECTED = "rejected"
+KEPT = "kept"
+RANDOM = "random"
+
+# places of a folder of metrics
+GROUPS_TABLE = "metric_groups.json"
+
 # corrections as they stand in names
 TRIED = "tried"
 _METHODS = {"sequential_ablation": "ablation"}  # others by their own names
 _CORRECTIONS = ("ablation", "single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation",
                 "sequential_correction", "local_region")  # fmt: skip
+
 # metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
 CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
 CLA_Q90 = "dynamics/cla_q0.9"
@@ -147,6 +180,31 @@ def has_short_name(value: float) -> bool:
 def quantile(column: str, q: float) -> str:
     """Summary metric: a quantile of a score over a set."""
     return f"{column}/q{q:g}"
+
+
+def of_group(metric: str, group: str) -> str:
+    """A metric as it is logged: ``fid`` of the whole set, ``fid/lowest`` of a group."""
+    return metric if group == ALL else f"{metric}/{group}"
+
+
+def low_bound(metric: str) -> str:
+    """Lower end of the interval of a metric of the whole set."""
+    return f"{metric}_low"
+
+
+def high_bound(metric: str) -> str:
+    """Upper end of the interval of a metric of the whole set."""
+    return f"{metric}_high"
+
+
+def spread(metric: str) -> str:
+    """Standard deviation of a metric over random groups."""
+    return f"{of_group(metric, RANDOM)}/spread"
+
+
+def truncated(psi: float) -> str:
+    """The group of samples truncated at ``psi``: ``psi_0.5``."""
+    return f"psi_{rate(psi)}"
 
 
 def low_rate_at(column: str) -> float | None:
