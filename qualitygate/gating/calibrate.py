@@ -9,16 +9,18 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.gating.pilot import PilotCurvature, pilot_curvature
 from qualitygate.gating.profile import (
     Chain,
     Profile,
     ProfileInfo,
     calibrated_layers,
+    correction_layers,
     detection_layers,
     profile_id,
     score_summary,
 )
-from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling
@@ -57,6 +59,11 @@ def calibrate(
             generator, layers, settings.rate_samples, settings.seed, sampling=sampling, progress=progress
         )
     scores = _scores(generator, policy, rates, reporter)
+    units = unit_table(rates, policy.headline_rate)
+    if walked := pilot_layers(policy, chain):
+        pilot = _pilot(generator, policy, sampling, walked, reporter)
+        scores.update(pilot.columns(settings.score_samples))
+        units.update(pilot.unit_columns(units[names.LAYER], units[names.UNIT]))
     origin = generator.identity()
     info = ProfileInfo(
         profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
@@ -78,7 +85,7 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
-    return Profile(info, rates, scores, unit_table(rates, policy.headline_rate), policy, suite)
+    return Profile(info, rates, scores, units, policy, suite)
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, reporter: Reporter) -> dict[str, np.ndarray]:
@@ -97,16 +104,27 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
         raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
                          "finite activations", "check the weights")  # fmt: skip
     add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
-    if layers := policy.curvature_layers():
-        with reporter.phase("exact CLA", settings.curvature_samples) as progress:
-            exact = curvature_columns(generator, latents[: settings.curvature_samples], layers, progress)
-        columns.update(
-            {
-                name: np.pad(values, (0, len(ids) - len(values)), constant_values=np.nan)
-                for name, values in exact.items()
-            }
-        )
     return columns
+
+
+def pilot_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Layers whose exact CLA a rule or the correction needs of the calibration."""
+    if not policy.calibration.curvature_samples:
+        return ()
+    edited = correction_layers(policy, chain)[0] if policy.profile_curvature else ()
+    return tuple(sorted({*policy.curvature_layers(), *edited}))
+
+
+def _pilot(
+    generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
+) -> PilotCurvature:
+    """Exact CLA of the first of the scored samples."""
+    settings = policy.calibration
+    count = min(settings.curvature_samples, settings.score_samples)
+    ids = range(settings.rate_samples, settings.rate_samples + count)
+    latents = sample_latents(generator, ids, settings.seed, sampling=sampling)
+    with reporter.phase("exact CLA", count) as progress:
+        return pilot_curvature(generator, latents, layers, progress)
 
 
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
