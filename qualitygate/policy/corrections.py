@@ -56,6 +56,13 @@ class _Correction(Part, abc.ABC):
         """
 
     @property
+    def edit(self) -> dict[str, Any]:
+        """All that decides, with layers and a strength, what an edit does: two corrections that are equal in it have the same strengths."""
+        return self.model_dump(
+            exclude={"judged_at", "limit", "layers", "layer", "stop", "rates", "shares", "units", "weights"}
+        )
+
+    @property
     def profile_score(self) -> str | None:
         """Column of the profile's table of units that the correction chooses units by."""
         return None
@@ -184,6 +191,10 @@ class _OfUnits(_Correction):
         return tuple(float(size) for size in self.sizes)
 
     @property
+    def edit(self) -> dict[str, Any]:
+        return {**super().edit, "in_shares": self.in_shares}
+
+    @property
     def profile_score(self) -> str | None:
         return self.score if self.ranking == "profile" and self.score != RANDOM_UNITS else None
 
@@ -241,6 +252,15 @@ class SequentialCorrection(_OfUnits):
     @property
     def strengths(self) -> tuple[float, ...]:
         return self.lambdas if len(self.lambdas) > 1 else super().strengths
+
+    @property
+    def edit(self) -> dict[str, Any]:
+        several = len(self.lambdas) > 1
+        return {
+            **super().edit,
+            "lambdas": "strengths" if several else self.lambdas,
+            "sizes": self.sizes if several else None,
+        }
 
     def at(self, strength: float) -> tuple[float, float]:
         return (float(self.sizes[0]), strength) if len(self.lambdas) > 1 else (strength, self.lambdas[0])

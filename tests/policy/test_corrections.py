@@ -156,3 +156,22 @@ def test_the_schema_teaches_every_method() -> None:
         assert described["description"]
         assert all("description" in one or "const" in one or "$ref" in one or name == "seed"
                    for name, one in described["properties"].items())  # fmt: skip
+
+
+def test_what_makes_two_edits_the_same() -> None:
+    def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+        return bool(correction_of(**one).edit == correction_of(**other).edit)
+
+    sequential = {"method": "sequential_correction"}
+    assert same({}, {"rates": [0.05], "judged_at": 0.2, "limit": {"value": 3.0}})
+    assert same(sequential, {**sequential, "shares": [0.5]})
+    assert not same(sequential, {**sequential, "units": [3]})
+    assert not same(sequential, {**sequential, "lambdas": [0.8]})
+    assert not same(sequential, {**sequential, "score": "cla"})
+    varied = {**sequential, "lambdas": [0.9, 0.5]}
+    assert same(varied, {**sequential, "lambdas": [0.9, 0.1]})
+    assert not same(varied, {**varied, "shares": [0.5]})
+    assert not same(varied, sequential)
+    assert not same({"method": "random_ablation"}, {"method": "random_ablation", "seed": 1})
+    assert not same({"method": "local_region"}, {"method": "local_region", "rate": 0.2})
+    assert not same({}, {"method": "single_ablation"})
