@@ -224,8 +224,11 @@ def _curvature_of_extremes(
 
 
 def _units(stage: GateStage, exact: _Exact | None) -> dict[str, Any]:
-    """The profile's table of units, with the unit scores of exact CLA where it was computed (null elsewhere)."""
+    """The profile's table of units, with the unit scores of exact CLA where it was computed (null elsewhere): the profile's own unless
+    the set has some."""
     table = dict(stage.profile.units)
+    if exact is None and names.UNIT_CLA in table:
+        return table
     cla: list[float | None] = [None] * len(table[names.UNIT])
     plain = list(cla)
     if exact is not None:
