@@ -6,14 +6,15 @@ bias of the convolution before it (in float64) when a checkpoint is read: here e
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import pairwise, repeat
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Presets, State
-from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
+from qualitygate.generators.base import Generator, Layer, Part, Presets, State
+from qualitygate.generators.transposed import conv_transpose_4x4_stride_2, positions, runs_by_positions
 from qualitygate.latents import Latents
 
 
@@ -59,6 +60,26 @@ class DCGAN(Generator):
         else:
             before = conv_transpose_4x4_stride_2(state.activation, weight, bias)
         return State(index, self.tap(f"activation/layer{index}", F.relu_(before)))
+
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """After the first layer, which is linear before its ReLU: a step along an axis adds a multiple of one row of its weights."""
+        weight = self.weight[0].flatten(0, 1)
+        base = torch.baddbmm(self.bias[0], latents.z.expand(16, -1, -1), weight)
+        before = torch.addcmul(base[:, None, :, None], weight[:, None, None, axes], distances[:, None, None, None])
+        return State(0, F.relu_(before).flatten(1, 3).unflatten(0, (4, 4)).permute(2, 3, 0, 1))
+
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        area = self.layers[upto].height * self.layers[upto].width // 4
+        if upto == max(state.layer, 0) or not runs_by_positions(area, self.bias[upto]):
+            yield from super().parts(state, upto)
+            return
+        last = state
+        for last in self.states(state, upto - 1):
+            yield Part.whole(last)
+        x, weight, bias = last.activation, self.weight[upto], self.bias[upto]
+        place = x.new_empty(len(x), len(bias))
+        for position, before in enumerate(positions(x, weight, bias, repeat(place))):
+            yield Part(upto, slice(position, position + 1), F.relu_(before)[:, None])
 
     def finish(self, state: State) -> Tensor:
         return torch.tanh(conv_transpose_4x4_stride_2(state.activation, self.weight[-1], self.bias[-1]))

@@ -8,6 +8,8 @@ wanted, which the products in place cannot give.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,11 +23,16 @@ _SMALL = 4 * 4
 
 def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Output (N, outputs, 2·height, 2·width) of x (N, inputs, height, width) with weight (4, 4, inputs, outputs)."""
-    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
-    if x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _SMALL and not differentiated:
+    if runs_by_positions(x.shape[2] * x.shape[3], x, weight, bias):
         return _by_positions(x, weight, bias)
     x, kernel = x.contiguous(memory_format=torch.channels_last), weight.permute(2, 3, 0, 1)
     return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+
+
+def runs_by_positions(area: int, *tensors: Tensor) -> bool:
+    """Whether an input of so many positions is convolved by position, given the tensors that take part."""
+    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return area <= _SMALL and all(tensor.device.type == "cpu" for tensor in tensors) and not differentiated
 
 
 def nearest_then_3x3(weight: Tensor) -> Tensor:
@@ -39,20 +46,27 @@ def nearest_then_3x3(weight: Tensor) -> Tensor:
 
 
 def _by_positions(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """An output position at a time, all its taps in a row: what is added to is still in the cache."""
-    samples, _, height, width = x.shape
+    outputs = x.new_empty(2 * x.shape[2], 2 * x.shape[3], x.shape[0], weight.shape[3])
+    for _ in positions(x, weight, bias, outputs.flatten(0, 1).unbind()):
+        pass
+    return outputs.permute(2, 3, 0, 1)
+
+
+def positions(x: Tensor, weight: Tensor, bias: Tensor, places: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The doubled output of x (N, inputs, height, width), an output position at a time: each of ``places`` (N, outputs), filled.
+
+    All taps of a position come in a row: what is added to is still in the cache.
+    """
+    _, _, height, width = x.shape
     inputs = x.permute(2, 3, 0, 1).contiguous().flatten(0, 1).unbind()
     taps = weight.flatten(0, 1).unbind()
-    outputs = x.new_empty(2 * height, 2 * width, samples, weight.shape[3])
-    places = iter(outputs.flatten(0, 1).unbind())
-    for rows in _readers(height):
-        for columns in _readers(width):
-            place = next(places)
-            (at, tap), *more = [(width * y + x, 4 * a + b) for y, a in rows for x, b in columns]
-            torch.addmm(bias, inputs[at], taps[tap], out=place)
-            for at, tap in more:
-                place.addmm_(inputs[at], taps[tap])
-    return outputs.permute(2, 3, 0, 1)
+    read = [(rows, columns) for rows in _readers(height) for columns in _readers(width)]
+    for (rows, columns), place in zip(read, places, strict=False):
+        (at, tap), *more = [(width * y + x, 4 * a + b) for y, a in rows for x, b in columns]
+        torch.addmm(bias, inputs[at], taps[tap], out=place)
+        for at, tap in more:
+            place.addmm_(inputs[at], taps[tap])
+        yield place
 
 
 def _readers(size: int) -> list[list[tuple[int, int]]]:
