@@ -262,10 +262,10 @@ class Generator(_Network, abc.ABC):
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
 
-    def parts(self, state: State, upto: int) -> Iterator[Part]:
-        """The activations of the layers after ``state`` up to ``upto``, for readers that need no layer as a whole: a family may give
-        the last one a few positions at a time, each while it is still in the cache."""
-        return map(Part.whole, self.states(state, upto))
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        """How to run a layer a position at a time, in order of rows: from the state before it to activations (N, units), each of which
+        is overwritten by the next. None where that is no better than running it whole."""
+        return None
 
     # what everyone else uses
 
@@ -294,6 +294,16 @@ class Generator(_Network, abc.ABC):
     def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
+
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        """The activations of the layers after ``state`` up to ``upto``, for readers that need none of them as a whole: the last comes
+        by position where the family has a way."""
+        positions = self.by_position(upto) if upto > state.layer else None
+        last = state
+        for last in self.states(state, upto if positions is None else upto - 1):
+            yield Part.whole(last)
+        for position, activation in enumerate(() if positions is None else positions(last)):
+            yield Part(upto, slice(position, position + 1), activation[:, None])
 
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""

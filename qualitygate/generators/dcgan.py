@@ -6,15 +6,16 @@ bias of the convolution before it (in float64) when a checkpoint is read: here e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise, repeat
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Part, Presets, State
-from qualitygate.generators.transposed import conv_transpose_4x4_stride_2, positions, runs_by_positions
+from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.positions import by_positions, doubling, runs_by_positions
+from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
 from qualitygate.latents import Latents
 
 
@@ -68,18 +69,11 @@ class DCGAN(Generator):
         before = torch.addcmul(base[:, None, :, None], weight[:, None, None, axes], distances[:, None, None, None])
         return State(0, F.relu_(before).flatten(1, 3).unflatten(0, (4, 4)).permute(2, 3, 0, 1))
 
-    def parts(self, state: State, upto: int) -> Iterator[Part]:
-        area = self.layers[upto].height * self.layers[upto].width // 4
-        if upto == max(state.layer, 0) or not runs_by_positions(area, self.bias[upto]):
-            yield from super().parts(state, upto)
-            return
-        last = state
-        for last in self.states(state, upto - 1):
-            yield Part.whole(last)
-        x, weight, bias = last.activation, self.weight[upto], self.bias[upto]
-        place = x.new_empty(len(x), len(bias))
-        for position, before in enumerate(positions(x, weight, bias, repeat(place))):
-            yield Part(upto, slice(position, position + 1), F.relu_(before)[:, None])
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        place, weight, bias = self.layers[layer], self.weight[layer], self.bias[layer]
+        if layer == 0 or not runs_by_positions(place.height * place.width, weight, bias):
+            return None
+        return lambda state: map(F.relu_, by_positions(state.activation, weight, bias, doubling))
 
     def finish(self, state: State) -> Tensor:
         return torch.tanh(conv_transpose_4x4_stride_2(state.activation, self.weight[-1], self.bias[-1]))
