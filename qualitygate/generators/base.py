@@ -171,7 +171,8 @@ class _Network(nn.Module):
 
 
 class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family."""
+    """Base of the discriminators that come with a family. Each passes the last features that still have a place in the image through
+    `tap` as ``"features"``: (N, units, height, width), the same for an image whatever else is in the batch."""
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:

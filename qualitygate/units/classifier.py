@@ -139,7 +139,7 @@ def train_classifier(
     accuracy, interval = _balanced(said)
     found = Classification(
         classes=classes,
-        confusion=np.stack([np.bincount(one.argmax(dim=1), minlength=len(classes)) for one in said]),
+        confusion=np.stack([np.bincount(one.argmax(dim=1).numpy(), minlength=len(classes)) for one in said]),
         training_accuracy=_balanced([F.linear(one, weight, bias) for one in training])[0],
         validation_accuracy=accuracy,
         interval=interval,
