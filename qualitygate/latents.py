@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     RANDOM_ABLATION = 2  # one stream a layer: purpose + 16 · layer
     TRUNCATION = 3  # one stream an attempt: purpose + 16 · attempt
     PLANTING = 4  # one stream a choice: purpose + 16 · choice
+    EMBEDDING = 7  # weights of random networks, one stream a layer: purpose + 16 · layer
 
 
 class Sampling(BaseModel):
