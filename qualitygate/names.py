@@ -31,6 +31,7 @@ UNIT_DEAD = "dead_share"
 UNIT_DEFECTIVE = "defective_score"
 UNIT_FRECHET = "unit_fid"
 UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
+UNIT_JOINED = "joined_rank"  # mean over the scores of the rank in the layer, 1 = most suspected
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"

@@ -149,6 +149,15 @@ class _Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def fingerprint(self) -> str:
+        """SHA-256 of family, settings and tensors."""
+        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
         self._taps = {}
@@ -262,12 +271,7 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        return Origin(f"{self.family} in memory", digest.hexdigest())
+        return Origin(f"{self.family} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qualitygate.errors import InputError
-from qualitygate.units.compare import compare, rank_correlation
+from qualitygate.units.compare import compare, joined, rank_correlation
 from qualitygate.units.score import UnitScores
 
 
@@ -50,3 +50,14 @@ def test_a_source_without_any_score() -> None:
 def test_no_top() -> None:
     with pytest.raises(InputError, match="Not a number of units"):
         compare([], top=0)
+
+
+def test_joined_is_the_mean_rank_in_the_layer() -> None:
+    a = scores("a", [4.0, 3.0, 2.0, 1.0], [1.0, 2.0])
+    b = scores("b", [0.0, 0.0, 5.0, float("nan")])
+    found = joined([a, b])
+    assert found.of(0).tolist() == pytest.approx([(1 + 0.5) / 2, (0.75 + 0.5) / 2, (0.5 + 1) / 2, 0.25])
+    assert found.of(1).tolist() == [0.5, 1.0]
+    assert found.settings == {"sources": ["a", "b"]}
+    nothing = scores("a", [float("nan"), 1.0])
+    assert math.isnan(joined([nothing]).of(0)[0])

@@ -1,4 +1,4 @@
-"""Thresholds in one pass: never too low, and never too high by more than is promised."""
+"""Thresholds in one pass: just below the exact quantile, by no more than is promised."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def test_within_a_bin_of_the_exact_quantile(make, share: float) -> None:
         values = activation.transpose(0, 1).flatten(1).numpy()
         limits = found[layer].numpy()
         true = exact(values, share)
-        assert ((values > limits[:, None]).mean(axis=1) <= share).all()
-        assert (limits >= true).all()
-        assert (limits - true <= np.abs(true) / 128 + 2.0**-16).all()
+        assert (limits <= true).all()
+        assert (true - limits <= np.abs(true) / 128 + 2.0**-16).all()
 
 
 def test_the_order_and_size_of_the_parts_do_not_count() -> None:
@@ -46,13 +45,16 @@ def test_the_order_and_size_of_the_parts_do_not_count() -> None:
 def test_dead_constant_and_negative_units() -> None:
     quantiles = UnitQuantiles(4, "cpu")
     quantiles.add(torch.tensor([0.0, 1.5, -1.5, 2.0**-20]).view(1, 4, 1, 1).expand(10, -1, 2, 2))
-    assert quantiles.above(0.1).tolist() == [0.0, 1.5 + 1 / 128, -1.5, 0.0]
+    dead, constant, negative, faint = quantiles.above(0.1).tolist()
+    assert dead == faint == 0.0
+    assert 1.5 - 1e-6 < constant < 1.5  # it exceeds it wherever it is
+    assert -1.5 - 1 / 128 <= negative < -1.5
 
 
 def test_values_beyond_the_range() -> None:
     quantiles = UnitQuantiles(1, "cpu")
     quantiles.add(torch.full((1, 1, 1, 1), 1e9))
-    assert 2.0**16 <= quantiles.above(0.1).item() <= 2.0**16 * (1 + 1 / 128)
+    assert quantiles.above(0.1).item() == pytest.approx(2.0**16)
 
 
 def test_bad_input() -> None:
