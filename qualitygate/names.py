@@ -45,6 +45,9 @@ IMAGES_PER_SECOND = "images_per_second"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
+# metrics of a study of units
+CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
+
 # places in MLflow
 RANKING_TABLE = "unit_ranking.json"
 SHEET_KEYS = ("gallery/best", "gallery/worst", "gallery/corrected", "gallery/rejected", "gallery/borderline")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from qualitygate.tracking.describe import CHECKPOINT, model_tags
-from qualitygate.tracking.gated_set import GatedSet
+from qualitygate.tracking.describe import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -17,13 +18,26 @@ if TYPE_CHECKING:
 MODEL_TYPE = "qualitygate.generator"
 
 
-def checkpoint_model(client: MlflowClient, experiment_id: str, gated: GatedSet) -> str:
+@dataclass(frozen=True)
+class TrackedCheckpoint:
+    """What MLflow is told of a checkpoint. ``tags`` are those that its model is created with."""
+
+    checkpoint: str
+    sha256: str
+    family: str
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's file name without folder and ending."""
+        return PurePath(self.checkpoint).stem or "generator"
+
+
+def checkpoint_model(client: MlflowClient, experiment_id: str, checkpoint: TrackedCheckpoint) -> str:
     """Id of the checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new."""
     from mlflow.entities import LoggedModelStatus
 
-    model = _find(client, experiment_id, gated.summary.provenance.checkpoint_sha256) or _create(
-        client, experiment_id, gated
-    )
+    model = _find(client, experiment_id, checkpoint.sha256) or _create(client, experiment_id, checkpoint)
     if model.status != LoggedModelStatus.READY:
         _make_ready(client, model)
     return model.model_id
@@ -37,20 +51,19 @@ def _find(client: MlflowClient, experiment_id: str, sha256: str) -> LoggedModel 
     return found[0] if found else None
 
 
-def _create(client: MlflowClient, experiment_id: str, gated: GatedSet) -> LoggedModel:
+def _create(client: MlflowClient, experiment_id: str, checkpoint: TrackedCheckpoint) -> LoggedModel:
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
-    provenance = gated.summary.provenance
     return client.create_logged_model(
         experiment_id,
-        name=re.sub(r"[/:.%\"']", "_", gated.name),  # characters that MLflow refuses in a model's name
+        name=re.sub(r"[/:.%\"']", "_", checkpoint.name),  # characters that MLflow refuses in a model's name
         model_type=MODEL_TYPE,
         params={
-            "family": provenance.family,
-            "sha256": provenance.checkpoint_sha256,
-            "checkpoint": provenance.checkpoint,
+            "family": checkpoint.family,
+            "sha256": checkpoint.sha256,
+            "checkpoint": checkpoint.checkpoint,
         },
-        tags=model_tags(gated) | {MLFLOW_MODEL_IS_EXTERNAL: "true"},
+        tags={**checkpoint.tags, CHECKPOINT: checkpoint.sha256, MLFLOW_MODEL_IS_EXTERNAL: "true"},
     )
 
 
