@@ -20,7 +20,10 @@ NAME = "label"
 @reads_generator
 def run(
     source: Source | None = None,
-    out: Annotated[Path, typer.Option(help="Folder for the tasks, or file for what was answered.", show_default=False)] = ...,  # type: ignore[assignment]  # fmt: skip
+    *,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the tasks, or file for what was answered.", show_default=False)
+    ],
     profile: Annotated[
         Path | None, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)
     ] = None,

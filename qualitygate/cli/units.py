@@ -75,28 +75,30 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.profile import load_profile
+        from qualitygate.generators.base import Generator
         from qualitygate.production.unit_folder import write_units
         from qualitygate.production.unit_study import Sizes, UnitStudy, describe
         from qualitygate.units.labels import read_labels
 
         if out is not None:
             storage.refuse_existing(out)
-        where = chosen_device(device)
+        where, asked = chosen_device(device), None if sources is None else sources.split(",")
         loaded = source.load(where, tracking_uri)
-        generator, judge = (loaded.generator, loaded.discriminator) if hasattr(loaded, "generator") else (loaded, None)
+        generator, judge = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
+        by_features = asked is None or {"defective", "frechet"} & {*asked}
         study = UnitStudy(
             generator,
             load_profile(profile),
             None if labels is None else read_labels(labels),
             seed=label_seed,
             score=score,
-            extractor=_extractor(extractor, weights, judge, where),
+            extractor=_extractor(extractor, weights, judge, where) if by_features else None,
             discriminator=judge,
             real=_real(real, generator.image_shape[1]),
             sizes=Sizes(samples, group, images, curvature),
             reporter=output.reporter(),
         )
-        report = study.report(None if sources is None else sources.split(","), top)
+        report = study.report(asked, top)
         run_id = None
         if out is not None:
             write_units(out, study, report)
