@@ -34,6 +34,7 @@ UNIT_DEAD = "dead_share"
 UNIT_DEFECTIVE = "defective_score"
 UNIT_FRECHET = "unit_fid"
 UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
+UNIT_JOINED = "joined_rank"  # mean over the scores of the rank in the layer, 1 = most suspected
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"
@@ -101,6 +102,9 @@ AGAINST_RATE_CHANGE = (
 FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
+
+# metrics of a study of units
+CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 
 # places in MLflow
 RANKING_TABLE = "unit_ranking.json"

@@ -16,10 +16,12 @@ from qualitygate.cli import (
     dynamics,
     gate,
     inspect,
+    label,
     metrics,
     pattern,
     schema,
     sync,
+    units,
 )
 
 _PREFIX = "QUALITYGATE"
@@ -56,7 +58,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 for _module in (
-    inspect, convert, calibrate, gate, decide, corrections, metrics, dynamics, pattern, sync, schema, demo,
+    inspect, convert, calibrate, gate, decide, units, label, corrections, metrics, dynamics, pattern, sync, schema, demo,
 ):  # fmt: skip
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 

@@ -169,6 +169,10 @@ class _Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def fingerprint(self) -> str:
+        """SHA-256 of family, settings and tensors."""
+        return fingerprint(self, json.dumps([self.family, self.settings], sort_keys=True))
+
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
         self._taps = {}
@@ -191,7 +195,8 @@ class _Network(nn.Module):
 
 
 class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family."""
+    """Base of the discriminators that come with a family. Each passes the last features that still have a place in the image through
+    `tap` as ``"features"``: (N, units, height, width), the same for an image whatever else is in the batch."""
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -313,8 +318,7 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        written = json.dumps([self.family, self.settings], sort_keys=True)
-        return Origin(f"{self.family} in memory", fingerprint(self, written))
+        return Origin(f"{self.family} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.
