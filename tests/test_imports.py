@@ -16,7 +16,7 @@ PACKAGE = Path(qualitygate.__file__).parent
 HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
 
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "names"),
+    ("errors", "records", "names", "timing"),
     ("policy", "storage", "latents", "tracking.environment"),
     ("generators", "features", "tracking.store"),
     ("checkpoints", "scores"),

@@ -16,7 +16,7 @@ from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.production.gated_set import _PROVENANCE, PROFILE, SAMPLES, _Table
+from qualitygate.production.gated_set import PROVENANCE, PROFILE, SAMPLES, _Table
 from qualitygate.production.redecide import Change, redecide
 from qualitygate.testing import random_toy
 
@@ -41,7 +41,7 @@ def again(generator: Generator, profile: Profile, tmp_path: Path) -> Again:
     table = _Table(stage)
     for block in stage.blocks(IDS):
         table.add(block)
-    storage.write_table(tmp_path / SAMPLES, table.rows(), {_PROVENANCE: stage.provenance.model_dump_json()})
+    storage.write_table(tmp_path / SAMPLES, table.rows(), {PROVENANCE: stage.provenance.model_dump_json()})
     profile.save(tmp_path / PROFILE)
 
     def decided(policy: Policy, **settings: Any) -> Change:
