@@ -39,6 +39,12 @@ YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
 
+# further metrics of a production set
+COST_ACCEPTED = "cost/seconds_per_accepted"
+COST_FILTERED = "cost/seconds_per_accepted_filtered"
+COST_UNGATED = "cost/seconds_per_image_ungated"
+COLLAPSE = "kept_share"
+
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
 # places in MLflow
@@ -79,6 +85,21 @@ def tried(strength: float) -> str:
 def quantile(column: str, q: float) -> str:
     """Summary metric: a quantile of a score over a set."""
     return f"{column}/q{q:g}"
+
+
+def drift(score: str) -> str:
+    """Distance of a shard's scores from the calibration's, between their distribution functions."""
+    return f"drift/{score}"
+
+
+def run_drift(score: str) -> str:
+    """The same distance, of all shards so far."""
+    return f"drift_run/{score}"
+
+
+def time_share(part: str) -> str:
+    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    return f"time_share/{part}"
 
 
 def low_rate_at(column: str) -> float | None:

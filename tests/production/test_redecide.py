@@ -16,7 +16,7 @@ from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.production.gated_set import PROVENANCE, PROFILE, SAMPLES, _Table
+from qualitygate.production.gated_set import PROFILE, PROVENANCE, SAMPLES, _Table
 from qualitygate.production.redecide import Change, redecide
 from qualitygate.testing import random_toy
 
