@@ -96,5 +96,6 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise MissingExtraError("Ray is not installed", "no module ray", "the extra `ray`", "pip install 'qualitygate[ray]'") from error  # fmt: skip
+        raise MissingExtraError("A cluster needs Ray", str(error), "the extra `ray`",
+                                "pip install 'qualitygate[ray]'") from error  # fmt: skip
     return ray

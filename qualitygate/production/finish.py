@@ -81,7 +81,7 @@ def _put_about(store: Store, source: Source, profile: Profile, policy: Policy, s
 
 
 def _summary(tally: Tally, profile: Profile, policy: Policy, provenance: Provenance) -> GateSummary:
-    """The set in numbers. Seconds are those in which workers generated, encoded and wrote, added up: so images per second are of one worker."""
+    """The set in numbers. Seconds are those of all workers while they generate and write: images per second are of one worker."""
     limits = profile.limits(policy)
     metrics = tally.metrics(Scales.of(profile, policy))
     metrics |= {names.SECONDS: tally.seconds[GATE], names.IMAGES_PER_SECOND: tally.samples / tally.seconds[GATE]}

@@ -1,4 +1,4 @@
-"""Production sets and MLflow: what is sent of one lies in its store, so for a store over the network it is copied first; images never are."""
+"""Production sets and MLflow: what is sent of a set is copied from its store first, where that is over the network; images never are."""
 
 from __future__ import annotations
 
