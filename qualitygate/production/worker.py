@@ -112,6 +112,7 @@ class ShardWorker:
         self._check_unchanged()
         with self._store.workplace() as place:
             made = _make(self._stage, shard, self._plan.form, place)
+            self._check_unchanged()  # weights may be read from the file as they are needed: written over, they changed in mid-shard
             return self._publish(shard, made, place)
 
     def _publish(self, shard: Shard, made: _Made, place: Path) -> ShardRow:

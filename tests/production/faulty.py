@@ -81,7 +81,7 @@ class NotFinite(Faulty):
         return State(after.layer, activation, after.carry)
 
 
-THRESHOLD = 40.0
+THRESHOLD = 95.0
 
 
 class Small(Faulty):
