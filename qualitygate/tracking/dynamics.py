@@ -83,7 +83,9 @@ def _model(client: MlflowClient, home: str, one: SnapshotRecord) -> str:
     if one.model_id is not None:
         return one.model_id
     assert one.checkpoint_sha256 is not None
-    return checkpoint_model(client, home, TrackedCheckpoint(one.checkpoint, one.checkpoint_sha256, one.family or "", {}))
+    return checkpoint_model(
+        client, home, TrackedCheckpoint(one.checkpoint, one.checkpoint_sha256, one.family or "", {})
+    )
 
 
 def _link(client: MlflowClient, run: Run, record: DynamicsRecord, models: dict[float, str]) -> None:

@@ -17,7 +17,7 @@ from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.corrections import LocalRegion, SequentialAblation
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.production.gated_set import _PROVENANCE, POLICY, PROFILE, SAMPLES, _Table
+from qualitygate.production.gated_set import POLICY, PROFILE, PROVENANCE, SAMPLES, _Table
 from qualitygate.production.redecide import Change, redecide
 from qualitygate.testing import random_toy
 
@@ -42,7 +42,7 @@ def again(generator: Generator, profile: Profile, tmp_path: Path) -> Again:
     table = _Table(stage)
     for block in stage.blocks(IDS):
         table.add(block)
-    storage.write_table(tmp_path / SAMPLES, table.rows(), {_PROVENANCE: stage.provenance.model_dump_json()})
+    storage.write_table(tmp_path / SAMPLES, table.rows(), {PROVENANCE: stage.provenance.model_dump_json()})
     (tmp_path / POLICY).write_text(policy_yaml(profile.policy))
     profile.save(tmp_path / PROFILE)
 
