@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -171,12 +171,26 @@ class _Network(nn.Module):
 
 
 class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family."""
+    """Base of the discriminators that come with a family.
+
+    On its way through `forward`, every one passes two inner tensors through `tap`: ``MAPS``, its last activation that has
+    a height and a width, and ``VECTOR`` (N, features), what its value is a linear function of.
+    """
+
+    MAPS: ClassVar[str] = "maps"
+    VECTOR: ClassVar[str] = "vector"
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
         of the family's generator; labels are classes (int64) or label vectors."""
+
+    def alone(self) -> Self:
+        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
+
+        Only families that look at how much a batch varies have to say anything here.
+        """
+        return self
 
 
 class Generator(_Network, abc.ABC):
