@@ -28,6 +28,9 @@ UNIT_CLA_PLAIN = "cla_plain_mean"
 UNIT_LOW_RATE = "low_rate_activity"
 UNIT_RATE = "activation_rate"
 UNIT_DEAD = "dead_share"
+UNIT_DEFECTIVE = "defective_score"
+UNIT_FRECHET = "unit_fid"
+UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"
@@ -85,6 +88,11 @@ def low_rate_at(column: str) -> float | None:
     """R of a low-rate column, or None if it is another score, or not written as we write it."""
     found = re.fullmatch(rf"low_rate_([0-9]*\.?[0-9]+){_LAYER}?", column)
     return float(found[1]) if found and rate(float(found[1])) == found[1] else None
+
+
+def unit_key(layer: int, unit: int) -> str:
+    """A unit as one word, by which tables of two checkpoints are joined: ``layer2/unit17``."""
+    return f"layer{layer}/unit{unit}"
 
 
 def cla_layer(column: str) -> int | None:

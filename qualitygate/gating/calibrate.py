@@ -25,6 +25,7 @@ from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy, default_policy
 from qualitygate.policy.suite import make_suite
 from qualitygate.scores.low_rate import ActivationRates, activation_rates
+from qualitygate.units.from_activations import low_rate_activity
 
 
 def calibrate(
@@ -112,15 +113,16 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
     """One row a unit, from the rates alone: mean activation rate of its neurons, share of them that never fired, and its low-rate activity
     at R = ``rate``, the mean over samples of the share of its positions that are low-rate and active."""
+    activity = low_rate_activity(rates, rate)
     parts: list[dict[str, list[Any]]] = []
     for layer in rates.layers:
         share, units = rates.rates[layer], rates.counts[layer].shape[0]
         parts.append({
-            names.UNIT_KEY: [f"layer{layer}/unit{unit}" for unit in range(units)],
+            names.UNIT_KEY: [names.unit_key(layer, unit) for unit in range(units)],
             names.LAYER: [layer] * units,
             names.UNIT: list(range(units)),
             names.UNIT_RATE: share.mean(dim=(1, 2)).tolist(),
             names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
-            names.UNIT_LOW_RATE: (share * rates.low_rate(layer, rate)).mean(dim=(1, 2)).tolist(),
+            names.UNIT_LOW_RATE: activity.of(layer).tolist(),
         })  # fmt: skip
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}

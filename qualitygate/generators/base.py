@@ -149,6 +149,10 @@ class _Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def fingerprint(self) -> str:
+        """SHA-256 of family, settings and tensors."""
+        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
+
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
         self._taps = {}
@@ -173,12 +177,9 @@ class _Network(nn.Module):
 class Discriminator(_Network, abc.ABC):
     """Base of the discriminators that come with a family.
 
-    On its way through `forward`, every one passes two inner tensors through `tap`: ``MAPS``, its last activation that has
-    a height and a width, and ``VECTOR`` (N, features), what its value is a linear function of.
+    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
     """
-
-    MAPS: ClassVar[str] = "maps"
-    VECTOR: ClassVar[str] = "vector"
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -275,8 +276,7 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        written = json.dumps([self.family, self.settings], sort_keys=True)
-        return Origin(f"{self.family} in memory", fingerprint(self, written))
+        return Origin(f"{self.family} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.
@@ -337,7 +337,7 @@ class Generator(_Network, abc.ABC):
         return latents
 
 
-def fingerprint(network: nn.Module, description: str = "") -> str:
+def tensor_digest(network: nn.Module, description: str = "") -> str:
     """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
     digest = hashlib.sha256(description.encode())
     for name, tensor in sorted(network.state_dict().items()):

@@ -84,12 +84,13 @@ class PGGANDiscriminator(Discriminator):
             x = self._halved(self._convolved(x, 2 * block), 2 * block + 1)
             if self.blend and block == 0:
                 x = torch.lerp(x, self._from_rgb(F.avg_pool2d(images, 2), 1), self.blend)
+        x = self.tap("features", x)
         if self.group_size:
             x = torch.cat((x, self._variation(x)), dim=1)
-        x = self.tap(self.MAPS, self._convolved(x, 2 * self.blocks))
+        x = self._convolved(x, 2 * self.blocks)
         x = F.leaky_relu_(F.linear(x.flatten(1), self.weight[-2], self.bias[-2]), _SLOPE)
         x = self.tap(f"activation/layer{2 * self.blocks + 1}", x)
-        values = F.linear(self.tap(self.VECTOR, x), self.weight[-1], self.bias[-1])
+        values = F.linear(self.tap("vector", x), self.weight[-1], self.bias[-1])
         return self.tap(f"activation/layer{2 * self.blocks + 2}", values)[:, 0]
 
     def alone(self) -> Self:

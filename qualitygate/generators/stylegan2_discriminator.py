@@ -126,10 +126,10 @@ class StyleGAN2Discriminator(Discriminator):
             if len(self.from_rgb) > 1:
                 images = downsampled(images)
                 x = x + self.from_rgb[index](images)
+        x = self.tap("features", x)
         if self.deviations:
             x = torch.cat((x, minibatch_deviation(x, self.group, self.deviations)), dim=1)
-        x = self.tap(self.MAPS, self.last(x))
-        x = self.tap(self.VECTOR, F.leaky_relu(self.dense(x.flatten(1)), SLOPE) * GAIN)
+        x = self.tap("vector", F.leaky_relu(self.dense(self.last(x).flatten(1)), SLOPE) * GAIN)
         return self._judged(self.output(x), labels)
 
     def alone(self) -> Self:

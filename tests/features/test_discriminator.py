@@ -16,7 +16,7 @@ from qualitygate.generators.unet_discriminator import UNetDiscriminator
 
 FAMILIES: dict[str, tuple[Discriminator, int, int]] = {
     "dcgan": (DCGANDiscriminator([4, 6], 1), 6 * 16, 6),
-    "pggan": (PGGANDiscriminator([4, 4, 5, 6, 7]), 7, 6),
+    "pggan": (PGGANDiscriminator([4, 4, 5, 6, 7]), 7, 5),
     "stylegan2": (StyleGAN2Discriminator([4, 5, 6], 3, "resnet"), 6, 6),
     "biggan": (BigGANDiscriminator(16, [4, 5], [True, False], True, [], 3), 5, 5),
     "unet": (UNetDiscriminator([4, 5], [5, 4], [], 0), 5, 5),

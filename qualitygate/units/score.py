@@ -1,0 +1,161 @@
+"""A number for each unit, higher = more suspect, in one form whatever it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate import names, storage
+from qualitygate.errors import InputError, LayerError
+
+_SETTINGS = "qualitygate.unit_scores"
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """Scores of the units of some layers, by column; rows are in order of layer and unit.
+
+    Attributes:
+        layer: int64 (M,).
+        unit: int64 (M,), from 0 in each layer.
+        score: float64 (M,), higher = more suspect; NaN where it is not defined.
+        source: what the score is, a column name such as `names.UNIT_CLA`.
+        settings: what it was made with; JSON values.
+    """
+
+    layer: np.ndarray
+    unit: np.ndarray
+    score: np.ndarray
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_layers(cls, scores: Mapping[int, Tensor], source: str, settings: Mapping[str, Any]) -> UnitScores:
+        """From one score a unit, (units,), by layer.
+
+        Raises:
+            InputError: no layer.
+        """
+        if not scores:
+            raise InputError("There are no unit scores", "no layer", "at least one layer")
+        layers = sorted(scores)
+        columns = [scores[layer].detach().double().cpu().numpy() for layer in layers]
+        return cls(
+            np.repeat(np.array(layers, dtype=np.int64), [len(column) for column in columns]),
+            np.concatenate([np.arange(len(column), dtype=np.int64) for column in columns]),
+            np.concatenate(columns),
+            source,
+            dict(settings),
+        )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(np.unique(self.layer).tolist())
+
+    def of(self, layer: int) -> np.ndarray:
+        """Scores of one layer's units, float64 (units,).
+
+        Raises:
+            LayerError: its units were not scored.
+        """
+        rows = self.layer == layer
+        if not rows.any():
+            raise LayerError(
+                f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them"
+            )
+        return self.score[rows]
+
+    def normalised(self) -> UnitScores:
+        """The scores over their layer's maximum, so in [0, 1] (the paper of the defective score says "normalized"; the maximum of
+        the layer is our reading). A score below 0 becomes 0: such a unit is not suspected. A layer without a positive score is 0."""
+        score = np.clip(self.score, 0.0, None)  # NaN stays NaN
+        for layer in self.layers:
+            rows = self.layer == layer
+            highest = np.max(score[rows], where=~np.isnan(score[rows]), initial=0.0)
+            score[rows] = score[rows] / highest if highest else score[rows]
+        return UnitScores(self.layer, self.unit, score, self.source, {**self.settings, "normalised": True})
+
+    def top(self, count: int | float, layer: int) -> np.ndarray:
+        """The most suspected units of a layer, int64, the highest score first; of equal scores the lower unit first. A unit without a
+        score is never among them.
+
+        Args:
+            count: how many, or, as a float in (0, 1], which share of the layer's units.
+
+        Raises:
+            InputError: a count below 1, or a share out of range.
+            LayerError: the layer was not scored.
+        """
+        scores = self.of(layer)
+        valid = 0.0 < count <= 1.0 if isinstance(count, float) else count >= 1
+        if not valid:
+            raise InputError("Not a number of units", str(count), "at least 1, or a share in (0.0, 1.0]")
+        wanted = round(count * len(scores)) if isinstance(count, float) else count
+        order = np.argsort(-scores, kind="stable")  # NaN last
+        return order[: min(max(1, wanted), int((~np.isnan(scores)).sum()))]
+
+    def tensor(self, layer: int) -> Tensor:
+        """Scores of one layer's units as a tensor, float64 (units,)."""
+        return torch.from_numpy(self.of(layer).copy())
+
+
+def unit_columns(scores: Sequence[UnitScores]) -> dict[str, Any]:
+    """Several unit scores as one table with a row for each unit that any of them knows: the join key, layer, unit, and a column for
+    each source. Where a source does not know a unit its column is None, which is null; a score that is not defined is NaN.
+
+    Raises:
+        InputError: nothing to put there, or two scores of one source.
+    """
+    sources = [one.source for one in scores]
+    if not sources or len(set(sources)) != len(sources):
+        raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")  # fmt: skip
+    rows = sorted({key for one in scores for key in _keys(one)})
+    known = [dict(zip(_keys(one), one.score.tolist(), strict=True)) for one in scores]
+    return {
+        names.UNIT_KEY: [names.unit_key(*key) for key in rows],
+        names.LAYER: [layer for layer, _ in rows],
+        names.UNIT: [unit for _, unit in rows],
+        **{source: [of_unit.get(key) for key in rows] for source, of_unit in zip(sources, known, strict=True)},
+    }
+
+
+def save_unit_scores(path: str | Path, scores: Sequence[UnitScores]) -> None:
+    """Write unit scores as one Parquet file, see `unit_columns`; their settings go into its metadata.
+
+    Raises:
+        InputError: nothing to write, or two scores of one source.
+        StorageError: it cannot be written.
+    """
+    settings = {one.source: dict(one.settings) for one in scores}
+    storage.write_table(path, unit_columns(scores), {_SETTINGS: json.dumps(settings)})
+
+
+def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
+    """Read what `save_unit_scores` wrote, by source.
+
+    Raises:
+        InputError: not such a file.
+        ProfileError: not a Parquet file.
+    """
+    table, metadata = storage.read_table(path)
+    if _SETTINGS not in metadata:
+        raise InputError(f"{path} is not a table of unit scores", f"columns {', '.join(table.column_names[:5])} …",
+                         "units.parquet as `qualitygate units` writes it")  # fmt: skip
+    layer, unit = (table[name].to_numpy() for name in (names.LAYER, names.UNIT))
+    found = {}
+    for source, settings in json.loads(metadata[_SETTINGS]).items():
+        rows = table[source].is_valid().to_numpy(zero_copy_only=False)
+        score = table[source].to_numpy(zero_copy_only=False)[rows].astype(np.float64)
+        found[source] = UnitScores(layer[rows], unit[rows], score, source, settings)
+    return found
+
+
+def _keys(scores: UnitScores) -> Iterable[tuple[int, int]]:
+    return zip(scores.layer.tolist(), scores.unit.tolist(), strict=True)
