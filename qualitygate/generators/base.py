@@ -240,6 +240,23 @@ class Generator(_Network, abc.ABC):
         """Latent axes that can influence a layer; all, unless the family knows better."""
         return range(self.latent_size)
 
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """The state of latents in z moved along their axes, before the first layer or after as many as are cheaper to move than to run.
+
+        Args:
+            latents: N samples, checked and on the generator's device.
+            axes: int64 (A,), on that device.
+            distances: (P,), on that device.
+
+        Returns:
+            state of P · N · A rows: distances outermost, then samples, then axes.
+        """
+        directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
+        z = latents.z[:, None] + distances[:, None, None, None] * directions
+        labels = None if latents.labels is None else grid_rows(latents.labels, len(distances), len(axes))
+        ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
+        return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
     # what everyone else uses
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
@@ -335,6 +352,11 @@ class Generator(_Network, abc.ABC):
                 "A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})"
             )
         return latents
+
+
+def grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
+    """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
+    return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
 
 
 def tensor_digest(network: nn.Module, description: str = "") -> str:

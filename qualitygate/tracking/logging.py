@@ -58,7 +58,7 @@ def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = 
             home, tags={GATE_ID: gated.gate_id}, run_name=f"{gated.name}, seed {gated.summary.provenance.seed}"
         )
         if run.info.status != "FINISHED":
-            with _closing(client, run.info.run_id):
+            with closing(client, run.info.run_id):
                 _send(client, run, model_id, gated)
     return Logged(run.info.run_id, model_id, home, public(uri))
 
@@ -139,7 +139,7 @@ def _find_run(client: MlflowClient, experiment: str, gated: GatedSet) -> Run | N
 
 
 @contextmanager
-def _closing(client: MlflowClient, run_id: str) -> Iterator[None]:
+def closing(client: MlflowClient, run_id: str) -> Iterator[None]:
     """FINISHED or FAILED is about the sending alone; the gate's verdict is a tag."""
     client.update_run(run_id, status="RUNNING")
     try:
