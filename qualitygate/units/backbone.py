@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -23,12 +21,8 @@ class DiscriminatorFeatures(SpatialExtractor):
 
     def __init__(self, discriminator: Discriminator) -> None:
         self._discriminator = discriminator
-        digest = hashlib.sha256()
-        for name, tensor in sorted(discriminator.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         channels, height, width = discriminator.image_shape
-        self.key = f"{discriminator.family} discriminator {digest.hexdigest()[:12]}, {height}x{width}, float32"
+        self.key = f"{discriminator.family} discriminator {discriminator.fingerprint()[:12]}, {height}x{width}, float32"
         with torch.no_grad():
             probe = self.spatial(torch.zeros(1, channels, height, width))
         self.channels = self.features = probe.shape[1]

@@ -131,7 +131,7 @@ def train_classifier(
     if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
         raise InputError("Too few labelled images for a classifier", str(counts), f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
                          "label more samples; the paper has about 2,000")  # fmt: skip
-    held_out = [_held_out(len(one), seed + index) for index, one in enumerate(features)]
+    held_out = [_held_out(len(one), seed + index).to(one.device) for index, one in enumerate(features)]
     training = [one[~out] for one, out in zip(features, held_out, strict=True)]
     validation = [one[out] for one, out in zip(features, held_out, strict=True)]
     weight, bias = _fitted(training, decay)
@@ -139,7 +139,7 @@ def train_classifier(
     accuracy, interval = _balanced(said)
     found = Classification(
         classes=classes,
-        confusion=np.stack([np.bincount(one.argmax(dim=1).numpy(), minlength=len(classes)) for one in said]),
+        confusion=np.stack([_counted(one.argmax(dim=1), len(classes)) for one in said]),
         training_accuracy=_balanced([F.linear(one, weight, bias) for one in training])[0],
         validation_accuracy=accuracy,
         interval=interval,
@@ -170,34 +170,38 @@ def wilson(hits: int, count: int, level: float = _LEVEL) -> tuple[float, float]:
 
 
 def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
-    """Mean spatial features of images, float64 (N, channels) on the CPU."""
+    """Mean spatial features of images, float64 (N, channels)."""
     batches = [images] if isinstance(images, Tensor) else images
     parts = []
     with scored_pass():
         for batch in batches:
             for part in batch.split(MICRO_BATCH):
-                parts.append(backbone.spatial(part).mean(dim=(2, 3)).double().cpu())
+                parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))
     return torch.cat(parts) if parts else torch.empty(0, backbone.channels, dtype=torch.float64)
 
 
-def _held_out(count: int, seed: int) -> np.ndarray:
+def _held_out(count: int, seed: int) -> Tensor:
     """Which of ``count`` images are for validation, bool (count,)."""
     chosen = np.zeros(count, dtype=bool)
     chosen[np.random.default_rng(seed).permutation(count)[: round(VALIDATION * count)]] = True
-    return chosen
+    return torch.from_numpy(chosen)
+
+
+def _counted(said: Tensor, classes: int) -> np.ndarray:
+    return np.bincount(said.cpu().numpy(), minlength=classes)
 
 
 def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
     """Weight (classes, channels) and bias (classes,) of the layer, float64, on the features as they come."""
     x = torch.cat(list(features))
-    y = torch.cat([torch.full((len(one),), index) for index, one in enumerate(features)])
-    balance = torch.tensor([len(x) / (len(features) * len(one)) for one in features], dtype=torch.float64)
+    y = torch.cat([torch.full((len(one),), index, device=x.device) for index, one in enumerate(features)])
+    balance = x.new_tensor([len(x) / (len(features) * len(one)) for one in features])
     mean, deviation = x.mean(dim=0), x.std(dim=0)
     deviation = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing and gets no weight
     standard = (x - mean) / deviation
-    weight = torch.zeros(len(features), x.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(len(features), dtype=torch.float64, requires_grad=True)
+    weight = x.new_zeros(len(features), x.shape[1], requires_grad=True)
+    bias = x.new_zeros(len(features), requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,9 @@ from qualitygate.units.classifier import ArtifactClassifier
 from qualitygate.units.labels import ARTIFACT
 
 
-def artifact_masks(classifier: ArtifactClassifier, images: Tensor, progress: Progress = silent) -> Tensor:
+def artifact_masks(
+    classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent
+) -> Tensor:
     """Masks L_a of what is wrong in each image, float32 (N, height, width) in [0, 1] at the size of the images, on the CPU.
 
     The spatial features are summed with the gradients' means over positions as weights; what speaks against the artifact becomes 0; the
@@ -20,7 +24,7 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor, progress: Pro
 
     Args:
         classifier: a trained classifier.
-        images: (N, 1 or 3, height, width) in [-1, 1].
+        images: (N, 1 or 3, height, width) in [-1, 1], or batches of such.
         progress: called with the number of images finished.
 
     Raises:
@@ -34,10 +38,10 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor, progress: Pro
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []
-    for batch in images.split(MICRO_BATCH):
+    for batch in images.split(MICRO_BATCH) if isinstance(images, Tensor) else images:
         with scored_pass(), torch.enable_grad():
             heat = explain.attribute(batch.clone().requires_grad_(), target=target, relu_attributions=True)
-        parts.append(_as_masks(heat.detach(), (images.shape[2], images.shape[3])).cpu())
+        parts.append(_as_masks(heat.detach(), (batch.shape[2], batch.shape[3])).cpu())
         progress(len(batch))
     return torch.cat(parts)
 
