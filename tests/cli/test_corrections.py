@@ -28,7 +28,8 @@ def test_every_method_with_sheet_and_numbers(call: Call, place: Place, tmp_path:
     of_one = rows[(rows["correction"] == "random_ablation")]
     assert of_one["passed"].mean() == found["random_ablation"]["strengths"][0]["passed"]
     assert len(rows) == 12 * sum(len(one["strengths"]) for one in found.values())
-    assert Image.open(tmp_path / "study" / "sheet.png").height > 128 * len(found)
+    with Image.open(tmp_path / "study" / "sheet.png") as sheet:
+        assert sheet.height > 128 * len(found)
     again = study(call, place, "--out", tmp_path / "study")
     assert again.code == 2
 
