@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from cli.conftest import Call, Place
+import yaml
+from cli.conftest import POLICY, Call, Place
 from PIL import Image
 
 
@@ -58,3 +59,26 @@ def test_bad_input(call: Call, place: Place, options: tuple[object, ...], words:
     done = study(call, place, *options)
     assert done.code == 2
     assert words in done.stderr
+
+
+def test_the_gate_with_another_method_and_deciding_again(call: Call, place: Place, tmp_path: Path) -> None:
+    correction = {
+        "method": "zero_ablation",
+        "layers": [0, 1],
+        "units": [1, 3],
+        "judged_at": 0.3,
+        "limit": {"quantile": 0.9},
+    }
+    (tmp_path / "units.yaml").write_text(yaml.safe_dump({**POLICY, "correction": correction}))
+    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "g", "--ids", 120, "--no-track",
+                "--policy", tmp_path / "units.yaml", "--exit-zero", "--json")  # fmt: skip
+    assert done.code == 0, done.stderr
+    failed = [one["id"] for one in done.json["suite"]["results"] if not one["success"]]
+    assert not any(one.startswith("samples/") for one in failed)
+    table = pq.read_table(tmp_path / "g" / "samples.parquet").to_pandas()
+    assert table["zero_ablation_1/tried"].sum() > 10
+    assert set(table["strength"].dropna()) <= {1.0, 3.0}
+    again = call("decide", tmp_path / "g", "--policy", tmp_path / "units.yaml", "--json").json
+    assert again["changed"] == 0
+    other = call("decide", tmp_path / "g", "--policy", place.policy, "--json").json
+    assert other["after"]["correct"] == 0
