@@ -255,19 +255,22 @@ def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, 
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
     of_samples = correcting.method.of(samples.latents)
+    if not of_samples.selects.any():
+        raise InputError("A correction would change nothing", "no sample in which it selects anything", "at least one",
+                         "choose another score, R or other layers")  # fmt: skip
     edited, judged = correction_layers(policy, profile.info.chain)
-    found = []
-    for strength in correction.strengths:
-        run = _Run(show)
-        for rows, batch in micro_batches(samples.latents):
-            valid = rows.stop - rows.start
-            trial, state = correcting.attempt(of_samples, strength, padded_rows(rows, len(batch)), batch, valid)
+    runs = {strength: _Run(show) for strength in correction.strengths}
+    for rows, batch in micro_batches(samples.latents):
+        valid, places = rows.stop - rows.start, padded_rows(rows, len(batch))
+        untouched = generator(batch)[:valid].cpu()
+        for strength, run in runs.items():
+            trial, state = correcting.attempt(of_samples, strength, places, batch, valid)
             passed, _ = repaired(limits, trial)
-            run.add(passed, generator(batch)[:valid].cpu(), generator.resume(state)[:valid].cpu())
+            run.add(passed, untouched, generator.resume(state)[:valid].cpu())
             progress(valid)
-        found.append(run.result(strength))
     looks = {"nothing": 0, "pass": 1, "walk": generator.latent_size * DIVISIONS + 1}
-    return Outcome(name, correction, edited, judged, looks[correction.look], tuple(found))
+    return Outcome(name, correction, edited, judged, looks[correction.look],
+                   tuple(run.result(strength) for strength, run in runs.items()))  # fmt: skip
 
 
 class _Run:
