@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -169,7 +170,7 @@ def _stored(snapshot: Snapshot, sha256: str, place: Path | None) -> Scored | Non
     """The scores that are kept at a place; None if there are none, or not whole."""
     if place is None or not place.is_file():
         return None
-    with suppress(OSError, ValueError, KeyError), np.load(place, allow_pickle=False) as archive:
+    with suppress(OSError, ValueError, KeyError, BadZipFile), place.open("rb") as file, np.load(file) as archive:
         about = json.loads(str(archive["about"]))
         fields: dict[str, dict[int, np.ndarray]] = {
             name: {} for name in Scores.__dataclass_fields__ if name != "metrics"
