@@ -18,9 +18,9 @@ HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotl
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "names", "patterns"),
     ("policy", "storage", "latents", "tracking.environment"),
-    ("generators", "features", "tracking.store"),
+    ("generators", "tracking.store"),
     ("checkpoints", "scores"),
-    ("corrections",),  # of what the scores found
+    ("corrections", "features"),  # of what the scores found; from weight files, which are read as checkpoints are
     ("units", "metrics"),
     ("gating", "dynamics", "testing", "expectations", "tracking", "reports"),
     ("production", "callbacks"),

@@ -9,6 +9,8 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.gating.curvature import exact_curvature
+from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import (
     Chain,
     Profile,
@@ -18,7 +20,7 @@ from qualitygate.gating.profile import (
     profile_id,
     score_summary,
 )
-from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling
@@ -87,7 +89,7 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
     settings = policy.calibration
     ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
     latents = sample_latents(generator, ids, settings.seed, sampling=rates.sampling)
-    score = Scorer(generator, rates, policy.detection.rates, rates.layers)
+    score = Scorer(generator, rates, policy.detection.rates, rates.layers, moments=policy.screens)
     parts: list[dict[str, np.ndarray]] = []
     with scored_pass(), reporter.phase("scores", len(ids)) as progress:
         for rows, batch in micro_batches(latents):
@@ -99,15 +101,24 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
                          "finite activations", "check the weights")  # fmt: skip
     add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
     if layers := policy.curvature_layers():
-        with reporter.phase("exact CLA", settings.curvature_samples) as progress:
-            exact = curvature_columns(generator, latents[: settings.curvature_samples], layers, progress)
-        columns.update(
-            {
-                name: np.pad(values, (0, len(ids) - len(values)), constant_values=np.nan)
-                for name, values in exact.items()
-            }
-        )
+        columns.update(_curvature(generator, policy, rates.sampling, ids, layers, reporter))
     return columns
+
+
+def _curvature(generator: Generator, policy: Policy, sampling: Sampling, ids: range, layers: tuple[int, ...], reporter: Reporter
+               ) -> dict[str, np.ndarray]:  # fmt: skip
+    """Exact CLA of the first samples, NaN for the others; with every cheaper estimate where it will be screened."""
+    first = ids[: policy.calibration.curvature_samples]
+    if not first:
+        return {}
+    with reporter.phase("exact CLA", len(first)) as progress:
+        if policy.screens:
+            known = PilotTable(generator, sampling, policy.calibration.seed, layers).columns(first, progress)
+        else:
+            latents = sample_latents(generator, first, policy.calibration.seed, sampling=sampling)
+            known = exact_curvature(generator, latents, layers, progress)
+    rest = len(ids) - len(first)
+    return {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in known.items()}
 
 
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 
 
@@ -25,14 +23,22 @@ class Scorer:
         rates: activation rates of the untouched generator.
         at: values of R.
         layers: layers to score, in order.
+        moments: moments of the activations too, the free evidence that screening starts from.
     """
 
     def __init__(
-        self, generator: Generator, rates: ActivationRates, at: Sequence[float], layers: Sequence[int]
+        self,
+        generator: Generator,
+        rates: ActivationRates,
+        at: Sequence[float],
+        layers: Sequence[int],
+        *,
+        moments: bool = False,
     ) -> None:
         self._generator = generator
         self._layers = tuple(layers)
         self._at = tuple(at)
+        self._moments = moments
         self._count = LowRateCounter(rates, at, generator.device, self._layers)
 
     def __call__(
@@ -64,15 +70,29 @@ class Scorer:
         return dict(zip(self._columns(), table.T, strict=True)), state
 
     def _scores(self, layer: int, activation: Tensor) -> Tensor:
-        counts = self._count(layer, activation).double()
-        return counts.masked_fill(~finite_samples(activation)[:, None], torch.nan)
+        scores = self._count(layer, activation).double()
+        if self._moments:
+            scores = torch.cat([scores, _moments(activation)], dim=1)
+        return scores.masked_fill(~finite_samples(activation)[:, None], torch.nan)
 
     def _columns(self) -> list[str]:
         return [
             name
             for layer in self._layers
-            for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in self._at))
+            for name in (
+                names.never_seen(layer),
+                *(names.low_rate(r, layer) for r in self._at),
+                *(names.activation_moments(layer) if self._moments else ()),
+            )
         ]
+
+
+def _moments(activation: Tensor) -> Tensor:
+    """`names.activation_moments` of each sample, float64 (N, 3)."""
+    mean = activation.clamp(min=0).mean(dim=(1, 2, 3))
+    square = activation.square().mean(dim=(1, 2, 3))
+    active = (activation > 0).float().mean(dim=(1, 2, 3))
+    return torch.stack([mean, square, active], dim=1).double()
 
 
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
@@ -80,13 +100,3 @@ def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequ
     for r in at:
         columns[names.low_rate(r)] = np.sum([columns[names.low_rate(r, layer)] for layer in layers], axis=0)
     columns[names.never_seen()] = np.sum([columns[names.never_seen(layer)] for layer in layers], axis=0)
-
-
-def curvature_columns(
-    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
-) -> dict[str, np.ndarray]:
-    """Exact CLA of every sample at the given layers, as columns."""
-    if not layers:
-        return {}
-    scores = local_activation(generator, latents, layers, progress=progress).score
-    return {names.cla(layer): scores[layer].numpy() for layer in layers}

@@ -225,6 +225,23 @@ class Generator(_Network, abc.ABC):
         """Latent axes that can influence a layer; all, unless the family knows better."""
         return range(self.latent_size)
 
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """The state of latents in z moved along their axes, before the first layer or after as many as are cheaper to move than to run.
+
+        Args:
+            latents: N samples, checked and on the generator's device.
+            axes: int64 (A,), on that device.
+            distances: (P,), on that device.
+
+        Returns:
+            state of P · N · A rows: distances outermost, then samples, then axes.
+        """
+        directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
+        z = latents.z[:, None] + distances[:, None, None, None] * directions
+        labels = None if latents.labels is None else grid_rows(latents.labels, len(distances), len(axes))
+        ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
+        return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
     # what everyone else uses
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
@@ -261,12 +278,8 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        return Origin(f"{self.family} in memory", digest.hexdigest())
+        written = json.dumps([self.family, self.settings], sort_keys=True)
+        return Origin(f"{self.family} in memory", fingerprint(self, written))
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.
@@ -325,6 +338,21 @@ class Generator(_Network, abc.ABC):
                 "A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})"
             )
         return latents
+
+
+def grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
+    """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
+    return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
+
+
+def fingerprint(network: nn.Module, description: str = "") -> str:
+    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:

@@ -34,12 +34,12 @@ class Reporter:
 
 
 @contextlib.contextmanager
-def scored_pass() -> Iterator[None]:
-    """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU."""
+def scored_pass(*, tf32: bool = False) -> Iterator[None]:
+    """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU, unless it is asked for."""
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

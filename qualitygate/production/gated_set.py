@@ -189,7 +189,7 @@ class _Table:
 
 def _column(block: GatedBlock, name: str) -> np.ndarray:
     """A block's column; a strength that no sample of the block needed was not tried there."""
-    empty = 0.0 if name.endswith("/tried") else np.nan
+    empty = 0.0 if names.is_tried(name) else np.nan
     return block.columns.get(name, np.full(len(block.latents), empty))
 
 

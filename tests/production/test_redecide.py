@@ -15,7 +15,8 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
-from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule, policy_yaml
+from qualitygate.policy.corrections import SequentialAblation
+from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule, policy_yaml
 from qualitygate.production.gated_set import _PROVENANCE, PROFILE, SAMPLES, _Table
 from qualitygate.production.redecide import Change, redecide
 from qualitygate.testing import random_toy
@@ -97,7 +98,7 @@ def test_another_profile_is_refused(again: Again, generator: Generator, tmp_path
 
 
 def test_an_untried_correction_is_a_reject_that_says_so(again: Again) -> None:
-    other_strengths = small_policy(correction=Correction(rates=(0.05, 0.3), limit=Limit(value=1e6)))
+    other_strengths = small_policy(correction=SequentialAblation(rates=(0.05, 0.3), limit=Limit(value=1e6)))
     change = again(other_strengths)
     assert "correct" not in change.rows["verdict"]
     assert any("correction_not_tried" in reasons for reasons in change.rows["reasons"])
