@@ -10,11 +10,14 @@ from dynamics.snapshots import made, write
 
 from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.dynamics.alarms import Alarm
-from qualitygate.dynamics.course import SetMetrics, record, score_snapshots
+from qualitygate.dynamics.course import record, score_snapshots
 from qualitygate.dynamics.measure import Settings
+from qualitygate.dynamics.quality import AgainstReal
 from qualitygate.dynamics.snapshots import Snapshot, find_snapshots
 from qualitygate.dynamics.subject import find_subject, pattern_column
 from qualitygate.errors import InputError
+from qualitygate.features.images import digits_images
+from qualitygate.features.module import ModuleExtractor
 
 SETTINGS = Settings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
 DIGITS = Path(__file__).parents[1] / "data" / "digits"
@@ -103,13 +106,17 @@ def test_nothing_is_scored_twice(tmp_path: Path) -> None:
     assert [one.resumed for one in again] == [True, False]
     assert record(again, SETTINGS).snapshots[0] == record(first, SETTINGS).snapshots[0]
 
-    for settings, metrics in ((SETTINGS.model_copy(update={"seed": 2}), None), (SETTINGS, SetMetrics({"mean": mean})),
-                              (SETTINGS, SetMetrics({"mean": mean}, key="other reals"))):  # fmt: skip
+    other: list[dict] = [
+        {"settings": SETTINGS.model_copy(update={"seed": 2})},
+        {"metrics": mean},
+        {"metrics": mean, "metrics_key": "b"},
+    ]
+    for more in other:
         loading = Loading()
-        score_snapshots(snapshots, settings, loading, store=store, metrics=metrics)
+        score_snapshots(snapshots, **{"settings": SETTINGS, **more}, load=loading, store=store)
         assert len(loading.names) == 2
 
-    for path in store.iterdir():
+    for path in store.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:50])  # cut off: scored again
     loading = Loading()
     repaired = score_snapshots(snapshots, SETTINGS, loading, store=store)
@@ -117,15 +124,31 @@ def test_nothing_is_scored_twice(tmp_path: Path) -> None:
     assert record(repaired, SETTINGS) == record(again, SETTINGS)
 
 
-def mean(images: torch.Tensor) -> float:
+def mean(images: torch.Tensor) -> dict[str, float]:
     assert images.shape == (5, 1, 8, 8)
-    return float(images.mean())
+    return {"mean": float(images.mean())}
 
 
 def test_set_metrics_by_name(tmp_path: Path) -> None:
     write(tmp_path, 0)
-    found = record(scored(tmp_path, metrics=SetMetrics({"mean": mean})), SETTINGS)
+    found = record(scored(tmp_path, metrics=mean), SETTINGS)
     assert -1.0 <= found.snapshots[0].metrics["dynamics/mean"] <= 1.0
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    return images[:, 0].flatten(1)
+
+
+def test_realism_against_real_images(tmp_path: Path) -> None:
+    """More and more noise is less and less like the digits; the real images themselves are as real as can be."""
+    real = digits_images(8)
+    quality = AgainstReal.of(real, ModuleExtractor(pixels, "pixels", size=8))
+    images = torch.cat(list(real))
+    found = [quality(images + noise * torch.randn_like(images)) for noise in (0.05, 0.3, 1.0)]
+    assert [one["realism"] for one in found] == sorted((one["realism"] for one in found), reverse=True)
+    assert [one["kid"] for one in found] == sorted(one["kid"] for one in found)
+    assert found[0]["fid"] < found[2]["fid"]
+    assert quality.key == AgainstReal.of(real, ModuleExtractor(pixels, "pixels", size=8)).key
 
 
 def test_none_can_be_scored(tmp_path: Path) -> None:
