@@ -34,6 +34,7 @@ UNIT_DEAD = "dead_share"
 UNIT_DEFECTIVE = "defective_score"
 UNIT_FRECHET = "unit_fid"
 UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
+UNIT_JOINED = "joined_rank"  # mean over the scores of the rank in the layer, 1 = most suspected
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"
@@ -99,8 +100,16 @@ AGAINST_RATE_CHANGE = (
     "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
 )
 FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
+# further metrics of a production set
+COST_ACCEPTED = "cost/seconds_per_accepted"
+COST_FILTERED = "cost/seconds_per_accepted_filtered"
+COST_UNGATED = "cost/seconds_per_image_ungated"
+COLLAPSE = "kept_share"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
+
+# metrics of a study of units
+CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 
 # places in MLflow
 RANKING_TABLE = "unit_ranking.json"
@@ -205,6 +214,21 @@ def spread(metric: str) -> str:
 def truncated(psi: float) -> str:
     """The group of samples truncated at ``psi``: ``psi_0.5``."""
     return f"psi_{rate(psi)}"
+
+
+def drift(score: str) -> str:
+    """Distance of a shard's scores from the calibration's, between their distribution functions."""
+    return f"drift/{score}"
+
+
+def run_drift(score: str) -> str:
+    """The same distance, of all shards so far."""
+    return f"drift_run/{score}"
+
+
+def time_share(part: str) -> str:
+    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    return f"time_share/{part}"
 
 
 def low_rate_at(column: str) -> float | None:

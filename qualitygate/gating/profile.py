@@ -17,7 +17,7 @@ from safetensors.torch import save as tensors_bytes
 
 from qualitygate import names, storage
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.errors import LayerError, ProfileError
+from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
@@ -174,6 +174,12 @@ class Profile:
                 f"one of {origin.name} (SHA-256 {origin.sha256[:12]}…)",
                 "calibrate this checkpoint, or gate the one the profile was made of",
             )
+
+    def check_seed(self, seed: int) -> None:
+        """Raises `InputError` if this is the seed that the limits were set with."""
+        if seed == self.info.calibration.seed:
+            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
+                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the profile's folder, in one step.

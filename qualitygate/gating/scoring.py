@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import names
+from qualitygate import names, timing
 from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.execution import in_halves
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 
@@ -55,6 +56,13 @@ class Scorer:
         Returns:
             columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
         """
+        with timing.part(timing.EARLY):
+            parts = in_halves(lambda rows: self._pass(latents[rows], upto, edits or {}), len(latents))
+            table = torch.cat([table for table, _ in parts])[:valid].cpu().numpy()  # one transfer
+        state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
+        return dict(zip(self._columns(), table.T, strict=True)), state
+
+    def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
         counts: list[Tensor] = []
 
         def counted(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
@@ -62,12 +70,10 @@ class Scorer:
                 counts.append(self._scores(layer, activation))
             return activation if edit is None else edit(activation)
 
-        edits = edits or {}
         last = max(*self._layers, upto or 0)
         watch = {layer: partial(counted, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
         state = self._generator.run(self._generator.start(latents), last, watch)
-        table = torch.cat(counts, dim=1)[:valid].cpu().numpy()  # one transfer
-        return dict(zip(self._columns(), table.T, strict=True)), state
+        return torch.cat(counts, dim=1), state
 
     def _scores(self, layer: int, activation: Tensor) -> Tensor:
         scores = self._count(layer, activation).double()

@@ -107,9 +107,8 @@ class GateStage:
         latents_sha256: str | None = None,
     ) -> None:
         profile.check_generator(generator)
-        if seed is not None and seed == profile.info.calibration.seed:
-            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
-                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
+        if seed is not None:
+            profile.check_seed(seed)
         self.generator, self.profile, self.policy = generator, profile, policy
         self.limits = profile.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256

@@ -82,6 +82,7 @@ class PGGANDiscriminator(Discriminator):
             x = self._halved(self._convolved(x, 2 * block), 2 * block + 1)
             if self.blend and block == 0:
                 x = torch.lerp(x, self._from_rgb(F.avg_pool2d(images, 2), 1), self.blend)
+        x = self.tap("features", x)
         if self.group_size:
             x = torch.cat((x, self._variation(x)), dim=1)
         x = self._convolved(x, 2 * self.blocks)

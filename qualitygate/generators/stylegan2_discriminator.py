@@ -125,6 +125,7 @@ class StyleGAN2Discriminator(Discriminator):
             if len(self.from_rgb) > 1:
                 images = downsampled(images)
                 x = x + self.from_rgb[index](images)
+        x = self.tap("features", x)
         if self.deviations:
             x = torch.cat((x, minibatch_deviation(x, self.group, self.deviations)), dim=1)
         x = F.leaky_relu(self.dense(self.last(x).flatten(1)), SLOPE) * GAIN

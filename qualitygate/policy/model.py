@@ -162,6 +162,14 @@ class Policy(Part):
         """Whether the correction needs the CLA of the units in the profile."""
         return self.correction is not None and self.correction.profile_score in (names.UNIT_CLA, names.UNIT_CLA_PLAIN)
 
+    def with_correction(self, correction: Correction) -> Policy:
+        """The same policy with another correction.
+
+        Raises:
+            PolicyError: they do not go together.
+        """
+        return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
+
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
         counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)

@@ -17,10 +17,11 @@ from qualitygate import names
 from qualitygate.errors import QualityGateError, TrackingError
 from qualitygate.tracking.describe import GATE_ID, model_tags, run_params, run_tags
 from qualitygate.tracking.gated_set import GatedSet, read_gated_set, read_image
-from qualitygate.tracking.models import checkpoint_model
+from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -53,7 +54,11 @@ def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = 
     uri = tracking_uri(uri)
     with _as_tracking_error(gated, uri), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
-        model_id = checkpoint_model(client, home, gated)
+        provenance = gated.summary.provenance
+        checkpoint = TrackedCheckpoint(
+            provenance.checkpoint, provenance.checkpoint_sha256, provenance.family, model_tags(gated)
+        )
+        model_id = checkpoint_model(client, home, checkpoint)
         run = _find_run(client, home, gated) or client.create_run(
             home, tags={GATE_ID: gated.gate_id}, run_name=f"{gated.name}, seed {gated.summary.provenance.seed}"
         )
@@ -66,13 +71,14 @@ def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = 
 def _send(client: MlflowClient, run: Run, model_id: str, gated: GatedSet) -> None:
     run_id = run.info.run_id
     _send_values(client, run_id, gated)
-    _link_model(client, run, model_id)
+    link_model(client, run, model_id)
     _send_metrics(client, run, model_id, gated.metrics)
     for path in gated.files:
         client.log_artifact(run_id, str(path))
     for path in gated.folders:
         client.log_artifacts(run_id, str(path), path.name)
-    _send_ranking(client, run_id, gated)
+    if (ranking := gated.ranking()) is not None:
+        send_ranking(client, run_id, ranking)
     _send_sheets(client, run_id, gated)
     client.set_logged_model_tags(model_id, model_tags(gated))
 
@@ -86,7 +92,8 @@ def _send_values(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
     client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in run_tags(gated).items()])
 
 
-def _link_model(client: MlflowClient, run: Run, model_id: str) -> None:
+def link_model(client: MlflowClient, run: Run, model_id: str) -> None:
+    """Say that the run is about this model."""
     from mlflow.entities import LoggedModelOutput
 
     if not run.outputs or not run.outputs.model_outputs:  # a second link to the same model is refused
@@ -104,13 +111,10 @@ def _send_metrics(client: MlflowClient, run: Run, model_id: str, metrics: dict[s
     client.log_batch(run.info.run_id, metrics=missing)
 
 
-def _send_ranking(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
+def send_ranking(client: MlflowClient, run_id: str, ranking: pd.DataFrame) -> None:
     """The unit table, as `MlflowClient.log_table` writes it. That one appends to what is there: sent twice, every row would be too."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-    ranking = gated.ranking()
-    if ranking is None:
-        return
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / names.RANKING_TABLE
         ranking.to_json(table, orient="split", index=False)
