@@ -189,7 +189,8 @@ class TrainingWatch:
         part = whole.model_copy(
             update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)}
         )
-        _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
+        for _ in range(2):  # the first one warms up
+            _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
         return seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
 
     def _report(self, at: float, metrics: dict[str, float]) -> None:
