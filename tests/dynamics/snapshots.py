@@ -30,6 +30,11 @@ def write(folder: Path, kimg: float, generator: PGGAN | None = None) -> Path:
     return path
 
 
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    """Features that anyone can follow: the pixels of the first channel."""
+    return images[:, 0].flatten(1)
+
+
 def _drawn(network, growth: float):
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dynamics.snapshots import made, write
+from dynamics.snapshots import made, pixels, write
 
 from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.dynamics.alarms import Alarm
@@ -135,10 +135,6 @@ def test_set_metrics_by_name(tmp_path: Path) -> None:
     assert -1.0 <= found.snapshots[0].metrics["dynamics/mean"] <= 1.0
 
 
-def pixels(images: torch.Tensor) -> torch.Tensor:
-    return images[:, 0].flatten(1)
-
-
 def test_realism_against_real_images(tmp_path: Path) -> None:
     """More and more noise is less and less like the digits; the real images themselves are as real as can be."""
     real = digits_images(8)
@@ -171,7 +167,7 @@ def test_a_unit_that_cannot_be_followed(tmp_path: Path, layer: int, unit: int | 
 
 def test_real_snapshots() -> None:
     """Digits, early, middle and converged: seen on all ten snapshots, and again on these three."""
-    settings = Settings(samples=4, axes=16, rate_samples=512)
+    settings = Settings(samples=2, axes=16, rate_samples=512)
     early, middle, last = record(scored(DIGITS, settings), settings).snapshots
     assert [early.at, middle.at, last.at] == [3.008, 24, 96]
     low = [one.metrics["dynamics/low_rate_share/layer_1"] for one in (early, middle, last)]
