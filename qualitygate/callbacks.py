@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from qualitygate.dynamics.alarms import Alarm, Point, Raised, parse_alarm, raised
-from qualitygate.dynamics.measure import Scores, SetMetric, Settings, score
+from qualitygate.dynamics.measure import Scores, SetMetrics, Settings, score
 from qualitygate.dynamics.summary import summary
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.generators.base import Discriminator, Generator
@@ -104,7 +104,7 @@ class TrainingWatch:
         alarms: rules, e.g. ``"dynamics/cla_unit_q0.99/layer_3 x2 in 200"``; lengths count like ``every``.
         log: called with the metrics and the step.
         on_alarm: called for every alarm that goes off, besides a warning by `logging`.
-        metrics: set metrics by name, of images; their time counts too.
+        metrics: set metrics of images; their time counts too.
         clock: where the time is read.
 
     Attributes:
@@ -125,7 +125,7 @@ class TrainingWatch:
         alarms: Sequence[Alarm | str] = (),
         log: Log | None = None,
         on_alarm: Callable[[Raised], None] | None = None,
-        metrics: Mapping[str, SetMetric] | None = None,
+        metrics: SetMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not every > 0 or not 0 < share <= 1:
@@ -133,7 +133,7 @@ class TrainingWatch:
                              "every > 0, and a share in (0, 1]")  # fmt: skip
         self._every, self._settings, self._log, self._on_alarm = every, settings, log, on_alarm
         self._alarms = [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
-        self._metrics = metrics or {}
+        self._metrics = metrics
         self._due: float | None = None
         self._before: Scores | None = None
         self.budget = Budget(share, clock)
@@ -189,7 +189,8 @@ class TrainingWatch:
         part = whole.model_copy(
             update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)}
         )
-        _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
+        for _ in range(2):  # the first one warms up
+            _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
         return seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
 
     def _report(self, at: float, metrics: dict[str, float]) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qualitygate.cli import GATE_FAILED, output
-from qualitygate.cli.options import Device, Experiment, Json, Tracking
+from qualitygate.cli.options import Device, Experiment, Json, Tracking, chosen_device
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
     from qualitygate.dynamics.course import Load, Scored
     from qualitygate.dynamics.measure import Settings
+    from qualitygate.dynamics.quality import AgainstReal
     from qualitygate.dynamics.snapshots import Snapshot
     from qualitygate.records import DynamicsRecord
 
@@ -43,6 +45,20 @@ def run(
     ] = None,
     rate: Annotated[float, typer.Option(help="R of low-rate neurons.")] = 0.1,
     rate_samples: Annotated[int, typer.Option(help="Latents of the estimate of the activation rates.", min=1)] = 2048,
+    real: Annotated[
+        str | None,
+        typer.Option(
+            help="Real images for realism, KID and FID: a folder, .zip, .tar, .parquet, .npz, or `digits`.",
+            show_default=False,
+        ),
+    ] = None,
+    extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "random-vgg16-32",
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="Images of each snapshot that are held against the real ones.", min=2)
+    ] = 1000,
     unit: Annotated[
         str | None,
         typer.Option(
@@ -81,11 +97,21 @@ def run(
         alarms = [parse_alarm(text) for text in alarm or ()]
         chosen_layer, chosen_unit = _unit(unit)
         settings = Settings(
-            layers=_layers(layers), samples=samples, seed=seed, axes=axes, rate=rate, rate_samples=rate_samples
+            layers=_layers(layers),
+            samples=samples,
+            seed=seed,
+            axes=axes,
+            rate=rate,
+            rate_samples=rate_samples,
+            metric_samples=images,
         )
         found = _found(snapshots, out / MODELS, tracking_uri)
         load = _loader(device, tracking_uri)
-        course = score_snapshots(found, settings, load, store=out / STORE, reporter=output.reporter())
+        quality = (
+            None if real is None else _against_real(real, (extractor, weights), chosen_device(device), found, load)
+        )
+        course = score_snapshots(found, settings, load, store=out / STORE, metrics=quality,
+                                 metrics_key="" if quality is None else quality.key, reporter=output.reporter())  # fmt: skip
         for one in course:
             if one.error is not None:
                 output.say(f"warning: {one.snapshot.name} is left out: {one.error}")
@@ -134,9 +160,33 @@ def _found(sources: list[str], models: Path, tracking_uri: str | None) -> list[S
     return in_order(found)
 
 
+def _against_real(
+    real: str, extractor: tuple[str, str | None], device: str, found: list[Snapshot], load: Load
+) -> AgainstReal:
+    """Set metrics against the real images, at the size of the snapshots' images."""
+    from qualitygate.cli.metrics import real_images
+    from qualitygate.dynamics.quality import AgainstReal
+    from qualitygate.features.registry import make_extractor
+
+    images = real_images(real, _image_size(found, load))
+    with output.reporter().phase("real images", len(images)) as progress:
+        return AgainstReal.of(images, make_extractor(extractor[0], weights=extractor[1], device=device), progress)
+
+
+def _image_size(found: list[Snapshot], load: Load) -> int:
+    """Height of the images of the last snapshot that can be read; the others are reported when it is their turn."""
+    from qualitygate.errors import InputError, QualityGateError
+
+    for snapshot in reversed(found):
+        with suppress(QualityGateError):
+            return load(snapshot).generator.image_shape[1]
+    raise InputError(
+        "No snapshot could be read", ", ".join(one.name for one in found[:5]) or "none", "at least one generator"
+    )
+
+
 def _loader(device: str, tracking_uri: str | None) -> Load:
     from qualitygate.checkpoints.load import load_checkpoint
-    from qualitygate.cli.options import chosen_device
 
     where = chosen_device(device)
 

@@ -205,12 +205,12 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
         discriminator,
         make_extractor(extractor[0], weights=extractor[1], device=device) if real is not None else None,
         make_distance(distance[0], weights=distance[1], device=device) if distance[0] != "none" else None,
-        _images(real, generator.image_shape[1]) if real is not None else None,
+        real_images(real, generator.image_shape[1]) if real is not None else None,
         _stage(generator, profile, policy, seed) if profile is not None else None,
     )
 
 
-def _images(real: str, size: int) -> ImageSet:
+def real_images(real: str, size: int) -> ImageSet:
     """The real images at the generator's size."""
     from qualitygate.features.images import digits_images, open_images
 

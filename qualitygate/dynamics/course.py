@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from qualitygate import storage
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.load import Checkpoint
 from qualitygate.dynamics.alarms import Alarm, raised
-from qualitygate.dynamics.measure import Scores, SetMetric, Settings, score
+from qualitygate.dynamics.measure import Scores, SetMetrics, Settings, score
 from qualitygate.dynamics.snapshots import Snapshot
 from qualitygate.dynamics.summary import rising_units, summary
 from qualitygate.errors import InputError, QualityGateError
@@ -26,19 +27,6 @@ FORMAT = 1
 """Of the stored scores; another one is not read."""
 
 Load = Callable[[Snapshot], Checkpoint]
-
-
-@dataclass(frozen=True)
-class SetMetrics:
-    """Set metrics to measure of every snapshot.
-
-    Attributes:
-        functions: by name.
-        key: whatever else makes their numbers comparable (real images, extractor); scores stored under another are made again.
-    """
-
-    functions: Mapping[str, SetMetric] = field(default_factory=dict)
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,7 @@ def score_snapshots(
     *,
     store: Path | None = None,
     metrics: SetMetrics | None = None,
+    metrics_key: str = "",
     reporter: Reporter | None = None,
 ) -> list[Scored]:
     """Score every snapshot on the same latents; one that cannot be read or scored is noted, and the others go on.
@@ -80,17 +69,19 @@ def score_snapshots(
         settings: what is scored.
         load: reads a snapshot.
         store: folder where the scores of each are kept, and found again by checkpoint hash and settings.
-        metrics: set metrics.
+        metrics: set metrics to measure of every snapshot.
+        metrics_key: what makes their numbers comparable (real images, extractor); scores kept under another are made again.
         reporter: shows progress.
 
     Raises:
         InputError: none of them could be scored.
         StorageError: the scores cannot be kept.
     """
-    metrics, reporter = metrics or SetMetrics(), reporter or Reporter()
+    reporter = reporter or Reporter()
+    key = canonical_hash([FORMAT, settings.key, metrics is not None, metrics_key])
     course: list[Scored] = []
     for snapshot in snapshots:
-        one = _scored(snapshot, settings, load, store, metrics, reporter)
+        one = _scored(snapshot, settings, load, store and store / key[:24], metrics, reporter)
         kinds = {other.latents for other in course if other.latents}
         if one.latents and kinds - {one.latents}:
             error = f"The same latents do not fit: it takes {one.latents}, the earlier ones {kinds.pop()}"
@@ -123,24 +114,29 @@ def record(course: Sequence[Scored], settings: Settings, alarms: Sequence[Alarm]
 
 
 def _scored(
-    snapshot: Snapshot, settings: Settings, load: Load, store: Path | None, metrics: SetMetrics, reporter: Reporter
+    snapshot: Snapshot,
+    settings: Settings,
+    load: Load,
+    store: Path | None,
+    metrics: SetMetrics | None,
+    reporter: Reporter,
 ) -> Scored:
     sha256 = None
     try:
         if Path(snapshot.source).is_file():
             sha256 = file_sha256(Path(snapshot.source))
-            if (stored := _stored(snapshot, sha256, _place(store, sha256, settings, metrics))) is not None:
+            if (stored := _stored(snapshot, sha256, _place(store, sha256))) is not None:
                 return stored
         checkpoint = load(snapshot)
         generator = checkpoint.generator
         sha256 = generator.identity().sha256
         with reporter.phase(snapshot.name, settings.samples) as progress:
             scores = score(generator, settings, discriminator=checkpoint.discriminator,
-                           metrics=metrics.functions, progress=progress)  # fmt: skip
+                           metrics=metrics, progress=progress)  # fmt: skip
     except QualityGateError as error:
         return Scored(snapshot, sha256, error=str(error).replace("\n", ";"))
     one = Scored(snapshot, sha256, generator.family, _kind(generator), scores)
-    if (place := _place(store, sha256, settings, metrics)) is not None:
+    if (place := _place(store, sha256)) is not None:
         _keep(one, place)
     return one
 
@@ -149,9 +145,8 @@ def _kind(generator: Generator) -> str:
     return f"{generator.latent_size} numbers and {generator.label_size} classes"
 
 
-def _place(store: Path | None, sha256: str, settings: Settings, metrics: SetMetrics) -> Path | None:
-    key = canonical_hash([FORMAT, settings.key, sorted(metrics.functions), metrics.key])
-    return store and store / f"{sha256[:24]}-{key[:24]}.npz"
+def _place(store: Path | None, sha256: str) -> Path | None:
+    return store and store / f"{sha256}.npz"
 
 
 def _keep(one: Scored, place: Path) -> None:
@@ -169,7 +164,7 @@ def _stored(snapshot: Snapshot, sha256: str, place: Path | None) -> Scored | Non
     """The scores that are kept at a place; None if there are none, or not whole."""
     if place is None or not place.is_file():
         return None
-    with suppress(OSError, ValueError, KeyError), np.load(place, allow_pickle=False) as archive:
+    with suppress(OSError, ValueError, KeyError, BadZipFile), place.open("rb") as file, np.load(file) as archive:
         about = json.loads(str(archive["about"]))
         fields: dict[str, dict[int, np.ndarray]] = {
             name: {} for name in Scores.__dataclass_fields__ if name != "metrics"

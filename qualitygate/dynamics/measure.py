@@ -19,8 +19,8 @@ from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.units.contribution import contributions
 
-SetMetric = Callable[[Tensor], float]
-"""A number for a set of images, float32 (N, channels, height, width) in [-1, 1]."""
+SetMetrics = Callable[[Tensor], Mapping[str, float]]
+"""Numbers by name for a set of images, float32 (N, channels, height, width) in [-1, 1]."""
 
 
 class Settings(BaseModel):
@@ -98,7 +98,7 @@ def score(
     settings: Settings,
     *,
     discriminator: Discriminator | None = None,
-    metrics: Mapping[str, SetMetric] | None = None,
+    metrics: SetMetrics | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Score the fixed latents through a generator.
@@ -107,7 +107,7 @@ def score(
         generator: the snapshot's.
         settings: what is scored; layers that the generator does not have yet are left out.
         discriminator: the snapshot's; None for no contributions.
-        metrics: set metrics by name, called with the images of ``metric_samples`` latents.
+        metrics: called with the images of ``metric_samples`` latents, of which the fixed ones are the first.
         progress: called with the number of samples whose CLA is known.
 
     Raises:
@@ -131,7 +131,7 @@ def score(
         unit_rate={layer: rates.rates[layer].mean(dim=(1, 2)).numpy() for layer in rated},
         low_rate={layer: rates.low_rate(layer, settings.rate).numpy() for layer in early},
         contribution={layer: parts.double().mean(dim=0).numpy() for layer, parts in judged.items()},
-        metrics=_set_metrics(generator, settings, metrics or {}),
+        metrics={} if metrics is None else dict(metrics(_images(generator, settings))),
     )
 
 
@@ -145,10 +145,8 @@ def present(generator: Generator, layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layer for layer in layers if 0 <= layer < len(generator.layers))
 
 
-def _set_metrics(generator: Generator, settings: Settings, metrics: Mapping[str, SetMetric]) -> dict[str, float]:
-    if not metrics:
-        return {}
+def _images(generator: Generator, settings: Settings) -> Tensor:
+    """What set metrics see, on the CPU."""
     latents = sample_latents(generator, range(settings.metric_samples), settings.seed)
     with scored_pass():
-        images = torch.cat([generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
-    return {name: float(metric(images)) for name, metric in metrics.items()}
+        return torch.cat([generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])

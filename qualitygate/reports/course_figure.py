@@ -55,7 +55,9 @@ def _draw(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Non
         at, values = np.array(series).T
         color = LINE_COLORS[place % len(LINE_COLORS)]
         axes.plot(at, values, "o-", color=color, markersize=4, linewidth=1.6, label=label or None)
-    axes.set_ylim(bottom=min(0.0, *(value for series in lines.values() for _, value in series)))
+    drawn = [value for series in lines.values() for _, value in series]
+    low, high = min(0.0, *drawn), max(0.0, *drawn)
+    axes.set_ylim(low, high + 0.08 * (high - low or 1.0))  # from 0, so that a small change looks small
     if any(lines):
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
