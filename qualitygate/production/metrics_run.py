@@ -19,11 +19,11 @@ from qualitygate.features.images import ImageSet
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
-from qualitygate.latents import Sampling
+from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.groups import RANDOM_GROUPS, SHARE, extremes, group_size
 from qualitygate.metrics.measurement import Measurement
 from qualitygate.metrics.measures import Ruler, Subject
-from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
+from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.metrics.report import (
@@ -186,9 +186,9 @@ class _Run:
         if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
             correction = stage.correcting.method.of(latents)
-            made = self.place.again(latents, "corrections", lambda rows: correction.edits(strength, rows))
-            yield self._whole_group(
-                names.HIGHEST_CORRECTED, f"highest, each corrected at strength {names.rate(strength)}", made
+            what = f"highest, each corrected at strength {names.rate(strength)}"
+            yield self._made_group(
+                names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows)
             )
         corrected = self.seen.corrected
         if corrected is not None and corrected.count:
@@ -199,11 +199,17 @@ class _Run:
         for psi in self.request.truncations:
             try:
                 latents = self.place.latents(self.size, self.sampling.model_copy(update={"psi": psi}))
-                made = self.place.again(latents, f"truncated at {psi:g}")
+                yield self._made_group(names.truncated(psi), f"other samples, truncated at ψ = {psi:g}", latents)
             except LatentsError as error:
                 self.left_out.append(f"truncation at {psi:g}: {error.what}")
-            else:
-                yield self._whole_group(names.truncated(psi), f"other samples, truncated at ψ = {psi:g}", made)
+
+    def _made_group(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> Group:
+        """A group of images that are made for it, with the path lengths of some."""
+        made = self.place.again(latents, name, edits)
+        if self.tools.distance is not None and self._path_size():
+            lengths = self._path_lengths(latents, np.arange(self._path_size()), edits)
+            made = replace(made, lengths=lengths)
+        return self._whole_group(name, what, made)
 
     def _whole_group(self, name: str, what: str, population: Population) -> Group:
         return Group(name, what, self.ruler.subject(population), np.arange(population.count))
@@ -244,11 +250,19 @@ class _Run:
             return seen
         others = [rows[:size] for name, (_, rows) in untouched.items() if name != names.ALL]
         chosen = np.unique(np.concatenate([self.path_rows, *others]))
-        lengths = torch.full((len(seen.latents), PER_SAMPLE.paths), torch.nan, dtype=torch.float64)
-        with self.reporter.phase("path lengths", len(chosen)) as progress:
-            measured = path_lengths(self.tools.generator, seen.latents[chosen], distance, progress=progress)
-        lengths[torch.from_numpy(chosen)] = measured
-        return replace(seen, untouched=replace(seen.untouched, lengths=lengths))
+        return replace(seen, untouched=replace(seen.untouched, lengths=self._path_lengths(seen.latents, chosen)))
+
+    def _path_lengths(self, latents: Latents, rows: np.ndarray, edits: EditsOfRows | None = None) -> torch.Tensor:
+        """Lengths of the paths of all latents, NaN but in these rows. Edits are asked for by rows of the latents."""
+        assert self.tools.distance is not None
+        lengths = torch.full((len(latents), PER_SAMPLE.paths), torch.nan, dtype=torch.float64)
+        own = None if edits is None else lambda places: edits(rows[places])
+        with self.reporter.phase("path lengths", len(rows)) as progress:
+            measured = path_lengths(
+                self.tools.generator, latents[rows], self.tools.distance, edits=own, progress=progress
+            )
+        lengths[torch.from_numpy(rows)] = measured
+        return lengths
 
     def _of_the_whole(self, whole: Subject) -> dict[str, Measurement]:
         """What is measured of the whole set alone. Its path length is that of the rows that stand for it, not of the groups as well."""

@@ -121,11 +121,22 @@ def test_chance_and_the_papers_order(ruler: Ruler, subject) -> None:
     again = random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20)
     assert again == chance
     assert random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20, seed=5) != chance
-    rows = [chance, *(group_row(ruler, Group(name, "", subject, chosen)) for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst)))]
+    rows = [
+        chance,
+        *(
+            group_row(ruler, Group(name, "", subject, chosen))
+            for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst))
+        ),
+    ]
     order = {one.metric: one for one in orders(rows)}
     assert order[names.REALISM].holds
     assert order[names.REALISM].clear
-    turned = [row.model_copy(update={"group": {names.LOWEST: names.HIGHEST, names.HIGHEST: names.LOWEST}.get(row.group, row.group)}) for row in rows]
+    turned = [
+        row.model_copy(
+            update={"group": {names.LOWEST: names.HIGHEST, names.HIGHEST: names.LOWEST}.get(row.group, row.group)}
+        )
+        for row in rows
+    ]
     assert not {one.metric: one for one in orders(turned)}[names.REALISM].holds
     assert orders(rows[:2]) == ()
 
