@@ -117,7 +117,7 @@ def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | 
         if not found:
             raise InputError(
                 f"Nothing to send at {path}",
-                "no gated set and no metrics there or below",
+                "no gated set there or below, and no metrics",
                 "folders written by `qualitygate gate` or `qualitygate metrics`",
             )
         outcome |= {folder: _sync_one(folder, uri, experiment, untracked) for folder in found}

@@ -35,9 +35,9 @@ def report(values: dict[str, tuple[float | None, float]], histogram: Histogram |
         for group, (p, r) in values.items()
     ]
     return MetricsReport(
-        checkpoint="c", checkpoint_sha256="s", family="f", profile_id=None, policy_hash=None, package_version="0", torch_version="0", device="cpu",
-        seed=1, samples=100, sampling={}, score=None, group_share=0.1, extractor=None, distance=None, real=None, groups=tuple(rows), order=(),
-        histogram=histogram, left_out=(), seconds=0.0,
+        checkpoint="c", checkpoint_sha256="s", family="f", profile_id=None, policy_hash=None, package_version="0",
+        torch_version="0", device="cpu", seed=1, samples=100, sampling={}, score=None, group_share=0.1, extractor=None,
+        distance=None, real=None, groups=tuple(rows), order=(), histogram=histogram, left_out=(), seconds=0.0,
     )  # fmt: skip
 
 
