@@ -19,6 +19,9 @@ MOVED = "moved"
 IMAGE_FINITE = "image_finite"  # 1 or 0; NaN where no image was made
 NEVER_SEEN = "never_seen_active"
 
+CLA_PASSES = "cla_passes"  # early passes that screening spent on the sample
+RISK = "risk"
+
 # columns of units.parquet
 UNIT_KEY = "unit_key"
 LAYER = "layer"
@@ -31,6 +34,7 @@ UNIT_DEAD = "dead_share"
 UNIT_DEFECTIVE = "defective_score"
 UNIT_FRECHET = "unit_fid"
 UNIT_CONTRIBUTION = "negative_contribution"  # to the discriminator's value: the sign is turned, higher = more suspect
+UNIT_JOINED = "joined_rank"  # mean over the scores of the rank in the layer, 1 = most suspected
 
 # metrics of a gated set, in summary.json and in MLflow
 ASKED = "samples"
@@ -97,8 +101,16 @@ AGAINST_RATE_CHANGE = (
     "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
 )
 FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
+# further metrics of a production set
+COST_ACCEPTED = "cost/seconds_per_accepted"
+COST_FILTERED = "cost/seconds_per_accepted_filtered"
+COST_UNGATED = "cost/seconds_per_image_ungated"
+COLLAPSE = "kept_share"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
+
+# metrics of a study of units
+CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 
 # places in MLflow
 RANKING_TABLE = "unit_ranking.json"
@@ -123,6 +135,26 @@ def never_seen(layer: int | None = None) -> str:
 def cla(layer: int) -> str:
     """Sample score of the curvature of local activation at one layer."""
     return _of_layer("cla", layer)
+
+
+def cla_low(layer: int) -> str:
+    """Lower end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_low", layer)
+
+
+def cla_high(layer: int) -> str:
+    """Upper end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_high", layer)
+
+
+def cla_estimate(axes: int, points: int, layer: int) -> str:
+    """Column of the calibration: CLA over so many axes, with so many grid steps on each side."""
+    return _of_layer(f"cla_{axes}x{points}", layer)
+
+
+def activation_moments(layer: int) -> tuple[str, ...]:
+    """Over a layer's neurons: the mean of the positive activations, the mean square, and the share that is active."""
+    return tuple(_of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
 def correction(method: str, strength: float) -> str:
@@ -183,6 +215,21 @@ def spread(metric: str) -> str:
 def truncated(psi: float) -> str:
     """The group of samples truncated at ``psi``: ``psi_0.5``."""
     return f"psi_{rate(psi)}"
+
+
+def drift(score: str) -> str:
+    """Distance of a shard's scores from the calibration's, between their distribution functions."""
+    return f"drift/{score}"
+
+
+def run_drift(score: str) -> str:
+    """The same distance, of all shards so far."""
+    return f"drift_run/{score}"
+
+
+def time_share(part: str) -> str:
+    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    return f"time_share/{part}"
 
 
 def low_rate_at(column: str) -> float | None:

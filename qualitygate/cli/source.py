@@ -96,16 +96,22 @@ class Source:
 
 
 def reads_generator(run: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that has a parameter ``source: Source`` the argument and the options of it in its place."""
+    """Gives a command that has a parameter ``source: Source`` the argument and the options of it in its place.
+
+    Where the parameter may be None the argument may be left out.
+    """
     own = inspect.signature(run, eval_str=True)
     ours = inspect.signature(Source, eval_str=True).parameters
     names = [field.name for field in fields(Source)]
 
     @functools.wraps(run)
     def command(**given: Any) -> None:
-        run(source=Source(**{name: given.pop(name) for name in names}), **given)
+        chosen = {name: given.pop(name) for name in names}
+        run(source=None if chosen["checkpoint"] is None else Source(**chosen), **given)
 
     argument, *options = ours.values()
+    if own.parameters["source"].default is None:
+        argument = argument.replace(default=None)
     parameters = [argument, *(one for one in own.parameters.values() if one.name != "source"), *options]
     keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     command.__signature__ = own.replace(parameters=keyword)  # type: ignore[attr-defined]

@@ -57,7 +57,8 @@ class Correcting:
             done: list[np.ndarray] = []
             for part, batch in micro_batches(latents[open_[places]]):
                 rows = open_[places[part]]
-                trial, state = self._try(correction, strength, places[padded_rows(part, len(batch))], batch, len(rows))
+                chosen = places[padded_rows(part, len(batch))]
+                trial, state = self.attempt(correction, strength, chosen, batch, len(rows))
                 passed, _ = repaired(self._limits, trial)
                 work.write(rows, self._outcome(strength, trial))
                 late.add(rows[passed], state, np.flatnonzero(passed))
@@ -68,10 +69,22 @@ class Correcting:
                 break
         self._measure_moved(waiting, work)
 
-    def _try(
+    def attempt(
         self, correction: OfSamples, strength: float, places: np.ndarray, batch: Latents, valid: int
     ) -> tuple[dict[str, np.ndarray], State]:
-        """What a micro-batch is judged on at one strength, NaN for samples in which there is nothing to edit; and where it ended."""
+        """One strength on a micro-batch.
+
+        Args:
+            correction: of some samples.
+            strength: of the correction.
+            places: of the micro-batch's samples among those.
+            batch: the micro-batch, padded.
+            valid: how many of its samples count.
+
+        Returns:
+            what they are judged on, by column, float64 (valid,), NaN for samples in which there is nothing to edit; and the edited state
+            that the early layers ended in.
+        """
         columns, state = self._judge(batch, valid, upto=self._last, edits=correction.edits(strength, places))
         selected = correction.selects[places[:valid]]
         return {name: np.where(selected, columns[name], np.nan) for name in self._limits.judged}, state

@@ -20,12 +20,12 @@ import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError, PolicyError
 from qualitygate.gating.correcting import Correcting, Waiting, trials
+from qualitygate.gating.detecting import Detecting
 from qualitygate.gating.late import LateLayers
-from qualitygate.gating.profile import Profile, detection_layers, scored_layers
-from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.profile import Profile
 from qualitygate.gating.work import Work
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, first_look
 from qualitygate.policy.model import Policy
@@ -107,15 +107,13 @@ class GateStage:
         latents_sha256: str | None = None,
     ) -> None:
         profile.check_generator(generator)
-        if seed is not None and seed == profile.info.calibration.seed:
-            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
-                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
+        if seed is not None:
+            profile.check_seed(seed)
         self.generator, self.profile, self.policy = generator, profile, policy
         self.limits = profile.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256
-        self.detection = detection_layers(policy, profile.info.chain)
-        rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, scored_layers(policy, profile.info.chain))
+        self._detect = Detecting(generator, profile, policy, self.limits)
+        self.detection = self._detect.layers
         self.correcting = (
             None
             if policy.correction is None
@@ -185,11 +183,7 @@ class GateStage:
         late = LateLayers(self.generator, work.receive)
         waiting: Waiting = []
         with scored_pass():
-            curvature = curvature_columns(self.generator, latents, self.policy.curvature_layers())
-            for rows, batch in micro_batches(latents):
-                columns, state = self._score(batch, rows.stop - rows.start)
-                columns.update({name: values[rows] for name, values in curvature.items()})
-                add_totals(columns, self.policy.detection.rates, self.detection)
+            for rows, columns, state in self._detect(latents):
                 work.write(np.arange(rows.start, rows.stop), columns)
                 verdict = first_look(self.limits, columns).verdict
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))

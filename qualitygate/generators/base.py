@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -99,6 +99,26 @@ class State:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some positions of a layer's activation.
+
+    Attributes:
+        layer: index of the layer.
+        positions: which of the positions ``y · width + x``.
+        activation: (N, positions, units); overwritten when the next part is made.
+    """
+
+    layer: int
+    positions: slice
+    activation: Tensor
+
+    @staticmethod
+    def whole(state: State) -> Part:
+        """All positions of a state."""
+        return Part(state.layer, slice(None), state.activation.flatten(2).transpose(1, 2))
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a generator came from.
 
@@ -149,6 +169,10 @@ class _Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def fingerprint(self) -> str:
+        """SHA-256 of family, settings and tensors."""
+        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
+
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
         self._taps = {}
@@ -171,12 +195,23 @@ class _Network(nn.Module):
 
 
 class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family."""
+    """Base of the discriminators that come with a family.
+
+    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
+    """
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
         of the family's generator; labels are classes (int64) or label vectors."""
+
+    def alone(self) -> Self:
+        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
+
+        Only families that look at how much a batch varies have to say anything here.
+        """
+        return self
 
 
 class Generator(_Network, abc.ABC):
@@ -226,21 +261,26 @@ class Generator(_Network, abc.ABC):
         return range(self.latent_size)
 
     def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
-        """The state of latents in z moved along their axes, before the first layer or after as many as are cheaper to move than to run.
+        """The state of latents in z moved along axes: before the first layer, or after it where that is cheaper moved than run.
 
         Args:
             latents: N samples, checked and on the generator's device.
             axes: int64 (A,), on that device.
-            distances: (P,), on that device.
+            distances: float32 (P,), on that device.
 
         Returns:
             state of P · N · A rows: distances outermost, then samples, then axes.
         """
         directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
         z = latents.z[:, None] + distances[:, None, None, None] * directions
-        labels = None if latents.labels is None else grid_rows(latents.labels, len(distances), len(axes))
+        labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        """How to run a layer a position at a time, in order of rows: from the state before it to activations (N, units), each of which
+        is overwritten by the next. None where that is no better than running it whole."""
+        return None
 
     # what everyone else uses
 
@@ -270,6 +310,16 @@ class Generator(_Network, abc.ABC):
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        """The activations of the layers after ``state`` up to ``upto``, for readers that need none of them as a whole: the last comes
+        by position where the family has a way."""
+        positions = self.by_position(upto) if upto > state.layer else None
+        last = state
+        for last in self.states(state, upto if positions is None else upto - 1):
+            yield Part.whole(last)
+        for position, activation in enumerate(() if positions is None else positions(last)):
+            yield Part(upto, slice(position, position + 1), activation[:, None])
+
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
         return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
@@ -278,12 +328,7 @@ class Generator(_Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        return Origin(f"{self.family} in memory", digest.hexdigest())
+        return Origin(f"{self.family} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.
@@ -344,9 +389,19 @@ class Generator(_Network, abc.ABC):
         return latents
 
 
-def grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
+def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
     """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
     return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
+
+
+def tensor_digest(network: nn.Module, description: str = "") -> str:
+    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:

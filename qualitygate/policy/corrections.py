@@ -22,6 +22,8 @@ from qualitygate.errors import PolicyError
 from qualitygate.policy.parts import Limit, Part, Rate, check_order, check_rates
 
 Ranking = Literal["profile", "sample"]
+Look = Literal["nothing", "pass", "walk"]
+"""One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
 SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
 """Unit scores that a sample has of its own, without labels."""
 RANDOM_UNITS = "random"
@@ -54,9 +56,21 @@ class _Correction(Part, abc.ABC):
         """
 
     @property
+    def edit(self) -> dict[str, Any]:
+        """All that decides, with layers and a strength, what an edit does: two corrections that are equal in it have the same strengths."""
+        return self.model_dump(
+            exclude={"judged_at", "limit", "layers", "layer", "stop", "rates", "shares", "units", "weights"}
+        )
+
+    @property
     def profile_score(self) -> str | None:
         """Column of the profile's table of units that the correction chooses units by."""
         return None
+
+    @property
+    def look(self) -> Look:
+        """What it costs to look at a sample before it is corrected."""
+        return "nothing"
 
 
 class _OfLayers(_Correction):
@@ -177,8 +191,18 @@ class _OfUnits(_Correction):
         return tuple(float(size) for size in self.sizes)
 
     @property
+    def edit(self) -> dict[str, Any]:
+        return {**super().edit, "in_shares": self.in_shares}
+
+    @property
     def profile_score(self) -> str | None:
         return self.score if self.ranking == "profile" and self.score != RANDOM_UNITS else None
+
+    @property
+    def look(self) -> Look:
+        if self.ranking == "profile" or self.score == RANDOM_UNITS:
+            return "nothing"
+        return "walk" if self.score == names.UNIT_CLA else "pass"
 
     def at(self, strength: float) -> tuple[float, float]:
         """Size and λ at a strength."""
@@ -229,6 +253,15 @@ class SequentialCorrection(_OfUnits):
     def strengths(self) -> tuple[float, ...]:
         return self.lambdas if len(self.lambdas) > 1 else super().strengths
 
+    @property
+    def edit(self) -> dict[str, Any]:
+        several = len(self.lambdas) > 1
+        return {
+            **super().edit,
+            "lambdas": "strengths" if several else self.lambdas,
+            "sizes": self.sizes if several else None,
+        }
+
     def at(self, strength: float) -> tuple[float, float]:
         return (float(self.sizes[0]), strength) if len(self.lambdas) > 1 else (strength, self.lambdas[0])
 
@@ -265,6 +298,10 @@ class LocalRegion(_Correction):
     def strengths(self) -> tuple[float, ...]:
         return self.weights
 
+    @property
+    def look(self) -> Look:
+        return "walk" if self.mask == "cla" else "pass"
+
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
         return _up_to(self.layers, self.stop if self.stop is not None else stop)
 
@@ -295,7 +332,7 @@ def _with_method(document: Any) -> Any:
 Correction = Annotated[_Any, Field(discriminator="method"), BeforeValidator(_with_method)]
 """One of the corrections, told by its ``method``; without one it is sequential ablation."""
 
-METHODS: dict[str, type[_Correction]] = {one.model_fields["method"].default: one for one in get_args(_Any)}
+METHODS: dict[str, type[_Any]] = {one.model_fields["method"].default: one for one in get_args(_Any)}
 
 
 def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ def first_look(limits: Limits, columns: Columns) -> Decisions:
         score = np.asarray(columns[rule.score], dtype=np.float64)
         unknown, over = ~np.isfinite(score), score > rule.limit
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
-        borderline |= _close(rule, score)
+        borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
         _note(reasons, over, f"{Reason.OVER_LIMIT}:{rule.rule}")
     verdict = np.array([Verdict.ACCEPT, Verdict.CORRECT, Verdict.REJECT])[worst]
@@ -166,6 +166,14 @@ def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
     counts = rule.score.startswith(("low_rate_", names.NEVER_SEEN))
     tolerance = COUNT_TOLERANCE if counts else RELATIVE_TOLERANCE * abs(rule.limit)
     return np.abs(score - rule.limit) <= tolerance
+
+
+def _screened_across(rule: RuleLimit, columns: Columns) -> np.ndarray | bool:
+    """Where a CLA was screened for other limits, and this one lies inside of its interval."""
+    layer = names.cla_layer(rule.score)
+    if layer is None or names.cla_low(layer) not in columns:
+        return False
+    return (columns[names.cla_low(layer)] <= rule.limit) & (columns[names.cla_high(layer)] > rule.limit)
 
 
 def _note(reasons: list[list[str]], where: np.ndarray, code: str) -> None:

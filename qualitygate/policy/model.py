@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,10 +26,41 @@ class Detection(Part):
     rates: tuple[Rate, ...] = Field(
         (0.02, 0.05, 0.1, 0.2, 0.3), min_length=1, description="values of R, all counted in one pass"
     )
+    curvature: Literal["screened", "exact"] = Field(
+        "screened",
+        description="CLA of every sample as far as its verdict needs it, from a pilot of exact scores; or exact CLA of all",
+    )
+    curvature_layers: tuple[int, ...] = Field(
+        (), description="layers whose CLA is scored, besides those that rules name; part of the risk"
+    )
+    curvature_error: float = Field(
+        0.01, gt=0.0, lt=0.5, description="share of verdicts that screening may change against exact CLA, at each limit"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         check_rates(self.rates)
+        return self
+
+    @property
+    def smallest_pilot(self) -> int:
+        """Exact scores without which the stated error cannot be shown: even a flawless half of n says no more than 1 / (n + 1)."""
+        return 2 * max(10, math.ceil(1.0 / self.curvature_error - 1.0))
+
+
+class JoinedRisk(Part):
+    """How the scores of a sample are joined into one risk: the weighted sum of −ln(how rare each is in the calibration)."""
+
+    weights: dict[str, float] | None = Field(
+        None,
+        description="weight of each score; default: 1 for each detection layer's count, never-seen neurons and each CLA",
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        values = [1.0] if self.weights is None else list(self.weights.values())
+        if not all(math.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:
+            raise ValueError("weights must be at least 0, and one of them more")
         return self
 
 
@@ -37,7 +69,7 @@ class Rule(Part):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     score: str = Field(
-        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1"
+        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1, risk"
     )
     limit: Limit
     action: Literal[Verdict.CORRECT, Verdict.REJECT] = Verdict.CORRECT
@@ -78,6 +110,7 @@ class Policy(Part):
     format: Literal[1] = 1
     detection: Detection = Detection()
     calibration: Calibration = Calibration()
+    risk: JoinedRisk = JoinedRisk()
     rules: tuple[Rule, ...] = Field(
         (Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1
     )
@@ -97,6 +130,15 @@ class Policy(Part):
         if self.correction is not None and self.correction.judged_at not in self.detection.rates:
             raise ValueError(
                 f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates"
+            )
+        if self.screens and self.calibration.curvature_samples < self.detection.smallest_pilot:
+            raise ValueError(
+                f"screening CLA with an error of {self.detection.curvature_error:g} needs calibration.curvature_samples of at least "
+                f"{self.detection.smallest_pilot}, better 1,000; or set detection.curvature: exact"
+            )
+        if self.calibration.curvature_samples > self.calibration.score_samples:
+            raise ValueError(
+                "calibration.curvature_samples are some of the score_samples: there cannot be more of them"
             )
         if self.profile_curvature and not self.calibration.curvature_samples:
             raise ValueError(
@@ -120,14 +162,29 @@ class Policy(Part):
         """Whether the correction needs the CLA of the units in the profile."""
         return self.correction is not None and self.correction.profile_score in (names.UNIT_CLA, names.UNIT_CLA_PLAIN)
 
+    def with_correction(self, correction: Correction) -> Policy:
+        """The same policy with another correction.
+
+        Raises:
+            PolicyError: they do not go together.
+        """
+        return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
+
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
         counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)
         return tuple(sorted({layer for score in counts if (layer := names.layer_of(score)) is not None}))
 
     def curvature_layers(self) -> tuple[int, ...]:
-        """Layers whose CLA a rule needs."""
-        return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))
+        """Layers whose CLA is scored: for a rule, for the risk, or because the detection asks for it."""
+        scores = [*(rule.score for rule in self.rules), *(self.risk.weights or ())]
+        named = {layer for score in scores if (layer := names.cla_layer(score)) is not None}
+        return tuple(sorted(named | set(self.detection.curvature_layers)))
+
+    @property
+    def screens(self) -> bool:
+        """Whether CLA is screened."""
+        return bool(self.curvature_layers()) and self.detection.curvature == "screened"
 
 
 def default_policy(family: str) -> Policy:
@@ -187,7 +244,8 @@ def _check_score(rule: Rule, policy: Policy) -> None:
         and not policy.calibration.curvature_samples
     ):
         raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
-    if rate is None and names.cla_layer(rule.score) is None and not names.is_never_seen(rule.score):
+    known = rate is not None or names.cla_layer(rule.score) is not None or names.is_never_seen(rule.score)
+    if not known and rule.score != names.RISK:
         raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
     if rule.action is Verdict.CORRECT and policy.correction is None:
         raise ValueError(

@@ -16,7 +16,7 @@ from qualitygate import names
 from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
-from qualitygate.gating.scoring import curvature_columns
+from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
@@ -149,7 +149,7 @@ def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -
         raise InputError(f"There is no score {score}", f"scores {known}", "one of them, or cla/layer_N",
                          "give --profile, calibrated with a policy that counts it")  # fmt: skip
     with reporter.phase("exact CLA", len(seen.latents)) as progress:
-        return curvature_columns(generator, seen.latents, (generator.layer(layer).index,), progress)[score]
+        return exact_curvature(generator, seen.latents, (generator.layer(layer).index,), progress)[score]
 
 
 def _stacked(block: GatedBlock, rows: np.ndarray) -> Tensor:

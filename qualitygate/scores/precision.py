@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, State
+from qualitygate.generators.base import Generator, Part, State
 from qualitygate.generators.execution import scored_pass
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -36,14 +36,20 @@ class Passes:
         self.precision = precision
         self._layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
 
+    @property
+    def bytes(self) -> int:
+        """Of one activation."""
+        return 2 if self.precision == "bfloat16" else 4
+
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        """The activations from the given state's to that of layer ``upto``, still in the passes' numbers."""
+        state = self._converted(state)
+        yield Part.whole(state)
+        yield from self._layers.parts(state, upto)
+
     def states(self, state: State, upto: int) -> Iterator[State]:
-        """The states from the given one up to layer ``upto``, the given one included, their activations still in the passes' numbers."""
-        if self.precision == "bfloat16":
-            state = replace(
-                state, activation=state.activation.bfloat16(), carry=tree_map_only(Tensor, _bfloat16, state.carry)
-            )
-        yield state
-        yield from self._layers.states(state, upto)
+        """The states after the given one up to layer ``upto``, in the passes' numbers."""
+        return self._layers.states(self._converted(state), upto)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -51,6 +57,8 @@ class Passes:
         with scored_pass(tf32=self.precision != "float32"):
             yield
 
-
-def _bfloat16(part: Tensor) -> Tensor:
-    return part.bfloat16() if part.is_floating_point() else part
+    def _converted(self, state: State) -> State:
+        if self.precision != "bfloat16":
+            return state
+        carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
+        return replace(state, activation=state.activation.bfloat16(), carry=carry)

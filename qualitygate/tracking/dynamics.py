@@ -16,7 +16,7 @@ from qualitygate.records import DynamicsRecord, SnapshotRecord, canonical_hash
 from qualitygate.tracking.describe import NOTE
 from qualitygate.tracking.gated_set import read_image
 from qualitygate.tracking.logging import EXPERIMENT, Logged, closing
-from qualitygate.tracking.models import model_of_checkpoint
+from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def _model(client: MlflowClient, home: str, one: SnapshotRecord) -> str:
     if one.model_id is not None:
         return one.model_id
     assert one.checkpoint_sha256 is not None
-    return model_of_checkpoint(client, home, one.checkpoint, one.family or "", one.checkpoint_sha256)
+    return checkpoint_model(
+        client, home, TrackedCheckpoint(one.checkpoint, one.checkpoint_sha256, one.family or "", {})
+    )
 
 
 def _link(client: MlflowClient, run: Run, record: DynamicsRecord, models: dict[float, str]) -> None:

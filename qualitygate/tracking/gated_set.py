@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 POLICY = "policy.yaml"
 UNITS = "units.parquet"
-FILES = (SUMMARY, "samples.parquet", UNITS, POLICY, "suite.json")
+FILES = (SUMMARY, "samples.parquet", "manifest.parquet", UNITS, POLICY, "suite.json")
 FOLDERS = ("gallery", "figures")
 RANKING_ROWS = 200
 

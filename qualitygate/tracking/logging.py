@@ -17,7 +17,7 @@ from qualitygate import names
 from qualitygate.errors import QualityGateError, TrackingError
 from qualitygate.tracking.describe import GATE_ID, model_tags, run_params, run_tags
 from qualitygate.tracking.gated_set import GatedSet, read_gated_set, read_image
-from qualitygate.tracking.models import checkpoint_model
+from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = 
     uri = tracking_uri(uri)
     with as_tracking_error(gated.folder, uri), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
-        model_id = checkpoint_model(client, home, gated)
+        provenance = gated.summary.provenance
+        checkpoint = TrackedCheckpoint(
+            provenance.checkpoint, provenance.checkpoint_sha256, provenance.family, model_tags(gated)
+        )
+        model_id = checkpoint_model(client, home, checkpoint)
         run = find_run(client, home, GATE_ID, gated.gate_id) or client.create_run(
             home, tags={GATE_ID: gated.gate_id}, run_name=f"{gated.name}, seed {gated.summary.provenance.seed}"
         )

@@ -23,7 +23,7 @@ from qualitygate.tracking.logging import (
     send_table,
 )
 from qualitygate.tracking.metrics_set import FIGURES, MetricsSet, read_metrics_set
-from qualitygate.tracking.models import model_of_checkpoint
+from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def log_metrics_set(folder: str | Path, uri: str | None = None, experiment: str 
     report, uri = found.report, tracking_uri(uri)
     with as_tracking_error(found.folder, uri), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
-        model_id = model_of_checkpoint(client, home, report.checkpoint, report.family, report.checkpoint_sha256)
+        checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, {})
+        model_id = checkpoint_model(client, home, checkpoint)
         run = find_run(client, home, METRICS_ID, found.metrics_id) or client.create_run(
             home, tags={METRICS_ID: found.metrics_id}, run_name=f"{found.name}, metrics, seed {report.seed}"
         )

@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -15,7 +15,6 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.metrics.report import MetricsReport
 from qualitygate.metrics.table import METRICS
-from qualitygate.tracking.gated_set import checkpoint_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +41,7 @@ class MetricsSet:
     @property
     def name(self) -> str:
         """The checkpoint's name."""
-        return checkpoint_name(self.report.checkpoint)
+        return PurePath(self.report.checkpoint).stem or "generator"
 
     @cached_property
     def metrics(self) -> dict[str, float]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from qualitygate.tracking.describe import CHECKPOINT, model_tags
-from qualitygate.tracking.gated_set import GatedSet, checkpoint_name
+from qualitygate.tracking.describe import CHECKPOINT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,27 +18,26 @@ if TYPE_CHECKING:
 MODEL_TYPE = "qualitygate.generator"
 
 
-def checkpoint_model(client: MlflowClient, experiment_id: str, gated: GatedSet) -> str:
-    """Id of the model of a gated set's checkpoint."""
-    provenance = gated.summary.provenance
-    return model_of_checkpoint(client, experiment_id, provenance.checkpoint, provenance.family,
-                               provenance.checkpoint_sha256, model_tags(gated))  # fmt: skip
+@dataclass(frozen=True)
+class TrackedCheckpoint:
+    """What MLflow is told of a checkpoint. ``tags`` are those that its model is created with."""
+
+    checkpoint: str
+    sha256: str
+    family: str
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's file name without folder and ending."""
+        return PurePath(self.checkpoint).stem or "generator"
 
 
-def model_of_checkpoint(
-    client: MlflowClient,
-    experiment_id: str,
-    checkpoint: str,
-    family: str,
-    sha256: str,
-    tags: Mapping[str, str] | None = None,
-) -> str:
-    """Id of a checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new."""
+def checkpoint_model(client: MlflowClient, experiment_id: str, checkpoint: TrackedCheckpoint) -> str:
+    """Id of the checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new."""
     from mlflow.entities import LoggedModelStatus
 
-    model = _find(client, experiment_id, sha256) or _create(
-        client, experiment_id, checkpoint, family, sha256, {CHECKPOINT: sha256, **(tags or {})}
-    )
+    model = _find(client, experiment_id, checkpoint.sha256) or _create(client, experiment_id, checkpoint)
     if model.status != LoggedModelStatus.READY:
         _make_ready(client, model)
     return model.model_id
@@ -52,17 +51,19 @@ def _find(client: MlflowClient, experiment_id: str, sha256: str) -> LoggedModel 
     return found[0] if found else None
 
 
-def _create(
-    client: MlflowClient, experiment_id: str, checkpoint: str, family: str, sha256: str, tags: Mapping[str, str]
-) -> LoggedModel:
+def _create(client: MlflowClient, experiment_id: str, checkpoint: TrackedCheckpoint) -> LoggedModel:
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
     return client.create_logged_model(
         experiment_id,
-        name=re.sub(r"[/:.%\"']", "_", checkpoint_name(checkpoint)),  # characters that MLflow refuses in a model's name
+        name=re.sub(r"[/:.%\"']", "_", checkpoint.name),  # characters that MLflow refuses in a model's name
         model_type=MODEL_TYPE,
-        params={"family": family, "sha256": sha256, "checkpoint": checkpoint},
-        tags={**tags, MLFLOW_MODEL_IS_EXTERNAL: "true"},
+        params={
+            "family": checkpoint.family,
+            "sha256": checkpoint.sha256,
+            "checkpoint": checkpoint.checkpoint,
+        },
+        tags={**checkpoint.tags, CHECKPOINT: checkpoint.sha256, MLFLOW_MODEL_IS_EXTERNAL: "true"},
     )
 
 

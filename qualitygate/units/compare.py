@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.units.score import UnitScores
 
@@ -54,6 +57,21 @@ def compare(scores: Sequence[UnitScores], top: int = TOP) -> list[Agreement]:
     return sorted(_pairs(scores, top), key=lambda one: one.layer)
 
 
+def joined(scores: Sequence[UnitScores]) -> UnitScores:
+    """One ranking of all sources: for each unit the mean, over the sources that score it, of its rank in its layer, as a share in (0, 1]
+    that is 1 for the most suspected unit. Each source counts the same; NaN where none scores the unit.
+
+    Raises:
+        InputError: no scores.
+    """
+    layers = sorted({layer for one in scores for layer in one.layers})
+    return UnitScores.of_layers(
+        {layer: _mean_rank([one.of(layer) for one in scores if layer in one.layers]) for layer in layers},
+        names.UNIT_JOINED,
+        {"sources": [one.source for one in scores]},
+    )
+
+
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's: the correlation of the ranks, equal values sharing their mean rank. NaN where one side is constant."""
     ranks = np.stack((_ranks(first), _ranks(second)))
@@ -85,6 +103,15 @@ def _agreement(first: UnitScores, second: UnitScores, layer: int, top: int) -> A
         overlap=len(common) / top if top else float("nan"),
         by_chance=top / count if count else float("nan"),
     )
+
+
+def _mean_rank(of_sources: Sequence[np.ndarray]) -> Tensor:
+    ranks = np.full((len(of_sources), len(of_sources[0])), np.nan)
+    for row, values in zip(ranks, of_sources, strict=True):
+        known = ~np.isnan(values)
+        row[known] = _ranks(values[known]) / max(1, known.sum())
+    scored = (~np.isnan(ranks)).sum(axis=0)
+    return torch.from_numpy(np.where(scored, np.nansum(ranks, axis=0) / np.maximum(scored, 1), np.nan))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -52,13 +52,15 @@ class UnitQuantiles:
         self._counts += torch.bincount(bins, minlength=self._counts.numel()).view_as(self._counts)
 
     def above(self, share: float) -> Tensor:
-        """The least bin edge of each unit that at most ``share`` of its activations exceed, float32 (units,) on the CPU.
+        """Threshold of each unit, float32 (units,) on the CPU: just below the bin of the least value that at most ``share`` of its
+        activations exceed.
 
-        It is never below the exact value, and above it by less than 1/128 of it (for values of a size from 2⁻¹⁶ to 2¹⁶).
+        So it is below that value, by less than 1/128 of it (for values of a size from 2⁻¹⁶ to 2¹⁶): a unit that is clamped, or has one
+        value again and again, exceeds it where it has that value. A unit that fires more rarely has the threshold 0.
         """
         allowed = (self._counts.sum(dim=1, keepdim=True).double() * share).long()
         beyond = self._counts.flip(1).cumsum(dim=1).flip(1) - self._counts  # activations in higher bins
-        return _upper_edge((beyond <= allowed).to(torch.int8).argmax(dim=1).cpu())
+        return _just_below((beyond <= allowed).to(torch.int8).argmax(dim=1).cpu())
 
 
 def unit_thresholds(
@@ -68,12 +70,12 @@ def unit_thresholds(
     share: float = SHARE,
     progress: Progress = silent,
 ) -> dict[int, Tensor]:
-    """Threshold of every unit by layer, float32 (units,): what at most ``share`` of its activations, over all samples and positions,
-    exceed (T_u of the defective score). A unit that fires more rarely has the threshold 0.
+    """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
+    (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
 
     Args:
         generator: the generator.
-        latents: the samples, artifacts and others as they come.
+        latents: samples as they come; among artifacts only, what fires for all of them would count as ordinary.
         layers: layers to measure.
         share: the paper's τ = 0.005.
         progress: called after each micro-batch.
@@ -104,13 +106,14 @@ def _bin(values: Tensor) -> Tensor:
     return _ZERO + torch.where(values < 0, -magnitude, magnitude)
 
 
-def _upper_edge(bins: Tensor) -> Tensor:
-    """The value that nothing in the bin exceeds, float32."""
+def _just_below(bins: Tensor) -> Tensor:
+    """The largest float32 below everything in the bin; 0 for the bin of 0."""
     magnitude = bins - _ZERO
-    # a positive bin ends where the next begins, a negative one where its own value does
-    steps = torch.where(magnitude > 0, magnitude, -magnitude - 1) + _first_step()
+    # a positive bin begins at its own step, a negative one reaches down to where the next larger size begins
+    steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _first_step()
     edge = (steps.int() << _DROPPED).view(torch.float32)
-    return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, edge, -edge))
+    positive = torch.nextafter(edge, torch.zeros(()))
+    return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, positive, -edge))
 
 
 def _first_step() -> int:

@@ -238,7 +238,8 @@ def test_another_checkpoint_is_refused(profile: Profile) -> None:
     [
         ({"detection": Detection(rates=(0.1, 0.15, 0.2))}, "needed: R = 0.15"),
         ({"rules": (Rule(id="cla", score="cla/layer_1", limit=Limit(quantile=0.9)),),
-          "calibration": Calibration(curvature_samples=10)}, "The profile has no score cla/layer_1"),
+          "detection": Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
+          "calibration": Calibration(curvature_samples=10)}, "no score cla/layer_1"),
         ({"rules": (Rule(id="deep", score="low_rate_0.1/layer_9", limit=Limit(quantile=0.9)),)}, "generator does not have"),
     ],
 )  # fmt: skip

@@ -22,7 +22,7 @@ from qualitygate.policy.model import (
 
 FULL: dict[str, Any] = {
     "format": 1,
-    "detection": {"layers": [0, 2], "rates": [0.1, 0.25]},
+    "detection": {"layers": [0, 2], "rates": [0.1, 0.25], "curvature": "exact"},
     "calibration": {"rate_samples": 500, "score_samples": 200, "curvature_samples": 50, "seed": 9},
     "rules": [
         {"id": "count", "score": "low_rate_0.25", "limit": {"quantile": 0.95}},

@@ -55,6 +55,7 @@ class TarSource(Source):
         self._path = path
         with _explained(path), tarfile.open(path) as archive:
             members = {one.name: one for one in archive if one.isreg() and is_image(one.name)}
+            _check_end(archive)
         self._members = [members[name] for name in _some(sorted(members), path)]
 
     def __len__(self) -> int:
@@ -70,6 +71,14 @@ class TarSource(Source):
                     assert file is not None  # it is a regular file
                     content = file.read()
                 yield Item(shown, content)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """An archive that was cut off between two files looks whole to the library; a whole one ends in zeros."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("the end of the archive is missing: it was probably cut off")
 
 
 @contextmanager

@@ -1,0 +1,227 @@
+"""A classifier of artifacts (Tousi et al., CVPR 2021, section 3.1): a frozen image backbone and one fully connected layer.
+
+It exists for its Grad-CAM: where in an image it sees the artifact. A classifier that cannot tell artifacts from normal images would
+point anywhere, so training one that is no better than chance is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import SpatialExtractor
+from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.units.labels import ARTIFACT, NORMAL
+
+REAL = "real"
+CLASSES = (ARTIFACT, NORMAL, REAL)
+"""The classes in the order of the classifier's outputs; real images are optional."""
+VALIDATION = 0.25
+"""Share of each class that the layer is not trained on."""
+DECAY = 1e-2
+"""Weight of the squared weights in the loss, over standardised features: few labels must do for many features."""
+LEAST = 8
+"""Images of a class below which nothing can be said about a classifier."""
+_LEVEL = 0.95
+_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Classification:
+    """How good a classifier is.
+
+    Attributes:
+        classes: the classes, in the order of the table.
+        confusion: validation images, int64 (classes, classes): a row for what they are, a column for what was said.
+        training_accuracy, validation_accuracy: mean over artifact and normal of the share that was told right from the other,
+            so that chance is 0.5 whatever the numbers of images; real images have no part in it.
+        interval: 95 % interval of the validation accuracy.
+        images: of each class, in training and validation together.
+        backbone: key of the backbone.
+    """
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray
+    training_accuracy: float
+    validation_accuracy: float
+    interval: tuple[float, float]
+    images: Mapping[str, int]
+    backbone: str
+
+    def describe(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "training_accuracy": self.training_accuracy,
+            "validation_accuracy": self.validation_accuracy,
+            "interval": list(self.interval),
+            "images": dict(self.images),
+            "backbone": self.backbone,
+        }
+
+
+class ArtifactClassifier(nn.Module):
+    """Images to one value a class: the backbone's spatial features, their mean over positions, one linear layer.
+
+    Args:
+        backbone: frozen.
+        weight, bias: of the linear layer, float32 (classes, channels) and (classes,).
+        classes: names of the outputs.
+    """
+
+    def __init__(self, backbone: SpatialExtractor, weight: Tensor, bias: Tensor, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.spatial = Spatial(backbone)
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head.weight.data, self.head.bias.data = weight, bias
+        self.classes = tuple(classes)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Values (N, classes) of images (N, 1 or 3, height, width) in [-1, 1], before any softmax."""
+        return self.head(self.spatial(images).mean(dim=(2, 3)))
+
+
+class Spatial(nn.Module):
+    """A backbone's spatial features as a layer that explanations can listen to."""
+
+    def __init__(self, backbone: SpatialExtractor) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone.spatial(images)
+
+
+def train_classifier(
+    backbone: SpatialExtractor,
+    images: Mapping[str, Iterable[Tensor] | Tensor],
+    *,
+    seed: int = 0,
+    decay: float = DECAY,
+    progress: Progress = silent,
+) -> tuple[ArtifactClassifier, Classification]:
+    """Train the linear layer on images of each class: cross-entropy, every class with the same weight however many images it has.
+
+    The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero.
+
+    Args:
+        backbone: a frozen network with spatial features.
+        images: by class (`CLASSES`; ``real`` may be missing): (N, 1 or 3, height, width) in [-1, 1], or batches of such.
+        seed: of the split into training and validation.
+        decay: weight of the squared weights.
+        progress: called with the number of images seen.
+
+    Raises:
+        InputError: a class is missing or has too few images, or the classifier is no better than chance: its interval of
+            validation accuracy reaches 0.5.
+    """
+    classes = tuple(name for name in CLASSES if name in images)
+    features = [_pooled(backbone, images[name], progress) for name in classes]
+    counts = {name: len(one) for name, one in zip(classes, features, strict=True)}
+    if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
+        raise InputError("Too few labelled images for a classifier", str(counts), f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
+                         "label more samples; the paper has about 2,000")  # fmt: skip
+    held_out = [_held_out(len(one), seed + index).to(one.device) for index, one in enumerate(features)]
+    training = [one[~out] for one, out in zip(features, held_out, strict=True)]
+    validation = [one[out] for one, out in zip(features, held_out, strict=True)]
+    weight, bias = _fitted(training, decay)
+    said = [F.linear(one, weight, bias) for one in validation]
+    accuracy, interval = _balanced(said)
+    found = Classification(
+        classes=classes,
+        confusion=np.stack([_counted(one.argmax(dim=1), len(classes)) for one in said]),
+        training_accuracy=_balanced([F.linear(one, weight, bias) for one in training])[0],
+        validation_accuracy=accuracy,
+        interval=interval,
+        images=counts,
+        backbone=backbone.key,
+    )
+    if interval[0] <= 0.5:
+        raise InputError(
+            "The classifier cannot tell artifacts from normal images",
+            f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}",
+            "an interval above 0.5",
+            "label more samples, use another extractor, or choose groups by a score that means something here",
+        )
+    return ArtifactClassifier(backbone, weight.float(), bias.float(), classes), found
+
+
+def wilson(hits: int, count: int, level: float = _LEVEL) -> tuple[float, float]:
+    """Wilson's interval of a share.
+
+    >>> tuple(round(bound, 3) for bound in wilson(8, 10))
+    (0.49, 0.943)
+    """
+    z = NormalDist().inv_cdf((1.0 + level) / 2.0)
+    share = hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return middle - reach, middle + reach
+
+
+def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
+    """Mean spatial features of images, float64 (N, channels)."""
+    batches = [images] if isinstance(images, Tensor) else images
+    parts = []
+    with scored_pass():
+        for batch in batches:
+            for part in batch.split(MICRO_BATCH):
+                parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
+                progress(len(part))
+    return torch.cat(parts) if parts else torch.empty(0, backbone.channels, dtype=torch.float64)
+
+
+def _held_out(count: int, seed: int) -> Tensor:
+    """Which of ``count`` images are for validation, bool (count,)."""
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(count)[: round(VALIDATION * count)]] = True
+    return torch.from_numpy(chosen)
+
+
+def _counted(said: Tensor, classes: int) -> np.ndarray:
+    return np.bincount(said.cpu().numpy(), minlength=classes)
+
+
+def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
+    """Weight (classes, channels) and bias (classes,) of the layer, float64, on the features as they come."""
+    x = torch.cat(list(features))
+    y = torch.cat([torch.full((len(one),), index, device=x.device) for index, one in enumerate(features)])
+    balance = x.new_tensor([len(x) / (len(features) * len(one)) for one in features])
+    mean, deviation = x.mean(dim=0), x.std(dim=0)
+    deviation = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing and gets no weight
+    standard = (x - mean) / deviation
+    weight = x.new_zeros(len(features), x.shape[1], requires_grad=True)
+    bias = x.new_zeros(len(features), requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(F.linear(standard, weight, bias), y, weight=balance) + decay * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[arg-type]
+    # the standardisation becomes part of the layer
+    return (scaled := weight.detach() / deviation), bias.detach() - scaled @ mean
+
+
+def _balanced(said: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
+    """Accuracy between artifact and normal (the first two classes), each counting the same, and its interval from those of the two shares
+    (Newcombe's combination of Wilson's)."""
+    right = [int((of_class[:, index] > of_class[:, 1 - index]).sum()) for index, of_class in enumerate(said[:2])]
+    shares = [hits / len(of_class) for hits, of_class in zip(right, said, strict=False)]
+    bounds = [wilson(hits, len(of_class)) for hits, of_class in zip(right, said, strict=False)]
+    below = sum((share - low) ** 2 for share, (low, _) in zip(shares, bounds, strict=True)) ** 0.5
+    above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
+    middle = sum(shares) / 2.0
+    return middle, (middle - below / 2.0, middle + above / 2.0)

@@ -1,0 +1,108 @@
+"""FID-based units (Bau et al. 2019; Tousi et al., CVPR 2021, section 3.1): how far from real the images are that a unit fires most for.
+
+A high FID of those images makes a unit an artifact unit. The sets are small, so that every one of these FIDs is too high; they
+are so by about the same for all units, which have sets of one size. How much is measured with random sets of that size and stands in the
+settings, as `random`: a unit whose FID is not above it fires for images like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate import names
+from qualitygate.errors import InputError
+from qualitygate.units.score import UnitScores
+from qualitygate.units.top_samples import TopSamples
+
+PAPER_IMAGES, PAPER_SAMPLES = 10_000, 200_000
+"""Images of a unit, and samples they are chosen from, in GAN Dissection."""
+RANDOM_SETS = 8
+"""Random sets by which the bias is measured."""
+_MEMORY = 2**28  # bytes that the sets of some units may take at once
+
+
+def unit_frechet(
+    features: np.ndarray,
+    top: Mapping[int, TopSamples],
+    reference: np.ndarray,
+    *,
+    extractor: str,
+    against: str,
+    seed: int = 0,
+    memory: int = _MEMORY,
+) -> UnitScores:
+    """FID of every unit's most active images.
+
+    Args:
+        features: of the generated images, (N, F), in the order of the samples that ``top`` was chosen from.
+        top: the most active samples of every unit by layer, as many for every unit.
+        reference: features of what they are held against, (M, F): real images, or, where there are none, the generator's own.
+        extractor: key of the extractor.
+        against: what the reference is, in words.
+        seed: of the random sets.
+        memory: bytes that the sets of some units may take at once.
+
+    Raises:
+        InputError: features of different lengths, or of fewer than two images.
+    """
+    sizes = {one.rows.shape[1] for one in top.values()}
+    if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
+        raise InputError("These sets of images cannot be compared", f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
+                         "features of one extractor, sets of one size of at least 2 images")  # fmt: skip
+    (size,) = sizes
+    distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference), memory)
+    draw = np.random.default_rng(seed)
+    random = distance(torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)])))
+    return UnitScores.of_layers(
+        {layer: distance(one.rows) for layer, one in top.items()},
+        names.UNIT_FRECHET,
+        {
+            "images": size,
+            "samples": len(features),
+            "reference": len(reference),
+            "against": against,
+            "extractor": extractor,
+            "random": {"mean": float(random.mean()), "deviation": float(random.std()), "sets": RANDOM_SETS},
+        },
+    )
+
+
+class _Distance:
+    """Fréchet distances of many small sets from one reference.
+
+    With ``C = X'X/n`` for the centred features X of a set, and ``R = LL'`` for the reference, the trace of ``√(CR)`` is the sum of the roots
+    of the eigenvalues of ``(XL)(XL)'/n``: a matrix of the size of the set, in place of one of the number of features for every
+    unit. The features are multiplied by L once. Covariances are divided by N, as in `qualitygate.metrics`.
+    """
+
+    def __init__(self, features: Tensor, reference: Tensor, memory: int) -> None:
+        exact = reference.double()
+        self._centre = exact.mean(dim=0)
+        centred = exact - self._centre
+        covariance = centred.T @ centred / len(exact)
+        values, vectors = torch.linalg.eigh(covariance)
+        self._trace = covariance.trace()
+        self._features = features.double() - self._centre
+        self._mapped = self._features @ (vectors * values.clamp(min=0.0).sqrt())
+        self._memory = memory
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Distances float64 (sets,) of sets of features, given by their rows (sets, size)."""
+        size, width = rows.shape[1], self._features.shape[1]
+        at_once = max(1, self._memory // (8 * size * max(width, size)))
+        return torch.cat([self._of_some(part) for part in rows.split(at_once)])
+
+    def _of_some(self, rows: Tensor) -> Tensor:
+        chosen = self._features[rows]
+        mean = chosen.mean(dim=1, keepdim=True)
+        trace = (chosen - mean).square().sum(dim=(1, 2)) / rows.shape[1]
+        mapped = self._mapped[rows]
+        mapped = mapped - mapped.mean(dim=1, keepdim=True)
+        wide = mapped.shape[1] < mapped.shape[2]
+        gram = (mapped @ mapped.mT if wide else mapped.mT @ mapped) / rows.shape[1]
+        shared = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().sum(dim=1)
+        return (mean.square().sum(dim=(1, 2)) + trace + self._trace - 2.0 * shared).clamp(min=0.0)

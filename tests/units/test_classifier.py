@@ -1,0 +1,80 @@
+"""The classifier: what it can tell, what it says of itself, and that chance stops it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from units.images import artifact_images, normal_images
+
+from qualitygate.errors import InputError
+from qualitygate.testing.extractors import random_patches
+from qualitygate.units.classifier import train_classifier, wilson
+
+BACKBONE = random_patches(1, channels=16)
+
+
+def test_tells_artifacts_from_normal_images() -> None:
+    classifier, found = train_classifier(BACKBONE, {"artifact": artifact_images(40), "normal": normal_images(60)})
+    assert found.validation_accuracy == found.training_accuracy == 1.0
+    assert found.classes == ("artifact", "normal")
+    assert found.confusion.tolist() == [[10, 0], [0, 15]]
+    assert found.interval[0] > 0.5
+    assert found.interval[1] == pytest.approx(1.0)
+    assert found.images == {"artifact": 40, "normal": 60}
+    said = classifier(artifact_images(5, seed=9)).argmax(dim=1)
+    assert said.tolist() == [0] * 5
+    assert found.describe()["backbone"] == BACKBONE.key
+
+
+def test_real_images_are_a_third_class() -> None:
+    real = -normal_images(24, seed=5).abs()
+    images = {"real": real.split(10), "normal": normal_images(24), "artifact": artifact_images(24)}
+    classifier, found = train_classifier(BACKBONE, images)
+    assert found.classes == ("artifact", "normal", "real")
+    assert found.confusion.shape == (3, 3)
+    assert found.confusion.sum() == 18
+    assert classifier(real).argmax(dim=1).float().mean() > 1.5
+
+
+def test_no_better_than_chance_is_an_error() -> None:
+    with pytest.raises(InputError, match="cannot tell artifacts from normal") as error:
+        train_classifier(BACKBONE, {"artifact": normal_images(40, 1), "normal": normal_images(40, 2)})
+    assert "chance 0.5" in str(error.value)
+
+
+def test_a_third_class_that_is_easy_does_not_hide_chance() -> None:
+    images = {"artifact": normal_images(40, 1), "normal": normal_images(40, 2), "real": artifact_images(400)}
+    with pytest.raises(InputError, match="cannot tell artifacts from normal"):
+        train_classifier(BACKBONE, images)
+
+
+@pytest.mark.parametrize("images", [{"artifact": artifact_images(40)}, {"artifact": artifact_images(7), "normal": normal_images(40)}])  # fmt: skip
+def test_too_few_labels(images: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(InputError, match="Too few labelled images"):
+        train_classifier(BACKBONE, images)
+
+
+def test_seeded_and_every_argument_has_an_effect() -> None:
+    faint = 0.7 * normal_images(60, 3) + 0.05 * artifact_images(60, 4)
+    images = {"artifact": faint, "normal": normal_images(60)}
+    first, again, other, plain = (
+        train_classifier(BACKBONE, images, seed=seed, decay=decay)[0].head.weight
+        for seed, decay in ((0, 0.01), (0, 0.01), (1, 0.01), (0, 1.0))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert plain.norm() < first.norm()
+
+
+def test_unequal_classes_count_the_same() -> None:
+    """With a hundred normal images for each artifact, calling all of them normal would be right for 99 % of them."""
+    _, found = train_classifier(BACKBONE, {"artifact": artifact_images(12), "normal": normal_images(600)})
+    assert found.confusion[0].tolist() == [3, 0]
+
+
+def test_wilson() -> None:
+    low, high = wilson(0, 10)
+    assert low == pytest.approx(0.0, abs=1e-12)
+    assert high == pytest.approx(0.2775, abs=1e-4)
+    assert np.allclose(wilson(50, 100), (0.4038, 0.5962), atol=1e-4)
