@@ -13,16 +13,17 @@ import torch
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError, LatentsError
-from qualitygate.features.compute import extract
+from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
+from qualitygate.features.inception import InceptionExtractor
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.groups import RANDOM_GROUPS, SHARE, extremes, group_size
 from qualitygate.metrics.measurement import Measurement
-from qualitygate.metrics.measures import Ruler, Subject
+from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
@@ -130,7 +131,9 @@ class _Run:
     def done(self) -> Measured:
         started = time.perf_counter()
         tools, request = self.tools, self.request
-        extractor = tools.extractor if tools.real is not None else None  # features are good for nothing else here
+        # without real images, features are good for the inception score alone
+        inception = tools.extractor if isinstance(tools.extractor, InceptionExtractor) else None
+        extractor = inception if tools.real is None else tools.extractor
         self.place = Observatory(tools.generator, extractor, tools.discriminator, seed=request.seed, sampling=self.sampling,
                                  reporter=self.reporter)  # fmt: skip
         self.ruler = self._ruler()
@@ -224,7 +227,7 @@ class _Run:
             self.left_out.append("everything that compares with real images: none were given")
             return Ruler(distance=distance, path_samples=self._path_size(), seed=self.request.seed)
         with self.reporter.phase("real images", len(tools.real)) as progress:
-            features = torch.from_numpy(extract(tools.extractor, tools.real, progress))
+            features = torch.from_numpy(real_features(tools.extractor, tools.real, progress))
         images = tools.real
         self.real = RealInfo(
             name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation
@@ -271,6 +274,9 @@ class _Run:
             found[names.PPL] = self.ruler.path_length(whole.population.lengths[self.path_rows])
         if self.request.extrapolate and whole.population.features is not None:
             found[names.FID_INFINITY] = self.ruler.extrapolated_fid(whole.population.features)
+        if isinstance(self.tools.extractor, InceptionExtractor) and whole.population.features is not None:
+            probabilities = self.tools.extractor.probabilities(whole.population.features)
+            found[names.INCEPTION_SCORE] = inception_measurement(probabilities, self.tools.extractor.key)
         if self.tools.distance is not None:
             for name in self.request.path_kinds:
                 settings = PATH_KINDS[name]

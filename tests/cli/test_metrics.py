@@ -22,12 +22,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Random projections in place of networks that take seconds to draw."""
     from metrics.made_up import Projection, Squares
 
     from qualitygate.features import registry
 
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "make_extractor", lambda *_, **__: Projection())
     monkeypatch.setattr(registry, "make_distance", lambda *_, **__: Squares())
 
@@ -101,6 +102,7 @@ def test_what_could_not_be_logged_is_sent_later(call: Call, place: Place, real: 
         (("--score", "low_rate_0.9"), "low_rate_0.9"),
         (("--real", "nowhere"), "nowhere"),
         (("--extractor", "eyes", "--real", "digits"), "eyes"),
+        (("--extractor", "discriminator", "--real", "digits"), "no discriminator to look with"),
         (("--distance", "miles"), "miles"),
     ],
 )

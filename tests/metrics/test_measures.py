@@ -9,7 +9,7 @@ import torch
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.metrics.measurement import Outcome, compare
-from qualitygate.metrics.measures import Ruler
+from qualitygate.metrics.measures import Ruler, inception_measurement
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.metrics.report import Group, group_row, histogram, orders, random_row
@@ -146,6 +146,15 @@ def test_histograms_have_common_bins() -> None:
     assert found.edges == (0.0, 0.5, 1.0)
     assert found.counts == {"all": (1, 1), "lowest": (0, 1)}
     assert histogram({}) is None
+
+
+def test_the_inception_score_with_its_interval(recorded, expected) -> None:
+    found = inception_measurement(recorded.tensors["input/probs"], "classes")
+    assert found.value == pytest.approx(expected["nvlabs_is_splits10"]["mean"], rel=1e-6)
+    assert found.low < found.value < found.high
+    assert (
+        inception_measurement(recorded.tensors["input/probs"][:9], "classes").note == "too few: 9 samples for 10 splits"
+    )
 
 
 def test_too_few_real_images() -> None:

@@ -49,11 +49,15 @@ class Made(Source):
 
 
 @pytest.fixture(scope="module")
-def tools() -> Tools:
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
     generator, other = small_dcgan(), small_dcgan(seed=1)
     real = ImageSet("others", Made(other(sample_latents(other, range(80), 3))))
     profile = calibrate(generator, small_policy())
-    return Tools(generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Tools(
+            generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1)
+        )
 
 
 @pytest.fixture(scope="module")
