@@ -34,6 +34,13 @@ def run(
         ),
     ] = None,
     policy: PolicyFile = None,
+    gated: Annotated[
+        Path | None,
+        typer.Option(
+            help="A gated set: its samples, judged as it was, in place of --profile, --policy, --seed and --samples.",
+            show_default=False,
+        ),
+    ] = None,
     real: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +116,8 @@ def run(
             raise InputError(
                 "What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER"
             )
+        if gated is not None:
+            profile, policy, seed, samples = _as_gated(gated, profile or policy)
         if unknown := sorted(set(path or ()) - PATH_KINDS.keys()):
             raise InputError("There are no such paths", ", ".join(unknown), f"some of {', '.join(PATH_KINDS)}")
         tools = _tools(
@@ -214,6 +223,24 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
         _images(real, generator.image_shape[1]) if real is not None else None,
         _stage(generator, profile, policy, seed) if profile is not None else None,
     )
+
+
+def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
+    """Profile, policy, seed and number of samples of a gated set, so that the same samples are made and judged again."""
+    import numpy as np
+
+    from qualitygate import names
+    from qualitygate.errors import InputError
+    from qualitygate.production.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+
+    if other is not None:
+        raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")
+    columns, provenance = read_samples(gated / SAMPLES)
+    count = len(columns[names.ID])
+    if provenance.seed is None or not np.array_equal(columns[names.ID], np.arange(count)):
+        raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own", "ids 0 … N − 1 and a seed",
+                         "give --profile, --seed and --samples instead")  # fmt: skip
+    return gated / PROFILE, gated / POLICY, provenance.seed, count
 
 
 def _extractor(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:

@@ -94,6 +94,25 @@ def test_what_could_not_be_logged_is_sent_later(call: Call, place: Place, real: 
     assert json.loads((out / "tracking.json").read_text())["state"] == "pending"
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_gated_set_is_measured_as_it_was_judged(call: Call, place: Place, tmp_path: Path) -> None:
+    gated = tmp_path / "gated"
+    assert (
+        call(
+            "gate", place.checkpoint, "--profile", place.profile, "--out", gated, "--ids", 40, "--seed", 5, "--no-track"
+        ).code
+        == 0
+    )
+    done = call("metrics", place.checkpoint, "--gated", gated, "--distance", "none", "--out", tmp_path / "m", "--json")
+    assert done.code == 0, done.stderr
+    assert (done.json["seed"], done.json["samples"]) == (5, 40)
+    verdicts = [pq.read_table(one / "samples.parquet")["verdict"].to_pylist() for one in (gated, tmp_path / "m")]
+    assert verdicts[0] == verdicts[1]
+    both = call("metrics", place.checkpoint, "--gated", gated, "--profile", place.profile)
+    assert both.code == 2
+    assert "--gated alone" in both.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
