@@ -238,8 +238,8 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
     columns, provenance = read_samples(gated / SAMPLES)
     count = len(columns[names.ID])
     if provenance.seed is None or not np.array_equal(columns[names.ID], np.arange(count)):
-        raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own", "ids 0 … N − 1 and a seed",
-                         "give --profile, --seed and --samples instead")  # fmt: skip
+        raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own",
+                         "ids 0 … N − 1 and a seed", "give --profile, --seed and --samples instead")  # fmt: skip
     return gated / PROFILE, gated / POLICY, provenance.seed, count
 
 
