@@ -27,16 +27,20 @@ def run(
     profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels: CSV, Label Studio's JSON, or a folder with artifact/ and normal/; default: extremes of --score stand in.",
-                     show_default=False),
+        typer.Option(
+            help="Labels: CSV, Label Studio's JSON, or a folder with artifact/ and normal/; default: extremes of --score stand in.",
+            show_default=False,
+        ),
     ] = None,  # fmt: skip
     label_seed: Annotated[
         int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
     ] = None,
     sources: Annotated[
         str | None,
-        typer.Option(help="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made.",
-                     show_default=False),
+        typer.Option(
+            help="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made.",
+            show_default=False,
+        ),
     ] = None,  # fmt: skip
     score: Annotated[
         str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)
@@ -150,7 +154,9 @@ def _show(study: UnitStudy, report: UnitReport, out: Path | None) -> None:
         for one in report.agreement
     ]
     if agreement:
-        output.table("Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement)
+        output.table(
+            "Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement
+        )
     if (found := report.classification) is not None:
         output.table(
             f"Classifier on {found.backbone}: training {found.training_accuracy:.2f}, validation {found.validation_accuracy:.2f} "

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from qualitygate import names
@@ -187,9 +186,7 @@ class UnitStudy:
     def defective(self) -> UnitScores:
         masks, thresholds = self.masks, self.thresholds
         with self.reporter.phase("defective score", len(masks)) as progress:
-            return defective_scores(
-                self.generator, self.labelled(True), masks, thresholds, progress=progress
-            ).mean
+            return defective_scores(self.generator, self.labelled(True), masks, thresholds, progress=progress).mean
 
     def frechet(self) -> UnitScores:
         extractor = self._features_of("FID of units")
@@ -222,7 +219,9 @@ class UnitStudy:
         """
         chosen = self._available() if sources is None else tuple(sources)
         if not chosen or (unknown := sorted(set(chosen) - SOURCES.keys())):
-            raise InputError("There is no such unit score", ", ".join(unknown) if chosen else "none", ", ".join(SOURCES))
+            raise InputError(
+                "There is no such unit score", ", ".join(unknown) if chosen else "none", ", ".join(SOURCES)
+            )
         scores = [SOURCES[name](self) for name in chosen]
         ranking = joined(scores)
         units = {layer: ranking.top(top, layer).tolist() for layer in ranking.layers}

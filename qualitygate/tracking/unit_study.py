@@ -73,9 +73,14 @@ def _ranking(folder: Path) -> pd.DataFrame:
 
 
 def _note(study: dict[str, Any]) -> str:
-    found = [f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.", f"Labels: {study['labels']['source']}."]
+    found = [
+        f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.",
+        f"Labels: {study['labels']['source']}.",
+    ]
     if study["classifier"]:
         low, high = study["classifier"]["interval"]
         accuracy = study["classifier"]["validation_accuracy"]
-        found.append(f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5).")
+        found.append(
+            f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5)."
+        )
     return "\n\n".join(found)

@@ -48,9 +48,7 @@ class DefectiveScores:
     def of_sample(self, row: int) -> UnitScores:
         """One sample's own score."""
         scores = {layer: of_samples[row] for layer, of_samples in self.overlap.items()}
-        return UnitScores.of_layers(
-            scores, names.UNIT_DEFECTIVE, {"row": row, "mask_threshold": self.mask_threshold}
-        )
+        return UnitScores.of_layers(scores, names.UNIT_DEFECTIVE, {"row": row, "mask_threshold": self.mask_threshold})
 
 
 def defective_scores(
