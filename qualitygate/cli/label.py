@@ -65,7 +65,8 @@ def run(
             document = _write(source, profile, out, device, count, random_share, score)
         else:
             raise InputError("It is not clear what to do", "a mix of options",
-                             "CHECKPOINT and --profile to make tasks, or --read and --tasks to read answers", "see `qualitygate label --help`")  # fmt: skip
+                             "CHECKPOINT and --profile to make tasks, or --read and --tasks to read answers",
+                             "see `qualitygate label --help`")  # fmt: skip
         if json:
             output.emit_json({"out": str(out), **document})
         else:

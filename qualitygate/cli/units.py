@@ -31,7 +31,7 @@ def run(
             help="Labels: CSV, Label Studio's JSON, or a folder with artifact/ and normal/; default: extremes of --score stand in.",
             show_default=False,
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     label_seed: Annotated[
         int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
     ] = None,
@@ -41,7 +41,7 @@ def run(
             help="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made.",
             show_default=False,
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     score: Annotated[
         str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)
     ] = None,
@@ -73,8 +73,8 @@ def run(
 
         qualitygate units model.pt --profile profile --labels labels.csv --out units
 
-    Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A classifier of
-    artifacts that is no better than chance stops the command.
+    Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A
+    classifier of artifacts that is no better than chance stops the command.
     """  # fmt: skip
     with output.only_result_on_stdout():
         from qualitygate import storage

@@ -40,8 +40,8 @@ def write_units(out: str | Path, study: UnitStudy, report: UnitReport) -> None:
 def _subtitle(study: UnitStudy, report: UnitReport) -> str:
     sources = ", ".join(one.source for one in report.scores[:-1])
     return (
-        f"By the mean rank in the layer over {sources}. Labels: {report.labels.source}. Top images of {len(study.samples):,} samples; units "
-        "with one cluster number fire for the same artifacts."
+        f"By the mean rank in the layer over {sources}. Labels: {report.labels.source}. Top images of {len(study.samples):,} "
+        "samples; units with one cluster number fire for the same artifacts."
     )
 
 

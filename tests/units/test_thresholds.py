@@ -64,5 +64,5 @@ def test_bad_input() -> None:
     toy = ToyGenerator([[[1.0]]], [[float("inf")]])
     with pytest.raises(InputError, match="not finite"):
         unit_thresholds(toy, sample_latents(toy, range(3), 0), [0])
-    with pytest.raises(InputError, match="share 1.0"):
+    with pytest.raises(InputError, match="at least one sample"):
         unit_thresholds(toy, sample_latents(toy, range(3), 0), [0], 1.0)
