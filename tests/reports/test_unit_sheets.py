@@ -17,10 +17,10 @@ def unit(caption: str, hot: float = 1.0, images: int = 2) -> UnitPictures:
 
 
 def test_one_column_a_unit_and_two_rows_an_image() -> None:
-    one, three = unit_sheet([unit("a")], "Units"), unit_sheet([unit(name) for name in "abc"], "Units")
-    assert three.width > one.width
+    one, six = unit_sheet([unit("a")], "Units"), unit_sheet([unit(name) for name in "abcdef"], "Units")
+    assert six.width > one.width
     assert unit_sheet([unit("a", images=3)], "Units").height > one.height
-    assert unit_sheet([unit(name) for name in "abc"], "Units", columns=1).height > three.height
+    assert unit_sheet([unit(name) for name in "abcdef"], "Units", columns=1).height > six.height
 
 
 def test_heat_is_coloured_and_silence_is_not() -> None:
