@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -29,27 +30,35 @@ def plain_dcgan(generator: DCGAN) -> nn.Sequential:
     return nn.Sequential(*chain).eval().to(generator.device)
 
 
-def plain_curvature(model: nn.Sequential, layer: int, z: Tensor, bound: float, divisions: int) -> Tensor:
-    """CLA (units, height, width) of one sample z (D,) at the layer: a loop over the axes, with one batch of grid points on each, and the
-    activations taken by a hook. Everything up to the layer is run, nothing after it."""
-    seen: list[Tensor] = []
+def reading(model: nn.Sequential, layer: int) -> Callable[[Tensor], Tensor]:
+    """Activations (N, units, height, width) at a layer for latents (N, D), taken by a hook. Everything up to the layer is run, nothing
+    after it."""
     stem = model[: 3 * (layer + 1)]
-    hook = stem[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+
+    def read(z: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hook = stem[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        try:
+            stem(z[:, :, None, None])
+        finally:
+            hook.remove()
+        return seen.pop()
+
+    return read
+
+
+def plain_curvature(read: Callable[[Tensor], Tensor], z: Tensor, bound: float, divisions: int) -> Tensor:
+    """CLA (units, height, width) of one sample z (D,): a loop over the axes, with one batch of grid points on each."""
     steps = divisions // 2
     r = bound * torch.arange(1, steps + 1, device=z.device) / steps
-    try:
-        stem(z[None, :, None, None])
-        start = seen.pop()
-        total = torch.zeros_like(start[0])
-        for axis in range(len(z)):
-            points = z.repeat(2 * steps, 1)
-            points[:, axis] += torch.cat((r, -r))
-            stem(points[:, :, None, None])
-            right, left = seen.pop().split(steps)
-            (a, b), (x, y) = _change_point(start, right, r), _change_point(start, left, -r)
-            total += ((a - start[0]) / b - (x - start[0]) / y) / (b - y)
-    finally:
-        hook.remove()
+    start = read(z[None])
+    total = torch.zeros_like(start[0])
+    for axis in range(len(z)):
+        points = z.repeat(2 * steps, 1)
+        points[:, axis] += torch.cat((r, -r)).to(z)
+        right, left = read(points).split(steps)
+        (a, b), (x, y) = _change_point(start, right, r), _change_point(start, left, -r)
+        total += ((a - start[0]) / b - (x - start[0]) / y) / (b - y)
     return total / len(z)
 
 

@@ -22,7 +22,9 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need not be installed
 
-from plain import plain_curvature, plain_dcgan
+from matrix import CPU_PRODUCTS, GPU_PRODUCTS, operations_of_a_pass, product
+from plain import plain_curvature, plain_dcgan, reading
+from subjects import from_checkpoint, random_dcgan
 from timing import Spread, interleaved
 
 from qualitygate import storage
@@ -41,7 +43,6 @@ SEED = 1
 CURVES = 2
 """Samples of an exact CLA."""
 _CALIBRATION = Calibration(rate_samples=3000, score_samples=1000)
-_PRODUCTS = ((400, 512, 256), (1024, 1024, 1024), (2048, 2048, 2048))
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,18 @@ def curvature(generator: DCGAN, rounds: int) -> Iterator[Row]:
     layer = generator.layers[generator.presets.curvature[0]]
     latents = sample_latents(generator, IDS[:CURVES], SEED)
     model, z = plain_dcgan(generator), latents.z[0].to(generator.device)
-    operations = _curvature_operations(generator, layer.index)
+    operations = generator.latent_size * DIVISIONS * operations_of_a_pass(generator, layer.index)
 
     def loop() -> torch.Tensor:
         with scored_pass():
-            return plain_curvature(model, layer.index, z, BOUND, DIVISIONS)
+            return plain_curvature(reading(model, layer.index), z, BOUND, DIVISIONS)
 
     def exact() -> torch.Tensor:
         return local_activation(generator, latents, [layer.index]).curvature[layer.index][0]
 
     torch.testing.assert_close(exact(), loop().cpu(), rtol=1e-3, atol=1e-4)
-    products = {f"{shape}": _product(generator.device, shape, operations / 8) for shape in _PRODUCTS}
+    shapes = CPU_PRODUCTS if generator.device.type == "cpu" else GPU_PRODUCTS
+    products = {f"{shape}": product(generator.device, shape, operations / 8) for shape in shapes}
     timed = interleaved({"exact": exact, "loop": loop, **products}, rounds, generator.device)
     best = min(products, key=lambda name: float(np.median(timed.seconds[name])))
     giga = operations / 1e9
@@ -177,29 +179,6 @@ def curvature(generator: DCGAN, rounds: int) -> Iterator[Row]:
     yield Row("exact CLA, a sample", timed.each("exact", CURVES), "s")
     yield Row("straightforward loop, a sample", timed.each("loop", 1), "s")
     yield Row("time of the loop / exact CLA", Spread.of(CURVES * timed.seconds["loop"] / timed.seconds["exact"]), "")
-
-
-def _curvature_operations(generator: DCGAN, layer: int) -> float:
-    """Operations of the cheapest exact form: the first layer moves by a multiple of one row of its weights on each axis, the layers after
-    it are computed at every grid point. Products with the padding of the border are counted, though we leave them out."""
-    after_first = generator.layers[layer].operations - (generator.layers[0].operations if layer else 0)
-    return float(generator.latent_size * DIVISIONS * after_first)
-
-
-def _product(device: torch.device, shape: tuple[int, int, int], operations: float) -> Callable[[], None]:
-    """Matrix products of this shape with (nearly) so many operations in all."""
-    m, k, n = shape
-    a, b, out = torch.randn(m, k, device=device), torch.randn(k, n, device=device), torch.empty(m, n, device=device)
-    whole, rest = divmod(operations, 2 * m * k * n)
-    part = max(1, round(m * rest / (2 * m * k * n)))
-
-    def run() -> None:
-        with scored_pass():
-            for _ in range(int(whole)):
-                torch.mm(a, b, out=out)
-            torch.mm(a[:part], b, out=out[:part])
-
-    return run
 
 
 def _gate(stage: GateStage) -> int:
@@ -215,23 +194,9 @@ def _passes(generator: Generator, run: Callable[..., object]) -> None:
 
 
 def _subject(checkpoint: Path | None, device: torch.device) -> DCGAN:
-    if checkpoint is None:
-        return _random_dcgan().to(device)
-    from qualitygate.checkpoints.load import load_generator
-
-    generator = load_generator(checkpoint, device)
+    generator = random_dcgan().to(device) if checkpoint is None else from_checkpoint(checkpoint, device)
     if not isinstance(generator, DCGAN):
         raise SystemExit(f"{checkpoint} is a {generator.family}; the benchmark compares DCGANs.")
-    return generator
-
-
-def _random_dcgan() -> DCGAN:
-    generator = DCGAN(latent_size=100, units=[512, 256, 128, 64], image_channels=3).eval()
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for index, weight in enumerate(generator.weight):
-            taps = 1 if index == 0 else 4  # that meet at an output position
-            weight.normal_(0.0, (2.0 / (taps * weight.shape[2])) ** 0.5, generator=random)
     return generator
 
 

@@ -32,6 +32,8 @@ _HOME = {
     "Profile": "qualitygate.gating.profile",
     "load_profile": "qualitygate.gating.profile",
     "gate": "qualitygate.gating.stage",
+    "TrainingWatch": "qualitygate.callbacks",
+    "lightning_callback": "qualitygate.callbacks",
     "QualityGateError": "qualitygate.errors",
     "Verdict": "qualitygate.records",
     "SampleRecord": "qualitygate.records",
@@ -40,6 +42,7 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from qualitygate.callbacks import TrainingWatch, lightning_callback
     from qualitygate.checkpoints.load import load_checkpoint, load_generator
     from qualitygate.checkpoints.save import save_generator
     from qualitygate.corrections.ablation import sequential_ablation

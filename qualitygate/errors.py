@@ -74,6 +74,10 @@ class StorageError(QualityGateError):
     """Writing failed: no space, no permission, a store that is gone."""
 
 
+class WorkerError(QualityGateError):
+    """Workers died, or a cluster has not what was asked of it."""
+
+
 class TrackingError(QualityGateError):
     """MLflow could not be reached or refused. Never changes a verdict."""
 

@@ -33,7 +33,10 @@ class Purpose(IntEnum):
     RANDOM_ABLATION = 2  # one stream a layer: purpose + 16 · layer
     TRUNCATION = 3  # one stream an attempt: purpose + 16 · attempt
     PLANTING = 4  # one stream a choice: purpose + 16 · choice
+    PATH = 5  # where paths end, and how far along them: one stream a path: purpose + 16 · path
+    RANDOM_UNITS = 6  # one stream a layer: purpose + 16 · layer
     EMBEDDING = 7  # weights of random networks, one stream a layer: purpose + 16 · layer
+    SUBSET = 8  # subsets, groups, blocks and resamples of a set of samples: one stream a use: purpose + 16 · use
 
 
 class Sampling(BaseModel):

@@ -19,6 +19,9 @@ MOVED = "moved"
 IMAGE_FINITE = "image_finite"  # 1 or 0; NaN where no image was made
 NEVER_SEEN = "never_seen_active"
 
+CLA_PASSES = "cla_passes"  # early passes that screening spent on the sample
+RISK = "risk"
+
 # columns of units.parquet
 UNIT_KEY = "unit_key"
 LAYER = "layer"
@@ -42,6 +45,66 @@ BORDERLINE_SHARE = "borderline_share"
 YIELD = "yield"
 SECONDS = "seconds"
 IMAGES_PER_SECOND = "images_per_second"
+
+# metrics of a set of images, or of a group of it
+FID = "fid"
+FID_INFINITY = "fid_infinity"
+KID = "kid"
+PRECISION = "precision"
+RECALL = "recall"
+DENSITY = "density"
+COVERAGE = "coverage"
+REALISM = "realism"
+INCEPTION_SCORE = "inception_score"
+PPL = "ppl"
+PPL_Z_END = "ppl_z_end"
+PPL_Z_FULL = "ppl_z_full"
+PPL_W_END = "ppl_w_end"
+PPL_W_FULL = "ppl_w_full"
+DISCRIMINATOR = "discriminator"
+
+# groups of a set of images
+ALL = "all"
+LOWEST = "lowest"
+HIGHEST = "highest"
+HIGHEST_CORRECTED = "highest_corrected"
+ACCEPTED = "accepted"
+TO_CORRECT = "corrected_before"
+CORRECTED = "corrected"
+REJECTED = "rejected"
+KEPT = "kept"
+RANDOM = "random"
+
+# places of a folder of metrics
+GROUPS_TABLE = "metric_groups.json"
+
+# corrections as they stand in names
+TRIED = "tried"
+_METHODS = {"sequential_ablation": "ablation"}  # others by their own names
+_CORRECTIONS = ("ablation", "single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation",
+                "sequential_correction", "local_region")  # fmt: skip
+
+# metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
+CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
+CLA_Q90 = "dynamics/cla_q0.9"
+CLA_UNIT_Q99 = "dynamics/cla_unit_q0.99"  # the unit at the 99th percentile of its layer
+CLA_UNIT_MAX = "dynamics/cla_unit_max"
+ACTIVATION_SCALE = "dynamics/activation_scale"  # mean magnitude: what CLA grows with when nothing else changes
+ACTIVATION_RATE = "dynamics/activation_rate"
+LOW_RATE_SHARE = "dynamics/low_rate_share"
+LOW_RATE_BORN = "dynamics/low_rate_born"  # share of neurons that became low-rate since the snapshot before
+LOW_RATE_GONE = "dynamics/low_rate_gone"
+AGAINST_SHARE = "dynamics/units_against_realism"  # units with a negative contribution to the discriminator's value
+AGAINST_CLA_RANK = "dynamics/against_realism_cla_rank_correlation"  # of −contribution and CLA over units
+AGAINST_RATE_CHANGE = (
+    "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
+)
+FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
+# further metrics of a production set
+COST_ACCEPTED = "cost/seconds_per_accepted"
+COST_FILTERED = "cost/seconds_per_accepted_filtered"
+COST_UNGATED = "cost/seconds_per_image_ungated"
+COLLAPSE = "kept_share"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
@@ -73,19 +136,99 @@ def cla(layer: int) -> str:
     return _of_layer("cla", layer)
 
 
-def trial(strength: float, column: str) -> str:
+def cla_low(layer: int) -> str:
+    """Lower end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_low", layer)
+
+
+def cla_high(layer: int) -> str:
+    """Upper end of the interval of a screened CLA; the score itself where it is exact."""
+    return _of_layer("cla_high", layer)
+
+
+def cla_estimate(axes: int, points: int, layer: int) -> str:
+    """Column of the calibration: CLA over so many axes, with so many grid steps on each side."""
+    return _of_layer(f"cla_{axes}x{points}", layer)
+
+
+def activation_moments(layer: int) -> tuple[str, ...]:
+    """Over a layer's neurons: the mean of the positive activations, the mean square, and the share that is active."""
+    return tuple(_of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
+
+
+def correction(method: str, strength: float) -> str:
+    """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
+    return f"{_METHODS.get(method, method)}_{rate(strength)}"
+
+
+def trial(method: str, strength: float, column: str) -> str:
     """What a correction at ``strength`` was judged on: ``ablation_0.2/low_rate_0.1/layer_3``."""
-    return f"ablation_{rate(strength)}/{column}"
+    return f"{correction(method, strength)}/{column}"
 
 
-def tried(strength: float) -> str:
+def tried(method: str, strength: float) -> str:
     """Whether a correction at ``strength`` was tried on the sample."""
-    return trial(strength, "tried")
+    return trial(method, strength, TRIED)
+
+
+def is_tried(column: str) -> bool:
+    """Whether a column says that a correction was tried: 0 where it was not, never empty."""
+    return column.endswith(f"/{TRIED}")
+
+
+def is_trial(column: str) -> bool:
+    """Whether a column is the outcome of a correction: its first part names a method and a strength."""
+    return re.match(rf"(?:{'|'.join(_CORRECTIONS)})_[0-9.]+/", column) is not None
+
+
+def has_short_name(value: float) -> bool:
+    """Whether a number is told apart from all others by the short way it is written in names, without an exponent."""
+    return re.fullmatch(r"[0-9]*\.?[0-9]+", rate(value)) is not None and float(rate(value)) == value
 
 
 def quantile(column: str, q: float) -> str:
     """Summary metric: a quantile of a score over a set."""
     return f"{column}/q{q:g}"
+
+
+def of_group(metric: str, group: str) -> str:
+    """A metric as it is logged: ``fid`` of the whole set, ``fid/lowest`` of a group."""
+    return metric if group == ALL else f"{metric}/{group}"
+
+
+def low_bound(metric: str) -> str:
+    """Lower end of the interval of a metric of the whole set."""
+    return f"{metric}_low"
+
+
+def high_bound(metric: str) -> str:
+    """Upper end of the interval of a metric of the whole set."""
+    return f"{metric}_high"
+
+
+def spread(metric: str) -> str:
+    """Standard deviation of a metric over random groups."""
+    return f"{of_group(metric, RANDOM)}/spread"
+
+
+def truncated(psi: float) -> str:
+    """The group of samples truncated at ``psi``: ``psi_0.5``."""
+    return f"psi_{rate(psi)}"
+
+
+def drift(score: str) -> str:
+    """Distance of a shard's scores from the calibration's, between their distribution functions."""
+    return f"drift/{score}"
+
+
+def run_drift(score: str) -> str:
+    """The same distance, of all shards so far."""
+    return f"drift_run/{score}"
+
+
+def time_share(part: str) -> str:
+    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    return f"time_share/{part}"
 
 
 def low_rate_at(column: str) -> float | None:
@@ -114,6 +257,16 @@ def layer_of(column: str) -> int | None:
     """The layer that a column is of, or None if it is a sum over layers."""
     found = re.search(rf"{_LAYER}$", column)
     return int(found[1]) if found else None
+
+
+def at_layer(metric: str, layer: int) -> str:
+    """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
+    return _of_layer(metric, layer)
+
+
+def of_set(metric: str) -> str:
+    """A set metric of a snapshot: ``dynamics/fid``."""
+    return f"dynamics/{metric}"
 
 
 def _of_layer(name: str, layer: int | None) -> str:

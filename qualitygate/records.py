@@ -120,6 +120,31 @@ class GateSummary(_Frozen):
     provenance: Provenance
 
 
+class SnapshotRecord(_Frozen):
+    """One snapshot of a training run. ``error`` says why there are no metrics."""
+
+    checkpoint: str
+    checkpoint_sha256: str | None
+    family: str | None
+    model_id: str | None
+    """MLflow's logged model that it came from."""
+    at: float
+    metrics: dict[str, float]
+    error: str | None
+
+
+class DynamicsRecord(_Frozen):
+    """The snapshots of a training run, in order, scored on the same latents."""
+
+    unit: str
+    """What ``at`` counts: ``kimg`` or ``step``."""
+    settings: dict[str, Any]
+    snapshots: tuple[SnapshotRecord, ...]
+    rising: dict[int, tuple[tuple[int, float], ...]]
+    """By layer, the units whose CLA rose most, and by how much."""
+    alarms: tuple[str, ...]
+
+
 class ExhibitRole(StrEnum):
     """Why a sample was chosen for people to look at."""
 

@@ -16,7 +16,7 @@ PACKAGE = Path(qualitygate.__file__).parent
 HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
 
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "names"),
+    ("errors", "records", "names", "patterns", "timing"),
     ("policy", "storage", "latents", "tracking.environment"),
     ("generators", "tracking.store"),
     ("checkpoints", "scores"),

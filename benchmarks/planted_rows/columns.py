@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from planted_rows.heatmaps import HEATMAPS
 from planted_rows.scene import Scene
 from planted_rows.scores import scores
 from planted_rows.units import UNIT_SCORES
+from qualitygate.errors import InputError
 from qualitygate.latents import Latents
 from qualitygate.records import Verdict
 
@@ -81,11 +83,12 @@ def correction(scene: Scene) -> dict[str, dict[str, float]]:
     """What every correction does to samples whose planted units fire, and to others."""
     others = scene.samples[np.flatnonzero(~scene.fires)[: scene.sizes.corrected]]
     firing = scene.samples[scene.fires]
-    return {
-        name: (_on_firing(scene, firing, correct(scene, firing)) if len(firing) else {})
-        | _on_others(scene, others, correct(scene, others))
-        for name, correct in CORRECTIONS.items()
-    }
+    found = {}
+    for name, correct in CORRECTIONS.items():
+        with contextlib.suppress(InputError):  # nothing to edit here: not applicable
+            on_firing = _on_firing(scene, firing, correct(scene, firing)) if len(firing) else {}
+            found[name] = on_firing | _on_others(scene, others, correct(scene, others))
+    return found
 
 
 def _on_firing(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str, float]:
@@ -96,6 +99,9 @@ def _on_firing(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str
         for name, pixels in (("repaired", None), ("mark_gone", truth.pixels)):
             left, own = (measures.distance(images, best, pixels) for images in (corrected.images, made))
             found[name] = float((left < measures.REPAIRED * own).mean())
+        found["pixels_repaired"] = measures.repaired_share(corrected.images, best, made, truth.pixels)
+        if not truth.pixels.all():
+            found["damage"] = _mean(measures.distance(corrected.images, best, ~truth.pixels))
     return found
 
 

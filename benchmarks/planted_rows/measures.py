@@ -56,6 +56,14 @@ def unit_recall(scores: dict[int, Tensor], planted: dict[int, tuple[int, ...]], 
     return found / total if total else float("nan")
 
 
+def repaired_share(corrected: Tensor, best: Tensor, made: Tensor, pixels: Tensor) -> float:
+    """Share of the planted pixels of all samples that come nearer to the true repair than `REPAIRED` of their own distance; pixels that
+    the mark left as they were do not count."""
+    left, own = ((images - best).abs().mean(dim=1)[:, pixels] for images in (corrected, made))
+    wrong = own > 0
+    return float((left[wrong] < REPAIRED * own[wrong]).double().mean())
+
+
 def distance(a: Tensor, b: Tensor, pixels: Tensor | None = None) -> np.ndarray:
     """Mean absolute difference of images over the range of values, (N,): of the given pixels, or of all."""
     difference = (a - b).abs().mean(dim=1).flatten(1)

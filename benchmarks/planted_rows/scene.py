@@ -58,10 +58,18 @@ class Scene:
         planted: the planted generator.
         discriminator: the one that came with the base, if any.
         sizes: how much is spent.
+        extractor: features of images; by default of small patches, which cost nothing and see little.
     """
 
-    def __init__(self, planted: Planted, discriminator: Discriminator | None, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        planted: Planted,
+        discriminator: Discriminator | None,
+        sizes: Sizes,
+        extractor: SpatialExtractor | None = None,
+    ) -> None:
         self.planted, self.discriminator, self.sizes = planted, discriminator, sizes
+        self.extractor = extractor or random_patches(planted.generator.image_shape[0])
         self.generator: Generator = planted.generator
         self.layers = self.generator.presets.low_rate
 
@@ -106,11 +114,6 @@ class Scene:
     def fires(self) -> np.ndarray:
         """bool (N,): the truth about `samples`."""
         return self.planted.truth.fires(self.samples).numpy()
-
-    @cached_property
-    def extractor(self) -> SpatialExtractor:
-        """Untrained features, which no checkpoint is nearer to than another."""
-        return random_patches(self.generator.image_shape[0])
 
     @cached_property
     def thresholds(self) -> dict[int, Tensor]:

@@ -9,6 +9,8 @@ from typing import Any
 FOUND, HINTED = 0.9, 0.75
 """AUC from which a score is said to find a defect, or to hint at it."""
 GATE = "gate, least correction"
+ORACLE = "oracle: "
+"""How corrections begin that are told the truth: what could be reached."""
 
 RULE = (
     f"A score *finds* a defect from an AUC of {FOUND:g} and *hints* at it from {HINTED:g}; rivals are judged by the same rule. "
@@ -61,7 +63,8 @@ def _named_apart(result: Mapping[str, Any]) -> str:
 
 
 def _mended(correction: Mapping[str, Mapping[str, float]]) -> str:
-    best = max(correction, key=lambda name: (correction[name]["repaired"], -correction[name]["harm"]))
+    honest = [name for name in correction if not name.startswith(ORACLE)]
+    best = max(honest, key=lambda name: (correction[name]["repaired"], -correction[name]["harm"]))
     gate = correction[GATE]
     if correction[best]["mark_gone"] < 0.05 and gate["mark_gone"] < 0.05:
         return "No correction removes the mark."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,7 +17,13 @@ from qualitygate.generators.base import Discriminator, Generator
 _SUFFIX = ".safetensors"
 
 
-def save_generator(generator: Generator, path: str | Path, *, discriminator: Discriminator | None = None) -> None:
+def save_generator(
+    generator: Generator,
+    path: str | Path,
+    *,
+    discriminator: Discriminator | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write a generator, and the discriminator that belongs to it, so that `load_generator` makes the same images bit for bit.
 
     The file appears when it is complete; it is not written over another one.
@@ -25,6 +32,7 @@ def save_generator(generator: Generator, path: str | Path, *, discriminator: Dis
         generator: of any family that is stored by its settings.
         path: of the file, ``….safetensors``.
         discriminator: kept in the same file; `load_checkpoint` gives it back.
+        notes: text metadata of the file, such as ``{"kimg": "200"}`` for a snapshot of a training run.
 
     Raises:
         OutputError: there is a file already, or the name does not say what it is.
@@ -40,7 +48,7 @@ def save_generator(generator: Generator, path: str | Path, *, discriminator: Dis
     tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
     with storage.new_file(path) as partial:
         try:
-            save_file(tensors, partial, native.metadata(generator, discriminator))
+            save_file(tensors, partial, {**(notes or {}), **native.metadata(generator, discriminator)})
         except SafetensorError as error:  # how that library says what the operating system says
             raise OSError(str(error)) from error
 

@@ -7,7 +7,22 @@ from typing import Any
 
 import typer
 
-from qualitygate.cli import calibrate, convert, decide, demo, gate, inspect, label, schema, sync, units
+from qualitygate.cli import (
+    calibrate,
+    convert,
+    corrections,
+    decide,
+    demo,
+    dynamics,
+    gate,
+    inspect,
+    label,
+    metrics,
+    pattern,
+    schema,
+    sync,
+    units,
+)
 
 _PREFIX = "QUALITYGATE"
 _OTHERS = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE", "QUALITYGATE_TEST_VECTORS"}
@@ -42,7 +57,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for _module in (inspect, convert, calibrate, gate, decide, units, label, sync, schema, demo):
+for _module in (
+    inspect, convert, calibrate, gate, decide, units, label, corrections, metrics, dynamics, pattern, sync, schema, demo,
+):  # fmt: skip
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from qualitygate.cli.options import (
     load_policy_or_none,
 )
 from qualitygate.cli.source import Source, reads_generator
+from qualitygate.production.forms import SHARD_SIZE, Form
 
 if TYPE_CHECKING:
     from qualitygate.records import GateSummary
@@ -25,11 +28,23 @@ if TYPE_CHECKING:
 NAME = "gate"
 
 
+class Cluster(StrEnum):
+    """Where workers may be."""
+
+    RAY = "ray"
+
+
 @reads_generator
 def run(
     source: Source,
     profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the gated set; must not exist yet.", show_default=False)],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Folder for the gated set; must not exist yet. With --shards also s3://bucket/path; a set begun there goes on.",
+            show_default=False,
+        ),
+    ],
     ids: Annotated[
         str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)
     ] = None,
@@ -45,6 +60,24 @@ def run(
         int, typer.Option(help="Exact CLA for so many samples with the lowest and the highest score.")
     ] = 0,
     images: Annotated[bool, typer.Option(help="Write the images of accepted and corrected samples.")] = True,
+    shards: Annotated[
+        Form | None,
+        typer.Option(help="Write shards, at any scale: webdataset, parquet or folder.", show_default=False),
+    ] = None,
+    accepted: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --shards: so many images, accepted or corrected, instead of --ids.", show_default=False
+        ),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="With --shards: ids in a shard.")] = SHARD_SIZE,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --shards: processes; default: one for each GPU, else one.", show_default=False),
+    ] = None,
+    cluster: Annotated[
+        Cluster | None, typer.Option(help="With --shards: where the workers are, if not here.", show_default=False)
+    ] = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")] = True,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
@@ -58,8 +91,29 @@ def run(
 
     Every id gets exactly one record in samples.parquet. Rejected samples are never finished. Exit code 1 means that the batch
     failed its expectation suite.
+
+    With `--shards` the set may be of any size: as many images as are wanted, made by several workers, in shards with a manifest. Started
+    again, the same command makes what is missing. The run stops with exit code 1 as soon as it drifts from its profile.
+
+        qualitygate gate model.pt --profile profile --shards webdataset --accepted 1000000 --workers 8 --out s3://bucket/set
     """
     with output.only_result_on_stdout():
+        if shards is not None:
+            from qualitygate.cli.shards import Wanted, make_shards
+
+            _refuse(
+                {"--latents": latents, "--curvature": curvature, "--no-images": not images}, "without --shards only"
+            )
+            wanted = Wanted(shards, None if accepted is not None and ids is None else _ids(ids, accepted, "--accepted"), accepted,
+                            shard_size, workers, cluster)  # fmt: skip
+            summary, where = make_shards(source, profile, policy, out, seed, wanted, device, tracking_uri,
+                                         experiment if track else None)  # fmt: skip
+            tell(summary, out, where, json)
+            raise typer.Exit(verdict_code(summary, exit_zero))
+        _refuse(
+            {"--accepted": accepted, "--workers": workers, "--cluster": cluster, "--out s3://…": "://" in out},
+            "with --shards only",
+        )
         from qualitygate import storage
         from qualitygate.checkpoints.digest import file_sha256
         from qualitygate.gating.profile import load_profile
@@ -67,8 +121,9 @@ def run(
         from qualitygate.latents import load_latents
         from qualitygate.production.gated_set import gate_to_folder
 
-        storage.refuse_existing(out)
-        chosen = None if latents is not None and ids is None else _ids(ids, latents)
+        folder = Path(out)
+        storage.refuse_existing(folder)
+        chosen = None if latents is not None and ids is None else _ids(ids, latents, "--latents")
         own = None if latents is None else load_latents(latents)
         learned = load_profile(profile)
         stage = GateStage(
@@ -78,14 +133,19 @@ def run(
             seed=None if own is not None else seed,
             latents_sha256=None if latents is None else file_sha256(latents),
         )
-        summary = gate_to_folder(stage, out, chosen, latents=own, curvature=curvature, profile_folder=profile,
+        summary = gate_to_folder(stage, folder, chosen, latents=own, curvature=curvature, profile_folder=profile,
                                  write_images=images, reporter=output.reporter())  # fmt: skip
-        where = send(out, tracking_uri, experiment) if track else None
-        if json:
-            output.emit_json({"out": str(out), "mlflow_run": where, **summary.model_dump(mode="json")})
-        else:
-            show(summary, out)
+        where = send(folder, tracking_uri, experiment) if track else None
+        tell(summary, out, where, json)
         raise typer.Exit(verdict_code(summary, exit_zero))
+
+
+def tell(summary: GateSummary, out: str, where: str | None, json: bool) -> None:
+    """The result, for machines or for people."""
+    if json:
+        output.emit_json({"out": out, "mlflow_run": where, **summary.model_dump(mode="json")})
+    else:
+        show(summary, out)
 
 
 def send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:
@@ -100,7 +160,7 @@ def send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:
     return sent.run_id
 
 
-def show(summary: GateSummary, out: Path) -> None:
+def show(summary: GateSummary, out: Path | str) -> None:
     """The summary of a gated set as tables."""
     metrics = summary.metrics
     output.table(f"{summary.samples:,} samples of {summary.provenance.checkpoint}", ("", "samples", "share"), [
@@ -127,14 +187,23 @@ def verdict_code(summary: GateSummary, exit_zero: bool) -> int:
     return 0 if passed or exit_zero else GATE_FAILED
 
 
-def _ids(text: str | None, latents: Path | None) -> range:
+def _refuse(given: Mapping[str, object], when: str) -> None:
+    """Options that do not go with the others."""
+    from qualitygate.errors import InputError
+
+    if used := [name for name, value in given.items() if value]:
+        raise InputError(f"{', '.join(used)} cannot be used here", "an option that would have no effect", when)
+
+
+def _ids(text: str | None, instead: object, option: str) -> range:
+    """The ids that are asked for; ``option``, if it was given, stands in their place."""
     from qualitygate.errors import InputError
 
     needed = "START:STOP or COUNT, for example --ids 0:1000"
-    if text is None or latents is not None:
+    if text is None or instead is not None:
         raise InputError(
             "Say which samples to gate",
-            "neither --ids nor --latents" if text is None else "both --ids and --latents",
+            f"neither --ids nor {option}" if text is None else f"both --ids and {option}",
             needed,
         )
     start, _, stop = text.rpartition(":")

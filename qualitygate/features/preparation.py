@@ -47,3 +47,10 @@ def _tf1_positions(before: int, after: int) -> Tensor:
     """Where each output pixel is read, in `grid_sample`'s coordinates: pixel p of the input is at (2p + 1) / size − 1."""
     pixels = torch.arange(after, dtype=torch.float64) * (before / after)
     return (2.0 * pixels + 1.0) / before - 1.0
+
+
+def averaged_down(images: Tensor, largest: int = 256) -> Tensor:
+    """Images with whole blocks of pixels averaged until they are smaller than twice ``largest``, as path lengths are measured
+    (Karras et al. 2019, appendix C: VGG16 was made for 224×224)."""
+    factor = images.shape[2] // largest
+    return F.avg_pool2d(images, factor) if factor > 1 else images

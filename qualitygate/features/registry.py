@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import copy
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.features.preparation import smooth_resized
-from qualitygate.features.random_vgg16 import random_vgg16
+from qualitygate.features.inception import InceptionExtractor
+from qualitygate.features.inception_weights import inception_of
+from qualitygate.features.module import extractor_at
+from qualitygate.features.preparation import averaged_down, smooth_resized, tf1_resized
+from qualitygate.features.random_vgg16 import random_convolutions, random_vgg16
 from qualitygate.features.stages import StageDistance, even_weights
-from qualitygate.features.vgg16 import VGG16, VGG16Extractor
+from qualitygate.features.vgg16 import VGG16Extractor
+from qualitygate.features.vgg16_weights import convolutions_of, lpips_weights_of, vgg16_of
+from qualitygate.features.weights import Source, Weights, read_weights
 
 _RANDOM = re.compile(r"random-vgg16-(\d{1,4})")
 _PRECISION = "float32"
+Network = TypeVar("Network", bound=nn.Module)
+EXTRACTORS = ("inception", "vgg16", "random-vgg16-SIZE", "module:package.module:attribute[@SIZE]")
+DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
 def make_extractor(
     spec: str,
     *,
-    weights: str | Path | None = None,
+    weights: Source | Sequence[Source] | None = None,
     sha256: str | None = None,
     device: torch.device | str | None = None,
 ) -> Extractor:
     """The extractor of a name.
 
     Args:
-        spec: ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights).
-        weights: file with the network's weights: a path, or ``https://…#sha256=…``.
+        spec: ``inception`` (Inception-v3 of 2015-12-05, for FID, KID and the inception score), ``vgg16`` (fc2, for precision and
+            recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), or
+            ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
+        weights: the network's weight file: a path, or ``https://…#sha256=…``; see `inception_weights` and `vgg16_weights` for
+            the files that are known.
         sha256: of that file, in hexadecimal.
         device: where it works; default the CPU.
 
@@ -38,31 +52,47 @@ def make_extractor(
         InputError: no such name, or weights missing or given in vain.
         CheckpointError: a file with other weights.
     """
+    if spec == "inception":
+        given = _read(spec, weights, sha256)
+        return InceptionExtractor(_on(inception_of(given), device), _key(spec, given, "TF1 bilinear to 299"))
+    if spec == "vgg16":
+        given = _read(spec, weights, sha256)
+        return VGG16Extractor(_on(vgg16_of(given), device), _key(spec, given, "TF1 bilinear to 224"), tf1_resized)
+    _refuse_weights(spec, weights, EXTRACTORS)
     if (size := _random_size(spec)) is not None:
-        return VGG16Extractor(_random(size, device), f"random-vgg16-{size}, {_PRECISION}", smooth_resized)
-    raise _unknown(spec, "extractor", "random-vgg16-SIZE")
+        return VGG16Extractor(_on(random_vgg16(size), device), f"{spec}, {_PRECISION}", smooth_resized)
+    if spec.startswith("module:"):
+        return extractor_at(spec.removeprefix("module:"), device)
+    raise _unknown(spec, "extractor", EXTRACTORS)
 
 
 def make_distance(
     spec: str,
     *,
-    weights: str | Path | None = None,
+    weights: Source | Sequence[Source] | None = None,
     sha256: str | None = None,
     device: torch.device | str | None = None,
 ) -> PerceptualDistance:
     """The perceptual distance of a name.
 
     Args:
-        spec: ``random-vgg16-SIZE`` (needs no weights; a stand-in, to be compared with nothing but itself).
-        weights, sha256, device: as in `make_extractor`.
+        spec: ``lpips`` (LPIPS with VGG16; images from 512 on are averaged down to 256 first), or ``random-vgg16-SIZE``
+            (needs no weights; a stand-in, to be compared with nothing but itself).
+        weights: as in `make_extractor`; LPIPS may need two files: see `vgg16_weights`.
+        sha256, device: as in `make_extractor`.
 
     Raises:
         InputError, CheckpointError: as in `make_extractor`.
     """
+    if spec == "lpips":
+        given = _read(spec, weights, sha256)
+        key = _key("lpips-vgg16", given, "averaged down to 256")
+        return StageDistance(_on(convolutions_of(given), device), lpips_weights_of(given), key, averaged_down)
+    _refuse_weights(spec, weights, DISTANCES)
     if (size := _random_size(spec)) is not None:
-        key = f"random-vgg16-{size} distance, {_PRECISION}"
-        return StageDistance(_random(size, device), even_weights(), key, smooth_resized)
-    raise _unknown(spec, "perceptual distance", "random-vgg16-SIZE")
+        network, key = _on(random_convolutions(), device), f"{spec} distance, {_PRECISION}"
+        return StageDistance(network, even_weights(), key, partial(smooth_resized, size=size))
+    raise _unknown(spec, "perceptual distance", DISTANCES)
 
 
 def _random_size(spec: str) -> int | None:
@@ -70,10 +100,35 @@ def _random_size(spec: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _random(size: int, device: torch.device | str | None) -> VGG16:
-    network = random_vgg16(size)
+def _on(network: Network, device: torch.device | str | None) -> Network:
+    """The network on a device; one that others may hold too is not moved but copied."""
     return network if torch.device(device or "cpu").type == "cpu" else copy.deepcopy(network).to(device)
 
 
-def _unknown(spec: str, what: str, known: str) -> InputError:
-    return InputError(f"There is no {what} of this name", repr(spec), known, "use one of these names")
+def _read(spec: str, weights: Source | Sequence[Source] | None, sha256: str | None) -> Weights:
+    if weights is None:
+        raise InputError(
+            f"{spec} needs its weights",
+            "no weight file",
+            "a path, or https://…#sha256=…",
+            "give the file, or use random-vgg16-SIZE, which needs none",
+        )
+    return read_weights(weights, sha256)
+
+
+def _key(name: str, weights: Weights, preparation: str) -> str:
+    return f"{name}, weights {weights.sha256}, {preparation}, {_PRECISION}"
+
+
+def _refuse_weights(spec: str, weights: object, known: Sequence[str]) -> None:
+    """A weight file that nothing would read was meant for something else."""
+    if weights is not None:
+        raise InputError(
+            f"{spec} reads no weight file", "one was given", f"no weights, or one of {', '.join(known[:-1])}"
+        )
+
+
+def _unknown(spec: str, what: str, known: Sequence[str]) -> InputError:
+    return InputError(
+        f"There is no {what} of this name", repr(spec), f"one of {', '.join(known)}", "use one of these names"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.features.preparation import in_colour
-from qualitygate.features.vgg16 import STAGES, VGG16, Resize
+from qualitygate.features.vgg16 import STAGES, Convolutions
 from qualitygate.generators.execution import scored_pass
 
 _EPSILON = 1e-10
@@ -21,13 +21,15 @@ class StageDistance(PerceptualDistance):
     and the squared differences are weighed by unit, averaged over positions and summed over stages.
 
     Args:
-        network: a VGG16 on the device to use; its fully connected layers have no part in it.
+        network: on the device to use.
         weights: weight of each unit (units,), one tensor a stage.
         key: what identifies network, weights and resizing.
-        resize: brings images to the network's size; None to compare them as they are.
+        resize: brings images to the size at which they are compared.
     """
 
-    def __init__(self, network: VGG16, weights: Sequence[Tensor], key: str, resize: Resize | None = None) -> None:
+    def __init__(
+        self, network: Convolutions, weights: Sequence[Tensor], key: str, resize: Callable[[Tensor], Tensor]
+    ) -> None:
         self.key = key
         device = next(network.parameters()).device
         self._network, self._resize = network, resize
@@ -45,8 +47,7 @@ class StageDistance(PerceptualDistance):
             return torch.stack([_distance(a, b, weight) for a, b, weight in pairs]).sum(dim=0)
 
     def _stages(self, images: Tensor) -> list[Tensor]:
-        images = in_colour(images.to(self._weights[0].device))
-        return list(self._network.stages(self._resize(images, self._network.size) if self._resize else images))
+        return list(self._network.stages(self._resize(in_colour(images.to(self._weights[0].device)))))
 
 
 def even_weights() -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -25,11 +24,39 @@ Resize = Callable[[Tensor, int], Tensor]
 """Images to images of a given height and width, one of `preparation`."""
 
 
+class Convolutions(nn.Module):
+    """The thirteen convolutions of VGG16, for images of any size; parameters are to be filled in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [3, *(units for stage in STAGES for units in stage)]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(widths)
+        )
+        self.eval().requires_grad_(False)
+
+    def stages(self, images: Tensor) -> Iterator[Tensor]:
+        """The last activation of each stage, before the maximum, of RGB images in [-1, 1]."""
+        x = _normalised(images)
+        layers = iter(self.layers)
+        for index, stage in enumerate(STAGES):
+            x = F.max_pool2d(x, 2) if index else x
+            for _ in stage:
+                x = F.relu(next(layers)(x))
+            yield x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The activation of the last convolution (N, 512, height / 16, width / 16)."""
+        *_, last = self.stages(images)
+        return last
+
+
 class VGG16(nn.Module):
     """VGG16 up to its second fully connected layer; parameters are to be filled in.
 
     Args:
-        size: height and width of the images, a multiple of 32. The first fully connected layer reads what is left of them.
+        size: height and width of the images, a multiple of 32. The first fully connected layer reads what the convolutions
+            leave of them.
     """
 
     def __init__(self, size: int = INPUT) -> None:
@@ -37,32 +64,14 @@ class VGG16(nn.Module):
         if size < _SHRINK or size % _SHRINK:
             raise InputError("VGG16 has no such input size", str(size), f"a multiple of {_SHRINK}")
         self.size = size
-        widths = [3, *(units for stage in STAGES for units in stage)]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(widths)
-        )
-        left = widths[-1] * (size // _SHRINK) ** 2
+        self.convolutions = Convolutions()
+        left = STAGES[-1][-1] * (size // _SHRINK) ** 2
         self.dense = nn.ModuleList(nn.Linear(inputs, DENSE, device="meta") for inputs in (left, DENSE))
         self.eval().requires_grad_(False)
 
-    def stages(self, images: Tensor) -> Iterator[Tensor]:
-        """The last activation of each stage, before the maximum, of RGB images in [-1, 1]."""
-        x = normalised(images)
-        convolutions = iter(self.convolutions)
-        for index, stage in enumerate(STAGES):
-            x = F.max_pool2d(x, 2) if index else x
-            for _ in stage:
-                x = F.relu(next(convolutions)(x))
-            yield x
-
-    def maps(self, images: Tensor) -> Tensor:
-        """The activation of the last convolution (N, 512, size / 16, size / 16)."""
-        *_, last = self.stages(images)
-        return last
-
-    def vectors(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """The activation (after its ReLU) of the second fully connected layer, "fc2" (N, 4096)."""
-        x = F.max_pool2d(self.maps(images), 2).flatten(1)
+        x = F.max_pool2d(self.convolutions(images), 2).flatten(1)
         for layer in self.dense:
             x = F.relu(layer(x))
         return x
@@ -74,7 +83,7 @@ class VGG16Extractor(SpatialExtractor):
 
     Args:
         network: on the device to use.
-        key: what identifies network, weights, size and resizing.
+        key: what identifies network, weights and resizing.
         resize: brings images to the network's size.
     """
 
@@ -86,23 +95,19 @@ class VGG16Extractor(SpatialExtractor):
         self._network, self._resize = network, resize
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._network.vectors(self._prepared(images))
+        features: Tensor = self._network(self._prepared(images))
+        return features
 
     def spatial(self, images: Tensor) -> Tensor:
-        return self._network.maps(self._prepared(images))
+        maps: Tensor = self._network.convolutions(self._prepared(images))
+        return maps
 
     def _prepared(self, images: Tensor) -> Tensor:
         device = next(self._network.parameters()).device
         return self._resize(in_colour(images.to(device)), self._network.size)
 
 
-def normalised(images: Tensor) -> Tensor:
+def _normalised(images: Tensor) -> Tensor:
     """RGB images in [-1, 1] with each colour shifted and scaled by ImageNet's mean and deviation."""
     mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
     return ((images + 1.0) / 2.0 - mean) / deviation
-
-
-def fan_in(layer: nn.Module) -> int:
-    """Number of values that one unit of a layer reads."""
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    return math.prod(layer.weight.shape[1:])

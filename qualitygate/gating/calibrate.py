@@ -9,16 +9,19 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import (
     Chain,
     Profile,
     ProfileInfo,
     calibrated_layers,
+    correction_layers,
     detection_layers,
     profile_id,
     score_summary,
 )
-from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
+from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvature
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling
@@ -26,6 +29,8 @@ from qualitygate.policy.model import Policy, default_policy
 from qualitygate.policy.suite import make_suite
 from qualitygate.scores.low_rate import ActivationRates, activation_rates
 from qualitygate.units.from_activations import low_rate_activity
+
+_RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 
 
 def calibrate(
@@ -58,6 +63,13 @@ def calibrate(
             generator, layers, settings.rate_samples, settings.seed, sampling=sampling, progress=progress
         )
     scores = _scores(generator, policy, rates, reporter)
+    units = unit_table(rates, policy.headline_rate)
+    if walked := _exact_layers(policy, chain):
+        exact = _exact(generator, policy, sampling, walked, reporter)
+        scores.update(exact.columns(settings.score_samples))
+        units.update(exact.unit_columns(units[names.LAYER], units[names.UNIT]))
+    if policy.screens:
+        scores.update(_screening_pilot(generator, policy, sampling, reporter))
     origin = generator.identity()
     info = ProfileInfo(
         profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
@@ -79,7 +91,7 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
-    return Profile(info, rates, scores, unit_table(rates, policy.headline_rate), policy, suite)
+    return Profile(info, rates, scores, units, policy, suite)
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, reporter: Reporter) -> dict[str, np.ndarray]:
@@ -87,7 +99,7 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
     settings = policy.calibration
     ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
     latents = sample_latents(generator, ids, settings.seed, sampling=rates.sampling)
-    score = Scorer(generator, rates, policy.detection.rates, rates.layers)
+    score = Scorer(generator, rates, policy.detection.rates, rates.layers, moments=policy.screens)
     parts: list[dict[str, np.ndarray]] = []
     with scored_pass(), reporter.phase("scores", len(ids)) as progress:
         for rows, batch in micro_batches(latents):
@@ -98,16 +110,38 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, report
         raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
                          "finite activations", "check the weights")  # fmt: skip
     add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
-    if layers := policy.curvature_layers():
-        with reporter.phase("exact CLA", settings.curvature_samples) as progress:
-            exact = curvature_columns(generator, latents[: settings.curvature_samples], layers, progress)
-        columns.update(
-            {
-                name: np.pad(values, (0, len(ids) - len(values)), constant_values=np.nan)
-                for name, values in exact.items()
-            }
-        )
     return columns
+
+
+def _screening_pilot(
+    generator: Generator, policy: Policy, sampling: Sampling, reporter: Reporter
+) -> dict[str, np.ndarray]:
+    """Exact CLA of the first scored samples and every cheaper estimate of it, NaN for the others."""
+    settings, layers = policy.calibration, policy.curvature_layers()
+    ids = range(settings.rate_samples, settings.rate_samples + settings.curvature_samples)
+    with reporter.phase("exact CLA and its estimates", len(ids)) as progress:
+        columns = PilotTable(generator, sampling, settings.seed, layers).columns(ids, progress)
+    rest = settings.score_samples - len(ids)
+    return {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in columns.items()}
+
+
+def _exact_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
+    """Layers whose exact CLA, and the units' part in it, is walked apart from a screening pilot."""
+    ranked = correction_layers(policy, chain)[0] if policy.profile_curvature else ()
+    scored = () if policy.screens or not policy.calibration.curvature_samples else policy.curvature_layers()
+    return tuple(sorted({*ranked, *scored}))
+
+
+def _exact(
+    generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
+) -> ExactCurvature:
+    """Exact CLA of the first scored samples; of some of them where only units are ranked by it."""
+    settings = policy.calibration
+    count = min(settings.curvature_samples, _RANKED) if policy.screens else settings.curvature_samples
+    ids = range(settings.rate_samples, settings.rate_samples + count)
+    latents = sample_latents(generator, ids, settings.seed, sampling=sampling)
+    with reporter.phase("exact CLA", count) as progress:
+        return exact_unit_curvature(generator, latents, layers, progress)
 
 
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from qualitygate.corrections.images import corrected_images
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import micro_batches, scored_pass
@@ -69,17 +70,22 @@ def render(
 
 
 def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecord]) -> dict[int, np.ndarray]:
-    """Corrected images by row: at the strength that was kept, or the strongest that was tried."""
-    strengths = np.array([
-        record.strength if record.strength is not None else max((trial.strength for trial in record.trials), default=np.nan)
-        for record in records
-    ])  # fmt: skip
+    """Corrected images by row: at the strength that was kept, or the last that was tried."""
+    if stage.correcting is None:
+        return {}
+    strengths = np.array([_shown_strength(record) for record in records])
     made: dict[int, np.ndarray] = {}
-    for strength, edits in stage.edits.items():
+    for strength in np.unique(strengths[~np.isnan(strengths)]):
         rows = np.flatnonzero(strengths == strength)
-        if len(rows):
-            made.update(zip(rows.tolist(), made_again(stage.generator, latents[rows], edits), strict=True))
+        images = corrected_images(stage.generator, latents[rows], stage.correcting.method, float(strength))
+        made.update(zip(rows.tolist(), map(to_uint8, images.numpy()), strict=True))
     return made
+
+
+def _shown_strength(record: SampleRecord) -> float:
+    if record.strength is not None:
+        return record.strength
+    return record.trials[-1].strength if record.trials else float("nan")
 
 
 def made_again(generator: Generator, latents: Latents, edits: Mapping[int, Edit] | None = None) -> list[np.ndarray]:

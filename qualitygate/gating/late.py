@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate import timing
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import MICRO_BATCH
+from qualitygate.generators.execution import MICRO_BATCH, in_halves
 
 Sink = Callable[[np.ndarray, Tensor], None]
 """Receives keys (N,) and their images (N, channels, height, width), float32 in [-1, 1], on the generator's device."""
@@ -47,9 +48,19 @@ class LateLayers:
         self._waiting = []
         while len(keys) >= at_least and len(keys):
             head, keys = keys[:MICRO_BATCH], keys[MICRO_BATCH:]
-            whole = not len(keys) and len(head) == len(state.activation)
-            self._sink(head, self._generator.resume(state if whole else state.rows(torch.arange(len(head)))))
+            with timing.part(timing.LATE):
+                self._sink(head, self._images(state, len(head)))
             if len(keys):
                 state = state.rows(torch.arange(len(head), len(head) + len(keys)))
         if len(keys):
             self._waiting = [(keys, state)]
+
+    def _images(self, state: State, count: int) -> Tensor:
+        """Images of the first rows of a state."""
+
+        def finish(rows: slice) -> Tensor:
+            whole = rows.stop - rows.start == len(state.activation)
+            return self._generator.resume(state if whole else state.rows(torch.arange(rows.start, rows.stop)))
+
+        parts = in_halves(finish, count)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -17,12 +17,14 @@ from safetensors.torch import save as tensors_bytes
 
 from qualitygate import names, storage
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.errors import LayerError, ProfileError
+from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
+from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, resolve
-from qualitygate.policy.model import Calibration, Policy, judged_layers, load_policy, policy_yaml
+from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
+from qualitygate.policy.risk import Risk, default_weights
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.scores.low_rate import ActivationRates
@@ -45,16 +47,18 @@ class Chain(BaseModel):
     Attributes:
         preset: layers whose low-rate neurons are counted and edited unless the policy names others.
         last: index of the last layer.
+        stop: stopping layer of sequential correction unless the policy names another; None in profiles that are older than that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: tuple[int, ...]
     last: int
+    stop: int | None = None
 
     @classmethod
     def of(cls, generator: Generator) -> Chain:
-        return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index)
+        return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index, stop=generator.presets.stop)
 
     def checked(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
         """The given layers, or the preset, in order.
@@ -143,7 +147,22 @@ class Profile:
         """Scores of the calibration samples by name, with the sums over the policy's detection layers."""
         columns = dict(self.scores)
         add_totals(columns, policy.detection.rates, detection_layers(policy, self.info.chain))
+        columns[names.RISK] = self.risk(policy)(columns)
         return columns
+
+    def risk(self, policy: Policy) -> Risk:
+        """The policy's joined risk, against the scores of the calibration samples.
+
+        Raises:
+            PolicyError: it has a part that was not calibrated.
+        """
+        reference = dict(self.scores)
+        layers = detection_layers(policy, self.info.chain)
+        add_totals(reference, policy.detection.rates, layers)
+        weights = policy.risk.weights
+        if weights is None:
+            weights = default_weights(policy.headline_rate, layers, policy.curvature_layers())
+        return Risk(reference, weights)
 
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""
@@ -155,6 +174,12 @@ class Profile:
                 f"one of {origin.name} (SHA-256 {origin.sha256[:12]}…)",
                 "calibrate this checkpoint, or gate the one the profile was made of",
             )
+
+    def check_seed(self, seed: int) -> None:
+        """Raises `InputError` if this is the seed that the limits were set with."""
+        if seed == self.info.calibration.seed:
+            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
+                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the profile's folder, in one step.
@@ -240,7 +265,7 @@ def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tu
     """Layers that the correction edits, and those that a corrected sample is judged on; both empty without a correction."""
     if policy.correction is None:
         return (), ()
-    edited = chain.checked(policy.correction.layers)
+    edited = chain.checked(policy.correction.edited(chain.preset, chain.stop))
     return edited, judged_layers(edited, chain.last)
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import names
+from qualitygate import names, timing
 from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.execution import in_halves
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 
 
@@ -25,14 +24,22 @@ class Scorer:
         rates: activation rates of the untouched generator.
         at: values of R.
         layers: layers to score, in order.
+        moments: moments of the activations too, the free evidence that screening starts from.
     """
 
     def __init__(
-        self, generator: Generator, rates: ActivationRates, at: Sequence[float], layers: Sequence[int]
+        self,
+        generator: Generator,
+        rates: ActivationRates,
+        at: Sequence[float],
+        layers: Sequence[int],
+        *,
+        moments: bool = False,
     ) -> None:
         self._generator = generator
         self._layers = tuple(layers)
         self._at = tuple(at)
+        self._moments = moments
         self._count = LowRateCounter(rates, at, generator.device, self._layers)
 
     def __call__(
@@ -49,6 +56,13 @@ class Scorer:
         Returns:
             columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
         """
+        with timing.part(timing.EARLY):
+            parts = in_halves(lambda rows: self._pass(latents[rows], upto, edits or {}), len(latents))
+            table = torch.cat([table for table, _ in parts])[:valid].cpu().numpy()  # one transfer
+        state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
+        return dict(zip(self._columns(), table.T, strict=True)), state
+
+    def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
         counts: list[Tensor] = []
 
         def counted(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
@@ -56,23 +70,35 @@ class Scorer:
                 counts.append(self._scores(layer, activation))
             return activation if edit is None else edit(activation)
 
-        edits = edits or {}
         last = max(*self._layers, upto or 0)
         watch = {layer: partial(counted, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
         state = self._generator.run(self._generator.start(latents), last, watch)
-        table = torch.cat(counts, dim=1)[:valid].cpu().numpy()  # one transfer
-        return dict(zip(self._columns(), table.T, strict=True)), state
+        return torch.cat(counts, dim=1), state
 
     def _scores(self, layer: int, activation: Tensor) -> Tensor:
-        counts = self._count(layer, activation).double()
-        return counts.masked_fill(~finite_samples(activation)[:, None], torch.nan)
+        scores = self._count(layer, activation).double()
+        if self._moments:
+            scores = torch.cat([scores, _moments(activation)], dim=1)
+        return scores.masked_fill(~finite_samples(activation)[:, None], torch.nan)
 
     def _columns(self) -> list[str]:
         return [
             name
             for layer in self._layers
-            for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in self._at))
+            for name in (
+                names.never_seen(layer),
+                *(names.low_rate(r, layer) for r in self._at),
+                *(names.activation_moments(layer) if self._moments else ()),
+            )
         ]
+
+
+def _moments(activation: Tensor) -> Tensor:
+    """`names.activation_moments` of each sample, float64 (N, 3)."""
+    mean = activation.clamp(min=0).mean(dim=(1, 2, 3))
+    square = activation.square().mean(dim=(1, 2, 3))
+    active = (activation > 0).float().mean(dim=(1, 2, 3))
+    return torch.stack([mean, square, active], dim=1).double()
 
 
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
@@ -80,13 +106,3 @@ def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequ
     for r in at:
         columns[names.low_rate(r)] = np.sum([columns[names.low_rate(r, layer)] for layer in layers], axis=0)
     columns[names.never_seen()] = np.sum([columns[names.never_seen(layer)] for layer in layers], axis=0)
-
-
-def curvature_columns(
-    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
-) -> dict[str, np.ndarray]:
-    """Exact CLA of every sample at the given layers, as columns."""
-    if not layers:
-        return {}
-    scores = local_activation(generator, latents, layers, progress=progress).score
-    return {names.cla(layer): scores[layer].numpy() for layer in layers}

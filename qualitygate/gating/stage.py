@@ -8,7 +8,7 @@ come from `qualitygate.policy.decide`, the same function that decides again from
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,18 +18,19 @@ from torch import Tensor
 
 import qualitygate
 from qualitygate import names
-from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError, PolicyError
+from qualitygate.gating.correcting import Correcting, Waiting, trials
+from qualitygate.gating.detecting import Detecting
 from qualitygate.gating.late import LateLayers
-from qualitygate.gating.profile import Profile, correction_layers, detection_layers, scored_layers
-from qualitygate.gating.scoring import Scorer, add_totals, curvature_columns
-from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.work import Work
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
 from qualitygate.latents import Latents
-from qualitygate.policy.decide import Decisions, decide, first_look, repaired
+from qualitygate.policy.decide import Decisions, decide, first_look
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
-from qualitygate.records import Provenance, SampleRecord, Trial, Verdict
+from qualitygate.records import Provenance, SampleRecord, Verdict
 
 _BLOCK_BYTES = 2**28  # finished images that a block may hold
 _BLOCK_MOST = 512
@@ -106,22 +107,18 @@ class GateStage:
         latents_sha256: str | None = None,
     ) -> None:
         profile.check_generator(generator)
-        if seed is not None and seed == profile.info.calibration.seed:
-            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
-                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
+        if seed is not None:
+            profile.check_seed(seed)
         self.generator, self.profile, self.policy = generator, profile, policy
         self.limits = profile.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256
-        self.detection = detection_layers(policy, profile.info.chain)
-        self._edited, self._judged = correction_layers(policy, profile.info.chain)
-        rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, scored_layers(policy, profile.info.chain))
-        self.edits: dict[float, dict[int, Edit]] = {}
-        if policy.correction is not None:
-            self._judge = Scorer(generator, rates, (policy.correction.judged_at,), self._judged)
-            self.edits = {
-                at: low_rate_ablation(rates, self._edited, at, generator.device) for at in self.limits.strengths
-            }
+        self._detect = Detecting(generator, profile, policy, self.limits)
+        self.detection = self._detect.layers
+        self.correcting = (
+            None
+            if policy.correction is None
+            else Correcting(generator, profile, policy, policy.correction, self.limits)
+        )
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -182,15 +179,11 @@ class GateStage:
 
     def block(self, latents: Latents) -> GatedBlock:
         """Gate some latents."""
-        work = _Work.of(len(latents))
+        work = Work.of(len(latents))
         late = LateLayers(self.generator, work.receive)
-        waiting: list[tuple[np.ndarray, State]] = []
+        waiting: Waiting = []
         with scored_pass():
-            curvature = curvature_columns(self.generator, latents, self.policy.curvature_layers())
-            for rows, batch in micro_batches(latents):
-                columns, state = self._score(batch, rows.stop - rows.start)
-                columns.update({name: values[rows] for name, values in curvature.items()})
-                add_totals(columns, self.policy.detection.rates, self.detection)
+            for rows, columns, state in self._detect(latents):
                 work.write(np.arange(rows.start, rows.stop), columns)
                 verdict = first_look(self.limits, columns).verdict
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
@@ -200,8 +193,8 @@ class GateStage:
                         (rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device)))
                     )
             late.flush()
-            if waiting:
-                self._correct(latents, waiting, work)
+            if waiting and self.correcting is not None:
+                self.correcting.correct(latents, waiting, work)
         return GatedBlock(latents, work.columns, self._decided(work), work.images)
 
     def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
@@ -219,18 +212,14 @@ class GateStage:
             verdict=Verdict(str(decisions.verdict[row])),
             reasons=decisions.reasons[row],
             borderline=bool(decisions.borderline[row]),
-            scores={
-                n: float(column[row])
-                for n, column in columns.items()
-                if not n.startswith("ablation_") and n not in inner
-            },
-            trials=tuple(self._trials(columns, row)),
+            scores={n: float(column[row]) for n, column in columns.items() if not names.is_trial(n) and n not in inner},
+            trials=tuple(trials(self.limits, columns, row)),
             strength=None if np.isnan(strength) else float(strength),
             moved=None if np.isnan(moved) else float(moved),
             provenance=self.provenance,
         )
 
-    def _decided(self, work: _Work) -> Decisions:
+    def _decided(self, work: Work) -> Decisions:
         decisions = decide(self.limits, work.columns)
         for row in np.flatnonzero(decisions.verdict == Verdict.REJECT):
             work.images.pop(int(row), None)
@@ -239,69 +228,3 @@ class GateStage:
             raise PolicyError("Verdicts and images do not agree", f"{len(work.images)} images for {len(kept)} kept samples",
                               "one image for each kept sample", "this is a bug: please report it")  # fmt: skip
         return decisions
-
-    def _correct(self, latents: Latents, waiting: list[tuple[np.ndarray, State]], work: _Work) -> None:
-        """Least correction: every strength in rising order on the samples that none has repaired yet."""
-        last = max(*self._edited, *self._judged)
-        open_ = np.concatenate([rows for rows, _ in waiting])
-        late = LateLayers(self.generator, work.receive)
-        for strength, edits in self.edits.items():
-            done: list[np.ndarray] = []
-            for part, batch in micro_batches(latents[open_]):
-                rows = open_[part]
-                columns, state = self._judge(batch, len(rows), upto=last, edits=edits)
-                passed, _ = repaired(self.limits, columns)
-                trial = {names.trial(strength, name): columns[name] for name in self.limits.judged}
-                work.write(rows, {**trial, names.tried(strength): np.ones(len(rows))})
-                late.add(rows[passed], state, np.flatnonzero(passed))
-                done.append(passed)
-            late.flush()
-            open_ = open_[~np.concatenate(done)]
-            if not len(open_):
-                break
-        self._measure_moved(waiting, work)
-
-    def _measure_moved(self, waiting: list[tuple[np.ndarray, State]], work: _Work) -> None:
-        """How far each corrected image is from the untouched one."""
-
-        def compare(rows: np.ndarray, images: Tensor) -> None:
-            kept = torch.from_numpy(np.stack([work.images[int(row)] for row in rows])).to(images)
-            work.write(rows, {names.MOVED: (images - kept).abs().mean(dim=(1, 2, 3)).double().cpu().numpy() / 2.0})
-
-        late = LateLayers(self.generator, compare)
-        for rows, state in waiting:
-            corrected = np.array([row in work.images for row in rows.tolist()], dtype=bool)
-            late.add(rows[corrected], state, np.flatnonzero(corrected))
-        late.flush()
-
-    def _trials(self, columns: dict[str, np.ndarray], row: int) -> Iterator[Trial]:
-        for strength in self.limits.strengths:
-            tried = columns.get(names.tried(strength))
-            if tried is not None and tried[row] > 0:
-                scores = {name: float(columns[names.trial(strength, name)][row]) for name in self.limits.judged}
-                passed = all(scores[name] <= rule.limit for name, rule in self.limits.judged.items())
-                yield Trial(strength=strength, scores=scores, passed=passed)
-
-
-@dataclass
-class _Work:
-    """What a block collects while it is worked on."""
-
-    count: int
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    images: dict[int, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, count: int) -> _Work:
-        return cls(count, {names.IMAGE_FINITE: np.full(count, np.nan), names.MOVED: np.full(count, np.nan)})
-
-    def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-        for name, values in columns.items():
-            empty = 0.0 if name.endswith("/tried") else np.nan
-            self.columns.setdefault(name, np.full(self.count, empty))[rows] = values
-
-    def receive(self, rows: np.ndarray, images: Tensor) -> None:
-        finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
-        self.columns[names.IMAGE_FINITE][rows] = finite
-        for row, image in zip(rows.tolist(), images.cpu().numpy(), strict=True):
-            self.images[row] = image

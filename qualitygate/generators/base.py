@@ -99,6 +99,26 @@ class State:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some positions of a layer's activation.
+
+    Attributes:
+        layer: index of the layer.
+        positions: which of the positions ``y · width + x``.
+        activation: (N, positions, units); overwritten when the next part is made.
+    """
+
+    layer: int
+    positions: slice
+    activation: Tensor
+
+    @staticmethod
+    def whole(state: State) -> Part:
+        """All positions of a state."""
+        return Part(state.layer, slice(None), state.activation.flatten(2).transpose(1, 2))
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a generator came from.
 
@@ -151,12 +171,7 @@ class _Network(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of family, settings and tensors."""
-        digest = hashlib.sha256(json.dumps([self.family, self.settings], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return fingerprint(self, json.dumps([self.family, self.settings], sort_keys=True))
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
@@ -235,6 +250,28 @@ class Generator(_Network, abc.ABC):
         """Latent axes that can influence a layer; all, unless the family knows better."""
         return range(self.latent_size)
 
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """The state of latents in z moved along axes: before the first layer, or after it where that is cheaper moved than run.
+
+        Args:
+            latents: N samples, checked and on the generator's device.
+            axes: int64 (A,), on that device.
+            distances: float32 (P,), on that device.
+
+        Returns:
+            state of P · N · A rows: distances outermost, then samples, then axes.
+        """
+        directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
+        z = latents.z[:, None] + distances[:, None, None, None] * directions
+        labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
+        ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
+        return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        """How to run a layer a position at a time, in order of rows: from the state before it to activations (N, units), each of which
+        is overwritten by the next. None where that is no better than running it whole."""
+        return None
+
     # what everyone else uses
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
@@ -262,6 +299,16 @@ class Generator(_Network, abc.ABC):
     def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
+
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        """The activations of the layers after ``state`` up to ``upto``, for readers that need none of them as a whole: the last comes
+        by position where the family has a way."""
+        positions = self.by_position(upto) if upto > state.layer else None
+        last = state
+        for last in self.states(state, upto if positions is None else upto - 1):
+            yield Part.whole(last)
+        for position, activation in enumerate(() if positions is None else positions(last)):
+            yield Part(upto, slice(position, position + 1), activation[:, None])
 
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
@@ -330,6 +377,21 @@ class Generator(_Network, abc.ABC):
                 "A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})"
             )
         return latents
+
+
+def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
+    """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
+    return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
+
+
+def fingerprint(network: nn.Module, description: str = "") -> str:
+    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:

@@ -6,6 +6,7 @@ bias of the convolution before it (in float64) when a checkpoint is read: here e
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.positions import by_positions, doubling, runs_by_positions
 from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
 from qualitygate.latents import Latents
 
@@ -59,6 +61,19 @@ class DCGAN(Generator):
         else:
             before = conv_transpose_4x4_stride_2(state.activation, weight, bias)
         return State(index, self.tap(f"activation/layer{index}", F.relu_(before)))
+
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """After the first layer, which is linear before its ReLU: a step along an axis adds a multiple of one row of its weights."""
+        weight = self.weight[0].flatten(0, 1)
+        base = torch.baddbmm(self.bias[0], latents.z.expand(16, -1, -1), weight)
+        before = torch.addcmul(base[:, None, :, None], weight[:, None, None, axes], distances[:, None, None, None])
+        return State(0, F.relu_(before).flatten(1, 3).unflatten(0, (4, 4)).permute(2, 3, 0, 1))
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        place, weight, bias = self.layers[layer], self.weight[layer], self.bias[layer]
+        if layer == 0 or not runs_by_positions(place.height * place.width, weight, bias):
+            return None
+        return lambda state: map(F.relu_, by_positions(state.activation, weight, bias, doubling))
 
     def finish(self, state: State) -> Tensor:
         return torch.tanh(conv_transpose_4x4_stride_2(state.activation, self.weight[-1], self.bias[-1]))

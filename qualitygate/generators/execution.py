@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from qualitygate.latents import Latents, Sampling, draw_latents
 MICRO_BATCH = 64
 """Samples in one pass. Scored passes always have this shape (the last one is padded), so a sample's numbers do not depend on how many
 were asked for at once."""
+
+_Part = TypeVar("_Part")
 
 Progress = Callable[[int], None]
 """Called with the number of samples just finished."""
@@ -34,12 +37,12 @@ class Reporter:
 
 
 @contextlib.contextmanager
-def scored_pass() -> Iterator[None]:
-    """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU."""
+def scored_pass(*, tf32: bool = False) -> Iterator[None]:
+    """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU, unless it is asked for."""
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
@@ -50,6 +53,30 @@ def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[s
     for start in range(0, len(latents), size):
         stop = min(start + size, len(latents))
         yield slice(start, stop), latents[start:stop].padded(size)
+
+
+def in_halves(run: Callable[[slice], _Part], rows: int) -> list[_Part]:
+    """What ``run`` gives for all rows at once; where the device has no memory for that, for the first and the second half, and so on.
+
+    A pass of another shape may differ in the last digits, as on another device.
+
+    Raises:
+        torch.OutOfMemoryError: not even a single row fits.
+    """
+    waiting, done = [slice(0, rows)], []
+    while waiting:
+        part = waiting.pop()
+        try:
+            done.append(run(part))
+            continue
+        except torch.OutOfMemoryError:
+            if part.stop - part.start < 2:
+                raise
+        if torch.cuda.is_available():  # out of the handler: what failed is let go of first
+            torch.cuda.empty_cache()
+        middle = (part.start + part.stop) // 2
+        waiting += [slice(middle, part.stop), slice(part.start, middle)]
+    return done
 
 
 def sample_latents(

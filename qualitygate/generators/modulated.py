@@ -7,10 +7,13 @@ keeps the convolution a plain batched one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qualitygate.generators.positions import by_positions, conv_3x3, keeping
 from qualitygate.generators.resampling import blurred
 from qualitygate.generators.styles import GAIN, SLOPE, Dense, demodulation
 
@@ -64,11 +67,37 @@ class StyledConvolution(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)  # in which the transposed convolution is the fastest
             x = blurred(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), padding=(1, 1), gain=4.0)
         else:
-            x = F.conv2d(x, self.weight, padding=1)
-        # LeakyReLU commutes with positive factors, so its gain goes into the small tensors
-        gain = GAIN * self.gain
+            x = conv_3x3(x, self.weight)
+        offset, factor = self._offset(noise), self._factor(style)
+        return self._activated(torch.addcmul(offset, x, factor[:, :, None, None]))
+
+    def by_position(self, x: Tensor, style: Tensor, noise: bool) -> Iterator[Tensor]:
+        """The same a position at a time, (N, outputs), each over the one before; only of layers that keep the size."""
+        offset, factor = self._offset(noise).expand(-1, self.size, self.size).flatten(1).T, self._factor(style)
+        taps, none = self.weight.permute(2, 3, 1, 0), x.new_zeros(len(self.bias))
+        for position, product in enumerate(by_positions(x * style[:, :, None, None], taps, none, keeping)):
+            yield self._activated(product.mul_(factor).add_(offset[position]))
+
+    def from_constant(self, constant: Tensor, style: Tensor, noise: bool) -> Tensor:
+        """The same for many styles of one input (inputs, size, size): a single product, linear in the style."""
+        weight = self.weight.flatten(2)
+        read = F.unfold(constant[:, None], 3, padding=1)  # (inputs, taps, positions)
+        response = torch.einsum("oit,itp->ipo", weight, read).flatten(1)
+        x = (style @ response).unflatten(1, (self.size**2, -1))
+        offset = self._offset(noise).expand(-1, self.size, self.size).flatten(1).T
+        x = torch.addcmul(offset, x, self._factor(style)[:, None])
+        return self._activated(x).unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)
+
+    # LeakyReLU commutes with positive factors, so its gain goes into the small tensors
+
+    def _offset(self, noise: bool) -> Tensor:
         offset = self.bias[:, None, None] + self.noise if noise else self.bias[:, None, None]
-        x = torch.addcmul(offset * gain, x, (demodulation(self.weight, style) * gain)[:, :, None, None])
+        return offset * (GAIN * self.gain)
+
+    def _factor(self, style: Tensor) -> Tensor:
+        return demodulation(self.weight, style) * (GAIN * self.gain)
+
+    def _activated(self, x: Tensor) -> Tensor:
         x = F.leaky_relu_(x, SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 

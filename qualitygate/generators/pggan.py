@@ -10,6 +10,7 @@ output instead of 9.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.positions import by_positions, conv_3x3, doubling, keeping, runs_by_positions
 from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
 from qualitygate.latents import Latents
 
@@ -104,8 +106,29 @@ class PGGAN(Generator):
         elif index % 2 == 0:
             before = conv_transpose_4x4_stride_2(x, weight, bias)
         else:
-            before = F.conv2d(x, weight, bias, padding=1)
+            before = conv_3x3(x, weight, bias)
         return State(index, self.tap(f"activation/layer{index}", F.leaky_relu_(before, _SLOPE)), carry)
+
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """After the first layer, whose product is linear: a step along an axis adds a multiple of one row of its weights, and the norm
+        is a factor. Where z is normalised before the label joins it, the layer is run."""
+        begun = super().begin_moved(latents, axes, distances)
+        if self.label_size and self.label_after_norm:
+            return begun
+        weight, bias = self.weight[0].permute(2, 3, 0, 1).flatten(0, 1), self.bias[0].flatten(1).T  # positions first
+        base = self.begin(latents).activation.flatten(1) @ weight
+        before = torch.addcmul(base[:, None, :, None], weight[:, None, None, axes], distances[:, None, None, None])
+        before = before.flatten(1, 3).mul_(_norm_factor(begun.activation.flatten(1))).add_(bias[:, None])
+        return State(0, F.leaky_relu_(before, _SLOPE).unflatten(0, (4, 4)).permute(2, 3, 0, 1))
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        place, weight, bias = self.layers[layer], self.weight[layer], self.bias[layer]
+        if layer == 0 or not runs_by_positions(place.height * place.width, weight, bias):
+            return None
+        taps, readers = (weight.permute(2, 3, 1, 0), keeping) if layer % 2 else (weight, doubling)
+        return lambda state: (
+            F.leaky_relu_(before, _SLOPE) for before in by_positions(_pixel_norm(state.activation), taps, bias, readers)
+        )
 
     def finish(self, state: State) -> Tensor:
         image = self._to_rgb(state.activation, -1)

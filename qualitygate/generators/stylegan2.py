@@ -7,6 +7,7 @@ so that one class serves every source.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple, cast
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.generators.modulated import StyledConvolution, ToRGB
+from qualitygate.generators.positions import runs_by_positions
 from qualitygate.generators.resampling import upsampled
 from qualitygate.generators.styles import Mapping, Normalisation
 from qualitygate.latents import Latents
@@ -123,6 +125,21 @@ class StyleGAN2(Generator):
         layer = cast(StyledConvolution, self.synthesis[index])
         style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
         return State(index, self.tap(f"activation/layer{index}", layer(x, style, carry.noise)), carry)
+
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """After the first layer: its input is one constant for all, so it is a single product of the style."""
+        state = super().begin_moved(latents, axes, distances)
+        layer = cast(StyledConvolution, self.synthesis[0])
+        activation = layer.from_constant(self.constant, layer.style(state.carry.ws[:, 0]), state.carry.noise)
+        return State(0, activation, state.carry)
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        convolution = cast(StyledConvolution, self.synthesis[layer])
+        if layer == 0 or convolution.up or not runs_by_positions(convolution.size**2, convolution.weight):
+            return None
+        return lambda state: convolution.by_position(
+            state.activation, convolution.style(state.carry.ws[:, layer]), state.carry.noise
+        )
 
     def finish(self, state: State) -> Tensor:
         _, image = self._closed(state)

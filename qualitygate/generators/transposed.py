@@ -1,9 +1,7 @@
 """Transposed 4×4 convolution of stride 2 and padding 1: the doubling step of DCGAN, in the form that suits the device.
 
-Of the 16 kernel taps an output position reads 4 (fewer at the border). On a GPU the library's kernel is used. On the CPU, where the
-library reaches about 60 % of the matrix rate at small sizes, it is a matrix product for each output position and tap, on
-activations stored as (height, width, samples, units), which needs no copies, and no work outside the border; except where gradients are
-wanted, which the products in place cannot give.
+Of the 16 kernel taps an output position reads 4 (fewer at the border). On a GPU the library's kernel is used, and so it is on the CPU but
+for small outputs, which are computed by position.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qualitygate.generators.positions import convolved, doubling, runs_by_positions
+
 _TAPS_3_TO_4 = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """Along one side: each tap of the transposed kernel is the sum of those of 3 taps that read the same input once doubled."""
-
-_SMALL = 4 * 4
-"""Largest input area computed as matrix products; beyond it the library's convolution is the faster one."""
 
 
 def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Output (N, outputs, 2·height, 2·width) of x (N, inputs, height, width) with weight (4, 4, inputs, outputs)."""
-    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
-    if x.device.type == "cpu" and x.shape[2] * x.shape[3] <= _SMALL and not differentiated:
-        return _by_positions(x, weight, bias)
+    if runs_by_positions(4 * x.shape[2] * x.shape[3], x, weight, bias):
+        return convolved(x, weight, bias, doubling)
     x, kernel = x.contiguous(memory_format=torch.channels_last), weight.permute(2, 3, 0, 1)
     return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
 
@@ -36,25 +32,3 @@ def nearest_then_3x3(weight: Tensor) -> Tensor:
     """
     taps = torch.tensor(_TAPS_3_TO_4, dtype=torch.float64, device=weight.device)
     return torch.einsum("ya,xb,oiab->yxio", taps, taps, weight.double()).to(weight.dtype)
-
-
-def _by_positions(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """An output position at a time, all its taps in a row: what is added to is still in the cache."""
-    samples, _, height, width = x.shape
-    inputs = x.permute(2, 3, 0, 1).contiguous().flatten(0, 1).unbind()
-    taps = weight.flatten(0, 1).unbind()
-    outputs = x.new_empty(2 * height, 2 * width, samples, weight.shape[3])
-    places = iter(outputs.flatten(0, 1).unbind())
-    for rows in _readers(height):
-        for columns in _readers(width):
-            place = next(places)
-            (at, tap), *more = [(width * y + x, 4 * a + b) for y, a in rows for x, b in columns]
-            torch.addmm(bias, inputs[at], taps[tap], out=place)
-            for at, tap in more:
-                place.addmm_(inputs[at], taps[tap])
-    return outputs.permute(2, 3, 0, 1)
-
-
-def _readers(size: int) -> list[list[tuple[int, int]]]:
-    """For each output position along one side, the (input position, tap) pairs it reads: output = 2·input − 1 + tap."""
-    return [[(at, out + 1 - 2 * at) for at in range(size) if 0 <= out + 1 - 2 * at < 4] for out in range(2 * size)]

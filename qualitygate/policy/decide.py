@@ -12,7 +12,8 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import PolicyError, Reason
-from qualitygate.policy.model import Limit, Policy
+from qualitygate.policy.model import Policy
+from qualitygate.policy.parts import Limit
 from qualitygate.records import RuleLimit, Verdict
 
 Columns = Mapping[str, np.ndarray]
@@ -31,12 +32,14 @@ class Limits:
     Attributes:
         rules: limit of each rule.
         judged: limit of each layer that corrected samples are judged on, by the column that is judged.
-        strengths: strengths of the correction in rising order; empty if there is none.
+        strengths: strengths of the correction, from the least to the most; empty if there is none.
+        method: of the correction: with a strength it names the columns of what was tried.
     """
 
     rules: tuple[RuleLimit, ...]
     judged: Mapping[str, RuleLimit]
     strengths: tuple[float, ...]
+    method: str = "sequential_ablation"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
                           action=Verdict.REJECT)
         for column in columns
     }  # fmt: skip
-    return Limits(rules, limits, correction.rates)
+    return Limits(rules, limits, correction.strengths, correction.method)
 
 
 def first_look(limits: Limits, columns: Columns) -> Decisions:
@@ -106,7 +109,7 @@ def first_look(limits: Limits, columns: Columns) -> Decisions:
         score = np.asarray(columns[rule.score], dtype=np.float64)
         unknown, over = ~np.isfinite(score), score > rule.limit
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
-        borderline |= _close(rule, score)
+        borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
         _note(reasons, over, f"{Reason.OVER_LIMIT}:{rule.rule}")
     verdict = np.array([Verdict.ACCEPT, Verdict.CORRECT, Verdict.REJECT])[worst]
@@ -137,10 +140,10 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
     tried_all = np.ones(count, dtype=bool)
     reasons = [list(one) for one in look.reasons]
     for at in limits.strengths:
-        tried = np.asarray(columns.get(names.tried(at), np.zeros(count)), dtype=np.float64) > 0
-        known = all(names.trial(at, name) in columns for name in limits.judged)
-        if known:
-            passed, close = repaired(limits, {name: columns[names.trial(at, name)] for name in limits.judged})
+        tried = np.asarray(columns.get(names.tried(limits.method, at), np.zeros(count)), dtype=np.float64) > 0
+        outcome = {name: names.trial(limits.method, at, name) for name in limits.judged}
+        if all(column in columns for column in outcome.values()):
+            passed, close = repaired(limits, {name: columns[column] for name, column in outcome.items()})
         else:
             passed, close, tried = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         borderline |= close & tried & open_
@@ -163,6 +166,14 @@ def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
     counts = rule.score.startswith(("low_rate_", names.NEVER_SEEN))
     tolerance = COUNT_TOLERANCE if counts else RELATIVE_TOLERANCE * abs(rule.limit)
     return np.abs(score - rule.limit) <= tolerance
+
+
+def _screened_across(rule: RuleLimit, columns: Columns) -> np.ndarray | bool:
+    """Where a CLA was screened for other limits, and this one lies inside of its interval."""
+    layer = names.cla_layer(rule.score)
+    if layer is None or names.cla_low(layer) not in columns:
+        return False
+    return (columns[names.cla_low(layer)] <= rule.limit) & (columns[names.cla_high(layer)] > rule.limit)
 
 
 def _note(reasons: list[list[str]], where: np.ndarray, code: str) -> None:

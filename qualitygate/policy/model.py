@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
+from qualitygate.policy.corrections import Correction, SequentialAblation
+from qualitygate.policy.parts import Limit, Part, Rate, check_rates
 from qualitygate.records import Verdict, canonical_hash
 
-Rate = float
-"""An activation rate R, in (0, 1]."""
 
-
-def _check_rates(rates: tuple[float, ...]) -> None:
-    if not all(0.0 < rate <= 1.0 for rate in rates):
-        raise ValueError("every rate must lie in (0, 1]")
-    if any(after <= before for before, after in pairwise(rates)):
-        raise ValueError("rates must rise, each once")
-    for rate in rates:
-        if names.low_rate_at(names.low_rate(rate)) != rate:  # two rates would share one column
-            raise ValueError(f"{rate!r} has no short name: use at most 6 digits, and at least 0.0001")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Limit(_Part):
-    """A limit: a quantile of the calibration's scores, or an absolute value. Exactly one of the two."""
-
-    quantile: float | None = Field(
-        None, gt=0.0, lt=1.0, description="quantile of this score in the calibration, in (0, 1)"
-    )
-    value: float | None = Field(None, allow_inf_nan=False, description="the limit itself")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.quantile is None) == (self.value is None):
-            raise ValueError("a limit is either a quantile or a value, exactly one of them")
-        return self
-
-    def __str__(self) -> str:
-        return f"quantile {self.quantile:g}" if self.quantile is not None else "absolute"
-
-
-class Detection(_Part):
+class Detection(Part):
     """What is measured of every sample."""
 
     layers: tuple[int, ...] | None = Field(
@@ -59,55 +26,67 @@ class Detection(_Part):
     rates: tuple[Rate, ...] = Field(
         (0.02, 0.05, 0.1, 0.2, 0.3), min_length=1, description="values of R, all counted in one pass"
     )
+    curvature: Literal["screened", "exact"] = Field(
+        "screened",
+        description="CLA of every sample as far as its verdict needs it, from a pilot of exact scores; or exact CLA of all",
+    )
+    curvature_layers: tuple[int, ...] = Field(
+        (), description="layers whose CLA is scored, besides those that rules name; part of the risk"
+    )
+    curvature_error: float = Field(
+        0.01, gt=0.0, lt=0.5, description="share of verdicts that screening may change against exact CLA, at each limit"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        _check_rates(self.rates)
+        check_rates(self.rates)
+        return self
+
+    @property
+    def smallest_pilot(self) -> int:
+        """Exact scores without which the stated error cannot be shown: even a flawless half of n says no more than 1 / (n + 1)."""
+        return 2 * max(10, math.ceil(1.0 / self.curvature_error - 1.0))
+
+
+class JoinedRisk(Part):
+    """How the scores of a sample are joined into one risk: the weighted sum of −ln(how rare each is in the calibration)."""
+
+    weights: dict[str, float] | None = Field(
+        None,
+        description="weight of each score; default: 1 for each detection layer's count, never-seen neurons and each CLA",
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        values = [1.0] if self.weights is None else list(self.weights.values())
+        if not all(math.isfinite(value) and value >= 0 for value in values) or not sum(values) > 0:
+            raise ValueError("weights must be at least 0, and one of them more")
         return self
 
 
-class Rule(_Part):
+class Rule(Part):
     """A sample whose score lies over the limit is corrected if possible, or rejected at once."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     score: str = Field(
-        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1"
+        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1, risk"
     )
     limit: Limit
     action: Literal[Verdict.CORRECT, Verdict.REJECT] = Verdict.CORRECT
 
 
-class Correction(_Part):
-    """Least correction: strengths in rising order, the first that passes is kept; a sample that none repairs is rejected.
-
-    A corrected sample is judged on what the edit did not set: the counts at ``judged_at`` in every layer after the first edited one, before
-    that layer's own edit, up to the first layer that is not edited, each against its own limit.
-    """
-
-    method: Literal["sequential_ablation"] = "sequential_ablation"
-    layers: tuple[int, ...] | None = Field(None, description="layers that are edited; default: the family's preset")
-    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
-    judged_at: Rate = Field(
-        0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates"
-    )
-    limit: Limit = Limit(quantile=0.9)
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        _check_rates(self.rates)
-        return self
-
-
-class Calibration(_Part):
+class Calibration(Part):
     """How a checkpoint is learned before it is gated."""
 
     rate_samples: int = Field(30_000, ge=100, description="latents for the activation rates; the paper's 30,000")
     score_samples: int = Field(10_000, ge=100, description="other latents, for the quantiles of the scores")
-    curvature_samples: int = Field(0, ge=0, description="how many of those get exact CLA; needed by rules on cla")
+    curvature_samples: int = Field(
+        0, ge=0, description="how many of those get exact CLA; needed by rules on cla and corrections by it"
+    )
     seed: int = Field(0, ge=0, lt=2**64, description="seed of the calibration; gating with it is refused")
 
 
-class BatchRule(_Part):
+class BatchRule(Part):
     """An expectation on the summary of a gated set."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -125,16 +104,17 @@ class BatchRule(_Part):
         return self
 
 
-class Policy(_Part):
+class Policy(Part):
     """Everything that decides. Only the parts `detection` and `calibration` need a new calibration when they change."""
 
     format: Literal[1] = 1
     detection: Detection = Detection()
     calibration: Calibration = Calibration()
+    risk: JoinedRisk = JoinedRisk()
     rules: tuple[Rule, ...] = Field(
         (Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1
     )
-    correction: Correction | None = Correction()
+    correction: Correction | None = SequentialAblation()
     batch: tuple[BatchRule, ...] = (
         BatchRule(id="yield", metric=names.YIELD, min=0.8),
         BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),
@@ -151,6 +131,19 @@ class Policy(_Part):
             raise ValueError(
                 f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates"
             )
+        if self.screens and self.calibration.curvature_samples < self.detection.smallest_pilot:
+            raise ValueError(
+                f"screening CLA with an error of {self.detection.curvature_error:g} needs calibration.curvature_samples of at least "
+                f"{self.detection.smallest_pilot}, better 1,000; or set detection.curvature: exact"
+            )
+        if self.calibration.curvature_samples > self.calibration.score_samples:
+            raise ValueError(
+                "calibration.curvature_samples are some of the score_samples: there cannot be more of them"
+            )
+        if self.profile_curvature and not self.calibration.curvature_samples:
+            raise ValueError(
+                "correction.score cla with ranking: profile needs the CLA of the units: set calibration.curvature_samples"
+            )
         return self
 
     @property
@@ -164,31 +157,34 @@ class Policy(_Part):
         rates = (names.low_rate_at(rule.score) for rule in self.rules)
         return next((rate for rate in rates if rate is not None), 0.3)
 
+    @property
+    def profile_curvature(self) -> bool:
+        """Whether the correction needs the CLA of the units in the profile."""
+        return self.correction is not None and self.correction.profile_score in (names.UNIT_CLA, names.UNIT_CLA_PLAIN)
+
+    def with_correction(self, correction: Correction) -> Policy:
+        """The same policy with another correction.
+
+        Raises:
+            PolicyError: they do not go together.
+        """
+        return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
+
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
         counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)
         return tuple(sorted({layer for score in counts if (layer := names.layer_of(score)) is not None}))
 
     def curvature_layers(self) -> tuple[int, ...]:
-        """Layers whose CLA a rule needs."""
-        return tuple(sorted({layer for rule in self.rules if (layer := names.cla_layer(rule.score)) is not None}))
+        """Layers whose CLA is scored: for a rule, for the risk, or because the detection asks for it."""
+        scores = [*(rule.score for rule in self.rules), *(self.risk.weights or ())]
+        named = {layer for score in scores if (layer := names.cla_layer(score)) is not None}
+        return tuple(sorted(named | set(self.detection.curvature_layers)))
 
-
-def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
-    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
-
-    Args:
-        edited: layers that the correction edits, in order.
-        last: index of the generator's last layer.
-
-    Raises:
-        PolicyError: no layer is left to judge by.
-    """
-    judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
-    if not judged:
-        raise PolicyError("The correction leaves nothing to judge by", f"only the last layer {last} is edited",
-                          "an earlier layer among the edited ones", "set correction.layers")  # fmt: skip
-    return judged
+    @property
+    def screens(self) -> bool:
+        """Whether CLA is screened."""
+        return bool(self.curvature_layers()) and self.detection.curvature == "screened"
 
 
 def default_policy(family: str) -> Policy:
@@ -196,7 +192,7 @@ def default_policy(family: str) -> Policy:
     if family == "dcgan":
         return Policy()
     return Policy(rules=(Rule(id="low_rate", score=names.low_rate(0.3), limit=Limit(quantile=0.9)),),
-                  correction=Correction(judged_at=0.3))  # fmt: skip
+                  correction=SequentialAblation(judged_at=0.3))  # fmt: skip
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -248,7 +244,8 @@ def _check_score(rule: Rule, policy: Policy) -> None:
         and not policy.calibration.curvature_samples
     ):
         raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
-    if rate is None and names.cla_layer(rule.score) is None and not names.is_never_seen(rule.score):
+    known = rate is not None or names.cla_layer(rule.score) is not None or names.is_never_seen(rule.score)
+    if not known and rule.score != names.RISK:
         raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
     if rule.action is Verdict.CORRECT and policy.correction is None:
         raise ValueError(

@@ -65,7 +65,7 @@ def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> di
         raise PolicyError("An empty set cannot be judged", f"{samples} samples", "at least one sample")
     suite = {
         "format": FORMAT,
-        "samples": [*_whole_samples(score_columns, samples), *_strength(),
+        "samples": [*_whole_samples(score_columns, samples), *_strength(policy),
                     *(one for column in score_columns for one in _finite(f"samples/{column}", column, _is_not(Verdict.REJECT)))],
         "summary": [*_whole_summary(policy), *(one for rule in policy.batch for one in _rule(rule))],
     }  # fmt: skip
@@ -135,8 +135,10 @@ def _whole_samples(score_columns: Sequence[str], samples: int) -> list[dict[str,
     ]
 
 
-def _strength() -> list[dict[str, Any]]:
-    """A correction has a strength, a rate in (0, 1]; nothing else has one."""
+def _strength(policy: Policy) -> list[dict[str, Any]]:
+    """A correction has a strength, one that its method can have: above 0, or 0 where that is one, to 1 or the largest. Nothing else has
+    one."""
+    strengths = () if policy.correction is None else policy.correction.strengths
     corrected = {**_is_not(Verdict.CORRECT), "operator": "=="}
     return [
         _one("samples/strength.none", "expect_column_values_to_be_null",
@@ -144,7 +146,8 @@ def _strength() -> list[dict[str, Any]]:
         _one("samples/strength.known", "expect_column_values_to_not_be_null",
              column=names.STRENGTH, row_condition=corrected),
         _one("samples/strength.range", "expect_column_values_to_be_between",
-             column=names.STRENGTH, min_value=0.0, strict_min=True, max_value=1.0, row_condition=corrected),
+             column=names.STRENGTH, min_value=0.0, strict_min=0.0 not in strengths, max_value=max((1.0, *strengths)),
+             row_condition=corrected),
     ]  # fmt: skip
 
 

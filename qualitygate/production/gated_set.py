@@ -32,7 +32,7 @@ SAMPLES, SUMMARY, UNITS, POLICY, SUITE, IMAGES, PROFILE = (
     "images",
     "profile",
 )
-_PROVENANCE = "qualitygate.provenance"
+PROVENANCE = "qualitygate.provenance"
 _SUMMARY_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
@@ -76,7 +76,7 @@ def gate_to_folder(
         score = stage.policy.rules[0].score
         exact = _curvature_of_extremes(stage, table, rows[score], curvature, reporter)
         rows.update(exact.columns if exact else {})
-        storage.write_table(folder / SAMPLES, rows, {_PROVENANCE: stage.provenance.model_dump_json()})
+        storage.write_table(folder / SAMPLES, rows, {PROVENANCE: stage.provenance.model_dump_json()})
         storage.write_table(folder / UNITS, _units(stage, exact))
         storage.write_bytes(folder / POLICY, policy_yaml(stage.policy).encode())
         if profile_folder is not None:
@@ -121,6 +121,26 @@ def set_metrics(rows: Mapping[str, Any], scores: Sequence[str]) -> dict[str, flo
     return metrics
 
 
+def sample_rows(blocks: Sequence[GatedBlock], seed: int | None) -> dict[str, Any]:
+    """The columns of ``samples.parquet``: one row for every sample of these blocks, in their order."""
+    decisions = [block.decisions for block in blocks]
+    labels = [block.latents.labels for block in blocks]
+    count = sum(len(block.latents) for block in blocks)
+    columns = sorted({name for block in blocks for name in block.columns} - {names.MOVED})
+    return {
+        names.ID: np.concatenate([block.latents.ids for block in blocks]),
+        names.SEED: [seed] * count,
+        names.LABEL: [None if part is None else label for part, block in zip(labels, blocks, strict=True)
+                      for label in (part.tolist() if part is not None else [None] * len(block.latents))],
+        names.VERDICT: [str(verdict) for part in decisions for verdict in part.verdict],
+        names.STRENGTH: _null_for_nan(np.concatenate([part.strength for part in decisions])),
+        names.MOVED: _null_for_nan(np.concatenate([block.columns[names.MOVED] for block in blocks])),
+        names.BORDERLINE: np.concatenate([part.borderline for part in decisions]),
+        names.REASONS: [list(reasons) for part in decisions for reasons in part.reasons],
+        **{name: np.concatenate([_column(block, name) for block in blocks]) for name in columns},
+    }  # fmt: skip
+
+
 def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
     """Columns and provenance of a gated set's ``samples.parquet``.
 
@@ -128,11 +148,11 @@ def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
         InputError: not such a file.
     """
     table, metadata = storage.read_table(path)
-    if _PROVENANCE not in metadata:
+    if PROVENANCE not in metadata:
         raise InputError(f"{path} is not a table of gated samples", f"a table of {', '.join(table.column_names[:5])} …",
                          "samples.parquet as `qualitygate gate` writes it")  # fmt: skip
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    return columns, Provenance.model_validate_json(metadata[_PROVENANCE])
+    return columns, Provenance.model_validate_json(metadata[PROVENANCE])
 
 
 def _gate_all(stage: GateStage, folder: Path, ids: range | Sequence[int] | None, latents: Latents | None, total: int,
@@ -167,29 +187,12 @@ class _Table:
         return self._stage.record(self._blocks[block], place)
 
     def rows(self) -> dict[str, Any]:
-        """The columns of ``samples.parquet``."""
-        blocks = self._blocks
-        decisions = [block.decisions for block in blocks]
-        labels = [block.latents.labels for block in blocks]
-        count = sum(len(block.latents) for block in blocks)
-        columns = sorted({name for block in blocks for name in block.columns} - {names.MOVED})
-        return {
-            names.ID: np.concatenate([block.latents.ids for block in blocks]),
-            names.SEED: [self._stage.seed] * count,
-            names.LABEL: [None if part is None else label for part, block in zip(labels, blocks, strict=True)
-                          for label in (part.tolist() if part is not None else [None] * len(block.latents))],
-            names.VERDICT: [str(verdict) for part in decisions for verdict in part.verdict],
-            names.STRENGTH: _null_for_nan(np.concatenate([part.strength for part in decisions])),
-            names.MOVED: _null_for_nan(np.concatenate([block.columns[names.MOVED] for block in blocks])),
-            names.BORDERLINE: np.concatenate([part.borderline for part in decisions]),
-            names.REASONS: [list(reasons) for part in decisions for reasons in part.reasons],
-            **{name: np.concatenate([_column(block, name) for block in blocks]) for name in columns},
-        }  # fmt: skip
+        return sample_rows(self._blocks, self._stage.seed)
 
 
 def _column(block: GatedBlock, name: str) -> np.ndarray:
     """A block's column; a strength that no sample of the block needed was not tried there."""
-    empty = 0.0 if name.endswith("/tried") else np.nan
+    empty = 0.0 if names.is_tried(name) else np.nan
     return block.columns.get(name, np.full(len(block.latents), empty))
 
 
@@ -224,8 +227,11 @@ def _curvature_of_extremes(
 
 
 def _units(stage: GateStage, exact: _Exact | None) -> dict[str, Any]:
-    """The profile's table of units, with the unit scores of exact CLA where it was computed (null elsewhere)."""
+    """The profile's table of units, with the unit scores of exact CLA where it was computed (null elsewhere): the profile's own unless
+    the set has some."""
     table = dict(stage.profile.units)
+    if exact is None and names.UNIT_CLA in table:
+        return table
     cla: list[float | None] = [None] * len(table[names.UNIT])
     plain = list(cla)
     if exact is not None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import ProfileError, Reason
-from qualitygate.gating.profile import detection_layers, load_profile
+from qualitygate.gating.profile import Chain, detection_layers, load_profile
 from qualitygate.gating.scoring import add_totals
 from qualitygate.policy.decide import Limits, decide
-from qualitygate.policy.model import load_policy
-from qualitygate.production.gated_set import PROFILE, SAMPLES, read_samples
+from qualitygate.policy.model import Policy, load_policy
+from qualitygate.production.gated_set import POLICY, PROFILE, SAMPLES, read_samples
 from qualitygate.records import Verdict
 
 
@@ -72,6 +72,8 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
                            f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
     limits = profile.limits(policy)
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
+    if not _same_correction(table.parent / POLICY, policy, profile.info.chain):
+        scores = {name: column for name, column in scores.items() if not names.is_trial(name)}
     _sum_again(scores, policy.detection.rates, detection_layers(policy, profile.info.chain))
     decisions = decide(limits, scores)
     rows = {
@@ -95,6 +97,17 @@ def _sum_again(scores: dict[str, np.ndarray], at: Sequence[float], layers: tuple
     if all(names.never_seen(layer) in scores for layer in layers):
         known = [r for r in at if all(names.low_rate(r, layer) in scores for layer in layers)]
         add_totals(scores, known, layers)
+
+
+def _same_correction(gated_policy: Path, policy: Policy, chain: Chain) -> bool:
+    """Whether what was tried is what this policy would try: records name method and strength alone. Without the policy that the set was
+    gated with, they are taken at their word."""
+    before = load_policy(gated_policy).correction if gated_policy.is_file() else None
+    after = policy.correction
+    if before is None or after is None:
+        return True
+    layers = [chain.checked(one.edited(chain.preset, chain.stop)) for one in (before, after)]
+    return before.edit == after.edit and layers[0] == layers[1]
 
 
 def _is_count(name: str) -> bool:

@@ -54,7 +54,7 @@ def score_figure(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], 
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11, labelcolor=INK
     )
-    return _png(figure)
+    return png(figure)
 
 
 def trade_off_figure(
@@ -91,9 +91,9 @@ def trade_off_figure(
                   label=f"{limit.rule}: limit {number(limit.limit)} keeps {kept:.1%}")  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
+    dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
     axes.legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return _png(figure)
+    return png(figure)
 
 
 def _ruled_columns(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]) -> dict[str, np.ndarray]:
@@ -134,7 +134,7 @@ def _histogram(axes: Axes, name: str, column: np.ndarray, verdicts: np.ndarray, 
     axes.margins(y=0.12 + 0.12 * len(limits))  # room above the bars for the names of the limits
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     left_out = len(column) - np.count_nonzero(finite)
-    _dress(axes, f"{name} ({left_out} not finite, not drawn)" if left_out else name, "samples")
+    dress(axes, f"{name} ({left_out} not finite, not drawn)" if left_out else name, "samples")
     for place, limit in enumerate(limits):
         _mark(axes, limit, 0.97 - 0.11 * place)
 
@@ -166,7 +166,7 @@ def _mark(axes: Axes, limit: RuleLimit, height: float) -> None:
     )  # fmt: skip
 
 
-def _dress(axes: Axes, below: str, beside: str) -> None:
+def dress(axes: Axes, below: str, beside: str) -> None:
     """The same plain look for all panels, whatever the user's matplotlib is set to."""
     axes.set_facecolor(PAPER)
     axes.set_xlabel(below, fontsize=12, color=INK)
@@ -179,7 +179,7 @@ def _dress(axes: Axes, below: str, beside: str) -> None:
         spine.set_color(MUTED)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # the version must not change the bytes
     return buffer.getvalue()

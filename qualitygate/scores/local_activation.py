@@ -5,31 +5,29 @@ either side (the bound of the search where it does not); the curvature on the ax
 distance between them, and the curvature of local activation (CLA) is its mean over the axes. Neurons behind artifacts fire only in
 a narrow range around the sample, so theirs is strongly concave.
 
-The search is a grid. All axes of one or more samples are one batch, and the grid points are walked from the bound inwards: whatever
-sign change was seen last is the nearest, so the running state is one value and one distance a side, and the activations of the grid
-never exist all at once. One walk serves all layers.
+The search is a grid. One walk over it serves all layers; see `qualitygate.scores.walk`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import Progress, read_layers, scored_pass, silent
+from qualitygate.generators.execution import Progress, silent
 from qualitygate.latents import Latents
+from qualitygate.scores.curvature import Grid
+from qualitygate.scores.precision import Passes, Precision
+from qualitygate.scores.walk import Walk
 
 BOUND = 30.0
 """Half the length of the search range on each axis (the paper's R)."""
 DIVISIONS = 20
 """Equal steps over the whole range; half of them on each side. Our reading of "dividing the search range by 20"."""
-
-_LIVE = 10  # float32 copies of a layer's activation that a walk holds at its peak, the pass's own buffers included
-_MEMORY = 2**28  # bytes a walk may use unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,12 @@ class LocalActivation:
     Attributes:
         curvature: by layer, float32 (N, units, height, width): CLA of each neuron, negative = concave.
         activation: by layer, float32 (N, units, height, width): the activation at the sample itself.
+        precision: numbers in which the passes over the grid ran.
     """
 
     curvature: dict[int, Tensor]
     activation: dict[int, Tensor]
+    precision: Precision = "float32"
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -81,10 +81,12 @@ def local_activation(
     bound: float = BOUND,
     divisions: int = DIVISIONS,
     axes: Sequence[int] | None = None,
-    memory: int = _MEMORY,
+    points: Sequence[int] | None = None,
+    precision: Precision = "float32",
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> LocalActivation:
-    """Exact curvature of local activation of every neuron of the given layers.
+    """Curvature of local activation of every neuron of the given layers: exact unless axes or points are left out.
 
     The perturbed latent goes through everything that the latent goes through (normalisation, mapping). Labels stay fixed. Where the
     generator's activations are not finite, neither are curvature and score; the gate rejects such a sample.
@@ -96,7 +98,11 @@ def local_activation(
         bound: half the search range, in units of the latent; the paper's R = 30.
         divisions: equal steps over the whole range, an even number; the paper's 20.
         axes: latent axes to average over; by default all. A subset is an estimate, not the exact score.
-        memory: bytes that the walk may use, at least one ray at a time.
+        points: grid steps from the sample that are walked on either side, in ``1 … divisions / 2``, the last of them included; by
+            default all. A subset is an estimate: the change point is the first of these points with another sign.
+        precision: numbers in which the passes over the grid run; those at the samples themselves are in float32 always.
+        memory: bytes that the walk may use, for at least one axis of one sample; by default half of what is free on a GPU, and a
+            gigabyte on the CPU. Where it runs out nevertheless, the batch is halved.
         progress: called with the number of samples finished.
 
     Raises:
@@ -107,92 +113,15 @@ def local_activation(
     chosen = _checked_axes(generator, axes)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    if not bound > 0 or divisions < 2 or divisions % 2:
-        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
-                         "a positive bound and an even number of divisions, at least 2")  # fmt: skip
-    rays = max(1, memory // (4 * _LIVE * max(layer.neurons for layer in generator.layers[: max(indices) + 1])))
-    parts: list[LocalActivation] = []
-    with scored_pass():
-        for rows in _split(len(latents), max(1, rays // len(chosen))):
-            parts.append(_walk(generator, latents[rows].to(generator.device), indices, chosen, bound, divisions, rays))
-            progress(len(range(*rows.indices(len(latents)))))
-    return LocalActivation(
-        {index: torch.cat([part.curvature[index] for part in parts]) for index in indices},
-        {index: torch.cat([part.activation[index] for part in parts]) for index in indices},
+    walk = Walk(generator, Passes(generator, precision), indices, chosen, Grid.of(bound, divisions, points))
+    parts = []
+    for curvature, activation in walk.over(latents, memory):
+        parts.append((curvature, activation))
+        progress(len(curvature[indices[0]]))
+    curvatures, activations = (
+        {index: torch.cat([of_few[index] for of_few in side]) for index in indices} for side in zip(*parts, strict=True)
     )
-
-
-def _walk(generator: Generator, latents: Latents, indices: Sequence[int], axes: Tensor, bound: float, divisions: int, rays: int
-          ) -> LocalActivation:  # fmt: skip
-    """CLA of a few samples: the axes of all of them in batches of at most ``rays``. Axes that cannot reach a layer add exactly 0 there:
-    they are not walked, and still counted in the mean."""
-    samples = len(latents)
-    reaching = torch.tensor(generator.axes_reaching(max(indices)), device=axes.device)
-    walked = axes[torch.isin(axes, reaching)]
-    at_sample = dict(read_layers(generator, latents, indices))
-    total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
-    for part in _split(len(walked), max(1, rays // samples)):
-        for index, curvature in _curvature(generator, latents, at_sample, walked[part], bound, divisions).items():
-            total[index] += curvature.unflatten(0, (samples, -1)).sum(dim=1)
-    return LocalActivation(
-        {index: (curvature / len(axes)).cpu().contiguous() for index, curvature in total.items()},
-        {index: activation.cpu().contiguous() for index, activation in at_sample.items()},
-    )
-
-
-def _curvature(generator: Generator, latents: Latents, at_sample: dict[int, Tensor], axes: Tensor, bound: float, divisions: int
-               ) -> dict[int, Tensor]:  # fmt: skip
-    """Curvature on each axis by layer: (samples · axes, units, height, width)."""
-    samples, count = len(latents), len(axes)
-    rows = torch.arange(samples).repeat_interleave(count).numpy()
-    rays = latents[rows]
-    direction = torch.nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z).repeat(samples, 1)
-    start = {index: activation.repeat_interleave(count, dim=0) for index, activation in at_sample.items()}
-    positive = {index: activation > 0 for index, activation in start.items()}
-    steps = divisions // 2
-    sides = [{index: _Side(positive[index]) for index in start} for _ in range(2)]
-    for turn in range(steps):
-        for side, sign in zip(sides, (1.0, -1.0), strict=True):
-            moved = replace(rays, z=rays.z + sign * bound * (steps - turn) / steps * direction)
-            for index, activation in read_layers(generator, moved, tuple(start)):
-                side[index].see(activation, turn)
-    right, left = sides
-    step = bound / steps
-    return {
-        index: _secants(start[index], right[index].value, right[index].distance(steps) * step,
-                        left[index].value, left[index].distance(steps) * -step)
-        for index in start
-    }  # fmt: skip
-
-
-class _Side:
-    """The nearest change point seen so far on one side of the samples, while the grid is walked from the bound inwards."""
-
-    value: Tensor
-    _turn: Tensor
-
-    def __init__(self, positive: Tensor) -> None:
-        self._positive = positive
-
-    def see(self, activation: Tensor, turn: int) -> None:
-        if turn == 0:  # the bound stands where no sign changes
-            self.value, self._turn = activation, torch.zeros_like(activation, dtype=torch.int16)
-            return
-        changed = (activation > 0).bitwise_xor_(self._positive)
-        torch.where(changed, activation, self.value, out=self.value)
-        # later turns are nearer: a maximum of small integers in place of a second choice between floats
-        torch.maximum(self._turn, changed.to(torch.int16).mul_(turn), out=self._turn)
-
-    def distance(self, steps: int) -> Tensor:
-        """Grid steps from the sample to the change point, float32."""
-        return steps - self._turn.float()
-
-
-def _secants(start: Tensor, right: Tensor, right_at: Tensor, left: Tensor, left_at: Tensor) -> Tensor:
-    # in place: at this size allocating costs as much as computing
-    right_slope = right.sub_(start).div_(right_at)
-    left_slope = left.sub_(start).div_(left_at)
-    return right_slope.sub_(left_slope).div_(right_at.sub_(left_at))
+    return LocalActivation(curvatures, activations, precision)
 
 
 def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
@@ -206,7 +135,3 @@ def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
             "Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})"
         )
     return chosen.to(generator.device)
-
-
-def _split(length: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, length)) for start in range(0, length, size))

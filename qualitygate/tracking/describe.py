@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from qualitygate import names
-from qualitygate.policy.model import Correction
+from qualitygate.policy.corrections import Correction
 from qualitygate.records import ExpectationResult
 from qualitygate.tracking.gated_set import GatedSet
 
@@ -107,13 +108,20 @@ def _failure(result: ExpectationResult) -> str:
 def _correction(correction: Correction | None) -> dict[str, str]:
     if correction is None:
         return {"correction": "none"}
+    settings = {name: value for name, value in correction if name not in ("method", "limit")}
     return {
         "correction": correction.method,
-        "correction.layers": _listed(correction.layers),
-        "correction.rates": _listed(correction.rates),
-        "correction.judged_at": names.rate(correction.judged_at),
+        **{f"correction.{name}": _setting(name, value) for name, value in settings.items()},
         "correction.limit": _limit(correction.limit.quantile, correction.limit.value),
     }
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return "preset" if name == "layers" else "default"
+    if isinstance(value, tuple):
+        return _listed(value)
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
 def _limit(quantile: float | None, value: float | None) -> str:

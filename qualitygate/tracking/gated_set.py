@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 POLICY = "policy.yaml"
 UNITS = "units.parquet"
-FILES = (SUMMARY, "samples.parquet", UNITS, POLICY, "suite.json")
+FILES = (SUMMARY, "samples.parquet", "manifest.parquet", UNITS, POLICY, "suite.json")
 FOLDERS = ("gallery", "figures")
 RANKING_ROWS = 200
 
@@ -54,8 +54,8 @@ class GatedSet:
 
     @property
     def name(self) -> str:
-        """The checkpoint's file name without folder and ending."""
-        return PurePath(self.summary.provenance.checkpoint).stem or "generator"
+        """The checkpoint's name."""
+        return checkpoint_name(self.summary.provenance.checkpoint)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -97,6 +97,11 @@ class GatedSet:
         units = units[[names.UNIT_KEY, *units.columns.drop(names.UNIT_KEY)]]
         by = [names.UNIT_CLA, names.UNIT_LOW_RATE]
         return units.sort_values(by, ascending=False, na_position="last", kind="stable").head(RANKING_ROWS)
+
+
+def checkpoint_name(checkpoint: str) -> str:
+    """A checkpoint's file name without folder and ending."""
+    return PurePath(checkpoint).stem or "generator"
 
 
 def is_gated_set(folder: Path) -> bool:

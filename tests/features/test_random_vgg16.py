@@ -12,7 +12,7 @@ from qualitygate.errors import InputError
 from qualitygate.features.compute import extract
 from qualitygate.features.random_vgg16 import random_vgg16
 from qualitygate.features.registry import make_distance, make_extractor
-from qualitygate.features.vgg16 import VGG16, fan_in
+from qualitygate.features.vgg16 import VGG16
 
 IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
@@ -30,18 +30,18 @@ GOLDEN = (
 
 
 def test_the_embedding_never_changes(network: VGG16) -> None:
-    found = [layer.weight.flatten()[-1].item() for layer in (*network.convolutions, *network.dense)]
+    found = [layer.weight.flatten()[-1].item() for layer in (*network.convolutions.layers, *network.dense)]
     np.testing.assert_allclose(found, GOLDEN, rtol=1e-6)
-    vector = network.vectors(torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32))[0]
+    vector = network(torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32))[0]
     np.testing.assert_allclose(vector[:6], [0.0, 0.541308, 0.0, 0.0, 0.754761, 1.332384], rtol=1e-3)
     assert vector.sum().item() == pytest.approx(950.6552, rel=1e-4)
 
 
 def test_weights_are_he_normal(network: VGG16) -> None:
-    for layer in (*network.convolutions, *network.dense):
+    for layer in (*network.convolutions.layers, *network.dense):
         assert isinstance(layer, (nn.Conv2d, nn.Linear))
         assert layer.bias is not None
-        expected = (2.0 / fan_in(layer)) ** 0.5
+        expected = (2.0 / layer.weight[0].numel()) ** 0.5
         assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
         assert layer.weight.mean().item() == pytest.approx(0.0, abs=0.1 * expected)
         assert not layer.bias.any()
@@ -52,7 +52,7 @@ def plain_forward(network: VGG16, images: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     deviation = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     x = ((images + 1) / 2 - mean) / deviation
-    weights = iter(network.convolutions)
+    weights = iter(network.convolutions.layers)
     for place in (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512):
         if place == "M":
             x = F.max_pool2d(x, kernel_size=2, stride=2)
@@ -109,7 +109,7 @@ def test_distance(network: VGG16) -> None:
     other = (IMAGES + 0.1 * torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(2))).clamp(-1, 1)
     found = distance(IMAGES, other)
     expected = torch.zeros(6)
-    for a, b in zip(network.stages(IMAGES), network.stages(other), strict=True):
+    for a, b in zip(network.convolutions.stages(IMAGES), network.convolutions.stages(other), strict=True):
         expected += (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(found, expected)
     assert (distance(IMAGES, IMAGES) == 0).all()

@@ -28,7 +28,8 @@ from qualitygate.gating.profile import (
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, Reporter, sample_latents
 from qualitygate.latents import Sampling
-from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule
+from qualitygate.policy.corrections import SequentialAblation
+from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
 from qualitygate.testing import random_toy
@@ -146,7 +147,7 @@ def test_the_id_is_of_what_calibration_depends_on() -> None:
         profile_id(calibration=Calibration(rate_samples=101, score_samples=100)),
         profile_id(calibration=Calibration(rate_samples=100, score_samples=100, seed=1)),
         profile_id(detection=Detection(rates=(0.1, 0.2))),
-        profile_id(correction=Correction(judged_at=0.1, layers=(0, 1))),
+        profile_id(correction=SequentialAblation(judged_at=0.1, layers=(0, 1))),
     ]
     assert len({base, *others}) == 7
 
@@ -237,7 +238,8 @@ def test_another_checkpoint_is_refused(profile: Profile) -> None:
     [
         ({"detection": Detection(rates=(0.1, 0.15, 0.2))}, "needed: R = 0.15"),
         ({"rules": (Rule(id="cla", score="cla/layer_1", limit=Limit(quantile=0.9)),),
-          "calibration": Calibration(curvature_samples=10)}, "The profile has no score cla/layer_1"),
+          "detection": Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
+          "calibration": Calibration(curvature_samples=10)}, "no score cla/layer_1"),
         ({"rules": (Rule(id="deep", score="low_rate_0.1/layer_9", limit=Limit(quantile=0.9)),)}, "generator does not have"),
     ],
 )  # fmt: skip
@@ -253,7 +255,7 @@ def test_a_layer_that_was_not_calibrated() -> None:
     with pytest.raises(ProfileError, match="needed: layer 5"):
         profile.limits(small_policy(detection=Detection(layers=(0, 5), rates=(0.1, 0.2))))
     with pytest.raises(ProfileError, match="needed: layer 4"):
-        profile.limits(small_policy(correction=Correction(layers=(0, 3))))
+        profile.limits(small_policy(correction=SequentialAblation(layers=(0, 3))))
 
 
 def test_layers_of_a_policy() -> None:
@@ -262,7 +264,9 @@ def test_layers_of_a_policy() -> None:
     assert detection_layers(policy, chain) == (0, 1, 3)
     assert correction_layers(policy, chain) == ((0, 1, 3), (1, 2, 3, 4))
     assert calibrated_layers(policy, chain) == (0, 1, 2, 3, 4)
-    chosen = small_policy(detection=Detection(layers=(5, 2, 2), rates=(0.1, 0.2)), correction=Correction(layers=(3, 1)))
+    chosen = small_policy(
+        detection=Detection(layers=(5, 2, 2), rates=(0.1, 0.2)), correction=SequentialAblation(layers=(3, 1))
+    )
     assert detection_layers(chosen, chain) == (2, 5)
     assert correction_layers(chosen, chain) == ((1, 3), (2, 3, 4))
     assert calibrated_layers(chosen, chain) == (0, 1, 2, 3, 4, 5)

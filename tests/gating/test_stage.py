@@ -26,8 +26,9 @@ from qualitygate.generators.base import Generator, Origin, State
 from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
 from qualitygate.latents import load_latents
+from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import decide
-from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Rule
+from qualitygate.policy.model import Calibration, Detection, Limit, Rule
 from qualitygate.records import SampleRecord, Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import low_rate_counts
@@ -213,7 +214,7 @@ def test_the_verdicts_are_those_of_the_records(generator: DCGAN, profile: Profil
 
 
 def test_what_no_strength_repairs_is_rejected(generator: DCGAN, profile: Profile) -> None:
-    impossible = small_policy(correction=Correction(rates=(0.1, 0.2, 0.3), limit=Limit(value=-1.0)))
+    impossible = small_policy(correction=SequentialAblation(rates=(0.1, 0.2, 0.3), limit=Limit(value=-1.0)))
     gated = list(gate(generator, profile, range(100), policy=impossible))
     assert not of(gated, Verdict.CORRECT)
     rejected = of(gated, Verdict.REJECT)
@@ -225,7 +226,7 @@ def test_what_no_strength_repairs_is_rejected(generator: DCGAN, profile: Profile
 
 
 def test_a_correction_that_everything_passes_takes_the_first_strength(generator: DCGAN, profile: Profile) -> None:
-    lenient = small_policy(correction=Correction(rates=(0.1, 0.2, 0.3), limit=Limit(value=1e6)))
+    lenient = small_policy(correction=SequentialAblation(rates=(0.1, 0.2, 0.3), limit=Limit(value=1e6)))
     gated = list(gate(generator, profile, range(100), policy=lenient))
     assert not of(gated, Verdict.REJECT)
     assert {record.strength for record, _ in of(gated, Verdict.CORRECT)} == {0.1}

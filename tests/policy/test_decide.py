@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qualitygate.errors import PolicyError
+from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import Limits, decide, first_look, repaired, resolve
-from qualitygate.policy.model import Correction, Limit, Policy, Rule
+from qualitygate.policy.model import Limit, Policy, Rule
 from qualitygate.records import RuleLimit, Verdict
 
 NAN = float("nan")
@@ -177,7 +178,7 @@ def test_repaired_needs_every_layer() -> None:
 def policy(limit: Limit) -> Policy:
     return Policy(
         rules=(Rule(id="count", score=COUNT, limit=limit),),
-        correction=Correction(rates=(0.1, 0.3), limit=Limit(quantile=0.8)),
+        correction=SequentialAblation(rates=(0.1, 0.3), limit=Limit(quantile=0.8)),
     )
 
 

@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from qualitygate.errors import PolicyError
+from qualitygate.policy.corrections import SequentialAblation, judged_layers
 from qualitygate.policy.model import (
-    Correction,
     Limit,
     Policy,
     Rule,
     default_policy,
-    judged_layers,
     load_policy,
     parse_policy,
     policy_yaml,
@@ -23,7 +22,7 @@ from qualitygate.policy.model import (
 
 FULL: dict[str, Any] = {
     "format": 1,
-    "detection": {"layers": [0, 2], "rates": [0.1, 0.25]},
+    "detection": {"layers": [0, 2], "rates": [0.1, 0.25], "curvature": "exact"},
     "calibration": {"rate_samples": 500, "score_samples": 200, "curvature_samples": 50, "seed": 9},
     "rules": [
         {"id": "count", "score": "low_rate_0.25", "limit": {"quantile": 0.95}},
@@ -191,4 +190,4 @@ def test_a_correction_that_leaves_nothing_to_judge_by() -> None:
 
 def test_policies_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Correction().judged_at = 0.3  # type: ignore[misc]
+        SequentialAblation().judged_at = 0.3  # type: ignore[misc]

@@ -15,8 +15,9 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
-from qualitygate.policy.model import Calibration, Correction, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.production.gated_set import _PROVENANCE, PROFILE, SAMPLES, _Table
+from qualitygate.policy.corrections import LocalRegion, SequentialAblation
+from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule, policy_yaml
+from qualitygate.production.gated_set import POLICY, PROFILE, PROVENANCE, SAMPLES, _Table
 from qualitygate.production.redecide import Change, redecide
 from qualitygate.testing import random_toy
 
@@ -41,7 +42,8 @@ def again(generator: Generator, profile: Profile, tmp_path: Path) -> Again:
     table = _Table(stage)
     for block in stage.blocks(IDS):
         table.add(block)
-    storage.write_table(tmp_path / SAMPLES, table.rows(), {_PROVENANCE: stage.provenance.model_dump_json()})
+    storage.write_table(tmp_path / SAMPLES, table.rows(), {PROVENANCE: stage.provenance.model_dump_json()})
+    (tmp_path / POLICY).write_text(policy_yaml(profile.policy))
     profile.save(tmp_path / PROFILE)
 
     def decided(policy: Policy, **settings: Any) -> Change:
@@ -97,7 +99,23 @@ def test_another_profile_is_refused(again: Again, generator: Generator, tmp_path
 
 
 def test_an_untried_correction_is_a_reject_that_says_so(again: Again) -> None:
-    other_strengths = small_policy(correction=Correction(rates=(0.05, 0.3), limit=Limit(value=1e6)))
+    other_strengths = small_policy(correction=SequentialAblation(rates=(0.05, 0.3), limit=Limit(value=1e6)))
     change = again(other_strengths)
     assert "correct" not in change.rows["verdict"]
     assert any("correction_not_tried" in reasons for reasons in change.rows["reasons"])
+
+
+def test_outcomes_of_another_edit_are_not_taken_for_this_one(again: Again) -> None:
+    """Columns name method and strength; the same strength at other layers is another edit."""
+    written_out = small_policy(
+        correction=SequentialAblation(layers=(0, 1, 2), rates=(0.1, 0.2, 0.3), limit=Limit(quantile=0.8))
+    )
+    assert again(written_out).document()["changed"] == 0
+    elsewhere = small_policy(
+        correction=SequentialAblation(layers=(0, 1), rates=(0.1, 0.2, 0.3), limit=Limit(value=1e6))
+    )
+    reasons = [one for of_sample in again(elsewhere).rows["reasons"] for one in of_sample]
+    assert "correction_not_tried" in reasons
+    assert not any(one.startswith("repaired") for one in reasons)
+    other_method = small_policy(correction=LocalRegion(stop=1, limit=Limit(value=1e6)))
+    assert "correction_not_tried" in [one for of_sample in again(other_method).rows["reasons"] for one in of_sample]

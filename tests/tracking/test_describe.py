@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from qualitygate.policy.model import BatchRule, Calibration, Correction, Limit, Policy, Rule
+from qualitygate.policy.corrections import SequentialAblation
+from qualitygate.policy.model import BatchRule, Calibration, Limit, Policy, Rule
 from qualitygate.records import ExpectationResult, SuiteResult, Verdict
 from qualitygate.tracking.describe import NOTE, note, run_params, run_tags
 from qualitygate.tracking.gated_set import read_gated_set
@@ -33,7 +34,9 @@ def test_params_are_the_decisive_values(tmp_path):
 
 
 def test_params_of_a_correction(tmp_path):
-    policy = Policy(correction=Correction(layers=(0, 1), rates=(0.2,), judged_at=0.1, limit=Limit(quantile=0.95)))
+    policy = Policy(
+        correction=SequentialAblation(layers=(0, 1), rates=(0.2,), judged_at=0.1, limit=Limit(quantile=0.95))
+    )
     params = run_params(read_gated_set(write_gated_folder(tmp_path / "set", policy=policy)))
     assert {key: value for key, value in params.items() if key.startswith("correction")} == {
         "correction": "sequential_ablation", "correction.layers": "0, 1", "correction.rates": "0.2",

@@ -1,0 +1,247 @@
+"""Scores while a generator trains: a few lines in a plain loop, or a callback for Lightning.
+
+    watch = qualitygate.TrainingWatch(every=1000, log=lambda metrics, step: mlflow.log_metrics(metrics, step=step))
+    for step, batch in enumerate(batches):
+        train(generator, discriminator, batch)
+        watch(generator, step)
+
+The generator is one of ours, or any network by the names of its layers:
+``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
+``qualitygate dynamics``, so runs and analyses overlay.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from qualitygate.dynamics.alarms import Alarm, Point, Raised, parse_alarm, raised
+from qualitygate.dynamics.measure import Scores, SetMetric, Settings, score
+from qualitygate.dynamics.summary import summary
+from qualitygate.errors import InputError, MissingExtraError, QualityGateError
+from qualitygate.generators.base import Discriminator, Generator
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+SHARE = 0.02
+"""Of the training time that scoring may take."""
+WHILE_TRAINING = Settings(samples=8, axes=32, rate_samples=512)
+"""What is scored unless told otherwise: an estimate of CLA that takes a hundredth of the exact one's time."""
+
+Log = Callable[[dict[str, float], int], None]
+"""Takes metrics and the step they belong to."""
+
+_TRIAL_AXES = 8  # of one sample: how long scoring takes is first seen on these
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Budget:
+    """A share of the time that has passed, and what of it is used.
+
+    Attributes:
+        share: in (0, 1].
+        spent: seconds.
+        expected: seconds that the next piece of work will take; None before anything was measured.
+        clock: seconds since some moment.
+    """
+
+    share: float
+    clock: Callable[[], float] = time.monotonic
+    spent: float = 0.0
+    expected: float | None = None
+    _began: float | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """The clock runs from the first call on."""
+        if self._began is None:
+            self._began = self.clock()
+
+    @property
+    def used(self) -> float:
+        """Share of the time that was spent so far."""
+        passed = 0.0 if self._began is None else self.clock() - self._began
+        return self.spent / passed if passed > 0 else 0.0
+
+    def allows(self) -> bool:
+        """Whether the next piece of work leaves the share kept when it is done."""
+        assert self._began is not None
+        expected = self.expected or 0.0
+        return self.spent + expected <= self.share * (self.clock() - self._began + expected)
+
+    def timed(self, work: Callable[[], Scores], device: torch.device) -> tuple[Scores, float]:
+        """Do some work; its result and its seconds, which are booked. What a GPU still has to do is not counted as the work's."""
+        _finish_queued(device)
+        start = self.clock()
+        try:
+            done = work()  # ends with numbers on the CPU, so nothing of it is queued any more
+        finally:
+            seconds = self.clock() - start
+            self.spent += seconds
+        return done, seconds
+
+
+class TrainingWatch:
+    """Scores fixed latents through a generator in training.
+
+    Scoring is due every so many steps. It is done if it fits into the share of the training time, else at the first later step at
+    which it does: short steps and dear scores make it rarer, never more than the share. How long it takes is estimated on a small
+    part first and measured every time.
+
+    Neither the weights nor the state of any random generator is touched. What goes wrong while scoring or logging (a generator
+    that has diverged, a server that is down) is said by `logging` and does not end the training.
+
+    Args:
+        every: steps, or whatever the training counts, from one scoring to the next.
+        settings: what is scored.
+        share: of the training time.
+        alarms: rules, e.g. ``"dynamics/cla_unit_q0.99/layer_3 x2 in 200"``; lengths count like ``every``.
+        log: called with the metrics and the step.
+        on_alarm: called for every alarm that goes off, besides a warning by `logging`.
+        metrics: set metrics by name, of images; their time counts too.
+        clock: where the time is read.
+
+    Attributes:
+        course: what was measured: progress and metrics.
+        budget: the time that was spent; ``budget.used`` is the share.
+        postponed: steps at which scoring was due and did not fit.
+
+    Raises:
+        InputError: an interval, share or alarm that makes no sense.
+    """
+
+    def __init__(
+        self,
+        every: float,
+        *,
+        settings: Settings = WHILE_TRAINING,
+        share: float = SHARE,
+        alarms: Sequence[Alarm | str] = (),
+        log: Log | None = None,
+        on_alarm: Callable[[Raised], None] | None = None,
+        metrics: Mapping[str, SetMetric] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not every > 0 or not 0 < share <= 1:
+            raise InputError("This is no way to watch a training", f"every {every}, share {share}",
+                             "every > 0, and a share in (0, 1]")  # fmt: skip
+        self._every, self._settings, self._log, self._on_alarm = every, settings, log, on_alarm
+        self._alarms = [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
+        self._metrics = metrics or {}
+        self._due: float | None = None
+        self._before: Scores | None = None
+        self.budget = Budget(share, clock)
+        self.course: list[Point] = []
+        self.postponed = 0
+
+    def __call__(
+        self, generator: Generator, at: float, discriminator: Discriminator | None = None
+    ) -> dict[str, float] | None:
+        """To be called after every training step.
+
+        Args:
+            generator: as it is now.
+            at: how far the training is: steps, kimg.
+            discriminator: for the sign of the contributions; one of ours.
+
+        Returns:
+            the metrics, if it was time for them.
+        """
+        self.budget.begin()
+        if self._due is None:
+            self._due = at + self._every  # the first steps are slow: nothing is timed against them
+        if at < self._due:
+            return None
+        try:
+            return self._scored(generator, at, discriminator)
+        except QualityGateError as error:
+            self._due = at + self._every
+            _logger.warning("not scored at %g: %s", at, error)
+            return None
+
+    def _scored(self, generator: Generator, at: float, discriminator: Discriminator | None) -> dict[str, float] | None:
+        if self.budget.expected is None:
+            self.budget.expected = self._trial(generator)
+        if not self.budget.allows():
+            self.postponed += 1
+            return None
+        self._due = at + self._every
+        scores, self.budget.expected = self.budget.timed(
+            lambda: score(generator, self._settings, discriminator=discriminator, metrics=self._metrics),
+            generator.device,
+        )
+        metrics = summary(scores, self._before)
+        self._before = scores
+        self.course.append((at, metrics))
+        self._report(at, metrics)
+        return metrics
+
+    def _trial(self, generator: Generator) -> float:
+        """How long a scoring will take, from one sample and a few axes of it. Too long rather than too short: small work is slow work."""
+        whole = self._settings
+        axes = min(whole.axes or generator.latent_size, generator.latent_size)
+        part = whole.model_copy(
+            update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)}
+        )
+        _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
+        return seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
+
+    def _report(self, at: float, metrics: dict[str, float]) -> None:
+        for one in raised(self.course, self._alarms):
+            if one.at == at:
+                _logger.warning("alarm: %s", one)
+                if self._on_alarm is not None:
+                    self._on_alarm(one)
+        if self._log is not None:
+            try:
+                self._log(metrics, round(at))
+            except Exception as error:  # whatever the user's logger raises: hours of training are worth more
+                _logger.warning("metrics of step %g were not logged: %s", at, error)
+
+
+def lightning_callback(
+    watch: TrainingWatch,
+    generator: Callable[[LightningModule], Generator],
+    discriminator: Callable[[LightningModule], Discriminator | None] | None = None,
+    at: Callable[[Trainer], float] | None = None,
+) -> Callback:
+    """A callback for Lightning's ``Trainer(callbacks=[…])``: calls the watch after every training batch, on the first process.
+
+    The metrics go to the trainer's loggers, at the trainer's step.
+
+    Args:
+        watch: what to do, and how often.
+        generator: finds the generator in the module, e.g. ``lambda module: module.generator``.
+        discriminator: finds the discriminator; default: none.
+        at: how far the training is; default: the trainer's ``global_step``, which counts every optimizer's steps.
+
+    Raises:
+        MissingExtraError: Lightning is not installed.
+    """
+    try:
+        from lightning.pytorch import Callback
+    except ImportError as error:
+        raise MissingExtraError("A callback for Lightning needs Lightning", str(error), "the extra `lightning`",
+                                "pip install 'qualitygate[lightning]'") from error  # fmt: skip
+
+    class Watching(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            if not trainer.is_global_zero:
+                return
+            judge = None if discriminator is None else discriminator(pl_module)
+            metrics = watch(generator(pl_module), trainer.global_step if at is None else at(trainer), judge)
+            for logger in trainer.loggers if metrics else ():
+                logger.log_metrics(metrics or {}, step=trainer.global_step)
+
+    return Watching()
+
+
+def _finish_queued(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

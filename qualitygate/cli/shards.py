@@ -1,0 +1,86 @@
+"""``qualitygate gate --shards``: what the options ask for, as an order to the production stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qualitygate.cli import output
+from qualitygate.cli.options import chosen_device, load, load_policy_or_none
+
+if TYPE_CHECKING:
+    from qualitygate.cli.source import Source
+    from qualitygate.production.forms import Form
+    from qualitygate.production.team import Team
+    from qualitygate.production.worker import Order
+    from qualitygate.records import GateSummary
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made, and by how many."""
+
+    form: Form
+    ids: range | None
+    accepted: int | None
+    shard_size: int
+    workers: int | None
+    cluster: str | None
+
+
+def make_shards(source: Source, profile: Path, policy: Path | None, out: str, seed: int, wanted: Wanted, device: str,
+                tracking_uri: str | None, experiment: str | None) -> tuple[GateSummary, str | None]:  # fmt: skip
+    """Make a production set, or what is missing of it.
+
+    Returns:
+        Its summary, and the MLflow run it was logged in: None without ``experiment``, or where MLflow was not reached.
+    """
+    from qualitygate.gating.profile import load_profile
+    from qualitygate.production import worker
+    from qualitygate.production.run import plan, produce
+
+    file = Path(source.checkpoint)
+    what = worker.Source(
+        generator=partial(load, source, tracking_uri=tracking_uri),
+        file=file.absolute() if file.is_file() else None,
+        profile=profile.absolute(),
+        policy=load_policy_or_none(policy),
+        seed=seed,
+    )
+    team = _team(wanted, device)
+    asked = plan(
+        what.open("cpu"), ids=wanted.ids, accepted=wanted.accepted, shard_size=wanted.shard_size, form=wanted.form
+    )
+    order = worker.Order(what, asked, out)
+    summary = produce(order, team(order), load_profile(profile), reporter=output.reporter())
+    return summary, None if experiment is None else _send(out, tracking_uri, experiment)
+
+
+def _team(wanted: Wanted, device: str) -> Callable[[Order], Team]:
+    """Workers on this machine, or on a cluster; what is not there is said before anything is loaded."""
+    if wanted.cluster is not None:
+        from qualitygate.production.cluster import RayTeam, connect
+
+        found = connect(device, wanted.workers)
+        return lambda order: RayTeam(order, *found)
+    import torch
+
+    from qualitygate.production.run import team
+
+    device = chosen_device(device)
+    workers = wanted.workers or (torch.cuda.device_count() if device == "cuda" else 1)
+    return lambda order: team(order, device, workers)
+
+
+def _send(out: str, tracking_uri: str | None, experiment: str) -> str | None:
+    from qualitygate.production.store import public
+    from qualitygate.production.tracked import push_stored
+
+    sent = push_stored(out, tracking_uri, experiment)
+    if sent.error is not None:
+        output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n"
+                   f"  what to do: `qualitygate sync {public(out)}` later")  # fmt: skip
+    return sent.run_id

@@ -1,0 +1,104 @@
+"""Attenuation of units (Tousi et al., CVPR 2021, algorithm 1): pure edits of one layer's activation, by any unit score.
+
+Sequential correction is such an edit at every layer up to the stopping layer of one pass, each computed from the edited one before it.
+The printed algorithm is off by one in its indices; the text decides: a layer's units are attenuated by that layer's own scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.generators.base import Edit, Generator
+from qualitygate.latents import Purpose, uniforms
+
+PAPER_SHARE = 0.2
+"""Share of a layer's units that the paper attenuates."""
+PAPER_LAMBDA = 0.9
+"""λ of the paper."""
+
+UnitScores = Mapping[int, Tensor]
+"""Scores of units by layer, higher = more suspect: (units,), or (N, units) for scores of each sample's own."""
+
+
+def attenuate(activation: Tensor, factors: Tensor) -> Tensor:
+    """A copy with each unit multiplied by its factor.
+
+    Args:
+        activation: (N, units, height, width).
+        factors: (units,), or (N, units).
+    """
+    return activation * factors[..., None, None].to(activation)
+
+
+def top_units(scores: Tensor, size: float, *, in_shares: bool) -> Tensor:
+    """Which units score highest: bool, of the shape of ``scores``.
+
+    Of equal scores the lower index comes first. A unit whose score is not above 0, or is not finite, is under no suspicion and never chosen
+    (our choice).
+
+    Args:
+        scores: (…, units).
+        size: how many units; all that are suspect if there are fewer.
+        in_shares: ``size`` is a share of the units, of which at least one is taken.
+    """
+    count = max(1, round(size * scores.shape[-1])) if in_shares else int(size)
+    known = torch.where(torch.isfinite(scores) & (scores > 0), scores, 0.0)
+    place = known.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return (place < count) & (known > 0)
+
+
+def unit_factors(scores: Tensor, size: float, lambda_: float, *, in_shares: bool = True) -> Tensor:
+    """``λ·(1 − DS_u)`` for the units that score highest, 1 for the others: of the shape of ``scores``, in [0, 1].
+
+    DS is the score over the layer's largest (the paper says "normalized"; our choice).
+
+    Example:
+        >>> unit_factors(torch.tensor([4.0, 1.0, 2.0, 0.0]), 2, 0.5, in_shares=False)
+        tensor([0.0000, 1.0000, 0.2500, 1.0000])
+    """
+    chosen = top_units(scores, size, in_shares=in_shares)
+    kept = torch.where(chosen, scores, 0.0)
+    largest = kept.amax(dim=-1, keepdim=True)
+    normalised = kept / torch.where(largest > 0, largest, 1.0)
+    return torch.where(chosen, lambda_ * (1.0 - normalised), 1.0)
+
+
+def unit_attenuation(
+    scores: UnitScores, size: float, lambda_: float = PAPER_LAMBDA, *, in_shares: bool = True
+) -> dict[int, Edit]:
+    """Edits that attenuate the units that score highest in each layer; ``lambda_ = 0`` is zero ablation.
+
+    Args:
+        scores: by layer that is edited; those with a leading N belong to exactly these N samples, in this order.
+        size: units of each layer, or the share of them.
+        lambda_: λ, in [0, 1].
+        in_shares: whether ``size`` is a share.
+
+    Raises:
+        InputError: size or λ out of range, or no unit of any layer is suspect, so that the correction could not change anything.
+    """
+    if not (0.0 <= lambda_ <= 1.0 and size > 0.0 and (size <= 1.0 if in_shares else size == int(size))):
+        raise InputError("Units cannot be attenuated so", f"size {size:g}, λ {lambda_:g}",
+                         "λ in [0, 1], and a whole number of units, or a share of them in (0, 1]")  # fmt: skip
+    if not any(bool((one > 0).any()) for one in scores.values()):
+        raise InputError("A correction of units would change nothing", f"no unit of layers {sorted(scores)} has a score above 0",
+                         "at least one such unit", "choose another score or other layers")  # fmt: skip
+    return {
+        layer: partial(attenuate, factors=unit_factors(one, size, lambda_, in_shares=in_shares))
+        for layer, one in scores.items()
+    }
+
+
+def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> dict[int, Tensor]:
+    """Random scores of units in (0, 1), float64 (units,) by layer: the paper's baseline to a ranking."""
+    sample = np.zeros(1, dtype=np.int64)
+    return {
+        layer: torch.from_numpy(uniforms(seed, Purpose.RANDOM_UNITS + 16 * layer, sample, generator.layers[layer].units)[0])
+        for layer in layers
+    }  # fmt: skip

@@ -1,0 +1,190 @@
+"""Inception-v3 of 2015-12-05, the network of the Fréchet Inception distance (Heusel et al. 2017) and of the inception score
+(Salimans et al. 2016).
+
+It is the graph that TensorFlow published on that day, which differs from the later Inception-v3: 1,008 classes, padding
+does not count in average pooling, and the last block takes a maximum where the others average. Parts have the names that
+they have in the graph.
+
+Images are prepared as in the graph, whatever file the weights come from: TensorFlow 1's ``resize_bilinear`` to 299×299
+(no half-pixel centres, no low-pass filter), then ``(x − 128) / 128`` of 0 … 255. (pytorch-fid resizes with half-pixel
+centres and scales by 127.5: its numbers are close to the graph's, but not the same.)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qualitygate.features.extractor import Extractor
+from qualitygate.features.preparation import in_colour, tf1_resized
+
+SIZE = 299
+FEATURES = 2048
+CLASSES = 1008
+_Kernel = int | tuple[int, int]
+
+
+class Unit(nn.Module):
+    """Convolution and ReLU; the batch norm between them is folded into weight and bias, which are to be filled in."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: _Kernel, *, stride: int = 1, padded: bool = True) -> None:
+        super().__init__()
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, height, width, device="meta"))
+        self.bias = nn.Parameter(torch.empty(outputs, device="meta"))
+        self.stride = stride
+        self.padding = (height // 2, width // 2) if padded else (0, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding))
+
+
+class Joined(nn.Module):
+    """Parts that read the same activation, their units side by side."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.children()], dim=1)
+
+
+class Inception(nn.Module):
+    """The network up to its last average, and the weights of the classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for name, part in {
+            "conv": Unit(3, 32, 3, stride=2, padded=False),
+            "conv_1": Unit(32, 32, 3, padded=False),
+            "conv_2": Unit(32, 64, 3),
+            "pool": nn.MaxPool2d(3, stride=2),
+            "conv_3": Unit(64, 80, 1),
+            "conv_4": Unit(80, 192, 3, padded=False),
+            "pool_1": nn.MaxPool2d(3, stride=2),
+            "mixed": _at_35(192, 32),
+            "mixed_1": _at_35(256, 64),
+            "mixed_2": _at_35(288, 64),
+            "mixed_3": _to_17(288),
+            "mixed_4": _at_17(768, 128),
+            "mixed_5": _at_17(768, 160),
+            "mixed_6": _at_17(768, 160),
+            "mixed_7": _at_17(768, 192),
+            "mixed_8": _to_8(768),
+            "mixed_9": _at_8(1280, _average()),
+            "mixed_10": _at_8(2048, nn.MaxPool2d(3, stride=1, padding=1)),
+        }.items():
+            self.layers.add_module(name, part)
+        self.classes = nn.Linear(FEATURES, CLASSES, device="meta")
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The average of the last activation over positions, "pool_3" (N, 2048), of RGB images (N, 3, 299, 299) in [-1, 1]."""
+        x = (images + 1.0) * (127.5 / 128.0) - 1.0
+        features: Tensor = self.layers(x).mean(dim=(2, 3))
+        return features
+
+
+class InceptionExtractor(Extractor):
+    """The pool_3 features of Inception-v3 of 2015-12-05.
+
+    Args:
+        network: on the device to use.
+        key: what identifies network and weights.
+    """
+
+    features = FEATURES
+
+    def __init__(self, network: Inception, key: str) -> None:
+        self.key = key
+        self._network = network
+
+    def __call__(self, images: Tensor) -> Tensor:
+        device = self._network.classes.weight.device
+        features: Tensor = self._network(tf1_resized(in_colour(images.to(device)), SIZE))
+        return features
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Probability of each class float64 (N, 1008), from features (N, 2048), on their device; without the bias of the
+        classes, as the inception score has always been computed."""
+        directions = self._network.classes.weight.to(features.device, torch.float64)
+        return F.linear(features.double(), directions).softmax(dim=1)
+
+
+def _average() -> nn.Module:
+    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+
+
+def _tower(*parts: nn.Module) -> nn.Sequential:
+    """Parts after one another; units are called conv, conv_1, …, what is joined mixed."""
+    tower = nn.Sequential()
+    units = 0
+    for part in parts:
+        if isinstance(part, Unit):
+            tower.add_module(f"conv_{units}" if units else "conv", part)
+            units += 1
+        else:
+            tower.add_module("mixed" if isinstance(part, Joined) else "pool", part)
+    return tower
+
+
+def _at_35(inputs: int, pooled: int) -> Joined:
+    return Joined(
+        conv=Unit(inputs, 64, 1),
+        tower=_tower(Unit(inputs, 48, 1), Unit(48, 64, 5)),
+        tower_1=_tower(Unit(inputs, 64, 1), Unit(64, 96, 3), Unit(96, 96, 3)),
+        tower_2=_tower(_average(), Unit(inputs, pooled, 1)),
+    )
+
+
+def _to_17(inputs: int) -> Joined:
+    return Joined(
+        conv=Unit(inputs, 384, 3, stride=2, padded=False),
+        tower=_tower(Unit(inputs, 64, 1), Unit(64, 96, 3), Unit(96, 96, 3, stride=2, padded=False)),
+        pool=nn.MaxPool2d(3, stride=2),
+    )
+
+
+def _at_17(inputs: int, inner: int) -> Joined:
+    row, column = (1, 7), (7, 1)
+    return Joined(
+        conv=Unit(inputs, 192, 1),
+        tower=_tower(Unit(inputs, inner, 1), Unit(inner, inner, row), Unit(inner, 192, column)),
+        tower_1=_tower(
+            Unit(inputs, inner, 1),
+            Unit(inner, inner, column),
+            Unit(inner, inner, row),
+            Unit(inner, inner, column),
+            Unit(inner, 192, row),
+        ),
+        tower_2=_tower(_average(), Unit(inputs, 192, 1)),
+    )
+
+
+def _to_8(inputs: int) -> Joined:
+    return Joined(
+        tower=_tower(Unit(inputs, 192, 1), Unit(192, 320, 3, stride=2, padded=False)),
+        tower_1=_tower(
+            Unit(inputs, 192, 1),
+            Unit(192, 192, (1, 7)),
+            Unit(192, 192, (7, 1)),
+            Unit(192, 192, 3, stride=2, padded=False),
+        ),
+        pool=nn.MaxPool2d(3, stride=2),
+    )
+
+
+def _at_8(inputs: int, pool: nn.Module) -> Joined:
+    def both() -> Joined:
+        return Joined(conv=Unit(384, 384, (1, 3)), conv_1=Unit(384, 384, (3, 1)))
+
+    return Joined(
+        conv=Unit(inputs, 320, 1),
+        tower=_tower(Unit(inputs, 384, 1), both()),
+        tower_1=_tower(Unit(inputs, 448, 1), Unit(448, 384, 3), both()),
+        tower_2=_tower(pool, Unit(inputs, 192, 1)),
+    )

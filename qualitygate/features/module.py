@@ -1,0 +1,117 @@
+"""Any module, or any function of images, as an extractor."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import Extractor
+from qualitygate.features.preparation import in_colour, smooth_resized
+from qualitygate.generators.base import fingerprint
+
+_SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
+_FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
+_PROBE = 64
+
+
+class ModuleExtractor(Extractor):
+    """What a module makes of RGB images float32 (N, 3, height, width) in [-1, 1].
+
+    Its output is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
+    the batch: it is set to evaluation mode.
+
+    Args:
+        module: returns features (N, features).
+        name: how it is called in `key`, with a hash of its weights where it is an `nn.Module`.
+        size: height and width that images are brought to; default as they are.
+        device: where the images go; the module too where it is an `nn.Module`. Default the CPU.
+
+    Raises:
+        InputError: it fails on images of this size, or returns something else.
+    """
+
+    def __init__(
+        self,
+        module: Callable[[Tensor], Tensor],
+        name: str,
+        *,
+        size: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self._device = torch.device(device or "cpu")
+        self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module
+        self._name, self._size = name, size
+        weights = f"weights {fingerprint(module)}" if isinstance(module, nn.Module) else "a function"
+        resizing = "as they are" if size is None else f"smooth bilinear to {size}"
+        self.key = f"{name}, {weights}, images {resizing}, float32"
+        self.features = self._probed(size or _PROBE)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        images = in_colour(images.to(self._device))
+        features = self._module(smooth_resized(images, self._size) if self._size else images)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
+            raise InputError(f"{self._name} does not return features", found, f"a tensor ({len(images)}, features)")
+        return features.float()
+
+    def _probed(self, size: int) -> int:
+        """Number of features, from two grey images."""
+        try:
+            with torch.no_grad():
+                return self(torch.zeros(2, 3, size, size)).shape[1]
+        except InputError:
+            raise
+        except Exception as error:  # somebody else's code
+            raise InputError(
+                f"{self._name} fails on images of {size}×{size}",
+                f"{type(error).__name__}: {error}",
+                "a module that takes RGB images (N, 3, height, width) in [-1, 1]",
+                "name the size that it takes: @SIZE",
+            ) from error
+
+
+def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
+    """The extractor at an import path: an `Extractor`, an `nn.Module` or a function of images, or a class of the former two
+    that needs no arguments.
+
+    The package is imported, which runs its code: name only what you would run.
+
+    Args:
+        spec: ``package.module:attribute`` or ``package.module:attribute@SIZE``.
+        device: as in `ModuleExtractor`; an `Extractor` chooses its own.
+
+    Raises:
+        InputError: nothing is there, or nothing that can be called.
+    """
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise InputError("This is no import path", repr(spec), _FORM)
+    made = _imported(found[1], found[2])
+    if isinstance(made, type):
+        made = made()
+    if isinstance(made, Extractor):
+        return made
+    if not callable(made):
+        raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")
+    return ModuleExtractor(made, f"{found[1]}:{found[2]}", size=int(found[3]) if found[3] else None, device=device)
+
+
+def _imported(module: str, attribute: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"There is no {module}:{attribute}",
+            str(error),
+            _FORM,
+            "check the path; the package must be installed, or its folder in PYTHONPATH",
+        ) from error
+    return found

@@ -1,0 +1,100 @@
+"""Weight files of the published networks: read as data, whatever they are packed in, and put into our networks.
+
+TorchScript archives are torch archives that hold code beside the tensors: our reader takes the tensors and never looks at
+the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qualitygate.checkpoints.contents import TensorGroup
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.sources import resolve
+from qualitygate.errors import CheckpointError
+
+Source = str | Path
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What stands in one or more weight files.
+
+    Attributes:
+        name: of the files.
+        sha256: of the file; of all files' hashes where there are several.
+        tensors: by their full names.
+    """
+
+    name: str
+    sha256: str
+    tensors: Mapping[str, Tensor]
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The tensor of this name as float32.
+
+        Raises:
+            CheckpointError: it is not there, of another shape, or not finite.
+        """
+        if name not in self.tensors:
+            raise self.wrong(f"without a tensor {name}", f"{name} {shape}")
+        tensor = self.tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise self.wrong(f"{name} of shape {tuple(tensor.shape)}", f"shape {shape}")
+        if not bool(tensor.isfinite().all()):
+            raise self.wrong(f"{name} with NaN or infinity", "finite weights")
+        return tensor.float()
+
+    def wrong(self, found: str, needed: str) -> CheckpointError:
+        """The error for other weights than the ones needed."""
+        return CheckpointError(f"{self.name} does not hold the weights of this network", found, needed,
+                               "take the file that the documentation names, or check its SHA-256")  # fmt: skip
+
+
+def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) -> Weights:
+    """All tensors of a weight file, or of several files that belong together. Nothing in them is run.
+
+    Args:
+        sources: paths, ``https://…#sha256=…`` or whatever else `checkpoints.sources.resolve` knows.
+        sha256: of the file, in hexadecimal, where there is one file.
+
+    Raises:
+        CheckpointError: no such file, unreadable, of another hash, or without tensors.
+        InputError: no source of a known kind.
+    """
+    several = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    paths = [resolve(source, sha256 if len(several) == 1 else None) for source in several]
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        found = dict(_named(read(path).tree, ""))
+        if not found:
+            raise CheckpointError(f"{path.name} holds no tensors", "other data", "the weights of a network")
+        tensors.update(found)
+    hashes = [file_sha256(path) for path in paths]
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return Weights(" and ".join(path.name for path in paths), whole, tensors)
+
+
+def fill(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Give a layer, which may be on the meta device, its parameters."""
+    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.contiguous(), requires_grad=False)
+
+
+def _named(node: Any, path: str) -> Iterator[tuple[str, Tensor]]:
+    """Tensors by the names of all that they are in, joined by dots."""
+    if isinstance(node, torch.Tensor):
+        yield path, node
+    elif isinstance(node, TensorGroup):
+        yield from _named(node.tensors, path)
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _named(value, f"{path}.{name}" if path else str(name))

@@ -1,0 +1,145 @@
+"""CLA of the samples that are gated: exact, or screened as far as their verdicts need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from qualitygate import names
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import Progress, silent
+from qualitygate.latents import Latents
+from qualitygate.scores.climb import Climb
+from qualitygate.scores.local_activation import DIVISIONS, local_activation
+from qualitygate.scores.screening import Pilot, Rung, Screen, ladder
+
+Columns = Mapping[str, np.ndarray]
+Undecided = Callable[[Columns, Columns], np.ndarray]
+"""Rows whose verdict differs between two sets of columns: bool (N,)."""
+
+
+def exact_curvature(
+    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
+) -> dict[str, np.ndarray]:
+    """Exact CLA of every sample at the given layers, as columns."""
+    scores = local_activation(generator, latents, layers, progress=progress).score
+    return {names.cla(layer): scores[layer].numpy() for layer in layers}
+
+
+def free_evidence(columns: Columns, layers: Sequence[int], rates: Sequence[float]) -> np.ndarray:
+    """What screening starts from, float64 (N, any): counts and moments of each layer, as logarithms."""
+    counts = [
+        name for layer in layers for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in rates))
+    ]
+    means, squares, shares = zip(*(names.activation_moments(layer) for layer in layers), strict=True)
+    return np.column_stack([
+        *(np.log1p(columns[name]) for name in counts),
+        *(np.log(columns[name] + np.finfo(np.float32).tiny) for name in (*means, *squares)),
+        *(columns[name] for name in shares),
+    ])  # fmt: skip
+
+
+def rung_column(rung: Rung, latent_size: int, layer: int) -> str:
+    """The calibration's column of a rung's scores."""
+    if rung.axes == latent_size and rung.points is None:
+        return names.cla(layer)
+    return names.cla_estimate(rung.axes, len(rung.points or range(DIVISIONS // 2)), layer)
+
+
+def fitted_screen(columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float,
+                  *, elsewhere: bool) -> Screen:  # fmt: skip
+    """The screen of a layer, from the calibration's columns: the samples with exact scores are its pilot."""
+    *estimated, exact = (rung_column(rung, latent_size, layer) for rung in ladder(latent_size))
+    rows = np.isfinite(columns[exact])
+    estimates = np.column_stack([columns[name][rows] for name in estimated]) if estimated else np.empty((rows.sum(), 0))
+    return Screen(Pilot(evidence[rows], estimates, columns[exact][rows]), limits, error, elsewhere=elsewhere)
+
+
+class Screening:
+    """Screens samples, all layers by the same passes.
+
+    Args:
+        generator: the generator.
+        screens: the fitted screen of each layer.
+        evidence: free evidence of samples from their columns.
+        undecided: whose verdict is still open.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        screens: Mapping[int, Screen],
+        evidence: Callable[[Columns], np.ndarray],
+        undecided: Undecided,
+    ) -> None:
+        self._generator, self._screens = generator, screens
+        self._evidence, self._undecided = evidence, undecided
+        self._rungs = ladder(generator.latent_size)
+
+    def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
+        """CLA, its interval, and the early passes spent, as columns; samples leave as soon as their verdict is settled.
+
+        Args:
+            latents: N samples.
+            columns: all their other scores.
+        """
+        found = _Found(tuple(self._screens), len(latents))
+        evidence = self._evidence(columns)
+        estimates = {layer: np.empty((len(latents), 0)) for layer in self._screens}
+        rows = np.arange(len(latents))
+        self._look(found, 0, rows, evidence, estimates)
+        rows = self._open(found, columns, rows)
+        climb, below = Climb(self._generator, latents[rows], found.layers), None
+        for tier, rung in enumerate(self._rungs, start=1):
+            if not len(rows):
+                break
+            scores = climb.to(rung)
+            found.passes[rows] += rung.passes(below, DIVISIONS)
+            if tier == len(self._rungs):
+                found.exact(rows, scores)
+                break
+            for layer, score in scores.items():
+                grown = np.full((len(latents), tier), np.nan)
+                grown[:, :-1], grown[rows, -1] = estimates[layer], score
+                estimates[layer] = grown
+            self._look(found, tier, rows, evidence, estimates)
+            still = self._open(found, columns, rows)
+            climb.keep(np.flatnonzero(np.isin(rows, still)))
+            rows, below = still, rung
+        return found.columns()
+
+    def _look(
+        self, found: _Found, tier: int, rows: np.ndarray, evidence: np.ndarray, estimates: Mapping[int, np.ndarray]
+    ) -> None:
+        for layer, screen in self._screens.items():
+            bounds = screen.bounds(tier, evidence[rows], estimates[layer][rows])
+            for part, values in (("value", bounds.value), ("low", bounds.low), ("high", bounds.high)):
+                found.parts[part][layer][rows] = values
+
+    def _open(self, found: _Found, columns: Columns, rows: np.ndarray) -> np.ndarray:
+        others = {name: values[rows] for name, values in columns.items()}
+        ends = [
+            {**others, **{names.cla(layer): found.parts[end][layer][rows] for layer in found.layers}}
+            for end in ("low", "high")
+        ]
+        return rows[self._undecided(*ends)]
+
+
+class _Found:
+    """What is known so far: value and interval by layer, and the passes spent."""
+
+    def __init__(self, layers: tuple[int, ...], count: int) -> None:
+        self.layers = layers
+        self.parts = {part: {layer: np.full(count, np.nan) for layer in layers} for part in ("value", "low", "high")}
+        self.passes = np.zeros(count)
+
+    def exact(self, rows: np.ndarray, scores: Mapping[int, np.ndarray]) -> None:
+        for of_layer in self.parts.values():
+            for layer, score in scores.items():
+                of_layer[layer][rows] = score
+
+    def columns(self) -> dict[str, np.ndarray]:
+        places = (("value", names.cla), ("low", names.cla_low), ("high", names.cla_high))
+        by_layer = {place(layer): self.parts[part][layer] for part, place in places for layer in self.layers}
+        return {**by_layer, names.CLA_PASSES: self.passes}

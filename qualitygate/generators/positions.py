@@ -1,0 +1,84 @@
+"""Convolutions of small inputs on the CPU: a matrix product for each output position and tap.
+
+The library's convolutions reach about 60 % of the matrix rate at small sizes, and multiply the padding too. Here activations stand as
+(height, width, samples, units), so that an input position is a matrix already: nothing is copied, and nothing outside the border is
+computed. Not where gradients are wanted, which products in place cannot give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Readers = Sequence[Sequence[tuple[int, int]]]
+"""Along one side: for each output position, the (input position, tap) pairs it reads."""
+
+_AREA = 8 * 8  # largest output computed so; beyond it the library's convolution is the faster one
+_SAMPLES = 128  # fewest that are worth bringing the weights of a 3×3 convolution into order
+
+
+def runs_by_positions(area: int, *tensors: Tensor) -> bool:
+    """Whether an output of so many positions is computed by position, given the tensors that take part."""
+    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return area <= _AREA and all(tensor.device.type == "cpu" for tensor in tensors) and not differentiated
+
+
+def doubling(size: int) -> Readers:
+    """Of a transposed convolution with 4 taps, stride 2 and padding 1: output = 2 · input − 1 + tap."""
+    return [[(at, out + 1 - 2 * at) for at in range(size) if 0 <= out + 1 - 2 * at < 4] for out in range(2 * size)]
+
+
+def keeping(size: int) -> Readers:
+    """Of a convolution with 3 taps and padding 1: input = output + tap − 1."""
+    return [[(out + tap - 1, tap) for tap in range(3) if 0 <= out + tap - 1 < size] for out in range(size)]
+
+
+def by_positions(
+    x: Tensor,
+    taps: Tensor,
+    bias: Tensor,
+    readers: Callable[[int], Readers],
+    places: Iterable[Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """The output (N, outputs), a position at a time in order of rows.
+
+    All taps of a position come in a row: what is added to is still in the cache.
+
+    Args:
+        x: (N, inputs, height, width).
+        taps: (k, k, inputs, outputs).
+        bias: (outputs,).
+        readers: what is read along a side of that length: `doubling` or `keeping`.
+        places: where to put each position; by default all in one place, each over the one before.
+    """
+    height, width = x.shape[2:]
+    if places is None:
+        places = repeat(x.new_empty(len(x), len(bias)))
+    inputs = x.permute(2, 3, 0, 1).contiguous().flatten(0, 1).unbind()
+    matrices = taps.flatten(0, 1).contiguous().unbind()
+    pairs = ((rows, columns) for rows in readers(height) for columns in readers(width))
+    for (rows, columns), place in zip(pairs, places, strict=False):
+        (at, tap), *more = [(width * y + x, len(taps) * a + b) for y, a in rows for x, b in columns]
+        torch.addmm(bias, inputs[at], matrices[tap], out=place)
+        for at, tap in more:
+            place.addmm_(inputs[at], matrices[tap])
+        yield place
+
+
+def convolved(x: Tensor, taps: Tensor, bias: Tensor, readers: Callable[[int], Readers]) -> Tensor:
+    """The output (N, outputs, height, width) as one tensor, its units next to one another in memory."""
+    outputs = x.new_empty(len(readers(x.shape[2])), len(readers(x.shape[3])), len(x), taps.shape[3])
+    for _ in by_positions(x, taps, bias, readers, outputs.flatten(0, 1).unbind()):
+        pass
+    return outputs.permute(2, 3, 0, 1)
+
+
+def conv_3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolution with padding 1 of x (N, inputs, height, width) with weight (outputs, inputs, 3, 3), in the form that suits the device."""
+    if len(x) < _SAMPLES or not runs_by_positions(x.shape[2] * x.shape[3], x, weight):
+        return F.conv2d(x, weight, bias, padding=1)
+    return convolved(x, weight.permute(2, 3, 1, 0), x.new_zeros(len(weight)) if bias is None else bias, keeping)

@@ -1,0 +1,146 @@
+"""Fréchet distance of two sets of features, each seen as a Gaussian (Heusel et al. 2017), from statistics that add up.
+
+``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
+N the distance is too large, by about a constant over N: `qualitygate.metrics.measures` states by how much, and
+`extrapolated_frechet_distance` takes the bias of the generated set away. With no more samples than features the covariances are
+singular and the distance is mostly bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.latents import Purpose, uniforms
+
+_ROWS = 4096  # features that are turned into float64 at once
+POINTS = 15
+"""Sizes of the subsets that the extrapolation is fitted to (Chong and Forsyth use 15)."""
+LEAST_SHARE = 0.1
+"""Smallest of them, as a share of the set."""
+
+
+@dataclass(frozen=True)
+class GaussianStatistics:
+    """Sums over a set of features; the sums of two halves added are those of the whole, in whatever order.
+
+    Attributes:
+        count: N.
+        total: sum of the features, float64 (F,).
+        outer: sum of their outer products, float64 (F, F).
+    """
+
+    count: int
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> GaussianStatistics:
+        """Statistics of features (N, F), on their device."""
+        width = features.shape[1]
+        total = torch.zeros(width, dtype=torch.float64, device=features.device)
+        outer = torch.zeros(width, width, dtype=torch.float64, device=features.device)
+        for part in features.split(_ROWS):
+            exact = part.double()
+            total += exact.sum(dim=0)
+            outer.addmm_(exact.T, exact)
+        return cls(len(features), total, outer)
+
+    def __add__(self, other: GaussianStatistics) -> GaussianStatistics:
+        return GaussianStatistics(self.count + other.count, self.total + other.total, self.outer + other.outer)
+
+    def __sub__(self, part: GaussianStatistics) -> GaussianStatistics:
+        """Without the samples of a part of the set."""
+        return GaussianStatistics(self.count - part.count, self.total - part.total, self.outer - part.outer)
+
+    @property
+    def features(self) -> int:
+        return len(self.total)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """Divided by N."""
+        return self.outer / self.count - torch.outer(self.mean, self.mean)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are more samples than features, so that the covariance can have full rank."""
+        return self.count > self.features
+
+
+def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
+    """Fréchet distance of two Gaussians, in float64.
+
+    The trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of ``√C₁·C₂·√C₁``, which is symmetric: no general matrix square
+    root, and no imaginary part to drop. Eigenvalues that rounding made negative count as 0, so nearly singular covariances need no
+    offset.
+
+    >>> x = torch.tensor([[0.0], [2.0]])
+    >>> frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(x + 3.0))
+    9.0
+
+    Raises:
+        InputError: features of different lengths, or of no samples.
+    """
+    if first.features != second.features or not first.count or not second.count:
+        raise InputError("These statistics cannot be compared", f"{first.count} × {first.features} and {second.count} × {second.features}",
+                         "samples on both sides, with features of the same extractor")  # fmt: skip
+    root = _root(first.covariance)
+    inner = root @ second.covariance @ root
+    shared = torch.linalg.eigvalsh((inner + inner.T) / 2.0).clamp(min=0.0).sqrt().sum()
+    traces = first.covariance.trace() + second.covariance.trace()
+    distance = (first.mean - second.mean).square().sum() + traces - 2.0 * shared
+    return max(0.0, float(distance))
+
+
+def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *, seed: int = 0) -> float:
+    """The distance as the number of generated samples goes to infinity (Chong and Forsyth 2020): a straight line in 1/N, fitted to `POINTS`
+    random subsets from a tenth of the set (or one more than there are features) to all of it, read off at 1/N = 0.
+
+    The bias of the real set stays: it is the same for all generators held against this set.
+
+    Args:
+        features: of the generated samples, (N, F).
+        real: statistics of the real ones.
+        seed: of the subsets.
+
+    Raises:
+        InputError: not twice as many samples as features, so that there is no line to fit.
+    """
+    count, width = features.shape
+    if count < 2 * (width + 1):
+        raise InputError("Too few samples to extrapolate FID", f"{count} samples of {width} features",
+                         f"{2 * (width + 1)} samples", "make more samples, or use KID, which has no bias")  # fmt: skip
+    least = max(width + 1, int(LEAST_SHARE * count))
+    sizes = np.unique(np.linspace(least, count, POINTS).astype(int))
+    draws = uniforms(seed, Purpose.SUBSET, np.arange(len(sizes)), count)
+    distances = [
+        frechet_distance(GaussianStatistics.of(features[_smallest(draw, size, features.device)]), real)
+        for draw, size in zip(draws, sizes, strict=True)
+    ]
+    return _at_infinity(sizes, distances)
+
+
+def _at_infinity(sizes: np.ndarray, values: Sequence[float]) -> float:
+    """Intercept of the least-squares line through the values over 1/N."""
+    return float(np.polyfit(1.0 / sizes, values, 1)[1])
+
+
+def _smallest(draw: np.ndarray, size: int, device: torch.device) -> Tensor:
+    """A random subset: rows with the smallest of the random numbers."""
+    return torch.from_numpy(np.sort(np.argsort(draw, kind="stable")[:size])).to(device)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Symmetric square root of a covariance."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T

@@ -1,0 +1,170 @@
+"""Perceptual path length (Karras et al. 2019), how fast the image changes between latents: ``E[d(G(z(t)), G(z(t + ε))) / ε²]``.
+
+Slerp in z, lerp in w, ε = 1e-4, the label of a path fixed. Paths end at latents of a random stream of their own, by sample id and number of
+the path: nothing depends on the batch. *Per sample* (**choice**): paths that start at the sample, t = 0, so that a group has a path length.
+
+The published code puts latents on the unit sphere, right only where the generator normalises z. Here a path keeps the lengths of its ends
+(their directions are slerped, their lengths lerped): it starts at the sample itself in every family, and nothing changes in those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import PerceptualDistance
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.stylegan2 import StyleGAN2
+from qualitygate.generators.stylegan3 import StyleGAN3
+from qualitygate.latents import Latents, Purpose, normals, uniforms
+
+EPSILON = 1e-4
+PATHS = 16
+"""Paths of a sample."""
+TAILS = (0.01, 0.99)
+"""Quantiles beyond which distances are dropped."""
+
+Space = Literal["z", "w"]
+Where = Literal["end", "full"]
+"""At the start of the path, or anywhere on it."""
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """How paths are laid and measured.
+
+    Attributes:
+        space: slerp in z or lerp in w.
+        where: at the start of the path (t = 0), or at a random t of [0, 1).
+        paths: paths of each sample.
+        epsilon: length of the step in t.
+        seed: of the ends.
+    """
+
+    space: Space = "z"
+    where: Where = "end"
+    paths: int = PATHS
+    epsilon: float = EPSILON
+    seed: int = 0
+
+
+PER_SAMPLE = PathSettings()
+
+
+def path_lengths(
+    generator: Generator,
+    latents: Latents,
+    distance: PerceptualDistance,
+    settings: PathSettings = PER_SAMPLE,
+    *,
+    progress: Progress = silent,
+) -> Tensor:
+    """``d / ε²`` of every path of every sample: float64 (N, paths), on the CPU.
+
+    Args:
+        generator: the generator.
+        latents: where the paths start, in z.
+        distance: between images, on the generator's device.
+        settings: how the paths are laid.
+        progress: called with the number of samples just finished.
+
+    Raises:
+        InputError: paths in w of a family without a mapping network; latents in w.
+    """
+    latents = generator.checked(latents)
+    if latents.space != "z" or (settings.space == "w" and not isinstance(generator, StyleGAN2 | StyleGAN3)):
+        raise InputError(f"There are no such paths in {generator.family}", f"paths in {settings.space} from latents in {latents.space}",
+                         "latents in z, and a mapping network for paths in w")  # fmt: skip
+    parts = []
+    with scored_pass():
+        for rows, batch in micro_batches(latents):
+            parts.append(_lengths(generator, batch, distance, settings)[: rows.stop - rows.start])
+            progress(rows.stop - rows.start)
+    return torch.cat(parts)
+
+
+def kept(lengths: Tensor) -> Tensor:
+    """Which distances count: bool, those between the 1st percentile (the value below it) and the 99th (the value above it), both included.
+
+    Args:
+        lengths: of all paths of a set, any shape.
+
+    Raises:
+        InputError: no paths, or distances that are not finite.
+    """
+    if not lengths.numel() or not bool(torch.isfinite(lengths).all()):
+        raise InputError("There is no path length of these distances", f"{lengths.numel()} distances, "
+                         f"{int((~torch.isfinite(lengths)).sum())} of them not finite", "finite distances")  # fmt: skip
+    flat = lengths.double().flatten().numpy()
+    low, high = np.quantile(flat, TAILS[0], method="lower"), np.quantile(flat, TAILS[1], method="higher")
+    return (lengths >= low) & (lengths <= high)
+
+
+def path_length(lengths: Tensor) -> float:
+    """PPL of a set: the mean of the distances that count, in float64."""
+    return float(lengths.double()[kept(lengths)].mean())
+
+
+def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
+    """Spherical interpolation of directions (N, D), the length going from that of the start to that of the end; in float64.
+
+    Args:
+        start, end: (N, D), not zero.
+        t: (N, 1), or one number for all.
+    """
+    start, end = start.double(), end.double()
+    lengths = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (start, end)]
+    a, b = start / lengths[0], end / lengths[1]
+    cosine = (a * b).sum(dim=1, keepdim=True).clamp(-1.0, 1.0)
+    beside = torch.nn.functional.normalize(b - cosine * a, dim=1)
+    angle = t * torch.acos(cosine)
+    return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (
+        a * angle.cos() + beside * angle.sin()
+    )
+
+
+def _lengths(generator: Generator, batch: Latents, distance: PerceptualDistance, settings: PathSettings) -> Tensor:
+    """A micro-batch: (N, paths). Paths that start at the sample share the image there."""
+    columns = []
+    first = None
+    for path in range(settings.paths):
+        ends, t = _ends(batch, path, settings)
+        if first is None or settings.where == "full":
+            first = generator(_between(generator, batch, ends, t, settings.space))
+        second = generator(_between(generator, batch, ends, t + settings.epsilon, settings.space))
+        columns.append(distance(first, second).double().cpu() / settings.epsilon**2)
+    return torch.stack(columns, dim=1)
+
+
+def _ends(batch: Latents, path: int, settings: PathSettings) -> tuple[Latents, Tensor]:
+    """Where a path of each sample ends, with the sample's own label, and t: float64 (N, 1)."""
+    stream = Purpose.PATH + 16 * path
+    size = batch.z.shape[1]
+    if settings.where == "end":
+        t = np.zeros((len(batch), 1))
+    else:
+        t = uniforms(settings.seed, Purpose.PATH + 16 * (settings.paths + path), batch.ids, 1)
+    ends = normals(settings.seed, stream, batch.ids, size).astype(np.float32)
+    return replace(batch, z=torch.from_numpy(ends)), torch.from_numpy(t)
+
+
+def _between(generator: Generator, start: Latents, end: Latents, t: Tensor, space: Space) -> Latents:
+    """The latents at t on the way from start to end."""
+    if space == "z":
+        return replace(start, z=slerp(start.z, end.z, t).float())
+    first, second = (_styles(generator, one) for one in (start, end))
+    return replace(start, z=torch.lerp(first.double(), second.double(), t.to(first.device)).float(), space="w")
+
+
+def _styles(generator: Generator, latents: Latents) -> Tensor:
+    """Untruncated w; truncation acts afterwards, on every point of the way."""
+    assert isinstance(generator, StyleGAN2 | StyleGAN3)
+    latents = latents.to(generator.device)
+    labels = generator.label_vectors(latents) if generator.label_size else None
+    return generator.mapping.untruncated(latents, labels)

@@ -1,0 +1,367 @@
+"""The corrections that a policy can ask for: least correction, whatever the method.
+
+Strengths are tried from the weakest to the strongest, the first that passes is kept, and a sample that none repairs is rejected. Every
+strength costs one more pass over the early layers.
+
+**What a corrected sample is judged on** is what its edit did not set: the counts of active low-rate neurons at ``judged_at``, in every
+layer after the first edited one, each *before* that layer's own edit, up to the first layer that is not edited, each against its own
+limit. That holds for every method: ablation sets the counts of the layers it edits, attenuation and masks scale activations there; the
+next layer answers to them through its own weights. Nothing else is looked at: neither the score that condemned the sample nor the
+score that chose the units, so CLA is never judged after a correction by CLA.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from qualitygate import names
+from qualitygate.errors import PolicyError
+from qualitygate.policy.parts import Limit, Part, Rate, check_order, check_rates
+
+Ranking = Literal["profile", "sample"]
+Look = Literal["nothing", "pass", "walk"]
+"""One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
+SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
+"""Unit scores that a sample has of its own, without labels."""
+RANDOM_UNITS = "random"
+"""In place of a unit score: units drawn at random, the same for all samples; the paper's baseline."""
+
+_LAYERS = Field(None, description="layers that are edited; default: the family's preset")
+
+
+class _Correction(Part, abc.ABC):
+    """What all corrections have."""
+
+    method: str
+    judged_at: Rate = Field(
+        0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates"
+    )
+    limit: Limit = Limit(quantile=0.9)
+
+    @property
+    @abc.abstractmethod
+    def strengths(self) -> tuple[float, ...]:
+        """From the least to the most correction."""
+
+    @abc.abstractmethod
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        """Layers that are edited.
+
+        Args:
+            preset: the family's layers for low-rate neurons.
+            stop: the family's stopping layer; None where that is not known.
+        """
+
+    @property
+    def edit(self) -> dict[str, Any]:
+        """All that decides, with layers and a strength, what an edit does: two corrections that are equal in it have the same strengths."""
+        return self.model_dump(
+            exclude={"judged_at", "limit", "layers", "layer", "stop", "rates", "shares", "units", "weights"}
+        )
+
+    @property
+    def profile_score(self) -> str | None:
+        """Column of the profile's table of units that the correction chooses units by."""
+        return None
+
+    @property
+    def look(self) -> Look:
+        """What it costs to look at a sample before it is corrected."""
+        return "nothing"
+
+
+class _OfLayers(_Correction):
+    layers: tuple[int, ...] | None = _LAYERS
+
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        return preset if self.layers is None else self.layers
+
+
+class SequentialAblation(_OfLayers):
+    """Active low-rate neurons are set to 0, layer after layer (Choi, Chang, Choi, IJCAI 2022, algorithm 1)."""
+
+    method: Literal["sequential_ablation"] = "sequential_ablation"
+    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.rates
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        check_rates(self.rates)
+        return self
+
+
+class SingleAblation(_Correction):
+    """Active low-rate neurons of one layer are set to 0."""
+
+    method: Literal["single_ablation"] = "single_ablation"
+    layer: int | None = Field(None, description="the layer; default: the last of the family's preset")
+    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.rates
+
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        return (max(preset) if self.layer is None else self.layer,)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        check_rates(self.rates)
+        return self
+
+
+class HighRateAblation(_OfLayers):
+    """Active *high*-rate neurons are set to 0: the paper's counter-experiment, for comparison; it destroys images."""
+
+    method: Literal["high_rate_ablation"] = "high_rate_ablation"
+    rates: tuple[Rate, ...] = Field(
+        (0.9, 0.8, 0.7), min_length=1, description="strengths: values of R, falling; the lower, the more neurons go"
+    )
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.rates
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        check_rates(self.rates, falling=True)
+        return self
+
+
+class RandomAblation(_OfLayers):
+    """A random share of each sample's active neurons is set to 0, drawn by sample id: the paper's baseline, for comparison."""
+
+    method: Literal["random_ablation"] = "random_ablation"
+    shares: tuple[float, ...] = Field(
+        (0.3,), min_length=1, description="strengths: shares of the active neurons, rising, in (0, 1]; the paper's 0.3"
+    )
+    seed: int = Field(0, ge=0, lt=2**64)
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.shares
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        _check_shares(self.shares)
+        return self
+
+
+class _OfUnits(_Correction):
+    """The units of each layer that score highest, by the profile's ranking or the sample's own."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="layers that are edited, instead of all up to the stopping layer"
+    )
+    stop: int | None = Field(
+        None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's"
+    )
+    score: str = Field(
+        names.UNIT_LOW_RATE,
+        description="score that ranks the units: a column of the profile's units.parquet (low_rate_activity; cla, with "
+        "calibration.curvature_samples), or random",
+    )
+    ranking: Ranking = Field(
+        "sample",
+        description="whose score: the profile's, or the sample's own (low_rate_activity; cla, which costs a walk along all axes)",
+    )
+    rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the sample's own low_rate_activity")
+    units: tuple[int, ...] | None = Field(None, min_length=1, description="units of each layer, rising")
+    shares: tuple[float, ...] | None = Field(None, min_length=1, description="the same as a share of the layer's units")
+
+    default_shares: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2)
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """How many units of each layer: whole numbers, or shares if `in_shares`."""
+        return self.units or self.shares or self.default_shares
+
+    @property
+    def in_shares(self) -> bool:
+        return self.units is None
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return tuple(float(size) for size in self.sizes)
+
+    @property
+    def edit(self) -> dict[str, Any]:
+        return {**super().edit, "in_shares": self.in_shares}
+
+    @property
+    def profile_score(self) -> str | None:
+        return self.score if self.ranking == "profile" and self.score != RANDOM_UNITS else None
+
+    @property
+    def look(self) -> Look:
+        if self.ranking == "profile" or self.score == RANDOM_UNITS:
+            return "nothing"
+        return "walk" if self.score == names.UNIT_CLA else "pass"
+
+    def at(self, strength: float) -> tuple[float, float]:
+        """Size and λ at a strength."""
+        return strength, 0.0
+
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        return _up_to(self.layers, self.stop if self.stop is not None else stop)
+
+    @model_validator(mode="after")
+    def _units_known(self) -> Self:
+        if self.layers is not None and self.stop is not None:
+            raise ValueError("give layers or stop, not both")
+        if self.units is not None and self.shares is not None:
+            raise ValueError("give units or shares, not both")
+        if self.units is not None and min(self.units) < 1:
+            raise ValueError("units: at least one of each layer")
+        check_order(self.sizes, "units")
+        if self.in_shares:
+            _check_shares(self.sizes)
+        if self.ranking == "sample" and self.score not in (*SAMPLE_SCORES, RANDOM_UNITS):
+            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; "
+                             "use ranking: profile")  # fmt: skip
+        return self
+
+
+class ZeroAblation(_OfUnits):
+    """The units that score highest in each layer are set to 0."""
+
+    method: Literal["zero_ablation"] = "zero_ablation"
+
+
+class SequentialCorrection(_OfUnits):
+    """``h_u ← λ·(1 − DS_u)·h_u`` for the units that score highest in each layer up to the stopping layer, layer after layer, DS being the
+    score over the layer's maximum (Tousi et al., CVPR 2021, algorithm 1)."""
+
+    method: Literal["sequential_correction"] = "sequential_correction"
+    lambdas: tuple[float, ...] = Field(
+        (0.9,), min_length=1, description="λ in [0, 1], the paper's 0.9; several, falling, are the strengths"
+    )
+
+    default_shares: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4)
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        return self.units or self.shares or ((0.2,) if len(self.lambdas) > 1 else self.default_shares)
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.lambdas if len(self.lambdas) > 1 else super().strengths
+
+    @property
+    def edit(self) -> dict[str, Any]:
+        several = len(self.lambdas) > 1
+        return {
+            **super().edit,
+            "lambdas": "strengths" if several else self.lambdas,
+            "sizes": self.sizes if several else None,
+        }
+
+    def at(self, strength: float) -> tuple[float, float]:
+        return (float(self.sizes[0]), strength) if len(self.lambdas) > 1 else (strength, self.lambdas[0])
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> Self:
+        if not all(0.0 <= one <= 1.0 for one in self.lambdas):
+            raise ValueError("every λ must lie in [0, 1]")
+        check_order(self.lambdas, "lambdas", falling=True)
+        if len(self.lambdas) > 1 and len(self.sizes) > 1:
+            raise ValueError("give several lambdas or several sizes, not both: one of them is the strength")
+        return self
+
+
+class LocalRegion(_Correction):
+    """``h ← (1 − w·mask)·h`` in every layer up to the stopping layer, the sample's own mask brought to the layer's size: only the
+    masked region changes (Tousi et al., CVPR 2021, section 4.2, with Grad-CAM in place of this mask)."""
+
+    method: Literal["local_region"] = "local_region"
+    layers: tuple[int, ...] | None = Field(
+        None, description="layers that are edited, instead of all up to the stopping layer"
+    )
+    stop: int | None = Field(
+        None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's"
+    )
+    mask: Literal["low_rate", "cla"] = Field(
+        "low_rate", description="the sample's own mask: where its low-rate neurons fire, or its CLA, which costs a walk"
+    )
+    rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the low-rate neurons of the mask")
+    weights: tuple[float, ...] = Field(
+        (0.5, 1.0), min_length=1, description="strengths: weight of the mask, rising, in (0, 1]; the paper's 1"
+    )
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return self.weights
+
+    @property
+    def look(self) -> Look:
+        return "walk" if self.mask == "cla" else "pass"
+
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        return _up_to(self.layers, self.stop if self.stop is not None else stop)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.layers is not None and self.stop is not None:
+            raise ValueError("give layers or stop, not both")
+        _check_shares(self.weights, "weights")
+        return self
+
+
+_Any = (
+    SequentialAblation
+    | SingleAblation
+    | HighRateAblation
+    | RandomAblation
+    | ZeroAblation
+    | SequentialCorrection
+    | LocalRegion
+)
+
+
+def _with_method(document: Any) -> Any:
+    """Sequential ablation is what a document without a method means."""
+    return {"method": "sequential_ablation", **document} if isinstance(document, dict) else document
+
+
+Correction = Annotated[_Any, Field(discriminator="method"), BeforeValidator(_with_method)]
+"""One of the corrections, told by its ``method``; without one it is sequential ablation."""
+
+METHODS: dict[str, type[_Any]] = {one.model_fields["method"].default: one for one in get_args(_Any)}
+
+
+def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
+    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
+
+    Args:
+        edited: layers that the correction edits, in order.
+        last: index of the generator's last layer.
+
+    Raises:
+        PolicyError: no layer is left to judge by.
+    """
+    judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
+    if not judged:
+        raise PolicyError("The correction leaves nothing to judge by", f"only the last layer {last} is edited",
+                          "an earlier layer among the edited ones", "set correction.layers")  # fmt: skip
+    return judged
+
+
+def _up_to(layers: tuple[int, ...] | None, stop: int | None) -> tuple[int, ...]:
+    if layers is not None:
+        return layers
+    if stop is None:
+        raise PolicyError("The correction has no stopping layer", "a profile that does not say the family's",
+                          "a stopping layer", "set correction.stop, or calibrate again")  # fmt: skip
+    return tuple(range(stop + 1))
+
+
+def _check_shares(shares: tuple[float, ...], what: str = "shares") -> None:
+    if not all(0.0 < share <= 1.0 for share in shares):
+        raise ValueError(f"{what} must lie in (0, 1]")
+    check_order(shares, what)

@@ -1,0 +1,309 @@
+"""Where a production set is kept: a local folder, or ``s3://…``, ``gs://…`` and whatever else pyarrow can write to.
+
+pyarrow is needed for the tables anyway, and its wheels bring these stores along: no further package, and nothing to configure but what
+the store's own clients read (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
+
+Whatever the store, a thing is written under a temporary name and appears under its own only when it is whole.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qualitygate import storage
+from qualitygate.errors import InputError, StorageError
+
+_PARTIAL = ".partial"
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between attempts at a store over the network: half a minute in which it may come back."""
+_CHUNK = 2**23
+
+_T = TypeVar("_T")
+
+
+class Store(abc.ABC):
+    """A place for the files of one set. Names are relative and use slashes."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Contents of a file; None if there is none."""
+
+    @abc.abstractmethod
+    def fetch(self, name: str, place: Path) -> Path:
+        """A local path of a file or folder that is there: its own, or a copy in ``place``."""
+
+    @abc.abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Names of what lies directly in a folder, sorted; none if there is no such folder."""
+
+    @abc.abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file, over an older one."""
+
+    @abc.abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless there is one; says whether it was written."""
+
+    @abc.abstractmethod
+    def adopt(self, path: Path, name: str) -> None:
+        """Move a finished local file or folder to its name here. One that is there already has the same contents, and gives way."""
+
+    @abc.abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file or folder, if it is there."""
+
+    @abc.abstractmethod
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """An empty local folder to make things in; gone afterwards."""
+
+    @abc.abstractmethod
+    def sweep(self) -> None:
+        """Remove what writers that were killed left behind. Only when nobody writes."""
+
+
+def open_store(place: str | Path) -> Store:
+    """The store at a local path or a URI.
+
+    Raises:
+        InputError: a kind of store that there is not.
+    """
+    scheme, found, _ = str(place).partition("://")
+    if not found or scheme == "file":
+        return LocalStore(Path(str(place).removeprefix("file://")).absolute())
+    from pyarrow import ArrowInvalid, ArrowNotImplementedError
+    from pyarrow.fs import FileSystem
+
+    try:
+        files, path = FileSystem.from_uri(str(place))
+    except (ArrowInvalid, ArrowNotImplementedError, OSError) as error:
+        raise InputError(f"Cannot use the store {public(str(place))}", public(str(error)),
+                         "a local folder, s3://bucket/path, gs://bucket/path") from error  # fmt: skip
+    return RemoteStore(files, path.rstrip("/"), public(str(place)))
+
+
+def public(uri: str) -> str:
+    """A URI without what stands before the ``@``."""
+    return re.sub(r"(://)[^/@\s]*@", r"\1***@", uri)
+
+
+class LocalStore(Store):
+    """A folder on a local disk, or on one that looks like it. Files are synced before they are renamed.
+
+    Args:
+        root: the folder; created when it is first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def fetch(self, name: str, place: Path) -> Path:
+        return self.root / name
+
+    def names(self, folder: str) -> list[str]:
+        place = self.root / folder
+        return sorted(one.name for one in place.iterdir()) if place.is_dir() else []
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._written(name, data) as partial:
+            partial.replace(self.root / name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._written(name, data) as partial:
+            try:
+                os.link(partial, self.root / name)  # unlike a rename, never over another
+            except FileExistsError:
+                return False
+        return True
+
+    def adopt(self, path: Path, name: str) -> None:
+        target = self.root / name
+        with storage.explained(target):
+            for one in [*(path.iterdir() if path.is_dir() else ()), path]:
+                storage.sync(one)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_dir():
+                path.replace(target)
+            storage.sync(target.parent)
+
+    def remove(self, name: str) -> None:
+        target = self.root / name
+        with storage.explained(target):
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        place = self.root / _PARTIAL / uuid.uuid4().hex
+        with storage.explained(place):
+            place.mkdir(parents=True)
+            try:
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+                with suppress(OSError):  # others are at work in it
+                    place.parent.rmdir()
+
+    def sweep(self) -> None:
+        with storage.explained(self.root):
+            if (self.root / _PARTIAL).is_dir():
+                shutil.rmtree(self.root / _PARTIAL)
+
+    @contextmanager
+    def _written(self, name: str, data: bytes) -> Iterator[Path]:
+        with self.workplace() as place, storage.explained(self.root / name):
+            partial = place / "file"
+            partial.write_bytes(data)
+            storage.sync(partial)
+            target = self.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            storage.sync(target.parent)
+
+
+class RemoteStore(Store):
+    """An object store. Things are made locally, sent under a temporary name, looked at there, and then moved to their own.
+
+    A refusal is waited out for about half a minute. `create` looks before it writes: of two writers at the very same moment the last one
+    stays, which is as good, since each wrote what it names.
+
+    Args:
+        files: pyarrow's file system.
+        base: path in it.
+        name: how the store is called in messages.
+    """
+
+    def __init__(self, files: Any, base: str, name: str) -> None:
+        self._files, self._base, self._name = files, base, name
+
+    def __str__(self) -> str:
+        return self._name
+
+    def read(self, name: str) -> bytes | None:
+        def once() -> bytes | None:
+            try:
+                with self._files.open_input_file(self._path(name)) as file:
+                    data: bytes = file.read()
+                    return data
+            except FileNotFoundError:
+                return None
+
+        return self._persist(once)
+
+    def fetch(self, name: str, place: Path) -> Path:
+        from pyarrow.fs import FileType
+
+        path = place / Path(name).name
+        if self._persist(lambda: self._files.get_file_info(self._path(name))).type == FileType.Directory:
+            path.mkdir()
+            for one in self.names(name):
+                self.fetch(f"{name}/{one}", path)
+            return path
+
+        def once() -> None:
+            with self._files.open_input_stream(self._path(name)) as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file, _CHUNK)
+
+        self._persist(once)
+        return path
+
+    def names(self, folder: str) -> list[str]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self._path(folder), allow_not_found=True)
+        return sorted(one.base_name for one in self._persist(lambda: self._files.get_file_info(selector)))
+
+    def put(self, name: str, data: bytes) -> None:
+        self._send(name, lambda file: file.write(data), len(data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self.read(name) is not None:
+            return False
+        self.put(name, data)
+        return True
+
+    def adopt(self, path: Path, name: str) -> None:
+        if path.is_dir():  # there is no renaming a folder here: nobody looks at it before its row is in the manifest
+            for one in sorted(path.iterdir()):
+                self.adopt(one, f"{name}/{one.name}")
+            return
+
+        def copy(file: Any) -> None:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file, _CHUNK)
+
+        self._send(name, copy, path.stat().st_size)
+
+    def remove(self, name: str) -> None:
+        from pyarrow.fs import FileType
+
+        def once() -> None:
+            found = self._files.get_file_info(self._path(name)).type
+            if found == FileType.Directory:
+                self._files.delete_dir(self._path(name))
+            elif found == FileType.File:
+                self._files.delete_file(self._path(name))
+
+        self._persist(once)
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
+            yield Path(place)
+
+    def sweep(self) -> None:
+        self.remove(_PARTIAL)
+
+    def _send(self, name: str, write: Callable[[Any], object], size: int) -> None:
+        from pyarrow.fs import FileType
+
+        partial = f"{_PARTIAL}/{uuid.uuid4().hex}"
+
+        def once() -> None:
+            if isinstance(self._files.type_name, str) and self._files.type_name not in ("s3", "gcs", "abfs"):
+                self._files.create_dir(self._path(_PARTIAL))
+                self._files.create_dir(self._path(name).rpartition("/")[0])
+            with self._files.open_output_stream(self._path(partial)) as file:
+                write(file)
+            there = self._files.get_file_info(self._path(partial))
+            if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
+                raise OSError(f"{there.size} of {size} bytes arrived")
+            self._files.move(self._path(partial), self._path(name))
+
+        self._persist(once)
+
+    def _path(self, name: str) -> str:
+        return f"{self._base}/{name}".rstrip("/")
+
+    def _persist(self, once: Callable[[], _T]) -> _T:
+        for wait in (*_WAITS, None):
+            try:
+                return once()
+            except OSError as error:
+                if wait is None:
+                    raise StorageError(f"{self} does not take or give anything", public(" ".join(str(error).split()))[:400],
+                                       "a store that answers", "start the same command again when it does: it goes on where it stopped"
+                                       ) from error  # fmt: skip
+                time.sleep(wait)
+        raise AssertionError("unreachable")

@@ -1,0 +1,218 @@
+"""Screening: how high a sample's CLA is, from as little evidence as the verdict needs.
+
+Exact CLA walks every latent axis. Much of it is known before the first step: regressed on what the early layers show anyway
+(low-rate counts, moments of the activations) it is right to a rank correlation of .97 on the face DCGAN. An estimate over a few axes
+says more, and over more axes still more. So there is a *ladder*: tier 0 is the free evidence, each rung after it walks further axes,
+and the last is the exact score. At every tier a ridge regression, fitted on a *pilot* of exact scores, turns the evidence into a value
+and a margin; a sample leaves the ladder as soon as its verdict is the same at both ends of the margin.
+
+Two halves of the pilot keep this honest. On one the regressions are fitted; on the other, which they have not seen, the width of the
+margins is set by conformal risk control (Angelopoulos and others 2024): the expected share of verdicts that differ from those of the
+exact score is at most the stated error, for new samples drawn as the pilot was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from qualitygate.errors import ProfileError
+
+THIN = (2, 5, 10)
+"""Grid steps of the first rungs, of the ten on each side: a third of the passes, for an estimate nearly as good."""
+RARE = 0.05
+"""Wrong verdicts allowed for each sample over a limit, however rare: precision and recall of a verdict stay near .95."""
+# Margins that are tried, in standard deviations of a tier's residuals. Counting errors among a few hundred samples is itself noisy, so
+# none is narrower than the first.
+_WIDTHS = np.round(np.arange(1.5, 6.01, 0.05), 2)
+SMALLEST = 20
+"""Exact scores without which nothing can be fitted."""
+_PENALTIES = np.logspace(-3, 5, 25)
+_FLOOR = 0.01  # scores are logarithms above this share of the pilot's mean: a score may be 0
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung of the ladder.
+
+    Attributes:
+        axes: how many axes are walked once it is reached, the first of `axes_order`.
+        points: grid steps that are walked on each side; None for all.
+    """
+
+    axes: int
+    points: tuple[int, ...] | None
+
+    def passes(self, below: Rung | None, divisions: int) -> int:
+        """Early passes of one sample from the rung below: axes that it walked on the same grid are not walked again."""
+        known = below.axes if below is not None and below.points == self.points else 0
+        return (self.axes - known) * (divisions if self.points is None else 2 * len(self.points))
+
+
+def ladder(latent_size: int) -> tuple[Rung, ...]:
+    """The rungs for a latent size; the last is exact. Twice the axes halve a variance, so they double from rung to rung."""
+    thin = (Rung(axes, THIN) for axes in (5, 10, 20, 40) if 2 * axes <= latent_size)
+    full = (Rung(64 * 2**power, None) for power in range(8) if 64 * 2**power <= 0.7 * latent_size)
+    return (*thin, *full, Rung(latent_size, None))
+
+
+def axes_order(latent_size: int) -> list[int]:
+    """The order in which the rungs take the axes: random, and the same for all samples."""
+    return np.argsort(np.random.Philox(key=[latent_size, 0]).random_raw(latent_size), kind="stable").tolist()
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is known of the scores of N samples at one tier: float64 (N,) each, ``low ≤ value ≤ high``."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Exact scores of some samples at one layer, and every tier's evidence of them.
+
+    Attributes:
+        evidence: free evidence, float64 (N, any).
+        estimates: CLA over the axes of each rung below the exact one, float64 (N, rungs).
+        exact: float64 (N,).
+    """
+
+    evidence: np.ndarray
+    estimates: np.ndarray
+    exact: np.ndarray
+
+    def half(self, rest: int) -> Pilot:
+        return Pilot(self.evidence[rest::2], self.estimates[rest::2], self.exact[rest::2])
+
+
+@dataclass(frozen=True)
+class _Tier:
+    """A ridge regression of the logarithmic score on one tier's evidence."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+    slope: np.ndarray
+    level: float
+    spread: float
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return self.level + ((inputs - self.centre) / self.scale) @ self.slope
+
+
+class Screen:
+    """The ladder of one layer, fitted on a pilot.
+
+    Args:
+        pilot: exact scores; every second sample fits, the others set the margins.
+        limits: limits on the score that verdicts depend on.
+        error: share of verdicts, at each limit, that may differ from those of the exact score.
+        elsewhere: verdicts depend on the score in other ways too, through a joined risk. Then the margins of all tiers hold at once
+            for all but ``error`` of the samples, whatever is made of the score.
+
+    Attributes:
+        width: margin of each tier in standard deviations of its residuals.
+        certified: whether the stated error follows from the pilot. It does not where a limit is so rare that the pilot is too small for
+            it; then the margins are the widest that any sample of the pilot needed.
+
+    Raises:
+        ProfileError: the pilot is too small for any margin.
+    """
+
+    def __init__(self, pilot: Pilot, limits: Sequence[float], error: float, *, elsewhere: bool = False) -> None:
+        if len(pilot.exact) < SMALLEST:
+            raise ProfileError("The pilot is too small to screen by", f"{len(pilot.exact)} exact scores",
+                               f"at least {SMALLEST}, better 1,000", "calibrate again with more calibration.curvature_samples")  # fmt: skip
+        self._floor = _FLOOR * float(pilot.exact.mean()) or 1.0
+        fitted, held = pilot.half(0), pilot.half(1)
+        target = self._log(fitted.exact)
+        self._tiers = [_ridge(inputs, target) for inputs in self._inputs(fitted.evidence, fitted.estimates)]
+        self._held = held
+        widths = [self._width(limit, self._allowed(pilot.exact, limit, error)) for limit in limits]
+        self.certified = None not in widths
+        floors = [self._band(error)] if elsewhere or not limits else []
+        self.width = max([*(self._band(0.0) if width is None else width for width in widths), *floors])
+
+    def bounds(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> Bounds:
+        """What a tier says of samples: evidence (N, any), estimates of the rungs so far (N, at least tier)."""
+        inputs = self._tier_inputs(tier, evidence, estimates)
+        middle = self._tiers[tier](inputs)
+        margin = self.width * self._tiers[tier].spread
+        return Bounds(*(self._score(at) for at in (middle, middle - margin, middle + margin)))
+
+    @cached_property
+    def spreads(self) -> tuple[float, ...]:
+        """Standard deviation of each tier's residuals, in units of the logarithm: about relative."""
+        return tuple(tier.spread for tier in self._tiers)
+
+    @cached_property
+    def _residuals(self) -> np.ndarray:
+        """Of the held half, in standard deviations of the fitted half's: (tiers, N)."""
+        exact = self._log(self._held.exact)
+        inputs = self._inputs(self._held.evidence, self._held.estimates)
+        return np.stack([(tier(x) - exact) / tier.spread for tier, x in zip(self._tiers, inputs, strict=True)])
+
+    def _band(self, error: float) -> float:
+        """Margin inside which all tiers of a new sample lie at once, with probability at least 1 − error (split conformal)."""
+        worst = np.sort(np.abs(self._residuals).max(axis=0))
+        rank = int(np.ceil((1.0 - error) * (len(worst) + 1)))
+        return float(worst[min(rank, len(worst)) - 1])
+
+    @staticmethod
+    def _allowed(exact: np.ndarray, limit: float, error: float) -> float:
+        """Share of wrong verdicts that a limit can bear: where few samples lie over it, few may be wrong."""
+        rare = max(float((exact > limit).mean()), 1.0 / len(exact))
+        return min(error, RARE * rare)
+
+    def _width(self, limit: float, error: float) -> float | None:
+        """Smallest margin whose expected share of wrong verdicts at this limit is at most ``error``; None if the pilot is too small."""
+        exact = self._log(self._held.exact)
+        middle = self._residuals * np.array(self.spreads)[:, None] + exact
+        away = middle - self._log(np.array(limit))
+        wrong_if_left = (away > 0) != (self._held.exact > limit)
+        steps = np.abs(away) / np.array(self.spreads)[:, None]
+        errors = np.empty(len(_WIDTHS))
+        for row, width in enumerate(_WIDTHS):
+            leaves = np.vstack([steps > width, np.ones(len(exact), dtype=bool)])  # whoever stays gets the exact score
+            first = leaves.argmax(axis=0)
+            wrong = np.vstack([wrong_if_left, np.zeros(len(exact), dtype=bool)])
+            errors[row] = wrong[first, np.arange(len(exact))].sum()
+        errors = np.maximum.accumulate(errors[::-1])[::-1]  # risk control needs a risk that falls as margins widen
+        enough = (errors + 1) / (len(exact) + 1) <= error
+        return float(_WIDTHS[enough.argmax()]) if enough.any() else None
+
+    def _inputs(self, evidence: np.ndarray, estimates: np.ndarray) -> list[np.ndarray]:
+        return [self._tier_inputs(tier, evidence, estimates) for tier in range(estimates.shape[1] + 1)]
+
+    def _tier_inputs(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> np.ndarray:
+        return evidence if tier == 0 else np.column_stack([evidence, self._log(estimates[:, tier - 1])])
+
+    def _log(self, score: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(score, 0.0) + self._floor)
+
+    def _score(self, logarithm: np.ndarray) -> np.ndarray:
+        return np.maximum(np.exp(logarithm) - self._floor, 0.0)
+
+
+def _ridge(inputs: np.ndarray, target: np.ndarray) -> _Tier:
+    """Ridge regression with the penalty that predicts best when each sample is left out in turn; that error is its spread."""
+    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)  # evidence that never varies says nothing
+    level = float(target.mean())
+    left, values, right = np.linalg.svd((inputs - centre) / scale, full_matrices=False)
+    along = left.T @ (target - level)
+    best: tuple[float, np.ndarray] | None = None
+    for penalty in _PENALTIES:
+        shrink = values**2 / (values**2 + penalty)
+        leverage = (left**2) @ shrink + 1.0 / len(target)
+        error = float(np.mean(((target - level - left @ (shrink * along)) / (1.0 - leverage)) ** 2))
+        if best is None or error < best[0]:
+            slope = right.T @ (values / (values**2 + penalty) * along)
+            best = (error, slope)
+    assert best is not None
+    return _Tier(centre, scale, best[1], level, max(float(np.sqrt(best[0])), 1e-9))
