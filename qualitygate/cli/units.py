@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qualitygate.features.images import ImageSet
     from qualitygate.generators.base import Discriminator
     from qualitygate.production.unit_study import UnitReport, UnitStudy
+    from qualitygate.units.score import UnitScores
 
 NAME = "units"
 DISCRIMINATOR = "discriminator"
@@ -170,6 +171,6 @@ def _show(study: UnitStudy, report: UnitReport, out: Path | None) -> None:
         output.emit(f"Scores, comparison and sheets written to {out}")
 
 
-def _at(scores: Any, layer: int, unit: int) -> float | None:
+def _at(scores: UnitScores, layer: int, unit: int) -> float | None:
     """A unit's score; None where its layer was not scored."""
     return float(scores.of(layer)[unit]) if layer in scores.layers else None
