@@ -3,8 +3,8 @@
     RAY_ADDRESS=auto python pipelines/production.py models:/faces@champion --profile /mnt/profiles/faces \
         --accepted 1000000 --cluster ray --device cuda --out s3://images/faces
 
-The same as ``qualitygate gate --shards webdataset`` with the same options: `qualitygate gate --help` tells of all of them. Started again, it
-makes what is missing.
+The same as ``qualitygate gate --shards webdataset``, with the same options: `qualitygate gate --help` tells of all of them. Started again,
+it makes what is missing.
 """
 
 from __future__ import annotations

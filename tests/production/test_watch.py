@@ -13,7 +13,7 @@ from qualitygate import names
 from qualitygate.production.manifest import ShardRow
 from qualitygate.production.scales import Scales, distance
 from qualitygate.production.tally import Tally
-from qualitygate.production.watch import FALSE_ALARMS, Watch, allowance
+from qualitygate.production.watch import FALSE_ALARMS, Watch, allowance, least_share
 from qualitygate.records import Provenance, SuiteResult
 
 SCORE = "low_rate_0.2"
