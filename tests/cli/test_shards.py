@@ -83,6 +83,31 @@ def test_mlflow_that_is_down_changes_no_verdict_and_is_told_later(call: Call, pl
     assert sent.json[str(tmp_path / "set")]["state"] == "sent"
 
 
+def test_mlflow_that_goes_down_half_way_is_told_the_rest_later(
+    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    given = []
+
+    def refused(self: MlflowClient, run_id: str, path: str, *more: object) -> None:
+        given.append(run_id)
+        if len(given) > 1:
+            raise ConnectionError("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", refused)
+        done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--tracking-uri", uri)
+    assert done.code == 0, done.stderr
+    assert len(given) == 2
+    assert json.loads((tmp_path / "set" / "tracking.json").read_text())["state"] == "pending"
+    sent = call("sync", tmp_path / "set", "--json").json[str(tmp_path / "set")]
+    assert (sent["state"], sent["run_id"]) == ("sent", given[0])
+    names = [file.path for file in MlflowClient(uri).list_artifacts(given[0])]
+    assert {"summary.json", "manifest.parquet", "policy.yaml", "suite.json", "units.parquet"} <= set(names)
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(call: Call, place: Place, tmp_path: Path) -> None:
     import torch
 
