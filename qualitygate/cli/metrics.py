@@ -220,7 +220,7 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
         discriminator,
         _extractor(*extractor, discriminator, device) if real is not None or extractor[0] == _INCEPTION else None,
         make_distance(distance[0], weights=distance[1], device=device) if distance[0] != "none" else None,
-        realreal_images(real, generator.image_shape[1]) if real is not None else None,
+        real_images(real, generator.image_shape[1]) if real is not None else None,
         _stage(generator, profile, policy, seed) if profile is not None else None,
     )
 
