@@ -120,7 +120,8 @@ def _screening_pilot(
     settings, layers = policy.calibration, policy.curvature_layers()
     ids = range(settings.rate_samples, settings.rate_samples + settings.curvature_samples)
     with reporter.phase("exact CLA and its estimates", len(ids)) as progress:
-        columns = PilotTable(generator, sampling, settings.seed, layers).columns(ids, progress)
+        table = PilotTable(generator, sampling, settings.seed, layers, policy.detection.curvature_precision)
+        columns = table.columns(ids, progress)
     rest = settings.score_samples - len(ids)
     return {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in columns.items()}
 
@@ -141,7 +142,7 @@ def _exact(
     ids = range(settings.rate_samples, settings.rate_samples + count)
     latents = sample_latents(generator, ids, settings.seed, sampling=sampling)
     with reporter.phase("exact CLA", count) as progress:
-        return exact_unit_curvature(generator, latents, layers, progress)
+        return exact_unit_curvature(generator, latents, layers, policy.detection.curvature_precision, progress)
 
 
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:

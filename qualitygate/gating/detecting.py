@@ -38,7 +38,7 @@ class Detecting:
         self._generator, self._policy, self._limits = generator, policy, limits
         self.layers = detection_layers(policy, profile.info.chain)
         self._scored = scored_layers(policy, profile.info.chain)
-        self._curvature = policy.curvature_layers()
+        self._curvature, self._precision = policy.curvature_layers(), policy.detection.curvature_precision
         rates = profile.rates.to(generator.device)
         self._score = Scorer(generator, rates, policy.detection.rates, self._scored, moments=policy.screens)
         self._risk = profile.risk(policy)
@@ -65,7 +65,7 @@ class Detecting:
 
     def _curvature_of(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
         if self._screening is None:
-            return exact_curvature(self._generator, latents, self._curvature)
+            return exact_curvature(self._generator, latents, self._curvature, self._precision)
         return self._screening(latents, columns)
 
     def _screen(self, profile: Profile) -> Screening:
@@ -86,7 +86,7 @@ class Detecting:
             )
             for layer in self._curvature
         }  # fmt: skip
-        return Screening(self._generator, screens, evidence, self._undecided)
+        return Screening(self._generator, screens, evidence, self._undecided, self._precision)
 
     def _undecided(self, low: Columns, high: Columns) -> np.ndarray:
         """Verdicts are monotone in every score: equal at both ends, they are equal in between."""

@@ -161,7 +161,8 @@ class Profile:
         add_totals(reference, policy.detection.rates, layers)
         weights = policy.risk.weights
         if weights is None:
-            weights = default_weights(policy.headline_rate, layers, policy.curvature_layers())
+            calibrated = tuple(layer for layer in policy.curvature_layers() if names.cla(layer) in reference)
+            weights = default_weights(policy.headline_rate, layers, calibrated)
         return Risk(reference, weights)
 
     def check_generator(self, generator: Generator) -> None:

@@ -30,6 +30,10 @@ class Detection(Part):
         "screened",
         description="CLA of every sample as far as its verdict needs it, from a pilot of exact scores; or exact CLA of all",
     )
+    curvature_precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="numbers in which the passes of CLA run; bfloat16 changes scores by less than a thousandth",
+    )
     curvature_layers: tuple[int, ...] = Field(
         (), description="layers whose CLA is scored, besides those that rules name; part of the risk"
     )
