@@ -10,6 +10,7 @@ weights, on the CPU an eighth as wide. Needs torch, numpy and safetensors for th
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import sys
@@ -169,8 +170,6 @@ def _score_error(generator: Generator, latents: Latents, layer: int, precision: 
 
 
 def _float64(generator: Generator) -> Generator:
-    import copy
-
     return copy.deepcopy(generator).double()
 
 
@@ -187,7 +186,9 @@ def _subjects(checkpoints: list[Path], paper_size: bool, device: torch.device) -
 
 def _markdown(rows: list[Row], about: dict[str, object]) -> str:
     head = ", ".join(f"{key} {value}" for key, value in about.items())
-    lines = [f"{head}\n", "| generator | layer | engine | precision | samples/s | GFLOP/s | share of matrix rate | × loop | signs changed | score error |",
+    titles = ("generator", "layer", "engine", "precision", "samples/s", "GFLOP/s", "share of matrix rate", "× loop",
+              "signs changed", "score error")  # fmt: skip
+    lines = [f"{head}\n", f"| {' | '.join(titles)} |",
              "| --- | --- | --- | --- | ---: | ---: | --- | --- | ---: | ---: |"]  # fmt: skip
     for row in rows:
         share = f"{row.share.median:.2f} ({row.share.low:.2f} … {row.share.high:.2f})"

@@ -3,7 +3,7 @@
     python benchmarks/planted.py CHECKPOINT    # writes planted.json and planted.md beside this file
     python benchmarks/planted.py               # writes planted.md again from planted.json
 
-Progress goes to stderr, the page to stdout too. Everything is seeded. About ten minutes on two idle cores for the face DCGAN.
+Progress goes to stderr, the page to stdout too. Everything is seeded. About half an hour on two idle cores for the face DCGAN.
 """
 
 from __future__ import annotations
@@ -27,23 +27,31 @@ from planted_rows.scene import Scene, Sizes
 from planted_rows.table import page
 
 from qualitygate.checkpoints.load import load_checkpoint
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import SpatialExtractor
+from qualitygate.features.registry import make_extractor
 from qualitygate.storage import write_bytes
 from qualitygate.testing.planted import plant
 
 
-def measure(path: str, device: str, case: Case, sizes: Sizes) -> dict[str, Any]:
+def measure(path: str, device: str, case: Case, sizes: Sizes, extractor: str) -> dict[str, Any]:
     """All columns of one planted checkpoint."""
     torch.set_num_threads(1)  # the checkpoints of the grid run side by side
     checkpoint = load_checkpoint(path, device)
     planted = plant(checkpoint.generator, case.defect, case.seed)
-    return all_columns(Scene(planted, checkpoint.discriminator, sizes))
+    features = make_extractor(extractor, device=device)
+    if not isinstance(features, SpatialExtractor):
+        raise InputError("Grad-CAM needs features that have a place in the image", features.key, "a spatial extractor")
+    return all_columns(Scene(planted, checkpoint.discriminator, sizes, features))
 
 
-def run(path: str, device: str, cases: list[Case], sizes: Sizes, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def run(
+    path: str, device: str, cases: list[Case], sizes: Sizes, extractor: str, workers: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and columns of each checkpoint, as they are finished."""
     start = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = {pool.submit(measure, path, device, case, sizes): case.name for case in cases}
+        tasks = {pool.submit(measure, path, device, case, sizes, extractor): case.name for case in cases}
         for done, task in enumerate(as_completed(tasks), start=1):
             print(f"{done}/{len(cases)} {tasks[task]}, {time.monotonic() - start:.0f} s", file=sys.stderr)
             yield tasks[task], task.result()
@@ -58,6 +66,9 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix"
     )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--extractor", default="random-vgg16-64", help="features of the classifier and of FID: random-vgg16-SIZE"
+    )
     parser.add_argument("--workers", type=int, default=2, help="checkpoints measured side by side")
     parser.add_argument(
         "--only", nargs="+", choices=[case.name for case in GRID], help="measure these, keep the other results"
@@ -68,10 +79,16 @@ def main() -> None:
     if options.checkpoint:
         sizes = Sizes(512, 512, 16, 64, 2, 2, 16) if options.quick else Sizes()
         origin = load_checkpoint(options.checkpoint).generator.identity()
-        facts = {"checkpoint": origin.name, "sha256": origin.sha256, "sizes": asdict(sizes)}
+        facts = {
+            "checkpoint": origin.name,
+            "sha256": origin.sha256,
+            "extractor": options.extractor,
+            "sizes": asdict(sizes),
+        }
         kept = _kept(stored, facts) if options.only else {}
         cases = [case for case in GRID if not options.only or case.name in options.only]
-        for name, columns in run(options.checkpoint, options.device, cases, sizes, options.workers):
+        made = run(options.checkpoint, options.device, cases, sizes, options.extractor, options.workers)
+        for name, columns in made:
             kept[name] = _without_nan(columns)
             results = {case.name: kept[case.name] for case in GRID if case.name in kept}
             write_bytes(stored, json.dumps({**facts, "results": results}, indent=1, allow_nan=False).encode())

@@ -77,6 +77,7 @@ RANDOM = "random"
 
 # places of a folder of metrics
 GROUPS_TABLE = "metric_groups.json"
+METRIC_FIGURES = ("metrics/precision_recall", "metrics/groups", "metrics/discriminator")
 
 # corrections as they stand in names
 TRIED = "tried"

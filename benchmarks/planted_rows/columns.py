@@ -6,8 +6,6 @@ import contextlib
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from planted_rows import measures
 from planted_rows.corrections import CORRECTIONS, Corrected
@@ -16,7 +14,6 @@ from planted_rows.scene import Scene
 from planted_rows.scores import scores
 from planted_rows.units import UNIT_SCORES
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.records import Verdict
 
@@ -73,7 +70,8 @@ def units(scene: Scene) -> dict[str, dict[str, float]]:
         return {}
     found = {}
     for name, unit_score in UNIT_SCORES.items():
-        ranking = unit_score(scene)
+        if (ranking := unit_score(scene)) is None:
+            continue
         found[name] = {
             "planted": measures.unit_recall(ranking, planted, None),
             f"top_{TOP}": measures.unit_recall(ranking, planted, TOP),
@@ -94,7 +92,7 @@ def correction(scene: Scene) -> dict[str, dict[str, float]]:
 
 
 def _on_firing(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str, float]:
-    truth, made = scene.planted.truth, _images(scene, latents)
+    truth, made = scene.planted.truth, scene.images(latents)
     found = {"moved": _mean(measures.distance(corrected.images, made)), **_verdicts("firing", corrected)}
     if truth.paints:
         best = truth.repaired(latents)
@@ -108,7 +106,7 @@ def _on_firing(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str
 
 
 def _on_others(scene: Scene, latents: Latents, corrected: Corrected) -> dict[str, float]:
-    moved = measures.distance(corrected.images, _images(scene, latents))
+    moved = measures.distance(corrected.images, scene.images(latents))
     return {"harm": _mean(moved), **_verdicts("others", corrected)}
 
 
@@ -122,10 +120,3 @@ def _mean(values: np.ndarray) -> float:
     """Mean over the samples that were kept."""
     kept = values[np.isfinite(values)]
     return float(kept.mean()) if len(kept) else float("nan")
-
-
-def _images(scene: Scene, latents: Latents) -> Tensor:
-    with scored_pass():
-        return torch.cat(
-            [scene.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-        )

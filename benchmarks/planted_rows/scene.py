@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.scoring import Scorer, add_totals
@@ -17,7 +18,9 @@ from qualitygate.generators.execution import micro_batches, read_layers, sample_
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy, default_policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.testing.extractors import random_patches
 from qualitygate.testing.planted import Planted
+from qualitygate.units.thresholds import unit_thresholds
 
 RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Values of R."""
@@ -55,10 +58,18 @@ class Scene:
         planted: the planted generator.
         discriminator: the one that came with the base, if any.
         sizes: how much is spent.
+        extractor: features of images; by default of small patches, which cost nothing and see little.
     """
 
-    def __init__(self, planted: Planted, discriminator: Discriminator | None, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        planted: Planted,
+        discriminator: Discriminator | None,
+        sizes: Sizes,
+        extractor: SpatialExtractor | None = None,
+    ) -> None:
         self.planted, self.discriminator, self.sizes = planted, discriminator, sizes
+        self.extractor = extractor or random_patches(planted.generator.image_shape[0])
         self.generator: Generator = planted.generator
         self.layers = self.generator.presets.low_rate
 
@@ -103,6 +114,18 @@ class Scene:
     def fires(self) -> np.ndarray:
         """bool (N,): the truth about `samples`."""
         return self.planted.truth.fires(self.samples).numpy()
+
+    @cached_property
+    def thresholds(self) -> dict[int, Tensor]:
+        """From where on each unit fires strongly, over samples as they come."""
+        return unit_thresholds(self.generator, self.reference, self.layers)
+
+    def images(self, latents: Latents) -> Tensor:
+        """Images float32 (N, channels, height, width), on the CPU."""
+        with scored_pass():
+            return torch.cat(
+                [self.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
+            )
 
     @property
     def share(self) -> float:

@@ -21,20 +21,24 @@ NAME = "label"
 def run(
     source: Source | None = None,
     *,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the tasks, or file for what was answered.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tasks, or file for what was answered.", show_default=False)],
     profile: Annotated[
         Path | None, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option(help="Images to label.", min=1)] = 300,
-    random_share: Annotated[float, typer.Option(help="Share of random ones; the rest are extremes.", min=0.0, max=1.0)] = 0.3,
+    random_share: Annotated[
+        float, typer.Option(help="Share of random ones; the rest are extremes.", min=0.0, max=1.0)
+    ] = 0.3,
     score: Annotated[
         str | None, typer.Option(help="Score of the extremes; default: the first rule's.", show_default=False)
     ] = None,
     read: Annotated[
         Path | None,
-        typer.Option("--read", help="Answers: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.", show_default=False),
+        typer.Option(
+            "--read",
+            help="Answers: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.",
+            show_default=False,
+        ),
     ] = None,
     tasks: Annotated[
         Path | None, typer.Option(help="With --read: the folder of tasks that they answer.", show_default=False)
@@ -61,7 +65,8 @@ def run(
             document = _write(source, profile, out, device, count, random_share, score)
         else:
             raise InputError("It is not clear what to do", "a mix of options",
-                             "CHECKPOINT and --profile to make tasks, or --read and --tasks to read answers", "see `qualitygate label --help`")  # fmt: skip
+                             "CHECKPOINT and --profile to make tasks, or --read and --tasks to read answers",
+                             "see `qualitygate label --help`")  # fmt: skip
         if json:
             output.emit_json({"out": str(out), **document})
         else:

@@ -13,14 +13,15 @@ from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Tracki
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
+    from qualitygate.features.extractor import Extractor
     from qualitygate.features.images import ImageSet
     from qualitygate.gating.stage import GateStage
-    from qualitygate.generators.base import Generator
+    from qualitygate.generators.base import Discriminator, Generator
     from qualitygate.metrics.report import GroupRow, MetricsReport
     from qualitygate.production.metrics_run import Tools
 
 NAME = "metrics"
-_DIGITS = "digits"
+_DIGITS, _DISCRIMINATOR, _INCEPTION = "digits", "discriminator", "inception"
 
 
 @reads_generator
@@ -33,18 +34,30 @@ def run(
         ),
     ] = None,
     policy: PolicyFile = None,
+    gated: Annotated[
+        Path | None,
+        typer.Option(
+            help="A gated set: its samples, judged as it was, in place of --profile, --policy, --seed and --samples.",
+            show_default=False,
+        ),
+    ] = None,
     real: Annotated[
         str | None,
         typer.Option(
             help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
         ),
     ] = None,
-    extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "random-vgg16-32",
+    extractor: Annotated[
+        str,
+        typer.Option(
+            help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:…."
+        ),
+    ] = "random-vgg16-32",
     weights: Annotated[
         str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
     ] = None,
     distance: Annotated[
-        str, typer.Option(help="Perceptual distance of path lengths; `none` to leave them out.")
+        str, typer.Option(help="Distance of path lengths: random-vgg16-SIZE, lpips (needs --distance-weights), none.")
     ] = "random-vgg16-32",
     distance_weights: Annotated[
         str | None, typer.Option(help="Weights of the distance: a file, or https://…#sha256=….", show_default=False)
@@ -103,6 +116,8 @@ def run(
             raise InputError(
                 "What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER"
             )
+        if gated is not None:
+            profile, policy, seed, samples = _as_gated(gated, profile or policy)
         if unknown := sorted(set(path or ()) - PATH_KINDS.keys()):
             raise InputError("There are no such paths", ", ".join(unknown), f"some of {', '.join(PATH_KINDS)}")
         tools = _tools(
@@ -192,7 +207,7 @@ def _cell(row: GroupRow, name: str) -> str:
 def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path | None, policy: Path | None, seed: int, real: str | None,
            extractor: tuple[str, str | None], distance: tuple[str, str | None]) -> Tools:  # fmt: skip
     """What was asked for, loaded. Features are made only where there are real images."""
-    from qualitygate.features.registry import make_distance, make_extractor
+    from qualitygate.features.registry import make_distance
     from qualitygate.generators.base import Generator
     from qualitygate.production.metrics_run import Tools
 
@@ -203,11 +218,47 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
     return Tools(
         generator,
         discriminator,
-        make_extractor(extractor[0], weights=extractor[1], device=device) if real is not None else None,
+        _extractor(*extractor, discriminator, device) if real is not None or extractor[0] == _INCEPTION else None,
         make_distance(distance[0], weights=distance[1], device=device) if distance[0] != "none" else None,
         real_images(real, generator.image_shape[1]) if real is not None else None,
         _stage(generator, profile, policy, seed) if profile is not None else None,
     )
+
+
+def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
+    """Profile, policy, seed and number of samples of a gated set, so that the same samples are made and judged again."""
+    import numpy as np
+
+    from qualitygate import names
+    from qualitygate.errors import InputError
+    from qualitygate.production.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+
+    if other is not None:
+        raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")
+    columns, provenance = read_samples(gated / SAMPLES)
+    count = len(columns[names.ID])
+    if provenance.seed is None or not np.array_equal(columns[names.ID], np.arange(count)):
+        raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own",
+                         "ids 0 … N − 1 and a seed", "give --profile, --seed and --samples instead")  # fmt: skip
+    return gated / PROFILE, gated / POLICY, provenance.seed, count
+
+
+def _extractor(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:
+    """The extractor of a name, or what the checkpoint's own discriminator sees."""
+    from qualitygate.errors import InputError
+    from qualitygate.features.discriminator import DiscriminatorExtractor
+    from qualitygate.features.registry import make_extractor
+
+    if name != _DISCRIMINATOR:
+        return make_extractor(name, weights=weights, device=device)
+    if discriminator is None:
+        raise InputError(
+            "The checkpoint has no discriminator to look with",
+            "a generator alone",
+            "a file that holds both",
+            "name another --extractor",
+        )
+    return DiscriminatorExtractor(discriminator)
 
 
 def real_images(real: str, size: int) -> ImageSet:

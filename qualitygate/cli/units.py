@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qualitygate.features.images import ImageSet
     from qualitygate.generators.base import Discriminator
     from qualitygate.production.unit_study import UnitReport, UnitStudy
+    from qualitygate.units.score import UnitScores
 
 NAME = "units"
 DISCRIMINATOR = "discriminator"
@@ -27,17 +28,21 @@ def run(
     profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels: CSV, Label Studio's JSON, or a folder with artifact/ and normal/; default: extremes of --score stand in.",
-                     show_default=False),
-    ] = None,  # fmt: skip
+        typer.Option(
+            help="Labels: CSV, Label Studio's JSON, or a folder with artifact/ and normal/; default: extremes of --score stand in.",
+            show_default=False,
+        ),
+    ] = None,
     label_seed: Annotated[
         int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
     ] = None,
     sources: Annotated[
         str | None,
-        typer.Option(help="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made.",
-                     show_default=False),
-    ] = None,  # fmt: skip
+        typer.Option(
+            help="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made.",
+            show_default=False,
+        ),
+    ] = None,
     score: Annotated[
         str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)
     ] = None,
@@ -69,8 +74,8 @@ def run(
 
         qualitygate units model.pt --profile profile --labels labels.csv --out units
 
-    Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A classifier of
-    artifacts that is no better than chance stops the command.
+    Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A
+    classifier of artifacts that is no better than chance stops the command.
     """  # fmt: skip
     with output.only_result_on_stdout():
         from qualitygate import storage
@@ -150,7 +155,9 @@ def _show(study: UnitStudy, report: UnitReport, out: Path | None) -> None:
         for one in report.agreement
     ]
     if agreement:
-        output.table("Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement)
+        output.table(
+            "Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement
+        )
     if (found := report.classification) is not None:
         output.table(
             f"Classifier on {found.backbone}: training {found.training_accuracy:.2f}, validation {found.validation_accuracy:.2f} "
@@ -164,6 +171,6 @@ def _show(study: UnitStudy, report: UnitReport, out: Path | None) -> None:
         output.emit(f"Scores, comparison and sheets written to {out}")
 
 
-def _at(scores: Any, layer: int, unit: int) -> float | None:
+def _at(scores: UnitScores, layer: int, unit: int) -> float | None:
     """A unit's score; None where its layer was not scored."""
     return float(scores.of(layer)[unit]) if layer in scores.layers else None

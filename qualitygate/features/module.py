@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.preparation import in_colour, smooth_resized
-from qualitygate.generators.base import fingerprint
+from qualitygate.generators.base import tensor_digest
 
 _SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
@@ -47,7 +47,7 @@ class ModuleExtractor(Extractor):
         self._device = torch.device(device or "cpu")
         self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module
         self._name, self._size = name, size
-        weights = f"weights {fingerprint(module)}" if isinstance(module, nn.Module) else "a function"
+        weights = f"weights {tensor_digest(module)}" if isinstance(module, nn.Module) else "a function"
         resizing = "as they are" if size is None else f"smooth bilinear to {size}"
         self.key = f"{name}, {weights}, images {resizing}, float32"
         self.features = self._probed(size or _PROBE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -208,28 +209,30 @@ def study_corrections(policy: Policy, methods: Collection[str], *, own_cla: bool
         own_cla: also rank and mask by each sample's own CLA.
     """
     own = policy.correction
-    shared = {} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
-    shared = shared or {"judged_at": policy.headline_rate}
+    judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
     found: dict[str, Correction] = {}
     for method in (method for method in METHODS if method in methods):
-        made = METHODS[method]
         if own is not None and own.method == method:
             found[f"{method}, the policy's"] = own
-        if issubclass(made, ZeroAblation | SequentialCorrection):
-            ranked = {"own low-rate activity": ("sample", names.UNIT_LOW_RATE), "low-rate activity": ("profile", names.UNIT_LOW_RATE),
-                      "CLA": ("profile", names.UNIT_CLA), "random units": ("profile", RANDOM_UNITS)}  # fmt: skip
-            if own_cla:
-                ranked["own CLA"] = ("sample", names.UNIT_CLA)
-            found |= {
-                f"{method}, {of}": made(**shared, ranking=ranking, score=score)
-                for of, (ranking, score) in ranked.items()
-            }
-        elif made is LocalRegion:
-            masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
-            found |= {f"{method}, {of}": made(**shared, mask=mask) for of, mask in masks.items()}
-        elif own is None or own.method != method:
-            found[method] = made(**shared)
+        others = _variants(method, judged, own_cla)
+        found |= {name: one for name, one in others.items() if one != own}
     return found
+
+
+def _variants(method: str, judged: Mapping[str, Any], own_cla: bool) -> dict[str, Correction]:
+    """A method as it is by default, by name; one for each source of units or masks."""
+    made = METHODS[method]
+    if issubclass(made, ZeroAblation | SequentialCorrection):
+        sources = {"own low-rate activity": ("sample", names.UNIT_LOW_RATE), "low-rate activity": ("profile", names.UNIT_LOW_RATE),
+                   "CLA": ("profile", names.UNIT_CLA), "random units": ("profile", RANDOM_UNITS)}  # fmt: skip
+        sources |= {"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}
+        return {
+            f"{method}, {of}": made(**judged, ranking=ranking, score=score) for of, (ranking, score) in sources.items()
+        }
+    if issubclass(made, LocalRegion):
+        masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
+        return {f"{method}, {of}": made(**judged, mask=mask) for of, mask in masks.items()}
+    return {method: made(**judged)}
 
 
 def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> dict[str, Correction]:
@@ -252,19 +255,22 @@ def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, 
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
     of_samples = correcting.method.of(samples.latents)
+    if not of_samples.selects.any():
+        raise InputError("A correction would change nothing", "no sample in which it selects anything", "at least one",
+                         "choose another score, R or other layers")  # fmt: skip
     edited, judged = correction_layers(policy, profile.info.chain)
-    found = []
-    for strength in correction.strengths:
-        run = _Run(show)
-        for rows, batch in micro_batches(samples.latents):
-            valid = rows.stop - rows.start
-            trial, state = correcting.attempt(of_samples, strength, padded_rows(rows, len(batch)), batch, valid)
+    runs = {strength: _Run(show) for strength in correction.strengths}
+    for rows, batch in micro_batches(samples.latents):
+        valid, places = rows.stop - rows.start, padded_rows(rows, len(batch))
+        untouched = generator(batch)[:valid].cpu()
+        for strength, run in runs.items():
+            trial, state = correcting.attempt(of_samples, strength, places, batch, valid)
             passed, _ = repaired(limits, trial)
-            run.add(passed, generator(batch)[:valid].cpu(), generator.resume(state)[:valid].cpu())
+            run.add(passed, untouched, generator.resume(state)[:valid].cpu())
             progress(valid)
-        found.append(run.result(strength))
     looks = {"nothing": 0, "pass": 1, "walk": generator.latent_size * DIVISIONS + 1}
-    return Outcome(name, correction, edited, judged, looks[correction.look], tuple(found))
+    return Outcome(name, correction, edited, judged, looks[correction.look],
+                   tuple(run.result(strength) for strength, run in runs.items()))  # fmt: skip
 
 
 class _Run:

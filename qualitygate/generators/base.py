@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ class _Network(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of family, settings and tensors."""
-        return fingerprint(self, json.dumps([self.family, self.settings], sort_keys=True))
+        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
@@ -195,13 +195,23 @@ class _Network(nn.Module):
 
 
 class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family. Each passes the last features that still have a place in the image through
-    `tap` as ``"features"``: (N, units, height, width), the same for an image whatever else is in the batch."""
+    """Base of the discriminators that come with a family.
+
+    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
+    """
 
     @abc.abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
         of the family's generator; labels are classes (int64) or label vectors."""
+
+    def alone(self) -> Self:
+        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
+
+        Only families that look at how much a batch varies have to say anything here.
+        """
+        return self
 
 
 class Generator(_Network, abc.ABC):
@@ -384,7 +394,7 @@ def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
     return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
 
 
-def fingerprint(network: nn.Module, description: str = "") -> str:
+def tensor_digest(network: nn.Module, description: str = "") -> str:
     """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
     digest = hashlib.sha256(description.encode())
     for name, tensor in sorted(network.state_dict().items()):

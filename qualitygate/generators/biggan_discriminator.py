@@ -57,7 +57,8 @@ class BigGANDiscriminator(Discriminator):
             x = block(x)
             if str(index) in self.attention:
                 x = self.attention[str(index)](x)
-        return self.head(self.tap("features", F.relu(x)).sum(dim=(2, 3)), labels)
+        x = self.tap("features", F.relu(x))
+        return self.head(self.tap("vector", x.sum(dim=(2, 3))), labels)
 
 
 class ProjectionHead(nn.Module):

@@ -40,4 +40,6 @@ class DCGANDiscriminator(Discriminator):
             x = self.tap(
                 f"activation/layer{index}", F.leaky_relu_(F.conv2d(x, weight, bias, stride=2, padding=1), _SLOPE)
             )
-        return F.conv2d(self.tap("features", x), self.weight[-1], self.bias[-1]).flatten()
+        x = self.tap("features", x)
+        self.tap("vector", x.flatten(1))
+        return F.conv2d(x, self.weight[-1], self.bias[-1]).flatten()

@@ -7,6 +7,8 @@ Every layer ends in a LeakyReLU, except the last. Stored weights are the scaled 
 from __future__ import annotations
 
 import math
+from copy import copy
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -88,8 +90,15 @@ class PGGANDiscriminator(Discriminator):
         x = self._convolved(x, 2 * self.blocks)
         x = F.leaky_relu_(F.linear(x.flatten(1), self.weight[-2], self.bias[-2]), _SLOPE)
         x = self.tap(f"activation/layer{2 * self.blocks + 1}", x)
-        values = F.linear(x, self.weight[-1], self.bias[-1])
+        values = F.linear(self.tap("vector", x), self.weight[-1], self.bias[-1])
         return self.tap(f"activation/layer{2 * self.blocks + 2}", values)[:, 0]
+
+    def alone(self) -> Self:
+        if not self.group_size:
+            return self
+        alone = copy(self)
+        alone.group_size = 1
+        return alone
 
     def _from_rgb(self, images: Tensor, which: int) -> Tensor:
         return F.leaky_relu_(F.conv2d(images, self.rgb_weight[which], self.rgb_bias[which]), _SLOPE)

@@ -80,5 +80,6 @@ def convolved(x: Tensor, taps: Tensor, bias: Tensor, readers: Callable[[int], Re
 def conv_3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolution with padding 1 of x (N, inputs, height, width) with weight (outputs, inputs, 3, 3), in the form that suits the device."""
     if len(x) < _SAMPLES or not runs_by_positions(x.shape[2] * x.shape[3], x, weight):
+        x = x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x  # what its matrix units read
         return F.conv2d(x, weight, bias, padding=1)
     return convolved(x, weight.permute(2, 3, 1, 0), x.new_zeros(len(weight)) if bias is None else bias, keeping)

@@ -6,8 +6,9 @@ deviation over the minibatch as a further unit, a convolution and two fully conn
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -128,8 +129,13 @@ class StyleGAN2Discriminator(Discriminator):
         x = self.tap("features", x)
         if self.deviations:
             x = torch.cat((x, minibatch_deviation(x, self.group, self.deviations)), dim=1)
-        x = F.leaky_relu(self.dense(self.last(x).flatten(1)), SLOPE) * GAIN
+        x = self.tap("vector", F.leaky_relu(self.dense(self.last(x).flatten(1)), SLOPE) * GAIN)
         return self._judged(self.output(x), labels)
+
+    def alone(self) -> Self:
+        alone = copy(self)
+        alone.group = 1
+        return alone
 
     def _judged(self, x: Tensor, labels: Tensor | None) -> Tensor:
         if not self.label_size:

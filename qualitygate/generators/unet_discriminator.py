@@ -54,7 +54,8 @@ class UNetDiscriminator(Discriminator):
         self.pixel_head = ProjectionHead(decoder[-1], label_size)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.head(self.tap("features", F.relu(self._encoded(images)[-1])).sum(dim=(2, 3)), labels)
+        x = self.tap("features", F.relu(self._encoded(images)[-1]))
+        return self.head(self.tap("vector", x.sum(dim=(2, 3))), labels)
 
     def pixels(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Value of every pixel (N, height, width), higher = more real; images and labels as in `forward`."""

@@ -20,7 +20,16 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import GaussianStatistics, extrapolated_frechet_distance, frechet_distance
-from qualitygate.metrics.intervals import Interval, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife
+from qualitygate.metrics.inception_score import SPLITS, inception_score
+from qualitygate.metrics.intervals import (
+    LEVEL,
+    Interval,
+    blocks_of,
+    bootstrap_mean,
+    bootstrap_ratio,
+    jackknife,
+    student_t,
+)
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.measurement import Measurement, measured
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept
@@ -185,6 +194,28 @@ class Ruler:
         assert self.real is not None
         return Measurement(metric=name, value=None, samples=samples, real_samples=len(self.real.features), real=self.real.digest,
                            extractor=self.extractor, settings=settings)  # fmt: skip
+
+
+def inception_measurement(probabilities: Tensor, extractor: str) -> Measurement:
+    """The inception score of a set: mean over its splits, the interval from how these differ.
+
+    Args:
+        probabilities: (N, classes).
+        extractor: key of what they come from.
+    """
+    samples = len(probabilities)
+    empty = Measurement(
+        metric=names.INCEPTION_SCORE,
+        value=None,
+        samples=samples,
+        extractor=extractor,
+        settings={"splits": float(SPLITS)},
+    )
+    if samples < SPLITS:
+        return empty.model_copy(update={"note": f"too few: {samples} samples for {SPLITS} splits"})
+    mean, spread = inception_score(probabilities)
+    reach = student_t(LEVEL, SPLITS - 1) * spread / (SPLITS - 1) ** 0.5
+    return measured(Interval(mean, mean - reach, mean + reach), empty)
 
 
 def _too_few(samples: int, width: int) -> str:

@@ -9,16 +9,19 @@ The published code puts latents on the unit sphere, right only where the generat
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
-from qualitygate.generators.base import Generator
+from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import Progress, micro_batches, scored_pass, silent
 from qualitygate.generators.stylegan2 import StyleGAN2
 from qualitygate.generators.stylegan3 import StyleGAN3
@@ -33,6 +36,9 @@ TAILS = (0.01, 0.99)
 Space = Literal["z", "w"]
 Where = Literal["end", "full"]
 """At the start of the path, or anywhere on it."""
+
+EditsOfRows = Callable[[np.ndarray], Mapping[int, Edit]]
+"""Edits of a batch of samples, from their rows; the last row may stand more than once."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def path_lengths(
     distance: PerceptualDistance,
     settings: PathSettings = PER_SAMPLE,
     *,
+    edits: EditsOfRows | None = None,
     progress: Progress = silent,
 ) -> Tensor:
     """``d / ε²`` of every path of every sample: float64 (N, paths), on the CPU.
@@ -72,6 +79,7 @@ def path_lengths(
         latents: where the paths start, in z.
         distance: between images, on the generator's device.
         settings: how the paths are laid.
+        edits: of a correction: the paths are then those of the corrected generator. Asked for by rows of the latents.
         progress: called with the number of samples just finished.
 
     Raises:
@@ -84,7 +92,8 @@ def path_lengths(
     parts = []
     with scored_pass():
         for rows, batch in micro_batches(latents):
-            parts.append(_lengths(generator, batch, distance, settings)[: rows.stop - rows.start])
+            render = partial(generator, edits=edits(padded_rows(rows, len(batch))) if edits else None)
+            parts.append(_lengths(generator, render, batch, distance, settings)[: rows.stop - rows.start])
             progress(rows.stop - rows.start)
     return torch.cat(parts)
 
@@ -129,15 +138,21 @@ def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
     )
 
 
-def _lengths(generator: Generator, batch: Latents, distance: PerceptualDistance, settings: PathSettings) -> Tensor:
+def _lengths(
+    generator: Generator,
+    render: Callable[[Latents], Tensor],
+    batch: Latents,
+    distance: PerceptualDistance,
+    settings: PathSettings,
+) -> Tensor:
     """A micro-batch: (N, paths). Paths that start at the sample share the image there."""
     columns = []
     first = None
     for path in range(settings.paths):
         ends, t = _ends(batch, path, settings)
         if first is None or settings.where == "full":
-            first = generator(_between(generator, batch, ends, t, settings.space))
-        second = generator(_between(generator, batch, ends, t + settings.epsilon, settings.space))
+            first = render(_between(generator, batch, ends, t, settings.space))
+        second = render(_between(generator, batch, ends, t + settings.epsilon, settings.space))
         columns.append(distance(first, second).double().cpu() / settings.epsilon**2)
     return torch.stack(columns, dim=1)
 

@@ -348,7 +348,7 @@ def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
     judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
     if not judged:
         raise PolicyError("The correction leaves nothing to judge by", f"only the last layer {last} is edited",
-                          "an earlier layer among the edited ones", "set correction.layers")  # fmt: skip
+                          "an earlier layer among the edited ones", "name the layers to edit in the correction")  # fmt: skip
     return judged
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,14 @@ class RayTeam(Team):
 
 
 class _Actor:
-    """A shard worker that takes and gives what Ray Data carries."""
+    """A shard worker that takes and gives what Ray Data carries. It begins with its first shard: what goes wrong then is ours to tell."""
 
     def __init__(self, order: Order, device: str) -> None:
-        self._worker = ShardWorker(order, device)
+        self._begin = partial(ShardWorker, order, device)
+        self._worker: ShardWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._worker = self._worker or self._begin()
         rows = [
             self._worker(Shard(int(start), int(stop))).model_dump_json()
             for start, stop in zip(batch["start"], batch["stop"], strict=True)

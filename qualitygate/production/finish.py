@@ -58,6 +58,7 @@ def finish(store: Store, manifest: Manifest, source: Source, profile: Profile, f
     summary = _summary(tally, profile, policy, row.provenance)
     summary = summary.model_copy(update={"suite": _outcome(suite, summary.metrics, follow)})
     store.put(SUMMARY, summary.model_dump_json(indent=2).encode())
+    store.sweep()
     return summary
 
 

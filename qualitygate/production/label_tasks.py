@@ -1,8 +1,8 @@
 """A folder of images for people to label, and what they answered.
 
-Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and the rest are random, so that the
-labels also say what share of all samples is wrong and whether the score means anything. People see the images in random order and do not know
-which is which.
+Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and the rest are random, so that
+the labels also say what share of all samples is wrong and whether the score means anything. People see the images in random order and
+do not know which is which.
 """
 
 from __future__ import annotations

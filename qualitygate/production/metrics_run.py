@@ -13,17 +13,18 @@ import torch
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError, LatentsError
-from qualitygate.features.compute import extract
+from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
+from qualitygate.features.inception import InceptionExtractor
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
-from qualitygate.latents import Sampling
+from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.groups import RANDOM_GROUPS, SHARE, extremes, group_size
 from qualitygate.metrics.measurement import Measurement
-from qualitygate.metrics.measures import Ruler, Subject
-from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
+from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
+from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.metrics.report import (
@@ -130,7 +131,9 @@ class _Run:
     def done(self) -> Measured:
         started = time.perf_counter()
         tools, request = self.tools, self.request
-        extractor = tools.extractor if tools.real is not None else None  # features are good for nothing else here
+        # without real images, features are good for the inception score alone
+        inception = tools.extractor if isinstance(tools.extractor, InceptionExtractor) else None
+        extractor = inception if tools.real is None else tools.extractor
         self.place = Observatory(tools.generator, extractor, tools.discriminator, seed=request.seed, sampling=self.sampling,
                                  reporter=self.reporter)  # fmt: skip
         self.ruler = self._ruler()
@@ -186,9 +189,9 @@ class _Run:
         if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
             correction = stage.correcting.method.of(latents)
-            made = self.place.again(latents, "corrections", lambda rows: correction.edits(strength, rows))
-            yield self._whole_group(
-                names.HIGHEST_CORRECTED, f"highest, each corrected at strength {names.rate(strength)}", made
+            what = f"highest, each corrected at strength {names.rate(strength)}"
+            yield self._made_group(
+                names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows)
             )
         corrected = self.seen.corrected
         if corrected is not None and corrected.count:
@@ -199,11 +202,17 @@ class _Run:
         for psi in self.request.truncations:
             try:
                 latents = self.place.latents(self.size, self.sampling.model_copy(update={"psi": psi}))
-                made = self.place.again(latents, f"truncated at {psi:g}")
+                yield self._made_group(names.truncated(psi), f"other samples, truncated at ψ = {psi:g}", latents)
             except LatentsError as error:
                 self.left_out.append(f"truncation at {psi:g}: {error.what}")
-            else:
-                yield self._whole_group(names.truncated(psi), f"other samples, truncated at ψ = {psi:g}", made)
+
+    def _made_group(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> Group:
+        """A group of images that are made for it, with the path lengths of some."""
+        made = self.place.again(latents, name, edits)
+        if self.tools.distance is not None and self._path_size():
+            lengths = self._path_lengths(latents, np.arange(self._path_size()), edits)
+            made = replace(made, lengths=lengths)
+        return self._whole_group(name, what, made)
 
     def _whole_group(self, name: str, what: str, population: Population) -> Group:
         return Group(name, what, self.ruler.subject(population), np.arange(population.count))
@@ -218,7 +227,7 @@ class _Run:
             self.left_out.append("everything that compares with real images: none were given")
             return Ruler(distance=distance, path_samples=self._path_size(), seed=self.request.seed)
         with self.reporter.phase("real images", len(tools.real)) as progress:
-            features = torch.from_numpy(extract(tools.extractor, tools.real, progress))
+            features = torch.from_numpy(real_features(tools.extractor, tools.real, progress))
         images = tools.real
         self.real = RealInfo(
             name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation
@@ -244,11 +253,19 @@ class _Run:
             return seen
         others = [rows[:size] for name, (_, rows) in untouched.items() if name != names.ALL]
         chosen = np.unique(np.concatenate([self.path_rows, *others]))
-        lengths = torch.full((len(seen.latents), PER_SAMPLE.paths), torch.nan, dtype=torch.float64)
-        with self.reporter.phase("path lengths", len(chosen)) as progress:
-            measured = path_lengths(self.tools.generator, seen.latents[chosen], distance, progress=progress)
-        lengths[torch.from_numpy(chosen)] = measured
-        return replace(seen, untouched=replace(seen.untouched, lengths=lengths))
+        return replace(seen, untouched=replace(seen.untouched, lengths=self._path_lengths(seen.latents, chosen)))
+
+    def _path_lengths(self, latents: Latents, rows: np.ndarray, edits: EditsOfRows | None = None) -> torch.Tensor:
+        """Lengths of the paths of all latents, NaN but in these rows. Edits are asked for by rows of the latents."""
+        assert self.tools.distance is not None
+        lengths = torch.full((len(latents), PER_SAMPLE.paths), torch.nan, dtype=torch.float64)
+        own = None if edits is None else lambda places: edits(rows[places])
+        with self.reporter.phase("path lengths", len(rows)) as progress:
+            measured = path_lengths(
+                self.tools.generator, latents[rows], self.tools.distance, edits=own, progress=progress
+            )
+        lengths[torch.from_numpy(rows)] = measured
+        return lengths
 
     def _of_the_whole(self, whole: Subject) -> dict[str, Measurement]:
         """What is measured of the whole set alone. Its path length is that of the rows that stand for it, not of the groups as well."""
@@ -257,6 +274,9 @@ class _Run:
             found[names.PPL] = self.ruler.path_length(whole.population.lengths[self.path_rows])
         if self.request.extrapolate and whole.population.features is not None:
             found[names.FID_INFINITY] = self.ruler.extrapolated_fid(whole.population.features)
+        if isinstance(self.tools.extractor, InceptionExtractor) and whole.population.features is not None:
+            probabilities = self.tools.extractor.probabilities(whole.population.features)
+            found[names.INCEPTION_SCORE] = inception_measurement(probabilities, self.tools.extractor.key)
         if self.tools.distance is not None:
             for name in self.request.path_kinds:
                 settings = PATH_KINDS[name]

@@ -5,7 +5,7 @@ No more than one block of images is ever held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,12 @@ from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
-from qualitygate.generators.base import Discriminator, Edit, Generator
+from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents, Sampling
+from qualitygate.metrics.path_length import EditsOfRows
 from qualitygate.metrics.population import Observer, Population
 from qualitygate.records import Verdict
-
-EditsOfRows = Callable[[np.ndarray], Mapping[int, Edit] | None]
-"""Edits of the samples in the given rows."""
 
 
 @dataclass(frozen=True)

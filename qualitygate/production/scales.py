@@ -42,9 +42,11 @@ class Scales:
         return {name: tuple(_counted(edges, rows[name]).tolist()) for name, edges in self.edges.items() if name in rows}
 
     def quantile(self, name: str, counts: np.ndarray, q: float) -> float:
-        """The upper end of the step in which the quantile lies: exact for counts, else to within a step; infinite beyond the last one."""
-        ends = np.append(self.edges[name], np.inf)
-        return float(ends[np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left")])
+        """The upper end of the step in which the quantile lies: exact for counts, else to within a step; the calibration's
+        largest score where it lies beyond that."""
+        edges = self.edges[name]
+        step = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
+        return float(edges[min(step, len(edges) - 1)])
 
 
 def distance(counts: np.ndarray, others: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,9 +161,7 @@ class LocalStore(Store):
             try:
                 yield place
             finally:
-                shutil.rmtree(place, ignore_errors=True)
-                with suppress(OSError):  # others are at work in it
-                    place.parent.rmdir()
+                shutil.rmtree(place, ignore_errors=True)  # its parent stays: others may be about to work in it
 
     def sweep(self) -> None:
         with storage.explained(self.root):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from qualitygate import names, storage
 from qualitygate.gating.exhibit import made_again
 from qualitygate.production.unit_study import UnitReport, UnitStudy, describe
 from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
+from qualitygate.tracking.unit_study import COMPARISON, SHEETS, UNITS
 from qualitygate.units.concepts import TOP, representative, unit_heat
 from qualitygate.units.score import save_unit_scores
 
-UNITS, COMPARISON, SHEETS = "units.parquet", "comparison.json", "sheets"
 SHOWN = 4
 """Top images of a unit on its sheet."""
 
@@ -40,8 +38,8 @@ def write_units(out: str | Path, study: UnitStudy, report: UnitReport) -> None:
 def _subtitle(study: UnitStudy, report: UnitReport) -> str:
     sources = ", ".join(one.source for one in report.scores[:-1])
     return (
-        f"By the mean rank in the layer over {sources}. Labels: {report.labels.source}. Top images of {len(study.samples):,} samples; units "
-        "with one cluster number fire for the same artifacts."
+        f"By the mean rank in the layer over {sources}. Labels: {report.labels.source}. Top images of {len(study.samples):,} "
+        "samples; units with one cluster number fire for the same artifacts."
     )
 
 
@@ -51,7 +49,5 @@ def _pictures(study: UnitStudy, report: UnitReport, layer: int, unit: int) -> Un
     key = names.unit_key(layer, unit)
     mean = representative(study.generator, study.samples[rows[:TOP]], layer).numpy()
     heat = unit_heat(study.generator, shown, layer, unit).numpy()
-    return UnitPictures(
-        f"{key}, cluster {report.clusters[key]}", storage.to_uint8(mean), made_again(study.generator, shown),
-        list(np.asarray(heat)),
-    )  # fmt: skip
+    images = made_again(study.generator, shown)
+    return UnitPictures(f"{key}, cluster {report.clusters[key]}", storage.to_uint8(mean), images, list(heat))

@@ -51,6 +51,23 @@ def allowance(samples: int, chance: float, dimensions: int = 1) -> float:
     return math.sqrt(math.log(factor / chance) / (2.0 * samples))
 
 
+def least_share(samples: int, chance: float, share: float) -> float:
+    """What a count of a true share may fall to with probability over ``chance``: below it, n · KL(counted ‖ true) exceeds ln(1 / chance)
+    (Chernoff 1952). Sharper than `allowance` where the share is small."""
+
+    def surprise(counted: float) -> float:
+        hit = counted * math.log(counted / share) if counted > 0.0 else 0.0
+        return samples * (hit + (1.0 - counted) * math.log((1.0 - counted) / (1.0 - share)))
+
+    low, high = 0.0, share
+    if surprise(low) <= math.log(1.0 / chance):
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if surprise(middle) > math.log(1.0 / chance) else (low, middle)
+    return high
+
+
 class Watch:
     """Looks at every shard, in the order of their ids.
 
@@ -105,7 +122,13 @@ class Watch:
         """A rule on the whole set that the run so far breaks beyond chance; and a run that keeps next to nothing."""
         shares, wide = after.shares(), allowance(after.samples, chance)
         metrics[names.COLLAPSE] = shares[names.YIELD]
-        yield f"watch/{names.COLLAPSE}", names.COLLAPSE, LEAST_KEPT - wide, None, "critical"
+        yield (
+            f"watch/{names.COLLAPSE}",
+            names.COLLAPSE,
+            least_share(after.samples, chance, LEAST_KEPT),
+            None,
+            "critical",
+        )
         for rule in self._rules:
             metrics[_run(rule)] = shares[rule.metric]
             least = None if rule.min is None else rule.min - wide

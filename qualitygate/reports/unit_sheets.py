@@ -33,8 +33,8 @@ class UnitPictures:
 
 
 def unit_sheet(units: Sequence[UnitPictures], title: str, subtitle: str = "", columns: int = 10) -> Image.Image:
-    """A sheet of units: representative image, then each of the top images with the unit's heat below it. Heat is scaled to the hottest place of
-    the unit's own images.
+    """A sheet of units: representative image, then each of the top images with the unit's heat below it. Heat is scaled to the hottest
+    place of the unit's own images.
 
     Args:
         units: in the order of the sheet, all with as many images.

@@ -53,7 +53,7 @@ def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
         float32 (N, A, …).
     """
     start = start[:, None]
-    turn = _change_points(along, start > 0)
+    turn = _change_points(along, ~(start <= 0))
     value = along.gather(1, turn).squeeze(1).float()
     at = torch.stack([side[index] for side, index in zip(distances, turn.squeeze(1), strict=True)])
     slope = value.sub_(start).div_(at)
@@ -62,8 +62,8 @@ def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
 
 def _change_points(along: Tensor, positive: Tensor) -> Tensor:
     """Which point of each side (2, 1, N, A, …) is the nearest with another sign; the bound where there is none."""
-    # comparing floats is not vectorised on the CPU: there two other passes are faster than the one
-    changed = (along > 0 if along.is_cuda else F.relu(along).bool()).bitwise_xor_(positive)
+    # NaN counts as positive. Comparing floats is not vectorised on the CPU: there two other passes are faster than the one
+    changed = (along <= 0).bitwise_xor_(~positive) if along.is_cuda else F.relu(along).bool().bitwise_xor_(positive)
     # nearer points have larger numbers, so the nearest change is a maximum of small integers, and no change is the bound's 0
     numbers = torch.arange(along.shape[1], dtype=_smallest_integer(along.shape[1]), device=along.device)
     return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()

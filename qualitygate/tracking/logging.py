@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +52,14 @@ def log_gated_set(folder: str | Path, uri: str | None = None, experiment: str = 
     """
     gated = read_gated_set(folder)
     uri = tracking_uri(uri)
-    with _as_tracking_error(gated, uri), connect(uri) as client:
+    with as_tracking_error(gated.folder, uri), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
         provenance = gated.summary.provenance
         checkpoint = TrackedCheckpoint(
             provenance.checkpoint, provenance.checkpoint_sha256, provenance.family, model_tags(gated)
         )
         model_id = checkpoint_model(client, home, checkpoint)
-        run = _find_run(client, home, gated) or client.create_run(
+        run = find_run(client, home, GATE_ID, gated.gate_id) or client.create_run(
             home, tags={GATE_ID: gated.gate_id}, run_name=f"{gated.name}, seed {gated.summary.provenance.seed}"
         )
         if run.info.status != "FINISHED":
@@ -72,14 +72,14 @@ def _send(client: MlflowClient, run: Run, model_id: str, gated: GatedSet) -> Non
     run_id = run.info.run_id
     _send_values(client, run_id, gated)
     link_model(client, run, model_id)
-    _send_metrics(client, run, model_id, gated.metrics)
+    send_metrics(client, run, model_id, gated.metrics)
     for path in gated.files:
         client.log_artifact(run_id, str(path))
     for path in gated.folders:
         client.log_artifacts(run_id, str(path), path.name)
     if (ranking := gated.ranking()) is not None:
-        send_ranking(client, run_id, ranking)
-    _send_sheets(client, run_id, gated)
+        send_table(client, run_id, ranking, names.RANKING_TABLE)
+    send_images(client, run_id, gated.sheets)
     client.set_logged_model_tags(model_id, model_tags(gated))
 
 
@@ -100,45 +100,62 @@ def link_model(client: MlflowClient, run: Run, model_id: str) -> None:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def _send_metrics(client: MlflowClient, run: Run, model_id: str, metrics: dict[str, float]) -> None:
-    """Metrics of the run and of its model. The run's start is their time, so that sending one twice makes it no other metric."""
+def send_metrics(
+    client: MlflowClient,
+    run: Run,
+    model_id: str,
+    metrics: Mapping[str, float],
+    dataset: tuple[str, str] | None = None,
+) -> None:
+    """Metrics of the run and of its model. The run's start is their time, so that sending one twice makes it no other metric.
+
+    Args:
+        client: of MLflow.
+        run: the run.
+        model_id: the checkpoint's model.
+        metrics: finite values by name.
+        dataset: name and digest of the logged dataset that they were measured on.
+    """
     from mlflow.entities import Metric
 
     known = client.get_logged_model(model_id).metrics or []
     sent = {metric.key for metric in known if metric.run_id == run.info.run_id}
     time = run.info.start_time
-    missing = [Metric(key, value, time, 0, model_id=model_id) for key, value in metrics.items() if key not in sent]
+    name, digest = dataset or (None, None)
+    missing = [Metric(key, value, time, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
+               for key, value in metrics.items() if key not in sent]  # fmt: skip
     client.log_batch(run.info.run_id, metrics=missing)
 
 
-def send_ranking(client: MlflowClient, run_id: str, ranking: pd.DataFrame) -> None:
-    """The unit table, as `MlflowClient.log_table` writes it. That one appends to what is there: sent twice, every row would be too."""
+def send_table(client: MlflowClient, run_id: str, table: pd.DataFrame, name: str) -> None:
+    """A table, as `MlflowClient.log_table` writes it. That one appends to what is there: sent twice, every row would be too."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / names.RANKING_TABLE
-        ranking.to_json(table, orient="split", index=False)
-        client.log_artifact(run_id, str(table))
-    client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": names.RANKING_TABLE, "type": "table"}]))
+        path = Path(folder) / name
+        table.to_json(path, orient="split", index=False)
+        client.log_artifact(run_id, str(path))
+    client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": name, "type": "table"}]))
 
 
-def _send_sheets(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
-    """The contact sheets, under the keys by which MLflow lays runs side by side; each once, for every sending gets a name of its own."""
+def send_images(client: MlflowClient, run_id: str, images: Mapping[str, Path]) -> None:
+    """Pictures, under the keys by which MLflow lays runs side by side; each once, for every sending gets a name of its own."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
     sent = [file.path for file in client.list_artifacts(run_id, "images")]
-    for key, path in gated.sheets.items():
+    for key, path in images.items():
         start = f"images/{key.replace('/', '~')}+step+0+"
         if not any(
             file.startswith(start) and file.endswith("+compressed.webp") for file in sent
         ):  # the last file of an image
             client.log_image(run_id, read_image(path), key=key, step=0, synchronous=True)
-    if gated.sheets:
+    if images:
         client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
 
 
-def _find_run(client: MlflowClient, experiment: str, gated: GatedSet) -> Run | None:
-    runs = client.search_runs([experiment], f"tags.`{GATE_ID}` = '{gated.gate_id}'", max_results=1)
+def find_run(client: MlflowClient, experiment: str, tag: str, value: str) -> Run | None:
+    """The run with this tag, if there is one."""
+    runs = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
     return client.get_run(runs[0].info.run_id) if runs else None  # a search leaves out the links to models
 
 
@@ -156,13 +173,13 @@ def closing(client: MlflowClient, run_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def _as_tracking_error(gated: GatedSet, uri: str) -> Iterator[None]:
+def as_tracking_error(folder: Path, uri: str) -> Iterator[None]:
     try:
         yield
     except QualityGateError:
         raise
     except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(f"MLflow at {public(uri)} did not take all of {gated.folder}",
+        raise TrackingError(f"MLflow at {public(uri)} did not take all of {folder}",
                             public(f"{type(error).__name__}: {error}"), "a server that takes it",
-                            f"nothing is lost; when the cause is gone: `qualitygate sync {gated.folder}`"
+                            f"nothing is lost; when the cause is gone: `qualitygate sync {folder}`"
                             ) from error  # fmt: skip

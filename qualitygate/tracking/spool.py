@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from qualitygate import storage
 from qualitygate.errors import InputError, QualityGateError
 from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
-from qualitygate.tracking.logging import EXPERIMENT, log_gated_set
+from qualitygate.tracking.logging import EXPERIMENT, Logged, log_gated_set
+from qualitygate.tracking.metrics_logging import log_metrics_set
+from qualitygate.tracking.metrics_set import is_metrics_set, read_metrics_set
 from qualitygate.tracking.store import public, tracking_uri
 
 TRACKING = "tracking.json"
@@ -41,19 +43,20 @@ class Tracking(BaseModel):
 
 
 def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracking:
-    """Send a gated set now. What fails stays pending, is told in ``error`` and not raised: an outage never touches a verdict.
+    """Send a gated set or a folder of metrics now. What fails stays pending, is told in ``error`` and not raised: an outage never
+    touches a verdict.
 
     Raises:
-        InputError: the folder holds no gated set.
+        InputError: the folder holds neither.
         StorageError: the outcome cannot be written into the folder.
     """
     folder = Path(folder)
-    read_gated_set(folder)
+    _check(folder)
     uri = tracking_uri(uri)
     pending = Tracking(state=State.PENDING, uri=public(uri), experiment=experiment)
     _write(folder, pending)  # before anything is sent: a process that is killed leaves it pending
     try:
-        logged = log_gated_set(folder, uri, experiment)
+        logged = _log(folder, uri, experiment)
     except QualityGateError as error:
         outcome = pending.model_copy(update={"error": str(error)})
     else:
@@ -84,9 +87,9 @@ def pending(root: str | Path) -> list[Path]:
 
 
 def gated_sets(root: str | Path) -> Iterator[Path]:
-    """Gated sets at or below ``root``, in order of their names. Their images are not walked through."""
+    """Gated sets and folders of metrics at or below ``root``, in order of their names. Their images are not walked through."""
     for folder, below, _ in os.walk(root):
-        if is_gated_set(Path(folder)):
+        if is_gated_set(Path(folder)) or is_metrics_set(Path(folder)):
             below.clear()
             yield Path(folder)
         below.sort()
@@ -97,7 +100,7 @@ def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | 
     """Send what is pending at or below each of the paths, to where it was meant to go.
 
     Args:
-        paths: gated sets, or folders above them.
+        paths: gated sets and folders of metrics, or folders above them.
         uri: another place to send to. Default: the one written down, or, where that had a password, ``MLFLOW_TRACKING_URI``.
         experiment: another experiment than the one written down.
         untracked: also send sets that were gated with tracking off.
@@ -106,14 +109,16 @@ def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | 
         Every gated set that was found and its state now: sent (now or before), pending with the error, or off.
 
     Raises:
-        InputError: a path holds no gated set.
+        InputError: a path holds neither.
     """
     outcome: dict[Path, Tracking] = {}
     for path in paths:
         found = list(gated_sets(path))
         if not found:
             raise InputError(
-                f"Nothing to send at {path}", "no gated set there or below", "folders written by `qualitygate gate`"
+                f"Nothing to send at {path}",
+                "no gated set there or below, and no metrics",
+                "folders written by `qualitygate gate` or `qualitygate metrics`",
             )
         outcome |= {folder: _sync_one(folder, uri, experiment, untracked) for folder in found}
     return outcome
@@ -125,6 +130,18 @@ def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: 
         return known
     written = known.uri if known.uri and "***" not in known.uri else None
     return push(folder, uri or written, experiment or known.experiment)
+
+
+def _check(folder: Path) -> None:
+    if is_metrics_set(folder):
+        read_metrics_set(folder)
+    else:
+        read_gated_set(folder)
+
+
+def _log(folder: Path, uri: str, experiment: str) -> Logged:
+    log = log_metrics_set if is_metrics_set(folder) else log_gated_set
+    return log(folder, uri, experiment)
 
 
 def _write(folder: Path, tracking: Tracking) -> None:

@@ -10,7 +10,7 @@ from qualitygate import names
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, PROFILE_ID
 from qualitygate.tracking.gated_set import RANKING_ROWS
-from qualitygate.tracking.logging import EXPERIMENT, Logged, closing, link_model, send_ranking
+from qualitygate.tracking.logging import EXPERIMENT, Logged, closing, link_model, send_table
 from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
@@ -54,7 +54,7 @@ def log_unit_study(folder: str | Path, uri: str | None = None, experiment: str =
                 for name in (UNITS, COMPARISON):
                     client.log_artifact(run_id, str(folder / name))
                 client.log_artifacts(run_id, str(folder / SHEETS), SHEETS)
-                send_ranking(client, run_id, _ranking(folder))
+                send_table(client, run_id, _ranking(folder), names.RANKING_TABLE)
     except QualityGateError:
         raise
     except Exception as error:  # artifact stores raise their own clients' exceptions

@@ -207,10 +207,10 @@ def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
     def loss() -> Tensor:
         solver.zero_grad()
         value = F.cross_entropy(F.linear(standard, weight, bias), y, weight=balance) + decay * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    solver.step(loss)  # type: ignore[arg-type]
+    solver.step(loss)
     # the standardisation becomes part of the layer
     return (scaled := weight.detach() / deviation), bias.detach() - scaled @ mean
 

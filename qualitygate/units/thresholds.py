@@ -23,6 +23,7 @@ SHARE = 0.005
 _DROPPED = 16  # bits of a float32 below its first 7 of mantissa
 _LEAST, _MOST = 2.0**-16, 2.0**16  # nearer to 0 is 0; beyond is one last bin
 _BINS = 32 * 128  # of one sign: so many factors of 2, in so many parts each
+_AT_ONCE = 2**24  # activations whose bins are held at once
 _ZERO = _BINS + 1  # bin of what is nearly 0; those of negative values are below
 
 
@@ -48,8 +49,9 @@ class UnitQuantiles:
                              "finite activations", "check the weights")  # fmt: skip
         units = len(self._counts)
         first = torch.arange(units, device=activation.device)[:, None, None] * self._counts.shape[1]
-        bins = (_bin(activation.float()) + first).flatten()
-        self._counts += torch.bincount(bins, minlength=self._counts.numel()).view_as(self._counts)
+        for part in activation.float().split(max(1, _AT_ONCE // activation[0].numel())):
+            bins = (_bin(part) + first).flatten()
+            self._counts += torch.bincount(bins, minlength=self._counts.numel()).view_as(self._counts)
 
     def above(self, share: float) -> Tensor:
         """Threshold of each unit, float32 (units,) on the CPU: just below the bin of the least value that at most ``share`` of its

@@ -42,7 +42,9 @@ def top_samples(
         LayerError: no such layer.
     """
     if not 1 <= count <= len(latents):
-        raise InputError("Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are")
+        raise InputError(
+            "Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are"
+        )
     indices = generator.layer_indices(layers)
     kept = {layer: _nothing(generator.layers[layer].units, generator.device) for layer in indices}
     with scored_pass():

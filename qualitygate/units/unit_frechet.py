@@ -51,7 +51,8 @@ def unit_frechet(
     """
     sizes = {one.rows.shape[1] for one in top.values()}
     if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
-        raise InputError("These sets of images cannot be compared", f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
+        raise InputError("These sets of images cannot be compared",
+                         f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
                          "features of one extractor, sets of one size of at least 2 images")  # fmt: skip
     (size,) = sizes
     distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference), memory)
@@ -74,8 +75,8 @@ def unit_frechet(
 class _Distance:
     """Fréchet distances of many small sets from one reference.
 
-    With ``C = X'X/n`` for the centred features X of a set, and ``R = LL'`` for the reference, the trace of ``√(CR)`` is the sum of the roots
-    of the eigenvalues of ``(XL)(XL)'/n``: a matrix of the size of the set, in place of one of the number of features for every
+    With ``C = X'X/n`` for the centred features X of a set, and ``R = LL'`` for the reference, the trace of ``√(CR)`` is the sum of the
+    roots of the eigenvalues of ``(XL)(XL)'/n``: a matrix of the size of the set, in place of one of the number of features for every
     unit. The features are multiplied by L once. Covariances are divided by N, as in `qualitygate.metrics`.
     """
 

@@ -30,7 +30,7 @@ def gated(call: Call, place: Place, tmp_path: Path) -> Path:
 
 def test_version_and_help(call: Call) -> None:
     assert call("--version").stdout.strip() == qualitygate.__version__
-    for command in ("inspect", "calibrate", "gate", "decide", "demo", "schema", "sync"):
+    for command in ("inspect", "calibrate", "gate", "decide", "metrics", "demo", "schema", "sync"):
         shown = call(command, "--help")
         assert shown.code == 0
         assert "Usage: qualitygate" in shown.stdout

@@ -167,6 +167,14 @@ def test_bad_input_exits_with_2(call: Call, folder: Path, arguments: list[object
     assert message in done.stderr
 
 
+def test_more_tasks_than_the_calibration_scored(call: Call, folder: Path, tmp_path: Path) -> None:
+    arguments = ("label", folder / "model.pt", "--profile", folder / "profile", "--out", tmp_path / "t")
+    done = call(*arguments, "--count", 301)
+    assert done.code == 2
+    assert "1 to 300 samples" in done.stderr
+    assert not (tmp_path / "t").exists()
+
+
 def test_label_needs_to_know_what_to_do(call: Call, folder: Path, tmp_path: Path) -> None:
     for arguments in (
         [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image
 
 from qualitygate.errors import InputError
 from qualitygate.features.images import ImageSet, digits_images, open_images
+from qualitygate.features.images.image_set import Item, Source
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (70, 6, 6, 3), dtype=np.uint8)
@@ -159,6 +160,25 @@ def test_files_of_every_kind_are_rgb(kind: str, mode: str, tmp_path: Path) -> No
     if found is not None:
         expected = np.array(image.convert("RGB"))
         torch.testing.assert_close(found[0].permute(1, 2, 0), torch.from_numpy(expected) / 127.5 - 1)
+
+
+def test_memory_holds_a_few_batches_only() -> None:
+    class Endless(Source):
+        given = 0
+
+        def __len__(self) -> int:
+            return 10**9
+
+        def __iter__(self) -> Iterator[Item]:
+            while True:
+                self.given += 1
+                yield Item("one", PIXELS[0])
+
+    source = Endless()
+    batches = iter(ImageSet("endless", source))
+    for _ in range(3):
+        next(batches)
+    assert source.given <= 6 * 64
 
 
 def test_grey_arrays_have_one_channel(tmp_path: Path) -> None:

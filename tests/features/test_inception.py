@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from checkpoints.nvidia_files import dump, persistent_network
 from features.weight_files import random_tensors, save_plain, save_script
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from qualitygate.errors import CheckpointError, InputError
 from qualitygate.features.inception import Inception, InceptionExtractor
 from qualitygate.features.inception_weights import nvidia_name, pytorch_fid_name, units
 from qualitygate.features.registry import make_extractor
+from qualitygate.features.weights import read_weights
 
 NORM = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
 IMAGES = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -197,3 +199,12 @@ def test_weights_are_needed(tmp_path: Path) -> None:
         make_extractor("inception", weights=tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="another file than the one meant"):
         make_extractor("inception", weights=tmp_path / "weights.pth", sha256="0" * 64)
+
+
+def test_networks_stored_as_nvidia_stores_them_have_the_same_names(tmp_path: Path) -> None:
+    """StyleGAN3's pickle of the network: an object of a class that is not ours, of which only the tensors are taken."""
+    tensors = {"layers.conv.weight": torch.ones(2, 2), "layers.mixed_9.tower_conv.beta": torch.zeros(3)}
+    dump(tmp_path / "inception.pkl", persistent_network("InceptionV3", {}, tensors))
+    found = read_weights(tmp_path / "inception.pkl").tensors
+    assert found.keys() == tensors.keys()
+    torch.testing.assert_close(found["layers.conv.weight"], torch.ones(2, 2))

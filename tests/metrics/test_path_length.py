@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,21 @@ def test_labels_stay_with_their_path() -> None:
     latents = sample_latents(toy, range(6), 0)
     first, second = (replace(latents, labels=torch.full((6,), label)) for label in (0, 1))
     assert not torch.equal(path_lengths(toy, first, Squares(), FEW), path_lengths(toy, second, Squares(), FEW))
+
+
+def test_the_corrected_generator_has_paths_of_its_own() -> None:
+    generator = small_dcgan()
+    latents = sample_latents(generator, range(70), 0)
+    asked: list[int] = []
+
+    def edits(rows: np.ndarray) -> dict[int, Callable[[torch.Tensor], torch.Tensor]]:
+        asked.extend(rows.tolist())
+        return {0: lambda activation: activation * torch.from_numpy(rows < 5)[:, None, None, None]}
+
+    untouched, edited = (path_lengths(generator, latents, Squares(), FEW, edits=one) for one in (None, edits))
+    assert asked == [*range(70), *[69] * 58]
+    torch.testing.assert_close(edited[:5], untouched[:5])
+    assert float(edited[5:].max()) == 0.0
 
 
 def test_refusals() -> None:

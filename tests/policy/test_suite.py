@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from qualitygate.errors import PolicyError
+from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection, ZeroAblation
 from qualitygate.policy.model import BatchRule, Policy
 from qualitygate.policy.suite import check_suite, identified, make_suite, merge_suite, suite_hash
 
@@ -168,3 +169,16 @@ def test_nothing_heavy_is_imported():
         "assert not {'torch', 'great_expectations', 'pandas', 'mlflow'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("correction", "strict", "most"),
+    [
+        (SequentialAblation(), True, 1.0),
+        (ZeroAblation(units=(5, 40)), True, 40.0),
+        (SequentialCorrection(lambdas=(0.9, 0.0)), False, 1.0),
+    ],
+)
+def test_strengths_are_those_that_the_method_can_have(correction, strict, most):
+    asked = by_id(make_suite(Policy(correction=correction), SCORES, 10))["samples/strength.range"]["kwargs"]
+    assert (asked["min_value"], asked["strict_min"], asked["max_value"]) == (0.0, strict, most)

@@ -90,4 +90,9 @@ def assert_whole(place: Path, ids: range, summary: GateSummary, form: Form = For
     named = {name for column in ("file", "records") for name in table[column] if name is not None}
     there = {f"{folder}/{one.name}" for folder in ("shards", "records") for one in (place / folder).iterdir()}
     assert there == named
-    assert not (place / ".partial").exists() or not list((place / ".partial").iterdir())
+    assert not (place / ".partial").exists()
+
+
+def nothing_half(place: Path) -> bool:
+    """Whether no writer left anything behind."""
+    return not (place / ".partial").exists() or not list((place / ".partial").iterdir())

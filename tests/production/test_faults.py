@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from production.faulty import THRESHOLD, AlwaysKilled, Killed, NotFinite, Swapped, faulty
-from production.making import Small, assert_whole, entries, records
+from production.making import Small, assert_whole, entries, nothing_half, records
 from production.s3 import Server
 from small import small_dcgan
 
@@ -105,7 +105,7 @@ def test_a_driver_that_is_ended(small: Small, same, tmp_path: Path, number: int,
     assert driver.exitcode == code
     assert not (place / "summary.json").exists()
     if number != signal.SIGKILL:
-        assert not (place / ".partial").exists()
+        assert nothing_half(place)
     same(place, small.produce(place, ids=IDS))
 
 
@@ -160,7 +160,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full(small: Small, same, disk: Path) -> None:
     with pytest.raises(StorageError, match=r"No space left on device(.|\n)*free some space"):
         small.produce(disk / "set", ids=IDS)
-    assert not (disk / "set" / ".partial").exists()
+    assert nothing_half(disk / "set")
     assert not (disk / "set" / "summary.json").exists()
     subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
     same(disk / "set", small.produce(disk / "set", ids=IDS))
@@ -202,7 +202,7 @@ def test_a_checkpoint_swapped_in_mid_run_is_refused(small: Small, same, tmp_path
         small.produce(tmp_path / "set", source=source, ids=IDS)
     order = small.order(tmp_path / "set", ids=IDS)
     assert order.manifest().done() == []  # not even the shard that was being made
-    assert not (tmp_path / "set" / ".partial").exists()
+    assert nothing_half(tmp_path / "set")
     other = Order(small.source(generator=faulty(Swapped, mine, tmp_path / "mine")), order.plan, order.place)
     with pytest.raises(ProfileError, match="belongs to another checkpoint"):  # nor does a worker begin with it
         ShardWorker(other, "cpu")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from qualitygate.policy.corrections import SequentialAblation
+from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection
 from qualitygate.policy.model import BatchRule, Calibration, Limit, Policy, Rule
 from qualitygate.records import ExpectationResult, SuiteResult, Verdict
 from qualitygate.tracking.describe import NOTE, note, run_params, run_tags
@@ -41,4 +41,14 @@ def test_params_of_a_correction(tmp_path):
     assert {key: value for key, value in params.items() if key.startswith("correction")} == {
         "correction": "sequential_ablation", "correction.layers": "0, 1", "correction.rates": "0.2",
         "correction.judged_at": "0.1", "correction.limit": "quantile 0.95",
+    }  # fmt: skip
+
+
+def test_params_of_a_correction_of_units(tmp_path):
+    policy = Policy(correction=SequentialCorrection(units=(10, 20), stop=1, judged_at=0.1))
+    params = run_params(read_gated_set(write_gated_folder(tmp_path / "set", policy=policy)))
+    assert {name: value for name, value in params.items() if name.startswith("correction")} == {
+        "correction": "sequential_correction", "correction.layers": "preset", "correction.stop": "1", "correction.units": "10, 20",
+        "correction.shares": "default", "correction.score": "low_rate_activity", "correction.ranking": "sample", "correction.rate": "0.1",
+        "correction.lambdas": "0.9", "correction.judged_at": "0.1", "correction.limit": "quantile 0.9",
     }  # fmt: skip

@@ -85,7 +85,9 @@ def test_empty_region_and_empty_mask_explain_nothing() -> None:
     assert soft_iou(torch.zeros(1, 1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2), 1).item() == 0.0
 
 
-@pytest.mark.parametrize("masks", [torch.zeros(2, 2, 4), torch.zeros(1, 4, 4), torch.full((1, 2, 4), 1.5), torch.full((1, 2, 4), float("nan"))])  # fmt: skip
+@pytest.mark.parametrize(
+    "masks", [torch.zeros(2, 2, 4), torch.zeros(1, 4, 4), *(torch.full((1, 2, 4), bad) for bad in (1.5, float("nan")))]
+)
 def test_masks_that_do_not_fit(masks: torch.Tensor) -> None:
     with pytest.raises(InputError, match="masks do not fit"):
         defective_scores(toy(), latents(1.0), masks, LIMITS)

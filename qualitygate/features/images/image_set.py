@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from qualitygate.errors import InputError
 from qualitygate.features.images.decoding import decoded
 
 BATCH = 64
-_THREADS = 4
+_THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
 
 

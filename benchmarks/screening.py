@@ -1,0 +1,196 @@
+"""Screened against exact CLA on held-out samples: how often verdicts agree, and how much of the work they take.
+
+    python benchmarks/screening.py CHECKPOINT... [--pilot 1000] [--held 1000]
+
+For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the ladder is fitted on it, and held-out samples are judged at
+limits of the .80, .90, .95 and .99 quantile. Intervals are Wilson's, at 95 %. The last table is the curve of agreement against work: what one rung
+alone would reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from qualitygate import names
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.gating.curvature import fitted_screen, free_evidence, rung_column
+from qualitygate.gating.pilot import PilotTable
+from qualitygate.gating.scoring import Scorer
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import micro_batches, sample_latents, scored_pass
+from qualitygate.latents import Sampling
+from qualitygate.scores.local_activation import DIVISIONS
+from qualitygate.scores.low_rate import activation_rates
+from qualitygate.scores.screening import Rung, Screen, ladder
+
+QUANTILES = (0.8, 0.9, 0.95, 0.99)
+RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
+SEED = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--pilot", type=int, default=1000)
+    parser.add_argument("--held", type=int, default=1000)
+    parser.add_argument("--rate-samples", type=int, default=30_000, help="latents for the activation rates")
+    parser.add_argument("--error", type=float, default=0.01)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="write the numbers as JSON too")
+    options = parser.parse_args()
+    results = [measure(load_generator(path, device=options.device), options) for path in options.checkpoints]
+    for result in results:
+        print(page(result))
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1))
+
+
+def measure(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one checkpoint, at its preset layer of CLA."""
+    layer = generator.presets.curvature[0]
+    ids = range(options.rate_samples, options.rate_samples + options.pilot + options.held)
+    evidence = evidence_of(generator, ids, options.rate_samples)
+    table = PilotTable(generator, Sampling(), SEED, (layer,)).columns(ids, _counter(len(ids)))
+    pilot = {name: values[: options.pilot] for name, values in table.items()}
+    held = {name: values[options.pilot :] for name, values in table.items()}
+    limits = {q: float(np.quantile(pilot[names.cla(layer)], q, method="higher")) for q in QUANTILES}
+    screens = {
+        q: fitted_screen(pilot, evidence[: options.pilot], generator.latent_size, layer, [limit], options.error, elsewhere=False)
+        for q, limit in limits.items()
+    }  # fmt: skip
+    judged = evidence[options.pilot :]
+    return {
+        "checkpoint": generator.identity().name,
+        "latent_size": generator.latent_size,
+        "layer": layer,
+        "pilot": options.pilot,
+        "held": options.held,
+        "images_per_exact": generator.latent_size * DIVISIONS * generator.layers[layer].operations / generator.operations,
+        "verdicts": [
+            {"quantile": q, "width": screen.width, "certified": screen.certified, **judge(generator, screen, held, judged, limits[q], layer)}
+            for q, screen in screens.items()
+        ],
+        "curve": list(curve(generator, screens[0.9], held, judged, layer, limits[0.9])),
+    }  # fmt: skip
+
+
+def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarray:
+    """What the gate reads anyway of these samples."""
+    layers = generator.presets.low_rate
+    rates = activation_rates(generator, layers, rate_samples, SEED)
+    score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
+    with scored_pass():
+        parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(sample_latents(generator, ids, SEED))]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return free_evidence(columns, layers, RATES)
+
+
+def judge(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, limit: float, layer: int
+          ) -> dict[str, Any]:  # fmt: skip
+    """Screens held-out samples from their tabled scores, as the gate would from walked ones."""
+    rungs = ladder(generator.latent_size)
+    exact = held[names.cla(layer)]
+    estimates = _estimates(rungs, generator.latent_size, held, layer)
+    open_, over = np.ones(len(exact), dtype=bool), np.zeros(len(exact), dtype=bool)
+    passes, shares, below = np.zeros(len(exact)), [], None
+    for tier in range(len(rungs)):
+        bounds = screen.bounds(tier, evidence, estimates)
+        leaves = open_ & ((bounds.low > limit) == (bounds.high > limit))
+        over[leaves], open_ = bounds.value[leaves] > limit, open_ & ~leaves
+        shares.append(float(open_.mean()))
+        passes[open_] += rungs[tier].passes(below, DIVISIONS)
+        below = rungs[tier]
+    over[open_] = exact[open_] > limit
+    truth = exact > limit
+    return {
+        "work": float(passes.mean()) / (generator.latent_size * DIVISIONS),
+        "passes": float(passes.mean()),
+        "open": shares,
+        "agree": wilson(int((over == truth).sum()), len(truth)),
+        "precision": wilson(int((over & truth).sum()), int(over.sum())),
+        "recall": wilson(int((over & truth).sum()), int(truth.sum())),
+    }
+
+
+def curve(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, layer: int, limit: float
+          ) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Each tier alone: its work for every sample, how well it orders them, and how often its verdict at the limit is right."""
+    from scipy.stats import spearmanr
+
+    rungs = ladder(generator.latent_size)
+    exact = held[names.cla(layer)]
+    estimates = _estimates(rungs, generator.latent_size, held, layer)
+    for tier in range(len(rungs)):
+        value = screen.bounds(tier, evidence, estimates).value
+        rung = rungs[tier - 1] if tier else None
+        yield {
+            "axes": rung.axes if rung else 0,
+            "points": 2 * len(rung.points or range(DIVISIONS // 2)) if rung else 0,
+            "work": rung.passes(None, DIVISIONS) / (generator.latent_size * DIVISIONS) if rung else 0.0,
+            "spearman": float(spearmanr(value, exact)[0]),
+            "spearman_alone": float(spearmanr(estimates[:, tier - 1], exact)[0]) if rung else None,
+            "spread": screen.spreads[tier],
+            "agree": float(((value > limit) == (exact > limit)).mean()),
+        }
+
+
+def wilson(hits: int, count: int) -> list[float]:
+    """A share with its interval at 95 %: [share, low, high]."""
+    if not count:
+        return [float("nan"), 0.0, 1.0]
+    z, p = 1.96, hits / count
+    middle, half = p + z * z / (2 * count), z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return [p, float((middle - half) / (1 + z * z / count)), float((middle + half) / (1 + z * z / count))]
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The tables of one checkpoint, in Markdown."""
+    lines = [
+        f"### {result['checkpoint']}: D = {result['latent_size']}, layer {result['layer']}, pilot {result['pilot']:,}, "
+        f"held out {result['held']:,}; one exact score costs {result['images_per_exact']:.0f} images",
+        "",
+        "| limit | width | work | verdicts equal | precision | recall | open after each tier |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in result["verdicts"]:
+        shares = " ".join(f"{share:.3f}" for share in row["open"])
+        ranges = " | ".join(f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"]))
+        width = f"{row['width']:.2f}" + ("" if row["certified"] else "*")
+        lines.append(f"| {row['quantile']:g} | {width} | {row['work']:.2%} | {ranges} | {shares} |")
+    lines += ["", "\\* the pilot is too small to certify the error at a limit so rare: the widest margin it needed.", "",
+              "| axes × points | work | Spearman, with the free evidence | alone | spread | verdicts equal at .90 |",
+              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for row in result["curve"]:
+        alone = "" if row["spearman_alone"] is None else f"{row['spearman_alone']:.4f}"
+        lines.append(f"| {row['axes']} × {row['points']} | {row['work']:.2%} | {row['spearman']:.4f} | {alone} | {row['spread']:.3f} | "
+                     f"{row['agree']:.3f} |")  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
+def _estimates(rungs: tuple[Rung, ...], latent_size: int, held: Mapping[str, np.ndarray], layer: int) -> np.ndarray:
+    return np.column_stack([held[rung_column(rung, latent_size, layer)] for rung in rungs[:-1]])
+
+
+def _counter(total: int) -> Any:
+    done, start = 0, time.monotonic()
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        print(f"\r{done}/{total} exact, {time.monotonic() - start:.0f} s", end="", file=sys.stderr)
+
+    return count
+
+
+if __name__ == "__main__":
+    main()

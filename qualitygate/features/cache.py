@@ -1,0 +1,108 @@
+"""What was computed of real images, kept: by extractor, by the images' contents, by how they were brought to size.
+
+It stands in ``features`` in the cache folder (see `checkpoints.sources.cache`), where anybody may delete it: it is computed
+anew then, and so is whatever cannot be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from qualitygate import storage
+from qualitygate.checkpoints.sources.cache import folder
+from qualitygate.errors import StorageError
+from qualitygate.features.compute import extract
+from qualitygate.features.extractor import Extractor
+from qualitygate.features.images import ImageSet
+from qualitygate.generators.execution import Progress, silent
+
+_VERSION = 1  # of what is kept: a change in how features are computed makes another one
+_DIGEST = "sha256 of the arrays"
+Arrays = dict[str, np.ndarray]
+
+
+def real_features(extractor: Extractor, images: ImageSet, progress: Progress = silent) -> np.ndarray:
+    """Features float32 (N, features) of real images, in their order; extracted only if they have not been before.
+
+    Args:
+        extractor: what makes them.
+        images: read once for their hash, and once more if the features are not there.
+        progress: called with the number of images just finished.
+
+    Raises:
+        InputError: as `extract`, and as the images.
+    """
+
+    def make() -> Arrays:
+        return {"features": extract(extractor, images, progress)}
+
+    found = kept("features", identity(extractor, images), make)["features"]
+    return found if len(found) == len(images) else make()["features"]
+
+
+def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
+    """What numbers of these images under this extractor depend on, and nothing else."""
+    return {"extractor": extractor.key, "images": images.sha256, "preparation": images.preparation}
+
+
+def kept(kind: str, identity: Mapping[str, str], make: Callable[[], Arrays]) -> Arrays:
+    """Arrays from the cache, or made and put there.
+
+    Args:
+        kind: what they are, e.g. ``"features"``; things of different kinds may have the same identity.
+        identity: all that they depend on.
+        make: computes them.
+
+    Warns:
+        UserWarning: what is kept cannot be read, or nothing can be written; they are computed then.
+    """
+    path = place(kind, identity)
+    if (found := _read(path)) is not None:
+        return found
+    made = make()
+    try:
+        with storage.explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with storage.new_file(path) as partial:
+            arrays = {name: np.ascontiguousarray(array) for name, array in made.items()}
+            save_file(arrays, partial, {**identity, _DIGEST: _digest(arrays)})
+    except StorageError as error:
+        warnings.warn(f"What was computed is not kept: {error}", stacklevel=2)
+    return made
+
+
+def place(kind: str, identity: Mapping[str, str]) -> Path:
+    """Where the cache has it, or would have it."""
+    written = json.dumps([_VERSION, kind, dict(identity)], sort_keys=True)
+    return folder() / "features" / f"{kind}-{hashlib.sha256(written.encode()).hexdigest()}.safetensors"
+
+
+def _read(path: Path) -> Arrays | None:
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            expected = (file.metadata() or {}).get(_DIGEST)
+        if _digest(found) != expected:
+            raise ValueError("its contents were changed")
+        return found
+    except (SafetensorError, OSError, ValueError) as error:
+        warnings.warn(f"{path} cannot be read and is computed anew: {error}", stacklevel=3)
+        return None
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""``qualitygate corrections`` from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from cli.conftest import POLICY, Call, Place
+from PIL import Image
+
+
+def study(call: Call, place: Place, *more: object):
+    return call("corrections", place.checkpoint, "--profile", place.profile, "--samples", 12, "--pool", 80, *more)
+
+
+def test_every_method_with_sheet_and_numbers(call: Call, place: Place, tmp_path: Path) -> None:
+    done = study(call, place, "--out", tmp_path / "study", "--show", 4, "--json")
+    assert done.code == 0, done.stderr
+    found = {one["name"]: one for one in done.json["corrections"]}
+    assert {"random_ablation", "sequential_ablation, the policy's", "local_region, low-rate neurons"} <= found.keys()
+    assert "only the last layer 2 is edited" in done.json["left_out"]["single_ablation"]
+    assert "set calibration.curvature_samples" in done.json["left_out"]["zero_ablation, CLA"]
+    kept = json.loads((tmp_path / "study" / "corrections.json").read_text())
+    assert kept["corrections"] == done.json["corrections"]
+    rows = pq.read_table(tmp_path / "study" / "corrections.parquet").to_pandas()
+    of_one = rows[(rows["correction"] == "random_ablation")]
+    assert of_one["passed"].mean() == found["random_ablation"]["strengths"][0]["passed"]
+    assert len(rows) == 12 * sum(len(one["strengths"]) for one in found.values())
+    with Image.open(tmp_path / "study" / "sheet.png") as sheet:
+        assert sheet.height > 128 * len(found)
+    again = study(call, place, "--out", tmp_path / "study")
+    assert again.code == 2
+
+
+def test_some_methods_as_a_table(call: Call, place: Place) -> None:
+    done = study(call, place, "--method", "random_ablation", "--method", "zero_ablation")
+    assert done.code == 0, done.stderr
+    assert "random_ablation" in done.stdout
+    assert "local_region" not in done.stdout
+    assert "Left out: zero_ablation, CLA" in done.stdout
+
+
+def test_low_rate_beside_high_rate(call: Call, place: Place) -> None:
+    found = study(call, place, "--grid", "0.3,0.7", "--json").json
+    names = [one["name"] for one in found["corrections"]] + list(found["left_out"])
+    assert len(names) == 3 * 2 * 2
+    assert {"low-rate, layers 0,1, R = 0.3", "high-rate, layers 1, R = 0.7"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--method", "magic"), "no such correction"), (("--grid", "a,b"), "These are no rates"), (("--grid", "2"), "no rates"),
+     (("--seed", 0), "seed of the calibration"), (("--samples", 99), "99 of 80")],
+)  # fmt: skip
+def test_bad_input(call: Call, place: Place, options: tuple[object, ...], words: str) -> None:
+    done = study(call, place, *options)
+    assert done.code == 2
+    assert words in done.stderr
+
+
+def test_the_gate_with_another_method_and_deciding_again(call: Call, place: Place, tmp_path: Path) -> None:
+    correction = {
+        "method": "zero_ablation",
+        "layers": [0, 1],
+        "units": [1, 3],
+        "judged_at": 0.3,
+        "limit": {"quantile": 0.9},
+    }
+    (tmp_path / "units.yaml").write_text(yaml.safe_dump({**POLICY, "correction": correction}))
+    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "g", "--ids", 120, "--no-track",
+                "--policy", tmp_path / "units.yaml", "--exit-zero", "--json")  # fmt: skip
+    assert done.code == 0, done.stderr
+    failed = [one["id"] for one in done.json["suite"]["results"] if not one["success"]]
+    assert not any(one.startswith("samples/") for one in failed)
+    table = pq.read_table(tmp_path / "g" / "samples.parquet").to_pandas()
+    assert table["zero_ablation_1/tried"].sum() > 10
+    assert set(table["strength"].dropna()) <= {1.0, 3.0}
+    again = call("decide", tmp_path / "g", "--policy", tmp_path / "units.yaml", "--json").json
+    assert again["changed"] == 0
+    other = call("decide", tmp_path / "g", "--policy", place.policy, "--json").json
+    assert other["after"]["correct"] == 0

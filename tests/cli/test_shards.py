@@ -1,0 +1,138 @@
+"""``qualitygate gate --shards`` from end to end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from cli.conftest import POLICY, Call, Called, Place
+
+DOWN = "http://127.0.0.1:9"
+
+
+def produce(call: Call, place: Place, out: Path | str, *more: object) -> Called:
+    return call("gate", place.checkpoint, "--profile", place.profile, "--out", out, "--shards", "webdataset",
+                "--shard-size", 64, "--json", *more)  # fmt: skip
+
+
+def test_so_many_images(call: Call, place: Place, tmp_path: Path) -> None:
+    done = produce(call, place, tmp_path / "set", "--accepted", 70, "--no-track")
+    assert done.code == 0, done.stderr
+    assert done.json["accepted"] + done.json["corrected"] == 70
+    table = pq.read_table(tmp_path / "set" / "manifest.parquet").to_pydict()
+    assert sum(table["accepted"]) + sum(table["corrected"]) == 70
+    again = produce(call, place, tmp_path / "set", "--accepted", 70, "--no-track")
+    assert (again.code, again.json) == (0, done.json)
+    other = produce(call, place, tmp_path / "set", "--accepted", 71, "--no-track")
+    assert other.code == 2
+    assert "under another plan" in other.stderr
+
+
+def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(
+    call: Call, place: Place, tmp_path: Path
+) -> None:
+    """The profile's calibration scores are a third of what the checkpoint has."""
+    from qualitygate.checkpoints.digest import file_sha256
+
+    shutil.copytree(place.profile, tmp_path / "p")
+    table = pq.read_table(tmp_path / "p" / "calibration.parquet").to_pandas()
+    scores = [name for name in table if name.startswith("low_rate")]
+    table[scores] = np.floor(table[scores] / 3)
+    table.to_parquet(tmp_path / "p" / "calibration.parquet")
+    info = json.loads((tmp_path / "p" / "profile.json").read_text())
+    info["files"]["calibration.parquet"] = file_sha256(tmp_path / "p" / "calibration.parquet")
+    (tmp_path / "p" / "profile.json").write_text(json.dumps(info))
+    drifting = Place(place.checkpoint, place.policy, tmp_path / "p")
+    done = produce(call, drifting, tmp_path / "set", "--ids", "0:6400", "--no-track", "--shard-size", 320)
+    assert done.code == 1
+    failed = {one["id"] for one in done.json["suite"]["results"] if not one["success"]}
+    assert "watch/drift/low_rate_0.3" in failed
+    assert done.json["samples"] < 6400  # stopped
+    shown = call("gate", place.checkpoint, "--profile", tmp_path / "p", "--out", tmp_path / "set", "--shards", "webdataset",
+                 "--ids", "0:6400", "--no-track", "--shard-size", 320)  # fmt: skip
+    assert shown.code == 1
+    assert "watch/drift/low_rate_0.3" in shown.stdout
+
+
+def test_a_batch_that_fails_its_suite_exits_with_1(call: Call, place: Place, tmp_path: Path) -> None:
+    strict = {**POLICY, "batch": [{"id": "all_accepted", "metric": "accepted_share", "min": 0.999}]}
+    (tmp_path / "strict.yaml").write_text(yaml.safe_dump(strict))
+    done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--no-track", "--policy", tmp_path / "strict.yaml")
+    assert done.code == 1
+    assert "all_accepted" in {one["id"] for one in done.json["suite"]["results"] if not one["success"]}
+
+
+def test_mlflow_that_is_down_changes_no_verdict_and_is_told_later(call: Call, place: Place, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--tracking-uri", DOWN)
+    assert done.code == 0, done.stderr
+    assert time.monotonic() - start < 60
+    assert done.json["mlflow_run"] is None
+    assert f"qualitygate sync {tmp_path / 'set'}" in done.stderr
+    plain = produce(call, place, tmp_path / "plain", "--ids", "0:64", "--no-track")
+    same = ("samples", "accepted", "corrected", "rejected", "reasons", "limits")
+    assert {key: done.json[key] for key in same} == {key: plain.json[key] for key in same}
+    sent = call("sync", tmp_path / "set", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--json")
+    assert sent.code == 0, sent.stderr
+    assert sent.json[str(tmp_path / "set")]["state"] == "sent"
+
+
+def test_mlflow_that_goes_down_half_way_is_told_the_rest_later(
+    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    given = []
+
+    def refused(self: MlflowClient, run_id: str, path: str, *more: object) -> None:
+        given.append(run_id)
+        if len(given) > 1:
+            raise ConnectionError("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifact", refused)
+        done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--tracking-uri", uri)
+    assert done.code == 0, done.stderr
+    assert len(given) == 2
+    assert json.loads((tmp_path / "set" / "tracking.json").read_text())["state"] == "pending"
+    sent = call("sync", tmp_path / "set", "--json").json[str(tmp_path / "set")]
+    assert (sent["state"], sent["run_id"]) == ("sent", given[0])
+    names = [file.path for file in MlflowClient(uri).list_artifacts(given[0])]
+    assert {"summary.json", "manifest.parquet", "policy.yaml", "suite.json", "units.parquet"} <= set(names)
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(call: Call, place: Place, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--device", "cuda", "--workers", 8)
+    assert done.code == 2
+    assert "Cannot run on cuda" in done.stderr
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--shards", "folder"), "neither --ids nor --accepted"),
+        (("--shards", "folder", "--ids", "0:9", "--accepted", "3"), "both --ids and --accepted"),
+        (("--shards", "folder", "--ids", "0:9", "--curvature", "2"), "--curvature cannot be used here"),
+        (("--ids", "0:9", "--workers", "2"), "--workers cannot be used here"),
+        (("--accepted", "9"), "--accepted cannot be used here"),
+        (("--shards", "folder", "--ids", "0:9", "--out", "nowhere://x"), "Cannot use the store"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    call: Call, place: Place, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "set", *options)
+    assert done.code == 2
+    assert said in done.stderr

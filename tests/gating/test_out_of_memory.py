@@ -1,0 +1,59 @@
+"""A device without the memory for a whole pass: the pass is halved, and nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import small_dcgan
+
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.stage import GatedBlock, GateStage
+from qualitygate.generators.base import State
+from qualitygate.generators.dcgan import DCGAN
+from qualitygate.generators.execution import in_halves
+
+
+class Cramped(DCGAN):
+    """Holds ``most`` samples in a pass; remembers the sizes of passes that worked."""
+
+    most = 16
+
+    def advance(self, state: State) -> State:
+        if len(state.activation) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().advance(state)
+
+
+def gated(profile: Profile, most: int | None) -> GatedBlock:
+    generator = small_dcgan()
+    if most is not None:
+        generator.__class__, generator.most = Cramped, most
+    (block,) = GateStage(generator, profile, profile.policy, seed=1).blocks(range(100))
+    return block
+
+
+def test_verdicts_and_images_are_those_of_whole_passes(profile: Profile) -> None:
+    whole, halved = gated(profile, None), gated(profile, 16)
+    assert halved.decisions.verdict.tolist() == whole.decisions.verdict.tolist()
+    assert halved.columns.keys() == whole.columns.keys()
+    for name, column in whole.columns.items():
+        assert np.allclose(halved.columns[name], column, atol=1e-6, equal_nan=True)
+    assert halved.images.keys() == whole.images.keys()
+    for row, image in whole.images.items():
+        assert np.abs(halved.images[row] - image).max() < 1e-5
+
+
+def test_a_device_without_memory_for_one_sample_is_an_error(profile: Profile) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        gated(profile, 0)
+
+
+def test_halves_are_in_order_and_only_where_needed() -> None:
+    def run(rows: slice) -> list[int]:
+        if rows.stop > 6 and rows.stop - rows.start > 2:
+            raise torch.OutOfMemoryError
+        return list(range(rows.start, rows.stop))
+
+    assert in_halves(run, 12) == [[0, 1, 2, 3, 4, 5], [6], [7, 8], [9], [10, 11]]
+    assert in_halves(run, 5) == [[0, 1, 2, 3, 4]]

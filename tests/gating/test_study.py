@@ -1,0 +1,121 @@
+"""Corrections side by side: the same verdicts as the gate's, and numbers that can be worked out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_policy import small_policy
+
+from qualitygate.corrections.ablation import sequential_ablation
+from qualitygate.errors import InputError
+from qualitygate.gating.profile import Profile
+from qualitygate.gating.stage import gate
+from qualitygate.gating.study import AtStrength, Outcome, Samples, compare, rate_grid, study_corrections, worst_samples
+from qualitygate.generators.base import Generator
+from qualitygate.generators.dcgan import DCGAN
+from qualitygate.generators.execution import sample_latents
+from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
+from qualitygate.records import Verdict
+from qualitygate.scores.low_rate import low_rate_counts
+
+
+@pytest.fixture(scope="module")
+def samples(generator: DCGAN, profile: Profile) -> Samples:
+    return worst_samples(generator, profile, profile.policy, 40, 200, seed=1)
+
+
+def test_the_worst_of_the_pool(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+    counts = low_rate_counts(generator, sample_latents(generator, range(200), 1), profile.rates, 0.2, [0, 1, 2]).sum(
+        dim=1
+    )
+    assert samples.score == "low_rate_0.2"
+    assert samples.scores.tolist() == counts.sort(descending=True).values[:40].tolist()
+    assert samples.scores.tolist() == [float(counts[one]) for one in samples.latents.ids]
+    with pytest.raises(InputError, match="seed of the calibration"):
+        worst_samples(generator, profile, profile.policy, 4, 20, seed=0)
+    with pytest.raises(InputError, match="30 of 20"):
+        worst_samples(generator, profile, profile.policy, 30, 20, seed=1)
+
+
+def test_verdicts_are_those_of_the_gate(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+    for correction in (profile.policy.correction, SequentialCorrection(units=(1, 2), judged_at=0.1)):
+        policy = small_policy(correction=correction)
+        outcome = compare(generator, profile, policy, {"one": correction}, samples)[0][0]
+        records = {
+            record.id: record for record, _ in gate(generator, profile, samples.latents.ids.tolist(), policy=policy)
+        }
+        checked = 0
+        for row, sample in enumerate(samples.latents.ids.tolist()):
+            record = records[sample]
+            if record.verdict is Verdict.ACCEPT:
+                continue
+            checked += 1
+            assert (outcome.kept[row] >= 0) == (record.verdict is Verdict.CORRECT)
+            if record.moved is not None:
+                assert record.strength == outcome.at[outcome.kept[row]].strength
+                assert outcome.at[outcome.kept[row]].moved[row] == pytest.approx(record.moved, abs=1e-5)
+        assert checked > 20
+
+
+def test_numbers_of_one_strength(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+    correction = SequentialAblation(rates=(0.3,))
+    outcomes, left_out = compare(generator, profile, profile.policy, {"a": correction}, samples, show=3)
+    assert left_out == {}
+    at = outcomes[0].at[0]
+    images = sequential_ablation(generator, samples.latents, profile.rates, 0.3, [0, 1, 2])
+    untouched = generator(samples.latents)
+    np.testing.assert_allclose(at.moved, (images - untouched).abs().mean(dim=(1, 2, 3)).numpy() / 2.0, atol=1e-5)
+    spread = [(made - made.mean(dim=0)).square().mean().sqrt() for made in (images, untouched)]
+    assert at.diversity == pytest.approx(float(spread[0] / spread[1]), rel=1e-4)
+    assert len(at.shown) == 3
+    assert outcomes[0].edited == (0, 1, 2)
+    assert outcomes[0].judged == (1, 2, 3)
+
+
+def outcome(correction: SequentialAblation, passed: list[list[bool]], look: int = 0) -> Outcome:
+    at = [
+        AtStrength(
+            float(index), np.array(one), np.full(len(one), 0.1 * (index + 1)), 1.0, [np.full((1, 1, 1), index)] * 2
+        )
+        for index, one in enumerate(passed)
+    ]
+    return Outcome("made up", correction, (0,), (1,), look, tuple(at))
+
+
+def test_least_correction_by_hand() -> None:
+    made = outcome(SequentialAblation(), [[True, False, False], [True, True, False]], look=5)
+    assert made.kept.tolist() == [0, 1, -1]
+    assert made.passed_share == pytest.approx(2 / 3)
+    assert made.moved == pytest.approx(0.15)
+    assert made.early_passes == pytest.approx(5 + (1 + 2 + 2) / 3)
+    assert [int(one.flatten()[0]) for one in made.shown] == [0, 1]
+    nothing = outcome(SequentialAblation(), [[False, False]])
+    assert np.isnan(nothing.moved)
+    assert nothing.passed_share == 0.0
+
+
+def test_what_is_compared() -> None:
+    policy = small_policy()
+    chosen = study_corrections(policy, METHODS)
+    assert chosen["sequential_ablation, the policy's"] is policy.correction
+    assert {one.method for one in chosen.values()} == set(METHODS)
+    assert all(one.judged_at == 0.1 and one.limit.quantile == 0.8 for one in chosen.values())
+    assert all(one.look != "walk" for one in chosen.values())
+    assert len({repr(one) for one in chosen.values()}) == len(chosen)  # nothing twice
+    assert any(one.look == "walk" for one in study_corrections(policy, METHODS, own_cla=True).values())
+    assert set(study_corrections(policy, ["random_ablation"])) == {"random_ablation"}
+    grid = rate_grid(policy, (0, 2), (0.1, 0.5))
+    assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [
+        ("sequ", (0,), (0.1,)),
+        ("high", (0,), (0.1,)),
+    ]
+    assert len(grid) == 3 * 2 * 2
+
+
+def test_what_cannot_be_used_is_left_out_and_says_why(generator: Generator, profile: Profile, samples: Samples) -> None:
+    asked = {"by CLA": ZeroAblation(ranking="profile", score="cla"), "dead": ZeroAblation(ranking="profile", score="nothing"),
+             "fine": LocalRegion()}  # fmt: skip
+    outcomes, left_out = compare(generator, profile, profile.policy, asked, samples)
+    assert [one.name for one in outcomes] == ["fine"]
+    assert "set calibration.curvature_samples" in left_out["by CLA"]
+    assert "does not rank the units so" in left_out["dead"]
