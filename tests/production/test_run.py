@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from production.making import Small, assert_whole, entries, records
+from shard_helpers.making import Small, assert_whole, entries, records
 from small_policy import small_policy
 
 from qualitygate import names, storage
