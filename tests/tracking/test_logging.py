@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tracking.gated_folder import SHA256, UNITS, suite_result, write_gated_folder
 
 from qualitygate import names
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.tracking import logging
 from qualitygate.tracking.logging import log_gated_set
+from tests.tracking.gated_folder import SHA256, UNITS, suite_result, write_gated_folder
 
 
 @pytest.fixture

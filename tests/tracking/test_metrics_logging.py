@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tracking.gated_folder import SHA256, write_gated_folder
 
 from qualitygate import names
 from qualitygate.errors import InputError
@@ -14,6 +13,7 @@ from qualitygate.metrics.report import GroupRow, MetricsReport, Order, RealInfo
 from qualitygate.tracking.logging import log_gated_set
 from qualitygate.tracking.metrics_logging import log_metrics_set
 from qualitygate.tracking.spool import State, pending, push, sync
+from tests.tracking.gated_folder import SHA256, write_gated_folder
 
 DOWN = "http://127.0.0.1:9"
 
