@@ -13,9 +13,8 @@ from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored
 from qualitygate.policy.model import Policy, Rule, default_policy
 from qualitygate.policy.parts import Limit
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
+from qualitygate.scores.screening import TYPICAL_PASSES
 
-TYPICAL_PASSES = 60
-"""Early passes that screening spends on a sample on average at a limit of the .90 quantile: 3 % of 2,000 at D = 100 on the face DCGAN."""
 AFFORDABLE = 0.1
 """Most that screening may add to the time of bare generation to be part of a default policy."""
 _CURVATURE_SAMPLES = 1_000

@@ -102,7 +102,7 @@ def test_samples_that_are_not_finite_stay_not_finite() -> None:
 
 @pytest.mark.parametrize(
     ("latent_size", "axes"),
-    [(2, [2]), (16, [5, 16]), (100, [5, 10, 20, 40, 64, 100]), (512, [5, 10, 20, 40, 64, 128, 256, 512])],
+    [(2, [2]), (16, [5, 16]), (100, [5, 10, 20, 40, 64, 100]), (512, [5, 10, 20, 40, 80, 160, 128, 256, 512])],
 )
 def test_the_rungs(latent_size: int, axes: list[int]) -> None:
     rungs = ladder(latent_size)
