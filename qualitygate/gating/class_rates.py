@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, micro_batches, read_layers, scored_pass, silent
-from qualitygate.gating.scoring import Scorer
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates
 

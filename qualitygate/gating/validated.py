@@ -30,8 +30,12 @@ def check_validated(profile: Profile, policy: Policy) -> None:
     if policy.require_validated:
         unseen = [_why_not(score, found) for score, found in known.items() if not _validated(found)]
         if unseen:
-            raise PolicyError("The policy requires validated scores", "; ".join(unseen), "scores that see what is bad by labels or real images",
-                              "run `qualitygate validate` with labels or real images, take what it recommends, or leave out require_validated")  # fmt: skip
+            raise PolicyError(
+                "The policy requires validated scores",
+                "; ".join(unseen),
+                "scores that see what is bad by labels or real images",
+                "run `qualitygate validate` with either, and gate by what it recommends; or leave out require_validated",
+            )
     for found in known.values():
         if found is not None and found.sight is Sight.BLIND:
             warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)

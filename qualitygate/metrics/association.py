@@ -113,8 +113,7 @@ def _standardised(ranks: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Ranks (B, N) about their weighted mean, scaled so that the weighted sum of squares is 1; NaN where they are constant."""
     centred = ranks - (weights * ranks).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
     length = np.sqrt((weights * centred**2).sum(axis=1, keepdims=True))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return centred / length
+    return centred / np.where(length > 1e-9 * weights.sum(axis=1, keepdims=True), length, np.nan)
 
 
 def _interval(value: Callable[[np.ndarray], np.ndarray], count: int, seed: int, resamples: int) -> Interval:

@@ -23,14 +23,14 @@ from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.metrics.evidence import Evidence, Finding, Kind, Setting, Sight
+from qualitygate.metrics.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight
 from qualitygate.metrics.groups import extremes, group_size, random_groups
 from qualitygate.metrics.intervals import bootstrap_mean
 from qualitygate.metrics.measures import Ruler
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.metrics.report import Group, RealInfo, group_row, orders, random_row
-from qualitygate.metrics.validation_report import Estimate, ScoreGroups, ScoreYield, ValidationReport, YieldPoint
+from qualitygate.metrics.validation_report import ScoreGroups, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
 from qualitygate.policy.parts import Limit
 from qualitygate.production.observation import Observatory, joined
@@ -45,7 +45,7 @@ from qualitygate.production.validation_findings import (
     reporting,
     strongest,
 )
-from qualitygate.production.validation_scores import Scored, ScoreTable, count_settings, score_table
+from qualitygate.production.validation_scores import Scored, count_settings, score_table
 from qualitygate.records import Verdict
 from qualitygate.testing.planted import Defect, plant
 from qualitygate.units.labels import Labels
@@ -272,14 +272,22 @@ class _Run:
         layers = detection_layers(policy, info.chain)
         defect = Defect(layer=layers[len(layers) // 2], units=2, share=PLANTED_SHARE, edge="soft")
         planted = plant(self.generator, defect, self.request.seed)
-        calibration = Calibration(rate_samples=min(_PLANTED_RATES, info.calibration.rate_samples), score_samples=500, seed=info.calibration.seed)  # fmt: skip
+        calibration = Calibration(
+            rate_samples=min(_PLANTED_RATES, info.calibration.rate_samples),
+            score_samples=500,
+            seed=info.calibration.seed,
+        )
         rule = Rule(id="any", score=names.never_seen(), limit=Limit(quantile=0.9), action=Verdict.REJECT)
-        small = Policy(detection=Detection(layers=info.layers, rates=info.rates), calibration=calibration, correction=None, rules=(rule,))  # fmt: skip
+        detection = Detection(layers=info.layers, rates=info.rates)
+        small = Policy(detection=detection, calibration=calibration, correction=None, rules=(rule,))
         learned = calibrate(planted.generator, small, sampling=info.sampling, reporter=self.reporter)
         learned = replace(learned, policy=policy)
         table = score_table(planted.generator, learned, self.latents, 0, self.reporter)
         level = planted.truth.level(self.latents).double().numpy()
-        what = f"a defect of 2 units from layer {defect.layer}, planted into {PLANTED_SHARE:.0%} of the samples (says what a score can find)"  # fmt: skip
+        what = (
+            f"a defect of {defect.units} units from layer {defect.layer}, planted into {PLANTED_SHARE:.0%} of the samples: it shows "
+            "what a score can find, not what is wrong here"
+        )
         return Judged(Kind.PLANTED, what, level, planted.truth.defective(self.latents).numpy(), table)
 
     # what follows
@@ -301,7 +309,10 @@ class _Run:
             self.remarks.insert(0, f"the only evidence is weak ({main.what}): whether the scores see this checkpoint's own faults is "
                                    "not known; label some samples, or give real images")  # fmt: skip
         if usable is None:
-            self.remarks.insert(0, f"THE SCORES ARE BLIND HERE: even the best, chosen on one half, is no better than chance on the other: {best}")  # fmt: skip
+            self.remarks.insert(
+                0,
+                f"THE SCORES ARE BLIND HERE: the best on one half is no better than chance on the other: {best}",
+            )
         else:
             self.remarks.insert(0, str(usable))
         if by_class is not None:

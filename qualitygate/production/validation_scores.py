@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,13 +79,12 @@ def count_settings(
         layers: that were counted, in order.
         detection: the policy's.
     """
-    sets = [(layer,) for layer in layers]
+    sets: list[tuple[int, ...]] = [(layer,) for layer in layers]
     sets += [tuple(layers[: stop + 1]) for stop in range(1, len(layers))]
     sets += [detection] if detection not in sets else []
-    for score, column in (
-        (names.NEVER_SEEN, names.never_seen),
-        *((names.low_rate(r), partial(names.low_rate, r)) for r in at),
-    ):
+    counts: list[tuple[str, Callable[[int], str]]] = [(names.NEVER_SEEN, names.never_seen)]
+    counts += [(names.low_rate(r), partial(names.low_rate, r)) for r in at]
+    for score, column in counts:
         for chosen in sets:
             yield named(score, chosen), np.sum([columns[column(layer)] for layer in chosen], axis=0)
 
