@@ -23,6 +23,7 @@ from qualitygate.gating.correcting import Correcting, Waiting, trials
 from qualitygate.gating.detecting import Detecting
 from qualitygate.gating.late import LateLayers
 from qualitygate.gating.profile import Profile
+from qualitygate.gating.validated import check_validated
 from qualitygate.gating.work import Work
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
@@ -109,6 +110,7 @@ class GateStage:
         profile.check_generator(generator)
         if seed is not None:
             profile.check_seed(seed)
+        check_validated(profile, policy)
         self.generator, self.profile, self.policy = generator, profile, policy
         self.limits = profile.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256

@@ -123,6 +123,10 @@ class Policy(Part):
         BatchRule(id="yield", metric=names.YIELD, min=0.8),
         BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),
     )
+    require_validated: bool = Field(
+        False,
+        description="refuse to gate by a score that `qualitygate validate` has not found to see what is bad; not part of the hash",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,8 +156,8 @@ class Policy(Part):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the policy; thresholds included."""
-        return canonical_hash(self.model_dump(mode="json"))
+        """SHA-256 of all that verdicts follow from; thresholds included."""
+        return canonical_hash(self.model_dump(mode="json", exclude={"require_validated"}))
 
     @property
     def headline_rate(self) -> float:
