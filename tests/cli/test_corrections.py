@@ -27,8 +27,13 @@ def test_every_method_with_sheet_and_numbers(call: Call, place: Place, tmp_path:
     assert kept["corrections"] == done.json["corrections"]
     rows = pq.read_table(tmp_path / "study" / "corrections.parquet").to_pandas()
     of_one = rows[(rows["correction"] == "random_ablation")]
-    assert of_one["passed"].mean() == found["random_ablation"]["strengths"][0]["passed"]
-    assert len(rows) == 12 * sum(len(one["strengths"]) for one in found.values())
+    table = [one for one in done.json["rows"] if one["method"]]
+    at = next(one for one in table if one["correction"] == "random_ablation" and one["strength"] == 0.3)
+    assert of_one["passed"].mean() == at["passed"]
+    assert len(rows) == 12 * sum(one["strength"] is not None for one in table)
+    assert {one.name for one in (tmp_path / "study").iterdir()} == {
+        "corrections.json", "corrections.parquet", "sheet.png", "steps.png", "strengths.png", "table.md", "trade.png",
+    }  # fmt: skip
     with Image.open(tmp_path / "study" / "sheet.png") as sheet:
         assert sheet.height > 128 * len(found)
     again = study(call, place, "--out", tmp_path / "study")
