@@ -184,10 +184,10 @@ def _show(made: CorrectionStudy, out: Path | None) -> None:
 
     rows = made.rows()
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
-    table = [
-        (row["correction"], LEAST if row["strength"] is None and row["method"] else row["strength"], *(row.get(column) for column in columns))
-        for row in rows
-    ]  # fmt: skip
+    table = []
+    for row in rows:
+        strength = LEAST if row["strength"] is None and row["method"] else row["strength"]
+        table.append((row["correction"], strength, *(row.get(column) for column in columns)))
     output.table(f"Correcting {made.samples.chosen}", ("correction", "strength", *columns), table)
     if (against := made.yardstick) is not None:
         what = "real images" if against.real else "the generator's own samples, not real images"

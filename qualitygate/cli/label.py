@@ -140,9 +140,7 @@ def _sizes(tasks: Tasks) -> dict[str, int]:
 
 def _show_second_round(document: dict[str, Any], out: Path) -> None:
     if "answers" not in document:
-        output.emit(
-            f"{document['tasks']} tasks on {document['correction']}, written to {out}; its README.md says how to label"
-        )
+        output.emit(f"{document['tasks']} tasks on {document['correction']}, written to {out}; see its README.md")
         return
     shares = ("normal_before", "corrected", "improved")
     rows = [(rater or "(no name)", *(one[share] for share in shares)) for rater, one in document["raters"].items()]

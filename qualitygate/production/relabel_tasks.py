@@ -1,8 +1,9 @@
 """A blind second round of labels: corrected images beside untouched ones, and nobody is told which is which.
 
-Two questions, as in the paper on automatic correction (CVPR 2021, human evaluation). *Corrected %*: single images, untouched and corrected ones
-mixed, each called an artifact or normal; the share of corrected ones that are called normal. *Improved %*: pairs of the same sample, left
-and right at random; the share in which the corrected one is called better. Both are means over raters, with the spread between them.
+Two questions, as in the paper on automatic correction (CVPR 2021, human evaluation). *Corrected %*: single images, untouched and
+corrected ones mixed, each called an artifact or normal; the share of corrected ones that are called normal. *Improved %*: pairs of the
+same sample, left and right at random; the share in which the corrected one is called better. Both are means over raters, with the spread
+between them.
 """
 
 from __future__ import annotations
@@ -163,8 +164,8 @@ def read_round_answers(path: str | Path, asked: Round) -> list[Answer]:
 def summary(asked: Round, answers: Sequence[Answer]) -> dict[str, Any]:
     """Corrected % and improved % as shares, as JSON values: by rater, and their mean and standard deviation between raters.
 
-    ``normal_before`` is the share of *untouched* images called normal: what corrected % has to be read against. ``of_passed`` holds the same
-    numbers over the samples that the gate would let pass alone.
+    ``normal_before`` is the share of *untouched* images called normal: what corrected % has to be read against. ``of_passed`` holds the
+    same numbers over the samples that the gate would let pass alone.
     """
     return {
         "correction": asked.correction,
@@ -236,6 +237,7 @@ Judge what the image shows. Leave out what you cannot decide. Use one of:
 - `{TEMPLATE}`: write your answer in the column `label` of each image in `{IMAGES}/`, and your name in `rater`;
 - Label Studio: paste `{INTERFACE}` as the labelling interface and import `{TASKS}`; export as JSON.
 
-Several people: put their rows into one table, each with a name. Then: `qualitygate label --read ANSWERS --tasks THIS_FOLDER --out answers.csv`.
+Several people: put their rows into one table, each with a name. Then:
+`qualitygate label --read ANSWERS --tasks THIS_FOLDER --out answers.csv`.
 `{KEY}` says which is which; better not look before you are done.
 """
