@@ -243,6 +243,11 @@ def unit_key(layer: int, unit: int) -> str:
     return f"layer{layer}/unit{unit}"
 
 
+def given_unit_score(source: str) -> str:
+    """Column of a unit score that was given beside the profile's own: ``units/defective_score``."""
+    return f"units/{source}"
+
+
 def cla_layer(column: str) -> int | None:
     """Layer of a CLA column, or None if it is another score."""
     found = re.fullmatch(rf"cla{_LAYER}", column)
