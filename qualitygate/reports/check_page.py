@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from qualitygate.records import CheckRecord, Range, RuleOutcome
 from qualitygate.reports import palette
 from qualitygate.reports.check_text import cells, hand_written_failures, headline, interval, method, number
-from qualitygate.records import CheckRecord, Range, RuleOutcome
 
 _WIDTH = 220.0  # of the picture of an interval
 _COLORS = {"passed": palette.LINE_COLORS[2], "failed": palette.LINE_COLORS[1], "inconclusive": palette.LINE_COLORS[4],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
 
 SUMMARY_BYTES = 2**20
 """Beyond it GitHub shows nothing at all."""

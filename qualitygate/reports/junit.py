@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from qualitygate.reports.check_text import hand_written_failures, headline, interval, method, number
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+from qualitygate.reports.check_text import hand_written_failures, headline, interval, method, number
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have."""

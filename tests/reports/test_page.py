@@ -20,7 +20,6 @@ from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material, Measured, UnitPage
 from qualitygate.reports.page.tables import quantile_cell, set_rows
 
-
 VOID = {"meta", "link", "img", "input", "br", "use", "path"}
 
 
