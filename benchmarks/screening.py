@@ -2,9 +2,9 @@
 
     python benchmarks/screening.py CHECKPOINT... [--pilot 1000] [--held 1000]
 
-For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the ladder is fitted on it, and held-out samples are judged at
-limits of the .80, .90, .95 and .99 quantile. Intervals are Wilson's, at 95 %. The last table is the curve of agreement against work: what one rung
-alone would reach.
+For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the ladder is fitted on it, and held-out samples
+are judged at limits of the .80, .90, .95 and .99 quantile. Intervals are Wilson's, at 95 %. The last table is the curve of agreement
+against work: what one rung alone would reach.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def measure(generator: Generator, options: argparse.Namespace) -> dict[str, Any]
         "held": options.held,
         "images_per_exact": generator.latent_size * DIVISIONS * generator.layers[layer].operations / generator.operations,
         "verdicts": [
-            {"quantile": q, "width": screen.width, "certified": screen.certified, **judge(generator, screen, held, judged, limits[q], layer)}
+            {"quantile": q, "width": screen.width, "certified": screen.certified,
+             **judge(generator, screen, held, judged, limits[q], layer)}
             for q, screen in screens.items()
         ],
         "curve": list(curve(generator, screens[0.9], held, judged, layer, limits[0.9])),
@@ -90,7 +91,10 @@ def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarr
     rates = activation_rates(generator, layers, rate_samples, SEED)
     score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
     with scored_pass():
-        parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(sample_latents(generator, ids, SEED))]
+        parts = [
+            score(batch, rows.stop - rows.start)[0]
+            for rows, batch in micro_batches(sample_latents(generator, ids, SEED))
+        ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return free_evidence(columns, layers, RATES)
 
@@ -164,7 +168,9 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     for row in result["verdicts"]:
         shares = " ".join(f"{share:.3f}" for share in row["open"])
-        ranges = " | ".join(f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"]))
+        ranges = " | ".join(
+            f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"])
+        )
         width = f"{row['width']:.2f}" + ("" if row["certified"] else "*")
         lines.append(f"| {row['quantile']:g} | {width} | {row['work']:.2%} | {ranges} | {shares} |")
     lines += ["", "\\* the pilot is too small to certify the error at a limit so rare: the widest margin it needed.", "",

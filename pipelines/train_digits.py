@@ -197,14 +197,16 @@ def resume(training: Training, folder: Path, settings: dict) -> None:
 
 def train(training: Training, reals: Tensor, folder: Path, settings: dict, half: bool) -> bool:
     """Train to the end, or to Ctrl-C; says whether it came to the end."""
-    steps, stopped, began, first = settings["steps"], Interrupt(), time.monotonic(), training.step
+    steps, began, first = settings["steps"], time.monotonic(), training.step
     plan = {round(share * steps) for share in SHARES}
+    stopped = Interrupt()
     while True:
         if training.step in plan:
             keep_snapshot(training, folder, half)
         if stopped.asked or training.step >= steps or training.step in plan:
             keep_state(training, folder, settings)
         if stopped.asked or training.step >= steps:
+            stopped.restore()
             return training.step >= steps
         judged, fooled = train_step(training, reals, settings["seed"])
         if training.step % SAY_EVERY == 0:
@@ -222,9 +224,12 @@ class Interrupt:
 
     def _ask(self, number: int, _: object) -> None:
         self.asked = True
-        for one, before in self._before.items():
-            signal.signal(one, before)
+        self.restore()
         say("stopping after this step; run the same command to go on")
+
+    def restore(self) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
 
 def say(text: str) -> None:

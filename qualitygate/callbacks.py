@@ -38,6 +38,7 @@ Log = Callable[[dict[str, float], int], None]
 """Takes metrics and the step they belong to."""
 
 _TRIAL_AXES = 8  # of one sample: how long scoring takes is first seen on these
+_CAUTION = 2.0  # the trial leaves out what the discriminator and set metrics take
 _logger = logging.getLogger(__name__)
 
 
@@ -191,7 +192,7 @@ class TrainingWatch:
         )
         for _ in range(2):  # the first one warms up
             _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
-        return seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
+        return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
 
     def _report(self, at: float, metrics: dict[str, float]) -> None:
         for one in raised(self.course, self._alarms):

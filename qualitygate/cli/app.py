@@ -9,6 +9,7 @@ import typer
 
 from qualitygate.cli import (
     calibrate,
+    compare,
     convert,
     corrections,
     decide,
@@ -19,6 +20,7 @@ from qualitygate.cli import (
     label,
     metrics,
     pattern,
+    report,
     schema,
     sync,
     units,
@@ -59,7 +61,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 for _module in (
-    inspect, convert, calibrate, validate, gate, decide, units, label, corrections, metrics, dynamics, pattern, sync, schema, demo,
+    inspect, convert, calibrate, validate, gate, decide, units, label, corrections, metrics, dynamics, pattern, report, compare, sync,
+    schema, demo,
 ):  # fmt: skip
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.metrics import make_features, real_images
+from qualitygate.cli.metrics import extractor_of, real_images
 from qualitygate.cli.options import Device, Json, chosen_device
 from qualitygate.cli.source import Source, reads_generator
 
@@ -215,7 +215,7 @@ def _tools(source: Source, device: str, profile: Path, labels: tuple[Path | None
         generator,
         load_profile(profile),
         judge,
-        None if images is None else make_features(*extractor, judge, device),
+        None if images is None else extractor_of(*extractor, judge, device),
         images,
         _classes(*real, 0 if images is None else len(images)),
         None if labels[0] is None else read_labels(labels[0]),

@@ -9,6 +9,7 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.gating.cost import affordable_policy
 from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import (
     Chain,
@@ -25,7 +26,7 @@ from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvatu
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling
-from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite
 from qualitygate.scores.low_rate import ActivationRates, activation_rates
 from qualitygate.units.from_activations import low_rate_activity
@@ -44,7 +45,7 @@ def calibrate(
 
     Args:
         generator: the generator, on the device where the work is done.
-        policy: by default the family's.
+        policy: by default the family's, with screened CLA where `gating.cost` finds that affordable.
         sampling: how latents are drawn, now and when gating; by default without truncation, labels uniform.
         reporter: shows progress.
 
@@ -52,7 +53,7 @@ def calibrate(
         InputError: activations that are not finite.
         LayerError, PolicyError: the policy does not fit the generator.
     """
-    policy = policy or default_policy(generator.family)
+    policy = policy or affordable_policy(generator)
     sampling = sampling or Sampling()
     reporter = reporter or Reporter()
     settings, at = policy.calibration, policy.detection.rates
@@ -120,7 +121,8 @@ def _screening_pilot(
     settings, layers = policy.calibration, policy.curvature_layers()
     ids = range(settings.rate_samples, settings.rate_samples + settings.curvature_samples)
     with reporter.phase("exact CLA and its estimates", len(ids)) as progress:
-        columns = PilotTable(generator, sampling, settings.seed, layers).columns(ids, progress)
+        table = PilotTable(generator, sampling, settings.seed, layers, policy.detection.curvature_precision)
+        columns = table.columns(ids, progress)
     rest = settings.score_samples - len(ids)
     return {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in columns.items()}
 
@@ -141,7 +143,7 @@ def _exact(
     ids = range(settings.rate_samples, settings.rate_samples + count)
     latents = sample_latents(generator, ids, settings.seed, sampling=sampling)
     with reporter.phase("exact CLA", count) as progress:
-        return exact_unit_curvature(generator, latents, layers, progress)
+        return exact_unit_curvature(generator, latents, layers, policy.detection.curvature_precision, progress)
 
 
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:

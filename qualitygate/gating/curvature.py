@@ -12,6 +12,7 @@ from qualitygate.generators.execution import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.climb import Climb
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
+from qualitygate.scores.precision import Precision
 from qualitygate.scores.screening import Pilot, Rung, Screen, ladder
 
 Columns = Mapping[str, np.ndarray]
@@ -20,10 +21,14 @@ Undecided = Callable[[Columns, Columns], np.ndarray]
 
 
 def exact_curvature(
-    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
+    generator: Generator,
+    latents: Latents,
+    layers: Sequence[int],
+    precision: Precision = "float32",
+    progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
     """Exact CLA of every sample at the given layers, as columns."""
-    scores = local_activation(generator, latents, layers, progress=progress).score
+    scores = local_activation(generator, latents, layers, precision=precision, progress=progress).score
     return {names.cla(layer): scores[layer].numpy() for layer in layers}
 
 
@@ -64,6 +69,7 @@ class Screening:
         screens: the fitted screen of each layer.
         evidence: free evidence of samples from their columns.
         undecided: whose verdict is still open.
+        precision: numbers in which the passes run.
     """
 
     def __init__(
@@ -72,9 +78,10 @@ class Screening:
         screens: Mapping[int, Screen],
         evidence: Callable[[Columns], np.ndarray],
         undecided: Undecided,
+        precision: Precision,
     ) -> None:
         self._generator, self._screens = generator, screens
-        self._evidence, self._undecided = evidence, undecided
+        self._evidence, self._undecided, self._precision = evidence, undecided, precision
         self._rungs = ladder(generator.latent_size)
 
     def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
@@ -90,7 +97,7 @@ class Screening:
         rows = np.arange(len(latents))
         self._look(found, 0, rows, evidence, estimates)
         rows = self._open(found, columns, rows)
-        climb, below = Climb(self._generator, latents[rows], found.layers), None
+        climb, below = Climb(self._generator, latents[rows], found.layers, self._precision), None
         for tier, rung in enumerate(self._rungs, start=1):
             if not len(rows):
                 break

@@ -22,6 +22,7 @@ from qualitygate.latents import Sampling
 from qualitygate.records import canonical_hash
 from qualitygate.scores.climb import Climb
 from qualitygate.scores.local_activation import BOUND, DIVISIONS
+from qualitygate.scores.precision import Precision
 from qualitygate.scores.screening import axes_order, ladder
 
 SHIPPED = Path(__file__).parent / "pilots"
@@ -36,10 +37,19 @@ class PilotTable:
         sampling: how latents are drawn.
         seed: of the latents.
         layers: layers whose CLA is scored, all by the same passes.
+        precision: numbers in which the passes run.
     """
 
-    def __init__(self, generator: Generator, sampling: Sampling, seed: int, layers: Sequence[int]) -> None:
-        self._generator, self._sampling, self._seed, self._layers = generator, sampling, seed, tuple(layers)
+    def __init__(
+        self,
+        generator: Generator,
+        sampling: Sampling,
+        seed: int,
+        layers: Sequence[int],
+        precision: Precision = "float32",
+    ) -> None:
+        self._generator, self._sampling, self._seed = generator, sampling, seed
+        self._layers, self._precision = tuple(layers), precision
         rungs = ladder(generator.latent_size)
         self.key = canonical_hash({
             "format": 1,
@@ -47,6 +57,7 @@ class PilotTable:
             "sampling": sampling.model_dump(mode="json"),
             "seed": seed,
             "layers": list(self._layers),
+            "precision": precision,
             "bound": BOUND,
             "divisions": DIVISIONS,
             "rungs": [[rung.axes, rung.points] for rung in rungs],
@@ -74,7 +85,7 @@ class PilotTable:
     def made(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """The rows of these samples, computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
-        climb = Climb(self._generator, latents, self._layers)
+        climb = Climb(self._generator, latents, self._layers, self._precision)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}
         for rung in ladder(self._generator.latent_size):
             scores = climb.to(rung)

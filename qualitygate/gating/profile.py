@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from qualitygate.policy.risk import Risk, default_weights
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.scores.low_rate import ActivationRates
+from qualitygate.units.score import UnitScores
 
 INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (
     "profile.json",
@@ -170,8 +171,22 @@ class Profile:
         add_totals(reference, policy.detection.rates, layers)
         weights = policy.risk.weights
         if weights is None:
-            weights = default_weights(policy.headline_rate, layers, policy.curvature_layers())
+            calibrated = tuple(layer for layer in policy.curvature_layers() if names.cla(layer) in reference)
+            weights = default_weights(policy.headline_rate, layers, calibrated)
         return Risk(reference, weights)
+
+    def with_unit_scores(self, scores: Iterable[UnitScores]) -> Profile:
+        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`.
+
+        A unit that a score does not know, or that has none, is None there.
+        """
+        table = dict(self.units)
+        for one in scores:
+            known = zip(zip(one.layer.tolist(), one.unit.tolist(), strict=True), one.score.tolist(), strict=True)
+            of_unit = {key: score for key, score in known if np.isfinite(score)}
+            keys = zip(table[names.LAYER], table[names.UNIT], strict=True)
+            table[names.given_unit_score(one.source)] = [of_unit.get(key) for key in keys]
+        return replace(self, units=table)
 
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""

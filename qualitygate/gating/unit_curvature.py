@@ -15,6 +15,7 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,19 @@ class ExactCurvature:
 
 
 def exact_unit_curvature(
-    generator: Generator, latents: Latents, layers: Sequence[int], progress: Progress = silent
+    generator: Generator,
+    latents: Latents,
+    layers: Sequence[int],
+    precision: Precision = "float32",
+    progress: Progress = silent,
 ) -> ExactCurvature:
     """Exact CLA at these layers, a micro-batch at a time, one walk for all of them."""
     scores: list[dict[int, Tensor]] = []
     units: list[dict[int, Tensor]] = []
     plain: list[dict[int, Tensor]] = []
     for start in range(0, len(latents), MICRO_BATCH):
-        local = local_activation(generator, latents[start : start + MICRO_BATCH], layers, progress=progress)
+        local = local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision,
+                                 progress=progress)  # fmt: skip
         scores.append(local.score)
         units.append(local.unit_score)
         plain.append(local.unit_curvature)

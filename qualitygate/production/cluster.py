@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qualitygate.errors import InputError, MissingExtraError
+from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.production.manifest import Shard, ShardRow
 from qualitygate.production.team import Team
 from qualitygate.production.worker import Order, ShardWorker
@@ -62,7 +62,7 @@ class RayTeam(Team):
         ray = _ray()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.raise_original_map_exception = True  # ours say what to do; Ray's wrapping would hide it
+        context.raise_original_map_exception = True  # one wrapping less
         items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
         rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
@@ -72,8 +72,11 @@ class RayTeam(Team):
             num_gpus=1 if self._device.startswith("cuda") else 0,
             batch_size=1,
         )
-        for batch in rows.iter_batches(batch_size=1):
-            yield ShardRow.model_validate_json(batch["row"][0])
+        try:
+            for batch in rows.iter_batches(batch_size=1):
+                yield ShardRow.model_validate_json(batch["row"][0])
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, QualityGateError) else error from None
 
 
 class _Actor:

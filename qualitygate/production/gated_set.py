@@ -21,6 +21,7 @@ from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.model import policy_yaml
 from qualitygate.records import GateSummary, Provenance, SampleRecord, SuiteResult, Verdict
+from qualitygate.reports.exhibit_table import EXHIBIT, exhibit_columns
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 
 SAMPLES, SUMMARY, UNITS, POLICY, SUITE, IMAGES, PROFILE = (
@@ -32,6 +33,7 @@ SAMPLES, SUMMARY, UNITS, POLICY, SUITE, IMAGES, PROFILE = (
     "images",
     "profile",
 )
+REPORT = "report.html"
 PROVENANCE = "qualitygate.provenance"
 _SUMMARY_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
@@ -75,7 +77,8 @@ def gate_to_folder(
         rows = table.rows()
         score = stage.policy.rules[0].score
         exact = _curvature_of_extremes(stage, table, rows[score], curvature, reporter)
-        rows.update(exact.columns if exact else {})
+        # where CLA was screened, the records keep what their verdicts came from
+        rows.update({name: column for name, column in (exact.columns if exact else {}).items() if name not in rows})
         storage.write_table(folder / SAMPLES, rows, {PROVENANCE: stage.provenance.model_dump_json()})
         storage.write_table(folder / UNITS, _units(stage, exact))
         storage.write_bytes(folder / POLICY, policy_yaml(stage.policy).encode())
@@ -89,7 +92,17 @@ def gate_to_folder(
         storage.write_bytes(folder / SUITE, json.dumps(suite, indent=2).encode())
         summary = summary.model_copy(update={"suite": judge(suite, rows, summary.metrics)})
         storage.write_bytes(folder / SUMMARY, summary.model_dump_json(indent=2).encode())
+        write_report(folder)
     return summary
+
+
+def write_report(folder: Path) -> None:
+    """The page that people open, from what lies in the folder."""
+    from qualitygate.production.reading import read_gated
+    from qualitygate.reports.page.gate_report import report_page
+    from qualitygate.reports.page.material import Material
+
+    storage.write_bytes(folder / REPORT, report_page(Material(read_gated(folder))).encode())
 
 
 def judge(suite: Mapping[str, Any], rows: Mapping[str, Any], metrics: Mapping[str, float]) -> SuiteResult:
@@ -253,6 +266,7 @@ def _show(stage: GateStage, table: _Table, rows: Mapping[str, Any], score: str, 
     shown = np.concatenate(list(chosen.values()))
     roles = [role for role, of_role in chosen.items() for _ in of_role]
     items = exhibit.render(stage, table.latents(shown), [table.record(int(row)) for row in shown], roles)
+    storage.write_table(folder / EXHIBIT, exhibit_columns(items))
     (folder / "gallery").mkdir()
     for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
         sheet.save(folder / f"{key}.png")

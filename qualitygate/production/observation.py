@@ -149,7 +149,7 @@ def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -
         raise InputError(f"There is no score {score}", f"scores {known}", "one of them, or cla/layer_N",
                          "give --profile, calibrated with a policy that counts it")  # fmt: skip
     with reporter.phase("exact CLA", len(seen.latents)) as progress:
-        return exact_curvature(generator, seen.latents, (generator.layer(layer).index,), progress)[score]
+        return exact_curvature(generator, seen.latents, (generator.layer(layer).index,), progress=progress)[score]
 
 
 def _stacked(block: GatedBlock, rows: np.ndarray) -> Tensor:

@@ -7,8 +7,9 @@ wherever and however, goes on when it is started again, and makes only what is m
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 
+from qualitygate.errors import StorageError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.execution import Reporter
@@ -71,10 +72,15 @@ def produce(order: Order, workers: Team, profile: Profile, *, reporter: Reporter
         return known
     policy = order.source.policy or profile.policy
     follow = Follower(Watch(profile, policy), order.plan)
-    with (reporter or Reporter()).phase(*_goal(order.plan)) as progress, workers:
-        while not follow.failed and (wave := follow.wave()):
-            with closing(_rows(manifest, workers, wave)) as rows:
-                follow.take(rows, progress)
+    try:
+        with (reporter or Reporter()).phase(*_goal(order.plan)) as progress, workers:
+            while not follow.failed and (wave := follow.wave()):
+                with closing(_rows(manifest, workers, wave)) as rows:
+                    follow.take(rows, progress)
+    except (SystemExit, KeyboardInterrupt):
+        with suppress(StorageError):
+            store.sweep()  # a signal may have come in the midst of cleaning up
+        raise
     if not follow.failed and follow.last is not None:
         last = cut_shard(store, manifest, Scales.of(profile, policy), follow.last, follow.wanted())
         follow.shards[-1] = last.shard

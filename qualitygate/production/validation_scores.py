@@ -54,7 +54,7 @@ def score_table(
     first = min(curvature, len(latents))
     if first and latents.space == "z":
         with reporter.phase("exact CLA", first) as progress:
-            exact = exact_curvature(generator, latents[:first], walked, progress)
+            exact = exact_curvature(generator, latents[:first], walked, progress=progress)
         rest = len(latents) - first
         columns |= {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in exact.items()}
     settings = list(count_settings(columns, at, layers, detection_layers(profile.policy, profile.info.chain)))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records import DynamicsRecord
-from qualitygate.reports.figures import DPI, WIDTH, dress, png
+from qualitygate.reports.figures import DPI, WIDTH, Render, dress, png
 from qualitygate.reports.palette import INK, LINE_COLORS, PAPER
 
 _PANELS = (
@@ -28,7 +28,7 @@ _KNOWN = {metric for _, metric in _PANELS} | {
 }  # fmt: skip
 
 
-def course_figure(record: DynamicsRecord) -> bytes:
+def course_figure(record: DynamicsRecord, render: Render = png) -> bytes:
     """A panel for each kind of metric, a line for each layer, and a panel for each set metric.
 
     Raises:
@@ -47,7 +47,7 @@ def course_figure(record: DynamicsRecord) -> bytes:
         cell.set_title(title, fontsize=11, color=INK)
     for cell in cells[len(panels) :]:
         cell.set_axis_off()
-    return png(figure)
+    return render(figure)
 
 
 def _draw(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:

@@ -5,7 +5,7 @@ Only matplotlib's objects are used, never pyplot: no display, and no state outsi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from math import ceil, floor
 
@@ -24,14 +24,20 @@ WIDTH, DPI = 9.0, 100
 """Inches, and pixels an inch."""
 BINS = 60
 
+Render = Callable[[Figure], bytes]
+"""Makes a file of a figure."""
 
-def score_figure(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], verdicts: np.ndarray) -> bytes:
+
+def score_figure(
+    scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], verdicts: np.ndarray, render: Render | None = None
+) -> bytes:
     """Histograms of the scores that rules name, coloured by verdict, with the limits as vertical lines.
 
     Args:
         scores: score of N gated samples by name, each (N,); values that are not finite are counted and not drawn.
         limits: the rules as they were applied.
         verdicts: the samples' `Verdict` values (N,).
+        render: what makes bytes of the figure; default: `png`.
 
     Returns:
         PNG, 900 pixels wide, one panel for each score.
@@ -54,11 +60,14 @@ def score_figure(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], 
     figure.legend(
         handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11, labelcolor=INK
     )
-    return png(figure)
+    return (render or png)(figure)
 
 
 def trade_off_figure(
-    scores: Mapping[str, np.ndarray], calibration: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]
+    scores: Mapping[str, np.ndarray],
+    calibration: Mapping[str, np.ndarray],
+    limits: Sequence[RuleLimit],
+    render: Render | None = None,
 ) -> bytes:
     """What each rule would keep if its limit stood elsewhere: the share of the gated samples that stay within a limit at
     each quantile of the calibration. On the dashed diagonal the gated samples are like the calibration's.
@@ -67,6 +76,7 @@ def trade_off_figure(
         scores: score of the gated samples by name, each (N,); a value that is not finite is not kept.
         calibration: the same scores of the calibration's samples, each (M,).
         limits: the rules as they were applied; marked where they stand.
+        render: as in `score_figure`.
 
     Returns:
         PNG, 900 pixels wide.
@@ -93,7 +103,7 @@ def trade_off_figure(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
     axes.legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png(figure)
+    return (render or png)(figure)
 
 
 def _ruled_columns(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from qualitygate import names
 from qualitygate.metrics.measurement import Measurement
 from qualitygate.metrics.report import GroupRow, MetricsReport
 from qualitygate.metrics.table import METRICS
-from qualitygate.reports.figures import DPI, WIDTH, dress, png
+from qualitygate.reports.figures import DPI, WIDTH, Render, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 
 _SAME_SIZE = (names.LOWEST, names.RANDOM, names.HIGHEST, names.HIGHEST_CORRECTED)
@@ -18,7 +18,7 @@ _SAME_SIZE = (names.LOWEST, names.RANDOM, names.HIGHEST, names.HIGHEST_CORRECTED
 _TRUNCATED = "psi_"
 
 
-def trade_figure(report: MetricsReport) -> bytes | None:
+def trade_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     """Precision against recall: lowest, random and highest group, and truncation as a line. None without real images.
 
     Returns:
@@ -52,10 +52,10 @@ def trade_figure(report: MetricsReport) -> bytes | None:
                       capsize=4, color=LINE_COLORS[place], label=f"{row.group.replace('_', ', ')} ({row.samples:,})")  # fmt: skip
     dress(axes, "recall (higher is better)", "precision (higher is better)")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png(figure)
+    return render(figure)
 
 
-def group_figure(report: MetricsReport) -> bytes | None:
+def group_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     """Every metric of every group with its interval, one panel a metric; the band is where 95 % of random groups fall. None without any.
 
     Returns:
@@ -68,10 +68,10 @@ def group_figure(report: MetricsReport) -> bytes | None:
     figure = Figure(figsize=(WIDTH, height * len(panels)), dpi=DPI, facecolor=PAPER, layout="constrained")
     for axes, name in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _panel(axes, name, [row for row in report.groups if _known(row, name)])
-    return png(figure)
+    return render(figure)
 
 
-def discriminator_figure(report: MetricsReport) -> bytes | None:
+def discriminator_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     """Distribution of the discriminator's values in each group. None without a discriminator.
 
     Returns:
@@ -93,7 +93,7 @@ def discriminator_figure(report: MetricsReport) -> bytes | None:
         )
     dress(axes, "discriminator value (higher = more real to it)", "share of the group")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
-    return png(figure)
+    return render(figure)
 
 
 def _panel(axes: Axes, name: str, rows: list[GroupRow]) -> None:

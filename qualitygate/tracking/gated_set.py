@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 POLICY = "policy.yaml"
 UNITS = "units.parquet"
-FILES = (SUMMARY, "samples.parquet", "manifest.parquet", UNITS, POLICY, "suite.json")
+REPORT = "report.html"
+FILES = (REPORT, SUMMARY, "samples.parquet", "manifest.parquet", "exhibit.parquet", UNITS, POLICY, "suite.json")
 FOLDERS = ("gallery", "figures")
 RANKING_ROWS = 200
 

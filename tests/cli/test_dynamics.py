@@ -9,6 +9,7 @@ import pytest
 from cli.conftest import Call
 from dynamics.snapshots import write
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from PIL import Image
 
 SMALL = ("--samples", 2, "--axes", 2, "--rate-samples", 16, "--layers", "3")
@@ -76,7 +77,20 @@ def test_every_snapshot_is_a_logged_model(call: Call, run: Path, tmp_path: Path)
     client = MlflowClient(uri)
     history = client.get_metric_history(done.json["mlflow_run"], "dynamics/cla_mean/layer_3")
     assert [one.step for one in history] == [0, 100_000, 200_000]
-    assert len(client.search_logged_models([client.get_experiment_by_name("qualitygate").experiment_id])) == 3
+    home = client.get_experiment_by_name("qualitygate").experiment_id
+    assert len(client.search_logged_models([home])) == 3
+
+    trained = client.create_run(home).info.run_id  # as a training run leaves its snapshots behind
+    models = [client.create_logged_model(home, name=path.stem) for path in sorted(run.iterdir())]
+    for model, path in zip(models, sorted(run.iterdir()), strict=True):
+        client.log_model_artifact(model.model_id, str(path))
+    client.log_outputs(trained, [LoggedModelOutput(model.model_id, 10 * place) for place, model in enumerate(models)])
+    done = call("dynamics", f"runs:/{trained}", "--out", tmp_path / "of_run", "--tracking-uri", uri, "--json", *SMALL)
+    assert done.code == 0, done.stderr
+    assert [(one["at"], one["model_id"]) for one in done.json["snapshots"]] == [
+        (10 * place, model.model_id) for place, model in enumerate(models)
+    ]
+    assert all(client.get_logged_model(model.model_id).metrics for model in models)
 
 
 def test_without_mlflow_the_numbers_stand(call: Call, run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""``qualitygate compare``: several checkpoints side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qualitygate.cli import output
+from qualitygate.cli.options import Experiment, Json, Tracking
+
+if TYPE_CHECKING:
+    from qualitygate.reports.page.comparison import Compared
+
+NAME = "compare"
+
+
+def run(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Gated sets, the one to compare with first: ids of MLflow runs, or folders.", show_default=False
+        ),
+    ],
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--metrics",
+            help="Folder of `metrics`, repeatable: of the checkpoint with the same SHA-256. MLflow's are found by themselves.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page; an older one is replaced.")] = Path("comparison.html"),
+    track: Annotated[bool, typer.Option(help="Log the page to MLflow.")] = True,
+    tracking_uri: Tracking = None,
+    experiment: Experiment = "qualitygate",
+    json: Json = False,
+) -> None:
+    """Compare gated checkpoints: one HTML page with metrics and intervals, units that moved up, and samples side by side.
+
+    qualitygate compare 4f1c…e2 9a07…b1 --out comparison.html
+    """
+    with output.only_result_on_stdout():
+        from qualitygate import storage
+        from qualitygate.reports.page.comparison import comparison_page, outcome_words
+
+        with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
+            compared = [
+                _read(one, Path(folder) / str(place), metrics or [], tracking_uri) for place, one in enumerate(runs)
+            ]
+        storage.write_bytes(out, comparison_page(compared).encode())
+        words = outcome_words(compared)
+        where = _send(out, runs, words, tracking_uri, experiment) if track else None
+        if json:
+            output.emit_json({"out": str(out), "mlflow_run": where, "outcomes": words})
+            return
+        for sentence in words:
+            output.emit(sentence)
+        output.emit(str(out))
+
+
+def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> Compared:
+    """A gated set and its checkpoint's metrics, from folders or from MLflow."""
+    from qualitygate.errors import InputError
+    from qualitygate.production.reading import read_gated, read_measured
+    from qualitygate.reports.page.comparison import Compared
+    from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
+
+    tracked = not Path(run).is_dir()
+    if tracked and not is_run_id(run):
+        raise InputError(
+            f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run"
+        )
+    for name in ("gated", "metrics"):
+        (folder / name).mkdir(parents=True)
+    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri) if tracked else run, run)
+    sha256 = gated.summary.provenance.checkpoint_sha256
+    given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
+    if given or not tracked:
+        return Compared(gated, given[0] if given else None)
+    fetched = fetch_metrics(sha256, run, folder / "metrics", tracking_uri)
+    return Compared(gated, None if fetched is None else read_measured(fetched))
+
+
+def _send(page: Path, runs: list[str], words: list[str], tracking_uri: str | None, experiment: str) -> str | None:
+    """Log the page; an outage costs nothing but a warning."""
+    from qualitygate.errors import TrackingError
+    from qualitygate.tracking.fetched import log_comparison
+
+    try:
+        return log_comparison(page, runs, "\n".join(f"- {one}" for one in words), tracking_uri, experiment)
+    except TrackingError as error:
+        output.say(f"warning: MLflow was not reached, the page stands: {error}")
+        return None

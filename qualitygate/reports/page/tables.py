@@ -1,0 +1,118 @@
+"""Rows of the page's tables, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binom
+
+from qualitygate import names
+from qualitygate.records import Verdict
+from qualitygate.reports.lettering import number
+from qualitygate.reports.page.material import Gated
+from qualitygate.units.classifier import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.95
+UNITS_SHOWN = 10
+"""Units of each layer in a ranking."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number and its interval at 95 %, as text; empty where there is none."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """A rule, and how many samples are over it."""
+
+    rule: str
+    score: str
+    limit: float
+    source: str
+    action: str
+    over: str
+
+
+def rule_rows(gated: Gated) -> list[RuleRow]:
+    """Every limit as it was applied. Limits on corrected samples have no count."""
+    rows = []
+    for limit in gated.summary.limits:
+        column = gated.finite(limit.score)
+        counted = limit.rule != "correction" and len(column)
+        over = f"{np.count_nonzero(column > limit.limit):,} of {len(column):,}" if counted else "–"
+        rows.append(RuleRow(limit.rule, limit.score, limit.limit, limit.source, limit.action.value, over))
+    return rows
+
+
+def share_cell(count: int, total: int) -> Cell:
+    """A share with Wilson's interval."""
+    if not total:
+        return Cell("–")
+    low, high = wilson(count, total, LEVEL)
+    return Cell(f"{count / total:.1%}", f"{low:.1%} … {high:.1%}")
+
+
+def quantile_cell(values: np.ndarray, q: float) -> Cell:
+    """A quantile with the interval between order statistics, whose ranks are binomial: true for any distribution."""
+    if not len(values):
+        return Cell("–")
+    ordered = np.sort(values)
+    low, high = binom.ppf(((1 - LEVEL) / 2, (1 + LEVEL) / 2), len(values), q).astype(int)
+    bounds = ordered[max(low - 1, 0)], ordered[min(high, len(values) - 1)]
+    return Cell(number(float(np.quantile(values, q))), f"{number(float(bounds[0]))} … {number(float(bounds[1]))}")
+
+
+def set_rows(sets: Sequence[Gated]) -> list[tuple[str, list[Cell]]]:
+    """Shares of the verdicts and quantiles of scores, one cell a set; scores that only some sets have are dashes in the others."""
+    rows: list[tuple[str, list[Cell]]] = []
+    counts = {
+        names.YIELD: lambda one: one.summary.accepted + one.summary.corrected,
+        names.ACCEPTED_SHARE: lambda one: one.summary.accepted,
+        names.CORRECTED_SHARE: lambda one: one.summary.corrected,
+        names.REJECTED_SHARE: lambda one: one.summary.rejected,
+        names.BORDERLINE_SHARE: lambda one: one.summary.borderline,
+    }
+    for name, count in counts.items():
+        rows.append((name, [share_cell(count(one), one.summary.samples) for one in sets]))
+    for score in dict.fromkeys(score for one in sets for score in one.scores):
+        rows += [(names.quantile(score, q), [quantile_cell(one.finite(score), q) for one in sets]) for q in (0.5, 0.9)]
+    return rows
+
+
+def unit_rankings(units: pd.DataFrame) -> dict[int, tuple[list[str], list[list[object]]]]:
+    """By layer, the columns and rows of the units to suspect first."""
+    by = ranked_by(units)
+    columns = [name for name in units.columns if name not in (names.LAYER, names.UNIT) and units[name].notna().any()]
+    found = {}
+    for layer, of_layer in units.groupby(names.LAYER):
+        best = of_layer.sort_values(by, ascending=False, na_position="last", kind="stable").head(UNITS_SHOWN)
+        found[int(layer)] = (columns, best[columns].astype(object).to_numpy().tolist())
+    return found
+
+
+def ranked_by(units: pd.DataFrame) -> list[str]:
+    """Columns by which units are ranked: their joined rank where a study made one, else CLA, then low-rate activity."""
+    if names.UNIT_JOINED in units:
+        return [names.UNIT_JOINED]
+    return [name for name in (names.UNIT_CLA, names.UNIT_LOW_RATE) if name in units and units[name].notna().any()]
+
+
+def verdict_counts(gated: Gated) -> list[tuple[str, int, Cell]]:
+    """How many samples each verdict has."""
+    summary = gated.summary
+    counts = {
+        Verdict.ACCEPT: summary.accepted,
+        Verdict.CORRECT: summary.corrected,
+        Verdict.REJECT: summary.rejected,
+    }
+    return [(verdict.value, count, share_cell(count, summary.samples)) for verdict, count in counts.items()]
