@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
 from qualitygate.policy.corrections import Correction
 from qualitygate.records import ExpectationResult
-from qualitygate.tracking.gated_set import GatedSet
+from qualitygate.tracking.gated_set import REPORT, GatedSet
+
+if TYPE_CHECKING:
+    from qualitygate.tracking.champion import Champion
 
 GATE_ID = "qualitygate.gate_id"
 CHECKPOINT = "qualitygate.checkpoint_sha256"
@@ -36,8 +39,8 @@ def model_tags(gated: GatedSet) -> dict[str, str]:
     }
 
 
-def run_tags(gated: GatedSet) -> dict[str, str]:
-    """The tags of the gate's run, the note among them."""
+def run_tags(gated: GatedSet, against: Champion | None = None) -> dict[str, str]:
+    """The tags of the gate's run, the note among them; ``against`` is the champion it is held against."""
     provenance = gated.summary.provenance
     tags = model_tags(gated) | {
         GATE_ID: gated.gate_id,
@@ -46,7 +49,7 @@ def run_tags(gated: GatedSet) -> dict[str, str]:
         "qualitygate.torch_version": provenance.torch_version,
         "qualitygate.device": provenance.device,
         "qualitygate.precision": provenance.precision,
-        NOTE: note(gated),
+        NOTE: note(gated, against),
     }
     if gated.not_finite:
         tags[NOT_FINITE] = ", ".join(_at_most(gated.not_finite))
@@ -72,12 +75,12 @@ def run_params(gated: GatedSet) -> dict[str, str]:
     return params | {f"limit.{limit.rule}/{limit.score}": f"{limit.limit:g}" for limit in gated.summary.limits}
 
 
-def note(gated: GatedSet) -> str:
-    """A few sentences in Markdown: verdict, shares, the expectations that failed, what to look at."""
-    return "\n\n".join(_paragraphs(gated))
+def note(gated: GatedSet, against: Champion | None = None) -> str:
+    """A few sentences in Markdown: verdict, shares, the expectations that failed, what changed against the champion, what to look at."""
+    return "\n\n".join(_paragraphs(gated, against))
 
 
-def _paragraphs(gated: GatedSet) -> Iterator[str]:
+def _paragraphs(gated: GatedSet, against: Champion | None) -> Iterator[str]:
     summary, suite = gated.summary, gated.summary.suite
     yield f"**{gated.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`"
     parts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
@@ -94,11 +97,26 @@ def _paragraphs(gated: GatedSet) -> Iterator[str]:
     if summary.reasons:
         often = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))[:5]
         yield "Most frequent reasons: " + ", ".join(f"`{_short(reason)}` ({count:,})" for reason, count in often) + "."
-    places = [f"`{key}`" for key in gated.sheets]
+    if against is not None:
+        yield from _changes(gated, against)
+    places = [f"`{REPORT}`, under Artifacts (everything on one page)"] if gated.has_report else []
+    places += [f"`{key}`" for key in gated.sheets]
     if gated.has_units:
         places.append(f"`{names.RANKING_TABLE}` (the units to suspect)")
     if places:
         yield f"Look at {', '.join(places)}."
+
+
+def _changes(gated: GatedSet, against: Champion) -> Iterator[str]:
+    """How the shares stand to the champion's. Score quantiles are relative to each checkpoint's own rates: they do not compare."""
+    who = f"the champion, `{_short(against.name)}` version {against.version}"
+    shares = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE)
+    known = [name for name in shares if name in against.metrics and name in gated.metrics]
+    if not known:
+        yield f"Nothing is known of {who}, that could be compared."
+        return
+    changes = (f"{name} {against.metrics[name]:.1%} → {gated.metrics[name]:.1%}" for name in known)
+    yield f"Against {who}: {', '.join(changes)}. `qualitygate compare` tells what of it is chance."
 
 
 def _failure(result: ExpectationResult) -> str:

@@ -88,6 +88,11 @@ class GatedSet:
         """Whether there is a table of units."""
         return (self.folder / UNITS).is_file()
 
+    @property
+    def has_report(self) -> bool:
+        """Whether there is a page for people."""
+        return (self.folder / REPORT).is_file()
+
     def ranking(self) -> pd.DataFrame | None:
         """The units to look at first: by CLA where it was computed, then by low-rate activity. None if there is no unit table."""
         import pandas as pd

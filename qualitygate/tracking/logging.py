@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from qualitygate import names
 from qualitygate.errors import QualityGateError, TrackingError
+from qualitygate.tracking.champion import find_champion
 from qualitygate.tracking.describe import GATE_ID, model_tags, run_params, run_tags
 from qualitygate.tracking.gated_set import GatedSet, read_gated_set, read_image
 from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
@@ -88,8 +89,11 @@ def _send_values(client: MlflowClient, run_id: str, gated: GatedSet) -> None:
     from mlflow.entities import Param, RunTag
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
+    provenance = gated.summary.provenance
+    against = find_champion(client, provenance.family, provenance.checkpoint_sha256)
     params = [Param(key, value) for key, value in run_params(gated).items() if len(value) <= MAX_PARAM_VAL_LENGTH]
-    client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in run_tags(gated).items()])
+    tags = [RunTag(key, value) for key, value in run_tags(gated, against).items()]
+    client.log_batch(run_id, params=params, tags=tags)
 
 
 def link_model(client: MlflowClient, run: Run, model_id: str) -> None:

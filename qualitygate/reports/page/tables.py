@@ -59,7 +59,7 @@ def share_cell(count: int, total: int) -> Cell:
     if not total:
         return Cell("–")
     low, high = wilson(count, total, LEVEL)
-    return Cell(f"{count / total:.1%}", f"{low:.1%} … {high:.1%}")
+    return Cell(f"{count / total:.1%}", f"{abs(low):.1%} … {high:.1%}")  # no minus before a bound that rounds to 0
 
 
 def quantile_cell(values: np.ndarray, q: float) -> Cell:
