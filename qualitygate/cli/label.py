@@ -80,7 +80,7 @@ def run(
             document = _write(source, profile, out, device, count, random_share, score)
         else:
             raise InputError("It is not clear what to do", "a mix of options",
-                             "CHECKPOINT and --profile to make tasks, --corrected to make a second round, or --read and --tasks to read answers",
+                             "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
                              "see `qualitygate label --help`")  # fmt: skip
         if json:
             output.emit_json({"out": str(out), **document})

@@ -13,6 +13,15 @@ from cli.conftest import POLICY, Call, Place
 from PIL import Image
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random patches in place of networks that take seconds to draw."""
+    from qualitygate.features import registry
+    from qualitygate.testing.extractors import random_patches
+
+    monkeypatch.setattr(registry, "make_extractor", lambda *_, **__: random_patches(3))
+
+
 def study(call: Call, place: Place, *more: object):
     return call("corrections", place.checkpoint, "--profile", place.profile, "--samples", 12, "--pool", 80, *more)
 
@@ -90,6 +99,7 @@ def test_the_gate_with_another_method_and_deciding_again(call: Call, place: Plac
     assert other["after"]["correct"] == 0
 
 
+@pytest.mark.usefixtures("quick")
 def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: Path) -> None:
     from qualitygate.units.score import UnitScores, save_unit_scores
 
@@ -128,6 +138,7 @@ def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: 
     assert "normal before" in call(*read, tmp_path / "b.csv").stdout
 
 
+@pytest.mark.usefixtures("quick")
 def test_artifacts_by_label_against_normal_samples(call: Call, place: Place, tmp_path: Path) -> None:
     said = "".join(f"{one},{'artifact' if one < 5 else 'normal'}\n" for one in range(40))
     (tmp_path / "labels.csv").write_text(f"id,label\n{said}")

