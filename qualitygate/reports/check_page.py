@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from qualitygate.records import CheckRecord, Range, RuleOutcome
 from qualitygate.reports import palette
 from qualitygate.reports.check_text import cells, hand_written_failures, headline, interval, method, number
-from qualitygate.records import CheckRecord, Range, RuleOutcome
 
 _WIDTH = 220.0  # of the picture of an interval
 _COLORS = {"passed": palette.LINE_COLORS[2], "failed": palette.LINE_COLORS[1], "inconclusive": palette.LINE_COLORS[4],
@@ -18,8 +18,13 @@ def check_page(record: CheckRecord) -> str:
     from jinja2 import Environment, StrictUndefined
 
     source = (files("qualitygate.reports") / "templates" / "check.html.j2").read_text(encoding="utf8")
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    rows = [{"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)} for one, row in cells(record)]
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    rows = [
+        {"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)}
+        for one, row in cells(record)
+    ]
     return template.render(record=record, rows=rows, headline=headline(record), method=method(record), colors=_COLORS, palette=palette,
                            failures=hand_written_failures(record), number=number, width=_WIDTH)  # fmt: skip
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
 
 SUMMARY_BYTES = 2**20
 """Beyond it GitHub shows nothing at all."""
@@ -40,7 +40,11 @@ def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
         yield "error" if one.startswith("critical") else "warning", "expectation", one
     for one, row in cells(record):
         if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
-            yield _kind(one), f"{one.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}"
+            yield (
+                _kind(one),
+                f"{one.id} {row[2]}",
+                f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}",
+            )
 
 
 def _kind(one: RuleOutcome) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from qualitygate.reports.check_text import hand_written_failures, headline, interval, method, number
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+from qualitygate.reports.check_text import hand_written_failures, headline, interval, method, number
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have."""
@@ -14,7 +14,9 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 def junit_xml(record: CheckRecord) -> bytes:
     """The document, UTF-8."""
-    suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
+    suite = ET.Element(
+        "testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}"
+    )
     cases = [_case(suite, one) for one in record.rules]
     cases.append(_suite_case(suite, record))
     counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
