@@ -87,7 +87,7 @@ class Check(Part):
     budget: Budget = Budget()
     seed: int = Field(1, ge=0, lt=2**64, description="of the samples; not the calibration's")
     error: float = Field(0.05, gt=0.0, lt=0.5, description="chance that any rule is decided wrongly, over all looks")
-    curvature_samples: int = Field(64, ge=16, description="exact CLA for so many samples at the first look")
+    curvature_samples: int = Field(16, ge=16, description="exact CLA for so many samples at the first look")
     path_samples: int = Field(64, ge=16, description="path lengths of so many samples at the first look")
     extractor: str = Field("random-vgg16-32", description="features for metrics against real images")
     distance: str = Field("random-vgg16-32", description="perceptual distance for PPL")

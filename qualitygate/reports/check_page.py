@@ -18,8 +18,13 @@ def check_page(record: CheckRecord) -> str:
     from jinja2 import Environment, StrictUndefined
 
     source = (files("qualitygate.reports") / "templates" / "check.html.j2").read_text(encoding="utf8")
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    rows = [{"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)} for one, row in cells(record)]
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    rows = [
+        {"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)}
+        for one, row in cells(record)
+    ]
     return template.render(record=record, rows=rows, headline=headline(record), method=method(record), colors=_COLORS, palette=palette,
                            failures=hand_written_failures(record), number=number, width=_WIDTH)  # fmt: skip
 

@@ -40,7 +40,11 @@ def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
         yield "error" if one.startswith("critical") else "warning", "expectation", one
     for one, row in cells(record):
         if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
-            yield _kind(one), f"{one.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}"
+            yield (
+                _kind(one),
+                f"{one.id} {row[2]}",
+                f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}",
+            )
 
 
 def _kind(one: RuleOutcome) -> str:

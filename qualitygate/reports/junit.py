@@ -14,7 +14,9 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 def junit_xml(record: CheckRecord) -> bytes:
     """The document, UTF-8."""
-    suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
+    suite = ET.Element(
+        "testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}"
+    )
     cases = [_case(suite, one) for one in record.rules]
     cases.append(_suite_case(suite, record))
     counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}

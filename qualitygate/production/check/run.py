@@ -98,7 +98,7 @@ class _Check:
         self.open = [rule for rule in self.rules if rule.id not in self.outcomes]
         self.tail = tail_of(self.settings.error, max(1, len(self.open)), self.looks)
         self.ours = Sample(candidate, policy, ruler, reporter)
-        with_samples = baseline is not None and baseline.generator is not None
+        with_samples = baseline is not None and baseline.generator is not None and not self._same
         self.theirs = (
             Sample(baseline, policy, ruler if self.alike else baseline.profile, reporter)
             if with_samples and baseline
@@ -188,6 +188,9 @@ class _Check:
         return self.baseline is not None and self.paired and self.baseline.sha256 == self.candidate.sha256
 
     def _estimates(self, rule: CheckRule, how: Drawing) -> tuple[Estimate, Estimate | None]:
+        if self._same and rule.worse_by is not None:
+            alike = of_sample(rule.metric, self.ours, self.tools.real, how)
+            return alike, alike
         if rule.worse_by is None or self.baseline is None:
             return of_sample(rule.metric, self.ours, self.tools.real, how), None
         other = how if self.paired else replace(how, seed=how.seed + _UNPAIRED)
