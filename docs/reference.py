@@ -1,6 +1,6 @@
 """Writes the reference pages: ``policy.md`` from the policy's JSON schema, ``names.md`` from `qualitygate/names.py`.
 
-    python docs/reference.py
+python docs/reference.py
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def names_page() -> str:
     source = Path(names.__file__).read_text(encoding="utf8")
     return "\n\n".join([
         "# Promised names",
-        "Made by `python docs/reference.py` from `qualitygate/names.py`. Columns, metrics, tables and image keys of these names do not change.",
+        "Made by `python docs/reference.py` from `qualitygate/names.py`. These columns, metrics, tables and image keys do not change.",
         *_constants(source), "## Names that are made of parts", *_functions(source),
     ]) + "\n"  # fmt: skip
 

@@ -32,7 +32,7 @@ class Champion:
 
 
 def find_champion(client: MlflowClient, family: str, sha256: str) -> Champion | None:
-    """The champion of this family, if there is exactly one and it is another checkpoint; what to compare with would be a guess otherwise."""
+    """The champion of this family, if there is exactly one and it is another checkpoint; anything else would be a guess."""
     found = [
         (model.name, str(version), logged)
         for model in client.search_registered_models()

@@ -14,12 +14,14 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = 120.0  # seconds; a busy machine draws a page of MLflow in tens of them
+PATIENCE = 240.0  # seconds; a busy machine draws a page of MLflow in tens of them
 
 
 def executable() -> str | None:
     """Where Chromium is, if it is installed."""
-    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
 
 
 class Browser:
@@ -33,7 +35,9 @@ class Browser:
 
     def open(self, address: str, until: str, width: int = 1280, height: int = 1000, dark: bool = False) -> None:
         """Load a page and wait until a JavaScript expression is true of it."""
-        self._command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
         theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._command("Emulation.setEmulatedMedia", features=theme)
         self._command("Page.navigate", url="about:blank")
@@ -63,7 +67,9 @@ class Browser:
         text = {"text": "\r"} if key == "Enter" else {}
         codes = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowRight": 39}
         for kind in ("keyDown", "keyUp"):
-            self._command("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+            self._command(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text
+            )
 
     def picture(self, path: Path) -> None:
         """What is seen, as a PNG file."""

@@ -11,7 +11,7 @@ from qualitygate.records import ExhibitRole, ExpectationResult, GateSummary, Sui
 from qualitygate.reports.exhibit_table import Shown, exhibit_columns
 from qualitygate.reports.page.material import Gated
 
-HOSTILE = "models/<script>alert(1)</script> & \"x\" {{ 7 * 7 }} $y$.pt"
+HOSTILE = 'models/<script>alert(1)</script> & "x" {{ 7 * 7 }} $y$.pt'
 SAMPLES = 200
 
 

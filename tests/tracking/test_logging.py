@@ -11,6 +11,9 @@ from PIL import Image
 from qualitygate import names
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.tracking import logging
+from qualitygate.tracking.champion import find_champion
+from qualitygate.tracking.describe import note
+from qualitygate.tracking.gated_set import read_gated_set
 from qualitygate.tracking.logging import log_gated_set
 from tests.tracking.gated_folder import SHA256, UNITS, suite_result, write_gated_folder
 
@@ -268,3 +271,20 @@ def test_summary_that_cannot_be_read(tmp_path, content):
     (tmp_path / "summary.json").write_text(content)
     with pytest.raises(InputError, match="Cannot read"):
         log_gated_set(tmp_path)
+
+
+def test_the_note_says_what_changed_against_the_champion(client, database, experiment, tmp_path, everywhere):
+    first = log_gated_set(write_gated_folder(tmp_path / "first", checkpoint="a.pt"), database, experiment)
+    assert "champion" not in client.get_run(first.run_id).data.tags["mlflow.note.content"]
+    client.create_registered_model(experiment)
+    client.create_model_version(experiment, f"models:/{first.model_id}", model_id=first.model_id)
+    client.set_registered_model_alias(experiment, "champion", "1")
+    try:
+        assert find_champion(client, "dcgan", SHA256) is None, "a checkpoint is not held against itself"
+        assert find_champion(client, "pggan", "another") is None
+        found = find_champion(client, "dcgan", "another")
+        assert found is not None
+        text = note(read_gated_set(write_gated_folder(tmp_path / "next", metrics={"yield": 0.5})), found)
+        assert f"Against the champion, `{experiment}` version 1: yield 75.0% → 50.0%" in text
+    finally:
+        client.delete_registered_model(experiment)
