@@ -75,11 +75,10 @@ def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, resamples: int = 
     ranked = _Ranked.of(_checked(scores))
 
     def value(weights: np.ndarray) -> np.ndarray:
-        below = ranked.middles(weights * ~bad)
-        positive = weights * bad
-        pairs = positive.sum(axis=1) * (weights * ~bad).sum(axis=1)
+        worse, better = ranked.sums(weights * bad), ranked.sums(weights * ~bad)
+        below = np.cumsum(better, axis=1) - better / 2.0
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (positive * below).sum(axis=1) / pairs
+            return (worse * below).sum(axis=1) / (worse.sum(axis=1) * better.sum(axis=1))
 
     return _interval(value, len(bad), seed, resamples)
 
