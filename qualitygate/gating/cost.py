@@ -42,7 +42,7 @@ def affordable_policy(generator: Generator) -> Policy:
     return with_curvature(policy, layer)
 
 
-def with_curvature(policy: Policy, layer: int, quantile: float = 0.95) -> Policy:
+def with_curvature(policy: Policy, layer: int, quantile: float = 0.9) -> Policy:
     """The policy with CLA of a layer screened too: what lies over the quantile is corrected."""
     rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=quantile))
     document = policy.model_dump()
