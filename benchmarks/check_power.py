@@ -28,7 +28,9 @@ def scores(random: np.random.Generator, count: int, worse: float, correlation: f
     return base, 2.5 * (1 + worse) * (correlation * shared + (1 - correlation) * other)
 
 
-def checked(random: np.random.Generator, worse: float, correlation: float, samples: int, looks: int, rules: int) -> tuple[RuleState, int]:
+def checked(
+    random: np.random.Generator, worse: float, correlation: float, samples: int, looks: int, rules: int
+) -> tuple[RuleState, int]:
     """The state after growing, and the samples it took."""
     tail = tail_of(0.05, rules, looks)
     base, candidate = scores(random, samples * 2 ** (looks - 1), worse, correlation)
@@ -55,12 +57,18 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--rules", type=int, default=1)
     given = parser.parse_args()
-    print(f"margin {MARGIN:.0%}, {given.samples} samples, up to {given.looks} looks, {given.rules} rules, {given.repetitions} repetitions\n")
-    print("| worse by | correlation | passed | failed | inconclusive | wrong | mean samples | naive passed | naive wrong |\n" + "|---" * 9 + "|")
+    print(
+        f"margin {MARGIN:.0%}, {given.samples} samples, up to {given.looks} looks, {given.rules} rules, {given.repetitions} times\n"
+    )
+    print("| worse by | correlation | passed | failed | inconclusive | wrong | samples | naive passed | naive wrong |")
+    print("|---" * 9 + "|")
     for correlation in (0.5, 0.9):
         for worse in (0.0, 0.02, 0.04, 0.06, 0.1, 0.2):
             random = np.random.default_rng(round(1000 * (worse + correlation)))
-            results = [checked(random, worse, correlation, given.samples, given.looks, given.rules) for _ in range(given.repetitions)]
+            results = [
+                checked(random, worse, correlation, given.samples, given.looks, given.rules)
+                for _ in range(given.repetitions)
+            ]
             plain = Counter(naive(random, worse, correlation, given.samples) for _ in range(given.repetitions))
             wrong = RuleState.PASSED if worse > MARGIN else RuleState.FAILED
             counts, n = Counter(state for state, _ in results), given.repetitions

@@ -21,9 +21,9 @@ CHECK = {
     "budget": {"samples": 128},
     "rules": [
         {"id": "yield", "metric": "yield", "min": 0.05},
-        {"id": "tail", "metric": "low_rate_0.3/q0.9", "worse_by": {"relative": 0.2}},
-        {"id": "rejected", "metric": "rejected_share", "worse_by": {"absolute": 0.1}},
-        {"id": "dead", "metric": "dead_units", "worse_by": {"absolute": 0.0}},
+        {"id": "tail", "metric": "low_rate_0.3/q0.9", "worse_by": {"relative": 0.2}, "optional": True},
+        {"id": "rejected", "metric": "rejected_share", "worse_by": {"absolute": 0.1}, "optional": True},
+        {"id": "dead", "metric": "dead_units", "worse_by": {"absolute": 0.0}, "optional": True},
         {"id": "precision", "metric": "precision", "min": 0.1, "optional": True},
     ],
 }
@@ -53,17 +53,27 @@ def worse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_same_file_passes_and_writes_every_report(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
-    done = call("check", place.checkpoint, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", out)
+    done = call(
+        "check", place.checkpoint, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", out
+    )
     assert done.code == 0, done.stderr
     assert "PASSED" in done.stdout
     record = json.loads((out / "check.json").read_text())
     states = {one["id"]: one["state"] for one in record["rules"]}
-    assert states == {"yield": "passed", "tail": "passed", "rejected": "passed", "dead": "passed", "precision": "left_out"}
-    assert record["paired"] and record["samples"] == 64
+    assert states == {
+        "yield": "passed",
+        "tail": "passed",
+        "rejected": "passed",
+        "dead": "passed",
+        "precision": "left_out",
+    }
+    assert record["paired"]
+    assert record["samples"] == 64
     cases = ET.parse(out / "junit.xml").getroot().findall(".//testcase")
     assert len(cases) == 6
     page = (out / "report.html").read_text()
-    assert "<script" not in page and "http" not in page
+    assert "<script" not in page
+    assert "http" not in page
     assert (out / "profile" / "profile.json").is_file()
 
 
@@ -71,11 +81,13 @@ def test_a_profile_is_a_baseline_too(call: Call, place: Place, worse: Path, poli
     done = call("check", worse, "--baseline", place.profile, "--policy", policy, "--no-track", "--json")
     assert done.json["paired"]
     states = {one["id"]: one["state"] for one in done.json["rules"]}
-    assert states["rejected"] == "inconclusive"  # a profile holds no corrections
+    assert states["rejected"] == "left_out"  # a profile holds no corrections
     assert done.code in (1, 4)
 
 
-def test_a_worse_checkpoint_fails(call: Call, place: Place, worse: Path, policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_worse_checkpoint_fails(
+    call: Call, place: Place, worse: Path, policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
@@ -83,7 +95,9 @@ def test_a_worse_checkpoint_fails(call: Call, place: Place, worse: Path, policy:
     assert done.code == 1, done.stdout
     assert "::error title=" in done.stderr
     assert summary.read_text().startswith("## FAILED")
-    assert call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
+    assert (
+        call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
+    )
 
 
 def test_hand_written_expectations_count(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
@@ -107,7 +121,9 @@ def test_a_truncated_file_is_bad_input(call: Call, place: Place, policy: Path, t
     assert call("check", cut, "--baseline", place.checkpoint, "--policy", policy, "--no-track").code == 2
 
 
-def test_a_pass_is_promoted_and_nothing_else(call: Call, place: Place, worse: Path, policy: Path, tmp_path: Path) -> None:
+def test_a_pass_is_promoted_and_nothing_else(
+    call: Call, place: Place, worse: Path, policy: Path, tmp_path: Path
+) -> None:
     from qualitygate.tracking.promotion import alias_version
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -128,7 +144,10 @@ def test_the_hook_needs_no_torch(policy: Path, tmp_path: Path) -> None:
     wrong.write_text("chek: {}")
     program = ("import sys; from qualitygate.policy.validate import main; code = main(sys.argv[1:])\n"
                "assert 'torch' not in sys.modules; sys.exit(code)")  # fmt: skip
-    codes = [subprocess.run([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL).returncode for path in (policy, wrong)]
+    codes = [
+        subprocess.run([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL).returncode
+        for path in (policy, wrong)
+    ]
     assert codes == [0, 2]
 
 
@@ -139,13 +158,22 @@ def test_the_steps_of_the_action(code: int, verdict: str, tmp_path: Path) -> Non
     step = next(one for one in action["runs"]["steps"] if one.get("id") == "check")
     stub = tmp_path / "bin" / "qualitygate"
     stub.parent.mkdir()
-    stub.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\necho \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n')
+    stub.write_text(
+        f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\necho \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n'
+    )
     stub.chmod(0o755)
     (stub.parent / "python").symlink_to(sys.executable)
     given = {"CANDIDATE": "a b.pt", "BASELINE": "", "REAL": "", "POLICY": "p;q.yaml", "OUT": str(tmp_path / "o u t"),
              "ARGUMENTS": "--promote\nchampion one"}  # fmt: skip
-    environment = {**os.environ, **given, "PATH": f"{stub.parent}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(tmp_path / "output")}
-    done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environment, check=False)
+    environment = {
+        **os.environ,
+        **given,
+        "PATH": f"{stub.parent}:{os.environ['PATH']}",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environment, check=False
+    )
     assert done.returncode == code
     assert (tmp_path / "given").read_text().splitlines() == [
         "check", "--out", str(tmp_path / "o u t"), "--policy", "p;q.yaml", "--promote", "champion one", "--", "a b.pt"
