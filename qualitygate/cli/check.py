@@ -272,7 +272,7 @@ def _show_plan(policy: Policy, json: bool) -> None:
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
     from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
-    from qualitygate.reports.github import SUMMARY_BYTES, annotations, step_summary
+    from qualitygate.reports.github import SUMMARY_BYTES, step_summary, workflow_commands
 
     if json:
         output.emit_json({"out": None if out is None else str(out), **record.model_dump(mode="json")})
@@ -281,7 +281,7 @@ def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
         for line in (*hand_written_failures(record), method(record)):
             output.emit(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(record):
+        for line in workflow_commands(record):
             output.say(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("ab") as file:

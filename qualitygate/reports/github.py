@@ -26,7 +26,7 @@ def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
     return (kept.rsplit("\n", 1)[0] + _CUT) if room >= len(_CUT.encode()) else ""
 
 
-def annotations(record: CheckRecord) -> list[str]:
+def workflow_commands(record: CheckRecord) -> list[str]:
     """Workflow commands, at most 10 of a kind, worst first: errors for what fails the gate or leaves it open, warnings, notices."""
     kept: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
     for kind, title, text in _remarks(record):
@@ -38,11 +38,11 @@ def annotations(record: CheckRecord) -> list[str]:
 def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
     for one in hand_written_failures(record):
         yield "error" if one.startswith("critical") else "warning", "expectation", one
-    for one, row in cells(record):
-        if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
+    for outcome, row in cells(record):
+        if outcome.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
             yield (
-                _kind(one),
-                f"{one.id} {row[2]}",
+                _kind(outcome),
+                f"{outcome.id} {row[2]}",
                 f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}",
             )
 
