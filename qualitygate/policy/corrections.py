@@ -231,8 +231,8 @@ class _OfUnits(_Correction):
 class ZeroAblation(_OfUnits):
     """The units that score highest in each layer are set to 0.
 
-    The default begins small: of one planted defect the top 2 % by the sample's own low-rate activity at R = 0.05 repair nine of ten
-    samples, 5 % every second one, 10 % none (docs/corrections.md).
+    The default begins small: of planted defects that low-rate neurons see at all, the top 2 % by the sample's own low-rate activity at
+    R = 0.05 repair nine of ten samples; 10 % repair between none and nine of ten (docs/corrections.md).
     """
 
     method: Literal["zero_ablation"] = "zero_ablation"

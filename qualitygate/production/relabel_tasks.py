@@ -181,7 +181,7 @@ def _shares(asked: Round, answers: Sequence[Answer]) -> dict[str, Any]:
     by_rater = {rater: _of_rater(asked, [one for one in answers if one.rater == rater]) for rater in raters}
     found: dict[str, Any] = {"raters": by_rater}
     for name in ("corrected", "normal_before", "improved"):
-        known = [one[name] for one in by_rater.values() if one[name] is not None]
+        known = [share for one in by_rater.values() if (share := one[name]) is not None]
         found[name] = float(np.mean(known)) if known else None
         found[f"{name}_spread"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
     return found
