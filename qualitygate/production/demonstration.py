@@ -21,7 +21,7 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, scored_pass
 from qualitygate.policy.model import default_policy
-from qualitygate.production.gated_set import SAMPLES, gate_to_folder, read_samples
+from qualitygate.production.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
 from qualitygate.records import GateSummary
 from qualitygate.reports.contact_sheet import comparison_sheet
 from qualitygate.scores.local_activation import DIVISIONS
@@ -69,6 +69,7 @@ def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstr
             sheet.save(folder / f"{name}.png")
             progress(1)
     places = {
+        "everything on one page": out / "gated" / REPORT,
         "the worst and the best by low-rate neurons": out / "sheets" / "most_low_rate_0.1.png",
         "worst repaired by ablation, and wrecked at random": out / "sheets" / "ablation.png",
         "best, worst, corrected, rejected, borderline": out / "gated" / "gallery",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
 from qualitygate.policy.corrections import Correction
-from qualitygate.records import ExpectationResult
+from qualitygate.records import ExpectationResult, SuiteResult
 from qualitygate.tracking.gated_set import REPORT, GatedSet
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ NOTE = "mlflow.note.content"
 
 LISTED = 20
 """Entries of a list in a tag or note, which MLflow limits to 8,000 characters; all of them are in the artifacts."""
+_FIRST = 3  # expectations on the first line
 LONGEST = 100
 """Characters of one such entry."""
 
@@ -82,7 +83,7 @@ def note(gated: GatedSet, against: Champion | None = None) -> str:
 
 def _paragraphs(gated: GatedSet, against: Champion | None) -> Iterator[str]:
     summary, suite = gated.summary, gated.summary.suite
-    yield f"**{gated.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`"
+    yield f"**{gated.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`{_why(suite)}"
     parts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
     shares = (f"{count / max(summary.samples, 1):.1%} {name}" for name, count in parts.items())
     yield f"{', '.join(shares)}; {summary.borderline:,} within tolerance of a limit."
@@ -105,6 +106,13 @@ def _paragraphs(gated: GatedSet, against: Champion | None) -> Iterator[str]:
         places.append(f"`{names.RANKING_TABLE}` (the units to suspect)")
     if places:
         yield f"Look at {', '.join(places)}."
+
+
+def _why(suite: SuiteResult | None) -> str:
+    """The expectations that decided, on the first line: MLflow folds the rest away."""
+    decisive = [] if suite is None else [one.id for one in suite.failures if one.severity == "critical"]
+    more = f" and {len(decisive) - _FIRST} more" if len(decisive) > _FIRST else ""
+    return f"; failed {', '.join(f'`{_short(one)}`' for one in decisive[:_FIRST])}{more}" if decisive else ""
 
 
 def _changes(gated: GatedSet, against: Champion) -> Iterator[str]:

@@ -19,7 +19,7 @@ def test_a_gated_set_brings_its_page_and_report_makes_a_fuller_one(call: Call, p
     gated = gate(call, place, tmp_path / "gated", "--no-track")
     first = (gated / "report.html").read_text()
     assert "Verdict and rules" in first
-    assert f"{place.checkpoint} --profile PROFILE" in first
+    assert f"{place.checkpoint.name} --profile PROFILE" in first
     assert "No baseline was given" in first
     done = call("report", gated, "--baseline", gated, "--out", tmp_path / "r.html", "--json")
     assert done.code == 0, done.stderr

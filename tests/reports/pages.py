@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pandas as pd
 from reports.made_up import PROVENANCE, SCORE, item, limits
 
-from qualitygate import names
+from qualitygate import names, storage
 from qualitygate.records import ExhibitRole, ExpectationResult, GateSummary, SuiteResult, Verdict
-from qualitygate.reports.exhibit_table import Shown, exhibit_columns
+from qualitygate.reports.exhibit_table import EXHIBIT, Shown, exhibit_columns, read_exhibit
 from qualitygate.reports.page.material import Gated
 
 HOSTILE = 'models/<script>alert(1)</script> & "x" {{ 7 * 7 }} $y$.pt'
@@ -45,7 +48,6 @@ def units(seed: int) -> pd.DataFrame:
 def shown() -> list[Shown]:
     items = [item(3), item(5, ExhibitRole.WORST, "correct", corrected=True), item(5, ExhibitRole.CORRECTED, "correct", corrected=True),
              item(8, ExhibitRole.BORDERLINE, nan=True)]  # fmt: skip
-    columns = exhibit_columns(items)
-    from qualitygate.reports.exhibit_table import _shown
-
-    return [_shown(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    with TemporaryDirectory() as folder:
+        storage.write_table(Path(folder) / EXHIBIT, exhibit_columns(items))
+        return read_exhibit(Path(folder) / EXHIBIT)

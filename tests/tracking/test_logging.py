@@ -274,6 +274,8 @@ def test_summary_that_cannot_be_read(tmp_path, content):
 
 
 def test_the_note_says_what_changed_against_the_champion(client, database, experiment, tmp_path, everywhere):
+    for other in client.search_registered_models():
+        client.delete_registered_model(other.name)
     first = log_gated_set(write_gated_folder(tmp_path / "first", checkpoint="a.pt"), database, experiment)
     assert "champion" not in client.get_run(first.run_id).data.tags["mlflow.note.content"]
     client.create_registered_model(experiment)
