@@ -159,7 +159,8 @@ def test_the_steps_of_the_action(code: int, verdict: str, tmp_path: Path) -> Non
     stub = tmp_path / "bin" / "qualitygate"
     stub.parent.mkdir()
     stub.write_text(
-        f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\necho \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n'
+        f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\n'
+        f'echo \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n'
     )
     stub.chmod(0o755)
     (stub.parent / "python").symlink_to(sys.executable)

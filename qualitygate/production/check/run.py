@@ -118,10 +118,7 @@ class _Check:
         if look == 0:
             return bool(self.open)
         failed = any(one.state is RuleState.FAILED and one.severity == "critical" for one in self.outcomes.values())
-        counts = any(
-            (rule.severity != "info" and self.outcomes[rule.id].excess is not None) or self._may_come(rule)
-            for rule in self.open
-        )
+        counts = any(self._may_come(rule) for rule in self.open)
         return counts and not failed and 2.0 * seconds <= self.settings.budget.seconds
 
     def _may_come(self, rule: CheckRule) -> bool:
