@@ -32,6 +32,7 @@ from qualitygate.latents import Sampling
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.scores.screening import Rung, Screen, ladder
+from qualitygate.units.classifier import wilson
 
 QUANTILES = (0.8, 0.9, 0.95, 0.99)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
@@ -120,9 +121,9 @@ def judge(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], 
         "work": float(passes.mean()) / (generator.latent_size * DIVISIONS),
         "passes": float(passes.mean()),
         "open": shares,
-        "agree": wilson(int((over == truth).sum()), len(truth)),
-        "precision": wilson(int((over & truth).sum()), int(over.sum())),
-        "recall": wilson(int((over & truth).sum()), int(truth.sum())),
+        "agree": share(int((over == truth).sum()), len(truth)),
+        "precision": share(int((over & truth).sum()), int(over.sum())),
+        "recall": share(int((over & truth).sum()), int(truth.sum())),
     }
 
 
@@ -148,13 +149,9 @@ def curve(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], 
         }
 
 
-def wilson(hits: int, count: int) -> list[float]:
+def share(hits: int, count: int) -> list[float]:
     """A share with its interval at 95 %: [share, low, high]."""
-    if not count:
-        return [float("nan"), 0.0, 1.0]
-    z, p = 1.96, hits / count
-    middle, half = p + z * z / (2 * count), z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return [p, float((middle - half) / (1 + z * z / count)), float((middle + half) / (1 + z * z / count))]
+    return [hits / count, *wilson(hits, count)] if count else [float("nan"), 0.0, 1.0]
 
 
 def page(result: Mapping[str, Any]) -> str:
@@ -167,7 +164,7 @@ def page(result: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["verdicts"]:
-        shares = " ".join(f"{share:.3f}" for share in row["open"])
+        shares = " ".join(f"{left:.3f}" for left in row["open"])
         ranges = " | ".join(
             f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"])
         )

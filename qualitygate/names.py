@@ -109,6 +109,11 @@ COLLAPSE = "kept_share"
 
 _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 
+# metrics of a check of a checkpoint
+LOW_RATE_NEURONS = "low_rate_share"  # at R: share of the neurons of the calibrated layers
+DEAD_UNITS = "dead_units"  # share of the units whose neurons never fired in the calibration
+WORST_UNIT_CLA = "worst_unit_cla"  # mean CLA of the worst units of a layer
+
 # metrics of a study of units
 CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 
@@ -238,9 +243,30 @@ def low_rate_at(column: str) -> float | None:
     return float(found[1]) if found and rate(float(found[1])) == found[1] else None
 
 
+def low_rate_share(at: float) -> str:
+    """Share of a checkpoint's neurons with an activation rate of at most ``at``: ``low_rate_share_0.1``."""
+    return f"{LOW_RATE_NEURONS}_{rate(at)}"
+
+
+def low_rate_share_at(metric: str) -> float | None:
+    """R of a share of low-rate neurons, or None if it is another metric."""
+    found = re.fullmatch(rf"{LOW_RATE_NEURONS}_([0-9]*\.?[0-9]+)", metric)
+    return float(found[1]) if found and rate(float(found[1])) == found[1] else None
+
+
+def is_worst_unit_cla(metric: str) -> bool:
+    """Whether this is the CLA of the worst units: of a layer, or of the family's first curvature layer."""
+    return re.fullmatch(rf"{WORST_UNIT_CLA}{_LAYER}?", metric) is not None
+
+
 def unit_key(layer: int, unit: int) -> str:
     """A unit as one word, by which tables of two checkpoints are joined: ``layer2/unit17``."""
     return f"layer{layer}/unit{unit}"
+
+
+def given_unit_score(source: str) -> str:
+    """Column of a unit score that was given beside the profile's own: ``units/defective_score``."""
+    return f"units/{source}"
 
 
 def cla_layer(column: str) -> int | None:

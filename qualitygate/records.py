@@ -145,6 +145,106 @@ class DynamicsRecord(_Frozen):
     alarms: tuple[str, ...]
 
 
+class RuleState(StrEnum):
+    """What became of a rule of a check."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    """The sample is too small to say, or the rule could not be evaluated."""
+    LEFT_OUT = "left_out"
+    """Optional, and what it needs was not given."""
+
+
+class Range(_Frozen):
+    """A number and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RuleOutcome(_Frozen):
+    """A rule of a check, and what the candidate's numbers say of it."""
+
+    id: str
+    metric: str
+    severity: str
+    rule: str
+    """The rule in words."""
+    state: RuleState
+    value: float | None = None
+    baseline: float | None = None
+    difference: Range | None = None
+    """Candidate less baseline."""
+    excess: Range | None = None
+    """How far the candidate is beyond what the rule allows: above 0 it fails, at or below 0 it passes."""
+    samples: int | None = None
+    look: int | None = None
+    """The look, from 1, at which it was decided, or the last one."""
+    note: str | None = None
+    advice: str | None = None
+    """What to look at."""
+
+
+class Compared(_Frozen):
+    """One side of a check."""
+
+    source: str
+    checkpoint: str
+    checkpoint_sha256: str
+    family: str
+    profile_id: str
+    version: str | None = None
+    """Of the registered model, where it came from there: ``faces/3``."""
+
+
+class CheckRecord(_Frozen):
+    """One check of a candidate: what CI keeps of it."""
+
+    format: int = 1
+    verdict: RuleState
+    candidate: Compared
+    baseline: Compared | None
+    paired: bool
+    """Whether both were looked at on the same latents."""
+    samples: int
+    looks: int
+    looks_planned: int
+    seed: int
+    error: float
+    """Chance that any rule was decided wrongly, over all rules and looks."""
+    tail: float
+    """Chance that each end of each interval was left with."""
+    rules: tuple[RuleOutcome, ...]
+    suite: SuiteResult
+    policy_hash: str
+    suite_hash: str
+    real: str | None
+    """Content hash of the real images."""
+    extractor: str | None
+    package_version: str
+    torch_version: str
+    device: str
+    seconds: float
+
+    @property
+    def worst_first(self) -> tuple[RuleOutcome, ...]:
+        """The rules in the order in which a person should read them."""
+        states, severities = list(_WORST_FIRST), ("critical", "warning", "info")
+        return tuple(sorted(self.rules, key=lambda one: (states.index(one.state), severities.index(one.severity))))
+
+    @property
+    def warned(self) -> bool:
+        """Whether a rule that is only a warning failed."""
+        return any(one.state is RuleState.FAILED and one.severity == "warning" for one in self.rules) or any(
+            not one.success and one.severity == "warning" for one in self.suite.results
+        )
+
+
+_WORST_FIRST = (RuleState.FAILED, RuleState.INCONCLUSIVE, RuleState.PASSED, RuleState.LEFT_OUT)
+
+
 class ExhibitRole(StrEnum):
     """Why a sample was chosen for people to look at."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate import names
 from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
@@ -18,6 +19,7 @@ from qualitygate.generators.execution import micro_batches, read_layers, sample_
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy, default_policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.scores.screening import THIN, axes_order
 from qualitygate.testing.extractors import random_patches
 from qualitygate.testing.planted import Planted
 from qualitygate.units.thresholds import unit_thresholds
@@ -26,6 +28,7 @@ RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Values of R."""
 SEED = 1
 """Seed of the samples; calibration has 0."""
+ESTIMATED_AXES = 10
 _CHUNK = 16_384
 
 
@@ -40,6 +43,7 @@ class Sizes:
             many as any other.
         exact_defective, exact_others: how many of those have exact CLA.
         corrected: how many of the others are corrected, to see the harm.
+        estimated: how many of the calibration's samples have an estimate of CLA, for the joined risk.
     """
 
     rates: int = 8192
@@ -49,6 +53,7 @@ class Sizes:
     exact_defective: int = 12
     exact_others: int = 36
     corrected: int = 128
+    estimated: int = 512
 
 
 class Scene:
@@ -171,6 +176,23 @@ class Scene:
         begins = self.planted.truth.layer
         last = max(*self.generator.presets.curvature, begins if begins in self.layers else 0)
         return local_activation(self.generator, self.samples[self.exact_rows], range(last + 1))
+
+    @cached_property
+    def estimated(self) -> dict[str, np.ndarray]:
+        """CLA of all samples as the first rungs of screening have it, under the calibration's names."""
+        return self._estimate(self.samples)
+
+    @cached_property
+    def estimated_reference(self) -> dict[str, np.ndarray]:
+        """The same of the first of the calibration's samples."""
+        return self._estimate(self.reference[: self.sizes.estimated])
+
+    def _estimate(self, latents: Latents) -> dict[str, np.ndarray]:
+        size = self.generator.latent_size
+        axes = axes_order(size)[: min(ESTIMATED_AXES, size)]
+        layers = range(max(self.generator.presets.curvature) + 1)
+        scores = local_activation(self.generator, latents, layers, axes=axes, points=THIN).score
+        return {names.cla_estimate(len(axes), len(THIN), layer): scores[layer].numpy() for layer in layers}
 
 
 def _length(parts: list[Latents]) -> int:

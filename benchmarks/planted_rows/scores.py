@@ -8,9 +8,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from planted_rows.scene import RATES, Scene
+from planted_rows.scene import ESTIMATED_AXES, RATES, Scene
 from qualitygate import names
+from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.policy.risk import Risk, default_weights
+from qualitygate.scores.screening import THIN
 
 Score = Callable[[Scene], np.ndarray | None]
 """float64 (N,) of the scene's samples, NaN where it was not computed; None where the checkpoint has no such score."""
@@ -26,6 +29,22 @@ def cla(layer: int, scene: Scene) -> np.ndarray | None:
     scores = np.full(len(scene.samples), np.nan)
     scores[scene.exact_rows] = scene.exact.score[layer].numpy()
     return scores
+
+
+def estimated(name: str, scene: Scene) -> np.ndarray | None:
+    return scene.estimated.get(name)
+
+
+def risk(scene: Scene, *, curvature: bool) -> np.ndarray:
+    """The joined risk by its default rule: the counts of each layer and never-seen neurons; with the estimates of CLA, or without."""
+    weights = default_weights(scene.policy.headline_rate, scene.layers, ())
+    reference, columns = dict(scene.profile.scores), dict(scene.columns)
+    add_totals(reference, RATES, scene.layers)
+    if curvature:
+        weights.update(dict.fromkeys(scene.estimated, 1.0))
+        reference.update(scene.estimated_reference)
+        columns.update(scene.estimated)
+    return Risk(reference, weights)(columns)
 
 
 def latent_norm(scene: Scene) -> np.ndarray:
@@ -67,11 +86,18 @@ def _counted_names(layers: tuple[int, ...]) -> list[str]:
     ]
 
 
+def _estimated_names(layers: tuple[int, ...]) -> list[str]:
+    return [names.cla_estimate(ESTIMATED_AXES, len(THIN), layer) for layer in range(max(layers) + 1)]
+
+
 def scores(layers: tuple[int, ...]) -> dict[str, Score]:
     """Every score by name, for a family whose low-rate layers are these."""
     return {
         **{name: partial(counted, name) for name in _counted_names(layers)},
         **{names.cla(layer): partial(cla, layer) for layer in range(max(layers) + 1)},
+        **{name: partial(estimated, name) for name in _estimated_names(layers)},
+        "risk, low-rate parts": partial(risk, curvature=False),
+        "risk, with screened CLA": partial(risk, curvature=True),
         "rival: latent norm": latent_norm,
         "rival: truncation": truncation,
         **{f"rival: Mahalanobis/layer_{layer}": partial(mahalanobis, layer) for layer in layers},

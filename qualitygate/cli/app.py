@@ -9,6 +9,7 @@ import typer
 
 from qualitygate.cli import (
     calibrate,
+    check,
     compare,
     convert,
     corrections,
@@ -24,6 +25,7 @@ from qualitygate.cli import (
     schema,
     sync,
     units,
+    validate,
 )
 
 _PREFIX = "QUALITYGATE"
@@ -60,7 +62,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 for _module in (
-    inspect, convert, calibrate, gate, decide, units, label, corrections, metrics, dynamics, pattern, report, compare, sync, schema, demo,
+    inspect, convert, calibrate, validate, gate, decide, check, units, label, corrections, metrics, dynamics, pattern, report, compare,
+    sync, schema, demo,
 ):  # fmt: skip
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 

@@ -30,6 +30,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
     from qualitygate.generators.base import Generator
     from qualitygate.scores.local_activation import DIVISIONS
+    from qualitygate.scores.screening import TYPICAL_PASSES
 
     file, generator = (None, loaded) if isinstance(loaded, Generator) else (loaded, loaded.generator)
     origin, presets = generator.identity(), generator.presets
@@ -42,6 +43,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
             "operations": layer.operations,
             "share_of_image": layer.operations / generator.operations,
             "exact_cla_in_images": generator.latent_size * DIVISIONS * layer.operations / generator.operations,
+            "screened_cla_in_images": TYPICAL_PASSES * layer.operations / generator.operations,
         }
         for layer in generator.layers
     ]
@@ -95,7 +97,10 @@ def _print(document: dict[str, Any]) -> None:
             layer["size"],
             f"{layer['share_of_image']:.1%}",
             layer["exact_cla_in_images"],
+            layer["screened_cla_in_images"],
         )
         for layer in document["layers"]
     ]
-    output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images"), rows)
+    output.table(
+        "Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows
+    )

@@ -43,6 +43,13 @@ def run(
     tasks: Annotated[
         Path | None, typer.Option(help="With --read: the folder of tasks that they answer.", show_default=False)
     ] = None,
+    corrected: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: a second, blind round over the images that `corrections --keep` wrote to this folder.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -52,6 +59,12 @@ def run(
         qualitygate label --read tasks/labels.csv --tasks tasks --out labels.csv
         qualitygate units model.pt --profile profile --labels labels.csv --out units
 
+    After a correction, a second round in which nobody is told which image is which: how many are fine now, how many are better.
+
+        qualitygate corrections model.pt --profile profile --labels labels.csv --keep sequential_ablation --out study
+        qualitygate label --corrected study --out round
+        qualitygate label --read round/labels.csv --tasks round --out answers.csv
+
     Most images are the extremes of a score, so that few labels go far; the others are random. The README in the folder says how to label.
     """  # fmt: skip
     with output.only_result_on_stdout():
@@ -59,13 +72,15 @@ def run(
         from qualitygate.errors import InputError
 
         storage.refuse_existing(out)
-        if read is not None and tasks is not None and source is None:
+        if corrected is not None and (read, tasks, source, profile) == (None,) * 4:
+            document = _second_round(corrected, out)
+        elif read is not None and tasks is not None and source is None and corrected is None:
             document = _read(read, tasks, out)
-        elif read is None and tasks is None and source is not None and profile is not None:
+        elif read is None and tasks is None and source is not None and profile is not None and corrected is None:
             document = _write(source, profile, out, device, count, random_share, score)
         else:
             raise InputError("It is not clear what to do", "a mix of options",
-                             "CHECKPOINT and --profile to make tasks, or --read and --tasks to read answers",
+                             "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
                              "see `qualitygate label --help`")  # fmt: skip
         if json:
             output.emit_json({"out": str(out), **document})
@@ -87,8 +102,11 @@ def _write(source: Source, profile: Path, out: Path, device: str, count: int, ra
 def _read(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
     from qualitygate import storage
     from qualitygate.production.label_tasks import read_task_answers, read_tasks, summary
+    from qualitygate.production.relabel_tasks import is_round
     from qualitygate.units.labels import write_answers
 
+    if is_round(tasks):
+        return _read_second_round(read, tasks, out)
     asked = read_tasks(tasks)
     answers, labels = read_task_answers(read, asked)
     with storage.new_file(out) as partial:
@@ -96,11 +114,47 @@ def _read(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
     return summary(asked, answers, labels)
 
 
+def _second_round(study: Path, out: Path) -> dict[str, Any]:
+    from qualitygate.production.relabel_tasks import make_round, write_round
+
+    asked = make_round(study)
+    write_round(study, asked, out)
+    return {"correction": asked.correction, "tasks": len(asked.tasks)}
+
+
+def _read_second_round(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
+    from qualitygate import storage
+    from qualitygate.production.relabel_tasks import read_round, read_round_answers, summary
+    from qualitygate.units.labels import write_answers
+
+    asked = read_round(tasks)
+    answers = read_round_answers(read, asked)
+    with storage.new_file(out) as partial:
+        write_answers(partial, answers)
+    return summary(asked, answers)
+
+
 def _sizes(tasks: Tasks) -> dict[str, int]:
     return {group: len(ids) for group, ids in tasks.groups.items()}
 
 
+def _show_second_round(document: dict[str, Any], out: Path) -> None:
+    if "answers" not in document:
+        output.emit(f"{document['tasks']} tasks on {document['correction']}, written to {out}; see its README.md")
+        return
+    shares = ("normal_before", "corrected", "improved")
+    rows = [(rater or "(no name)", *(one[share] for share in shares)) for rater, one in document["raters"].items()]
+    for name, values in (("mean", document), ("mean, of those that pass", document["of_passed"])):
+        rows.append((name, *(values[share] for share in shares)))
+    rows.append(("spread", *(document[f"{share}_spread"] for share in shares)))
+    output.table(f"After {document['correction']}", ("rater", "normal before", "corrected", "improved"), rows)
+    output.emit(f"{document['answers']} answers written to {out}")
+
+
 def _show(document: dict[str, Any], out: Path) -> None:
+    if "correction" in document:
+        _show_second_round(document, out)
+        return
     if "answers" not in document:
         output.table(f"{document['tasks']} images to label, by {document['score']}", ("group", "images"),
                      list(document["groups"].items()))  # fmt: skip

@@ -218,7 +218,7 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
     return Tools(
         generator,
         discriminator,
-        _extractor(*extractor, discriminator, device) if real is not None or extractor[0] == _INCEPTION else None,
+        extractor_of(*extractor, discriminator, device) if real is not None or extractor[0] == _INCEPTION else None,
         make_distance(distance[0], weights=distance[1], device=device) if distance[0] != "none" else None,
         real_images(real, generator.image_shape[1]) if real is not None else None,
         _stage(generator, profile, policy, seed) if profile is not None else None,
@@ -243,7 +243,7 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
     return gated / PROFILE, gated / POLICY, provenance.seed, count
 
 
-def _extractor(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:
+def extractor_of(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:
     """The extractor of a name, or what the checkpoint's own discriminator sees."""
     from qualitygate.errors import InputError
     from qualitygate.features.discriminator import DiscriminatorExtractor

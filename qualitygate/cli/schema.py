@@ -13,7 +13,7 @@ NAME = "schema"
 
 def run(
     what: Annotated[
-        Literal["policy", "record", "summary", "profile"], typer.Argument(help="Which document.")
+        Literal["policy", "record", "summary", "profile", "check"], typer.Argument(help="Which document.")
     ] = "policy",
     example: Annotated[
         bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")
@@ -24,7 +24,7 @@ def run(
     from pydantic import BaseModel
 
     from qualitygate.policy.model import Policy, default_policy, policy_yaml
-    from qualitygate.records import GateSummary, SampleRecord
+    from qualitygate.records import CheckRecord, GateSummary, SampleRecord
 
     if example:
         output.emit(policy_yaml(default_policy(family)).rstrip())
@@ -34,5 +34,10 @@ def run(
 
         output.emit_json(ProfileInfo.model_json_schema())
         return
-    models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary}
+    models: dict[str, type[BaseModel]] = {
+        "policy": Policy,
+        "record": SampleRecord,
+        "summary": GateSummary,
+        "check": CheckRecord,
+    }
     output.emit_json(models[what].model_json_schema())

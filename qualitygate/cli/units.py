@@ -122,9 +122,9 @@ def _extractor(name: str, weights: str | None, judge: Discriminator | None, devi
         return make_extractor(name, weights=weights, device=device)
     if judge is None:
         raise InputError("The checkpoint has no discriminator", f"--extractor {name}", "one of the other extractors")
-    from qualitygate.units.backbone import DiscriminatorFeatures
+    from qualitygate.features.discriminator import DiscriminatorExtractor
 
-    return DiscriminatorFeatures(judge)
+    return DiscriminatorExtractor(judge)
 
 
 def _real(path: Path | None, size: int) -> ImageSet | None:

@@ -9,6 +9,7 @@ import numpy as np
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.gating.cost import affordable_policy
 from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import (
     Chain,
@@ -25,7 +26,7 @@ from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvatu
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Sampling
-from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite
 from qualitygate.scores.low_rate import ActivationRates, activation_rates
 from qualitygate.units.from_activations import low_rate_activity
@@ -44,7 +45,7 @@ def calibrate(
 
     Args:
         generator: the generator, on the device where the work is done.
-        policy: by default the family's.
+        policy: by default the family's, with screened CLA where `gating.cost` finds that affordable.
         sampling: how latents are drawn, now and when gating; by default without truncation, labels uniform.
         reporter: shows progress.
 
@@ -52,7 +53,7 @@ def calibrate(
         InputError: activations that are not finite.
         LayerError, PolicyError: the policy does not fit the generator.
     """
-    policy = policy or default_policy(generator.family)
+    policy = policy or affordable_policy(generator)
     sampling = sampling or Sampling()
     reporter = reporter or Reporter()
     settings, at = policy.calibration, policy.detection.rates

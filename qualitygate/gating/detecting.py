@@ -16,6 +16,7 @@ from qualitygate.generators.execution import micro_batches
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Limits, first_look
 from qualitygate.policy.model import Policy
+from qualitygate.policy.risk import Risk
 
 Seen = tuple[slice, dict[str, np.ndarray], State]
 """Rows of a micro-batch, their columns, and the state that their early layers ended in."""
@@ -29,19 +30,20 @@ class Detecting:
         profile: what calibration learned.
         policy: what decides.
         limits: its limits.
+        risk: its joined risk.
 
     Attributes:
         layers: layers that are summed over.
     """
 
-    def __init__(self, generator: Generator, profile: Profile, policy: Policy, limits: Limits) -> None:
+    def __init__(self, generator: Generator, profile: Profile, policy: Policy, limits: Limits, risk: Risk) -> None:
         self._generator, self._policy, self._limits = generator, policy, limits
         self.layers = detection_layers(policy, profile.info.chain)
         self._scored = scored_layers(policy, profile.info.chain)
         self._curvature, self._precision = policy.curvature_layers(), policy.detection.curvature_precision
         rates = profile.rates.to(generator.device)
         self._score = Scorer(generator, rates, policy.detection.rates, self._scored, moments=policy.screens)
-        self._risk = profile.risk(policy)
+        self._risk = risk
         self._screening = self._screen(profile) if policy.screens else None
 
     def __call__(self, latents: Latents) -> Iterator[Seen]:
@@ -76,7 +78,7 @@ class Detecting:
         if missing:
             raise ProfileError("The profile has no pilot to screen CLA by", f"no exact scores {', '.join(missing)}",
                                "a calibration with calibration.curvature_samples", "calibrate again with this policy")  # fmt: skip
-        in_risk = {names.cla_layer(part) for part in profile.risk(self._policy).weights}
+        in_risk = {names.cla_layer(part) for part in self._risk.weights}
         judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
         screens = {
             layer: fitted_screen(

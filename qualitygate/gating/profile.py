@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
+from qualitygate.metrics.evidence import Evidence
 from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
@@ -28,16 +29,23 @@ from qualitygate.policy.risk import Risk, default_weights
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.scores.low_rate import ActivationRates
+from qualitygate.units.score import UnitScores
 
-INFO, COUNTS, SCORES, UNITS, POLICY, SUITE = (
+INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (
     "profile.json",
     "activation_counts.safetensors",
     "calibration.parquet",
     "units.parquet",
     "policy.yaml",
     "suite.json",
+    "evidence.json",
 )
-_SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand
+_SEALED = (
+    COUNTS,
+    SCORES,
+    UNITS,
+    POLICY,
+)  # the suite alone is open to expectations written by hand; evidence may be missing
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -115,6 +123,7 @@ class Profile:
         units: table of the units, by column.
         policy: the policy it was calibrated with: the default when gating.
         suite: the expectation suite, open to hand-written expectations.
+        evidence: whether the scores mean anything; None before `qualitygate validate`.
     """
 
     info: ProfileInfo
@@ -123,6 +132,7 @@ class Profile:
     units: Mapping[str, Any]
     policy: Policy
     suite: Mapping[str, Any]
+    evidence: Evidence | None = None
 
     def limits(self, policy: Policy) -> Limits:
         """The policy's limits as numbers.
@@ -165,6 +175,19 @@ class Profile:
             weights = default_weights(policy.headline_rate, layers, calibrated)
         return Risk(reference, weights)
 
+    def with_unit_scores(self, scores: Iterable[UnitScores]) -> Profile:
+        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`.
+
+        A unit that a score does not know, or that has none, is None there.
+        """
+        table = dict(self.units)
+        for one in scores:
+            known = zip(zip(one.layer.tolist(), one.unit.tolist(), strict=True), one.score.tolist(), strict=True)
+            of_unit = {key: score for key, score in known if np.isfinite(score)}
+            keys = zip(table[names.LAYER], table[names.UNIT], strict=True)
+            table[names.given_unit_score(one.source)] = [of_unit.get(key) for key in keys]
+        return replace(self, units=table)
+
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""
         origin = generator.identity()
@@ -196,7 +219,9 @@ class Profile:
             storage.write_table(folder / UNITS, self.units)
             storage.write_bytes(folder / POLICY, policy_yaml(self.policy).encode())
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in _SEALED}
+            if self.evidence is not None:
+                storage.write_bytes(folder / EVIDENCE, self.evidence.model_dump_json(indent=2).encode())
+            files = {name: file_sha256(folder / name) for name in (*_SEALED, EVIDENCE) if (folder / name).exists()}
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 
@@ -223,7 +248,8 @@ def load_profile(path: str | Path) -> Profile:
         )
     try:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
-        changed = [name for name in _SEALED if file_sha256(folder / name) != info.files.get(name)]
+        sealed = (*_SEALED, EVIDENCE) if EVIDENCE in info.files else _SEALED
+        changed = [name for name in sealed if file_sha256(folder / name) != info.files.get(name)]
         if info.profile_id != profile_id(
             info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates
         ):
@@ -234,6 +260,7 @@ def load_profile(path: str | Path) -> Profile:
             )
         tensors = load_file(folder / COUNTS)
         suite = json.loads((folder / SUITE).read_text(encoding="utf8"))
+        evidence = Evidence.model_validate_json((folder / EVIDENCE).read_bytes()) if EVIDENCE in sealed else None
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
         raise ProfileError(
             f"Cannot read the profile {folder}", str(error).splitlines()[0], needed, "calibrate again"
@@ -249,6 +276,7 @@ def load_profile(path: str | Path) -> Profile:
         {name: units[name].to_pylist() for name in units.column_names},
         load_policy(folder / POLICY),
         check_suite(suite, str(folder / SUITE)),
+        evidence,
     )
 
 

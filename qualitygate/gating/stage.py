@@ -23,6 +23,7 @@ from qualitygate.gating.correcting import Correcting, Waiting, trials
 from qualitygate.gating.detecting import Detecting
 from qualitygate.gating.late import LateLayers
 from qualitygate.gating.profile import Profile
+from qualitygate.gating.validated import check_validated
 from qualitygate.gating.work import Work
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
@@ -95,6 +96,7 @@ class GateStage:
         policy: what decides.
         seed: seed of the samples; None for the user's own latents.
         latents_sha256: of the file of the user's own latents.
+        ruler: profile whose scores set the limits and the risk, of a checkpoint with the same layers; by default the generator's own.
     """
 
     def __init__(
@@ -105,14 +107,17 @@ class GateStage:
         *,
         seed: int | None,
         latents_sha256: str | None = None,
+        ruler: Profile | None = None,
     ) -> None:
         profile.check_generator(generator)
         if seed is not None:
             profile.check_seed(seed)
+        check_validated(profile, policy)
         self.generator, self.profile, self.policy = generator, profile, policy
-        self.limits = profile.limits(policy)
+        ruler = ruler or profile
+        self.limits = ruler.limits(policy)
         self.seed, self._latents_sha256 = seed, latents_sha256
-        self._detect = Detecting(generator, profile, policy, self.limits)
+        self._detect = Detecting(generator, profile, policy, self.limits, ruler.risk(policy))
         self.detection = self._detect.layers
         self.correcting = (
             None

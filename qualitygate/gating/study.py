@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import names
 from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.gating.correcting import Correcting
-from qualitygate.gating.profile import Profile, correction_layers, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.profile import Profile, correction_layers
+from qualitygate.gating.study_samples import Samples
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, micro_batches, sample_latents, scored_pass, silent
+from qualitygate.generators.execution import Progress, Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
-from qualitygate.policy.corrections import (
-    METHODS,
-    RANDOM_UNITS,
-    Correction,
-    HighRateAblation,
-    LocalRegion,
-    SequentialAblation,
-    SequentialCorrection,
-    ZeroAblation,
-)
+from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import repaired
 from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.storage import to_uint8
+
+Observer = Callable[[Latents, Tensor, Tensor], np.ndarray]
+"""What is written down of corrected images: of some samples, their untouched and their corrected images, one row each (n, …)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,7 @@ class AtStrength:
         diversity: spread of the corrected images over that of the untouched ones (root mean square distance from their mean); 1 where
             nothing is lost, near 0 where everything becomes one image.
         shown: the first images, uint8 (height, width, channels).
+        seen: what observers saw of every sample, by their names, (N, …).
     """
 
     strength: float
@@ -54,6 +47,7 @@ class AtStrength:
     moved: np.ndarray
     diversity: float
     shown: list[np.ndarray] = field(repr=False)
+    seen: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,11 @@ class Outcome:
         moved = np.stack([one.moved for one in self.at])[self.kept[rows], rows]
         return float(moved.mean()) if len(rows) else float("nan")
 
+    def least(self, name: str, untouched: np.ndarray) -> np.ndarray:
+        """What an observer saw of every sample as least correction leaves it; where no strength passes, as it was (N, …)."""
+        seen = np.stack([*(one.seen[name] for one in self.at), untouched])
+        return seen[self.kept, np.arange(len(self.kept))]
+
     @property
     def early_passes(self) -> float:
         """Early passes that least correction costs a sample, on average: one a strength that is tried, and the look."""
@@ -104,64 +103,6 @@ class Outcome:
         return [self.at[kept].shown[row] for row, kept in enumerate(self.kept[: len(self.at[0].shown)].tolist())]
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The samples of a study.
-
-    Attributes:
-        latents: of N samples, the worst first.
-        scores: what they were chosen by, float64 (N,).
-        score: its name.
-        pool: how many they are the worst of.
-    """
-
-    latents: Latents
-    scores: np.ndarray
-    score: str
-    pool: int
-
-
-def worst_samples(
-    generator: Generator,
-    profile: Profile,
-    policy: Policy,
-    count: int,
-    pool: int,
-    seed: int,
-    progress: Progress = silent,
-) -> Samples:
-    """The samples with the most active low-rate neurons at the policy's headline R, over its detection layers.
-
-    Args:
-        generator: the generator.
-        profile: what calibration learned of it.
-        policy: says R and layers.
-        count: how many.
-        pool: of how many, ids 0 … pool − 1.
-        seed: of those; not the calibration's.
-        progress: called with samples done.
-
-    Raises:
-        InputError: more than there are, or the calibration's seed.
-    """
-    if not 1 <= count <= pool:
-        raise InputError("Not so many samples can be chosen", f"{count} of {pool}", "at least 1, at most the pool")
-    profile.check_seed(seed)
-    at, layers = (policy.headline_rate,), detection_layers(policy, profile.info.chain)
-    latents = sample_latents(generator, range(pool), seed, sampling=profile.info.sampling)
-    score = Scorer(generator, profile.rates.to(generator.device), at, layers)
-    parts = []
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            columns = score(batch, rows.stop - rows.start)[0]
-            add_totals(columns, at, layers)
-            parts.append(columns[names.low_rate(*at)])
-            progress(rows.stop - rows.start)
-    scores = np.concatenate(parts)
-    worst = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[:count]
-    return Samples(latents[worst], scores[worst], names.low_rate(*at), pool)
-
-
 def compare(
     generator: Generator,
     profile: Profile,
@@ -170,6 +111,8 @@ def compare(
     samples: Samples,
     *,
     show: int = 12,
+    keep: Collection[str] = (),
+    observers: Mapping[str, Observer] | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[list[Outcome], dict[str, str]]:
     """Apply corrections to samples.
@@ -181,6 +124,8 @@ def compare(
         corrections: by name.
         samples: the samples.
         show: how many images to keep.
+        keep: names of corrections of which to keep all images.
+        observers: look at every corrected image.
         reporter: shows progress.
 
     Returns:
@@ -192,65 +137,28 @@ def compare(
         for name, correction in corrections.items():
             with reporter.phase(name, len(samples.latents) * len(correction.strengths)) as progress:
                 try:
-                    outcomes.append(_outcome(generator, profile, policy, name, correction, samples, show, progress))
+                    run = _Run(len(samples.latents) if name in keep else show, observers or {})
+                    outcomes.append(_outcome(generator, profile, policy, name, correction, samples, run, progress))
                 except InputError as error:
                     left_out[name] = str(error)
     return outcomes, left_out
 
 
-def study_corrections(policy: Policy, methods: Collection[str], *, own_cla: bool = False) -> dict[str, Correction]:
-    """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
-
-    Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, and at random.
-
-    Args:
-        policy: the policy.
-        methods: those of `METHODS` to take.
-        own_cla: also rank and mask by each sample's own CLA.
-    """
-    own = policy.correction
-    judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
-    found: dict[str, Correction] = {}
-    for method in (method for method in METHODS if method in methods):
-        if own is not None and own.method == method:
-            found[f"{method}, the policy's"] = own
-        others = _variants(method, judged, own_cla)
-        found |= {name: one for name, one in others.items() if one != own}
-    return found
-
-
-def _variants(method: str, judged: Mapping[str, Any], own_cla: bool) -> dict[str, Correction]:
-    """A method as it is by default, by name; one for each source of units or masks."""
-    made = METHODS[method]
-    if issubclass(made, ZeroAblation | SequentialCorrection):
-        sources = {"own low-rate activity": ("sample", names.UNIT_LOW_RATE), "low-rate activity": ("profile", names.UNIT_LOW_RATE),
-                   "CLA": ("profile", names.UNIT_CLA), "random units": ("profile", RANDOM_UNITS)}  # fmt: skip
-        sources |= {"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}
-        return {
-            f"{method}, {of}": made(**judged, ranking=ranking, score=score) for of, (ranking, score) in sources.items()
-        }
-    if issubclass(made, LocalRegion):
-        masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
-        return {f"{method}, {of}": made(**judged, mask=mask) for of, mask in masks.items()}
-    return {method: made(**judged)}
-
-
-def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> dict[str, Correction]:
-    """Low-rate beside high-rate ablation at every rate: of each layer alone, and of all of them (IJCAI 2022, figure 5 and table 1)."""
-    judged_at = policy.headline_rate if policy.correction is None else policy.correction.judged_at
-    sets = [(layer,) for layer in layers] + ([tuple(layers)] if len(layers) > 1 else [])
-    return {
-        f"{kind}, layers {','.join(map(str, chosen))}, R = {rate:g}": made(
-            layers=chosen, rates=(rate,), judged_at=judged_at
-        )
-        for chosen in sets
-        for rate in rates
-        for kind, made in (("low-rate", SequentialAblation), ("high-rate", HighRateAblation))
-    }
+def untouched_as_seen(
+    generator: Generator, latents: Latents, observers: Mapping[str, Observer]
+) -> dict[str, np.ndarray]:
+    """What observers see of samples that nobody corrected, by their names, (N, …)."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in observers}
+    with scored_pass():
+        for rows, batch in micro_batches(latents):
+            images = generator(batch)[: rows.stop - rows.start].cpu()
+            for name, observer in observers.items():
+                parts[name].append(observer(latents[rows], images, images))
+    return {name: np.concatenate(part) for name, part in parts.items()}
 
 
 def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, correction: Correction, samples: Samples,
-             show: int, progress: Progress) -> Outcome:  # fmt: skip
+             empty: _Run, progress: Progress) -> Outcome:  # fmt: skip
     policy = policy.with_correction(correction)
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
@@ -259,14 +167,14 @@ def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, 
         raise InputError("A correction would change nothing", "no sample in which it selects anything", "at least one",
                          "choose another score, R or other layers")  # fmt: skip
     edited, judged = correction_layers(policy, profile.info.chain)
-    runs = {strength: _Run(show) for strength in correction.strengths}
+    runs = {strength: empty.fresh() for strength in correction.strengths}
     for rows, batch in micro_batches(samples.latents):
         valid, places = rows.stop - rows.start, padded_rows(rows, len(batch))
         untouched = generator(batch)[:valid].cpu()
         for strength, run in runs.items():
             trial, state = correcting.attempt(of_samples, strength, places, batch, valid)
             passed, _ = repaired(limits, trial)
-            run.add(passed, untouched, generator.resume(state)[:valid].cpu())
+            run.add(samples.latents[rows], passed, untouched, generator.resume(state)[:valid].cpu())
             progress(valid)
     looks = {"nothing": 0, "pass": 1, "walk": generator.latent_size * DIVISIONS + 1}
     return Outcome(name, correction, edited, judged, looks[correction.look],
@@ -276,14 +184,20 @@ def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, 
 class _Run:
     """Collects what one strength does, micro-batch by micro-batch."""
 
-    def __init__(self, show: int) -> None:
-        self._show = show
+    def __init__(self, show: int, observers: Mapping[str, Observer]) -> None:
+        self._show, self._observers = show, observers
+        self._seen: dict[str, list[np.ndarray]] = {name: [] for name in observers}
         self._passed: list[np.ndarray] = []
         self._moved: list[np.ndarray] = []
         self._shown: list[np.ndarray] = []
         self._before, self._after = _Spread(), _Spread()
 
-    def add(self, passed: np.ndarray, untouched: Tensor, corrected: Tensor) -> None:
+    def fresh(self) -> _Run:
+        return _Run(self._show, self._observers)
+
+    def add(self, latents: Latents, passed: np.ndarray, untouched: Tensor, corrected: Tensor) -> None:
+        for name, observer in self._observers.items():
+            self._seen[name].append(observer(latents, untouched, corrected))
         self._passed.append(passed)
         self._moved.append((corrected - untouched).abs().mean(dim=(1, 2, 3)).double().numpy() / 2.0)
         self._shown += [to_uint8(image) for image in corrected[: max(0, self._show - len(self._shown))].numpy()]
@@ -293,7 +207,10 @@ class _Run:
     def result(self, strength: float) -> AtStrength:
         before = self._before.value
         diversity = self._after.value / before if before else float("nan")
-        return AtStrength(strength, np.concatenate(self._passed), np.concatenate(self._moved), diversity, self._shown)
+        seen = {name: np.concatenate(parts) for name, parts in self._seen.items()}
+        return AtStrength(
+            strength, np.concatenate(self._passed), np.concatenate(self._moved), diversity, self._shown, seen
+        )
 
 
 class _Spread:

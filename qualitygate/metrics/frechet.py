@@ -102,6 +102,26 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     return max(0.0, float(distance))
 
 
+def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
+    """The same distance of two sets of features (N, F) and (M, F), for fewer samples than features.
+
+    With ``C₁ = A₁ᵀA₁`` and ``C₂ = A₂ᵀA₂`` the trace of ``√(C₁C₂)`` is the sum of the singular values of ``A₁A₂ᵀ``: a matrix of N × M.
+    At such numbers the distance is mostly bias; only sets of one size, held against one reference, may be compared by it.
+
+    Raises:
+        InputError: features of different lengths, or of no samples.
+    """
+    if first.shape[1] != second.shape[1] or not len(first) or not len(second):
+        raise InputError("These features cannot be compared", f"{tuple(first.shape)} and {tuple(second.shape)}",
+                         "samples on both sides, with features of the same extractor")  # fmt: skip
+    exact = first.double(), second.double()
+    means = [one.mean(dim=0) for one in exact]
+    roots = [(one - mean) / len(one) ** 0.5 for one, mean in zip(exact, means, strict=True)]
+    shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
+    traces = sum(root.square().sum() for root in roots)
+    return max(0.0, float((means[0] - means[1]).square().sum() + traces - 2.0 * shared))
+
+
 def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *, seed: int = 0) -> float:
     """The distance as the number of generated samples goes to infinity (Chong and Forsyth 2020): a straight line in 1/N, fitted to `POINTS`
     random subsets from a tenth of the set (or one more than there are features) to all of it, read off at 1/N = 0.

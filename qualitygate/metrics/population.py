@@ -65,13 +65,13 @@ class Observer:
 
 
 def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
-    """Value of each image: float64 (N,). Passes have a fixed size: some discriminators look at their whole batch."""
-    parts = []
+    """Value of each image: float64 (N,), each judged as if it were alone. Passes have a fixed size, as everywhere."""
+    judge, parts = discriminator.alone(), []
     for start in range(0, len(images), MICRO_BATCH):
         count = min(MICRO_BATCH, len(images) - start)
         rows = (start + torch.arange(MICRO_BATCH)).clamp(max=len(images) - 1)
         batch = images[rows.to(images.device)].to(discriminator.device)
         own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
         with scored_pass():
-            parts.append(discriminator(batch, own)[:count].double().cpu().numpy())
+            parts.append(judge(batch, own)[:count].double().cpu().numpy())
     return np.concatenate(parts)

@@ -175,7 +175,7 @@ class _OfUnits(_Correction):
     units: tuple[int, ...] | None = Field(None, min_length=1, description="units of each layer, rising")
     shares: tuple[float, ...] | None = Field(None, min_length=1, description="the same as a share of the layer's units")
 
-    default_shares: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2)
+    default_shares: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.1)
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -229,9 +229,14 @@ class _OfUnits(_Correction):
 
 
 class ZeroAblation(_OfUnits):
-    """The units that score highest in each layer are set to 0."""
+    """The units that score highest in each layer are set to 0.
+
+    The default begins small: of planted defects that low-rate neurons see at all, the top 2 % by the sample's own low-rate activity at
+    R = 0.05 repair nine of ten samples; 10 % repair between none and nine of ten (docs/corrections.md).
+    """
 
     method: Literal["zero_ablation"] = "zero_ablation"
+    rate: Rate = Field(0.05, gt=0.0, le=1.0, description="R of the sample's own low_rate_activity")
 
 
 class SequentialCorrection(_OfUnits):

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
+from qualitygate.policy.check import Check, CheckRule, default_rules, is_score, score_quantile
 from qualitygate.policy.corrections import Correction, SequentialAblation
 from qualitygate.policy.parts import Limit, Part, Rate, check_rates
 from qualitygate.records import Verdict, canonical_hash
@@ -123,6 +124,11 @@ class Policy(Part):
         BatchRule(id="yield", metric=names.YIELD, min=0.8),
         BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),
     )
+    require_validated: bool = Field(
+        False,
+        description="refuse to gate by a score that `qualitygate validate` has not found to see what is bad; not part of the hash",
+    )
+    check: Check = Check()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -131,6 +137,12 @@ class Policy(Part):
                 raise ValueError(f"the ids of {kind} must differ")
         for rule in self.rules:
             _check_score(rule, self)
+        for checked in self.check.rules or ():
+            _check_rule(checked, self)
+        if self.check.seed == self.calibration.seed:
+            raise ValueError(
+                "check.seed must not be calibration.seed: samples that set the limits must not be judged by them"
+            )
         if self.correction is not None and self.correction.judged_at not in self.detection.rates:
             raise ValueError(
                 f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates"
@@ -152,8 +164,14 @@ class Policy(Part):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the policy; thresholds included."""
-        return canonical_hash(self.model_dump(mode="json"))
+        """SHA-256 of the policy by which samples are judged; thresholds included, the check of checkpoints not."""
+        return canonical_hash(self.model_dump(mode="json", exclude={"check", "require_validated"}))
+
+    @property
+    def check_hash(self) -> str:
+        """SHA-256 of all that a check of a checkpoint goes by: the whole policy, its default rules written out."""
+        rules = [rule.model_dump(mode="json") for rule in self.check_rules()]
+        return canonical_hash({**self.model_dump(mode="json"), "rules_of_the_check": rules})
 
     @property
     def headline_rate(self) -> float:
@@ -173,6 +191,10 @@ class Policy(Part):
             PolicyError: they do not go together.
         """
         return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
+
+    def check_rules(self) -> tuple[CheckRule, ...]:
+        """What a new checkpoint is checked for."""
+        return self.check.rules or default_rules(self.headline_rate)
 
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
@@ -234,6 +256,21 @@ def problems(error: ValidationError, whole: str) -> str:
 def policy_yaml(policy: Policy) -> str:
     """The policy as a YAML document with every value written out."""
     return yaml.safe_dump(json.loads(policy.model_dump_json()), sort_keys=False, allow_unicode=True)
+
+
+def _check_rule(rule: CheckRule, policy: Policy) -> None:
+    """A rule of the check is on something that is measured."""
+    quantile = score_quantile(rule.metric)
+    at = names.low_rate_share_at(rule.metric)
+    if quantile is not None and is_score(quantile[0]):
+        at = names.low_rate_at(quantile[0])
+        layer = names.cla_layer(quantile[0])
+        if layer is not None and layer not in policy.curvature_layers():
+            raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {layer} to detection.curvature_layers")
+    if at is not None and at not in policy.detection.rates:
+        raise ValueError(
+            f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(policy.detection.rates)}"
+        )
 
 
 def _check_score(rule: Rule, policy: Policy) -> None:

@@ -66,7 +66,7 @@ def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> di
     suite = {
         "format": FORMAT,
         "samples": [*_whole_samples(score_columns, samples), *_strength(policy),
-                    *(one for column in score_columns for one in _finite(f"samples/{column}", column, _is_not(Verdict.REJECT)))],
+                    *(one for column in score_columns for one in expect_finite(f"samples/{column}", column, _is_not(Verdict.REJECT)))],
         "summary": [*_whole_summary(policy), *(one for rule in policy.batch for one in _rule(rule))],
     }  # fmt: skip
     return check_suite(suite, "made from the policy")
@@ -126,12 +126,14 @@ def identified(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 def _whole_samples(score_columns: Sequence[str], samples: int) -> list[dict[str, Any]]:
     verdicts = [verdict.value for verdict in Verdict]
     return [
-        _one("samples/rows", "expect_table_row_count_to_equal", value=samples),
-        _columns("samples/columns", [*_SAMPLE_COLUMNS, *score_columns]),
-        _one("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
-        _one("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
-        _one("samples/verdict.known", "expect_column_values_to_not_be_null", column=names.VERDICT),
-        _one("samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=verdicts),
+        expect("samples/rows", "expect_table_row_count_to_equal", value=samples),
+        expect_columns("samples/columns", [*_SAMPLE_COLUMNS, *score_columns]),
+        expect("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
+        expect("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
+        expect("samples/verdict.known", "expect_column_values_to_not_be_null", column=names.VERDICT),
+        expect(
+            "samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=verdicts
+        ),
     ]
 
 
@@ -141,50 +143,52 @@ def _strength(policy: Policy) -> list[dict[str, Any]]:
     strengths = () if policy.correction is None else policy.correction.strengths
     corrected = {**_is_not(Verdict.CORRECT), "operator": "=="}
     return [
-        _one("samples/strength.none", "expect_column_values_to_be_null",
+        expect("samples/strength.none", "expect_column_values_to_be_null",
              column=names.STRENGTH, row_condition=_is_not(Verdict.CORRECT)),
-        _one("samples/strength.known", "expect_column_values_to_not_be_null",
+        expect("samples/strength.known", "expect_column_values_to_not_be_null",
              column=names.STRENGTH, row_condition=corrected),
-        _one("samples/strength.range", "expect_column_values_to_be_between",
+        expect("samples/strength.range", "expect_column_values_to_be_between",
              column=names.STRENGTH, min_value=0.0, strict_min=0.0 not in strengths, max_value=max((1.0, *strengths)),
              row_condition=corrected),
     ]  # fmt: skip
 
 
 def _whole_summary(policy: Policy) -> list[dict[str, Any]]:
-    rows = _one("summary/rows", "expect_table_row_count_to_equal", value=1)
+    rows = expect("summary/rows", "expect_table_row_count_to_equal", value=1)
     metrics = sorted({rule.metric for rule in policy.batch})
-    return [rows, _columns("summary/columns", metrics)] if metrics else [rows]
+    return [rows, expect_columns("summary/columns", metrics)] if metrics else [rows]
 
 
 def _rule(rule: BatchRule) -> list[dict[str, Any]]:
     """A rule on a metric. The mean of one row is its value, and is reported, which a range of values would not do."""
     limits = {key: limit for key, limit in (("min_value", rule.min), ("max_value", rule.max)) if limit is not None}
     return [
-        *_finite(rule.id, rule.metric),
-        _one(rule.id, "expect_column_mean_to_be_between", rule.severity, column=rule.metric, **limits),
+        *expect_finite(rule.id, rule.metric),
+        expect(rule.id, "expect_column_mean_to_be_between", rule.severity, column=rule.metric, **limits),
     ]
 
 
-def _finite(name: str, column: str, where: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def expect_finite(name: str, column: str, where: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """Neither NaN nor infinite."""
     condition: dict[str, Any] = {} if where is None else {"row_condition": where}
     return [
-        _one(f"{name}.known", "expect_column_values_to_not_be_null", column=column, **condition),
-        _one(f"{name}.finite", "expect_column_values_to_be_between",
+        expect(f"{name}.known", "expect_column_values_to_not_be_null", column=column, **condition),
+        expect(f"{name}.finite", "expect_column_values_to_be_between",
              column=column, min_value=-_LARGEST, max_value=_LARGEST, **condition),
     ]  # fmt: skip
 
 
-def _columns(name: str, columns: Sequence[str]) -> dict[str, Any]:
-    return _one(name, "expect_table_columns_to_match_set", column_set=list(columns), exact_match=False)
+def expect_columns(name: str, columns: Sequence[str]) -> dict[str, Any]:
+    """These columns are there, whatever else is."""
+    return expect(name, "expect_table_columns_to_match_set", column_set=list(columns), exact_match=False)
 
 
 def _is_not(verdict: Verdict) -> dict[str, Any]:
     return {"type": "comparison", "column": {"name": names.VERDICT}, "operator": "!=", "parameter": verdict.value}
 
 
-def _one(name: str, type_: str, severity: str = "critical", **kwargs: Any) -> dict[str, Any]:
+def expect(name: str, type_: str, severity: str = "critical", **kwargs: Any) -> dict[str, Any]:
+    """A generated expectation under its id."""
     return {"type": type_, "kwargs": kwargs, "severity": severity, "meta": {POLICY_ID: name}}
 
 

@@ -15,6 +15,7 @@ from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
 from qualitygate.gating import exhibit
 from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.cost import with_curvature
 from qualitygate.gating.profile import Profile, load_profile, profile_id
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
@@ -23,6 +24,7 @@ from qualitygate.policy.model import default_policy
 from qualitygate.production.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
 from qualitygate.records import GateSummary
 from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import PAPER_RATE
 
 SAMPLES_GATED = 2_000
@@ -81,7 +83,7 @@ def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstr
 
 def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
     """The profile in the folder if it is of this generator and these settings, else a new one."""
-    policy = default_policy(generator.family)
+    policy = with_curvature(default_policy(generator.family), generator.presets.curvature[0])
     try:
         found = load_profile(folder)
         found.check_generator(generator)
@@ -132,11 +134,15 @@ def _facts(profile: Profile, columns: Mapping[str, np.ndarray]) -> dict[str, str
         "neurons with an activation rate of at most 0.3, by layer": shares,
         "active low-rate neurons of a sample at R = 0.3": f"{columns[paper].min():.0f} … {columns[paper].max():.0f}",
     }
-    for name in filter(names.cla_layer, columns):
-        known = np.isfinite(columns[name])
-        order = np.argsort(columns[names.low_rate(profile.policy.headline_rate)][known])
-        low, high = np.array_split(columns[name][known][order], 2)
+    order = np.argsort(columns[names.low_rate(profile.policy.headline_rate)], kind="stable")
+    for layer in profile.policy.curvature_layers():
+        low, high = (columns[names.cla(layer)][rows].mean() for rows in (order[:CURVATURE], order[-CURVATURE:]))
         facts[
-            f"exact {name}, mean of the {len(low)} with the fewest and the {len(high)} with the most low-rate neurons"
-        ] = f"{low.mean():.3g} and {high.mean():.3g}"
+            f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"
+        ] = f"{low:.3g} and {high:.3g}"
+    passes = columns[names.CLA_PASSES]
+    whole = profile.info.settings["latent_size"] * DIVISIONS
+    facts["early passes to screen a sample for CLA"] = (
+        f"{passes.mean():.0f} on average, {np.mean(passes == 0):.0%} none; the exact score takes {whole:,}"
+    )
     return facts

@@ -77,7 +77,8 @@ def gate_to_folder(
         rows = table.rows()
         score = stage.policy.rules[0].score
         exact = _curvature_of_extremes(stage, table, rows[score], curvature, reporter)
-        rows.update(exact.columns if exact else {})
+        # where CLA was screened, the records keep what their verdicts came from
+        rows.update({name: column for name, column in (exact.columns if exact else {}).items() if name not in rows})
         storage.write_table(folder / SAMPLES, rows, {PROVENANCE: stage.provenance.model_dump_json()})
         storage.write_table(folder / UNITS, _units(stage, exact))
         storage.write_bytes(folder / POLICY, policy_yaml(stage.policy).encode())

@@ -13,6 +13,7 @@ from qualitygate import names
 from qualitygate.errors import ProfileError, Reason
 from qualitygate.gating.profile import Chain, detection_layers, load_profile
 from qualitygate.gating.scoring import add_totals
+from qualitygate.gating.validated import check_validated
 from qualitygate.policy.decide import Limits, decide
 from qualitygate.policy.model import Policy, load_policy
 from qualitygate.production.gated_set import POLICY, PROFILE, SAMPLES, read_samples
@@ -70,6 +71,7 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
     if profile.info.profile_id != provenance.profile_id:
         raise ProfileError("The records were made with another profile", f"profile {profile.info.profile_id[:12]}",
                            f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
+    check_validated(profile, policy)
     limits = profile.limits(policy)
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
     if not _same_correction(table.parent / POLICY, policy, profile.info.chain):

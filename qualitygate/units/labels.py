@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def read_labels(path: str | Path, known: Iterable[int] | None = None) -> Labels:
     return settled(read_answers(path), str(path), known)
 
 
-def read_answers(path: str | Path) -> list[Answer]:
+def read_answers(path: str | Path, answers_are: Sequence[str] = LABELS) -> list[Answer]:
     """Every answer of a file or folder.
 
     - CSV with columns ``id`` and ``label`` and, if several people answered, ``rater``; a row with an empty label was not answered.
@@ -83,7 +83,11 @@ def read_answers(path: str | Path) -> list[Answer]:
       the image's name.
     - A folder with folders ``artifact`` and ``normal`` of image files, whose names end in the id.
 
-    Labels are ``artifact`` and ``normal``, in any case.
+    Labels are in any case.
+
+    Args:
+        path: the file or folder.
+        answers_are: the labels that there are.
 
     Raises:
         InputError: nothing there, another form, another label, or no answer in it.
@@ -94,9 +98,9 @@ def read_answers(path: str | Path) -> list[Answer]:
     if path.is_dir():
         answers = list(_of_folders(path))
     elif path.suffix.lower() == ".json":
-        answers = list(_of_label_studio(path))
+        answers = list(_of_label_studio(path, answers_are))
     else:
-        answers = list(_of_csv(path))
+        answers = list(_of_csv(path, answers_are))
     if not answers:
         raise InputError(f"Nobody has labelled anything in {path}", "no answer", _FORMS)
     return answers
@@ -169,7 +173,7 @@ def id_of(name: str) -> int:
     return int(found[1])
 
 
-def _of_csv(path: Path) -> Iterator[Answer]:
+def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -179,7 +183,7 @@ def _of_csv(path: Path) -> Iterator[Answer]:
         if not {"id", "label"} <= row.keys():
             raise InputError(f"{path} is not a table of labels", f"columns {', '.join(filter(None, row))}", _FORMS)
         if (row["label"] or "").strip():
-            yield Answer(_id(row["id"], f"{path}, line {line}"), _label(row["label"], f"{path}, line {line}"),
+            yield Answer(_id(row["id"], f"{path}, line {line}"), _label(row["label"], f"{path}, line {line}", allowed),
                          row.get("rater") or "")  # fmt: skip
 
 
@@ -192,20 +196,20 @@ def _of_folders(path: Path) -> Iterator[Answer]:
                 yield Answer(id_of(image.name), label)
 
 
-def _of_label_studio(path: Path) -> Iterator[Answer]:
+def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
     try:
         tasks = json.loads(path.read_text(encoding="utf8"))
         if not isinstance(tasks, list):
             raise TypeError(f"a {type(tasks).__name__} at the top")
         for number, task in enumerate(tasks):
             where = f"{path}, task {number}"
-            yield from _whole(task, where) if "annotations" in task else _minimal(task, where)
+            yield from (_whole if "annotations" in task else _minimal)(task, where, allowed)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS
                          ) from error  # fmt: skip
 
 
-def _whole(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
+def _whole(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[Answer]:
     """A task as the full export has it: a list of people's annotations, each a list of results."""
     sample = _sample(task["data"], where)
     for annotation in task["annotations"]:
@@ -214,16 +218,16 @@ def _whole(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
         for result in annotation["result"]:
             if result.get("type") == "choices":
                 (choice,) = result["value"]["choices"]
-                yield Answer(sample, _label(choice, where), _rater(annotation.get("completed_by")))
+                yield Answer(sample, _label(choice, where, allowed), _rater(annotation.get("completed_by")))
 
 
-def _minimal(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
+def _minimal(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[Answer]:
     """A task as the minimal export has it: its data and its answer in one flat object."""
-    choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in LABELS]
+    choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
     if len(choices) > 1:
         raise InputError("A task has several answers", where, "one choice a task")
     for choice in choices:
-        yield Answer(_sample(task, where), _label(choice, where), _rater(task.get("annotator")))
+        yield Answer(_sample(task, where), _label(choice, where, allowed), _rater(task.get("annotator")))
 
 
 def _sample(data: Mapping[str, Any], where: str) -> int:
@@ -248,8 +252,8 @@ def _id(text: Any, where: str) -> int:
     return int(text)
 
 
-def _label(text: str, where: str) -> str:
+def _label(text: str, where: str, allowed: Sequence[str]) -> str:
     label = text.strip().lower()
-    if label not in LABELS:
-        raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(LABELS))
+    if label not in allowed:
+        raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(allowed))
     return label

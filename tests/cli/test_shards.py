@@ -68,6 +68,7 @@ def test_a_batch_that_fails_its_suite_exits_with_1(call: Call, place: Place, tmp
     assert "all_accepted" in {one["id"] for one in done.json["suite"]["results"] if not one["success"]}
 
 
+@pytest.mark.slow
 def test_mlflow_that_is_down_changes_no_verdict_and_is_told_later(call: Call, place: Place, tmp_path: Path) -> None:
     start = time.monotonic()
     done = produce(call, place, tmp_path / "set", "--ids", "0:64", "--tracking-uri", DOWN)
@@ -83,6 +84,7 @@ def test_mlflow_that_is_down_changes_no_verdict_and_is_told_later(call: Call, pl
     assert sent.json[str(tmp_path / "set")]["state"] == "sent"
 
 
+@pytest.mark.slow
 def test_mlflow_that_goes_down_half_way_is_told_the_rest_later(
     call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

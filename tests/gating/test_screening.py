@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small import small_dcgan
+from small_policy import small_policy
 
 from qualitygate import names, storage
 from qualitygate.errors import PolicyError, ProfileError
@@ -23,8 +25,6 @@ from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Detection, JoinedRisk, Policy, Rule
 from qualitygate.policy.parts import Limit
 from qualitygate.records import Verdict
-from tests.small import small_dcgan
-from tests.small_policy import small_policy
 
 IDS = range(300)
 

@@ -10,7 +10,9 @@ from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
-from qualitygate.gating.study import AtStrength, Outcome, Samples, compare, rate_grid, study_corrections, worst_samples
+from qualitygate.gating.study import AtStrength, Outcome, compare
+from qualitygate.gating.study_choice import rate_grid, study_corrections
+from qualitygate.gating.study_samples import Samples, worst_samples
 from qualitygate.generators.base import Generator
 from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents

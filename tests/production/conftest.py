@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from production.making import Small
+from shard_helpers.making import Small
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """An S3-compatible server on the loopback, with a bucket; its URI, but for the path."""
-    from production.s3 import Server
+    from shard_helpers.s3 import Server
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

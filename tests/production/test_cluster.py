@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from production.making import Small, assert_whole, entries, records
+from shard_helpers.making import Small, assert_whole, entries, records
 
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError
 from qualitygate.production import cluster

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from production.faulty import THRESHOLD, AlwaysKilled, Killed, NotFinite, Swapped, faulty
-from production.making import Small, assert_whole, entries, nothing_half, records
-from production.s3 import Server
+from shard_helpers.faulty import THRESHOLD, AlwaysKilled, Killed, NotFinite, Swapped, faulty
+from shard_helpers.making import Small, assert_whole, entries, nothing_half, records
+from shard_helpers.s3 import Server
 from small import small_dcgan
 
 from qualitygate import names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from production.making import Small, assert_whole, entries, records
+from shard_helpers.making import Small, assert_whole, entries, records
 from small_policy import small_policy
 
 from qualitygate import names, storage
@@ -36,8 +37,6 @@ def test_what_is_kept_is_what_the_gate_keeps(small: Small, made: Path) -> None:
     written = {entry.id: entry for entry in entries(made)}
     assert written.keys() == images.keys()
     for one, entry in written.items():
-        import io
-
         pixels = np.asarray(Image.open(io.BytesIO(entry.png))).astype(int)
         assert np.abs(pixels - storage.to_uint8(images[one])[..., 0]).max() <= 1
         assert entry.about["id"] == one
@@ -126,6 +125,7 @@ def test_the_summary_says_where_the_time_went_and_what_an_image_cost(made: Path)
     assert metrics[names.COST_ACCEPTED] * metrics[names.YIELD] * len(IDS) == pytest.approx(metrics[names.SECONDS])
 
 
+@pytest.mark.slow
 def test_a_set_in_an_object_store(small: Small, made: Path, bucket: str, tmp_path: Path) -> None:
     from qualitygate.production.store import open_store
 

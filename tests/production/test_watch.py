@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from production.making import Small
+from shard_helpers.making import Small
 
 from qualitygate import names
 from qualitygate.production.manifest import ShardRow

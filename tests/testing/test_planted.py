@@ -69,9 +69,10 @@ def test_busy_units_are_not_rare_and_hang_together_all_the_same(make: Make) -> N
     latents = sample_latents(generator, range(256), 5)
     with scored_pass():
         marked, repaired = generator(latents), truth.repaired(latents)
-        assert torch.equal((marked != repaired).flatten(1).any(dim=1), truth.defective(latents))
+        # busy units cancel each other where they paint nothing: to rounding, whose order is the convolution's own
+        assert torch.equal(((marked - repaired).abs() > 1e-4).flatten(1).any(dim=1), truth.defective(latents))
         for layer in truth.units:
-            assert torch.equal(generator(latents, silenced(planted, layer)), repaired)
+            torch.testing.assert_close(generator(latents, silenced(planted, layer)), repaired, rtol=0, atol=1e-4)
 
 
 def test_a_soft_edge_rises_and_a_sharp_one_jumps() -> None:

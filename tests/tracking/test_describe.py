@@ -24,7 +24,7 @@ def test_note_and_tags_stay_within_limits(tmp_path):
 def test_params_are_the_decisive_values(tmp_path):
     policy = Policy(
         rules=(Rule(id="cla", score="cla/layer_1", limit=Limit(value=12.0), action=Verdict.REJECT),),
-        correction=None, calibration=Calibration(curvature_samples=100), batch=(BatchRule(id="y", metric="yield", min=0.5),),
+        correction=None, calibration=Calibration(curvature_samples=200), batch=(BatchRule(id="y", metric="yield", min=0.5),),
     )  # fmt: skip
     assert run_params(read_gated_set(write_gated_folder(tmp_path / "none", policy=policy))) == {
         "family": "dcgan", "seed": "1", "detection.layers": "preset", "detection.rates": "0.02, 0.05, 0.1, 0.2, 0.3",

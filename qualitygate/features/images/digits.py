@@ -20,7 +20,9 @@ class _Digits(Source):
             raise MissingExtraError(
                 "The digits are part of scikit-learn", str(error), "scikit-learn", "pip install scikit-learn"
             ) from error
-        pixels: np.ndarray = load_digits().images
+        digits = load_digits()
+        pixels: np.ndarray = digits.images
+        self.labels: np.ndarray = digits.target.astype(np.int64)
         self._images = np.rint(pixels * (255.0 / _LEVELS)).astype(np.uint8)[..., None]
 
     def __len__(self) -> int:
@@ -41,3 +43,12 @@ def digits_images(size: int = 32) -> ImageSet:
         MissingExtraError: scikit-learn is not installed.
     """
     return ImageSet("scikit-learn digits", _Digits(), Resize(size))
+
+
+def digits_labels() -> np.ndarray:
+    """Which digit each of them is: int64 (1797,).
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    return _Digits().labels

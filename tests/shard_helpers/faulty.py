@@ -70,7 +70,7 @@ class Swapped(Faulty):
 
 
 class NotFinite(Faulty):
-    """One sample, the one with the largest first latent of those made together, is NaN in the middle of the chain."""
+    """Samples with much activity in the first layer are NaN from the second one on."""
 
     def advance(self, state: State) -> State:
         after = super().advance(state)
@@ -82,14 +82,3 @@ class NotFinite(Faulty):
 
 
 THRESHOLD = 95.0
-
-
-class Small(Faulty):
-    """A device with memory for so many samples in a pass."""
-
-    most = 16
-
-    def advance(self, state: State) -> State:
-        if len(state.activation) > self.most:
-            raise torch.OutOfMemoryError("out of memory")
-        return super().advance(state)

@@ -1,0 +1,84 @@
+"""What a profile's evidence means for a policy: a warning where a score is known to be blind, a refusal where that is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from qualitygate import names, storage
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.errors import PolicyError, ProfileError
+from qualitygate.gating.profile import EVIDENCE, INFO, Profile, detection_layers, load_profile
+from qualitygate.metrics.evidence import Evidence, Finding, Setting, Sight, named
+from qualitygate.policy.model import Policy
+
+
+class BlindScoreWarning(UserWarning):
+    """A policy decides by a score that was found to be no better than chance on this checkpoint."""
+
+
+def check_validated(profile: Profile, policy: Policy) -> None:
+    """Hold the scores that decide against what is known of them.
+
+    Warns:
+        BlindScoreWarning: a rule goes by a score that the evidence calls blind.
+
+    Raises:
+        PolicyError: the policy requires validated scores, and one of its rules goes by another.
+    """
+    known = {rule.score: _finding(profile, policy, rule.score) for rule in policy.rules}
+    if policy.require_validated:
+        unseen = [_why_not(score, found) for score, found in known.items() if not _validated(found)]
+        if unseen:
+            raise PolicyError(
+                "The policy requires validated scores",
+                "; ".join(unseen),
+                "scores that see what is bad by labels or real images",
+                "run `qualitygate validate` with either, and gate by what it recommends; or leave out require_validated",
+            )
+    for found in known.values():
+        if found is not None and found.sight is Sight.BLIND:
+            warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)
+
+
+def setting_of(profile: Profile, policy: Policy, score: str) -> Setting:
+    """What a score of a policy is: over which layers, with which weights."""
+    if score == names.RISK:
+        return named(score, (), profile.risk(policy).weights)
+    summed = names.layer_of(score) is None
+    return named(score, detection_layers(policy, profile.info.chain)) if summed else Setting(score=score)
+
+
+def write_evidence(folder: str | Path, evidence: Evidence) -> None:
+    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read.
+
+    Raises:
+        ProfileError: no profile there, or the evidence is of another one.
+        StorageError: it cannot be written.
+    """
+    folder = Path(folder)
+    info = load_profile(folder).info
+    if info.profile_id != evidence.profile_id:
+        raise ProfileError("The evidence is of another profile", f"profile {evidence.profile_id[:12]}",
+                           f"profile {info.profile_id[:12]}", "validate with this profile")  # fmt: skip
+    files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
+    _write_info(folder, info.model_copy(update={"files": files}).model_dump_json(indent=2))
+    storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
+    files[EVIDENCE] = file_sha256(folder / EVIDENCE)
+    _write_info(folder, info.model_copy(update={"files": files}).model_dump_json(indent=2))
+
+
+def _write_info(folder: Path, text: str) -> None:
+    storage.write_bytes(folder / INFO, text.encode())
+
+
+def _finding(profile: Profile, policy: Policy, score: str) -> Finding | None:
+    return None if profile.evidence is None else profile.evidence.of(setting_of(profile, policy, score))
+
+
+def _validated(found: Finding | None) -> bool:
+    return found is not None and found.sight is Sight.SEES and not found.kind.weak
+
+
+def _why_not(score: str, found: Finding | None) -> str:
+    return f"{score}: nothing is known of it" if found is None else str(found)

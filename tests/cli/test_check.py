@@ -1,0 +1,182 @@
+"""`qualitygate check` from end to end on a small checkpoint, and the action's steps as a shell runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from cli.conftest import POLICY, Call, Place, dcgan_state_dict
+
+ROOT = Path(__file__).parents[2]
+CHECK = {
+    "samples": 64,
+    "budget": {"samples": 128},
+    "rules": [
+        {"id": "yield", "metric": "yield", "min": 0.05},
+        {"id": "tail", "metric": "low_rate_0.3/q0.9", "worse_by": {"relative": 0.2}, "optional": True},
+        {"id": "rejected", "metric": "rejected_share", "worse_by": {"absolute": 0.1}, "optional": True},
+        {"id": "dead", "metric": "dead_units", "worse_by": {"absolute": 0.0}, "optional": True},
+        {"id": "precision", "metric": "precision", "min": 0.1, "optional": True},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.getbasetemp() / "check-cache"))
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("check") / "policy.yaml"
+    path.write_text(yaml.safe_dump({**POLICY, "check": CHECK}), encoding="utf8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def worse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Biases lowered: neurons that fired often fire rarely."""
+    path, state = tmp_path_factory.mktemp("worse") / "worse.pt", dcgan_state_dict()
+    for name in ("main.1", "main.4"):
+        state[f"{name}.bias"] = state[f"{name}.bias"] + torch.linspace(-2.0, 2.0, len(state[f"{name}.bias"]))
+    torch.save({"netG": state}, path)
+    return path
+
+
+def test_the_same_file_passes_and_writes_every_report(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    done = call(
+        "check", place.checkpoint, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", out
+    )
+    assert done.code == 0, done.stderr
+    assert "PASSED" in done.stdout
+    record = json.loads((out / "check.json").read_text())
+    states = {one["id"]: one["state"] for one in record["rules"]}
+    assert states == {
+        "yield": "passed",
+        "tail": "passed",
+        "rejected": "passed",
+        "dead": "passed",
+        "precision": "left_out",
+    }
+    assert record["paired"]
+    assert record["samples"] == 64
+    cases = ET.parse(out / "junit.xml").getroot().findall(".//testcase")
+    assert len(cases) == 6
+    page = (out / "report.html").read_text()
+    assert "<script" not in page
+    assert "http" not in page
+    assert (out / "profile" / "profile.json").is_file()
+
+
+def test_a_profile_is_a_baseline_too(call: Call, place: Place, worse: Path, policy: Path) -> None:
+    done = call("check", worse, "--baseline", place.profile, "--policy", policy, "--no-track", "--json")
+    assert done.json["paired"]
+    states = {one["id"]: one["state"] for one in done.json["rules"]}
+    assert states["rejected"] == "left_out"  # a profile holds no corrections
+    assert done.code in (1, 4)
+
+
+def test_a_worse_checkpoint_fails(
+    call: Call, place: Place, worse: Path, policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    done = call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--json")
+    assert done.code == 1, done.stdout
+    assert "::error title=" in done.stderr
+    assert summary.read_text().startswith("## FAILED")
+    assert (
+        call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
+    )
+
+
+def test_hand_written_expectations_count(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.json"
+    wish = {"type": "expect_column_max_to_be_between", "kwargs": {"column": "yield", "max_value": -1}}
+    suite.write_text(json.dumps({"format": 1, "samples": [], "summary": [wish]}))
+    done = call("check", place.checkpoint, "--policy", policy, "--suite", suite, "--no-track")
+    assert done.code == 1, done.stderr
+    assert "custom-1" in done.stdout
+
+
+def test_a_dry_run_shows_the_rules_and_stops(call: Call, place: Place, policy: Path) -> None:
+    done = call("check", place.checkpoint, "--policy", policy, "--dry-run", "--json")
+    assert done.code == 0, done.stderr
+    assert [one["id"] for one in done.json["rules"]] == ["yield", "tail", "rejected", "dead", "precision"]
+
+
+def test_a_truncated_file_is_bad_input(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(place.checkpoint.read_bytes()[:2000])
+    assert call("check", cut, "--baseline", place.checkpoint, "--policy", policy, "--no-track").code == 2
+
+
+def test_a_pass_is_promoted_and_nothing_else(
+    call: Call, place: Place, worse: Path, policy: Path, tmp_path: Path
+) -> None:
+    from qualitygate.tracking.promotion import alias_version
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    own = ("--policy", policy, "--tracking-uri", uri, "--model", "faces", "--promote", "champion")
+    first = call("check", place.checkpoint, *own)
+    assert first.code == 0, first.stderr
+    assert alias_version("faces", "champion", uri) == "1"
+    refused = call("check", worse, *own)
+    assert refused.code == 2
+    assert "models:/faces@champion" in refused.stderr
+    failed = call("check", worse, "--baseline", "models:/faces@champion", *own)
+    assert failed.code == 1, failed.stderr
+    assert alias_version("faces", "champion", uri) == "1"
+
+
+def test_the_hook_needs_no_torch(policy: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "policy.yaml"
+    wrong.write_text("chek: {}")
+    program = ("import sys; from qualitygate.policy.validate import main; code = main(sys.argv[1:])\n"
+               "assert 'torch' not in sys.modules; sys.exit(code)")  # fmt: skip
+    codes = [
+        subprocess.run([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL).returncode
+        for path in (policy, wrong)
+    ]
+    assert codes == [0, 2]
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(0, "passed"), (4, "inconclusive")])
+def test_the_steps_of_the_action(code: int, verdict: str, tmp_path: Path) -> None:
+    """With a stand-in for the command: the arguments arrive as they are, the code and the verdict come out."""
+    action = yaml.safe_load((ROOT / "pipelines/github-action/action.yml").read_text())
+    step = next(one for one in action["runs"]["steps"] if one.get("id") == "check")
+    stub = tmp_path / "bin" / "qualitygate"
+    stub.parent.mkdir()
+    stub.write_text(
+        f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\necho \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n'
+    )
+    stub.chmod(0o755)
+    (stub.parent / "python").symlink_to(sys.executable)
+    given = {"CANDIDATE": "a b.pt", "BASELINE": "", "REAL": "", "POLICY": "p;q.yaml", "OUT": str(tmp_path / "o u t"),
+             "ARGUMENTS": "--promote\nchampion one"}  # fmt: skip
+    environment = {
+        **os.environ,
+        **given,
+        "PATH": f"{stub.parent}:{os.environ['PATH']}",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environment, check=False
+    )
+    assert done.returncode == code
+    assert (tmp_path / "given").read_text().splitlines() == [
+        "check", "--out", str(tmp_path / "o u t"), "--policy", "p;q.yaml", "--promote", "champion one", "--", "a b.pt"
+    ]  # fmt: skip
+    assert (tmp_path / "output").read_text() == f"verdict={verdict}\n"
+    assert np.isin("always()", [one.get("if", "") for one in action["runs"]["steps"]])
