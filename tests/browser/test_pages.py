@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(executable() is None, reason="no Chromium is installed: apt install chromium"),
 ]
-PICTURES = os.environ.get("QUALITYGATE_TEST_PICTURES")
+PICTURES = os.environ.get("BROWSER_TEST_PICTURES")
 """Folder for pictures of what was seen, for people to look at."""
 WIDE = 2000
 """MLflow's own panel beside the page takes a third of less."""
