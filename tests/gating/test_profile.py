@@ -145,7 +145,7 @@ def test_the_id_is_of_what_calibration_depends_on() -> None:
         profile_id(random_toy(2, [(3, 2, 2)] * 4, shift=-0.5, seed=1)),
         profile_id(sampling=Sampling(psi=0.7)),
         profile_id(calibration=Calibration(rate_samples=101, score_samples=100)),
-        profile_id(calibration=Calibration(rate_samples=100, score_samples=100, seed=1)),
+        profile_id(calibration=Calibration(rate_samples=100, score_samples=100, seed=5)),
         profile_id(detection=Detection(rates=(0.1, 0.2))),
         profile_id(correction=SequentialAblation(judged_at=0.1, layers=(0, 1))),
     ]

@@ -32,7 +32,7 @@ IDS = range(300)
 def policy(**changes: Any) -> Policy:
     parts: dict[str, Any] = {
         "detection": Detection(rates=(0.1, 0.2, 0.3), curvature_error=0.02),
-        "calibration": Calibration(rate_samples=600, score_samples=400, curvature_samples=300),
+        "calibration": Calibration(rate_samples=600, score_samples=500, curvature_samples=500),
         "rules": (Rule(id="cla", score="cla/layer_1", limit=Limit(quantile=0.8), action=Verdict.REJECT),),
         "correction": None,
     }
