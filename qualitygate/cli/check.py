@@ -143,20 +143,20 @@ class _Registry:
 
     def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str) -> None:
         """Log the check; write the verdict onto the version; promote."""
-        from qualitygate.errors import TrackingError
         from qualitygate.records import RuleState
         from qualitygate.tracking.check import log_check
         from qualitygate.tracking.promotion import promote, register, tag_version
+        from qualitygate.tracking.spool import push
         from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(self.uri)
-        try:
-            logged = log_check(folder, uri, experiment)
-        except TrackingError as error:
-            if self.acts:
-                raise
-            output.say(f"warning: MLflow was not reached, the verdict stands: {error}")
+        if not self.acts:
+            if error := push(folder, uri, experiment).error:
+                output.say(
+                    f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {error}"
+                )
             return
+        logged = log_check(folder, uri, experiment)
         version = self.candidate
         if version is None and self.model is not None:
             from qualitygate.checkpoints.sources import resolve

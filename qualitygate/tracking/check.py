@@ -60,6 +60,11 @@ def log_check(folder: str | Path, uri: str | None = None, experiment: str = EXPE
     return Logged(run.info.run_id, model_id, home, public(uri))
 
 
+def is_check(folder: Path) -> bool:
+    """Whether `qualitygate check --out` wrote the folder."""
+    return (folder / RECORD).is_file()
+
+
 def read_check(folder: Path) -> tuple[CheckRecord, str]:
     """The record in a folder, and the SHA-256 of its file.
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qualitygate import storage
 from qualitygate.errors import InputError, QualityGateError
+from qualitygate.tracking.check import is_check, log_check, read_check
 from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
 from qualitygate.tracking.logging import EXPERIMENT, Logged, log_gated_set
 from qualitygate.tracking.metrics_logging import log_metrics_set
@@ -89,7 +90,7 @@ def pending(root: str | Path) -> list[Path]:
 def gated_sets(root: str | Path) -> Iterator[Path]:
     """Gated sets and folders of metrics at or below ``root``, in order of their names. Their images are not walked through."""
     for folder, below, _ in os.walk(root):
-        if is_gated_set(Path(folder)) or is_metrics_set(Path(folder)):
+        if any(is_one(Path(folder)) for is_one in (is_gated_set, is_metrics_set, is_check)):
             below.clear()
             yield Path(folder)
         below.sort()
@@ -117,8 +118,8 @@ def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | 
         if not found:
             raise InputError(
                 f"Nothing to send at {path}",
-                "no gated set there or below, and no metrics",
-                "folders written by `qualitygate gate` or `qualitygate metrics`",
+                "no gated set there or below, no metrics and no check",
+                "folders written by `qualitygate gate`, `metrics` or `check`",
             )
         outcome |= {folder: _sync_one(folder, uri, experiment, untracked) for folder in found}
     return outcome
@@ -133,13 +134,17 @@ def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: 
 
 
 def _check(folder: Path) -> None:
-    if is_metrics_set(folder):
+    if is_check(folder):
+        read_check(folder)
+    elif is_metrics_set(folder):
         read_metrics_set(folder)
     else:
         read_gated_set(folder)
 
 
 def _log(folder: Path, uri: str, experiment: str) -> Logged:
+    if is_check(folder):
+        return log_check(folder, uri, experiment)
     log = log_metrics_set if is_metrics_set(folder) else log_gated_set
     return log(folder, uri, experiment)
 
