@@ -14,15 +14,17 @@ import pytest
 import torch
 
 import qualitygate
-from qualitygate import names
+from qualitygate import names, storage
 from qualitygate.checkpoints.demonstration import WEIGHTS_SHA256, face_generator
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
+from qualitygate.gating.pilot import SHIPPED, PilotTable
 from qualitygate.gating.profile import correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
+from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
 from qualitygate.production.demonstration import Demonstration, demonstrate
 from qualitygate.production.gated_set import read_samples
@@ -92,7 +94,7 @@ def test_every_sample_has_one_verdict_and_what_is_kept_has_an_image(shown: Shown
     assert shown.columns[names.ID].tolist() == list(range(2000))
     assert summary.suite is not None
     assert summary.suite.passed
-    assert 0.87 < summary.accepted / 2000 < 0.93
+    assert 0.8 < summary.accepted / 2000 < 0.9  # two rules at the .9 quantile that mostly agree
     assert len(list((shown.folder / "gated" / "images").iterdir())) == summary.accepted + summary.corrected
     for place in shown.done.places.values():
         assert place.exists()
@@ -100,12 +102,26 @@ def test_every_sample_has_one_verdict_and_what_is_kept_has_an_image(shown: Shown
 
 @pytest.mark.slow
 def test_samples_with_many_low_rate_neurons_are_curved(shown: Shown) -> None:
-    """The two papers agree here: exact CLA of the highest by low-rate count is far above that of the lowest."""
-    known = np.isfinite(shown.columns["cla/layer_1"])
-    assert known.sum() == 96
-    cla, count = shown.columns["cla/layer_1"][known], shown.columns[names.low_rate(0.1)][known]
-    high, low = cla[np.argsort(count)[48:]], cla[np.argsort(count)[:48]]
+    """The two papers agree here: CLA of the highest by low-rate count is far above that of the lowest."""
+    cla, order = shown.columns["cla/layer_1"], np.argsort(shown.columns[names.low_rate(0.1)], kind="stable")
+    low, high = cla[order[:48]], cla[order[-48:]]
     assert (high[:, None] > low[None, :]).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_the_shipped_pilot_is_what_calibration_would_make(shown: Shown) -> None:
+    table = PilotTable(shown.stage.generator, Sampling(), 0, (1,))
+    known, _ = storage.read_table(SHIPPED / f"{table.key}.parquet")
+    rows = [3, 500, 999]
+    for name, values in table.made(known.column(names.ID).to_numpy()[rows]).items():
+        np.testing.assert_allclose(values, known.column(name).to_numpy()[rows], rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_screening_takes_a_small_part_of_the_work(shown: Shown) -> None:
+    passes = shown.columns[names.CLA_PASSES]
+    assert passes.mean() < 0.06 * 2000
+    assert np.mean(passes == 0) > 0.7
 
 
 @pytest.mark.slow
