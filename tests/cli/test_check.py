@@ -139,6 +139,16 @@ def test_a_pass_is_promoted_and_nothing_else(
     assert alias_version("faces", "champion", uri) == "1"
 
 
+def test_what_mlflow_did_not_hear_of_is_sent_by_sync(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
+    out, uri = tmp_path / "c", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    down = call("check", place.checkpoint, "--policy", policy, "--out", out, "--tracking-uri", "http://127.0.0.1:9")
+    assert down.code == 0, "an outage never changes a verdict"
+    assert "qualitygate sync" in down.stderr
+    sent = call("sync", out, "--tracking-uri", uri)
+    assert sent.code == 0, sent.stderr
+    assert json.loads((out / "tracking.json").read_text())["state"] == "sent"
+
+
 def test_the_hook_needs_no_torch(policy: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "policy.yaml"
     wrong.write_text("chek: {}")
