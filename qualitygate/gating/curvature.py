@@ -52,6 +52,12 @@ def rung_column(rung: Rung, latent_size: int, layer: int) -> str:
     return names.cla_estimate(rung.axes, len(rung.points or range(DIVISIONS // 2)), layer)
 
 
+def screening_columns(latent_size: int, curvature: Sequence[int], scored: Sequence[int]) -> list[str]:
+    """Columns a calibration must hold for CLA of the layers ``curvature`` to be screened from evidence of the layers ``scored``."""
+    rungs = [rung_column(rung, latent_size, layer) for layer in curvature for rung in ladder(latent_size)]
+    return [*rungs, *(name for layer in scored for name in names.activation_moments(layer))]
+
+
 def fitted_screen(columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float,
                   *, elsewhere: bool) -> Screen:  # fmt: skip
     """The screen of a layer, from the calibration's columns: the samples with exact scores are its pilot."""

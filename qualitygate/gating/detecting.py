@@ -8,7 +8,14 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import ProfileError
-from qualitygate.gating.curvature import Columns, Screening, exact_curvature, fitted_screen, free_evidence
+from qualitygate.gating.curvature import (
+    Columns,
+    Screening,
+    exact_curvature,
+    fitted_screen,
+    free_evidence,
+    screening_columns,
+)
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator, State
@@ -74,10 +81,11 @@ class Detecting:
         def evidence(columns: Columns) -> np.ndarray:
             return free_evidence(columns, self._scored, self._policy.detection.rates)
 
-        missing = [names.cla(layer) for layer in self._curvature if names.cla(layer) not in profile.scores]
-        if missing:
-            raise ProfileError("The profile has no pilot to screen CLA by", f"no exact scores {', '.join(missing)}",
-                               "a calibration with calibration.curvature_samples", "calibrate again with this policy")  # fmt: skip
+        needed = screening_columns(self._generator.latent_size, self._curvature, self._scored)
+        if missing := [name for name in needed if name not in profile.scores]:
+            raise ProfileError("The profile has no pilot to screen CLA by", f"no {', '.join(missing[:4])}",
+                               "a calibration with calibration.curvature_samples and detection.curvature: screened",
+                               "calibrate again with this policy, or set detection.curvature: exact")  # fmt: skip
         in_risk = {names.cla_layer(part) for part in self._risk.weights}
         judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
         screens = {

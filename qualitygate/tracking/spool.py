@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -52,12 +53,13 @@ def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMEN
         StorageError: the outcome cannot be written into the folder.
     """
     folder = Path(folder)
-    _check(folder)
+    kind = _kind(folder)
+    kind.read(folder)
     uri = tracking_uri(uri)
     pending = Tracking(state=State.PENDING, uri=public(uri), experiment=experiment)
     _write(folder, pending)  # before anything is sent: a process that is killed leaves it pending
     try:
-        logged = _log(folder, uri, experiment)
+        logged = kind.log(folder, uri, experiment)
     except QualityGateError as error:
         outcome = pending.model_copy(update={"error": str(error)})
     else:
@@ -90,7 +92,7 @@ def pending(root: str | Path) -> list[Path]:
 def gated_sets(root: str | Path) -> Iterator[Path]:
     """Gated sets and folders of metrics at or below ``root``, in order of their names. Their images are not walked through."""
     for folder, below, _ in os.walk(root):
-        if any(is_one(Path(folder)) for is_one in (is_gated_set, is_metrics_set, is_check)):
+        if any(kind.here(Path(folder)) for kind in _KINDS):
             below.clear()
             yield Path(folder)
         below.sort()
@@ -133,20 +135,24 @@ def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: 
     return push(folder, uri or written, experiment or known.experiment)
 
 
-def _check(folder: Path) -> None:
-    if is_check(folder):
-        read_check(folder)
-    elif is_metrics_set(folder):
-        read_metrics_set(folder)
-    else:
-        read_gated_set(folder)
+class _Kind(NamedTuple):
+    """A kind of folder that can be sent."""
+
+    here: Callable[[Path], bool]
+    read: Callable[[Path], object]
+    log: Callable[[Path, str, str], Logged]
 
 
-def _log(folder: Path, uri: str, experiment: str) -> Logged:
-    if is_check(folder):
-        return log_check(folder, uri, experiment)
-    log = log_metrics_set if is_metrics_set(folder) else log_gated_set
-    return log(folder, uri, experiment)
+_KINDS = (
+    _Kind(is_check, read_check, log_check),
+    _Kind(is_metrics_set, read_metrics_set, log_metrics_set),
+    _Kind(is_gated_set, read_gated_set, log_gated_set),
+)
+
+
+def _kind(folder: Path) -> _Kind:
+    """What lies in the folder; a gated set's reader says what is wrong with one that is nothing."""
+    return next((kind for kind in _KINDS if kind.here(folder)), _KINDS[-1])
 
 
 def _write(folder: Path, tracking: Tracking) -> None:

@@ -149,6 +149,14 @@ def test_a_profile_without_a_pilot_is_refused(generator: DCGAN) -> None:
         GateStage(generator, plain, absolute, seed=1)
 
 
+def test_a_profile_of_exact_cla_alone_is_no_pilot(generator: DCGAN) -> None:
+    """It has the exact scores, but none of the estimates and moments that a screen is fitted on."""
+    exact = calibrate(generator, policy(detection=Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
+                                        calibration=Calibration(rate_samples=600, score_samples=400, curvature_samples=64)))  # fmt: skip
+    with pytest.raises(ProfileError, match="no pilot to screen CLA by"):
+        GateStage(generator, exact, policy(), seed=1)
+
+
 def test_a_pilot_that_was_cut_off_goes_on(generator: DCGAN, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = PilotTable(generator, Sampling(), 5, (1,))
     made: list[int] = []

@@ -53,7 +53,7 @@ def test_killed_while_sending_leaves_the_set_pending(folder, database, monkeypat
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(spool, "log_gated_set", killed)
+    monkeypatch.setattr(spool, "_KINDS", tuple(kind._replace(log=killed) for kind in spool._KINDS))
     with pytest.raises(KeyboardInterrupt):
         push(folder, database)
     assert pending(folder) == [folder]
