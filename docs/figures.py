@@ -1,9 +1,9 @@
 """Makes the pictures of the method pages again, from the face DCGAN of `make demo` and the digits of the tests.
 
-    python docs/figures.py CHECKPOINT [--only cla] [--profile FOLDER] [--out docs/images]
+    python docs/figures.py CHECKPOINT [--only cla screening] [--profile FOLDER] [--out docs/images]
 
 Everything is seeded: the same checkpoint gives the same pictures. Most of the time goes into a calibration; with `--profile` it is kept in
-a folder, and found there the next time.
+a folder, and found there the next time. The package has to be installed, or its checkout on the PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Rectangle
 from PIL import Image
@@ -39,10 +41,10 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import read_layers, sample_latents, scored_pass
 from qualitygate.latents import Latents
-from qualitygate.metrics.manifold import balls_around, neighbour_radii, recall
+from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
 from qualitygate.patterns import AxisPattern, Neuron
 from qualitygate.policy.corrections import METHODS
-from qualitygate.policy.model import default_policy
+from qualitygate.policy.model import Policy, default_policy
 from qualitygate.production.metrics_run import Request, Tools, measure
 from qualitygate.reports.contact_sheet import comparison_sheet
 from qualitygate.reports.figures import DPI, dress, png
@@ -53,7 +55,7 @@ from qualitygate.reports.pictures import blend_heat, picture
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
 from qualitygate.scores.low_rate import low_rate_heatmap
 from qualitygate.scores.screening import Bounds, ladder
-from qualitygate.testing.planted import Defect, Planted, plant
+from qualitygate.testing.planted import Defect, plant
 from qualitygate.units.compare import rank_correlation
 from qualitygate.units.defective_score import defective_scores
 from qualitygate.units.thresholds import unit_thresholds
@@ -62,6 +64,19 @@ HERE = Path(__file__).parent
 DIGITS = HERE.parent / "tests" / "data" / "digits" / "snapshot-003000.safetensors"
 WIDE = 14.0
 """Inches, so 1,400 pixels."""
+MOST_BYTES = 150_000
+PLANTED_AT, PLANTED_SAMPLES = "8x8", 1_024
+CORRECTED: dict[str, tuple[str, float]] = {
+    "sequential ablation, R=0.1": ("sequential_ablation", 0.1),
+    "sequential ablation, R=0.2": ("sequential_ablation", 0.2),
+    "single ablation, R=0.2": ("single_ablation", 0.2),
+    "zero ablation, 2% of units": ("zero_ablation", 0.02),
+    "sequential correction, 20% of units": ("sequential_correction", 0.2),
+    "local region, weight 1": ("local_region", 1.0),
+    "random ablation, 30%": ("random_ablation", 0.3),
+    "high-rate ablation, R=0.7": ("high_rate_ablation", 0.7),
+}
+"""Rows of the sheet of corrections: method and strength; all other settings are defaults."""
 BLUE, RED, GREEN, PINK, ORANGE, SKY = LINE_COLORS
 
 
@@ -117,7 +132,9 @@ def calibrated(generator: Generator, folder: Path | None) -> Profile:
         profile = load_profile(folder)
         profile.check_generator(generator)
         return profile
-    profile = qualitygate.calibrate(generator, with_curvature(default_policy(generator.family), generator.presets.curvature[0]))
+    profile = qualitygate.calibrate(
+        generator, with_curvature(default_policy(generator.family), generator.presets.curvature[0])
+    )
     if folder is not None:
         profile.save(folder)
     return profile
@@ -131,9 +148,21 @@ def blank(height: float) -> Figure:
 
 
 def jpeg(drawn: Image.Image | bytes) -> bytes:
-    image = drawn if isinstance(drawn, Image.Image) else Image.open(io.BytesIO(drawn))
+    """Of the best quality that keeps the file small."""
+    image = (drawn if isinstance(drawn, Image.Image) else Image.open(io.BytesIO(drawn))).convert("RGB")
     out = io.BytesIO()
-    image.convert("RGB").save(out, "JPEG", quality=82, optimize=True)
+    for quality in (90, 84, 78, 72, 66, 60):
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality, optimize=True)
+        if out.tell() <= MOST_BYTES:
+            break
+    return out.getvalue()
+
+
+def few_colours(drawn: bytes) -> bytes:
+    """A PNG with a palette, for drawings without photographs."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(drawn)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -151,7 +180,9 @@ def key(axes: Axes, **place: object) -> None:
 def below(figure: Figure, axes: Axes) -> None:
     """One key to all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=12, labelcolor=INK)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=12, labelcolor=INK
+    )
 
 
 def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = None) -> bytes:
@@ -170,7 +201,9 @@ def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = N
     dress(above, f"{what}, {len(rows):,} samples", "samples")
     tiles = [np.asarray(picture(image, 128)) for image in images]
     gap = np.full((4, 128, 3), 255, dtype=np.uint8)
-    strips = [np.vstack([part for tile in tiles[3 * at : 3 * at + 3] for part in (tile, gap)]) for at in range(len(columns))]
+    strips = [
+        np.vstack([part for tile in tiles[3 * at : 3 * at + 3] for part in (tile, gap)]) for at in range(len(columns))
+    ]
     between = np.full((len(strips[0]), 6, 3), 255, dtype=np.uint8)
     faces.imshow(np.hstack([part for strip in strips for part in (strip, between)]), interpolation="bilinear")
     words = ["lowest", *(f"{share:.0%}" for share in tenths[1:-1]), "highest"]
@@ -185,14 +218,14 @@ def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = N
 # low-rate neurons
 
 
-def rates_of_layers(subject: Subject) -> bytes:
+def low_rate_rates(subject: Subject) -> bytes:
     """How often neurons fire, layer by layer."""
     figure = blank(3.6)
     for axes, layer in zip(figure.subplots(1, len(subject.scored), sharey=True), subject.scored, strict=True):
         rates = subject.profile.rates.rates[layer].flatten().numpy()
         axes.axvspan(0, subject.rate, color=ORANGE, alpha=0.3, linewidth=0, label=f"low-rate at R = {subject.rate:g}")
         axes.hist(rates, np.linspace(0, 1, 51).tolist(), weights=np.full(len(rates), 1 / len(rates)), color=BLUE)
-        share = subject.profile.rates.low_rate_share(layer, subject.rate)
+        share = float(subject.profile.rates.low_rate(layer, subject.rate).double().mean())
         where = subject.generator.layers[layer]
         axes.set_title(f"layer {layer}, {where.height}×{where.width}: {len(rates):,} neurons, {share:.1%} low-rate",
                        fontsize=12, color=INK)  # fmt: skip
@@ -206,7 +239,9 @@ def rates_of_layers(subject: Subject) -> bytes:
 def low_rate_ranked(subject: Subject) -> bytes:
     limits = subject.profile.limits(subject.profile.policy)
     limit = next(rule.limit for rule in limits.rules if rule.score == names.low_rate(subject.rate))
-    return ranked_faces(subject, names.low_rate(subject.rate), f"active low-rate neurons at R = {subject.rate:g}", limit)
+    return ranked_faces(
+        subject, names.low_rate(subject.rate), f"active low-rate neurons at R = {subject.rate:g}", limit
+    )
 
 
 def low_rate_heat(subject: Subject) -> bytes:
@@ -216,10 +251,13 @@ def low_rate_heat(subject: Subject) -> bytes:
     latents = subject.latents(chosen)
     heat = low_rate_heatmap(subject.generator, latents, subject.profile.rates, subject.rate, subject.scored).numpy()
     images = made_again(subject.generator, latents)
-    heated = [np.asarray(blend_heat(picture(image, 112), one, heat.max())) for image, one in zip(images, heat, strict=True)]
+    heated = [
+        np.asarray(blend_heat(picture(image, 112), one, heat.max())) for image, one in zip(images, heat, strict=True)
+    ]
     counts = subject.column(names.low_rate(subject.rate))[chosen]
     sheet = comparison_sheet([f"{count:,.0f}" for count in counts], {"generated": images, "low-rate": heated},
                              f"Fewest and most of {len(rows):,} samples: where neurons fire that rarely fire", scale_to=112)  # fmt: skip
+    return jpeg(sheet)
 
 
 # CLA
@@ -240,7 +278,9 @@ def cla_neuron(subject: Subject) -> bytes:
                 strict=True)  # fmt: skip
     for row, (word, neuron, choose, image) in enumerate(pairs):
         score = subject.column(names.cla(subject.layer))[rows[row]]
-        show(cells[2 * row], image, f"{word} of\n{len(subject.ranked(names.cla(subject.layer))):,} samples: {score:.1f}")
+        show(
+            cells[2 * row], image, f"{word} of\n{len(subject.ranked(names.cla(subject.layer))):,} samples: {score:.1f}"
+        )
         _frame(cells[2 * row], neuron, subject.generator.layers[subject.layer].height, image.shape[0])
         along = axis_pattern(subject.generator, latents[row : row + 1], neuron)
         _secants(cells[2 * row + 1], along.rows([choose(along)]), float(along.curvature.mean()))
@@ -281,14 +321,37 @@ def _frame(axes: Axes, neuron: Neuron, size: int, shown: int) -> None:
 def _secants(axes: Axes, along: AxisPattern, mean: float) -> None:
     """A neuron's activation along one axis, with change points, secants and distances; only the sign at grid points counts."""
     finer = (len(along.offsets) - 1) // DIVISIONS
-    start, ends = along.at_sample, [int(np.searchsorted(along.offsets, at[0] - 1e-6)) for at in (along.left, along.right)]
+    start, ends = (
+        along.at_sample,
+        [int(np.searchsorted(along.offsets, at[0] - 1e-6)) for at in (along.left, along.right)],
+    )
     low = -0.11 * max(along.values[0])
     axes.plot(along.offsets, along.values[0], color=INK, linewidth=1.4)
-    axes.plot(along.offsets[::finer], along.values[0, ::finer], ".", color=INK, markersize=6, label="activation at the grid's points")
+    axes.plot(
+        along.offsets[::finer],
+        along.values[0, ::finer],
+        ".",
+        color=INK,
+        markersize=6,
+        label="activation at the grid's points",
+    )
     for end, sign, color in zip(ends, "⁻⁺", (BLUE, RED), strict=True):
         at, value = along.offsets[end], along.values[0, end]
-        axes.plot((0, at), (start, value), "-o", color=color, linewidth=2.5, markersize=8, label=f"secant to the change point z{sign}")
-        axes.annotate("", (at, low), (0, low), arrowprops={"arrowstyle": "<->", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0})
+        axes.plot(
+            (0, at),
+            (start, value),
+            "-o",
+            color=color,
+            linewidth=2.5,
+            markersize=8,
+            label=f"secant to the change point z{sign}",
+        )
+        axes.annotate(
+            "",
+            (at, low),
+            (0, low),
+            arrowprops={"arrowstyle": "<->", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
+        )
         axes.annotate(f"δ{sign} = {abs(at):g}", (0, low), xytext=(6 if at > 0 else -6, -5), textcoords="offset points",
                       ha="left" if at > 0 else "right", va="top", fontsize=12, color=color)  # fmt: skip
     axes.plot(0, start, "o", color=ORANGE, markersize=10, markeredgecolor=INK, label="sample z", zorder=4)
@@ -300,7 +363,12 @@ def _secants(axes: Axes, along: AxisPattern, mean: float) -> None:
 
 
 def cla_ranked(subject: Subject) -> bytes:
-    return ranked_faces(subject, names.cla(subject.layer), f"CLA at layer {subject.layer}, exact")
+    name, count = names.cla(subject.layer), names.low_rate(subject.rate)
+    rows = subject.ranked(name)
+    alike = rank_correlation(subject.column(name)[rows], subject.column(count)[rows])
+    return ranked_faces(
+        subject, name, f"CLA at layer {subject.layer}, exact (rank correlation with {count}: {alike:.2f})"
+    )
 
 
 # screening
@@ -322,24 +390,37 @@ def screening_ladder(subject: Subject) -> bytes:
         bounds = screen.bounds(tier, evidence[held], estimates)
         over = waiting & (bounds.low <= limit) & (bounds.high > limit)
         if tier < len(panels):
-            walked = f"{rungs[tier - 1].axes} axes: {rungs[tier - 1].passes(None, DIVISIONS)} passes" if tier else "no pass beyond the usual one"
-            panels[tier].set_title(f"{walked}\nrank correlation {rank_correlation(bounds.value, exact):.3f}", fontsize=12, color=INK)
+            walked = (
+                f"{rungs[tier - 1].axes} axes: {rungs[tier - 1].passes(None, DIVISIONS)} passes"
+                if tier
+                else "no pass beyond the usual one"
+            )
+            panels[tier].set_title(
+                f"{walked}\nrank correlation {rank_correlation(bounds.value, exact):.3f}", fontsize=12, color=INK
+            )
             _tier(panels[tier], exact, bounds, waiting & ~over, over, limit)
         waiting = over
         shares.append(float(waiting.mean()))
     below(figure, panels[0])
-    last.bar(range(len(shares) - 1), [100 * share for share in shares[1:]], color=ORANGE)
+    last.bar(range(len(shares) - 1), [100 * share for share in shares[1:]], color=RED)
     words = ["none", *(f"{rung.axes} × {2 * len(rung.points or range(DIVISIONS // 2))}" for rung in rungs[:-1])]
     last.set_xticks(range(len(words)), words, rotation=50)
-    last.set_title("open after each tier\n(the rest goes to the exact score)", fontsize=12, color=INK)
+    last.set_title("still open after each tier;\nat last the exact score", fontsize=12, color=INK)
     dress(last, "axes × grid points", "% of the samples")
     return png(figure)
 
 
-def _tier(axes: Axes, exact: np.ndarray, bounds: Bounds, settled: np.ndarray, waiting: np.ndarray, limit: float) -> None:
-    for some, color, word in ((settled, BLUE, "verdict settled"), (waiting, RED, "interval over the limit: one tier up")):
+def _tier(
+    axes: Axes, exact: np.ndarray, bounds: Bounds, settled: np.ndarray, waiting: np.ndarray, limit: float
+) -> None:
+    for some, color, word in (
+        (settled, BLUE, "verdict settled"),
+        (waiting, RED, "interval over the limit: one tier up"),
+    ):
         reach = np.stack((bounds.value - bounds.low, bounds.high - bounds.value))[:, some]
-        axes.errorbar(exact[some], bounds.value[some], yerr=reach, fmt="o", markersize=3, linewidth=0.7, color=color, label=word)
+        axes.errorbar(
+            exact[some], bounds.value[some], yerr=reach, fmt="o", markersize=3, linewidth=0.7, color=color, label=word
+        )
     axes.axhline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="limit")
     axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
     low, high = exact.min(), exact.max()
@@ -351,14 +432,181 @@ def _tier(axes: Axes, exact: np.ndarray, bounds: Bounds, settled: np.ndarray, wa
 
 
 def defective_score(subject: Subject) -> bytes:
-    """A planted defect, whose mask is exact: units that cover it and units that do not."""
-    planted = plant(subject.generator, Defect(layer="8x8", units=6, share=0.05, mark="blob"), seed=4)
-    layer, latents = planted.truth.layer, sample_latents(subject.generator, range(512), 1)
-    assert layer is not None
+    """A planted defect, whose mask is exact: a unit that covers it, one that does not, and the score of all units of the layer."""
+    planted = plant(subject.generator, Defect(layer=PLANTED_AT, units=6, share=0.05, mark="blob"), seed=4)
+    truth, layer = planted.truth, subject.generator.layer(PLANTED_AT).index
+    latents = sample_latents(subject.generator, range(PLANTED_SAMPLES), 1)
     thresholds = unit_thresholds(planted.generator, latents, [layer])
-    defective = latents[torch.nonzero(planted.truth.defective(latents))[:, 0].numpy()]
-    masks = planted.generator.opacity.cpu().expand(len(defective), -1, -1)
-    scores = defective_scores(planted.generator, defective, masks, thresholds).mean.of(layer)
-    figure = blank(4.5)
+    broken = latents[torch.nonzero(truth.defective(latents))[:, 0].numpy()]
+    mask = truth.pixels.float()
+    overlap = defective_scores(planted.generator, broken, mask.expand(len(broken), -1, -1), thresholds)
+    scores = overlap.mean.of(layer)
+    with scored_pass():
+        activation = dict(read_layers(planted.generator, broken[:1], [layer]))[layer][0]
+    regions = F.interpolate(
+        (activation > thresholds[layer][:, None, None]).float()[None], size=mask.shape, mode="bilinear"
+    )[0]
+    covers = int(np.argmax(scores))
+    elsewhere = int((regions.flatten(1).sum(dim=1) * (overlap.overlap[layer][0] < 0.05)).argmax())
+    image = made_again(planted.generator, broken[:1])[0]
+    figure = blank(4.0)
     *cells, bars = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
+    show(cells[0], image, "an image with the defect")
+    show(cells[1], _regions(image, mask > 0, torch.zeros_like(mask) > 0), "its mask L")
+    for cell, unit in zip(cells[2:], (covers, elsewhere), strict=True):
+        show(cell, _regions(image, mask > 0, regions[unit] > 0.5),
+             f"A of unit {unit}: DS {scores[unit]:.2f},\nin this image IoU {overlap.overlap[layer][0, unit]:.2f}")  # fmt: skip
+    _bars(bars, scores, truth.units[layer])
+    words = {ORANGE: "mask alone", BLUE: "region alone", GREEN: "both"}
+    figure.legend(handles=[Patch(color=color, label=word) for color, word in words.items()], loc="outside lower left", ncols=3,
+                  frameon=False, fontsize=12, labelcolor=INK)  # fmt: skip
     return png(figure)
+
+
+def _regions(image: np.ndarray, mask: Tensor, region: Tensor) -> np.ndarray:
+    """Mask and region as colours over the image in grey."""
+    grey = np.repeat(np.asarray(Image.fromarray(image).convert("L"))[:, :, None], 3, axis=2).astype(np.float64)
+    for where, color in ((mask & ~region, ORANGE), (region & ~mask, BLUE), (mask & region, GREEN)):
+        grey[where.numpy()] = 0.35 * grey[where.numpy()] + 0.65 * 255 * np.array(to_rgb(color))
+    return np.rint(grey).astype(np.uint8)
+
+
+def _bars(axes: Axes, scores: np.ndarray, planted: Sequence[int]) -> None:
+    order = np.argsort(-scores, kind="stable")[:40]
+    axes.bar(range(len(order)), scores[order], color=[RED if unit in planted else MUTED for unit in order])
+    axes.set_title(
+        f"the {len(order)} highest of {len(scores)} units;\norange-red: the {len(planted)} planted ones",
+        fontsize=12,
+        color=INK,
+    )
+    dress(axes, "units, by rank", "defective score")
+
+
+# corrections
+
+
+def corrections(subject: Subject) -> bytes:
+    """Samples of the worst tenth, each corrected by every method."""
+    ranked = subject.ranked(names.low_rate(subject.rate))[::-1]
+    rows = ranked[: len(ranked) // 10 : max(1, len(ranked) // 80)]
+    latents = subject.latents(rows)
+    made = {"generated": made_again(subject.generator, latents)}
+    for label, (name, strength) in CORRECTED.items():
+        chosen = METHODS[name]()
+        method = method_of(
+            chosen, subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop)
+        )
+        images = corrected_images(subject.generator, latents, method, strength)
+        made[label] = [storage.to_uint8(image) for image in images.numpy()]
+    captions = [f"{count:,.0f}" for count in subject.column(names.low_rate(subject.rate))[rows]]
+    title = "From the worst tenth: samples as generated and as corrected"
+    subtitle = f"Above each, its active low-rate neurons at R = {subject.rate:g}; one sample of every {len(ranked) // 80} was taken."
+    return jpeg(comparison_sheet(captions, made, title, subtitle, scale_to=96))
+
+
+# metrics of sets
+
+
+def metrics_balls(subject: Subject | None = None) -> bytes:
+    """Precision, recall and realism of points in the plane, where neighbourhoods can be seen; the numbers are those of the package."""
+    random = np.random.default_rng(3)
+    real, generated = (torch.from_numpy(_ring(random, *one)) for one in ((60, 2.0), (32, 1.0)))
+    generated = torch.cat((generated, torch.from_numpy(random.uniform(-0.5, 0.5, (8, 2)))))
+    around_real, around_generated = neighbour_radii(real), neighbour_radii(generated)
+    inside, reached = balls_around(generated, real, around_real) > 0, recall(generated, real)
+    figure = blank(5.6)
+    first, second, third = figure.subplots(1, 3)
+    _balls(first, real, around_real, BLUE)
+    _points(
+        first,
+        (real, BLUE, "real"),
+        (generated[inside], GREEN, "generated, inside"),
+        (generated[~inside], RED, "outside"),
+    )
+    first.set_title(f"{int(inside.sum())} of {len(generated)} generated ones\nlie in a real one's ball: precision {inside.double().mean():.2f}",
+                    fontsize=13, color=INK)  # fmt: skip
+    _balls(second, generated, around_generated, SKY)
+    _points(
+        second, (generated, SKY, "generated"), (real[reached], GREEN, "real, reached"), (real[~reached], RED, "missed")
+    )
+    second.set_title(f"{int(reached.sum())} of {len(real)} real ones\nlie in a generated one's ball: recall {reached.double().mean():.2f}",
+                     fontsize=13, color=INK)  # fmt: skip
+    counts = around_real <= around_real.quantile(0.5)
+    _balls(third, real[counts], around_real[counts], BLUE)
+    _points(third, (real, FAINT, "real"))
+    shown = third.scatter(*generated.T, c=realism(generated, real, around_real), cmap="RdYlGn", vmin=0, vmax=2, s=50, edgecolors=INK,
+                          linewidths=0.6, label="generated", zorder=3)  # fmt: skip
+    figure.colorbar(shown, ax=third, shrink=0.75)
+    third.set_title(
+        "realism of each generated one:\nat least 1 inside a ball of the smaller half", fontsize=13, color=INK
+    )
+    for axes in (first, second, third):
+        axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), facecolor=PAPER)
+        axes.legend(frameon=False, fontsize=12, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3,
+                    handletextpad=0.1, columnspacing=1.0)  # fmt: skip
+    return few_colours(png(figure))
+
+
+def _ring(random: np.random.Generator, count: int, half_turns: float) -> np.ndarray:
+    angle = random.uniform(0, half_turns * np.pi, count)
+    return np.column_stack((np.cos(angle), np.sin(angle))) + random.normal(0, 0.13, (count, 2))
+
+
+def _balls(axes: Axes, centres: Tensor, radii: Tensor, color: str) -> None:
+    for centre, radius in zip(centres.tolist(), radii.tolist(), strict=True):
+        axes.add_patch(Circle(tuple(centre), radius, facecolor=color, alpha=0.12, edgecolor=color, linewidth=0.4))
+
+
+def _points(axes: Axes, *some: tuple[Tensor, str, str]) -> None:
+    for points, color, word in some:
+        axes.plot(*points.T, "o", color=color, markersize=6, markeredgecolor=INK, markeredgewidth=0.4, label=word)
+
+
+def metrics_digits(subject: Subject | None = None) -> bytes:
+    """Precision against recall of the digits: groups by low-rate neurons, and truncation. Needs no checkpoint but that of the tests."""
+    generator = load_generator(DIGITS, device="cpu")
+    document = default_policy(generator.family).model_dump()
+    document["calibration"] |= {"rate_samples": 10_000, "score_samples": 2_000}
+    policy = Policy.model_validate(document)
+    stage = GateStage(generator, qualitygate.calibrate(generator, policy), policy, seed=1)
+    tools = Tools(generator, extractor=make_extractor("random-vgg16-32"), real=digits_images(32), stage=stage)
+    drawn = trade_figure(measure(tools, Request(1000, score=policy.rules[0].score)).report)
+    assert drawn is not None
+    return drawn
+
+
+FIGURES: dict[str, Callable[[Subject], bytes]] = {
+    "low-rate-neurons-rates.png": low_rate_rates,
+    "low-rate-neurons-ranked.jpg": low_rate_ranked,
+    "low-rate-neurons-heat.jpg": low_rate_heat,
+    "cla-neuron.png": cla_neuron,
+    "cla-ranked.jpg": cla_ranked,
+    "screening-ladder.png": screening_ladder,
+    "defective-score-regions.png": defective_score,
+    "corrections-methods.jpg": corrections,
+    "metrics-balls.png": metrics_balls,
+    "metrics-digits.png": metrics_digits,
+}
+"""What each picture is made by. A picture's name begins with that of its page."""
+OTHERS: dict[str, str] = {}
+"""Pictures of the method pages that are made elsewhere, and by what."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="the face DCGAN: `make demo` fetches it")
+    parser.add_argument("--only", nargs="+", default=[""], help="pictures whose names begin so, such as cla")
+    parser.add_argument("--profile", type=Path, help="folder of the calibration, kept and found again")
+    parser.add_argument("--out", type=Path, default=HERE / "images")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    generator = load_generator(options.checkpoint, device=options.device)
+    subject = Subject(generator, partial(calibrated, generator, options.profile))
+    for name, make in FIGURES.items():
+        if name.startswith(tuple(options.only)):
+            storage.write_bytes(options.out / name, make(subject))
+            print(options.out / name)
+
+
+if __name__ == "__main__":
+    main()
