@@ -12,13 +12,17 @@ from PIL import Image
 from small import small_dcgan
 from small_policy import small_policy
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+
+from drawing.look import MOST_BYTES
+from drawing.low_rate_neurons import low_rate_ranked, low_rate_rates
+from drawing.metrics import metrics_balls
+from drawing.subject import Subject
+from figures import FIGURES, OTHERS
+
 from qualitygate.gating.calibrate import calibrate
 
 DOCS = Path(__file__).parents[2] / "docs"
-sys.path.insert(0, str(DOCS))
-
-from figures import FIGURES, MOST_BYTES, OTHERS, Subject, low_rate_ranked, low_rate_rates, metrics_balls
-
 PAGES = sorted((DOCS / "methods").glob("*.md"))
 _PICTURE = re.compile(r"!\[(?P<words>[^\]]*)\]\((?P<path>[^)]+)\)")
 _FORMULA = re.compile(r"^ {4}\S.*[=∈≤]", re.MULTILINE)
