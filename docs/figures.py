@@ -39,7 +39,7 @@ FIGURES: dict[str, Callable[[Subject], bytes]] = {
     "metrics-digits.png": metrics_digits,
 }
 """What each picture is made by. A picture's name begins with that of its page."""
-OTHERS: dict[str, str] = {}
+OTHERS = {"check.png": "the HTML page of `qualitygate check`"}
 """Pictures of the method pages that are made elsewhere, and by what."""
 
 
