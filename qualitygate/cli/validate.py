@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qualitygate.metrics.evidence import Finding
     from qualitygate.metrics.measurement import Measurement
     from qualitygate.metrics.validation_report import ScoreGroups, ScoreYield, ValidationReport
-    from qualitygate.production.validation_run import Tools
+    from qualitygate.production.validation.request import Tools
 
 NAME = "validate"
 _DIGITS = "digits"
@@ -97,8 +97,9 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
-        from qualitygate.production.validation_folder import write_validation
-        from qualitygate.production.validation_run import Request, validate
+        from qualitygate.production.validation.folder import write_validation
+        from qualitygate.production.validation.request import Request
+        from qualitygate.production.validation.run import validate
 
         if out is not None:
             storage.refuse_existing(out)
@@ -205,7 +206,7 @@ def _tools(source: Source, device: str, profile: Path, labels: tuple[Path | None
            extractor: tuple[str, str | None]) -> Tools:  # fmt: skip
     from qualitygate.gating.profile import load_profile
     from qualitygate.generators.base import Generator
-    from qualitygate.production.validation_run import Tools
+    from qualitygate.production.validation.request import Tools
     from qualitygate.units.labels import read_labels
 
     loaded = source.load(device)
