@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
-from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Tracking, chosen_device, load_policy_or_none
+from qualitygate.cli.options import (
+    Device,
+    Experiment,
+    Json,
+    PolicyFile,
+    Track,
+    Tracking,
+    chosen_device,
+    load_both,
+    load_policy_or_none,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
@@ -35,7 +45,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of check.extractor.", show_default=False)] = None,
     distance_weights: Annotated[str | None, typer.Option(help="Weights of check.distance.", show_default=False)] = None,
-    track: Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")] = True,
+    track: Track = True,
     model: Annotated[str | None, typer.Option(help="Registered model to upload a candidate file to.", show_default=False)] = None,
     tag_only: Annotated[bool, typer.Option("--tag-only", help="Write the verdict onto the registered version, move no alias.")] = False,
     promote: Annotated[str | None, typer.Option(help="Alias that a pass moves here, e.g. champion.", show_default=False)] = None,
@@ -186,7 +196,6 @@ def _subjects(
     from dataclasses import replace
 
     from qualitygate.gating.profile import load_profile
-    from qualitygate.generators.base import Generator
     from qualitygate.policy.model import default_policy
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
 
@@ -196,10 +205,7 @@ def _subjects(
         if registry.candidate and "@" in source.checkpoint
         else source
     )
-    loaded = pinned.load(chosen_device(device), registry.uri)
-    generator, discriminator = (
-        (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
-    )
+    generator, discriminator = load_both(pinned, device, registry.uri)
     policy = given or (learned.policy if learned else default_policy(generator.family))
     if learned is not None:  # the same latents as in the profile
         policy = policy.model_copy(update={"calibration": learned.info.calibration})
@@ -211,9 +217,8 @@ def _subjects(
         other = Subject(str(baseline), learned)
     elif baseline is not None:
         address = registry.baseline.source if registry.baseline and "@" in baseline else baseline
-        held = Source(address).load(chosen_device(device), registry.uri)
-        assert not isinstance(held, Generator)
-        other = Subject(baseline, kept_profile(held.generator, policy, reporter=output.reporter()), held.generator, held.discriminator,
+        held, judge = load_both(Source(address), device, registry.uri)
+        other = Subject(baseline, kept_profile(held, policy, reporter=output.reporter()), held, judge,
                         str(registry.baseline) if registry.baseline else None)  # fmt: skip
     sampling = learned.info.sampling if learned else None
     profile = kept_profile(generator, policy, sampling, output.reporter())
