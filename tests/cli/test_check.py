@@ -100,6 +100,28 @@ def test_a_worse_checkpoint_fails(
     )
 
 
+@pytest.mark.parametrize(("extractor", "state"), [("random-vgg16-32", "failed"), ("inception", "left_out")])
+def test_without_real_images_those_of_the_baseline_serve(
+    call: Call, place: Place, worse: Path, tmp_path: Path, extractor: str, state: str
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    alike = {"worse_by": {"absolute": 0.1}, "severity": "warning", "optional": True}
+    rules = [
+        {"id": "yield", "metric": "yield", "min": 0.0},
+        {"id": "alike", "metric": "coverage_to_baseline", **alike},
+    ]
+    check = {"samples": 64, "budget": {"samples": 64}, "rules": rules, "extractor": extractor}
+    policy.write_text(yaml.safe_dump({**POLICY, "check": check}), encoding="utf8")
+    done = call(
+        "check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", tmp_path / "c"
+    )
+    record = json.loads((tmp_path / "c" / "check.json").read_text())
+    assert {one["id"]: one["state"] for one in record["rules"]}["alike"] == state
+    assert done.code == 0, done.stderr  # it is a warning: nobody knows whether it is for the better
+    assert ("PASSED WITH WARNINGS" in done.stdout) == (state == "failed")
+    assert ("No real image was looked at" if state == "failed" else "No image was looked at") in done.stdout
+
+
 def test_hand_written_expectations_count(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.json"
     wish = {"type": "expect_column_max_to_be_between", "kwargs": {"column": "yield", "max_value": -1}}

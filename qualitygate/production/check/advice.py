@@ -22,7 +22,7 @@ def advice(metric: str, candidate: Subject) -> str:
     if metric in AGAINST_REAL:
         return "`qualitygate metrics CANDIDATE --real DIR`: the same number in groups, with its figures"
     if metric in TO_BASELINE:
-        return "images of both, side by side: the candidate's are unlike the baseline's, for better or worse; only --real DIR tells which"
+        return "images of both, side by side: where they differ, for better or worse, only --real DIR tells which"
     if metric in (names.PPL, names.DISCRIMINATOR):
         return "`qualitygate metrics CANDIDATE`: the samples that are worst in it"
     if names.low_rate_share_at(metric) is not None:
