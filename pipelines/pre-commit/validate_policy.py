@@ -11,13 +11,15 @@ from pathlib import Path
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (a hook runs on whatever python3 is there)
         return _refuse(f"python3 is {sys.version.split()[0]}", "3.11 or newer")
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     try:
         from qualitygate.policy.validate import main as validate
     except ModuleNotFoundError as error:
-        return _refuse(f"python3 has no {error.name}", "`pip install 'pydantic>=2.10' 'pyyaml>=6'`, which is all it takes")
+        return _refuse(
+            f"python3 has no {error.name}", "`pip install 'pydantic>=2.10' 'pyyaml>=6'`, which is all it takes"
+        )
     return validate(sys.argv[1:])
 
 
