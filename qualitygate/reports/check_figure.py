@@ -95,9 +95,9 @@ def _interval(axes: Axes, row: int, one: RuleOutcome) -> None:
 
 
 def _words(axes: Axes, row: int, one: RuleOutcome) -> None:
-    severity = "" if one.severity == "critical" else f" ({one.severity})"
+    metric = one.metric if one.severity == "critical" else f"{one.metric}, {one.severity}"
     against = "" if one.baseline is None else f", baseline {number(one.baseline)}"
-    for x, align, above, below in ((-0.03, "right", f"{one.id}{severity}", one.metric),
+    for x, align, above, below in ((-0.03, "right", _short(one.id, 25), _short(metric, 34)),
                                    (1.03, "left", f"{number(one.value)}{against}", one.rule)):  # fmt: skip
         for text, y, color, size in ((above, row - 0.2, INK, 11.5), (below, row + 0.21, MUTED, 10)):
             axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, va="center", fontsize=size, color=color,
@@ -113,3 +113,7 @@ def _legend(figure: Figure, rules: Sequence[RuleOutcome]) -> None:
                               label="as the baseline"))  # fmt: skip
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=11, labelcolor=INK,
                   borderaxespad=0.2)  # fmt: skip
+
+
+def _short(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
