@@ -23,6 +23,35 @@ def footing(record: CheckRecord) -> list[str]:
     return [_method(record)] if blind is None else [_method(record), blind]
 
 
+def reason(record: CheckRecord) -> str:
+    """Why the verdict is what it is, in a sentence or two."""
+    of = {
+        state: [one.id for one in record.rules if one.state is state and one.severity == "critical"]
+        for state in RuleState
+    }
+    wishes = [
+        one.id
+        for one in record.suite.failures
+        if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}
+    ]
+    if record.verdict is RuleState.FAILED:
+        parts = [
+            f"{', '.join(ids)} {what}"
+            for what, ids in (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
+            if ids
+        ]
+        return f"Critical: {'; '.join(parts)}." if parts else "The suite failed."
+    if record.verdict is RuleState.INCONCLUSIVE:
+        found = ", ".join(of[RuleState.INCONCLUSIVE])
+        return (
+            f"No critical rule failed, but these could not be decided: {found}."
+            if found
+            else "No rule could be evaluated."
+        )
+    warned = "; but there are warnings" if record.warned else ""
+    return f"All {len(of[RuleState.PASSED])} critical rules that could be evaluated hold{warned}."
+
+
 def cells(record: CheckRecord) -> Iterator[tuple[RuleOutcome, tuple[str, ...]]]:
     """The rules, worst first, each with the cells of its row under `HEADER`."""
     for one in record.worst_first:
