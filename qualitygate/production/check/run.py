@@ -26,6 +26,7 @@ from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
 from qualitygate.production.check.advice import advice
+from qualitygate.production.check.exhibit import sheets
 from qualitygate.production.check.images import reference_set
 from qualitygate.production.check.needs import Tools, same_checkpoint, settled
 from qualitygate.production.check.numbers import Drawing, NotKnownError, of_profile, of_sample, worst_layer
@@ -33,17 +34,19 @@ from qualitygate.production.check.sample import Sample
 from qualitygate.production.check.subject import Subject, same_latents, same_layers
 from qualitygate.production.gated_set import judge
 from qualitygate.records import CheckRecord, Range, RuleOutcome, RuleState
+from qualitygate.reports.check_page import Sheet
 
 _UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The record, the suite it was judged by, and the table of the candidate's samples."""
+    """The record, the suite it was judged by, the table of the candidate's samples, and images to look at."""
 
     record: CheckRecord
     suite: dict[str, Any]
     samples: dict[str, np.ndarray]
+    sheets: tuple[Sheet, ...]
 
 
 def check(candidate: Subject, baseline: Subject | None, policy: Policy, tools: Tools | None = None) -> Checked:
@@ -203,7 +206,8 @@ class _Check:
             device=str(self.ours.generator.device),
             seconds=seconds,
         )
-        return Checked(record, suite, samples)
+        shown = sheets(self.ours, self.theirs, paired=self.paired) if len(self.ours.ids) else ()
+        return Checked(record, suite, samples, shown)
 
     def _suite(self, outcomes: Sequence[RuleOutcome]) -> dict[str, Any]:
         known = {one.id for one in outcomes if one.excess is not None}
