@@ -50,7 +50,7 @@ def run(
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
-    sample grows, within check.budget of the policy. Exit codes: 0 passed, 1 failed, 4 inconclusive.
+    sample grows, within check.budget of the policy. Exit codes: 0 passed, 1 failed, 4 inconclusive, 3 passed but not promoted.
 
         qualitygate check new.pt --baseline models:/faces@champion --real photos/ --policy policy.yaml --out check --promote champion
     """
@@ -121,6 +121,8 @@ class _Registry:
 
         if alias is not None and tag_only:
             raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
+        if model is not None and alias is None and not tag_only:
+            raise InputError("--model alone writes nothing", f"--model {model}", "--promote or --tag-only with it")
         if not any((alias, tag_only, model, source.startswith("models:"), (baseline or "").startswith("models:"))):
             return cls(given, None, None, None, None, None, False)
         from qualitygate.tracking.promotion import alias_version, version_of
@@ -135,6 +137,10 @@ class _Registry:
                 source,
                 "--model NAME, or a candidate or baseline in models:/…",
             )
+        if ours is not None and name != ours.name:
+            raise InputError(
+                "--model is for a candidate that is not registered yet", f"--model {model} for {source}", "one of them"
+            )
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
             raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {baseline}",
@@ -142,37 +148,39 @@ class _Registry:
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
     def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str) -> None:
-        """Log the check; write the verdict onto the version; promote."""
-        from qualitygate.records import RuleState
-        from qualitygate.tracking.check import log_check
-        from qualitygate.tracking.promotion import promote, register, tag_version
+        """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote."""
+        from qualitygate.errors import TrackingError
         from qualitygate.tracking.spool import push
         from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(self.uri)
-        if not self.acts:
-            if error := push(folder, uri, experiment).error:
-                output.say(
-                    f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {error}"
-                )
-            return
-        logged = log_check(folder, uri, experiment)
-        version = self.candidate
-        if version is None and self.model is not None:
-            from qualitygate.checkpoints.sources import resolve
-
-            version = register(
-                self.model, record, logged, resolve(source.checkpoint, source.sha256, tracking_uri=uri), uri
+        sent = push(folder, uri, experiment)
+        if sent.error is None and self.acts:
+            self._act(folder, record, source, (str(sent.run_id), str(sent.model_id)), uri)
+        elif self.acts:
+            raise TrackingError(f"The check was {record.verdict.value}, and nothing was written to the registry", sent.error,
+                                "an MLflow that keeps the record", "check again when it is there")  # fmt: skip
+        elif sent.error is not None:
+            output.say(
+                f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {sent.error}"
             )
+
+    def _act(self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str) -> None:
+        """Register a new candidate, tag its version, and move the alias to a pass."""
+        from qualitygate.checkpoints.sources import resolve
+        from qualitygate.records import RuleState
+        from qualitygate.tracking.promotion import promote, register, tag_version
+
+        (run_id, model_id), version = sent, self.candidate
         if version is None:
-            return
-        tag_version(version, record, logged.run_id, uri)
-        if self.alias is None:
-            return
-        if record.verdict is RuleState.PASSED:
-            promote(version, self.alias, self.expected, folder, logged.run_id, uri)
+            assert self.model is not None
+            file = resolve(source.checkpoint, source.sha256, tracking_uri=uri)
+            version = register(self.model, record, model_id, file, uri)
+        tag_version(version, record, run_id, uri)
+        if self.alias is not None and record.verdict is RuleState.PASSED:
+            promote(version, self.alias, self.expected, folder, run_id, uri)
             output.say(f"{version} is now {self.alias}")
-        else:
+        elif self.alias is not None:
             output.say(f"{version} is not promoted: {record.verdict.value}")
 
 
