@@ -29,7 +29,7 @@ def run(
     source: Source,
     baseline: Annotated[str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.",
                                                  show_default=False)] = None,
-    real: Annotated[str | None, typer.Option(help="Real images: a folder, archive, .npz or .parquet.", show_default=False)] = None,
+    real: Annotated[str | None, typer.Option(help="Real images: a folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
@@ -67,7 +67,7 @@ def run(
             _show_plan(rules, json)
             return
         assert ours is not None
-        checked = check(ours, theirs, rules, _tools(rules, real, suite, weights, distance_weights, device))
+        checked = check(ours, theirs, rules, _tools(rules, ours, real, suite, weights, distance_weights, device))
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
             folder = out or Path(temporary) / "check"
             write_check(folder, checked, rules, ours.profile)
@@ -229,22 +229,30 @@ def _subjects(
 
 
 def _tools(
-    policy: Policy, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None, device: str
+    policy: Policy,
+    candidate: Subject,
+    real: str | None,
+    suite: Path | None,
+    weights: str | None,
+    distance_weights: str | None,
+    device: str,
 ) -> Tools:
+    """What the rules need. Real images are brought to the size of the candidate's, as `qualitygate metrics` does."""
+    from qualitygate.cli.metrics import extractor_of, real_images
     from qualitygate.features.cache import real_features
-    from qualitygate.features.images import open_images
-    from qualitygate.features.registry import make_distance, make_extractor
+    from qualitygate.features.registry import make_distance
     from qualitygate.metrics.real_set import RealSet
     from qualitygate.production.check.run import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
-    if real is not None:
+    if real is not None and candidate.generator is not None:
         import torch
 
-        extractor, images = make_extractor(settings.extractor, weights=weights, device=at), open_images(real)
+        images = real_images(real, candidate.generator.image_shape[1])
+        extractor = extractor_of(settings.extractor, weights, candidate.discriminator, at)
         features = torch.from_numpy(real_features(extractor, images)).to(at)
-        parts |= {"extractor": extractor, "real": RealSet(Path(real).name, images.sha256, features)}
+        parts |= {"extractor": extractor, "real": RealSet(images.name, images.sha256, features)}
     if any(rule.metric == "ppl" for rule in policy.check_rules()):
         parts["distance"] = make_distance(settings.distance, weights=distance_weights, device=at)
     return Tools(**parts)

@@ -4,7 +4,7 @@
     python -m tests.tracking.held_back PLACE NAME check …
 
 Writes ``NAME-between`` into the folder PLACE when it is about to move the alias, and goes on when ``go`` is there; ``NAME-waits`` when it
-waits for another to be done, ``NAME-moved`` when it has moved.
+waits for one that is there, ``NAME-moved`` when it has moved.
 """  # fmt: skip
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).parents[2]
 _WAITING_IN = ("filelock", "qualitygate.tracking.claim")
+_PATIENCE = 5000  # looks for the file; after that the test has failed and nobody will write it
 _sleep = time.sleep
 
 
@@ -45,13 +46,15 @@ def _hold_back(place: Path, name: str) -> None:
 
     def held(*arguments: object) -> None:
         (place / f"{name}-between").touch()
-        while not (place / "go").exists():
+        for _ in range(_PATIENCE):
+            if (place / "go").exists():
+                break
             _sleep(0.02)
         move(*arguments)
         (place / f"{name}-moved").touch()
 
     def sleep(seconds: float) -> None:
-        if sys._getframe(1).f_globals["__name__"].startswith(_WAITING_IN):
+        if sys._getframe(1).f_globals["__name__"].startswith(_WAITING_IN) and any(place.glob("*-between")):
             (place / f"{name}-waits").touch()
         _sleep(seconds)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.features.cache import kept
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor, PerceptualDistance
+from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.execution import MICRO_BATCH, Progress, Reporter, micro_batches, scored_pass
@@ -73,16 +73,15 @@ class Sample:
                 progress(len(block.latents))
 
     def extract(self, extractor: Extractor, count: int) -> None:
-        """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whatever checks it."""
-        start = 0 if self.features is None else len(self.features)
-        if start >= count:
+        """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whichever command asks."""
+        if self.features is not None and len(self.features) >= count:
             return
-        info = self.subject.profile.info
-        identity = {"checkpoint": self.subject.sha256, "sampling": info.sampling.model_dump_json(), "seed": str(self.policy.check.seed),
-                    "ids": f"{start}:{count}", "extractor": extractor.key, "device": self.generator.device.type}  # fmt: skip
-        found = kept("samples", identity, lambda: {"features": self._extracted(extractor, start, count)})["features"]
-        new = torch.from_numpy(found).to(self.generator.device)
-        self.features = new if self.features is None else torch.cat([self.features, new])
+        shelf = SampleFeatures(self.generator, self.subject.profile.info.sampling, self.policy.check.seed, extractor)
+        found = shelf.known(count)
+        if len(found) < count:
+            found = np.concatenate([found, self._extracted(extractor, len(found), count)])
+            shelf.keep(found)
+        self.features = torch.from_numpy(found).to(self.generator.device)
 
     def judge(self, count: int) -> None:
         """The discriminator's value of the untouched images of samples 0 … count − 1."""
