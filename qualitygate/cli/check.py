@@ -29,7 +29,7 @@ def run(
     source: Source,
     baseline: Annotated[str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.",
                                                  show_default=False)] = None,
-    real: Annotated[str | None, typer.Option(help="Real images: a folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
+    real: Annotated[str | None, typer.Option(help="Real images: folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,

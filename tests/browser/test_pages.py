@@ -14,7 +14,8 @@ from qualitygate.reports.page.comparison import Compared, comparison_page
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material
 from qualitygate.tracking.fetched import log_comparison
-from qualitygate.tracking.logging import Logged, log_gated_set
+from qualitygate.tracking.logging import log_gated_set
+from qualitygate.tracking.sending import Logged
 from tests.browser.chromium import Browser, browser, executable
 from tests.tracking.gated_folder import suite_result, write_gated_folder
 
