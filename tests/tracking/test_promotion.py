@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.records import RuleState
 from qualitygate.tracking import claim
@@ -139,13 +139,14 @@ def test_a_registry_of_its_own(database, experiment, tmp_path, monkeypatch) -> N
     shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "registry.db")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
     one = send(tmp_path / "a", "a", experiment, database)
     move(one, None, database)
     assert alias_version(experiment, "champion", database) == "1"
+    assert resolve(f"models:/{experiment}@champion", tracking_uri=database).read_bytes() == b"a"
     monkeypatch.delenv("MLFLOW_REGISTRY_URI")
     assert alias_version(experiment, "champion", database) is None, "the registry is elsewhere"
     assert alias_version(experiment, "champion", registry) == "1"
     with connect(registry) as client:
         version = client.get_model_version_by_alias(experiment, "champion")
     assert version.tags[CHECKPOINT] == one.record.candidate.checkpoint_sha256
-    assert Path(version.source.removeprefix("file://"), "a.pt").read_bytes() == b"a"
