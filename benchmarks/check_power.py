@@ -22,10 +22,10 @@ RULE = CheckRule(id="score", metric="low_rate_0.1/q0.9", worse_by=Margin(relativ
 
 
 def scores(random: np.random.Generator, count: int, worse: float, correlation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Skewed positive scores of mean 10, the candidate's ``1 + worse`` times as high."""
-    shared, own, other = random.gamma(4.0, 1.0, (3, count))
-    base = 2.5 * (correlation * shared + (1 - correlation) * own)
-    return base, 2.5 * (1 + worse) * (correlation * shared + (1 - correlation) * other)
+    """Skewed positive scores of mean 10, the candidate's ``1 + worse`` times as high; sums of gammas, so that the correlation is exact."""
+    shared = random.gamma(4.0 * correlation, 1.0, count)
+    own, other = random.gamma(4.0 * (1.0 - correlation), 1.0, (2, count))
+    return 2.5 * (shared + own), 2.5 * (1.0 + worse) * (shared + other)
 
 
 def checked(

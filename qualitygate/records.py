@@ -231,7 +231,7 @@ class CheckRecord(_Frozen):
     @property
     def worst_first(self) -> tuple[RuleOutcome, ...]:
         """The rules in the order in which a person should read them."""
-        states, severities = list(_WORST_FIRST), ("critical", "warning", "info")
+        states, severities = list(WORST_FIRST), ("critical", "warning", "info")
         return tuple(sorted(self.rules, key=lambda one: (states.index(one.state), severities.index(one.severity))))
 
     @property
@@ -242,7 +242,8 @@ class CheckRecord(_Frozen):
         )
 
 
-_WORST_FIRST = (RuleState.FAILED, RuleState.INCONCLUSIVE, RuleState.PASSED, RuleState.LEFT_OUT)
+WORST_FIRST = (RuleState.FAILED, RuleState.INCONCLUSIVE, RuleState.PASSED, RuleState.LEFT_OUT)
+"""The order in which a person should read rules."""
 
 
 class ExhibitRole(StrEnum):

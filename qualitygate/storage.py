@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -17,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from qualitygate.errors import OutputError, ProfileError, StorageError
 
@@ -121,6 +124,46 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
             f"Cannot read the table {path}", str(error), "a Parquet file written by qualitygate"
         ) from error
     return table, {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+
+
+Arrays = dict[str, np.ndarray]
+_DIGEST = "sha256 of the arrays"
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """A safetensors file with the given arrays, text metadata, and a digest, so that `read_arrays` sees whether it was changed.
+
+    Raises:
+        StorageError: no space, no permission.
+    """
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with new_file(path) as partial:
+        save_file(whole, partial, {**metadata, _DIGEST: _digest(whole)})
+
+
+def read_arrays(path: str | Path) -> tuple[Arrays, dict[str, str]]:
+    """Arrays and text metadata of a file of `write_arrays`.
+
+    Raises:
+        StorageError: it cannot be read, or is not what was written.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            metadata = file.metadata() or {}
+        if _digest(found) != metadata.pop(_DIGEST, None):
+            raise ValueError("its contents were changed")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StorageError(f"Cannot read the arrays {path}", str(error), "a file as it was written") from error
+    return found, metadata
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

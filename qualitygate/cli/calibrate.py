@@ -32,6 +32,8 @@ def run(
     """Learn a checkpoint: how often each neuron fires, and how the scores are distributed.
 
     The profile that comes out holds all of it, so that gating needs no other calibration, whatever the thresholds.
+
+    Stopped on its way, the same command goes on where it was.
     """
     with output.only_result_on_stdout():
         from pydantic import ValidationError

@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
-from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Tracking, chosen_device, load_policy_or_none
+from qualitygate.cli.options import (
+    Device,
+    Experiment,
+    Json,
+    PolicyFile,
+    Track,
+    Tracking,
+    chosen_device,
+    load_both,
+    load_policy_or_none,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
     from qualitygate.policy.model import Policy
-    from qualitygate.production.check.run import Tools
+    from qualitygate.production.check.needs import Tools
     from qualitygate.production.check.subject import Subject
     from qualitygate.records import CheckRecord
     from qualitygate.tracking.promotion import Version
@@ -35,7 +45,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of check.extractor.", show_default=False)] = None,
     distance_weights: Annotated[str | None, typer.Option(help="Weights of check.distance.", show_default=False)] = None,
-    track: Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")] = True,
+    track: Track = True,
     model: Annotated[str | None, typer.Option(help="Registered model to upload a candidate file to.", show_default=False)] = None,
     tag_only: Annotated[bool, typer.Option("--tag-only", help="Write the verdict onto the registered version, move no alias.")] = False,
     promote: Annotated[str | None, typer.Option(help="Alias that a pass moves here, e.g. champion.", show_default=False)] = None,
@@ -57,6 +67,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.production.check.folder import write_check
+        from qualitygate.production.check.needs import needs_reference
         from qualitygate.production.check.run import check
 
         if out is not None:
@@ -67,7 +78,9 @@ def run(
             _show_plan(rules, json)
             return
         assert ours is not None
-        checked = check(ours, theirs, rules, _tools(rules, ours, real, suite, weights, distance_weights, device))
+        reference = needs_reference(rules.check_rules(), ours, theirs, real=real is not None)
+        tools = _tools(rules, ours, real, suite, weights, distance_weights, device, reference=reference)
+        checked = check(ours, theirs, rules, tools)
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
             folder = out or Path(temporary) / "check"
             write_check(folder, checked, rules, ours.profile)
@@ -191,7 +204,6 @@ def _subjects(
     from dataclasses import replace
 
     from qualitygate.gating.profile import load_profile
-    from qualitygate.generators.base import Generator
     from qualitygate.policy.model import default_policy
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
 
@@ -201,10 +213,7 @@ def _subjects(
         if registry.candidate and "@" in source.checkpoint
         else source
     )
-    loaded = pinned.load(chosen_device(device), registry.uri)
-    generator, discriminator = (
-        (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
-    )
+    generator, discriminator = load_both(pinned, device, registry.uri)
     policy = given or (learned.policy if learned else default_policy(generator.family))
     if learned is not None:  # the same latents as in the profile
         policy = policy.model_copy(update={"calibration": learned.info.calibration})
@@ -216,9 +225,8 @@ def _subjects(
         other = Subject(str(baseline), learned)
     elif baseline is not None:
         address = registry.baseline.source if registry.baseline and "@" in baseline else baseline
-        held = Source(address).load(chosen_device(device), registry.uri)
-        assert not isinstance(held, Generator)
-        other = Subject(baseline, kept_profile(held.generator, policy, reporter=output.reporter()), held.generator, held.discriminator,
+        held, judge = load_both(Source(address), device, registry.uri)
+        other = Subject(baseline, kept_profile(held, policy, reporter=output.reporter()), held, judge,
                         str(registry.baseline) if registry.baseline else None)  # fmt: skip
     sampling = learned.info.sampling if learned else None
     profile = kept_profile(generator, policy, sampling, output.reporter())
@@ -229,30 +237,27 @@ def _subjects(
 
 
 def _tools(
-    policy: Policy,
-    candidate: Subject,
-    real: str | None,
-    suite: Path | None,
-    weights: str | None,
-    distance_weights: str | None,
-    device: str,
-) -> Tools:
-    """What the rules need. Real images are brought to the size of the candidate's, as `qualitygate metrics` does."""
-    from qualitygate.cli.metrics import extractor_of, real_images
+    policy: Policy, candidate: Subject, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None,
+    device: str, *, reference: bool,
+) -> Tools:  # fmt: skip
+    """What the check may use; ``reference`` is whether images of the baseline stand in for real ones. Real images are brought to the size
+    of the candidate's, as `qualitygate metrics` does."""
+    from qualitygate.cli.looking import extractor_of, real_images
     from qualitygate.features.cache import real_features
-    from qualitygate.features.registry import make_distance
+    from qualitygate.features.registry import make_distance, reads_weights
     from qualitygate.metrics.real_set import RealSet
-    from qualitygate.production.check.run import Tools
+    from qualitygate.production.check.needs import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
+    if real is not None or (reference and (weights is not None or not reads_weights(settings.extractor))):
+        parts["extractor"] = extractor_of(settings.extractor, weights, candidate.discriminator, at)
     if real is not None and candidate.generator is not None:
         import torch
 
         images = real_images(real, candidate.generator.image_shape[1])
-        extractor = extractor_of(settings.extractor, weights, candidate.discriminator, at)
-        features = torch.from_numpy(real_features(extractor, images)).to(at)
-        parts |= {"extractor": extractor, "real": RealSet(images.name, images.sha256, features)}
+        features = torch.from_numpy(real_features(parts["extractor"], images)).to(at)
+        parts["real"] = RealSet(images.name, images.sha256, features)
     if any(rule.metric == "ppl" for rule in policy.check_rules()):
         parts["distance"] = make_distance(settings.distance, weights=distance_weights, device=at)
     return Tools(**parts)
@@ -287,14 +292,14 @@ def _show_plan(policy: Policy, json: bool) -> None:
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
-    from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
+    from qualitygate.reports.check_text import HEADER, cells, footing, hand_written_failures, headline
     from qualitygate.reports.github import SUMMARY_BYTES, step_summary, workflow_commands
 
     if json:
         output.emit_json({"out": None if out is None else str(out), **record.model_dump(mode="json")})
     else:
         output.table(headline(record), HEADER, [row for _, row in cells(record)])
-        for line in (*hand_written_failures(record), method(record)):
+        for line in (*hand_written_failures(record), *footing(record)):
             output.emit(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in workflow_commands(record):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qualitygate.cli import output
-from qualitygate.cli.options import chosen_device
+from qualitygate.cli import looking, output
+from qualitygate.cli.looking import DISCRIMINATOR
+from qualitygate.cli.options import chosen_device, load_both
 from qualitygate.cli.source import Source
 
 if TYPE_CHECKING:
@@ -134,25 +135,19 @@ def defective(generator: Generator, profile: Profile, most: int, pool: int, seed
 
 def extractor_of(name: str, weights: str | None, source: Source, device: str) -> Extractor:
     """The extractor of a name."""
-    from qualitygate.cli.metrics import extractor_of as made
     from qualitygate.errors import InputError
-    from qualitygate.generators.base import Generator
 
     where = chosen_device(device)
     if name == NONE:
         raise InputError("Real images need features to be held against", "--real without --extractor", "both",
                          "give --extractor, for example random-vgg16-64")  # fmt: skip
-    if name != "discriminator":
-        return made(name, weights, None, where)
-    loaded = source.load(where)
-    return made(name, weights, None if isinstance(loaded, Generator) else loaded.discriminator, where)
+    discriminator = load_both(source, where)[1] if name == DISCRIMINATOR else None
+    return looking.extractor_of(name, weights, discriminator, where)
 
 
 def real_of(real: str | None, generator: Generator) -> ImageSet | None:
     """The real images, or None."""
-    from qualitygate.cli.metrics import real_images
-
-    return None if real is None else real_images(real, generator.image_shape[1])
+    return None if real is None else looking.real_images(real, generator.image_shape[1])
 
 
 def steps_of(generator: Generator, profile: Profile, policy: Policy, made: CorrectionStudy, show: int) -> bytes | None:

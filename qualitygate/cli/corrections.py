@@ -21,7 +21,17 @@ from qualitygate.cli.correction_options import (
     with_units,
     worst,
 )
-from qualitygate.cli.options import Device, Json, PolicyFile, load, load_policy_or_none
+from qualitygate.cli.options import (
+    Device,
+    ExtractorWeights,
+    Json,
+    LabelSeed,
+    PolicyFile,
+    ProfileFolder,
+    SampleSeed,
+    load,
+    load_policy_or_none,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
@@ -33,7 +43,7 @@ NAME = "corrections"
 @reads_generator
 def run(
     source: Source,
-    profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
+    profile: ProfileFolder,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,9 +78,7 @@ def run(
             help="Correct the artifacts of these labels (see `label`), in place of the worst.", show_default=False
         ),
     ] = None,
-    label_seed: Annotated[
-        int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
-    ] = None,
+    label_seed: LabelSeed = None,
     planted: Annotated[
         bool,
         typer.Option(
@@ -81,7 +89,7 @@ def run(
         int, typer.Option(help="How many samples: the worst of the pool; of others, at most so many.")
     ] = 60,
     pool: Annotated[int, typer.Option(help="How many samples they are the worst of.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.")] = 1,
+    seed: SampleSeed = 1,
     real: Annotated[
         str | None,
         typer.Option(
@@ -92,9 +100,7 @@ def run(
     extractor: Annotated[
         str, typer.Option(help=f"Features of FID and realism, see `metrics`, or `{NONE}`; with --real or on its own.")
     ] = NONE,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-    ] = None,
+    weights: ExtractorWeights = None,
     harm: Annotated[int, typer.Option(help="Normal samples to correct too: how far they move is harm.", min=0)] = 0,
     own_cla: Annotated[
         bool,

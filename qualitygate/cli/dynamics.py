@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qualitygate.cli import GATE_FAILED, output
-from qualitygate.cli.options import Device, Experiment, Json, Tracking, chosen_device
+from qualitygate.cli.options import Device, Experiment, ExtractorWeights, Json, Tracking, chosen_device
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
@@ -53,9 +53,7 @@ def run(
         ),
     ] = None,
     extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "random-vgg16-32",
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-    ] = None,
+    weights: ExtractorWeights = None,
     images: Annotated[
         int, typer.Option(help="Images of each snapshot that are held against the real ones.", min=2)
     ] = 1000,
@@ -164,7 +162,7 @@ def _against_real(
     real: str, extractor: tuple[str, str | None], device: str, found: list[Snapshot], load: Load
 ) -> AgainstReal:
     """Set metrics against the real images, at the size of the snapshots' images."""
-    from qualitygate.cli.metrics import real_images
+    from qualitygate.cli.looking import real_images
     from qualitygate.dynamics.quality import AgainstReal
     from qualitygate.features.registry import make_extractor
 

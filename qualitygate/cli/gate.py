@@ -15,6 +15,9 @@ from qualitygate.cli.options import (
     Experiment,
     Json,
     PolicyFile,
+    ProfileFolder,
+    SampleSeed,
+    Track,
     Tracking,
     load,
     load_policy_or_none,
@@ -37,7 +40,7 @@ class Cluster(StrEnum):
 @reads_generator
 def run(
     source: Source,
-    profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
+    profile: ProfileFolder,
     out: Annotated[
         str,
         typer.Option(
@@ -48,7 +51,7 @@ def run(
     ids: Annotated[
         str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.")] = 1,
+    seed: SampleSeed = 1,
     latents: Annotated[
         Path | None,
         typer.Option(
@@ -78,7 +81,7 @@ def run(
     cluster: Annotated[
         Cluster | None, typer.Option(help="With --shards: where the workers are, if not here.", show_default=False)
     ] = None,
-    track: Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")] = True,
+    track: Track = True,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
     exit_zero: Annotated[

@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Tracking, chosen_device, load_policy_or_none
+from qualitygate.cli.looking import extractor_of, real_images
+from qualitygate.cli.options import (
+    Device,
+    Experiment,
+    ExtractorName,
+    ExtractorWeights,
+    Json,
+    NumbersFolder,
+    PolicyFile,
+    Real,
+    SampleSeed,
+    Tracking,
+    chosen_device,
+    load_both,
+    load_policy_or_none,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.features.extractor import Extractor
-    from qualitygate.features.images import ImageSet
     from qualitygate.gating.stage import GateStage
-    from qualitygate.generators.base import Discriminator, Generator
+    from qualitygate.generators.base import Generator
     from qualitygate.metrics.report import GroupRow, MetricsReport
     from qualitygate.production.metrics_run import Tools
 
 NAME = "metrics"
-_DIGITS, _DISCRIMINATOR, _INCEPTION = "digits", "discriminator", "inception"
+_INCEPTION = "inception"
 
 
 @reads_generator
@@ -41,21 +54,9 @@ def run(
             show_default=False,
         ),
     ] = None,
-    real: Annotated[
-        str | None,
-        typer.Option(
-            help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
-        ),
-    ] = None,
-    extractor: Annotated[
-        str,
-        typer.Option(
-            help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:…."
-        ),
-    ] = "random-vgg16-32",
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-    ] = None,
+    real: Real = None,
+    extractor: ExtractorName = "random-vgg16-32",
+    weights: ExtractorWeights = None,
     distance: Annotated[
         str, typer.Option(help="Distance of path lengths: random-vgg16-SIZE, lpips (needs --distance-weights), none.")
     ] = "random-vgg16-32",
@@ -63,7 +64,7 @@ def run(
         str | None, typer.Option(help="Weights of the distance: a file, or https://…#sha256=….", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option(help="Images to make.", min=2)] = 5000,
-    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.", min=0)] = 1,
+    seed: SampleSeed = 1,
     score: Annotated[
         str | None,
         typer.Option(
@@ -87,9 +88,7 @@ def run(
     fid_infinity: Annotated[
         bool, typer.Option("--fid-infinity", help="FID extrapolated to infinitely many samples, too.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)
-    ] = None,
+    out: NumbersFolder = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow; needs --out.")] = False,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
@@ -175,10 +174,9 @@ def _remarks(report: MetricsReport) -> Iterator[str]:
         if key is not None:
             yield f"{what}: {key}"
     for one in report.order:
-        word = "holds" if one.clear else "holds, but within what random groups do" if one.holds else "does NOT hold"
         sign, values = ">" if METRICS[one.metric].higher_is_better else "<", (one.lowest, one.random, one.highest)
         shown = ", ".join(f"{value:.4g}" for value in values)
-        yield f"{METRICS[one.metric].title}: lowest {sign} random {sign} highest {word} ({shown})"
+        yield f"{METRICS[one.metric].title}: lowest {sign} random {sign} highest {one.in_words} ({shown})"
     for name, metric in METRICS.items():
         found = (row.measurements[name] for row in report.groups if name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
@@ -208,13 +206,9 @@ def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path 
            extractor: tuple[str, str | None], distance: tuple[str, str | None]) -> Tools:  # fmt: skip
     """What was asked for, loaded. Features are made only where there are real images."""
     from qualitygate.features.registry import make_distance
-    from qualitygate.generators.base import Generator
     from qualitygate.production.metrics_run import Tools
 
-    loaded = source.load(device, tracking_uri)
-    generator, discriminator = (
-        (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
-    )
+    generator, discriminator = load_both(source, device, tracking_uri)
     return Tools(
         generator,
         discriminator,
@@ -241,31 +235,6 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
         raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own",
                          "ids 0 … N − 1 and a seed", "give --profile, --seed and --samples instead")  # fmt: skip
     return gated / PROFILE, gated / POLICY, provenance.seed, count
-
-
-def extractor_of(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:
-    """The extractor of a name, or what the checkpoint's own discriminator sees."""
-    from qualitygate.errors import InputError
-    from qualitygate.features.discriminator import DiscriminatorExtractor
-    from qualitygate.features.registry import make_extractor
-
-    if name != _DISCRIMINATOR:
-        return make_extractor(name, weights=weights, device=device)
-    if discriminator is None:
-        raise InputError(
-            "The checkpoint has no discriminator to look with",
-            "a generator alone",
-            "a file that holds both",
-            "name another --extractor",
-        )
-    return DiscriminatorExtractor(discriminator)
-
-
-def real_images(real: str, size: int) -> ImageSet:
-    """The real images at the generator's size."""
-    from qualitygate.features.images import digits_images, open_images
-
-    return digits_images(size) if real == _DIGITS else open_images(real, size=size)
 
 
 def _stage(generator: Generator, profile: Path, policy: Path | None, seed: int) -> GateStage:

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from qualitygate.cli.source import Source
-    from qualitygate.generators.base import Generator
+    from qualitygate.generators.base import Discriminator, Generator
     from qualitygate.policy.model import Policy
 
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1.")]
@@ -27,14 +27,43 @@ Tracking = Annotated[
     ),
 ]
 Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
+Track = Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")]
+ProfileFolder = Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)]
+SampleSeed = Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.", min=0)]
+LabelSeed = Annotated[
+    int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
+]
+Real = Annotated[
+    str | None,
+    typer.Option(
+        help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
+    ),
+]
+ExtractorName = Annotated[
+    str,
+    typer.Option(
+        help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:…."
+    ),
+]
+ExtractorWeights = Annotated[
+    str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
+]
+NumbersFolder = Annotated[
+    Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)
+]
 
 
 def load(source: Source, device: str, tracking_uri: str | None = None) -> Generator:
     """The generator that a source stands for, on the device that was asked for."""
+    return load_both(source, device, tracking_uri)[0]
+
+
+def load_both(source: Source, device: str, tracking_uri: str | None = None) -> tuple[Generator, Discriminator | None]:
+    """The generator that a source stands for, and the discriminator that is stored beside it, if there is one."""
     from qualitygate.generators.base import Generator
 
     loaded = source.load(chosen_device(device), tracking_uri)
-    return loaded if isinstance(loaded, Generator) else loaded.generator
+    return (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
 
 
 def chosen_device(device: str) -> str:

@@ -8,24 +8,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Device, Experiment, Json, Tracking, chosen_device
+from qualitygate.cli.looking import extractor_of
+from qualitygate.cli.options import (
+    Device,
+    Experiment,
+    ExtractorName,
+    ExtractorWeights,
+    Json,
+    LabelSeed,
+    ProfileFolder,
+    Tracking,
+    chosen_device,
+    load_both,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.features.extractor import Extractor
     from qualitygate.features.images import ImageSet
-    from qualitygate.generators.base import Discriminator
     from qualitygate.production.unit_study import UnitReport, UnitStudy
     from qualitygate.units.score import UnitScores
 
 NAME = "units"
-DISCRIMINATOR = "discriminator"
 
 
 @reads_generator
 def run(
     source: Source,
-    profile: Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)],
+    profile: ProfileFolder,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -33,9 +42,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    label_seed: Annotated[
-        int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
-    ] = None,
+    label_seed: LabelSeed = None,
     sources: Annotated[
         str | None,
         typer.Option(
@@ -46,12 +53,8 @@ def run(
     score: Annotated[
         str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)
     ] = None,
-    extractor: Annotated[
-        str, typer.Option(help=f"Feature extractor, or `{DISCRIMINATOR}` for the checkpoint's own.")
-    ] = "random-vgg16-64",
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-    ] = None,
+    extractor: ExtractorName = "random-vgg16-64",
+    weights: ExtractorWeights = None,
     real: Annotated[
         Path | None,
         typer.Option(help="Real images: a folder, .zip, .tar, .parquet, .npz; default: none.", show_default=False),
@@ -80,7 +83,6 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.profile import load_profile
-        from qualitygate.generators.base import Generator
         from qualitygate.production.unit_folder import write_units
         from qualitygate.production.unit_study import Sizes, UnitStudy, describe
         from qualitygate.units.labels import read_labels
@@ -88,8 +90,7 @@ def run(
         if out is not None:
             storage.refuse_existing(out)
         where, asked = chosen_device(device), None if sources is None else sources.split(",")
-        loaded = source.load(where, tracking_uri)
-        generator, judge = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
+        generator, judge = load_both(source, where, tracking_uri)
         by_features = asked is None or {"defective", "frechet"} & {*asked}
         study = UnitStudy(
             generator,
@@ -97,7 +98,7 @@ def run(
             None if labels is None else read_labels(labels),
             seed=label_seed,
             score=score,
-            extractor=_extractor(extractor, weights, judge, where) if by_features else None,
+            extractor=extractor_of(extractor, weights, judge, where) if by_features else None,
             discriminator=judge,
             real=_real(real, generator.image_shape[1]),
             sizes=Sizes(samples, group, images, curvature),
@@ -112,19 +113,6 @@ def run(
             output.emit_json({"out": out and str(out), "mlflow_run": run_id, **describe(study, report)})
         else:
             _show(study, report, out)
-
-
-def _extractor(name: str, weights: str | None, judge: Discriminator | None, device: str) -> Extractor:
-    from qualitygate.errors import InputError
-    from qualitygate.features.registry import make_extractor
-
-    if name != DISCRIMINATOR:
-        return make_extractor(name, weights=weights, device=device)
-    if judge is None:
-        raise InputError("The checkpoint has no discriminator", f"--extractor {name}", "one of the other extractors")
-    from qualitygate.features.discriminator import DiscriminatorExtractor
-
-    return DiscriminatorExtractor(judge)
 
 
 def _real(path: Path | None, size: int) -> ImageSet | None:

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import output
-from qualitygate.cli.metrics import extractor_of, real_images
-from qualitygate.cli.options import Device, Json, chosen_device
+from qualitygate.cli.looking import DIGITS, extractor_of, real_images
+from qualitygate.cli.options import (
+    Device,
+    ExtractorName,
+    ExtractorWeights,
+    Json,
+    LabelSeed,
+    NumbersFolder,
+    Real,
+    SampleSeed,
+    chosen_device,
+    load_both,
+)
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
@@ -19,10 +30,9 @@ if TYPE_CHECKING:
     from qualitygate.metrics.evidence import Finding
     from qualitygate.metrics.measurement import Measurement
     from qualitygate.metrics.validation_report import ScoreGroups, ScoreYield, ValidationReport
-    from qualitygate.production.validation_run import Tools
+    from qualitygate.production.validation.request import Tools
 
 NAME = "validate"
-_DIGITS = "digits"
 _SHOWN = 12
 
 
@@ -42,15 +52,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    label_seed: Annotated[
-        int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
-    ] = None,
-    real: Annotated[
-        str | None,
-        typer.Option(
-            help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
-        ),
-    ] = None,
+    label_seed: LabelSeed = None,
+    real: Real = None,
     real_classes: Annotated[
         Path | None,
         typer.Option(
@@ -58,15 +61,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    extractor: Annotated[
-        str,
-        typer.Option(
-            help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:…."
-        ),
-    ] = "random-vgg16-32",
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-    ] = None,
+    extractor: ExtractorName = "random-vgg16-32",
+    weights: ExtractorWeights = None,
     planted: Annotated[
         bool | None,
         typer.Option(
@@ -78,10 +74,8 @@ def run(
     samples: Annotated[int, typer.Option(help="Images to make: half choose, half are reported on.", min=40)] = 2000,
     curvature: Annotated[int, typer.Option(help="Samples with exact CLA.", min=0)] = 200,
     class_samples: Annotated[int, typer.Option(help="Samples for activation rates by class.", min=10)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.", min=0)] = 1,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)
-    ] = None,
+    seed: SampleSeed = 1,
+    out: NumbersFolder = None,
     write: Annotated[bool, typer.Option(help="Write the evidence into the profile.")] = True,
     device: Device = "auto",
     json: Json = False,
@@ -97,8 +91,9 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
-        from qualitygate.production.validation_folder import write_validation
-        from qualitygate.production.validation_run import Request, validate
+        from qualitygate.production.validation.folder import write_validation
+        from qualitygate.production.validation.request import Request
+        from qualitygate.production.validation.run import validate
 
         if out is not None:
             storage.refuse_existing(out)
@@ -163,8 +158,7 @@ def _show_groups(one: ScoreGroups) -> None:
     ]
     output.table(f"Groups by {one.setting}", header, rows)
     for order in one.order:
-        word = "holds" if order.clear else "holds, but within what random groups do" if order.holds else "does NOT hold"
-        output.emit(f"{METRICS[order.metric].title}: the papers' order {word}")
+        output.emit(f"{METRICS[order.metric].title}: the papers' order {order.in_words}")
 
 
 def _show_yield(one: ScoreYield, kind: str) -> None:
@@ -204,12 +198,10 @@ def _chance(chance: dict[str, float], name: str) -> str:
 def _tools(source: Source, device: str, profile: Path, labels: tuple[Path | None, int | None], real: tuple[str | None, Path | None],
            extractor: tuple[str, str | None]) -> Tools:  # fmt: skip
     from qualitygate.gating.profile import load_profile
-    from qualitygate.generators.base import Generator
-    from qualitygate.production.validation_run import Tools
+    from qualitygate.production.validation.request import Tools
     from qualitygate.units.labels import read_labels
 
-    loaded = source.load(device)
-    generator, judge = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
+    generator, judge = load_both(source, device)
     images = None if real[0] is None else real_images(real[0], generator.image_shape[1])
     return Tools(
         generator,
@@ -231,7 +223,7 @@ def _classes(real: str | None, path: Path | None, count: int) -> np.ndarray | No
     from qualitygate.features.images.digits import digits_labels
 
     if path is None:
-        return digits_labels() if real == _DIGITS else None
+        return digits_labels() if real == DIGITS else None
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from qualitygate.features.images import ImageSet
 from qualitygate.generators.execution import Progress, silent
 from qualitygate.metrics.measures import Ruler
 from qualitygate.metrics.population import Population
+from qualitygate.metrics.real_images import comparable
 from qualitygate.metrics.real_set import RealSet
 
 
@@ -36,7 +37,7 @@ class AgainstReal:
         """Held against these real images, whose features are made now."""
         features = torch.from_numpy(extract(extractor, images, progress))
         real = RealSet(images.name, images.sha256, features)
-        how = f"{extractor.key}; real images: {images.preparation}"
+        how = comparable(extractor, images)
         return cls(extractor, Ruler(real, how, intervals=False), f"{real.digest}; {how}")
 
     def __call__(self, images: Tensor) -> dict[str, float]:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from qualitygate import storage
 from qualitygate.checkpoints.sources.cache import folder
@@ -23,10 +21,9 @@ from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.execution import Progress, silent
+from qualitygate.storage import Arrays
 
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one
-_DIGEST = "sha256 of the arrays"
-Arrays = dict[str, np.ndarray]
 
 
 def real_features(extractor: Extractor, images: ImageSet, progress: Progress = silent) -> np.ndarray:
@@ -82,9 +79,7 @@ def keep(kind: str, identity: Mapping[str, str], made: Arrays) -> None:
     try:
         with storage.explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with storage.new_file(path) as partial:
-            arrays = {name: np.ascontiguousarray(array) for name, array in made.items()}
-            save_file(arrays, partial, {**identity, _DIGEST: _digest(arrays)})
+        storage.write_arrays(path, made, identity)
     except StorageError as error:
         warnings.warn(f"What was computed is not kept: {error}", stacklevel=3)
 
@@ -99,20 +94,7 @@ def _read(path: Path) -> Arrays | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            expected = (file.metadata() or {}).get(_DIGEST)
-        if _digest(found) != expected:
-            raise ValueError("its contents were changed")
-        return found
-    except (SafetensorError, OSError, ValueError) as error:
+        return storage.read_arrays(path)[0]
+    except StorageError as error:
         warnings.warn(f"{path} cannot be read and is computed anew: {error}", stacklevel=3)
         return None
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

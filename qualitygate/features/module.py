@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.preparation import in_colour, smooth_resized
-from qualitygate.generators.base import tensor_digest
+from qualitygate.generators.network import tensor_digest
 
 _SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"

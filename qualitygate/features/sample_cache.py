@@ -1,4 +1,4 @@
-"""Features of a checkpoint's samples 0 … N − 1, kept: whoever asks first has them made, and more of them only join those that are there."""
+"""Features of a checkpoint's samples in the order of their ids, kept: whoever asks first has them made, and more only join them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ class SampleFeatures:
         sampling: how latents are drawn.
         seed: of the samples.
         extractor: makes the features.
+        first: id of the first of them.
     """
 
     generator: Generator
     sampling: Sampling
     seed: int
     extractor: Extractor
+    first: int = 0
 
     def known(self, most: int) -> np.ndarray:
-        """Features float32 (N, features) of samples 0 … N − 1: as many as are kept, but at most this many."""
+        """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
         found = cache.find(_KIND, self._identity)
         return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
 
@@ -44,4 +46,4 @@ class SampleFeatures:
     def _identity(self) -> dict[str, str]:
         """All that they depend on."""
         return {"checkpoint": self.generator.identity().sha256, "sampling": self.sampling.model_dump_json(), "seed": str(self.seed),
-                "extractor": self.extractor.key, "device": self.generator.device.type}  # fmt: skip
+                "first": str(self.first), "extractor": self.extractor.key, "device": self.generator.device.type}  # fmt: skip

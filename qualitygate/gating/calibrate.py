@@ -8,8 +8,8 @@ import numpy as np
 
 import qualitygate
 from qualitygate import names
-from qualitygate.errors import InputError
 from qualitygate.gating.cost import affordable_policy
+from qualitygate.gating.passes import Passes
 from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import (
     Chain,
@@ -17,18 +17,16 @@ from qualitygate.gating.profile import (
     ProfileInfo,
     calibrated_layers,
     correction_layers,
-    detection_layers,
     profile_id,
     score_summary,
 )
-from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvature
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite
-from qualitygate.scores.low_rate import ActivationRates, activation_rates
+from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.units.from_activations import low_rate_activity
 
 _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
@@ -42,6 +40,8 @@ def calibrate(
     reporter: Reporter | None = None,
 ) -> Profile:
     """Learn a checkpoint: activation rates from ``calibration.rate_samples`` latents, scores of ``calibration.score_samples`` others.
+
+    A run that was cut off goes on: at most half a minute of rates and scores is done again, and 16 samples of a pilot.
 
     Args:
         generator: the generator, on the device where the work is done.
@@ -59,11 +59,10 @@ def calibrate(
     settings, at = policy.calibration, policy.detection.rates
     chain = Chain.of(generator)
     layers = calibrated_layers(policy, chain)
-    with reporter.phase("activation rates", settings.rate_samples) as progress:
-        rates = activation_rates(
-            generator, layers, settings.rate_samples, settings.seed, sampling=sampling, progress=progress
-        )
-    scores = _scores(generator, policy, rates, reporter)
+    origin = generator.identity()
+    passes = Passes(generator, origin.sha256, policy, sampling, layers, reporter)
+    rates = passes.rates()
+    scores = passes.scores(rates)
     units = unit_table(rates, policy.headline_rate)
     if walked := _exact_layers(policy, chain):
         exact = _exact(generator, policy, sampling, walked, reporter)
@@ -71,7 +70,6 @@ def calibrate(
         units.update(exact.unit_columns(units[names.LAYER], units[names.UNIT]))
     if policy.screens:
         scores.update(_screening_pilot(generator, policy, sampling, reporter))
-    origin = generator.identity()
     info = ProfileInfo(
         profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
         package_version=qualitygate.__version__,
@@ -92,26 +90,8 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
+    passes.finished()
     return Profile(info, rates, scores, units, policy, suite)
-
-
-def _scores(generator: Generator, policy: Policy, rates: ActivationRates, reporter: Reporter) -> dict[str, np.ndarray]:
-    """Scores of the calibration samples: ids after those of the rates, same seed."""
-    settings = policy.calibration
-    ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
-    latents = sample_latents(generator, ids, settings.seed, sampling=rates.sampling)
-    score = Scorer(generator, rates, policy.detection.rates, rates.layers, moments=policy.screens)
-    parts: list[dict[str, np.ndarray]] = []
-    with scored_pass(), reporter.phase("scores", len(ids)) as progress:
-        for rows, batch in micro_batches(latents):
-            parts.append(score(batch, rows.stop - rows.start)[0])
-            progress(rows.stop - rows.start)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if broken := [name for name, values in columns.items() if not np.isfinite(values).all()]:
-        raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
-                         "finite activations", "check the weights")  # fmt: skip
-    add_totals(columns, policy.detection.rates, detection_layers(policy, Chain.of(generator)))
-    return columns
 
 
 def _screening_pilot(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import in_halves
+from qualitygate.generators.execution import in_halves, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 
@@ -60,7 +60,7 @@ class Scorer:
             parts = in_halves(lambda rows: self._pass(latents[rows], upto, edits or {}), len(latents))
             table = torch.cat([table for table, _ in parts])[:valid].cpu().numpy()  # one transfer
         state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
-        return dict(zip(self._columns(), table.T, strict=True)), state
+        return dict(zip(self.columns, table.T, strict=True)), state
 
     def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
         counts: list[Tensor] = []
@@ -81,7 +81,9 @@ class Scorer:
             scores = torch.cat([scores, _moments(activation)], dim=1)
         return scores.masked_fill(~finite_samples(activation)[:, None], torch.nan)
 
-    def _columns(self) -> list[str]:
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
         return [
             name
             for layer in self._layers
@@ -99,6 +101,14 @@ def _moments(activation: Tensor) -> Tensor:
     square = activation.square().mean(dim=(1, 2, 3))
     active = (activation > 0).float().mean(dim=(1, 2, 3))
     return torch.stack([mean, square, active], dim=1).double()
+
+
+def scored(score: Scorer, latents: Latents) -> Iterator[dict[str, np.ndarray]]:
+    """Columns of one micro-batch of the latents after the other."""
+    for rows, batch in micro_batches(latents):
+        with scored_pass():
+            columns, _ = score(batch, rows.stop - rows.start)
+        yield columns
 
 
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:

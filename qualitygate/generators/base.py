@@ -2,120 +2,29 @@
 
 A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and
 `finish` (last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
+
+Whatever a family or its discriminator is written with can be imported from here.
 """
 
 from __future__ import annotations
 
 import abc
-import hashlib
-import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map, tree_map_only
 
-from qualitygate.errors import InputError, LatentsError, LayerError
+from qualitygate.errors import LatentsError, LayerError
+from qualitygate.generators.discriminator import Discriminator
+from qualitygate.generators.layers import Edit, Layer, LayerLike, Part, State
+from qualitygate.generators.network import Network, one_hot
 from qualitygate.latents import Latents
 
-Edit = Callable[[Tensor], Tensor]
-"""A pure edit of one layer's activation (N, units, height, width); returns a new tensor."""
-
-LayerLike = int | str
-"""A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of the chain.
-
-    Attributes:
-        index: position in order of synthesis, from 0.
-        name: name within the family.
-        units, height, width: shape of the activation, after the nonlinearity.
-        operations: floating-point operations of one sample from the latent up to and including this layer, 2 per multiply-add of the
-            cheapest exact form.
-    """
-
-    index: int
-    name: str
-    units: int
-    height: int
-    width: int
-    operations: int
-
-    @property
-    def neurons(self) -> int:
-        return self.units * self.height * self.width
-
-    @property
-    def resolution(self) -> str:
-        return f"{self.height}x{self.width}"
-
-
-@dataclass(frozen=True)
-class State:
-    """What stands between two layers.
-
-    Attributes:
-        layer: index of the layer whose output this is; -1 before the first.
-        activation: (N, units, height, width), after the layer's nonlinearity. An edit of it reaches every consumer.
-        carry: whatever else the rest of the chain needs (styles, the image so far, a shortcut); opaque outside the family,
-            and made of tuples and dictionaries of tensors with a row for each sample.
-    """
-
-    layer: int
-    activation: Tensor
-    carry: Any = None
-
-    def rows(self, rows: Tensor) -> State:
-        """The state of some of the samples. ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
-        return replace(
-            self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry)
-        )
-
-    @staticmethod
-    def concatenated(states: Sequence[State]) -> State:
-        """The states of several batches at the same layer as one."""
-        first = states[0]
-        carry = tree_map(
-            lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0],
-            *(state.carry for state in states),
-        )
-        return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
-
-    def edited(self, activation: Tensor) -> State:
-        if activation.shape != self.activation.shape:
-            raise InputError(
-                f"An edit of layer {self.layer} changed the activation's shape",
-                str(tuple(activation.shape)),
-                str(tuple(self.activation.shape)),
-            )
-        return replace(self, activation=activation)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some positions of a layer's activation.
-
-    Attributes:
-        layer: index of the layer.
-        positions: which of the positions ``y · width + x``.
-        activation: (N, positions, units); overwritten when the next part is made.
-    """
-
-    layer: int
-    positions: slice
-    activation: Tensor
-
-    @staticmethod
-    def whole(state: State) -> Part:
-        """All positions of a state."""
-        return Part(state.layer, slice(None), state.activation.flatten(2).transpose(1, 2))
+__all__ = ["Discriminator", "Edit", "Generator", "Layer", "LayerLike", "Origin", "Part", "Presets", "State"]
 
 
 @dataclass(frozen=True)
@@ -146,75 +55,7 @@ class Presets:
     stop: int
 
 
-class _Network(nn.Module):
-    """What generators and discriminators share: settings that build them again, and inner tensors that can be listened to.
-
-    Attributes:
-        family: name of the family.
-        settings: keyword arguments that build this network again; JSON values only.
-        label_size: number of classes; 0 where there are none.
-        image_shape: channels, height, width.
-    """
-
-    family: ClassVar[str]
-    settings: dict[str, Any]
-    label_size: int = 0
-    image_shape: tuple[int, int, int]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._taps: dict[str, Tensor] | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    def fingerprint(self) -> str:
-        """SHA-256 of family, settings and tensors."""
-        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
-
-    def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
-        """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
-        self._taps = {}
-        try:
-            self(*inputs)
-            seen = self._taps
-        finally:
-            self._taps = None
-        if missing := [name for name in names if name not in seen]:
-            raise InputError(
-                "The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}"
-            )
-        return {name: seen[name] for name in names}
-
-    def tap(self, name: str, tensor: Tensor) -> Tensor:
-        """Called by families on their inner tensors; free unless `taps` is listening."""
-        if self._taps is not None:
-            self._taps[name] = tensor.clone()
-        return tensor
-
-
-class Discriminator(_Network, abc.ABC):
-    """Base of the discriminators that come with a family.
-
-    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
-    height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
-    """
-
-    @abc.abstractmethod
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
-        of the family's generator; labels are classes (int64) or label vectors."""
-
-    def alone(self) -> Self:
-        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
-
-        Only families that look at how much a batch varies have to say anything here.
-        """
-        return self
-
-
-class Generator(_Network, abc.ABC):
+class Generator(Network, abc.ABC):
     """Base of all generator families.
 
     A family sets the attributes below in its constructor, whose keyword arguments are exactly `settings`; its parameters are the
@@ -392,20 +233,3 @@ class Generator(_Network, abc.ABC):
 def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
     """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
     return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
-
-
-def tensor_digest(network: nn.Module, description: str = "") -> str:
-    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
-    digest = hashlib.sha256(description.encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def one_hot(labels: Tensor, label_size: int) -> Tensor:
-    """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
-    if labels.dtype == torch.int64:
-        return nn.functional.one_hot(labels, label_size).float()
-    return labels.float()

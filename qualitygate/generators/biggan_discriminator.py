@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.base import Discriminator, one_hot
+from qualitygate.generators.discriminator import Discriminator
+from qualitygate.generators.network import one_hot
 from qualitygate.generators.residual import DownBlock, SelfAttention
 
 

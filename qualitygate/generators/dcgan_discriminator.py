@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Discriminator
+from qualitygate.generators.discriminator import Discriminator
 
 _SLOPE = 0.2
 

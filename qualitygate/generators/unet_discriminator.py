@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Discriminator
 from qualitygate.generators.biggan_discriminator import ProjectionHead
+from qualitygate.generators.discriminator import Discriminator
 from qualitygate.generators.residual import DownBlock, SelfAttention, UpBlock
 
 

@@ -58,6 +58,13 @@ class Order(_Frozen):
     holds: bool
     clear: bool
 
+    @property
+    def in_words(self) -> str:
+        """What became of it, as the end of a sentence."""
+        if self.clear:
+            return "holds"
+        return "holds, but within what random groups do" if self.holds else "does NOT hold"
+
 
 class RealInfo(_Frozen):
     """The real set that was compared with."""

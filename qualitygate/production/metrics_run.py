@@ -12,8 +12,7 @@ import torch
 
 import qualitygate
 from qualitygate import names
-from qualitygate.errors import InputError, LatentsError
-from qualitygate.features.cache import real_features
+from qualitygate.errors import LatentsError
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
 from qualitygate.features.inception import InceptionExtractor
@@ -26,7 +25,7 @@ from qualitygate.metrics.measurement import Measurement
 from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.real_images import RealImages
 from qualitygate.metrics.report import (
     Group,
     GroupRow,
@@ -121,8 +120,6 @@ class _Run:
     """One measurement, step by step."""
 
     def __init__(self, tools: Tools, request: Request, reporter: Reporter) -> None:
-        if tools.real is not None and tools.extractor is None:
-            raise InputError("Real images need a feature extractor", "none", "an extractor", "give --extractor")
         self.tools, self.request, self.reporter = tools, request, reporter
         self.size = group_size(request.samples, request.share)
         self.sampling = tools.stage.profile.info.sampling if tools.stage is not None else request.sampling
@@ -223,18 +220,12 @@ class _Run:
         tools = self.tools
         distance = tools.distance.key if tools.distance is not None else None
         self.real: RealInfo | None = None
-        if tools.real is None or tools.extractor is None:
+        if tools.real is None:
             self.left_out.append("everything that compares with real images: none were given")
             return Ruler(distance=distance, path_samples=self._path_size(), seed=self.request.seed)
-        with self.reporter.phase("real images", len(tools.real)) as progress:
-            features = torch.from_numpy(real_features(tools.extractor, tools.real, progress))
-        images = tools.real
-        self.real = RealInfo(
-            name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation
-        )
-        real = RealSet(images.name, images.sha256, features.to(tools.generator.device))
-        key = f"{tools.extractor.key}; real images: {images.preparation}"
-        return Ruler(real, key, distance, path_samples=self._path_size(), seed=self.request.seed)
+        real = RealImages.of(tools.real, tools.extractor, tools.generator.device, self.reporter)
+        self.real = real.info
+        return Ruler(real.reference, real.key, distance, path_samples=self._path_size(), seed=self.request.seed)
 
     # path lengths
 

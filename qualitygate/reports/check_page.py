@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from collections import Counter
 
-from qualitygate.records import CheckRecord, Range, RuleOutcome
-from qualitygate.reports import palette
-from qualitygate.reports.check_text import cells, hand_written_failures, headline, interval, method, number
+from markupsafe import Markup, escape
 
-_WIDTH = 220.0  # of the picture of an interval
-_COLORS = {"passed": palette.LINE_COLORS[2], "failed": palette.LINE_COLORS[1], "inconclusive": palette.LINE_COLORS[4],
-           "left_out": palette.MUTED}  # fmt: skip
-
-
-def check_page(record: CheckRecord) -> str:
-    """The page. Everything that came from outside is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = (files("qualitygate.reports") / "templates" / "check.html.j2").read_text(encoding="utf8")
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    rows = [
-        {"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)}
-        for one, row in cells(record)
-    ]
-    return template.render(record=record, rows=rows, headline=headline(record), method=method(record), colors=_COLORS, palette=palette,
-                           failures=hand_written_failures(record), number=number, width=_WIDTH)  # fmt: skip
+from qualitygate.records import WORST_FIRST, CheckRecord, RuleState
+from qualitygate.reports.check_figure import interval_figure
+from qualitygate.reports.check_text import cells, footing, interval, reason
+from qualitygate.reports.page.markup import drawn_as, inline, render
 
 
-def _bar(one: RuleOutcome) -> dict[str, float] | None:
-    """Where the interval of the excess and its value stand to the limit, which is in the middle of the picture."""
-    found: Range | None = one.excess
-    if found is None:
-        return None
-    reach = max(abs(found.low), abs(found.high)) or 1.0
-    low, value, high = (_WIDTH / 2 * (1 + 0.9 * end / reach) for end in (found.low, found.value, found.high))
-    return {"low": round(low, 1), "value": round(value, 1), "length": round(max(high - low, 1.0), 1)}
+def check_page(record: CheckRecord, policy: str) -> str:
+    """The page. Everything that came from outside is escaped.
+
+    Args:
+        record: of the check.
+        policy: what it was checked by, as YAML.
+    """
+    counts = Counter(one.state for one in record.rules)
+    return render("check.html.j2", {
+        "record": record,
+        "policy": policy,
+        "reason": reason(record),
+        "footing": footing(record),
+        "counts": [(state.value.replace("_", " "), state.value, counts[state]) for state in WORST_FIRST],
+        "rows": [(one, row, interval(one.difference)) for one, row in cells(record)],
+        "look_at": [(one, _with_code(one.note or one.advice or "")) for one in record.worst_first
+                    if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE)],
+        "wishes": [one for one in record.suite.failures if one.id not in {rule.id for rule in record.rules}],
+        "figure": inline(interval_figure(record, drawn_as("rules"))) if any(one.excess for one in record.rules) else None,
+    })  # fmt: skip
+
+
+def _with_code(text: str) -> Markup:
+    """Text whose parts between backticks are code."""
+    parts = (
+        escape(part) if place % 2 == 0 else Markup("<code>{}</code>").format(part)
+        for place, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)

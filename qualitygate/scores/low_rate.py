@@ -7,7 +7,7 @@ counted apart, as *never seen*. All comparisons are between integer counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -122,25 +122,61 @@ def activation_rates(
         InputError: fewer than one sample, or activations that are not finite.
         LayerError: no such layer.
     """
+    seen = 0
+    for rates in growing_rates(generator, layers, samples, seed, sampling=sampling):
+        progress(rates.samples - seen)
+        seen = rates.samples
+    return rates.to("cpu")
+
+
+def growing_rates(
+    generator: Generator,
+    layers: Iterable[LayerLike],
+    samples: int,
+    seed: int,
+    *,
+    sampling: Sampling | None = None,
+    begun: ActivationRates | None = None,
+) -> Iterator[ActivationRates]:
+    """`activation_rates` as they grow: after each micro-batch the rates of all samples so far, on the generator's device.
+
+    The counts grow in place: read them before asking for the next ones.
+
+    Args:
+        generator: the generator.
+        layers: layers to estimate.
+        samples: number of latents in the end.
+        seed: seed of the latents.
+        sampling: how they are drawn; by default without truncation.
+        begun: rates of the first samples, whole micro-batches, to go on from; they are given first.
+
+    Raises:
+        InputError: fewer than one sample, or activations that are not finite.
+        LayerError: no such layer.
+    """
     if samples < 1:
         raise InputError("Activation rates need samples", str(samples), "at least 1; the paper uses 30,000")
     indices = generator.layer_indices(layers)
     sampling = sampling or Sampling()
-    counts = {
-        index: torch.zeros(generator.layers[index].units, generator.layers[index].height, generator.layers[index].width,
-                           dtype=torch.int64, device=generator.device)
-        for index in indices
-    }  # fmt: skip
+    first = 0 if begun is None else begun.samples
+    counts = {index: _no_counts(generator, index) for index in indices}
+    if begun is not None:
+        for index, total in counts.items():
+            total += begun.counts[index].to(generator.device)
+        yield ActivationRates(counts, first, seed, sampling)
     chunk = 16 * MICRO_BATCH
-    with scored_pass():
-        for start in range(0, samples, chunk):
-            latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
-            for rows, batch in micro_batches(latents):
-                valid = rows.stop - rows.start
+    for start in range(first, samples, chunk):
+        latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
+        for rows, batch in micro_batches(latents):
+            with scored_pass():
                 for index, activation in read_layers(generator, batch, indices):
-                    counts[index] += count_active(activation[:valid])
-                progress(valid)
-    return ActivationRates({index: total.cpu() for index, total in counts.items()}, samples, seed, sampling)
+                    counts[index] += count_active(activation[: rows.stop - rows.start])
+            yield ActivationRates(counts, start + rows.stop, seed, sampling)
+
+
+def _no_counts(generator: Generator, index: int) -> Tensor:
+    layer = generator.layers[index]
+    return torch.zeros(layer.units, layer.height, layer.width, dtype=torch.int64, device=generator.device)
 
 
 def count_active(activation: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from reports.pages import gated
+from reports.test_check_reports import outcome, record
 
+from qualitygate.records import RuleState
+from qualitygate.reports.check_page import check_page
 from qualitygate.reports.page.comparison import Compared, comparison_page
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material
@@ -78,6 +81,20 @@ def test_the_report_fits_a_phone_and_follows_the_theme(tab: Browser, page: str, 
     ink = tab.evaluate("getComputedStyle(document.querySelector('.plot text')).fill")
     assert (int(ink.split("(")[1].split(",")[0]) > 100) is dark
     keep(tab, f"phone-{'dark' if dark else 'light'}")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_of_a_check_fits_a_phone_and_follows_the_theme(tab: Browser, tmp_path: Path, dark: bool) -> None:
+    rules = [outcome(state.value, state, note="an_advice_of_one_very_long_word" * 4) for state in RuleState]
+    (path := tmp_path / "check.html").write_text(check_page(record(*rules), "batch: []"), encoding="utf8")
+    tab.errors.clear()
+    tab.open(path.as_uri(), "document.querySelector('#again')", width=390, height=800, dark=dark)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    ink = tab.evaluate("getComputedStyle(document.querySelector('.plot text')).fill")
+    assert (int(ink.split("(")[1].split(",")[0]) > 100) is dark
+    assert "What to look at" in tab.text()
+    assert tab.errors == []
+    keep(tab, f"check-phone-{'dark' if dark else 'light'}")
 
 
 # MLflow

@@ -1,21 +1,16 @@
-"""`qualitygate check` from end to end on a small checkpoint, and the action's steps as a shell runs them."""
+"""`qualitygate check` from end to end on a small checkpoint."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from cli.conftest import POLICY, Call, Place, dcgan_state_dict
 
-ROOT = Path(__file__).parents[2]
 CHECK = {
     "samples": 64,
     "budget": {"samples": 128},
@@ -73,7 +68,7 @@ def test_the_same_file_passes_and_writes_every_report(call: Call, place: Place, 
     assert len(cases) == 6
     page = (out / "report.html").read_text()
     assert "<script" not in page
-    assert "http" not in page
+    assert "default-src" in page, "it is not allowed to load anything"
     assert (out / "profile" / "profile.json").is_file()
 
 
@@ -98,6 +93,28 @@ def test_a_worse_checkpoint_fails(
     assert (
         call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
     )
+
+
+@pytest.mark.parametrize(("extractor", "state"), [("random-vgg16-32", "failed"), ("inception", "left_out")])
+def test_without_real_images_those_of_the_baseline_serve(
+    call: Call, place: Place, worse: Path, tmp_path: Path, extractor: str, state: str
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    alike = {"worse_by": {"absolute": 0.1}, "severity": "warning", "optional": True}
+    rules = [
+        {"id": "yield", "metric": "yield", "min": 0.0},
+        {"id": "alike", "metric": "coverage_to_baseline", **alike},
+    ]
+    check = {"samples": 64, "budget": {"samples": 64}, "rules": rules, "extractor": extractor}
+    policy.write_text(yaml.safe_dump({**POLICY, "check": check}), encoding="utf8")
+    done = call(
+        "check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", tmp_path / "c"
+    )
+    record = json.loads((tmp_path / "c" / "check.json").read_text())
+    assert {one["id"]: one["state"] for one in record["rules"]}["alike"] == state
+    assert done.code == 0, done.stderr  # it is a warning: nobody knows whether it is for the better
+    assert ("PASSED WITH WARNINGS" in done.stdout) == (state == "failed")
+    assert ("No real image was looked at" if state == "failed" else "No image was looked at") in done.stdout
 
 
 def test_hand_written_expectations_count(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
@@ -147,47 +164,3 @@ def test_what_mlflow_did_not_hear_of_is_sent_by_sync(call: Call, place: Place, p
     sent = call("sync", out, "--tracking-uri", uri)
     assert sent.code == 0, sent.stderr
     assert json.loads((out / "tracking.json").read_text())["state"] == "sent"
-
-
-def test_the_hook_needs_no_torch(policy: Path, tmp_path: Path) -> None:
-    wrong = tmp_path / "policy.yaml"
-    wrong.write_text("chek: {}")
-    program = ("import sys; from qualitygate.policy.validate import main; code = main(sys.argv[1:])\n"
-               "assert 'torch' not in sys.modules; sys.exit(code)")  # fmt: skip
-    codes = [
-        subprocess.run([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL).returncode
-        for path in (policy, wrong)
-    ]
-    assert codes == [0, 2]
-
-
-@pytest.mark.parametrize(("code", "verdict"), [(0, "passed"), (4, "inconclusive")])
-def test_the_steps_of_the_action(code: int, verdict: str, tmp_path: Path) -> None:
-    """With a stand-in for the command: the arguments arrive as they are, the code and the verdict come out."""
-    action = yaml.safe_load((ROOT / "pipelines/github-action/action.yml").read_text())
-    step = next(one for one in action["runs"]["steps"] if one.get("id") == "check")
-    stub = tmp_path / "bin" / "qualitygate"
-    stub.parent.mkdir()
-    stub.write_text(
-        f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/given\nmkdir "$3"\n'
-        f'echo \'{{"verdict": "{verdict}"}}\' > "$3/check.json"\nexit {code}\n'
-    )
-    stub.chmod(0o755)
-    (stub.parent / "python").symlink_to(sys.executable)
-    given = {"CANDIDATE": "a b.pt", "BASELINE": "", "REAL": "", "POLICY": "p;q.yaml", "OUT": str(tmp_path / "o u t"),
-             "ARGUMENTS": "--promote\nchampion one"}  # fmt: skip
-    environment = {
-        **os.environ,
-        **given,
-        "PATH": f"{stub.parent}:{os.environ['PATH']}",
-        "GITHUB_OUTPUT": str(tmp_path / "output"),
-    }
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environment, check=False
-    )
-    assert done.returncode == code
-    assert (tmp_path / "given").read_text().splitlines() == [
-        "check", "--out", str(tmp_path / "o u t"), "--policy", "p;q.yaml", "--promote", "champion one", "--", "a b.pt"
-    ]  # fmt: skip
-    assert (tmp_path / "output").read_text() == f"verdict={verdict}\n"
-    assert np.isin("always()", [one.get("if", "") for one in action["runs"]["steps"]])

@@ -155,6 +155,7 @@ def test_a_stricter_policy_rejects_what_was_never_corrected(call: Call, gated: P
 def test_schema(call: Call) -> None:
     assert call("schema", "policy").json["title"] == "Policy"
     assert call("schema", "record").json["title"] == "SampleRecord"
+    assert call("schema", "check").json["title"] == "CheckRecord"
     example = yaml.safe_load(call("schema", "--example").stdout)
     assert qualitygate.Policy.model_validate(example) == qualitygate.default_policy("dcgan")
 

@@ -28,8 +28,9 @@ from qualitygate.generators.execution import sample_latents
 from qualitygate.metrics.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
 from qualitygate.metrics.validation_report import ValidationReport
 from qualitygate.policy.model import Policy, parse_policy
-from qualitygate.production.validation_folder import write_validation
-from qualitygate.production.validation_run import Request, Tools, validate
+from qualitygate.production.validation.folder import write_validation
+from qualitygate.production.validation.request import Request, Tools
+from qualitygate.production.validation.run import validate
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
 from qualitygate.storage import to_uint8
 from qualitygate.testing.planted import Defect, Planted, plant

@@ -29,7 +29,7 @@ def write_check(path: str | Path, checked: Checked, policy: Policy, profile: Pro
     with storage.new_folder(path) as folder:
         storage.write_bytes(folder / RECORD, record.model_dump_json(indent=2).encode())
         storage.write_bytes(folder / JUNIT, junit_xml(record))
-        storage.write_bytes(folder / PAGE, check_page(record).encode())
+        storage.write_bytes(folder / PAGE, check_page(record, policy_yaml(policy)).encode())
         storage.write_bytes(folder / SUMMARY, step_summary(record).encode())
         storage.write_bytes(folder / SUITE, json.dumps(checked.suite, indent=2).encode())
         storage.write_bytes(folder / POLICY, policy_yaml(policy).encode())

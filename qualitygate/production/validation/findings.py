@@ -20,7 +20,7 @@ from qualitygate.metrics.evidence import FEWEST, Estimate, Finding, Kind, Settin
 from qualitygate.metrics.groups import SHARE
 from qualitygate.policy.model import Policy
 from qualitygate.policy.risk import Risk, fit_weights
-from qualitygate.production.validation_scores import Scored, ScoreTable
+from qualitygate.production.validation.scores import Scored, ScoreTable
 from qualitygate.records import Verdict
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -39,6 +39,7 @@ class Judged:
         bad: bool (N,).
         table: their scores.
         more: further settings, that no policy can ask for.
+        caveat: what its numbers must not be taken for.
     """
 
     kind: Kind
@@ -47,6 +48,7 @@ class Judged:
     bad: np.ndarray
     table: ScoreTable
     more: tuple[Scored, ...] = ()
+    caveat: str | None = None
 
     @classmethod
     def by_quality(cls, kind: Kind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:  # fmt: skip

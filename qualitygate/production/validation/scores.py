@@ -12,10 +12,10 @@ from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.scoring import Scorer, add_totals, scored
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
+from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.evidence import Setting, named
 
@@ -92,8 +92,8 @@ def count_settings(
 def _counts(generator: Generator, profile: Profile, latents: Latents, reporter: Reporter) -> dict[str, np.ndarray]:
     score = Scorer(generator, profile.rates.to(generator.device), profile.info.rates, profile.info.layers)
     parts: list[dict[str, np.ndarray]] = []
-    with scored_pass(), reporter.phase("scores", len(latents)) as progress:
-        for rows, batch in micro_batches(latents):
-            parts.append(score(batch, rows.stop - rows.start)[0])
-            progress(rows.stop - rows.start)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    with reporter.phase("scores", len(latents)) as progress:
+        for part in scored(score, latents):
+            parts.append(part)
+            progress(len(part[score.columns[0]]))
+    return {name: np.concatenate([part[name] for part in parts]) for name in score.columns}

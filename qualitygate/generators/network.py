@@ -1,0 +1,78 @@
+"""What generators and discriminators share: settings that build them again, a fingerprint, and inner tensors to listen to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from qualitygate.errors import InputError
+
+
+class Network(nn.Module):
+    """Base of both.
+
+    Attributes:
+        family: name of the family.
+        settings: keyword arguments that build this network again; JSON values only.
+        label_size: number of classes; 0 where there are none.
+        image_shape: channels, height, width.
+    """
+
+    family: ClassVar[str]
+    settings: dict[str, Any]
+    label_size: int = 0
+    image_shape: tuple[int, int, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taps: dict[str, Tensor] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def fingerprint(self) -> str:
+        """SHA-256 of family, settings and tensors."""
+        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
+
+    def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+        """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
+        self._taps = {}
+        try:
+            self(*inputs)
+            seen = self._taps
+        finally:
+            self._taps = None
+        if missing := [name for name in names if name not in seen]:
+            raise InputError(
+                "The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}"
+            )
+        return {name: seen[name] for name in names}
+
+    def tap(self, name: str, tensor: Tensor) -> Tensor:
+        """Called by families on their inner tensors; free unless `taps` is listening."""
+        if self._taps is not None:
+            self._taps[name] = tensor.clone()
+        return tensor
+
+
+def tensor_digest(network: nn.Module, description: str = "") -> str:
+    """SHA-256 over a description and the names and values of a network's tensors, in hexadecimal."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def one_hot(labels: Tensor, label_size: int) -> Tensor:
+    """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
+    if labels.dtype == torch.int64:
+        return nn.functional.one_hot(labels, label_size).float()
+    return labels.float()
