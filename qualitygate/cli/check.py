@@ -39,7 +39,7 @@ def run(
     source: Source,
     baseline: Annotated[str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.",
                                                  show_default=False)] = None,
-    real: Annotated[str | None, typer.Option(help="Real images: a folder, archive, .npz or .parquet.", show_default=False)] = None,
+    real: Annotated[str | None, typer.Option(help="Real images: folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
@@ -60,7 +60,7 @@ def run(
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
-    sample grows, within check.budget of the policy. Exit codes: 0 passed, 1 failed, 4 inconclusive.
+    sample grows, within check.budget of the policy. Exit codes: 0 passed, 1 failed, 4 inconclusive, 3 passed but not promoted.
 
         qualitygate check new.pt --baseline models:/faces@champion --real photos/ --policy policy.yaml --out check --promote champion
     """
@@ -79,7 +79,7 @@ def run(
             return
         assert ours is not None
         reference = needs_reference(rules.check_rules(), ours, theirs, real=real is not None)
-        tools = _tools(rules, real, suite, weights, distance_weights, device, reference=reference)
+        tools = _tools(rules, ours, real, suite, weights, distance_weights, device, reference=reference)
         checked = check(ours, theirs, rules, tools)
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
             folder = out or Path(temporary) / "check"
@@ -134,6 +134,8 @@ class _Registry:
 
         if alias is not None and tag_only:
             raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
+        if model is not None and alias is None and not tag_only:
+            raise InputError("--model alone writes nothing", f"--model {model}", "--promote or --tag-only with it")
         if not any((alias, tag_only, model, source.startswith("models:"), (baseline or "").startswith("models:"))):
             return cls(given, None, None, None, None, None, False)
         from qualitygate.tracking.promotion import alias_version, version_of
@@ -148,6 +150,10 @@ class _Registry:
                 source,
                 "--model NAME, or a candidate or baseline in models:/…",
             )
+        if ours is not None and name != ours.name:
+            raise InputError(
+                "--model is for a candidate that is not registered yet", f"--model {model} for {source}", "one of them"
+            )
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
             raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {baseline}",
@@ -155,37 +161,39 @@ class _Registry:
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
     def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str) -> None:
-        """Log the check; write the verdict onto the version; promote."""
-        from qualitygate.records import RuleState
-        from qualitygate.tracking.check import log_check
-        from qualitygate.tracking.promotion import promote, register, tag_version
+        """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote."""
+        from qualitygate.errors import TrackingError
         from qualitygate.tracking.spool import push
         from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(self.uri)
-        if not self.acts:
-            if error := push(folder, uri, experiment).error:
-                output.say(
-                    f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {error}"
-                )
-            return
-        logged = log_check(folder, uri, experiment)
-        version = self.candidate
-        if version is None and self.model is not None:
-            from qualitygate.checkpoints.sources import resolve
-
-            version = register(
-                self.model, record, logged, resolve(source.checkpoint, source.sha256, tracking_uri=uri), uri
+        sent = push(folder, uri, experiment)
+        if sent.error is None and self.acts:
+            self._act(folder, record, source, (str(sent.run_id), str(sent.model_id)), uri)
+        elif self.acts:
+            raise TrackingError(f"The check was {record.verdict.value}, and nothing was written to the registry", sent.error,
+                                "an MLflow that keeps the record", "check again when it is there")  # fmt: skip
+        elif sent.error is not None:
+            output.say(
+                f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {sent.error}"
             )
+
+    def _act(self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str) -> None:
+        """Register a new candidate, tag its version, and move the alias to a pass."""
+        from qualitygate.checkpoints.sources import resolve
+        from qualitygate.records import RuleState
+        from qualitygate.tracking.promotion import promote, register, tag_version
+
+        (run_id, model_id), version = sent, self.candidate
         if version is None:
-            return
-        tag_version(version, record, logged.run_id, uri)
-        if self.alias is None:
-            return
-        if record.verdict is RuleState.PASSED:
-            promote(version, self.alias, self.expected, folder, logged.run_id, uri)
+            assert self.model is not None
+            file = resolve(source.checkpoint, source.sha256, tracking_uri=uri)
+            version = register(self.model, record, model_id, file, uri)
+        tag_version(version, record, run_id, uri)
+        if self.alias is not None and record.verdict is RuleState.PASSED:
+            promote(version, self.alias, self.expected, folder, run_id, uri)
             output.say(f"{version} is now {self.alias}")
-        else:
+        elif self.alias is not None:
             output.say(f"{version} is not promoted: {record.verdict.value}")
 
 
@@ -229,26 +237,27 @@ def _subjects(
 
 
 def _tools(
-    policy: Policy, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None, device: str,
-    *, reference: bool,
+    policy: Policy, candidate: Subject, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None,
+    device: str, *, reference: bool,
 ) -> Tools:  # fmt: skip
-    """What the check may use; ``reference`` is whether images of the baseline stand in for real ones."""
+    """What the check may use; ``reference`` is whether images of the baseline stand in for real ones. Real images are brought to the size
+    of the candidate's, as `qualitygate metrics` does."""
+    from qualitygate.cli.looking import extractor_of, real_images
     from qualitygate.features.cache import real_features
-    from qualitygate.features.images import open_images
-    from qualitygate.features.registry import make_distance, make_extractor, reads_weights
+    from qualitygate.features.registry import make_distance, reads_weights
     from qualitygate.metrics.real_set import RealSet
     from qualitygate.production.check.needs import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
     if real is not None or (reference and (weights is not None or not reads_weights(settings.extractor))):
-        parts["extractor"] = make_extractor(settings.extractor, weights=weights, device=at)
-    if real is not None:
+        parts["extractor"] = extractor_of(settings.extractor, weights, candidate.discriminator, at)
+    if real is not None and candidate.generator is not None:
         import torch
 
-        images = open_images(real)
+        images = real_images(real, candidate.generator.image_shape[1])
         features = torch.from_numpy(real_features(parts["extractor"], images)).to(at)
-        parts["real"] = RealSet(Path(real).name, images.sha256, features)
+        parts["real"] = RealSet(images.name, images.sha256, features)
     if any(rule.metric == "ppl" for rule in policy.check_rules()):
         parts["distance"] = make_distance(settings.distance, weights=distance_weights, device=at)
     return Tools(**parts)

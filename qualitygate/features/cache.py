@@ -1,4 +1,4 @@
-"""What was computed of real images, kept: by extractor, by the images' contents, by how they were brought to size.
+"""What was computed of images, kept. Of real ones: by extractor, by the images' contents, by how they were brought to size.
 
 It stands in ``features`` in the cache folder (see `checkpoints.sources.cache`), where anybody may delete it: it is computed
 anew then, and so is whatever cannot be read.
@@ -61,17 +61,27 @@ def kept(kind: str, identity: Mapping[str, str], make: Callable[[], Arrays]) -> 
     Warns:
         UserWarning: what is kept cannot be read, or nothing can be written; they are computed then.
     """
-    path = place(kind, identity)
-    if (found := _read(path)) is not None:
+    if (found := find(kind, identity)) is not None:
         return found
     made = make()
+    keep(kind, identity, made)
+    return made
+
+
+def find(kind: str, identity: Mapping[str, str]) -> Arrays | None:
+    """Arrays from the cache, or None. Warns as `kept`."""
+    return _read(place(kind, identity))
+
+
+def keep(kind: str, identity: Mapping[str, str], made: Arrays) -> None:
+    """Put arrays into the cache, in place of what is there. Warns as `kept`."""
+    path = place(kind, identity)
     try:
         with storage.explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         storage.write_arrays(path, made, identity)
     except StorageError as error:
-        warnings.warn(f"What was computed is not kept: {error}", stacklevel=2)
-    return made
+        warnings.warn(f"What was computed is not kept: {error}", stacklevel=3)
 
 
 def place(kind: str, identity: Mapping[str, str]) -> Path:

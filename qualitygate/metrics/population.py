@@ -38,23 +38,30 @@ class Observer:
         extractor: makes the features.
         discriminator: the checkpoint's own, if it has one.
         device: where features are kept for the distances between them.
+        known: features float32 (M, F) of the first M images, where they are known already.
     """
 
     def __init__(
-        self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str
+        self,
+        extractor: Extractor | None,
+        discriminator: Discriminator | None,
+        device: torch.device | str,
+        known: np.ndarray | None = None,
     ) -> None:
         self._extractor, self._discriminator, self._device = extractor, discriminator, device
-        self._features: list[np.ndarray] = []
+        self._known = 0 if known is None else len(known)
+        self._features: list[np.ndarray] = [] if known is None else [known]
         self._values: list[np.ndarray] = []
         self._count = 0
 
     def add(self, images: Tensor, labels: Tensor | None = None) -> None:
         """Look at images (N, channels, height, width), float32 in [-1, 1], with their labels if there are classes."""
+        unknown = images[max(0, self._known - self._count) :]
         self._count += len(images)
         if not len(images):
             return
-        if self._extractor is not None:
-            self._features.append(extract(self._extractor, images))
+        if self._extractor is not None and len(unknown):
+            self._features.append(extract(self._extractor, unknown))
         if self._discriminator is not None:
             self._values.append(discriminator_values(self._discriminator, images, labels))
 

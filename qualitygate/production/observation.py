@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from qualitygate import names
 from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
+from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, Generator
@@ -75,11 +77,12 @@ class Observatory:
         self._extractor, self._discriminator, self._reporter = extractor, discriminator, reporter
 
     def look(self, count: int, stage: GateStage | None = None) -> Seen:
-        """Samples 0 … count − 1, through the gate if there is one."""
-        if stage is not None:
-            return self._through_the_gate(stage, count)
-        latents = self.latents(count)
-        return Seen(latents, self.again(latents, "images"), {})
+        """Samples 0 … count − 1, through the gate if there is one. Features that another command had made are not made again."""
+        known = None if self._shelf is None else self._shelf.known(count)
+        seen = self._ungated(count, known) if stage is None else self._through_the_gate(stage, count, known)
+        if self._shelf is not None and seen.untouched.features is not None:
+            self._shelf.keep(seen.untouched.features.cpu().numpy())
+        return seen
 
     def latents(self, count: int, sampling: Sampling | None = None) -> Latents:
         """Latents of samples 0 … count − 1."""
@@ -87,7 +90,24 @@ class Observatory:
 
     def again(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
         """Images of these latents, edited or not, looked at."""
-        observer = self._observer()
+        return self._watched(self._observer(), latents, phase, edits)
+
+    @cached_property
+    def _shelf(self) -> SampleFeatures | None:
+        """Where features of the untouched images are kept."""
+        if self._extractor is None:
+            return None
+        return SampleFeatures(self.generator, self.sampling, self.seed, self._extractor)
+
+    def _ungated(self, count: int, known: np.ndarray | None) -> Seen:
+        latents = self.latents(count)
+        if known is not None and len(known) == count and self._discriminator is None:  # no image would tell more
+            return Seen(latents, Population(count, torch.from_numpy(known).to(self.generator.device)), {})
+        return Seen(latents, self._watched(self._observer(known), latents, "images"), {})
+
+    def _watched(
+        self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None
+    ) -> Population:
         with self._reporter.phase(phase, len(latents)) as progress:
             for rows, batch in micro_batches(latents):
                 count = rows.stop - rows.start
@@ -97,8 +117,8 @@ class Observatory:
                 progress(count)
         return observer.population()
 
-    def _through_the_gate(self, stage: GateStage, count: int) -> Seen:
-        untouched, corrected = self._observer(), self._observer()
+    def _through_the_gate(self, stage: GateStage, count: int, known: np.ndarray | None) -> Seen:
+        untouched, corrected = self._observer(known), self._observer()
         blocks: list[GatedBlock] = []
         with self._reporter.phase("images", count) as progress:
             for block in stage.blocks(range(count)):
@@ -129,8 +149,8 @@ class Observatory:
             images[torch.from_numpy(others[rows])] = made
         return images.to(self.generator.device)
 
-    def _observer(self) -> Observer:
-        return Observer(self._extractor, self._discriminator, self.generator.device)
+    def _observer(self, known: np.ndarray | None = None) -> Observer:
+        return Observer(self._extractor, self._discriminator, self.generator.device, known)
 
 
 def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -> np.ndarray:

@@ -12,17 +12,8 @@ from pydantic import ValidationError
 from qualitygate.errors import InputError
 from qualitygate.records import CheckRecord
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, POLICY_HASH, PROFILE_ID, SUITE_HASH
-from qualitygate.tracking.logging import (
-    EXPERIMENT,
-    Logged,
-    as_tracking_error,
-    closing,
-    find_run,
-    link_model,
-    send_metrics,
-)
-from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
-from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
+from qualitygate.tracking.models import TrackedCheckpoint
+from qualitygate.tracking.sending import EXPERIMENT, Logged, Parcel, link_model, send_metrics, send_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,22 +33,14 @@ def log_check(folder: str | Path, uri: str | None = None, experiment: str = EXPE
         InputError: the folder holds no check.
         TrackingError: MLflow cannot be reached, or refused something.
     """
-    folder, uri = Path(folder), tracking_uri(uri)
+    folder = Path(folder)
     record, digest = read_check(folder)
-    with as_tracking_error(folder, uri), connect(uri) as client:
-        home = experiment_id(client, uri, experiment)
-        ours = record.candidate
-        model_id = checkpoint_model(
-            client, home, TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, {})
-        )
-        name = f"{Path(ours.checkpoint).stem}, check, seed {record.seed}"
-        run = find_run(client, home, CHECK_ID, digest) or client.create_run(
-            home, tags={CHECK_ID: digest}, run_name=name
-        )
-        if run.info.status != "FINISHED":
-            with closing(client, run.info.run_id):
-                _send(client, run, model_id, folder, record)
-    return Logged(run.info.run_id, model_id, home, public(uri))
+    ours = record.candidate
+    checkpoint = TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, {})
+    parcel = Parcel(folder, checkpoint, (CHECK_ID, digest), f"{checkpoint.name}, check, seed {record.seed}")
+    return send_once(
+        parcel, lambda client, run, model_id: _send(client, run, model_id, folder, record), uri, experiment
+    )
 
 
 def is_check(folder: Path) -> bool:

@@ -6,17 +6,14 @@ The names are the same for every training run, so two of them overlay. Sent twic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qualitygate.errors import QualityGateError, TrackingError
 from qualitygate.records import DynamicsRecord, SnapshotRecord, canonical_hash
 from qualitygate.tracking.describe import NOTE
 from qualitygate.tracking.gated_set import read_image
-from qualitygate.tracking.logging import EXPERIMENT, Logged, closing
 from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
+from qualitygate.tracking.sending import EXPERIMENT, Logged, as_tracking_error, closing, find_or_create_run
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
@@ -43,7 +40,8 @@ def log_dynamics(
         TrackingError: MLflow cannot be reached, or refused something.
     """
     uri = tracking_uri(uri)
-    with _as_tracking_error(uri), connect(uri) as client:
+    remedy = "run it again when the cause is gone: nothing is scored or sent twice"
+    with as_tracking_error("the dynamics", uri, remedy), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
         run = _run(client, home, record)
         with closing(client, run.info.run_id):
@@ -68,11 +66,8 @@ def step(unit: str, at: float) -> int:
 def _run(client: MlflowClient, home: str, record: DynamicsRecord) -> Run:
     """The analysis's run: the one that these snapshots were sent to before under these settings, or a new one."""
     dynamics_id = canonical_hash([record.settings, [one.checkpoint_sha256 for one in record.snapshots]])
-    found = client.search_runs([home], f"tags.`{DYNAMICS_ID}` = '{dynamics_id}'", max_results=1)
-    if found:
-        return client.get_run(found[0].info.run_id)  # a search leaves out the links to models
-    run = client.create_run(home, tags={DYNAMICS_ID: dynamics_id, NOTE: _note(record)},
-                            run_name=f"dynamics of {len(record.snapshots)} snapshots")  # fmt: skip
+    run = find_or_create_run(client, home, (DYNAMICS_ID, dynamics_id), f"dynamics of {len(record.snapshots)} snapshots")
+    client.set_tag(run.info.run_id, NOTE, _note(record))
     for name, value in record.settings.items():
         client.log_param(run.info.run_id, name, value)
     return run
@@ -127,15 +122,3 @@ def _note(record: DynamicsRecord) -> str:
     lines += [f"- **alarm**: {one}" for one in record.alarms]
     lines += [f"- `{one.checkpoint}` is left out: {one.error}" for one in record.snapshots if one.error]
     return "\n".join(lines)[:5000]
-
-
-@contextmanager
-def _as_tracking_error(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except QualityGateError:
-        raise
-    except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(f"MLflow at {public(uri)} did not take all of the dynamics",
-                            public(f"{type(error).__name__}: {error}"), "a server that takes it",
-                            "run it again when the cause is gone: nothing is scored or sent twice") from error  # fmt: skip

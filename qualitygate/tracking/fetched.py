@@ -9,10 +9,10 @@ from qualitygate.errors import InputError
 from qualitygate.records import canonical_hash
 from qualitygate.tracking.describe import CHECKPOINT, NOTE
 from qualitygate.tracking.gated_set import FILES, is_gated_set
-from qualitygate.tracking.logging import EXPERIMENT, as_tracking_error, closing, find_run
 from qualitygate.tracking.metrics_logging import METRICS_ID
 from qualitygate.tracking.metrics_set import FILES as METRIC_FILES
 from qualitygate.tracking.metrics_set import REPORT
+from qualitygate.tracking.sending import EXPERIMENT, as_tracking_error, closing, find_or_create_run
 from qualitygate.tracking.store import artifacts, connect, experiment_id, tracking_uri
 
 COMPARED = "qualitygate.compared"
@@ -72,10 +72,8 @@ def log_comparison(page: Path, runs: list[str], note: str, uri: str | None = Non
     uri = tracking_uri(uri)
     with as_tracking_error(page, uri), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
-        identity = canonical_hash(runs)
-        run = find_run(client, home, COMPARISON_ID, identity) or client.create_run(
-            home, tags={COMPARISON_ID: identity}, run_name=f"comparison of {len(runs)} gated sets"
-        )
+        identity = (COMPARISON_ID, canonical_hash(runs))
+        run = find_or_create_run(client, home, identity, f"comparison of {len(runs)} gated sets")
         run_id: str = run.info.run_id
         with closing(client, run_id):
             client.set_tag(run_id, COMPARED, ", ".join(runs)[:5000])

@@ -1,7 +1,4 @@
-"""Send a folder of metrics to MLflow: one run, on the checkpoint's logged model, with the real set as the dataset it was held against.
-
-Every step can be done twice without harm, so a push that broke half way goes on in the run it began.
-"""
+"""Send a folder of metrics to MLflow: one run, on the checkpoint's logged model, with the real set as the dataset it was held against."""
 
 from __future__ import annotations
 
@@ -11,20 +8,18 @@ from typing import TYPE_CHECKING
 
 from qualitygate import names
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, POLICY_HASH, PROFILE_ID
-from qualitygate.tracking.logging import (
+from qualitygate.tracking.metrics_set import FIGURES, MetricsSet, read_metrics_set
+from qualitygate.tracking.models import TrackedCheckpoint
+from qualitygate.tracking.sending import (
     EXPERIMENT,
     Logged,
-    as_tracking_error,
-    closing,
-    find_run,
+    Parcel,
     link_model,
     send_images,
     send_metrics,
+    send_once,
     send_table,
 )
-from qualitygate.tracking.metrics_set import FIGURES, MetricsSet, read_metrics_set
-from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
-from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,18 +44,11 @@ def log_metrics_set(folder: str | Path, uri: str | None = None, experiment: str 
         TrackingError: MLflow cannot be reached, or refused something. A run that was begun is left as FAILED, to be resumed.
     """
     found = read_metrics_set(folder)
-    report, uri = found.report, tracking_uri(uri)
-    with as_tracking_error(found.folder, uri), connect(uri) as client:
-        home = experiment_id(client, uri, experiment)
-        checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, {})
-        model_id = checkpoint_model(client, home, checkpoint)
-        run = find_run(client, home, METRICS_ID, found.metrics_id) or client.create_run(
-            home, tags={METRICS_ID: found.metrics_id}, run_name=f"{found.name}, metrics, seed {report.seed}"
-        )
-        if run.info.status != "FINISHED":
-            with closing(client, run.info.run_id):
-                _send(client, run, model_id, found)
-    return Logged(run.info.run_id, model_id, home, public(uri))
+    report = found.report
+    checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, {})
+    identity, name = (METRICS_ID, found.metrics_id), f"{found.name}, metrics, seed {report.seed}"
+    parcel = Parcel(found.folder, checkpoint, identity, name)
+    return send_once(parcel, lambda client, run, model_id: _send(client, run, model_id, found), uri, experiment)
 
 
 def _send(client: MlflowClient, run: Run, model_id: str, found: MetricsSet) -> None:

@@ -1,8 +1,11 @@
 """The registry after a check: the version carries the verdict, and an alias moves only after a pass that was read back.
 
-Two checks at once do not both promote: the alias is moved only if it still stands where it stood when the check began. MLflow has no
-compare-and-set, so against a server a moment remains between the last look and the move; what was moved is read again, and a loser of
-that moment is told. A local SQLite store is held by a lock, and there nothing remains.
+Two checks at once do not both promote: the alias is moved only if it still stands where it stood when the check began, and from that
+look to the move no other check moves it (see `tracking.claim`). A person who moves an alias by hand asks nobody; what was moved is
+therefore read again.
+
+The registry may be another MLflow than the one that runs are sent to: ``MLFLOW_REGISTRY_URI``, as everywhere in MLflow. Models,
+versions and aliases are there; runs, records and the files of checkpoints stay here.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +23,14 @@ from typing import TYPE_CHECKING
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.records import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
+from qualitygate.tracking.claim import file_lock, sole_mover
 from qualitygate.tracking.describe import CHECKPOINT
-from qualitygate.tracking.logging import Logged
-from qualitygate.tracking.store import connect, public, sqlite_file
+from qualitygate.tracking.store import connect, public, sqlite_file, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(/.+)?", re.IGNORECASE)
-_LOCK_TAKES_AT_MOST = 120.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,30 @@ def alias_version(name: str, alias: str, uri: str) -> str | None:
         return _alias(client, name, alias)
 
 
-def register(name: str, record: CheckRecord, logged: Logged, file: Path, uri: str) -> Version:
-    """The candidate's version in the registry, found by its SHA-256; its file is uploaded and registered if it is new."""
+def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str) -> Version:
+    """The candidate's version in the registry, found by its SHA-256; its file is uploaded and registered if it is new.
+
+    Args:
+        name: of the registered model; created if it is new.
+        record: of the check.
+        model_id: the candidate's logged model, which takes the file.
+        file: the checkpoint.
+        uri: of MLflow.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or refused something.
+    """
     sha256 = record.candidate.checkpoint_sha256
-    with _registry(uri) as client, _held(uri):
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        for one in client.search_model_versions(f"name = '{name}'"):
-            if one.tags.get(CHECKPOINT) == sha256:
-                return Version(name, str(one.version))
-        client.log_model_artifact(logged.model_id, str(file))
-        made = client.create_model_version(
-            name, f"models:/{logged.model_id}", model_id=logged.model_id, tags={CHECKPOINT: sha256}
-        )
-        return Version(name, str(made.version))
+    with _registry(uri) as client, file_lock(_address()):
+        _ensure_model(client, name)
+        if (known := _registered(client, name, sha256)) is not None:
+            return known
+        client.log_model_artifact(model_id, str(file))
+        made = _create_version(client, name, model_id, sha256, uri)
+        first = _registered(client, name, sha256) or made
+        if first != made:  # a check of the same checkpoint was quicker, on another machine
+            client.delete_model_version(name, made.version)
+        return first
 
 
 def tag_version(version: Version, record: CheckRecord, run_id: str, uri: str) -> None:
@@ -110,13 +122,46 @@ def promote(version: Version, alias: str, expected: str | None, folder: Path, ru
     record, digest = read_check(folder)
     if record.verdict is not RuleState.PASSED:
         raise InputError("Only a pass is promoted", record.verdict.value, "passed")
-    with _registry(uri) as client, _held(uri):
+    with _registry(uri) as client:
         _read_back(client, version, record, digest, run_id)
-        if (now := _alias(client, version.name, alias)) != expected:
-            raise _moved(version, alias, now, expected)
-        client.set_registered_model_alias(version.name, alias, version.version)
-        if (now := _alias(client, version.name, alias)) != version.version:
-            raise _moved(version, alias, now, version.version)
+        with sole_mover(client, _address(), version.name, alias, run_id):
+            if (now := _alias(client, version.name, alias)) != expected:
+                raise _moved(version, alias, now, expected)
+            client.set_registered_model_alias(version.name, alias, version.version)
+            if (now := _alias(client, version.name, alias)) != version.version:
+                raise _moved(version, alias, now, version.version)
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name = '{name}'"):
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been quicker
+            raise
+
+
+def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:
+    """The oldest version with this checkpoint."""
+    found = [
+        int(one.version)
+        for one in client.search_model_versions(f"name = '{name}'")
+        if one.tags.get(CHECKPOINT) == sha256
+    ]
+    return Version(name, str(min(found))) if found else None
+
+
+def _create_version(client: MlflowClient, name: str, model_id: str, sha256: str, uri: str) -> Version:
+    """A version made from the logged model; a registry of its own knows no logged models, only where their files are."""
+    tags = {CHECKPOINT: sha256}
+    if _address() == uri:
+        made = client.create_model_version(name, f"models:/{model_id}", model_id=model_id, tags=tags)
+    else:
+        made = client.create_model_version(name, client.get_logged_model(model_id).artifact_location, tags=tags)
+    return Version(name, str(made.version))
 
 
 def _read_back(client: MlflowClient, version: Version, record: CheckRecord, digest: str, run_id: str) -> None:
@@ -150,16 +195,23 @@ def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
 
 @contextmanager
 def _registry(uri: str) -> Iterator[MlflowClient]:
-    """A client whose registry calls go to this MLflow: some of them ask the environment, whatever client makes them."""
+    """A client of the registry that belongs to this MLflow.
+
+    For the length of the block ``MLFLOW_TRACKING_URI`` is ``uri``: a local store looks for the logged model of a new version at the global
+    address, whatever its client was made for. ``MLFLOW_REGISTRY_URI`` stays as it is, so a registry of its own keeps its address.
+    """
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
+        if _address() != uri and sqlite_file(_address()) is not None:
+            with connect(_address()):  # a new database is initialised by one process at a time
+                pass
         with connect(uri) as client:
             yield client
     except QualityGateError:
         raise
     except Exception as error:  # registries raise their own clients' exceptions
-        raise TrackingError(f"The registry of MLflow at {public(uri)} refused", public(f"{type(error).__name__}: {error}"),
+        raise TrackingError(f"The registry of MLflow at {public(_address())} refused", public(f"{type(error).__name__}: {error}"),
                             "a registry that takes it", "the verdict stands; check the name and try again") from error  # fmt: skip
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -167,9 +219,8 @@ def _registry(uri: str) -> Iterator[MlflowClient]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-def _held(uri: str):  # type: ignore[no-untyped-def]
-    """A lock beside a local store; nothing for a server, which other machines use as well."""
-    from filelock import FileLock
+def _address() -> str:
+    """Where the registry is, inside `_registry`."""
+    import mlflow
 
-    database = sqlite_file(uri)
-    return nullcontext() if database is None else FileLock(f"{database}.promotion.lock", _LOCK_TAKES_AT_MOST)
+    return tracking_uri(mlflow.get_registry_uri())

@@ -14,9 +14,10 @@ from qualitygate import storage
 from qualitygate.errors import InputError, QualityGateError
 from qualitygate.tracking.check import is_check, log_check, read_check
 from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
-from qualitygate.tracking.logging import EXPERIMENT, Logged, log_gated_set
+from qualitygate.tracking.logging import log_gated_set
 from qualitygate.tracking.metrics_logging import log_metrics_set
 from qualitygate.tracking.metrics_set import is_metrics_set, read_metrics_set
+from qualitygate.tracking.sending import EXPERIMENT, Logged
 from qualitygate.tracking.store import public, tracking_uri
 
 TRACKING = "tracking.json"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
-from qualitygate.errors import InputError, QualityGateError, TrackingError
+from qualitygate.errors import InputError
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, PROFILE_ID
 from qualitygate.tracking.gated_set import RANKING_ROWS
-from qualitygate.tracking.logging import EXPERIMENT, Logged, closing, link_model, send_table
 from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
+from qualitygate.tracking.sending import EXPERIMENT, Logged, as_tracking_error, closing, link_model, send_table
 from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
 
 if TYPE_CHECKING:
@@ -39,28 +39,21 @@ def log_unit_study(folder: str | Path, uri: str | None = None, experiment: str =
         )
     study = json.loads((folder / COMPARISON).read_text(encoding="utf8"))
     uri = tracking_uri(uri)
-    try:
-        with connect(uri) as client:
-            home = experiment_id(client, uri, experiment)
-            checkpoint = TrackedCheckpoint(study["checkpoint"], study["checkpoint_sha256"], study["family"], {})
-            model_id = checkpoint_model(client, home, checkpoint)
-            tags = {CHECKPOINT: checkpoint.sha256, PROFILE_ID: study["profile_id"], NOTE: _note(study)}
-            run = client.create_run(home, tags=tags, run_name=f"{checkpoint.name}, units")
-            run_id = run.info.run_id
-            with closing(client, run_id):
-                link_model(client, run, model_id)
-                if study["classifier"]:
-                    client.log_metric(run_id, names.CLASSIFIER_ACCURACY, study["classifier"]["validation_accuracy"])
-                for name in (UNITS, COMPARISON):
-                    client.log_artifact(run_id, str(folder / name))
-                client.log_artifacts(run_id, str(folder / SHEETS), SHEETS)
-                send_table(client, run_id, _ranking(folder), names.RANKING_TABLE)
-    except QualityGateError:
-        raise
-    except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(f"MLflow at {public(uri)} did not take all of {folder}",
-                            public(f"{type(error).__name__}: {error}"), "a server that takes it",
-                            "nothing is lost: the folder holds all of it") from error  # fmt: skip
+    with as_tracking_error(folder, uri, "nothing is lost: the folder holds all of it"), connect(uri) as client:
+        home = experiment_id(client, uri, experiment)
+        checkpoint = TrackedCheckpoint(study["checkpoint"], study["checkpoint_sha256"], study["family"], {})
+        model_id = checkpoint_model(client, home, checkpoint)
+        tags = {CHECKPOINT: checkpoint.sha256, PROFILE_ID: study["profile_id"], NOTE: _note(study)}
+        run = client.create_run(home, tags=tags, run_name=f"{checkpoint.name}, units")
+        run_id = run.info.run_id
+        with closing(client, run_id):
+            link_model(client, run, model_id)
+            if study["classifier"]:
+                client.log_metric(run_id, names.CLASSIFIER_ACCURACY, study["classifier"]["validation_accuracy"])
+            for name in (UNITS, COMPARISON):
+                client.log_artifact(run_id, str(folder / name))
+            client.log_artifacts(run_id, str(folder / SHEETS), SHEETS)
+            send_table(client, run_id, _ranking(folder), names.RANKING_TABLE)
     return Logged(run_id, model_id, home, public(uri))
 
 

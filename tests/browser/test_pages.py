@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +17,8 @@ from qualitygate.reports.page.comparison import Compared, comparison_page
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material
 from qualitygate.tracking.fetched import log_comparison
-from qualitygate.tracking.logging import Logged, log_gated_set
+from qualitygate.tracking.logging import log_gated_set
+from qualitygate.tracking.sending import Logged
 from tests.browser.chromium import Browser, browser, executable
 from tests.tracking.gated_folder import suite_result, write_gated_folder
 
@@ -104,34 +98,6 @@ def test_the_page_of_a_check_fits_a_phone_and_follows_the_theme(tab: Browser, tm
 
 
 # MLflow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-               "--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]  # fmt: skip
-    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **own}, start_new_session=True)
-        try:
-            _answers(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, 15)
-            process.wait(60)
-
-
-def _answers(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 600  # ten seconds on a machine with nothing else to do
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=5):
-            return
-        time.sleep(0.5)
-    raise AssertionError("the MLflow server did not start")
 
 
 @pytest.fixture(scope="module")

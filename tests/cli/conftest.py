@@ -67,6 +67,20 @@ def dcgan_state_dict(seed: int = 0) -> dict[str, torch.Tensor]:
     return state
 
 
+def discriminator_state_dict() -> dict[str, torch.Tensor]:
+    """A DCGAN discriminator of 32×32 images: units 6, 8, 12."""
+    torch.manual_seed(1)
+    widths, state = [3, 6, 8, 12, 1], {}
+    places = (0, 2, 5, 8)
+    for place, (inputs, outputs) in zip(places, pairwise(widths), strict=True):
+        state[f"main.{place}.weight"] = torch.randn(outputs, inputs, 4, 4) * 0.2
+    for place, units in ((3, 8), (6, 12)):
+        state[f"main.{place}.weight"], state[f"main.{place}.bias"] = torch.ones(units), torch.zeros(units)
+        state[f"main.{place}.running_mean"], state[f"main.{place}.running_var"] = torch.zeros(units), torch.ones(units)
+        state[f"main.{place}.num_batches_tracked"] = torch.tensor(100)
+    return state
+
+
 POLICY = {
     "calibration": {"rate_samples": 600, "score_samples": 300},
     "detection": {"layers": [0, 1], "rates": [0.05, 0.1, 0.3]},

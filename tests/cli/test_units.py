@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +10,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from cli.conftest import POLICY, Call, dcgan_state_dict
+from cli.conftest import POLICY, Call, dcgan_state_dict, discriminator_state_dict
 from mlflow import MlflowClient
 from PIL import Image
 
 from qualitygate import names
 from qualitygate.units.score import load_unit_scores
-
-
-def discriminator_state_dict() -> dict[str, torch.Tensor]:
-    """A DCGAN discriminator of 32×32 images: units 6, 8, 12."""
-    torch.manual_seed(1)
-    widths, state = [3, 6, 8, 12, 1], {}
-    places = (0, 2, 5, 8)
-    for place, (inputs, outputs) in zip(places, pairwise(widths), strict=True):
-        state[f"main.{place}.weight"] = torch.randn(outputs, inputs, 4, 4) * 0.2
-    for place, units in ((3, 8), (6, 12)):
-        state[f"main.{place}.weight"], state[f"main.{place}.bias"] = torch.ones(units), torch.zeros(units)
-        state[f"main.{place}.running_mean"], state[f"main.{place}.running_var"] = torch.zeros(units), torch.ones(units)
-        state[f"main.{place}.num_batches_tracked"] = torch.tensor(100)
-    return state
 
 
 @pytest.fixture(scope="module")

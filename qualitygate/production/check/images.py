@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.features.cache import kept
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
+from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents
@@ -32,7 +32,7 @@ def images_of(generator: Generator, latents: Latents, progress: Progress) -> Ite
 
 
 def image_features(subject: Subject, extractor: Extractor, ids: range, seed: int, reporter: Reporter) -> Tensor:
-    """Features of a subject's images: float32 (N, F) on its device. Made once for a checkpoint, whatever checks it.
+    """Features of a subject's images: float32 (N, F) on its device. Made once for a checkpoint, whichever command asks.
 
     Args:
         subject: with its generator.
@@ -44,14 +44,14 @@ def image_features(subject: Subject, extractor: Extractor, ids: range, seed: int
     generator, sampling = subject.generator, subject.profile.info.sampling
     assert generator is not None
 
-    def made() -> np.ndarray:
-        with reporter.phase("features", len(ids)) as progress:
-            latents = sample_latents(generator, ids, seed, sampling=sampling)
-            return extract(extractor, (images for images, _ in images_of(generator, latents, progress)))
-
-    identity = {"checkpoint": subject.sha256, "sampling": sampling.model_dump_json(), "seed": str(seed),
-                "ids": f"{ids.start}:{ids.stop}", "extractor": extractor.key, "device": generator.device.type}  # fmt: skip
-    found = kept("samples", identity, lambda: {"features": made()})["features"]
+    shelf = SampleFeatures(generator, sampling, seed, extractor, ids.start)
+    found = shelf.known(len(ids))
+    if rest := ids[len(found) :]:
+        with reporter.phase("features", len(rest)) as progress:
+            latents = sample_latents(generator, rest, seed, sampling=sampling)
+            made = extract(extractor, (images for images, _ in images_of(generator, latents, progress)))
+        found = np.concatenate([found, made])
+        shelf.keep(found)
     return torch.from_numpy(found).to(generator.device)
 
 

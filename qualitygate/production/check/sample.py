@@ -71,13 +71,10 @@ class Sample:
                 progress(len(block.latents))
 
     def extract(self, extractor: Extractor, count: int) -> None:
-        """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whatever checks it."""
-        start = 0 if self.features is None else len(self.features)
-        if start >= count:
+        """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whichever command asks."""
+        if self.features is not None and len(self.features) >= count:
             return
-        ids = range(start, count)
-        new = image_features(self.subject, extractor, ids, self.policy.check.seed, self.reporter)
-        self.features = new if self.features is None else torch.cat([self.features, new])
+        self.features = image_features(self.subject, extractor, range(count), self.policy.check.seed, self.reporter)
 
     def judge(self, count: int) -> None:
         """The discriminator's value of the untouched images of samples 0 … count − 1."""

@@ -1,0 +1,49 @@
+"""Features of a checkpoint's samples in the order of their ids, kept: whoever asks first has them made, and more only join them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qualitygate.features import cache
+from qualitygate.features.extractor import Extractor
+from qualitygate.generators.base import Generator
+from qualitygate.latents import Sampling
+
+_KIND, _FEATURES = "samples", "features"
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """Where the cache has the features of a checkpoint's untouched images.
+
+    Attributes:
+        generator: makes the images.
+        sampling: how latents are drawn.
+        seed: of the samples.
+        extractor: makes the features.
+        first: id of the first of them.
+    """
+
+    generator: Generator
+    sampling: Sampling
+    seed: int
+    extractor: Extractor
+    first: int = 0
+
+    def known(self, most: int) -> np.ndarray:
+        """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
+        found = cache.find(_KIND, self._identity)
+        return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
+
+    def keep(self, features: np.ndarray) -> None:
+        """Keep the features of the first samples, unless those of more are kept."""
+        if len(features) > len(self.known(len(features))):
+            cache.keep(_KIND, self._identity, {_FEATURES: features})
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        """All that they depend on."""
+        return {"checkpoint": self.generator.identity().sha256, "sampling": self.sampling.model_dump_json(), "seed": str(self.seed),
+                "first": str(self.first), "extractor": self.extractor.key, "device": self.generator.device.type}  # fmt: skip

@@ -1,0 +1,152 @@
+"""The alias moves once, after a pass that was read back; and the registry tells who checked what."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from qualitygate.checkpoints.sources import resolve
+from qualitygate.errors import InputError, TrackingError
+from qualitygate.records import RuleState
+from qualitygate.tracking import claim
+from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD
+from qualitygate.tracking.describe import CHECKPOINT
+from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
+from qualitygate.tracking.store import connect
+from tests.tracking.checked import Sent, send
+from tests.tracking.held_back import appears, start
+
+
+def move(one: Sent, expected: str | None, uri: str) -> None:
+    promote(one.version, "champion", expected, one.folder, one.run_id, uri)
+
+
+def test_a_pass_is_promoted_and_a_failure_is_not(client, database, experiment, tmp_path) -> None:
+    assert alias_version(experiment, "champion", database) is None
+    first = send(tmp_path / "a", "a", experiment, database)
+    move(first, None, database)
+    failed = send(tmp_path / "b", "b", experiment, database, RuleState.FAILED)
+    with pytest.raises(InputError, match="Only a pass"):
+        move(failed, "1", database)
+    assert version_of(f"models:/{experiment}@champion", database) == first.version == Version(experiment, "1")
+    tags = client.get_model_version(experiment, failed.version.version).tags
+    assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("failed", failed.run_id)
+
+
+def test_only_what_was_read_back_is_promoted(client, database, experiment, tmp_path) -> None:
+    one = send(tmp_path / "a", "a", experiment, database)
+    client.set_model_version_tag(experiment, "1", CHECK_VERDICT, "failed")
+    other = tmp_path / RECORD
+    other.write_text("{}")
+    client.log_artifact(one.run_id, str(other))
+    with pytest.raises(TrackingError, match=f"{RECORD}, {CHECK_VERDICT}"):
+        move(one, None, database)
+    assert alias_version(experiment, "champion", database) is None
+
+
+def test_a_checkpoint_is_registered_once(client, database, experiment, tmp_path, monkeypatch) -> None:
+    one = send(tmp_path / "a", "a", experiment, database)
+    again = (experiment, one.record, one.model_id, tmp_path / "a/a.pt", database)
+    assert register(*again) == one.version
+    search, looks = MlflowClient.search_model_versions, []
+
+    def late(*arguments):
+        """As it was before another process registered the checkpoint, the first time."""
+        looks.append(arguments)
+        return search(*arguments) if len(looks) > 1 else []
+
+    monkeypatch.setattr(MlflowClient, "search_registered_models", lambda *_: [])
+    monkeypatch.setattr(MlflowClient, "search_model_versions", late)
+    assert register(*again) == one.version
+    assert [int(found.version) for found in client.search_model_versions(f"name = '{experiment}'")] == [1]
+
+
+def test_two_processes_at_one_store(client, database, experiment, tmp_path) -> None:
+    champion, *others = (send(tmp_path / name, name, experiment, database) for name in ("a", "b", "c"))
+    move(champion, None, database)
+    checks = {one.record.candidate.source: one for one in others}
+    processes = {
+        name: start(tmp_path, name, "promote", experiment, one.version.version, "champion", "1", one.folder, one.run_id, database)
+        for name, one in checks.items()
+    }  # fmt: skip
+    ahead = appears(tmp_path, "b-between", "c-between", process=processes["b"])[0]
+    behind = "c" if ahead == "b" else "b"
+    assert appears(tmp_path, f"{behind}-waits", f"{behind}-between", process=processes[behind]) == f"{behind}-waits"
+    (tmp_path / "go").touch()
+    said = {name: process.communicate(timeout=120)[1] for name, process in processes.items()}
+    assert processes[ahead].returncode == 0, said[ahead]
+    assert processes[behind].returncode == TrackingError.exit_code == 3, said[behind]
+    winner, loser = checks[ahead], checks[behind]
+    assert f"{loser.version} is not promoted: another check was quicker" in said[behind]
+    assert f"champion is version {winner.version.version}" in said[behind]
+    assert alias_version(experiment, "champion", database) == winner.version.version
+    assert not (tmp_path / f"{behind}-moved").exists()
+    tags = client.get_model_version(experiment, loser.version.version).tags
+    assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("passed", loser.run_id)
+    assert client.get_run(loser.run_id).info.status == "FINISHED"
+
+
+# what holds against a server: the claim, here made in a local store
+
+
+@pytest.fixture
+def claimed(client, experiment):
+    """Takes the claim as a check against a server does."""
+    return lambda run_id: claim._claim(client, claim.claim_name(experiment, "champion"), run_id)
+
+
+def test_a_claim_keeps_others_out_and_is_given_back(client, experiment, claimed, monkeypatch) -> None:
+    monkeypatch.setattr(claim, "PATIENCE", 0.0)
+    name = claim.claim_name(experiment, "champion")
+    with claimed("one"):
+        with pytest.raises(TrackingError, match=f"delete the registered model {name}") as raised, claimed("two"):
+            pass
+        assert "made by run one" in str(raised.value)
+        assert client.get_registered_model(name).tags[claim.CLAIMED_BY] == "one"
+    with pytest.raises(RuntimeError), claimed("three"):
+        raise RuntimeError
+    with pytest.raises(MlflowException):
+        client.get_registered_model(name)
+
+
+def test_a_claim_that_was_asked_for_twice_is_ours(claimed, monkeypatch) -> None:
+    """A client sends a request again when the answer is lost."""
+    create = MlflowClient.create_registered_model
+
+    def twice(*arguments: object) -> None:
+        create(*arguments)
+        create(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "create_registered_model", twice)
+    with claimed("one"):
+        pass
+
+
+def test_a_claim_that_stays_is_told(claimed, monkeypatch) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(MlflowClient, "delete_registered_model", gone)
+    with pytest.warns(UserWarning, match="blocks promotions until it is: gone"), claimed("one"):
+        pass
+
+
+def test_a_registry_of_its_own(database, experiment, tmp_path, monkeypatch) -> None:
+    registry = f"sqlite:///{tmp_path}/registry.db"
+    shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "registry.db")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
+    one = send(tmp_path / "a", "a", experiment, database)
+    move(one, None, database)
+    assert alias_version(experiment, "champion", database) == "1"
+    assert resolve(f"models:/{experiment}@champion", tracking_uri=database).read_bytes() == b"a"
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert alias_version(experiment, "champion", database) is None, "the registry is elsewhere"
+    assert alias_version(experiment, "champion", registry) == "1"
+    with connect(registry) as client:
+        version = client.get_model_version_by_alias(experiment, "champion")
+    assert version.tags[CHECKPOINT] == one.record.candidate.checkpoint_sha256
