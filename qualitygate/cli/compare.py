@@ -21,7 +21,8 @@ def run(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Gated sets, the one to compare with first: ids of MLflow runs, or folders.", show_default=False
+            help="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards.",
+            show_default=False,
         ),
     ],
     metrics: Annotated[
@@ -68,7 +69,7 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
     from qualitygate.reports.page.comparison import Compared
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 
-    tracked = not Path(run).is_dir()
+    tracked = "://" not in run and not Path(run).is_dir()
     if tracked and not is_run_id(run):
         raise InputError(
             f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run"
