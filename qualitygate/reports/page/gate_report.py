@@ -181,7 +181,7 @@ def overlay(sets: tuple[tuple[str, Gated], ...], draw: Callable[[str], Any]) -> 
         return None
     limit = next((limit.limit for limit in first.summary.limits if limit.score == first.headline), None)
     svg = overlay_figure(columns, first.headline, limit, draw("overlay"))
-    return Plot(first.headline, "Share of the samples at or below each value; further left is better.", inline(svg))
+    return Plot(first.headline, "Share of the samples at or below each value.", inline(svg))
 
 
 def worst(gated: Gated, count: int = 12) -> list[Tile]:
