@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cli.conftest import Call, call
+from cli import conftest as cli_conftest
+from cli.conftest import Call
 from cli.real_report import write_real_report
 from reports.pages import gated
 
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 PICTURES = os.environ.get("BROWSER_TEST_PICTURES")
 """Folder for pictures of what was seen, for people to look at."""
-__all__ = ["call"]  # a fixture
+call = cli_conftest.call  # the fixture
 WIDE = 2000
 """MLflow's own panel beside the page takes a third of less."""
 LOADED = "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"

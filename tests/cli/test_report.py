@@ -91,7 +91,7 @@ def test_every_part_of_the_page_is_filled_by_the_commands_themselves(call: Call,
     assert "a kept image, with the gate" in sharded.words
     compared = Page(made.comparison.read_text(encoding="utf8"))
     assert not compared.open
-    for words in ("What differs", "the same within chance", "gallery/worst", "place in A"):
+    for words in ("What differs", "against A (model.pt): yield", "gallery/worst", "place in A"):
         assert words in compared.words
 
 
