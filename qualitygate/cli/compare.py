@@ -45,6 +45,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
+        from qualitygate.production.store import public
         from qualitygate.reports.page.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
@@ -53,7 +54,7 @@ def run(
             ]
         storage.write_bytes(out, comparison_page(compared).encode())
         words = outcome_words(compared)
-        where = _send(out, runs, words, tracking_uri, experiment) if track else None
+        where = _send(out, [public(one) for one in runs], words, tracking_uri, experiment) if track else None
         if json:
             output.emit_json({"out": str(out), "mlflow_run": where, "outcomes": words})
             return
@@ -76,7 +77,7 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
         )
     for name in ("gated", "metrics"):
         (folder / name).mkdir(parents=True)
-    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri) if tracked else run, run)
+    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri), run) if tracked else read_gated(run)
     sha256 = gated.summary.provenance.checkpoint_sha256
     given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:
