@@ -21,7 +21,8 @@ def run(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Gated sets, the one to compare with first: ids of MLflow runs, or folders.", show_default=False
+            help="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards.",
+            show_default=False,
         ),
     ],
     metrics: Annotated[
@@ -44,6 +45,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
+        from qualitygate.production.store import public
         from qualitygate.reports.page.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
@@ -52,7 +54,7 @@ def run(
             ]
         storage.write_bytes(out, comparison_page(compared).encode())
         words = outcome_words(compared)
-        where = _send(out, runs, words, tracking_uri, experiment) if track else None
+        where = _send(out, [public(one) for one in runs], words, tracking_uri, experiment) if track else None
         if json:
             output.emit_json({"out": str(out), "mlflow_run": where, "outcomes": words})
             return
@@ -68,14 +70,14 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
     from qualitygate.reports.page.comparison import Compared
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 
-    tracked = not Path(run).is_dir()
+    tracked = "://" not in run and not Path(run).is_dir()
     if tracked and not is_run_id(run):
         raise InputError(
             f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run"
         )
     for name in ("gated", "metrics"):
         (folder / name).mkdir(parents=True)
-    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri) if tracked else run, run)
+    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri), run) if tracked else read_gated(run)
     sha256 = gated.summary.provenance.checkpoint_sha256
     given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:

@@ -14,7 +14,10 @@ NAME = "report"
 
 
 def run(
-    gated: Annotated[Path, typer.Argument(help="A gated set: the folder.", show_default=False)],
+    gated: Annotated[
+        str,
+        typer.Argument(help="A gated set: the folder; of shards, also s3://bucket/path.", show_default=False),
+    ],
     metrics: Annotated[
         Path | None,
         typer.Option("--metrics", help="Folder of `metrics`: set metrics, yield against quality.", show_default=False),
@@ -27,7 +30,7 @@ def run(
         Path | None, typer.Option("--dynamics", help="Folder of `dynamics`: how it trained.", show_default=False)
     ] = None,
     baseline: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--baseline", help="Another gated set, to be shown beside this one.", show_default=False),
     ] = None,
     profile: Annotated[
@@ -39,7 +42,7 @@ def run(
 ) -> None:
     """Write a gated set as one HTML page that needs nothing else: no network, no Python, no folder beside it.
 
-    `gate` writes the same page into the set. With more to show:
+    `gate` writes the same page into every set, of shards too. With more to show:
 
         qualitygate report gated --metrics metrics --units units --baseline champion --out report.html
     """

@@ -41,6 +41,7 @@ def make_shards(source: Source, profile: Path, policy: Path | None, out: str, se
     from qualitygate.gating.profile import load_profile
     from qualitygate.production import worker
     from qualitygate.production.run import plan, produce
+    from qualitygate.production.shard_report import ensure_report
 
     file = Path(source.checkpoint)
     what = worker.Source(
@@ -56,6 +57,7 @@ def make_shards(source: Source, profile: Path, policy: Path | None, out: str, se
     )
     order = worker.Order(what, asked, out)
     summary = produce(order, team(order), load_profile(profile), reporter=output.reporter())
+    ensure_report(order, chosen_device(device if wanted.cluster is None else "auto"), output.reporter())
     return summary, None if experiment is None else _send(out, tracking_uri, experiment)
 
 

@@ -45,6 +45,11 @@ def choose(
     }
 
 
+def roles(chosen: Mapping[ExhibitRole, np.ndarray]) -> list[ExhibitRole]:
+    """Why each was chosen, of all that were, role after role."""
+    return [role for role, of_role in chosen.items() for _ in of_role]
+
+
 def render(
     stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]
 ) -> list[ExhibitItem]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
@@ -19,9 +20,10 @@ from qualitygate.gating import exhibit
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
+from qualitygate.policy.decide import Decisions
 from qualitygate.policy.model import policy_yaml
+from qualitygate.production.showing import write_exhibit, write_figures
 from qualitygate.records import GateSummary, Provenance, SampleRecord, SuiteResult, Verdict
-from qualitygate.reports.exhibit_table import EXHIBIT, exhibit_columns
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 
 SAMPLES, SUMMARY, UNITS, POLICY, SUITE, IMAGES, PROFILE = (
@@ -85,7 +87,12 @@ def gate_to_folder(
         if profile_folder is not None:
             shutil.copytree(profile_folder, folder / PROFILE)
         started = time.perf_counter()
-        _show(stage, table, rows, score, folder)
+        verdicts = np.asarray(rows[names.VERDICT])
+        chosen = exhibit.choose(rows[score], verdicts, rows[names.BORDERLINE])
+        shown = np.concatenate(list(chosen.values()))
+        records = [table.record(int(row)) for row in shown]
+        write_exhibit(stage, table.latents(shown), records, exhibit.roles(chosen), folder)
+        write_figures(stage, rows, verdicts, folder)
         seconds["exhibit"] = time.perf_counter() - started
         summary = _summary(stage, rows, total, seconds)
         suite = stage.suite(total)
@@ -154,6 +161,24 @@ def sample_rows(blocks: Sequence[GatedBlock], seed: int | None) -> dict[str, Any
     }  # fmt: skip
 
 
+def recorded_block(stage: GateStage, table: pa.Table) -> GatedBlock:
+    """The block that rows of records came from, without its images: what `sample_rows` wrote, read again.
+
+    Args:
+        stage: the gate they went through, with a seed.
+        table: whole rows of records.
+    """
+    scores = [field.name for field in table.schema if pa.types.is_floating(field.type) and field.name != names.STRENGTH]
+    columns = {name: _nan_for_null(table[name]) for name in dict.fromkeys((*scores, names.MOVED))}
+    decisions = Decisions(
+        verdict=np.array(table[names.VERDICT].to_pylist()),
+        strength=_nan_for_null(table[names.STRENGTH]),
+        reasons=[tuple(reasons) for reasons in table[names.REASONS].to_pylist()],
+        borderline=np.array(table[names.BORDERLINE].to_pylist(), dtype=bool),
+    )
+    return GatedBlock(stage.latents(table[names.ID].to_numpy()), columns, decisions, {})
+
+
 def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
     """Columns and provenance of a gated set's ``samples.parquet``.
 
@@ -209,6 +234,10 @@ def _column(block: GatedBlock, name: str) -> np.ndarray:
     return block.columns.get(name, np.full(len(block.latents), empty))
 
 
+def _nan_for_null(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
+
+
 def _null_for_nan(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
@@ -254,29 +283,6 @@ def _units(stage: GateStage, exact: _Exact | None) -> dict[str, Any]:
             if layer in unit_score:
                 cla[row], plain[row] = unit_score[layer][unit], curvature[layer][unit]
     return {**table, names.UNIT_CLA: cla, names.UNIT_CLA_PLAIN: plain}
-
-
-def _show(stage: GateStage, table: _Table, rows: Mapping[str, Any], score: str, folder: Path) -> None:
-    """Contact sheets and figures."""
-    from qualitygate.reports.exhibit_sheets import exhibit_sheets
-    from qualitygate.reports.figures import score_figure, trade_off_figure
-
-    verdict = np.asarray(rows[names.VERDICT])
-    chosen = exhibit.choose(rows[score], verdict, rows[names.BORDERLINE])
-    shown = np.concatenate(list(chosen.values()))
-    roles = [role for role, of_role in chosen.items() for _ in of_role]
-    items = exhibit.render(stage, table.latents(shown), [table.record(int(row)) for row in shown], roles)
-    storage.write_table(folder / EXHIBIT, exhibit_columns(items))
-    (folder / "gallery").mkdir()
-    for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
-        sheet.save(folder / f"{key}.png")
-    (folder / "figures").mkdir()
-    scores = {rule.score: rows[rule.score] for rule in stage.limits.rules}
-    storage.write_bytes(folder / "figures" / "scores.png", score_figure(scores, stage.limits.rules, verdict))
-    calibration = stage.profile.columns(stage.policy)
-    known = [rule for rule in stage.limits.rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]
-    if known:  # a rule with an absolute limit may be on a score that was not calibrated
-        storage.write_bytes(folder / "figures" / "trade_off.png", trade_off_figure(scores, calibration, known))
 
 
 def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dict[str, float]) -> GateSummary:

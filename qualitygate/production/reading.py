@@ -13,38 +13,56 @@ from pydantic import ValidationError
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.records import DynamicsRecord
+from qualitygate.production.local import PROFILE, is_sharded, local
+from qualitygate.production.manifest import RECORDS
+from qualitygate.production.store import open_store, public
+from qualitygate.production.survey import SURVEY, Survey, Surveyor, read_survey
+from qualitygate.records import DynamicsRecord, GateSummary
 from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
 from qualitygate.reports.page.material import Gated, Measured, UnitPage
 from qualitygate.tracking.gated_set import UNITS, read_gated_set
 from qualitygate.tracking.metrics_set import read_metrics_set
 from qualitygate.tracking.unit_study import SHEETS
 
-SAMPLES, PROFILE, CALIBRATION, DYNAMICS = "samples.parquet", "profile", "calibration.parquet", "dynamics.json"
+SAMPLES, CALIBRATION, DYNAMICS = "samples.parquet", "calibration.parquet", "dynamics.json"
 
 
-def read_gated(folder: str | Path, place: str | None = None, profile: Path | None = None) -> Gated:
-    """A gated set with everything that its page shows.
+def read_gated(place: str | Path, name: str | None = None, profile: Path | None = None) -> Gated:
+    """A gated set with everything that its page shows; of a set of shards, a sample of its records.
 
     Args:
-        folder: written by the gate.
-        place: what it is called to the reader; default: the folder.
-        profile: the profile, where it does not lie in the folder.
+        place: a folder written by the gate, or where a set of shards is kept: ``s3://…``.
+        name: what it is called to the reader; default: its place.
+        profile: the profile, where it does not lie in the set.
 
     Raises:
         InputError: there is no gated set.
         ProfileError: one of its tables cannot be read.
+        StorageError: the store does not answer.
     """
-    folder = Path(folder)
-    found = read_gated_set(folder)
-    return Gated(
-        place=place or str(folder),
-        summary=found.summary,
-        columns=_columns(folder / SAMPLES),
-        calibration=_columns((profile or folder / PROFILE) / CALIBRATION),
-        units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has_units else None,
-        exhibit=read_exhibit(folder / EXHIBIT) if (folder / EXHIBIT).is_file() else (),
-    )
+    with local(place) as folder:
+        found = read_gated_set(folder)
+        surveyed = _survey(place, folder, found.summary)
+        return Gated(
+            place=name or public(str(place)),
+            summary=found.summary,
+            columns=_columns(folder / SAMPLES) if surveyed is None else surveyed.columns,
+            calibration=_columns((profile or folder / PROFILE) / CALIBRATION),
+            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has_units else None,
+            exhibit=read_exhibit(folder / EXHIBIT) if (folder / EXHIBIT).is_file() else (),
+            drawn_from=surveyed.samples if surveyed is not None and surveyed.is_part else None,
+            over={} if surveyed is None else surveyed.over,
+        )
+
+
+def _survey(place: str | Path, folder: Path, summary: GateSummary) -> Survey | None:
+    """What is known of the records of a set of shards; they are walked through where nobody did yet. None for a plain set."""
+    if (folder / SURVEY).is_file():
+        return read_survey(folder / SURVEY)
+    store = open_store(place)
+    if not is_sharded(folder) or not store.names(RECORDS):  # MLflow has no records
+        return None
+    return Surveyor(store, summary.limits).walk()[0]
 
 
 def read_measured(folder: str | Path) -> Measured:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qualitygate.production.local import local
 from qualitygate.production.store import LocalStore, open_store
-from qualitygate.tracking.gated_set import FILES
 from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
 
 
@@ -27,17 +26,10 @@ def sync_stored(place: str, uri: str | None, experiment: str | None, *, untracke
 @contextmanager
 def _local(place: str) -> Iterator[Path]:
     """The set's folder, or a local copy of what is sent, from which the outcome goes back."""
-    store = open_store(place)
-    if isinstance(store, LocalStore):
-        yield store.root
-        return
-    with tempfile.TemporaryDirectory(prefix="qualitygate-") as name:
-        folder = Path(name)
-        for file in (*FILES, TRACKING):
-            if (data := store.read(file)) is not None:
-                (folder / file).write_bytes(data)
+    with local(place) as folder:
         try:
             yield folder
         finally:
-            if (folder / TRACKING).is_file():
+            store = open_store(place)
+            if not isinstance(store, LocalStore) and (folder / TRACKING).is_file():
                 store.put(TRACKING, (folder / TRACKING).read_bytes())

@@ -102,7 +102,9 @@ def trade_off_figure(
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
-    axes.legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
+    axes.legend(
+        loc="best", borderaxespad=1.4, frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK
+    )
     return (render or png)(figure)
 
 

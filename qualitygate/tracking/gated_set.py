@@ -25,7 +25,17 @@ SUMMARY = "summary.json"
 POLICY = "policy.yaml"
 UNITS = "units.parquet"
 REPORT = "report.html"
-FILES = (REPORT, SUMMARY, "samples.parquet", "manifest.parquet", "exhibit.parquet", UNITS, POLICY, "suite.json")
+FILES = (
+    REPORT,
+    SUMMARY,
+    "samples.parquet",
+    "manifest.parquet",
+    "survey.parquet",
+    "exhibit.parquet",
+    UNITS,
+    POLICY,
+    "suite.json",
+)
 FOLDERS = ("gallery", "figures")
 RANKING_ROWS = 200
 

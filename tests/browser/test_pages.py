@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli import conftest as cli_conftest
+from cli.conftest import Call
+from cli.real_report import write_real_report
 from reports.pages import gated
 from reports.test_check_reports import outcome, record
 
@@ -28,6 +31,7 @@ pytestmark = [
 ]
 PICTURES = os.environ.get("BROWSER_TEST_PICTURES")
 """Folder for pictures of what was seen, for people to look at."""
+call = cli_conftest.call  # the fixture
 WIDE = 2000
 """MLflow's own panel beside the page takes a third of less."""
 LOADED = "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"
@@ -95,6 +99,25 @@ def test_the_page_of_a_check_fits_a_phone_and_follows_the_theme(tab: Browser, tm
     assert "What to look at" in tab.text()
     assert tab.errors == []
     keep(tab, f"check-phone-{'dark' if dark else 'light'}")
+
+
+def test_what_the_commands_wrote_opens_without_errors(tab: Browser, call: Call, tmp_path: Path) -> None:
+    made = write_real_report(call, tmp_path)
+    pages = {"real": made.page, "sharded": made.sharded / "report.html", "compared": made.comparison}
+    for name, page in pages.items():
+        assert page.stat().st_size < 5e6
+        for width in (1280, 390):
+            tab.errors.clear()
+            tab.open(page.as_uri(), "document.readyState === 'complete'", width=width)
+            tab.wait("document.images.length > 0")
+            assert tab.evaluate(LOADED)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            assert tab.errors == []
+            keep(tab, f"{name}-{width}")
+        if name != "compared":
+            tab.evaluate("document.querySelector('#tiles button').click()")
+            tab.wait("document.querySelector('#viewer').open")
+            assert tab.evaluate(LOADED)
 
 
 # MLflow

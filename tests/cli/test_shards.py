@@ -27,8 +27,10 @@ def test_so_many_images(call: Call, place: Place, tmp_path: Path) -> None:
     assert done.json["accepted"] + done.json["corrected"] == 70
     table = pq.read_table(tmp_path / "set" / "manifest.parquet").to_pydict()
     assert sum(table["accepted"]) + sum(table["corrected"]) == 70
+    page = (tmp_path / "set" / "report.html").stat()
     again = produce(call, place, tmp_path / "set", "--accepted", 70, "--no-track")
     assert (again.code, again.json) == (0, done.json)
+    assert (tmp_path / "set" / "report.html").stat() == page
     other = produce(call, place, tmp_path / "set", "--accepted", 71, "--no-track")
     assert other.code == 2
     assert "under another plan" in other.stderr
@@ -108,6 +110,7 @@ def test_mlflow_that_goes_down_half_way_is_told_the_rest_later(
     assert (sent["state"], sent["run_id"]) == ("sent", given[0])
     names = [file.path for file in MlflowClient(uri).list_artifacts(given[0])]
     assert {"summary.json", "manifest.parquet", "policy.yaml", "suite.json", "units.parquet"} <= set(names)
+    assert {"report.html", "survey.parquet", "exhibit.parquet", "gallery", "figures", "images"} <= set(names)
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(call: Call, place: Place, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_every_sample_has_one_verdict_and_what_is_kept_has_an_image(shown: Shown
     assert summary.suite.passed
     assert 0.8 < summary.accepted / 2000 < 0.9  # two rules at the .9 quantile that mostly agree
     assert len(list((shown.folder / "gated" / "images").iterdir())) == summary.accepted + summary.corrected
+    assert shown.done.places["everything on one page"].stat().st_size < 5e6
     for place in shown.done.places.values():
         assert place.exists()
 

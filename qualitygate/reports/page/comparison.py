@@ -24,7 +24,7 @@ from qualitygate.units.classifier import wilson
 if TYPE_CHECKING:
     import pandas as pd
 
-_TILES = 8  # of each role and set
+_TILES = 6  # of each role and set: whole rows of three
 _SETS = 6
 """Sets that one page can hold: as many as there are colours."""
 

@@ -21,7 +21,7 @@ from qualitygate.reports.metric_figures import discriminator_figure, group_figur
 from qualitygate.reports.page import tables
 from qualitygate.reports.page.gallery import Tile, tiles
 from qualitygate.reports.page.markup import data_uri, drawn_as, inline, render
-from qualitygate.reports.page.material import Gated, Material, Measured, UnitPage
+from qualitygate.reports.page.material import Gated, Material, Measured, UnitPage, rules_on_samples
 from qualitygate.reports.page.plots import overlay_figure, partner, quality_figure, scatter_figure
 
 SHEET_WIDTH, SHEET_QUALITY = 1100, 68
@@ -59,6 +59,7 @@ def report_page(material: Material) -> str:
         "units": None if gated.units is None else tables.unit_rankings(gated.units),
         "study": None if material.units is None else _study(material.units),
         "metrics": None if material.metrics is None else _metrics(material.metrics.report),
+        "costs": tables.cost_rows(gated.summary),
         "trade_off": _trade_off(gated, material.metrics),
         "dynamics": None if material.dynamics is None else _dynamics(material.dynamics),
         "baseline": None if material.baseline is None else _baseline(gated, material.baseline),
@@ -67,14 +68,13 @@ def report_page(material: Material) -> str:
 
 
 def _score_plots(gated: Gated) -> list[Plot]:
-    rules = [limit for limit in gated.summary.limits if limit.rule != "correction" and len(gated.finite(limit.score))]
+    rules = [limit for limit in rules_on_samples(gated.summary.limits) if len(gated.finite(limit.score))]
     if not rules:
         return []
     verdicts = np.asarray(gated.columns[names.VERDICT])
     svg = score_figure(gated.columns, rules, verdicts, drawn_as("scores"))
-    return [
-        Plot("Scores and limits", "Samples by score, coloured by verdict; dashed lines are the limits.", inline(svg))
-    ]
+    what = f"Samples by score, coloured by verdict; dashed lines are the limits. {gated.drawn}".rstrip()
+    return [Plot("Scores and limits", what, inline(svg))]
 
 
 def _scatter(gated: Gated) -> Plot | None:
@@ -85,7 +85,7 @@ def _scatter(gated: Gated) -> Plot | None:
     both = np.isfinite(np.asarray(gated.columns[gated.headline], dtype=np.float64)) & np.isfinite(
         np.asarray(gated.columns[other], dtype=np.float64)
     )
-    what = f"Each point is one of the {np.count_nonzero(both):,} samples for which both were computed."
+    what = f"Each point is one of the {np.count_nonzero(both):,} samples for which both were computed. {gated.drawn}".rstrip()
     return Plot(f"{gated.headline} and {other}", what, inline(svg))
 
 
@@ -138,12 +138,12 @@ def _metric_plots(report: MetricsReport) -> Iterator[Plot]:
 
 def _trade_off(gated: Gated, metrics: Measured | None) -> list[Plot]:
     plots = []
-    rules = [limit for limit in gated.summary.limits if limit.rule != "correction"]
+    rules = rules_on_samples(gated.summary.limits)
     known = [limit for limit in rules if len(gated.finite(limit.score)) and _known(gated.calibration, limit.score)]
     if known:
         svg = trade_off_figure(gated.columns, gated.calibration, known, drawn_as("trade-off"))
         what = "What each rule would keep, before any correction, if its limit stood at another quantile of the calibration."
-        plots.append(Plot("Yield", what, inline(svg)))
+        plots.append(Plot("Yield", f"{what} {gated.drawn}".rstrip(), inline(svg)))
     drawn = None if metrics is None else quality_figure(gated.headline, metrics.columns, rules, drawn_as("quality"))
     if drawn is not None:
         what = "If the score sees quality, the line leaves the dashed one as fewer samples are kept. The band is two standard errors."
@@ -181,7 +181,7 @@ def overlay(sets: tuple[tuple[str, Gated], ...], draw: Callable[[str], Any]) -> 
         return None
     limit = next((limit.limit for limit in first.summary.limits if limit.score == first.headline), None)
     svg = overlay_figure(columns, first.headline, limit, draw("overlay"))
-    return Plot(first.headline, "Share of the samples at or below each value; further left is better.", inline(svg))
+    return Plot(first.headline, "Share of the samples at or below each value.", inline(svg))
 
 
 def worst(gated: Gated, count: int = 12) -> list[Tile]:

@@ -83,7 +83,8 @@ def _digest(text: str) -> str:
 
 
 def _svg(name: str, figure: Figure) -> bytes:
-    figure.patch.set_alpha(0.0)
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_alpha(0.0)
     buffer = BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})

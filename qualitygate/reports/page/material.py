@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qualitygate import names
-from qualitygate.records import DynamicsRecord, GateSummary
+from qualitygate.records import DynamicsRecord, GateSummary, RuleLimit
 from qualitygate.reports.exhibit_table import Shown
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Gated:
         calibration: scores of the calibration's samples by name, each (M,); empty without a profile.
         units: the table of units, or None.
         exhibit: the samples to look at; empty where none were made again.
+        drawn_from: samples of the set, where ``columns`` hold only some of them, drawn at random; else None.
+        over: by rule, how many samples are over its limit, and of how many the score is known; where it was counted apart from ``columns``.
     """
 
     place: str
@@ -40,6 +42,8 @@ class Gated:
     calibration: Mapping[str, np.ndarray]
     units: pd.DataFrame | None
     exhibit: Sequence[Shown]
+    drawn_from: int | None = None
+    over: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -56,7 +60,7 @@ class Gated:
     @property
     def rules(self) -> tuple[str, ...]:
         """Scores that rules on samples name, each once; those that corrected samples are judged on are not among them."""
-        return tuple(dict.fromkeys(limit.score for limit in self.summary.limits if limit.rule != "correction"))
+        return tuple(dict.fromkeys(limit.score for limit in rules_on_samples(self.summary.limits)))
 
     @property
     def headline(self) -> str:
@@ -71,14 +75,26 @@ class Gated:
     @cached_property
     def scores(self) -> tuple[str, ...]:
         """Scores worth a line of a table: those of rules, then other counts over layers, CLA and risk."""
-        others = (
-            name
-            for name in self.columns
-            if (names.low_rate_at(name) is not None and names.layer_of(name) is None)
-            or names.cla_layer(name) is not None
-            or name in (names.NEVER_SEEN, names.RISK)
-        )
+        others = filter(shown_score, self.columns)
         return tuple(name for name in dict.fromkeys((*self.rules, *others)) if len(self.finite(name)))
+
+    @property
+    def drawn(self) -> str:
+        """Which samples figures and quantiles are of, as a sentence; empty where they are of all."""
+        if self.drawn_from is None:
+            return ""
+        return f"Of {len(self.columns[names.ID]):,} samples drawn at random from all {self.drawn_from:,}."
+
+
+def rules_on_samples(limits: Iterable[RuleLimit]) -> tuple[RuleLimit, ...]:
+    """The limits that samples are held against; those that corrected samples are judged on are left out."""
+    return tuple(limit for limit in limits if limit.rule != "correction")
+
+
+def shown_score(name: str) -> bool:
+    """Whether a column is a score that pages tell of even if no rule is on it: counts over layers, CLA, risk."""
+    over_layers = names.low_rate_at(name) is not None and names.layer_of(name) is None
+    return over_layers or names.cla_layer(name) is not None or name in (names.NEVER_SEEN, names.RISK)
 
 
 @dataclass(frozen=True)

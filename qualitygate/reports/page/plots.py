@@ -98,7 +98,13 @@ def overlay_figure(columns: Mapping[str, np.ndarray], score: str, limit: float |
     figure = Figure(figsize=(WIDTH, 4.0), dpi=DPI, facecolor=PAPER, layout="constrained")
     axes = figure.subplots()
     for place, (name, column) in enumerate(columns.items()):
-        axes.ecdf(column, color=LINE_COLORS[place % len(LINE_COLORS)], linewidth=2, label=f"{name} ({len(column):,})")
+        axes.ecdf(
+            column,
+            compress=True,
+            color=LINE_COLORS[place % len(LINE_COLORS)],
+            linewidth=2,
+            label=f"{name} ({len(column):,})",
+        )
     if limit is not None:
         axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label="limit of the first")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import binom
 
-from qualitygate import names
-from qualitygate.records import Verdict
+from qualitygate import names, timing
+from qualitygate.records import GateSummary, RuleLimit, Verdict
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page.material import Gated
 from qualitygate.units.classifier import wilson
@@ -47,10 +47,38 @@ def rule_rows(gated: Gated) -> list[RuleRow]:
     """Every limit as it was applied. Limits on corrected samples have no count."""
     rows = []
     for limit in gated.summary.limits:
-        column = gated.finite(limit.score)
-        counted = limit.rule != "correction" and len(column)
-        over = f"{np.count_nonzero(column > limit.limit):,} of {len(column):,}" if counted else "–"
-        rows.append(RuleRow(limit.rule, limit.score, limit.limit, limit.source, limit.action.value, over))
+        over, known = _over(gated, limit)
+        shown = f"{over:,} of {known:,}" if limit.rule != "correction" and known else "–"
+        rows.append(RuleRow(limit.rule, limit.score, limit.limit, limit.source, limit.action.value, shown))
+    return rows
+
+
+def _over(gated: Gated, limit: RuleLimit) -> tuple[int, int]:
+    """How many samples are over a limit, and of how many the score is known."""
+    if limit.rule in gated.over:
+        return gated.over[limit.rule]
+    column = gated.finite(limit.score)
+    return int(np.count_nonzero(column > limit.limit)), len(column)
+
+
+def cost_rows(summary: GateSummary) -> list[tuple[str, str]]:
+    """Where the time went and what an image cost, as far as it was measured: seconds of one worker."""
+    metrics, shares = summary.metrics, (timing.EARLY, timing.LATE)
+    rows = [
+        (title, f"{number(metrics[name])} s")
+        for name, title in (
+            (names.SECONDS, "gating, all workers together"),
+            (names.COST_ACCEPTED, "a kept image, with the gate"),
+            (names.COST_FILTERED, "an accepted image, if all were made whole and judged by nothing that costs"),
+            (names.COST_UNGATED, "an image, without a gate"),
+        )
+        if name in metrics
+    ]
+    if names.IMAGES_PER_SECOND in metrics:
+        rows.append(("samples a second, of one worker", number(metrics[names.IMAGES_PER_SECOND])))
+    for part, title in zip(shares, ("early layers, scores and corrections", "remaining layers"), strict=True):
+        if (name := names.time_share(part)) in metrics:
+            rows.append((f"share of the time: {title}", f"{metrics[name]:.0%}"))
     return rows
 
 
@@ -92,9 +120,11 @@ def set_rows(sets: Sequence[Gated]) -> list[tuple[str, list[Cell]]]:
 def unit_rankings(units: pd.DataFrame) -> dict[int, tuple[list[str], list[list[object]]]]:
     """By layer, the columns and rows of the units to suspect first."""
     by = ranked_by(units)
-    columns = [name for name in units.columns if name not in (names.LAYER, names.UNIT) and units[name].notna().any()]
     found = {}
     for layer, of_layer in units.groupby(names.LAYER):
+        columns = [
+            name for name in units.columns if name not in (names.LAYER, names.UNIT) and of_layer[name].notna().any()
+        ]
         best = of_layer.sort_values(by, ascending=False, na_position="last", kind="stable").head(UNITS_SHOWN)
         found[int(layer)] = (columns, best[columns].astype(object).to_numpy().tolist())
     return found
