@@ -22,7 +22,9 @@ def run(
     ] = None,
     fetch: Annotated[
         Path | None,
-        typer.Option("--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False),
+        typer.Option(
+            "--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False
+        ),
     ] = None,
     device: Device = "auto",
     json: Json = False,
