@@ -20,20 +20,34 @@ def run(
         Path | None,
         typer.Option(help="The wheel of gan_face_generate 1.1.1, where pip cannot fetch it.", show_default=False),
     ] = None,
+    fetch: Annotated[
+        Path | None,
+        typer.Option(
+            "--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False
+        ),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Calibrate a real face generator, gate 2,000 samples of it, repair the broken ones, log all of it to MLflow.
 
     The generator is a third party's, from the package gan_face_generate on PyPI; its weights are read as data.
-    A profile that an earlier run left in the folder is used again.
+    A profile that an earlier run left in the folder is used again. For the checkpoint alone:
+
+        qualitygate demo --fetch weights.tar
     """
     with output.only_result_on_stdout():
+        from qualitygate import storage
         from qualitygate.checkpoints.demonstration import face_generator
         from qualitygate.checkpoints.load import load_generator
         from qualitygate.cli.gate import send, show
         from qualitygate.production.demonstration import demonstrate
 
+        if fetch is not None:
+            storage.refuse_existing(fetch)
+            storage.write_bytes(fetch, face_generator(wheel).read_bytes())
+            _tell_fetched(fetch, json)
+            return
         started = time.perf_counter()
         generator = load_generator(face_generator(wheel), chosen_device(device))
         done = demonstrate(generator, out, output.reporter())
@@ -51,3 +65,13 @@ def run(
         places = [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")]
         output.table("Where everything is", ("", ""), places)
         output.emit(f"Done in {seconds:.0f} seconds.")
+
+
+def _tell_fetched(file: Path, json: bool) -> None:
+    """Where the checkpoint lies, and that it is the one that is meant."""
+    from qualitygate.checkpoints.demonstration import PACKAGE, WEIGHTS_SHA256
+
+    if json:
+        output.emit_json({"out": str(file), "package": PACKAGE, "sha256": WEIGHTS_SHA256})
+    else:
+        output.emit(f"{file}: the generator of {PACKAGE}, SHA-256 {WEIGHTS_SHA256}")

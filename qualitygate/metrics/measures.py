@@ -37,6 +37,7 @@ from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet, Standing
 
 _FEWEST_FOR_BLOCKS = 4
+_ONE_SAMPLE = "one sample: no interval"  # a bootstrap would make one of width 0
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ class Ruler:
             "paths": float(lengths.shape[1]),
         }
         empty = Measurement(metric=name, value=None, samples=len(lengths), extractor=self.distance, settings=settings)
-        if not self.intervals:
-            return empty.model_copy(update={"value": float(sums.sum() / counts.sum())})
+        if len(lengths) < 2 or not self.intervals:
+            note = _ONE_SAMPLE if len(lengths) < 2 else None
+            return empty.model_copy(update={"value": float(sums.sum() / counts.sum()), "note": note})
         return measured(bootstrap_ratio(sums, counts, seed=self.seed), empty)
 
     def extrapolated_fid(self, features: Tensor) -> Measurement:
@@ -148,8 +150,9 @@ class Ruler:
     def _mean(self, values: np.ndarray, empty: Measurement) -> Measurement:
         finite = values[np.isfinite(values)]
         left = len(values) - len(finite)
-        note = f"{left} of infinite value (copies of real images) are left out" if left else None
-        if not len(finite) or not self.intervals:
+        notes = [f"{left} of infinite value (copies of real images) are left out"] * bool(left)
+        note = "; ".join(notes + [_ONE_SAMPLE] * (len(finite) == 1)) or None
+        if len(finite) < 2 or not self.intervals:
             return empty.model_copy(update={"value": float(finite.mean()) if len(finite) else None, "note": note})
         return measured(bootstrap_mean(finite, seed=self.seed), empty, note)
 

@@ -163,7 +163,7 @@ def _first_contact(uri: str) -> MlflowClient:
     except Exception as error:  # every kind of store has exceptions of its own
         raise TrackingError(f"MLflow at {public(uri)} cannot be reached", public(f"{type(error).__name__}: {error}"),
                             "a tracking server that answers, or a database that can be written",
-                            "start it, or set MLFLOW_TRACKING_URI; `qualitygate sync FOLDER` sends later what is pending"
+                            "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending"
                             ) from error  # fmt: skip
     return client
 

@@ -36,6 +36,17 @@ def test_version_and_help(call: Call) -> None:
         assert "Usage: qualitygate" in shown.stdout
 
 
+def test_the_generator_of_the_demonstration_alone(
+    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qualitygate.checkpoints.demonstration.face_generator", lambda wheel: place.checkpoint)
+    done = call("demo", "--fetch", tmp_path / "face.pt", "--json")
+    assert done.json["out"] == str(tmp_path / "face.pt")
+    assert (tmp_path / "face.pt").read_bytes() == place.checkpoint.read_bytes()
+    assert call("demo", "--fetch", tmp_path / "face.pt").code == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "face.pt"]
+
+
 def test_inspect(call: Call, place: Place) -> None:
     found = call("inspect", place.checkpoint, "--json").json
     assert found["family"] == "dcgan"

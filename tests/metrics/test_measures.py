@@ -83,6 +83,14 @@ def test_bare_values_are_the_same_without_intervals(ruler: Ruler, subject) -> No
     assert all(one.low is None for one in bare.values())
 
 
+def test_one_sample_has_no_interval(ruler: Ruler, subject) -> None:
+    found = ruler.measure(subject, np.arange(1))
+    for name in (names.PPL, names.PRECISION, names.DENSITY, names.REALISM, names.DISCRIMINATOR):
+        assert found[name].value is not None
+        assert (found[name].low, found[name].high) == (None, None)
+        assert found[name].note == "one sample: no interval"
+
+
 def test_path_samples_bound_a_group(ruler: Ruler, subject) -> None:
     assert replace(ruler, path_samples=20).measure(subject)[names.PPL].samples == 20
     assert names.PPL not in ruler.measure(subject, np.arange(200, 300))
