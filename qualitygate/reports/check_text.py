@@ -79,7 +79,7 @@ def _method(record: CheckRecord) -> str:
     paired = "the same latents in both" if record.paired else "latents not shared"
     counted = sum(one.state is not RuleState.LEFT_OUT for one in record.rules)
     return (
-        f"{counted} rules, {record.looks} of up to {record.looks_planned} looks, {paired}; the chance that any of them was decided "
+        f"{counted} {'rule' if counted == 1 else 'rules'}, {record.looks} of up to {record.looks_planned} looks, {paired}; the chance that any of them was decided "
         f"wrongly is at most {record.error:g} (Bonferroni over rules and looks: each end of an interval is left {record.tail:.2g})."
     )
 
