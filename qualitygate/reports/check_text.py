@@ -79,8 +79,9 @@ def _method(record: CheckRecord) -> str:
     paired = "the same latents in both" if record.paired else "latents not shared"
     counted = sum(one.state is not RuleState.LEFT_OUT for one in record.rules)
     return (
-        f"{counted} {'rule' if counted == 1 else 'rules'}, {record.looks} of up to {record.looks_planned} looks, {paired}; the chance that any of them was decided "
-        f"wrongly is at most {record.error:g} (Bonferroni over rules and looks: each end of an interval is left {record.tail:.2g})."
+        f"{counted} {'rule' if counted == 1 else 'rules'}, {record.looks} of up to {record.looks_planned} looks, {paired}; "
+        f"the chance that any of them was decided wrongly is at most {record.error:g} (Bonferroni over rules and looks: each end of "
+        f"an interval is left {record.tail:.2g})."
     )
 
 
@@ -88,10 +89,10 @@ def _uncovered(record: CheckRecord) -> str | None:
     """What the verdict does not cover, in one line; None where real images were looked at."""
     looked_at = {one.metric for one in record.rules if one.metric in OF_IMAGES and one.value is not None}
     if not looked_at:
-        return "No image was looked at: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
+        return "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
     if looked_at <= set(TO_BASELINE):
         return (
-            "No real image was looked at: the candidate's images were held against the baseline's own, which shows that they "
+            "No rule looked at a real image: the candidate's images were held against the baseline's own, which shows that they "
             "changed, not whether for the better; give --real DIR."
         )
     return None
