@@ -1,0 +1,84 @@
+"""Candidates whose fate is known, made from a small champion, through the real command and the default rules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cli.conftest import Call, Called, call, dcgan_state_dict  # noqa: F401 - a fixture
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from candidates import candidates, planted
+
+pytestmark = pytest.mark.slow
+
+MADE = {one.name: one.write for one in candidates()} | {"planted": planted(4, 0.2)}
+POLICY = {
+    "calibration": {"rate_samples": 1000, "score_samples": 500},
+    "check": {"samples": 256, "budget": {"samples": 512}},
+}
+
+Check = Callable[[str], Called]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("verdicts")
+    torch.save({"netG_state_dict": dcgan_state_dict()}, made / "champion.pt")
+    (made / "policy.yaml").write_text(yaml.safe_dump(POLICY), encoding="utf8")
+    return made
+
+
+@pytest.fixture
+def check(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Check:  # noqa: F811
+    """Checks a candidate of that name against the champion; profiles are kept from test to test."""
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(folder / "cache"))
+
+    def run(name: str) -> Called:
+        champion = folder / "champion.pt"
+        candidate = MADE[name](champion, folder / name)
+        return call("check", candidate, "--baseline", champion, "--policy", folder / "policy.yaml", "--no-track", "--json")
+
+    return run
+
+
+def states(done: Called) -> dict[str, str]:
+    return {one["id"]: one["state"] for one in done.json["rules"]}
+
+
+def test_the_same_file_passes(check: Check) -> None:
+    done = check("same")
+    assert done.code == 0, done.stdout
+    print(states(done))
+
+
+def test_zeroed_units_fail_it(check: Check) -> None:
+    done = check("zeroed")
+    assert done.code == 1, done.stderr
+    assert states(done)["dead_units"] == "failed"
+
+
+def test_a_planted_defect_fails_it(check: Check) -> None:
+    """A file of a planted generator is held against its base: of the same family, on the same latents."""
+    done = check("planted")
+    print(done.stdout)
+    assert done.code == 1, done.stdout
+    assert done.json["candidate"]["family"] == done.json["baseline"]["family"] == "dcgan"
+    assert done.json["paired"]
+
+
+def test_a_truncated_file_is_refused(check: Check) -> None:
+    done = check("truncated")
+    assert done.code == 2
+    assert "cut off" in done.stderr
+
+
+def test_another_family_is_not_passed_by_counts_that_cannot_be_compared(check: Check) -> None:
+    done = check("family")
+    print(done.stdout, done.stderr)
+    assert done.code == 4
