@@ -113,6 +113,10 @@ _LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
 LOW_RATE_NEURONS = "low_rate_share"  # at R: share of the neurons of the calibrated layers
 DEAD_UNITS = "dead_units"  # share of the units whose neurons never fired in the calibration
 WORST_UNIT_CLA = "worst_unit_cla"  # mean CLA of the worst units of a layer
+PRECISION_TO_BASELINE = "precision_to_baseline"  # as against real images, the baseline's own images in their place
+RECALL_TO_BASELINE = "recall_to_baseline"
+COVERAGE_TO_BASELINE = "coverage_to_baseline"
+REALISM_TO_BASELINE = "realism_to_baseline"
 
 # metrics of a study of units
 CLASSIFIER_ACCURACY = "classifier_validation_accuracy"

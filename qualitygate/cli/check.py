@@ -16,7 +16,7 @@ from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
     from qualitygate.policy.model import Policy
-    from qualitygate.production.check.run import Tools
+    from qualitygate.production.check.needs import Tools
     from qualitygate.production.check.subject import Subject
     from qualitygate.records import CheckRecord
     from qualitygate.tracking.promotion import Version
@@ -57,6 +57,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.production.check.folder import write_check
+        from qualitygate.production.check.needs import needs_reference
         from qualitygate.production.check.run import check
 
         if out is not None:
@@ -67,7 +68,9 @@ def run(
             _show_plan(rules, json)
             return
         assert ours is not None
-        checked = check(ours, theirs, rules, _tools(rules, real, suite, weights, distance_weights, device))
+        reference = needs_reference(rules.check_rules(), ours, theirs, real=real is not None)
+        tools = _tools(rules, real, suite, weights, distance_weights, device, reference=reference)
+        checked = check(ours, theirs, rules, tools)
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
             folder = out or Path(temporary) / "check"
             write_check(folder, checked, rules, ours.profile)
@@ -221,22 +224,26 @@ def _subjects(
 
 
 def _tools(
-    policy: Policy, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None, device: str
-) -> Tools:
+    policy: Policy, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None, device: str,
+    *, reference: bool,
+) -> Tools:  # fmt: skip
+    """What the check may use; ``reference`` is whether images of the baseline stand in for real ones."""
     from qualitygate.features.cache import real_features
     from qualitygate.features.images import open_images
-    from qualitygate.features.registry import make_distance, make_extractor
+    from qualitygate.features.registry import make_distance, make_extractor, reads_weights
     from qualitygate.metrics.real_set import RealSet
-    from qualitygate.production.check.run import Tools
+    from qualitygate.production.check.needs import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
+    if real is not None or (reference and (weights is not None or not reads_weights(settings.extractor))):
+        parts["extractor"] = make_extractor(settings.extractor, weights=weights, device=at)
     if real is not None:
         import torch
 
-        extractor, images = make_extractor(settings.extractor, weights=weights, device=at), open_images(real)
-        features = torch.from_numpy(real_features(extractor, images)).to(at)
-        parts |= {"extractor": extractor, "real": RealSet(Path(real).name, images.sha256, features)}
+        images = open_images(real)
+        features = torch.from_numpy(real_features(parts["extractor"], images)).to(at)
+        parts["real"] = RealSet(Path(real).name, images.sha256, features)
     if any(rule.metric == "ppl" for rule in policy.check_rules()):
         parts["distance"] = make_distance(settings.distance, weights=distance_weights, device=at)
     return Tools(**parts)

@@ -66,6 +66,11 @@ def make_extractor(
     raise _unknown(spec, "extractor", EXTRACTORS)
 
 
+def reads_weights(spec: str) -> bool:
+    """Whether the extractor of this name cannot be made without a weight file."""
+    return spec in ("inception", "vgg16")
+
+
 def make_distance(
     spec: str,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,14 +14,22 @@ from qualitygate.policy.parts import Part
 
 Severity = Literal["critical", "warning", "info"]
 
+TO_BASELINE: Mapping[str, str] = {
+    names.PRECISION_TO_BASELINE: names.PRECISION,
+    names.RECALL_TO_BASELINE: names.RECALL,
+    names.COVERAGE_TO_BASELINE: names.COVERAGE,
+    names.REALISM_TO_BASELINE: names.REALISM,
+}
+"""Metrics against other images of the baseline, and what each of them is called against real images."""
 HIGHER_IS_BETTER = frozenset({
     names.ACCEPTED_SHARE, names.YIELD, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.DISCRIMINATOR,
+    *TO_BASELINE,
 })  # fmt: skip
 """Metrics of a check of which more is better; less of any other is."""
 SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.YIELD, names.BORDERLINE_SHARE)
 AGAINST_REAL = (names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.FID, names.KID)
 """Metrics that need real images."""
-OF_IMAGES = (*AGAINST_REAL, names.PPL, names.DISCRIMINATOR)
+OF_IMAGES = (*AGAINST_REAL, *TO_BASELINE, names.PPL, names.DISCRIMINATOR)
 
 
 class Margin(Part):
@@ -45,7 +54,7 @@ class CheckRule(Part):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     metric: str = Field(
-        description="e.g. low_rate_0.1/q0.9, yield, low_rate_share_0.1, dead_units, worst_unit_cla, precision, ppl"
+        description="e.g. low_rate_0.1/q0.9, yield, low_rate_share_0.1, dead_units, worst_unit_cla, precision, precision_to_baseline, ppl"
     )
     max: float | None = Field(None, allow_inf_nan=False)
     min: float | None = Field(None, allow_inf_nan=False)

@@ -18,7 +18,7 @@ from qualitygate.metrics.intervals import blocks_of
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.path_length import kept
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.policy.check import SHARES, score_quantile
+from qualitygate.policy.check import SHARES, TO_BASELINE, score_quantile
 from qualitygate.production.check.sample import Sample
 
 WORST_SHARE = 0.02
@@ -44,8 +44,14 @@ class NotKnownError(Exception):
     """A metric that cannot be told; the message says why."""
 
 
-def of_sample(metric: str, sample: Sample, real: RealSet | None, how: Drawing) -> Estimate:
+def of_sample(metric: str, sample: Sample, reference: RealSet | None, how: Drawing) -> Estimate:
     """The metric of a sample.
+
+    Args:
+        metric: its name.
+        sample: measured as far as the metric needs.
+        reference: the images it is held against, where the metric needs some: real ones, or other images of the baseline.
+        how: numbers are drawn again.
 
     Raises:
         NotKnownError: it cannot be told, of this checkpoint or of so few samples.
@@ -67,8 +73,8 @@ def of_sample(metric: str, sample: Sample, real: RealSet | None, how: Drawing) -
         if sample.discriminator is None:
             raise NotKnownError("the checkpoint has no discriminator")
         return _mean(sample.discriminator, how)
-    if real is not None and sample.features is not None:
-        return _against_real(metric, sample.features, real, how)
+    if reference is not None and sample.features is not None:
+        return _against(TO_BASELINE.get(metric, metric), sample.features, reference, how)
     return of_profile(metric, sample.subject.profile, sample.columns, how)
 
 
@@ -134,7 +140,7 @@ def _path_length(lengths: Tensor, how: Drawing) -> Estimate:
                      len(sums), draws=how.draws, seed=how.seed)  # fmt: skip
 
 
-def _against_real(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Estimate:
+def _against(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Estimate:
     if metric == names.PRECISION:
         return _mean(_numpy(manifold.balls_around(features, real.features, real.radii) > 0), how, step=1.0)
     if metric == names.DENSITY:

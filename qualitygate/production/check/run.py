@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,17 @@ import torch
 
 import qualitygate
 from qualitygate import names
-from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.comparison import Comparison, Estimate, compare, draws_for, tail_of
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.intervals import Interval
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, CheckRule, is_score, score_quantile
+from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, TO_BASELINE, CheckRule
 from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
 from qualitygate.production.check.advice import advice
+from qualitygate.production.check.images import reference_set
+from qualitygate.production.check.needs import Tools, same_checkpoint, settled
 from qualitygate.production.check.numbers import Drawing, NotKnownError, of_profile, of_sample, worst_layer
 from qualitygate.production.check.sample import Sample
 from qualitygate.production.check.subject import Subject, same_latents, same_layers
@@ -33,24 +35,6 @@ from qualitygate.production.gated_set import judge
 from qualitygate.records import CheckRecord, Range, RuleOutcome, RuleState
 
 _UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a check may use; rules that need what is missing are inconclusive, or left out where they are optional.
-
-    Attributes:
-        real: real images as features, and ``extractor``, which made them.
-        distance: for PPL.
-        suite: hand-written expectations, as in a suite file.
-        reporter: shows progress.
-    """
-
-    real: RealSet | None = None
-    extractor: Extractor | None = None
-    distance: PerceptualDistance | None = None
-    suite: Mapping[str, Any] | None = None
-    reporter: Reporter | None = None
 
 
 @dataclass(frozen=True)
@@ -85,22 +69,21 @@ class _Check:
         self.candidate, self.baseline, self.policy, self.tools = candidate, baseline, policy, tools
         self.alike = baseline is not None and same_layers(candidate.profile, baseline.profile)
         self.paired = baseline is not None and same_latents(candidate, baseline)
-        self.settings, reporter = policy.check, tools.reporter or Reporter()
+        self.settings, self.reporter = policy.check, tools.reporter or Reporter()
         ruler = baseline.profile if baseline is not None and self.alike else candidate.profile
         self.from_profiles = baseline is not None and baseline.generator is None
         self.looks = 1 if self.from_profiles else self.settings.looks
         self.rules, self.outcomes = policy.check_rules(), {}
+        self.same = same_checkpoint(candidate, baseline)
         for rule in self.rules:
-            if (note := self._not_given(rule)) is not None:
-                self.outcomes[rule.id] = _outcome(
-                    rule, RuleState.LEFT_OUT if rule.optional else RuleState.INCONCLUSIVE, note=note
-                )
+            if (found := settled(rule, candidate, baseline, tools)) is not None:
+                self.outcomes[rule.id] = _outcome(rule, found[0], note=found[1])
         self.open = [rule for rule in self.rules if rule.id not in self.outcomes]
         self.tail = tail_of(self.settings.error, max(1, len(self.open)), self.looks)
-        self.ours = Sample(candidate, policy, ruler, reporter)
-        with_samples = baseline is not None and baseline.generator is not None and not self._same
+        self.ours = Sample(candidate, policy, ruler, self.reporter)
+        with_samples = baseline is not None and baseline.generator is not None and not self.same
         self.theirs = (
-            Sample(baseline, policy, ruler if self.alike else baseline.profile, reporter)
+            Sample(baseline, policy, ruler if self.alike else baseline.profile, self.reporter)
             if with_samples and baseline
             else None
         )
@@ -143,7 +126,7 @@ class _Check:
         settings, count = self.settings, self.settings.samples * growth
         metrics = [rule.metric for rule in self.open]
         sample.gate(count)
-        if self.tools.extractor is not None and any(one in AGAINST_REAL for one in metrics):
+        if self.tools.extractor is not None and any(one in AGAINST_REAL or one in TO_BASELINE for one in metrics):
             sample.extract(self.tools.extractor, count)
         if names.DISCRIMINATOR in metrics:
             sample.judge(count)
@@ -154,20 +137,6 @@ class _Check:
 
     # one rule
 
-    def _not_given(self, rule: CheckRule) -> str | None:
-        """Why a rule cannot be evaluated whatever the sample, or None."""
-        if rule.metric in AGAINST_REAL and self.tools.real is None:
-            return "no real images were given"
-        if rule.metric == names.PPL and self.tools.distance is None:
-            return "no perceptual distance was given"
-        if rule.worse_by is None:
-            return None
-        if self.baseline is None:
-            return "no baseline was given"
-        if self.baseline.generator is None and not _in_profile(rule.metric):
-            return "a profile alone does not tell it: give the baseline's checkpoint"
-        return None
-
     def _outcome(self, rule: CheckRule, look: int) -> RuleOutcome:
         if rule.worse_by is not None and not self.alike and _of_layers(rule.metric):
             return _outcome(rule, RuleState.INCONCLUSIVE, look=look,
@@ -177,23 +146,30 @@ class _Check:
             ours, theirs = self._estimates(rule, how)
         except NotKnownError as reason:
             return _outcome(rule, RuleState.INCONCLUSIVE, look=look, note=str(reason))
-        found = compare(rule, ours, theirs, self.tail, same=self._same)
+        found = compare(rule, ours, theirs, self.tail, same=self.same)
         return _with_numbers(rule, found, ours, theirs, look, self.candidate)
 
-    @property
-    def _same(self) -> bool:
-        return self.baseline is not None and self.paired and self.baseline.sha256 == self.candidate.sha256
+    @cached_property
+    def _baseline_images(self) -> RealSet:
+        """What the baseline makes elsewhere, as a reference."""
+        assert self.baseline is not None
+        assert self.tools.extractor is not None
+        return reference_set(
+            self.baseline, self.tools.extractor, self.settings.samples, self.settings.seed, self.reporter
+        )
+
+    def _of(self, metric: str, sample: Sample, how: Drawing) -> Estimate:
+        return of_sample(metric, sample, self._baseline_images if metric in TO_BASELINE else self.tools.real, how)
 
     def _estimates(self, rule: CheckRule, how: Drawing) -> tuple[Estimate, Estimate | None]:
-        if self._same and rule.worse_by is not None:
-            alike = of_sample(rule.metric, self.ours, self.tools.real, how)
-            return alike, alike
         if rule.worse_by is None or self.baseline is None:
-            return of_sample(rule.metric, self.ours, self.tools.real, how), None
+            return self._of(rule.metric, self.ours, how), None
+        if self.same:
+            alike = self._of(rule.metric, self.ours, how)
+            return alike, alike
         other = how if self.paired else replace(how, seed=how.seed + _UNPAIRED)
         if self.theirs is not None:
-            return (of_sample(rule.metric, self.ours, self.tools.real, how),
-                    of_sample(rule.metric, self.theirs, self.tools.real, other))  # fmt: skip
+            return self._of(rule.metric, self.ours, how), self._of(rule.metric, self.theirs, other)
         ours, theirs = (one.profile.columns(self.policy) for one in (self.candidate, self.baseline))
         return (of_profile(rule.metric, self.candidate.profile, ours, how),
                 of_profile(rule.metric, self.baseline.profile, theirs, other))  # fmt: skip
@@ -282,16 +258,6 @@ def _range(interval: Interval | None) -> Range | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _in_profile(metric: str) -> bool:
-    """Whether a profile alone tells it."""
-    quantile = score_quantile(metric)
-    return (
-        names.low_rate_share_at(metric) is not None
-        or metric == names.DEAD_UNITS
-        or (quantile is not None and is_score(quantile[0]))
-    )
 
 
 def _of_layers(metric: str) -> bool:

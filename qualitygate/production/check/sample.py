@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,15 +9,14 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.features.cache import kept
-from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import MICRO_BATCH, Progress, Reporter, micro_batches, scored_pass
+from qualitygate.generators.execution import MICRO_BATCH, Reporter
 from qualitygate.metrics.path_length import PER_SAMPLE, path_lengths
 from qualitygate.metrics.population import discriminator_values
 from qualitygate.policy.model import Policy
+from qualitygate.production.check.images import image_features, images_of
 from qualitygate.production.check.subject import Subject
 from qualitygate.records import Verdict
 from qualitygate.scores.local_activation import local_activation
@@ -77,11 +75,8 @@ class Sample:
         start = 0 if self.features is None else len(self.features)
         if start >= count:
             return
-        info = self.subject.profile.info
-        identity = {"checkpoint": self.subject.sha256, "sampling": info.sampling.model_dump_json(), "seed": str(self.policy.check.seed),
-                    "ids": f"{start}:{count}", "extractor": extractor.key, "device": self.generator.device.type}  # fmt: skip
-        found = kept("samples", identity, lambda: {"features": self._extracted(extractor, start, count)})["features"]
-        new = torch.from_numpy(found).to(self.generator.device)
+        ids = range(start, count)
+        new = image_features(self.subject, extractor, ids, self.policy.check.seed, self.reporter)
         self.features = new if self.features is None else torch.cat([self.features, new])
 
     def judge(self, count: int) -> None:
@@ -92,7 +87,8 @@ class Sample:
             return
         with self.reporter.phase("discriminator", count - start) as progress:
             values = [
-                discriminator_values(judge, images, labels) for images, labels in self._images(start, count, progress)
+                discriminator_values(judge, images, labels)
+                for images, labels in images_of(self.generator, self.stage.latents(range(start, count)), progress)
             ]
         self.discriminator = np.concatenate([*([] if self.discriminator is None else [self.discriminator]), *values])
 
@@ -124,19 +120,6 @@ class Sample:
         self.ids = np.concatenate([self.ids, ids])
         for name, values in columns.items():
             self.columns[name] = np.concatenate([self.columns.get(name, np.empty(0)), values])
-
-    def _extracted(self, extractor: Extractor, start: int, count: int) -> np.ndarray:
-        with self.reporter.phase("features", count - start) as progress:
-            return extract(extractor, (images for images, _ in self._images(start, count, progress)))
-
-    def _images(self, start: int, count: int, progress: Progress) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images as the generator makes them, and their labels."""
-        for rows, batch in micro_batches(self.stage.latents(range(start, count))):
-            valid = rows.stop - rows.start
-            with scored_pass():
-                images = self.generator(batch)[:valid]
-            yield images, None if batch.labels is None else batch.labels[:valid]
-            progress(valid)
 
 
 def _verdict_columns(verdict: np.ndarray, borderline: np.ndarray) -> dict[str, np.ndarray]:
