@@ -278,14 +278,14 @@ def _show_plan(policy: Policy, json: bool) -> None:
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
-    from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
+    from qualitygate.reports.check_text import HEADER, cells, footing, hand_written_failures, headline
     from qualitygate.reports.github import SUMMARY_BYTES, step_summary, workflow_commands
 
     if json:
         output.emit_json({"out": None if out is None else str(out), **record.model_dump(mode="json")})
     else:
         output.table(headline(record), HEADER, [row for _, row in cells(record)])
-        for line in (*hand_written_failures(record), method(record)):
+        for line in (*hand_written_failures(record), *footing(record)):
             output.emit(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in workflow_commands(record):

@@ -134,6 +134,10 @@ def default_rules(rate: float) -> tuple[CheckRule, ...]:
         rule("precision", names.PRECISION, "critical", absolute=0.05),
         rule("recall", names.RECALL, "critical", absolute=0.05),
         rule("realism", names.REALISM, "warning", relative=0.05),
+        # without real images; no more than a warning, as a better checkpoint is as unlike its baseline as a damaged one
+        rule("precision_to_baseline", names.PRECISION_TO_BASELINE, "warning", absolute=0.15),
+        rule("recall_to_baseline", names.RECALL_TO_BASELINE, "warning", absolute=0.15),
+        rule("coverage_to_baseline", names.COVERAGE_TO_BASELINE, "warning", absolute=0.15),
     )
 
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from qualitygate.records import CheckRecord, Range, RuleOutcome
 from qualitygate.reports import palette
-from qualitygate.reports.check_text import cells, hand_written_failures, headline, interval, method, number
+from qualitygate.reports.check_text import cells, footing, hand_written_failures, headline, interval, number
 
 _WIDTH = 220.0  # of the picture of an interval
 _COLORS = {"passed": palette.LINE_COLORS[2], "failed": palette.LINE_COLORS[1], "inconclusive": palette.LINE_COLORS[4],
@@ -25,7 +25,7 @@ def check_page(record: CheckRecord) -> str:
         {"rule": one, "cells": row, "bar": _bar(one), "difference": interval(one.difference)}
         for one, row in cells(record)
     ]
-    return template.render(record=record, rows=rows, headline=headline(record), method=method(record), colors=_COLORS, palette=palette,
+    return template.render(record=record, rows=rows, headline=headline(record), footing=footing(record), colors=_COLORS, palette=palette,
                            failures=hand_written_failures(record), number=number, width=_WIDTH)  # fmt: skip
 
 

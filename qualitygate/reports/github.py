@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
-from qualitygate.reports.check_text import HEADER, cells, hand_written_failures, headline, method
+from qualitygate.reports.check_text import HEADER, cells, footing, hand_written_failures, headline
 
 SUMMARY_BYTES = 2**20
 """Beyond it GitHub shows nothing at all."""
@@ -16,7 +16,7 @@ _CUT = "\n\n… cut off here: the rest is in `check.json`.\n"
 
 def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
     """Markdown of at most ``room`` bytes: the verdict, and the rules, worst first."""
-    lines = [f"## {_cell(headline(record))}", "", method(record), "", _row(HEADER), _row(["---"] * len(HEADER))]
+    lines = [f"## {_cell(headline(record))}", "", *footing(record), "", _row(HEADER), _row(["---"] * len(HEADER))]
     lines += [_row(row) for _, row in cells(record)]
     lines += ["", *(f"- {_cell(one)}" for one in hand_written_failures(record))]
     text = "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from qualitygate.records import CheckRecord, RuleOutcome, RuleState
-from qualitygate.reports.check_text import hand_written_failures, headline, interval, method, number
+from qualitygate.reports.check_text import footing, hand_written_failures, headline, interval, number
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have."""
@@ -23,7 +23,7 @@ def junit_xml(record: CheckRecord) -> bytes:
     for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name, str(counts[kind]))
     suite.set("tests", str(len(cases)))
-    ET.SubElement(suite, "system-out").text = plain(f"{headline(record)}\n{method(record)}")
+    ET.SubElement(suite, "system-out").text = plain("\n".join((headline(record), *footing(record))))
     root = ET.Element("testsuites")
     root.append(suite)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)

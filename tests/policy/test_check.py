@@ -9,7 +9,7 @@ import pytest
 
 from qualitygate.errors import PolicyError
 from qualitygate.metrics.table import METRICS
-from qualitygate.policy.check import HIGHER_IS_BETTER, OF_IMAGES, Check, default_rules
+from qualitygate.policy.check import HIGHER_IS_BETTER, OF_IMAGES, TO_BASELINE, Check, default_rules
 from qualitygate.policy.model import Policy, parse_policy
 
 
@@ -60,7 +60,7 @@ def test_the_check_changes_no_verdict_of_a_sample() -> None:
 
 def test_directions_are_those_of_the_metrics() -> None:
     for name in OF_IMAGES:
-        assert (name in HIGHER_IS_BETTER) == METRICS[name].higher_is_better
+        assert (name in HIGHER_IS_BETTER) == METRICS[TO_BASELINE.get(name, name)].higher_is_better
 
 
 def test_a_policy_is_validated_without_torch() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qualitygate import names
-from qualitygate.policy.check import AGAINST_REAL, SHARES
+from qualitygate.policy.check import AGAINST_REAL, SHARES, TO_BASELINE
 from qualitygate.production.check.subject import Subject
 
 _NAMED = 3
@@ -21,6 +21,8 @@ def advice(metric: str, candidate: Subject) -> str:
         return "`qualitygate units CANDIDATE`: the units with the highest CLA and what they draw"
     if metric in AGAINST_REAL:
         return "`qualitygate metrics CANDIDATE --real DIR`: the same number in groups, with its figures"
+    if metric in TO_BASELINE:
+        return "images of both, side by side: the candidate's are unlike the baseline's, for better or worse; only --real DIR tells which"
     if metric in (names.PPL, names.DISCRIMINATOR):
         return "`qualitygate metrics CANDIDATE`: the samples that are worst in it"
     if names.low_rate_share_at(metric) is not None:
