@@ -60,7 +60,7 @@ class Row:
 
     Attributes:
         code: exit code of the command.
-        failed, warned, open: rules that failed and are critical, that failed and are not, and that stayed undecided.
+        rules: of each rule ``id``, ``severity``, ``state``, ``value`` and ``baseline``, as in the record.
         samples, looks: of the candidate; 0 where nothing was checked.
         seconds: of the processor.
         said: the first line on stderr where the file was refused.
@@ -70,13 +70,23 @@ class Row:
     what: str
     harmed: bool
     code: int
-    failed: tuple[str, ...]
-    warned: tuple[str, ...]
-    open: tuple[str, ...]
+    rules: list[dict[str, Any]]
     samples: int
     looks: int
     seconds: float
     said: str = ""
+
+    def ids(self, state: str, *severities: str) -> list[str]:
+        """Rules in a state, of these severities or of any."""
+        return [
+            one["id"]
+            for one in self.rules
+            if one["state"] == state and (not severities or one["severity"] in severities)
+        ]
+
+    @property
+    def warned(self) -> list[str]:
+        return self.ids("failed", "warning", "info")
 
 
 def main() -> None:
@@ -113,22 +123,10 @@ def checked(case: Case, policy: Path | None) -> Row:
     code, stdout, stderr, seconds = _called([str(one) for one in arguments])
     if code in (2, 3):
         first = next(iter(stderr.splitlines()), "")
-        return Row(case.name, case.what, case.harmed, code, (), (), (), 0, 0, seconds, first)
+        return Row(case.name, case.what, case.harmed, code, [], 0, 0, seconds, first)
     record = json.loads(stdout)
-    rules = record["rules"]
-    failed = [one for one in rules if one["state"] == "failed"]
-    return Row(
-        case.name,
-        case.what,
-        case.harmed,
-        code,
-        tuple(one["id"] for one in failed if one["severity"] == "critical"),
-        tuple(one["id"] for one in failed if one["severity"] != "critical"),
-        tuple(one["id"] for one in rules if one["state"] == "inconclusive"),
-        record["samples"],
-        record["looks"],
-        seconds,
-    )
+    rules = [{key: one[key] for key in ("id", "severity", "state", "value", "baseline")} for one in record["rules"]]
+    return Row(case.name, case.what, case.harmed, code, rules, record["samples"], record["looks"], seconds)
 
 
 def _called(arguments: list[str]) -> tuple[int, str, str, float]:
@@ -152,22 +150,24 @@ def page(about: str, rows: Sequence[Row]) -> str:
              "| candidate | what was done | exit | verdict | critical rules that failed | warnings that failed | undecided | samples | s |",
              "|" + " --- |" * 9]  # fmt: skip
     for row in rows:
-        cells = (row.name, row.what, row.code, VERDICTS[row.code], _ids(row.failed), _ids(row.warned), _ids(row.open),
+        cells = (row.name, row.what, row.code, VERDICTS[row.code], _joined(row.ids("failed", "critical")), _joined(row.warned), _joined(row.ids("inconclusive")),
                  f"{row.samples:,}" if row.samples else row.said, f"{row.seconds:.0f}")  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    missed = [row for row in rows if row.harmed and row.code == 0]
-    wronged = [row for row in rows if not row.harmed and row.code != 0]
-    lines += ["", "**Harmed, and passed**: " + (_listed(missed) or "none."),
-              "", "**Not harmed, and not passed**: " + (_listed(wronged) or "none."), ""]  # fmt: skip
-    return "\n".join(lines)
+    quiet = [row for row in rows if row.harmed and row.code == 0 and not row.warned]
+    warned = [row for row in rows if row.harmed and row.code == 0 and row.warned]
+    wronged = [row for row in rows if not row.harmed and (row.code != 0 or row.warned)]
+    for title, found in (("Harmed, and passed without a warning", quiet), ("Harmed, and passed with a warning", warned),
+                         ("Not harmed, and failed, left open or warned of", wronged)):  # fmt: skip
+        lines += ["", f"**{title}**: {_listed(found) or 'none.'}"]
+    return "\n".join([*lines, ""])
 
 
-def _ids(rules: Sequence[str]) -> str:
+def _joined(rules: Sequence[str]) -> str:
     return ", ".join(rules) or "–"
 
 
 def _listed(rows: Sequence[Row]) -> str:
-    return "".join(f"\n- {row.name}: {row.what}" for row in rows)
+    return "; ".join(f"{row.name} ({row.what})" for row in rows)
 
 
 def _about(options: argparse.Namespace) -> str:
@@ -183,10 +183,10 @@ def _about(options: argparse.Namespace) -> str:
 
 def _cases(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
     for one in candidates():
-        if not options.only or one.name in options.only:
+        if options.only is None or one.name in options.only:
             made = one.write(options.checkpoint, folder / one.name)
             yield Case(one.name, one.what, one.harmed, made, options.checkpoint)
-    if options.digits and not options.only:
+    if options.digits and options.only is None:
         champion, early, late = options.digits
         against = f"against {champion.stem} and real images"
         yield Case("digits-early", f"digits: {early.stem} {against}", True, early, champion, options.real)
