@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 from qualitygate.records import CheckRecord, Compared, Range, RuleOutcome, RuleState, SuiteResult
 from qualitygate.reports.check_page import check_page
+from qualitygate.reports.check_text import footing, headline
 from qualitygate.reports.github import ANNOTATIONS, step_summary, workflow_commands
 from qualitygate.reports.junit import junit_xml
 
@@ -79,3 +80,23 @@ def test_the_page_escapes_and_needs_nothing_else() -> None:
     assert "<img" not in page
     assert "http" not in page
     assert page.count("<svg") == 2
+
+
+def of_images(metric: str, value: float | None) -> RuleOutcome:
+    return outcome(metric, RuleState.PASSED).model_copy(update={"metric": metric, "value": value})
+
+
+def test_every_report_says_what_was_not_looked_at() -> None:
+    blind = record(outcome("a"), of_images("precision", None))
+    for report in (step_summary(blind), check_page(blind), junit_xml(blind).decode()):
+        assert "No image was looked at" in report
+    alike = step_summary(record(of_images("recall_to_baseline", 0.7)))
+    assert "No real image was looked at" in alike
+    assert "looked at:" not in step_summary(record(of_images("precision", 0.7), of_images("recall_to_baseline", 0.7)))
+    assert len(footing(record(of_images("precision", 0.7)))) == 1
+
+
+def test_a_pass_with_warnings_says_so_first() -> None:
+    warned = record(outcome("a", severity="warning")).model_copy(update={"verdict": RuleState.PASSED})
+    assert headline(warned).startswith("PASSED WITH WARNINGS: ")
+    assert headline(record(outcome("a", severity="warning"))).startswith("FAILED: ")

@@ -1,0 +1,170 @@
+"""A check without real images: other images of the baseline serve as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from small import small_dcgan
+from small_policy import small_policy
+from torch import Tensor
+
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.checkpoints.save import save_generator
+from qualitygate.features.extractor import Extractor
+from qualitygate.generators.base import Generator
+from qualitygate.generators.execution import Reporter
+from qualitygate.metrics.real_set import RealSet
+from qualitygate.policy.check import TO_BASELINE, Check, CheckRule, Margin
+from qualitygate.production.check.images import REFERENCE_FROM, reference_set
+from qualitygate.production.check.needs import Tools, needs_reference, settled
+from qualitygate.production.check.numbers import Drawing, of_sample
+from qualitygate.production.check.run import check
+from qualitygate.production.check.subject import Subject, kept_profile
+from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+
+SEED = 1
+
+
+class Thumbnail(Extractor):
+    """Four pixels of each channel; counts the images that it was shown."""
+
+    key, features = "thumbnail", 12
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1).float()
+
+
+def rule(metric: str = "precision_to_baseline", **more: Any) -> CheckRule:
+    limit = more or {"worse_by": Margin(absolute=0.1)}
+    return CheckRule(id=metric, metric=metric, severity="warning", optional=True, **limit)
+
+
+RULES = tuple(map(rule, TO_BASELINE))
+POLICY = small_policy(check=Check(samples=128, budget={"samples": 128}, seed=SEED, rules=RULES))
+REAL = RealSet("photos", "r", torch.arange(10.0)[:, None])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def subject(generator: Generator, path: Path) -> Subject:
+    save_generator(generator, path)
+    loaded = load_generator(path)
+    return Subject(path.name, kept_profile(loaded, POLICY), loaded)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return subject(small_dcgan(), tmp_path_factory.mktemp("check") / "baseline.safetensors")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Brighter in every pixel: no image is one that the baseline could have made."""
+    generator = small_dcgan()
+    with torch.no_grad():
+        generator.bias[-1].add_(3.0)
+    return subject(generator, tmp_path_factory.mktemp("check") / "damaged.safetensors")
+
+
+def states(record: CheckRecord) -> dict[str, RuleState]:
+    return {one.metric: one.state for one in record.rules}
+
+
+def rules_of(record: CheckRecord) -> dict[str, RuleOutcome]:
+    return {one.metric: one for one in record.rules}
+
+
+def test_numbers_by_hand() -> None:
+    """A reference at 0, 1 … 9: the third neighbour is 2 away, and 3 at both ends, so that the balls reach from −3 to 12."""
+    sample = cast("Any", SimpleNamespace(features=torch.tensor([0.5, 4.5, 11.9, 12.1, 50.0])[:, None]))
+    found = {name: of_sample(name, sample, REAL, Drawing(100, 1, 0.05)).value
+             for name in ("precision_to_baseline", "coverage_to_baseline")}  # fmt: skip
+    # 0.5, 4.5 and 11.9 lie in a ball; the balls of 7 and 8, from 5 to 10, hold none
+    assert found == {"precision_to_baseline": 0.6, "coverage_to_baseline": 0.8}
+
+
+def test_damage_fails_and_the_baseline_itself_scores_below_1(baseline: Subject, damaged: Subject) -> None:
+    record = check(damaged, baseline, POLICY, Tools(extractor=Thumbnail())).record
+    assert states(record)["precision_to_baseline"] is RuleState.FAILED
+    assert states(record)["coverage_to_baseline"] is RuleState.FAILED
+    one = rules_of(record)["precision_to_baseline"]
+    assert one.value == 0.0
+    assert one.baseline is not None
+    assert 0.5 < one.baseline < 1.0
+    assert "for better or worse" in (one.advice or "")
+    assert record.verdict is RuleState.PASSED
+    assert record.warned
+
+
+def test_a_reference_is_made_once_and_shares_no_id_with_a_sample(baseline: Subject, damaged: Subject) -> None:
+    extractor = Thumbnail()
+    check(damaged, baseline, POLICY, Tools(extractor=extractor))
+    passes = extractor.passes
+    again = reference_set(baseline, extractor, 128, SEED, Reporter())
+    check(damaged, baseline, POLICY, Tools(extractor=extractor))
+    assert extractor.passes == passes
+    assert POLICY.check.budget.samples < REFERENCE_FROM
+    assert not torch.equal(again.features, reference_set(baseline, extractor, 128, SEED + 1, Reporter()).features)
+    assert len(reference_set(baseline, extractor, 64, SEED, Reporter()).features) == 64
+
+
+def test_the_same_file_passes_and_no_image_is_made(baseline: Subject) -> None:
+    extractor = Thumbnail()
+    same = replace(baseline, source="copy")
+    assert not needs_reference(RULES, same, baseline, real=False)
+    record = check(same, baseline, POLICY, Tools(extractor=extractor)).record
+    assert set(states(record).values()) == {RuleState.PASSED}
+    assert record.verdict is RuleState.PASSED
+    assert extractor.passes == 0
+
+
+def test_an_absolute_limit_is_looked_at_even_of_the_same_file(baseline: Subject) -> None:
+    absolute = (rule(min=0.2),)
+    assert needs_reference(absolute, baseline, baseline, real=False)
+    policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": absolute})})
+    (one,) = check(baseline, baseline, policy, Tools(extractor=Thumbnail())).record.rules
+    assert one.state is RuleState.PASSED
+    assert one.value is not None
+    assert one.baseline is None
+
+
+def test_what_is_left_out_says_why(baseline: Subject, damaged: Subject) -> None:
+    bare, tools = replace(baseline, generator=None), Tools(extractor=Thumbnail())
+    asked = rule()
+    for held, given, said in (
+        (None, tools, "no baseline"),
+        (bare, tools, "a profile alone"),
+        (baseline, Tools(), "no extractor"),
+        (baseline, replace(tools, real=REAL), "real images were given"),
+    ):
+        found = settled(asked, damaged, held, given)
+        assert found is not None
+        assert found[0] is RuleState.LEFT_OUT
+        assert said in found[1]
+    assert settled(asked, damaged, baseline, tools) is None
+    insisted = asked.model_copy(update={"optional": False})
+    assert settled(insisted, damaged, baseline, replace(tools, real=REAL)) is None
+    assert settled(insisted, damaged, bare, tools) == (RuleState.INCONCLUSIVE, settled(asked, damaged, bare, tools)[1])  # type: ignore[index]
+
+
+def test_a_reference_is_needed_only_where_it_will_be_used(baseline: Subject, damaged: Subject) -> None:
+    assert needs_reference(RULES, damaged, baseline, real=False)
+    assert not needs_reference(RULES, damaged, baseline, real=True)
+    assert not needs_reference(RULES, damaged, None, real=False)
+    assert not needs_reference(RULES, damaged, replace(baseline, generator=None), real=False)
+    assert not needs_reference((CheckRule(id="y", metric="yield", min=0.5),), damaged, baseline, real=False)
