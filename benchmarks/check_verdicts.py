@@ -150,8 +150,9 @@ def page(about: str, rows: Sequence[Row]) -> str:
              "| candidate | what was done | exit | verdict | critical rules that failed | warnings that failed | undecided | samples | s |",
              "|" + " --- |" * 9]  # fmt: skip
     for row in rows:
-        cells = (row.name, row.what, row.code, VERDICTS[row.code], _joined(row.ids("failed", "critical")), _joined(row.warned), _joined(row.ids("inconclusive")),
-                 f"{row.samples:,}" if row.samples else row.said, f"{row.seconds:.0f}")  # fmt: skip
+        decided = (_joined(row.ids("failed", "critical")), _joined(row.warned), _joined(row.ids("inconclusive")))
+        samples = f"{row.samples:,}" if row.samples else row.said
+        cells = (row.name, row.what, row.code, VERDICTS[row.code], *decided, samples, f"{row.seconds:.0f}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     quiet = [row for row in rows if row.harmed and row.code == 0 and not row.warned]
     warned = [row for row in rows if row.harmed and row.code == 0 and row.warned]
