@@ -145,11 +145,12 @@ def _called(arguments: list[str]) -> tuple[int, str, str, float]:
 
 
 BLIND = """\
-**What these rules cannot see.** Counts, dead units and CLA are numbers of the layers that are scored, the first three of this DCGAN. What happens
-above them (*kernel*: the image layer; *biases*: the fourth layer) changes none of these numbers, so rules on them pass it whatever the sample. Only
-the rules on images (`…_to_baseline`) look there. They are warnings and see no fine damage ([evidence](../docs/check-evidence.md)); real
-images, or `--error-on-warning`, make more of it. A defect in 1 % of latents moves the .9 quantile and the shares of verdicts by less than their
-margins: *planted* can be found among the samples ([`planted.md`](planted.md)) where a verdict on the whole sample does not tell it."""
+**What these rules cannot see.** Counts, dead units and CLA are numbers of the layers that are scored, the first three of this DCGAN. What
+happens above them (*kernel*: the image layer; *biases*: the fourth layer) changes none of these numbers, so rules on them pass it
+whatever the sample. Only the rules on images (`…_to_baseline`) look there. They are warnings and see no fine damage
+([evidence](../docs/check-evidence.md)); real images, or `--error-on-warning`, make more of it. A defect in 1 % of latents hardly moves
+the .9 quantile and the shares of verdicts: *planted-10* can be found among the samples ([`planted.md`](planted.md)), where a verdict
+on the whole sample need not tell it. *planted-1* cannot be found by low-rate counts at all."""
 
 
 def page(about: str, rows: Sequence[Row]) -> str:
