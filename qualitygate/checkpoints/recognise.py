@@ -8,7 +8,7 @@ from typing import Any
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import ANY_FAMILY, Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts import all_layouts
+from qualitygate.checkpoints.layouts import all_layouts, native
 from qualitygate.errors import CheckpointError, InputError
 
 
@@ -52,10 +52,7 @@ def first_fit(groups: Sequence[TensorGroup], role: str, given: Given) -> Fit | N
 def unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> CheckpointError:
     """Says which layout came closest, what does not fit it, and whether there is a discriminator instead."""
     layouts = [layout for layout in _layouts("generator", given) if layout.required]
-    _, group, layout = min(
-        ((len(layout.missing(group)) / len(layout.required), group, layout) for group in groups for layout in layouts),
-        key=lambda candidate: candidate[0],
-    )
+    group, layout = _closest(groups, layouts)
     first, tensor = next(iter(group.tensors.items()))
     judge = first_fit(groups, "discriminator", NOTHING)
     instead = (
@@ -68,6 +65,15 @@ def unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> Checkpoin
         f"one of {', '.join(sorted({layout.name for layout in layouts}))}",
         "pass the network as a Python object, or add its layout as a plug-in",
     )
+
+
+def _closest(groups: Sequence[TensorGroup], layouts: Sequence[Layout]) -> tuple[TensorGroup, Layout]:
+    """The group and the layout that lacks the fewest names in it; ours, where a file says that it is of our own."""
+    for group in groups:
+        if native.METADATA_KEY in group.settings:
+            return group, native.GENERATOR
+    pairs = ((group, layout) for group in groups for layout in layouts)
+    return min(pairs, key=lambda pair: len(pair[1].missing(pair[0])) / len(pair[1].required))
 
 
 def _layouts(role: str, given: Given) -> Iterator[Layout]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from qualitygate.checkpoints.layouts import native
 from qualitygate.errors import InputError, OutputError
 from qualitygate.generators import families
 from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.planted import PlantedGenerator
 
 _SUFFIX = ".safetensors"
 
@@ -41,16 +43,29 @@ def save_generator(
     """
     path = Path(path)
     check_new(path)
-    for network, known in ((generator, families.generators()), (discriminator, families.discriminators())):
-        if network is not None and known.get(network.family) is not type(network):
-            raise InputError(f"A network of family {network.family!r} cannot be saved", f"a {type(network).__name__}",
-                             f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
+    for network in _with_wrapped(generator):
+        _check_known(network, families.generators())
+    if discriminator is not None:
+        _check_known(discriminator, families.discriminators())
     tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
     with storage.new_file(path) as partial:
         try:
             save_file(tensors, partial, {**(notes or {}), **native.metadata(generator, discriminator)})
         except SafetensorError as error:  # how that library says what the operating system says
             raise OSError(str(error)) from error
+
+
+def _with_wrapped(generator: Generator) -> Iterator[Generator]:
+    """The generator and, of a planted one, what it was planted in."""
+    yield generator
+    if isinstance(generator, PlantedGenerator):
+        yield from _with_wrapped(generator.base)
+
+
+def _check_known(network: Generator | Discriminator, known: Mapping[str, type[Any]]) -> None:
+    if known.get(network.stored_as) is not type(network):
+        raise InputError(f"A network of family {network.stored_as!r} cannot be saved", f"a {type(network).__name__}",
+                         f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
 
 
 def check_new(path: Path) -> None:

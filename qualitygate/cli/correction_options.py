@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import looking, output
 from qualitygate.cli.looking import DISCRIMINATOR
-from qualitygate.cli.options import chosen_device, load_both
+from qualitygate.cli.options import chosen_device, load, load_both
 from qualitygate.cli.source import Source
 
 if TYPE_CHECKING:
@@ -108,12 +108,16 @@ def labelled(generator: Generator, profile: Profile, labels: Path, seed: int | N
 
 def planted_generator(source: Source, device: str) -> tuple[Generator, dict[str, Any]]:
     """The planted generator of a file, and observers of the truth."""
+    from qualitygate.errors import InputError
     from qualitygate.gating.study_quality import truth_observers
-    from qualitygate.testing.planted import load_planted
+    from qualitygate.testing.planted import PlantedGenerator, Truth
 
-    found = load_planted(source.checkpoint, chosen_device(device))
-    observers = truth_observers(found.truth.repaired, found.truth.pixels) if found.truth.paints else {}
-    return found.generator, observers
+    generator = load(source, device)
+    if not isinstance(generator, PlantedGenerator):
+        raise InputError(f"Nothing is planted in {source.checkpoint}", f"a {generator.family} without planted units",
+                         "a file written by save_planted", "leave --planted out")  # fmt: skip
+    truth = Truth(generator)
+    return generator, truth_observers(truth.repaired, truth.pixels) if truth.paints else {}
 
 
 def defective(generator: Generator, profile: Profile, most: int, pool: int, seed: int) -> Samples:

@@ -54,6 +54,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
         "layout": file and file.layout,
         "group": file and file.group,
         "family": generator.family,
+        "planted": _planted(generator),
         "settings": generator.settings,
         "latent_size": generator.latent_size,
         "classes": generator.label_size,
@@ -68,10 +69,24 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     }
 
 
+def _planted(generator: Generator) -> dict[str, Any] | None:
+    """What is planted in it, in short; None of an ordinary generator."""
+    from qualitygate.generators.planted import PlantedGenerator
+
+    if not isinstance(generator, PlantedGenerator):
+        return None
+    planting = generator.planting
+    return {
+        "share": planting.region.share if planting.units else 0.0,
+        "units": {layer: len(units) for layer, units in planting.units.items()},
+        "paints": bool((generator.opacity > 0).any()),
+    }
+
+
 def _print(document: dict[str, Any]) -> None:
     channels, height, width = document["image"]
     facts = [
-        ("family", document["family"]),
+        ("family", document["family"] + (f", {_said(document['planted'])}" if document["planted"] else "")),
         (
             "read as",
             ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file",
@@ -104,3 +119,11 @@ def _print(document: dict[str, Any]) -> None:
     output.table(
         "Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows
     )
+
+
+def _said(planted: dict[str, Any]) -> str:
+    if not planted["units"]:
+        return "wrapped for a planted defect, but nothing is planted"
+    units = ", ".join(f"{count} in layer {layer}" for layer, count in planted["units"].items())
+    harm = "paint a mark in" if planted["paints"] else "fire, and paint nothing, for"
+    return f"with a planted defect: units ({units}) {harm} {100 * planted['share']:.3g} % of the images"

@@ -169,7 +169,7 @@ class Generator(Network, abc.ABC):
         """The origin, or name and fingerprint of a generator made in memory."""
         if self.origin is not None:
             return self.origin
-        return Origin(f"{self.family} in memory", self.fingerprint())
+        return Origin(f"{self.stored_as} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution.

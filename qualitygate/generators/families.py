@@ -21,10 +21,11 @@ def generators() -> dict[str, type[Generator]]:
     from qualitygate.generators.biggan_deep import BigGANDeep
     from qualitygate.generators.dcgan import DCGAN
     from qualitygate.generators.pggan import PGGAN
+    from qualitygate.generators.planted import PlantedGenerator
     from qualitygate.generators.stylegan2 import StyleGAN2
     from qualitygate.generators.stylegan3 import StyleGAN3
 
-    ours: list[type[Generator]] = [BigGAN, BigGANDeep, DCGAN, PGGAN, StyleGAN2, StyleGAN3]
+    ours: list[type[Generator]] = [BigGAN, BigGANDeep, DCGAN, PGGAN, PlantedGenerator, StyleGAN2, StyleGAN3]
     return _by_family(ours, "generators", Generator)  # type: ignore[type-abstract]
 
 

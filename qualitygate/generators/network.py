@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ class Network(nn.Module):
     """Base of both.
 
     Attributes:
-        family: name of the family.
-        settings: keyword arguments that build this network again; JSON values only.
+        family: name of the family; a wrapper around a generator has that of what it wraps.
+        settings: keyword arguments of `from_settings` that build this network again; JSON values only.
         label_size: number of classes; 0 where there are none.
         image_shape: channels, height, width.
     """
@@ -32,13 +32,23 @@ class Network(nn.Module):
         super().__init__()
         self._taps: dict[str, Tensor] | None = None
 
+    @classmethod
+    def from_settings(cls, **settings: Any) -> Self:
+        """A network with these `settings`; its tensors hold nothing yet."""
+        return cls(**settings)
+
+    @property
+    def stored_as(self) -> str:
+        """The name under which files keep it: the family of its class, which is another one than its own only for a wrapper."""
+        return type(self).family
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def fingerprint(self) -> str:
         """SHA-256 of family, settings and tensors."""
-        return tensor_digest(self, json.dumps([self.family, self.settings], sort_keys=True))
+        return tensor_digest(self, json.dumps([self.stored_as, self.settings], sort_keys=True))
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""

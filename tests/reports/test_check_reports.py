@@ -152,7 +152,9 @@ def test_every_report_says_what_was_not_looked_at() -> None:
         assert "No rule looked at an image" in report
     alike = step_summary(record(of_images("recall_to_baseline", 0.7)))
     assert "No rule looked at a real image" in alike
-    assert "No rule looked at" not in step_summary(record(of_images("precision", 0.7), of_images("recall_to_baseline", 0.7)))
+    assert "No rule looked at" not in step_summary(
+        record(of_images("precision", 0.7), of_images("recall_to_baseline", 0.7))
+    )
     assert len(footing(record(of_images("precision", 0.7)))) == 1
 
 

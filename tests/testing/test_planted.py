@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,15 @@ import torch
 from safetensors.torch import save_file
 from testing.small import dcgan, every_kind, pggan
 
+from qualitygate.checkpoints.layouts import native
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.checkpoints.save import save_generator
+from qualitygate.cli.inspect import describe
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import CheckpointError, InputError, LatentsError, LayerError
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.execution import sample_latents, scored_pass
+from qualitygate.generators.module import ModuleGenerator
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.testing.planted import Defect, Planted, PlantedGenerator, load_planted, plant, save_planted
@@ -259,13 +266,94 @@ def test_what_cannot_be_planted() -> None:
 
 
 def test_files_that_are_not_planted(tmp_path: Path) -> None:
-    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    for name in ("other.safetensors", "missing.safetensors"):
-        with pytest.raises(CheckpointError, match=r"Cannot read a planted generator"):
-            load_planted(tmp_path / name)
+    save_generator(dcgan(), tmp_path / "plain.safetensors")
+    with pytest.raises(CheckpointError, match=r"Nothing is planted in .*plain\.safetensors"):
+        load_planted(tmp_path / "plain.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing\.safetensors"):
+        load_planted(tmp_path / "missing.safetensors")
+
+
+def test_it_counts_as_of_its_bases_family(tmp_path: Path) -> None:
+    """Whoever compares, chooses a policy or looks for a champion must not hold it for another architecture."""
+    base = pggan()
+    planted = plant(base, HARD).generator
+    save_planted(planted, tmp_path / "planted.safetensors")
+    for generator in (planted, load_generator(tmp_path / "planted.safetensors", family="pggan")):
+        assert isinstance(generator, PlantedGenerator)
+        assert (generator.family, generator.stored_as) == ("pggan", "planted")
+        assert (generator.layers, generator.presets) == (base.layers, base.presets)
+        assert generator.fingerprint() == planted.fingerprint() != base.fingerprint()
+
+
+def test_planted_twice(tmp_path: Path) -> None:
+    once = plant(dcgan(), Defect(units=2, share=0.3, mark="frame")).generator
+    twice = plant(once, Defect(layer=1, units=2, share=0.3, mark="cast"), seed=3)
+    save_planted(twice.generator, tmp_path / "twice.safetensors")
+    loaded = load_planted(tmp_path / "twice.safetensors").generator
+    latents = sample_latents(loaded, range(16), 5)
+    with scored_pass():
+        assert torch.equal(loaded(latents), twice.generator(latents))
+        assert not torch.equal(loaded(latents), once(latents))
 
 
 def test_a_base_that_settings_cannot_build_is_not_saved(tmp_path: Path) -> None:
-    inner = plant(dcgan(), HARD).generator
-    with pytest.raises(InputError, match=r"family planted"):
-        save_planted(PlantedGenerator(inner, inner.planting), tmp_path / "x.safetensors")
+    network = torch.nn.Sequential(
+        torch.nn.ConvTranspose2d(12, 8, 4), torch.nn.ReLU(), torch.nn.ConvTranspose2d(8, 3, 4, 2, 1)
+    )
+    planted = plant(ModuleGenerator(network.eval(), ["1"], 12), Defect(units=2))
+    with pytest.raises(InputError, match=r"family 'module' cannot be saved"):
+        save_planted(planted.generator, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+Spoil = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(("spoil", "found"), [
+    (lambda stored: stored.update(family="dcgam"), "no family we know"),
+    (lambda stored: stored.update(family=["dcgan"]), "TypeError"),
+    (lambda stored: stored.pop("planting"), "planting"),
+    (lambda stored: stored.update(planting=None), "This is no planting"),
+    (lambda stored: stored["settings"].update(weights=1), "unexpected keyword argument 'weights'"),
+    (lambda stored: stored["planting"].update(code="os.system"), "Extra inputs"),
+    (lambda stored: stored["planting"].update(slope=float("nan")), "slope"),
+    (lambda stored: stored["planting"]["full"].update({"0": float("inf")}), "finite"),
+    (lambda stored: stored["planting"]["full"].pop("0"), "full levels of layers"),
+    (lambda stored: stored["planting"]["units"].pop("1"), "do not follow one another"),
+    (lambda stored: stored["planting"]["units"].update({"0": [3, 3]}), "named twice"),
+    (lambda stored: stored["planting"]["units"].update({"0": [-1]}), "greater than or equal to 0"),
+    (lambda stored: stored["planting"]["units"].update({"0": [10**9]}), "no such unit"),
+    (lambda stored: stored["planting"].update(units={"7": [0]}, full={"7": 1.0}), "a layer that the base does not have"),
+    (lambda stored: stored["planting"]["region"].update(modes=10**18), "Not so many modes fit"),
+    (lambda stored: stored["planting"]["region"].update(share=1.0), "share"),
+    (lambda stored: stored["planting"]["region"].update(modes=2), "directions is"),
+])  # fmt: skip
+def test_damaged_metadata_is_named(spoil: Spoil, found: str, tmp_path: Path) -> None:
+    """Whatever stands in the file, it is refused in words before anything of it is used."""
+    generator = plant(dcgan(), HARD).generator
+    document = json.loads(native.metadata(generator)[native.METADATA_KEY])
+    spoil(document["settings"])
+    path = tmp_path / "spoiled.safetensors"
+    save_file(native.tensors(generator), path, {native.METADATA_KEY: json.dumps(document)})
+    with pytest.raises(CheckpointError, match=rf"(?s)spoiled\.safetensors.*{found}"):
+        load_generator(path)
+
+
+def test_a_base_within_a_base_without_end(tmp_path: Path) -> None:
+    generator = plant(dcgan(), HARD).generator
+    document = json.loads(native.metadata(generator)[native.METADATA_KEY])
+    for _ in range(300):
+        document["settings"] = {**document["settings"], "family": "planted", "settings": document["settings"]}
+    path = tmp_path / "deep.safetensors"
+    save_file(native.tensors(generator), path, {native.METADATA_KEY: json.dumps(document)})
+    with pytest.raises(CheckpointError, match=r"deep\.safetensors"):
+        load_generator(path)
+
+
+def test_the_command_line_says_that_it_is_planted(tmp_path: Path) -> None:
+    generator = plant(dcgan(), Defect(units=3, share=0.01)).generator
+    save_planted(generator, tmp_path / "planted.safetensors")
+    document = describe(load_generator(tmp_path / "planted.safetensors"))
+    assert document["family"] == "dcgan"
+    assert document["planted"] == {"share": 0.01, "units": {0: 3, 1: 1, 2: 1}, "paints": True}
+    assert describe(dcgan())["planted"] is None

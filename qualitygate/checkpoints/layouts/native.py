@@ -54,7 +54,7 @@ def networks(stored: Mapping[str, Tensor], document: Any) -> dict[str, TensorGro
 
 
 def _described(network: Generator | Discriminator) -> dict[str, Any]:
-    return {"family": network.family, "settings": network.settings}
+    return {"family": network.stored_as, "settings": network.settings}
 
 
 def _generator(group: TensorGroup) -> Built[Generator]:
@@ -74,12 +74,13 @@ def _built(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Bui
             f"written for family {stored.get('family')!r} in format {stored.get('format')!r}, which this version does not know"
         )
     with torch.device("meta"):
-        module = known[stored["family"]](**stored["settings"])
+        module = known[stored["family"]].from_settings(**stored["settings"])
     return Built(module, group.tensors)
 
 
 _NAME = "qualitygate safetensors"
+GENERATOR = Layout(_NAME, ANY_FAMILY, "generator", (), _generator)
 LAYOUTS = (
-    Layout(_NAME, ANY_FAMILY, "generator", (), _generator),
+    GENERATOR,
     Layout(_NAME, ANY_FAMILY, DISCRIMINATOR, (), _discriminator),
 )

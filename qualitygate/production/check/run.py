@@ -31,7 +31,7 @@ from qualitygate.production.check.images import reference_set
 from qualitygate.production.check.needs import Tools, same_checkpoint, settled
 from qualitygate.production.check.numbers import Drawing, NotKnownError, of_profile, of_sample, worst_layer
 from qualitygate.production.check.sample import Sample
-from qualitygate.production.check.subject import Subject, same_latents, same_layers
+from qualitygate.production.check.subject import Subject, same_latents, unlike
 from qualitygate.production.gated_set import judge
 from qualitygate.records import CheckRecord, Range, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet
@@ -70,7 +70,8 @@ class _Check:
 
     def __init__(self, candidate: Subject, baseline: Subject | None, policy: Policy, tools: Tools) -> None:
         self.candidate, self.baseline, self.policy, self.tools = candidate, baseline, policy, tools
-        self.alike = baseline is not None and same_layers(candidate.profile, baseline.profile)
+        self.unlike = None if baseline is None else unlike(candidate.profile, baseline.profile)
+        self.alike = baseline is not None and self.unlike is None
         self.paired = baseline is not None and same_latents(candidate, baseline)
         self.settings, self.reporter = policy.check, tools.reporter or Reporter()
         ruler = baseline.profile if baseline is not None and self.alike else candidate.profile
@@ -141,9 +142,9 @@ class _Check:
     # one rule
 
     def _outcome(self, rule: CheckRule, look: int) -> RuleOutcome:
-        if rule.worse_by is not None and not self.alike and _of_layers(rule.metric):
-            return _outcome(rule, RuleState.INCONCLUSIVE, look=look,
-                            note="candidate and baseline have other layers or sampling: their counts cannot be compared")  # fmt: skip
+        if rule.worse_by is not None and self.unlike is not None and _of_layers(rule.metric):
+            return _outcome(rule, RuleState.INCONCLUSIVE, look=look, note=f"{self.unlike}: their counts cannot be compared; write a policy "
+                            "whose check.rules are absolute or on images")  # fmt: skip
         how = Drawing(draws_for(self.tail), self.settings.seed, self.tail)
         try:
             ours, theirs = self._estimates(rule, how)

@@ -50,10 +50,20 @@ class Subject:
                         family=info.family, profile_id=info.profile_id, version=self.version)  # fmt: skip
 
 
+def unlike(candidate: Profile, baseline: Profile) -> str | None:
+    """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
+    ours, theirs = candidate.info, baseline.info
+    if ours.family != theirs.family:
+        return f"the candidate is a {ours.family}, the baseline a {theirs.family}"
+    shapes = [{layer: counts.shape for layer, counts in one.rates.counts.items()} for one in (candidate, baseline)]
+    if shapes[0] != shapes[1]:
+        return "candidate and baseline have other layers"
+    return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
+
+
 def same_layers(first: Profile, second: Profile) -> bool:
     """Whether scores of the two count the same things: equal family, layers and sampling."""
-    shapes = [{layer: counts.shape for layer, counts in one.rates.counts.items()} for one in (first, second)]
-    return (first.info.family, first.info.sampling, shapes[0]) == (second.info.family, second.info.sampling, shapes[1])
+    return unlike(first, second) is None
 
 
 def same_latents(first: Subject, second: Subject) -> bool:

@@ -8,9 +8,9 @@ Take any generator, plant a defect in it, and see what a score, a unit ranking o
     >>> repaired = planted.truth.repaired(latents)    # without
 """
 
-from qualitygate.testing.planted.generator import PlantedGenerator, Planting
+from qualitygate.generators.latent_region import Region
+from qualitygate.generators.planted import PlantedGenerator, Planting
 from qualitygate.testing.planted.plant import Defect, Planted, plant
-from qualitygate.testing.planted.region import Region
 from qualitygate.testing.planted.store import load_planted, save_planted
 from qualitygate.testing.planted.truth import Truth
 

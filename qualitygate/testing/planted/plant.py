@@ -12,10 +12,10 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
 from qualitygate.generators.execution import read_layers, sample_latents, scored_pass
+from qualitygate.generators.latent_region import Region, Shape
+from qualitygate.generators.planted import PlantedGenerator, Planting
 from qualitygate.latents import Purpose, normals, uniforms
-from qualitygate.testing.planted.generator import PlantedGenerator, Planting
 from qualitygate.testing.planted.marks import MarkName, draw, numbers_needed
-from qualitygate.testing.planted.region import Region, Shape
 from qualitygate.testing.planted.truth import Truth
 
 _RISE = {"sharp": 0.05, "soft": 1.0, "linear": 1.0}

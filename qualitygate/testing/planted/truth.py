@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.generators.planted import PlantedGenerator
 from qualitygate.latents import Latents
-from qualitygate.testing.planted.generator import PlantedGenerator
 
 
 @dataclass(frozen=True)

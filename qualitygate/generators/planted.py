@@ -19,17 +19,22 @@ exact: the image of the same latent with the hosts silent.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from qualitygate.errors import LatentsError
+from qualitygate.errors import InputError, LatentsError, LayerError
+from qualitygate.generators import families
 from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.latent_region import Region
 from qualitygate.latents import Latents
-from qualitygate.testing.planted.region import Region
+from qualitygate.policy.model import problems
+
+_Index = Annotated[int, Field(ge=0)]
 
 
 class Planting(BaseModel):
@@ -48,10 +53,21 @@ class Planting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: Region
-    units: dict[int, tuple[int, ...]]
-    full: dict[int, float]
-    slope: float
+    units: dict[_Index, Annotated[tuple[_Index, ...], Field(min_length=1)]]
+    full: dict[_Index, Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]
+    slope: float = Field(ge=0.0, le=1.0)
     busy: bool = False
+
+    @model_validator(mode="after")
+    def _a_chain(self) -> Self:
+        layers = sorted(self.units)
+        if any(above != below + 1 for below, above in pairwise(layers)):
+            raise ValueError(f"units of layers {layers}, which do not follow one another")
+        if sorted(self.full) != layers:
+            raise ValueError(f"units of layers {layers}, but full levels of layers {sorted(self.full)}")
+        if any(len(set(units)) < len(units) for units in self.units.values()):
+            raise ValueError("a unit is named twice in one layer")
+        return self
 
 
 class _Carry(NamedTuple):
@@ -63,7 +79,10 @@ class _Carry(NamedTuple):
 
 
 class PlantedGenerator(Generator):
-    """A generator around another one, made by `plant` or read by `load_planted`.
+    """A generator around another one, made by `plant` or read from a file like any other.
+
+    It counts as of its base's family: rules, presets and comparisons that hold for the base hold for it. Only files and fingerprints
+    say ``planted``.
 
     Tensors of its own: ``directions`` float64 (modes + 1, D), the last that of other work; ``opacity`` float32 (height, width) and
     ``colour`` float32 (channels, height, width) of the mark, where an opacity of 0 paints nothing.
@@ -71,6 +90,9 @@ class PlantedGenerator(Generator):
     Args:
         base: the generator; it is not changed.
         planting: what is planted.
+
+    Raises:
+        LayerError, InputError: the base has no such layers or units, or too few latent axes.
     """
 
     family = "planted"
@@ -80,16 +102,36 @@ class PlantedGenerator(Generator):
 
     def __init__(self, base: Generator, planting: Planting) -> None:
         super().__init__()
+        _check_fits(planting, base)
         self.base, self.planting = base, planting
-        self.settings = {"family": base.family, "settings": base.settings, "planting": planting.model_dump(mode="json")}
+        self.settings = {
+            "family": base.stored_as,
+            "settings": base.settings,
+            "planting": planting.model_dump(mode="json"),
+        }
         self.latent_size, self.label_size, self.image_shape = base.latent_size, base.label_size, base.image_shape
         self.layers, self.operations, self.presets = base.layers, base.operations, base.presets
-        self.truncates = base.truncates  # type: ignore[misc]  # a constant of the class, but for a wrapper
+        # constants of the class, but for a wrapper
+        self.family, self.judged_by, self.truncates = base.family, base.judged_by, base.truncates  # type: ignore[misc]
         where, count = base.device, planting.region.modes + 1
         directions = torch.zeros(count, base.latent_size, dtype=torch.float64, device=where)
         self.register_buffer("directions", directions)
         self.register_buffer("opacity", torch.zeros(base.image_shape[1:], device=where))
         self.register_buffer("colour", torch.zeros(base.image_shape, device=where))
+
+    @classmethod
+    def from_settings(cls, *, family: str, settings: dict[str, Any], planting: Any) -> Self:  # type: ignore[override]
+        """Around a base of that family and settings. Raises `InputError` if there is no such family, or nothing can be planted so."""
+        known = families.generators()
+        if family not in known:
+            raise InputError("The base is of no family we know", repr(family), f"one of {', '.join(sorted(known))}")
+        try:
+            planted = Planting.model_validate(planting)
+        except ValidationError as error:
+            raise InputError(
+                "This is no planting", problems(error, "planting"), "what save_generator writes"
+            ) from error
+        return cls(known[family].from_settings(**settings), planted)
 
     def begin(self, latents: Latents) -> State:
         if latents.space != "z":
@@ -161,3 +203,19 @@ class PlantedGenerator(Generator):
             return silent
 
         return silence
+
+
+def _check_fits(planting: Planting, base: Generator) -> None:
+    for layer, units in planting.units.items():
+        if layer >= len(base.layers):
+            raise LayerError(
+                "Planted units are of a layer that the base does not have", str(layer), f"0 … {len(base.layers) - 1}"
+            )
+        if max(units) >= base.layers[layer].units:
+            raise InputError(
+                f"Layer {layer} of the base has no such unit", str(max(units)), f"0 … {base.layers[layer].units - 1}"
+            )
+    if planting.region.modes >= base.latent_size:
+        raise InputError(
+            "Not so many modes fit", str(planting.region.modes), f"1 … {base.latent_size - 1}, one less than axes"
+        )
