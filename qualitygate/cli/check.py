@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
+from qualitygate.cli.check_registry import Registry
 from qualitygate.cli.options import (
     Device,
     Experiment,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from qualitygate.production.check.needs import Tools
     from qualitygate.production.check.subject import Subject
     from qualitygate.records import CheckRecord
-    from qualitygate.tracking.promotion import Version
 
 NAME = "check"
 
@@ -72,7 +71,7 @@ def run(
 
         if out is not None:
             storage.refuse_existing(out)
-        registry = _Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
+        registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
         if dry_run:
             _show_plan(rules, json)
@@ -85,120 +84,24 @@ def run(
             folder = out or Path(temporary) / "check"
             write_check(folder, checked, rules, ours.profile)
             _tell(checked.record, out, json)
+            code = exit_code(checked.record, error_on_warning=error_on_warning)
             if track or registry.acts:
-                registry.send(folder, checked.record, source, experiment)
-        raise typer.Exit(exit_code(checked.record, error_on_warning=error_on_warning, exit_zero=exit_zero))
+                registry.send(folder, checked.record, source, experiment, good=code == 0)
+        raise typer.Exit(0 if exit_zero else code)
 
 
-def exit_code(record: CheckRecord, *, error_on_warning: bool, exit_zero: bool) -> int:
+def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     """0 passed, 1 failed, 4 inconclusive."""
     from qualitygate.records import RuleState
 
-    if exit_zero:
-        return 0
     open_warning = any(one.state is RuleState.INCONCLUSIVE and one.severity == "warning" for one in record.rules)
     if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):
         return GATE_FAILED
     return INCONCLUSIVE if record.verdict is RuleState.INCONCLUSIVE or (error_on_warning and open_warning) else 0
 
 
-@dataclass(frozen=True)
-class _Registry:
-    """What is to be done in MLflow's registry, and where its aliases stood when the check began."""
-
-    uri: str | None
-    candidate: Version | None
-    baseline: Version | None
-    model: str | None
-    alias: str | None
-    expected: str | None
-    tag_only: bool
-
-    @property
-    def acts(self) -> bool:
-        """Whether the registry is to be written to: then MLflow's absence is an error."""
-        return self.alias is not None or self.tag_only
-
-    @classmethod
-    def of(
-        cls,
-        source: str,
-        baseline: str | None,
-        model: str | None,
-        alias: str | None,
-        *,
-        tag_only: bool,
-        given: str | None,
-    ) -> _Registry:
-        from qualitygate.errors import InputError
-
-        if alias is not None and tag_only:
-            raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
-        if model is not None and alias is None and not tag_only:
-            raise InputError("--model alone writes nothing", f"--model {model}", "--promote or --tag-only with it")
-        if not any((alias, tag_only, model, source.startswith("models:"), (baseline or "").startswith("models:"))):
-            return cls(given, None, None, None, None, None, False)
-        from qualitygate.tracking.promotion import alias_version, version_of
-        from qualitygate.tracking.store import tracking_uri
-
-        uri = tracking_uri(given)
-        ours, theirs = version_of(source, uri), None if baseline is None else version_of(baseline, uri)
-        name = model or (ours.name if ours else theirs.name if theirs and (alias or tag_only) else None)
-        if (alias is not None or tag_only) and name is None:
-            raise InputError(
-                "There is no registered model to act on",
-                source,
-                "--model NAME, or a candidate or baseline in models:/…",
-            )
-        if ours is not None and name != ours.name:
-            raise InputError(
-                "--model is for a candidate that is not registered yet", f"--model {model} for {source}", "one of them"
-            )
-        expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
-        if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {baseline}",
-                             f"--baseline models:/{name}@{alias}, which is version {expected}")  # fmt: skip
-        return cls(uri, ours, theirs, name, alias, expected, tag_only)
-
-    def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str) -> None:
-        """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote."""
-        from qualitygate.errors import TrackingError
-        from qualitygate.tracking.spool import push
-        from qualitygate.tracking.store import tracking_uri
-
-        uri = tracking_uri(self.uri)
-        sent = push(folder, uri, experiment)
-        if sent.error is None and self.acts:
-            self._act(folder, record, source, (str(sent.run_id), str(sent.model_id)), uri)
-        elif self.acts:
-            raise TrackingError(f"The check was {record.verdict.value}, and nothing was written to the registry", sent.error,
-                                "an MLflow that keeps the record", "check again when it is there")  # fmt: skip
-        elif sent.error is not None:
-            output.say(
-                f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {sent.error}"
-            )
-
-    def _act(self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str) -> None:
-        """Register a new candidate, tag its version, and move the alias to a pass."""
-        from qualitygate.checkpoints.sources import resolve
-        from qualitygate.records import RuleState
-        from qualitygate.tracking.promotion import promote, register, tag_version
-
-        (run_id, model_id), version = sent, self.candidate
-        if version is None:
-            assert self.model is not None
-            file = resolve(source.checkpoint, source.sha256, tracking_uri=uri)
-            version = register(self.model, record, model_id, file, uri)
-        tag_version(version, record, run_id, uri)
-        if self.alias is not None and record.verdict is RuleState.PASSED:
-            promote(version, self.alias, self.expected, folder, run_id, uri)
-            output.say(f"{version} is now {self.alias}")
-        elif self.alias is not None:
-            output.say(f"{version} is not promoted: {record.verdict.value}")
-
-
 def _subjects(
-    source: Source, baseline: str | None, registry: _Registry, given: Policy | None, device: str, *, dry: bool
+    source: Source, baseline: str | None, registry: Registry, given: Policy | None, device: str, *, dry: bool
 ) -> tuple[Subject | None, Subject | None, Policy]:
     """Candidate, baseline, and the policy; profiles from the cache where they are known."""
     from dataclasses import replace

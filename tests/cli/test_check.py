@@ -156,6 +156,34 @@ def test_a_pass_is_promoted_and_nothing_else(
     assert alias_version("faces", "champion", uri) == "1"
 
 
+def test_where_warnings_count_they_keep_a_pass_from_being_promoted(call: Call, place: Place, tmp_path: Path) -> None:
+    from qualitygate.tracking.promotion import alias_version
+
+    warns = {"id": "impossible", "metric": "yield", "min": 2.0, "severity": "warning"}
+    (path := tmp_path / "policy.yaml").write_text(
+        yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0], warns]}})
+    )
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    own = (
+        "check",
+        place.checkpoint,
+        "--policy",
+        path,
+        "--tracking-uri",
+        uri,
+        "--model",
+        "faces",
+        "--promote",
+        "champion",
+    )
+    strict = call(*own, "--error-on-warning")
+    assert strict.code == 1, strict.stderr
+    assert "faces/1 is not promoted: passed with warnings" in strict.stderr
+    assert alias_version("faces", "champion", uri) is None
+    assert call(*own).code == 0
+    assert alias_version("faces", "champion", uri) == "1"
+
+
 def test_what_mlflow_did_not_hear_of_is_sent_by_sync(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     out, uri = tmp_path / "c", f"sqlite:///{tmp_path / 'mlflow.db'}"
     down = call("check", place.checkpoint, "--policy", policy, "--out", out, "--tracking-uri", "http://127.0.0.1:9")
