@@ -145,12 +145,21 @@ def _called(arguments: list[str]) -> tuple[int, str, str, float]:
 
 
 BLIND = """\
-**What these rules cannot see.** Counts, dead units and CLA are numbers of the layers that are scored, the first three of this DCGAN. What
-happens above them (*kernel*: the image layer; *biases*: the fourth layer) changes none of these numbers, so rules on them pass it
-whatever the sample. Only the rules on images (`…_to_baseline`) look there. They are warnings and see no fine damage
-([evidence](../docs/check-evidence.md)); real images, or `--error-on-warning`, make more of it. A defect in 1 % of latents hardly moves
-the .9 quantile and the shares of verdicts: *planted-10* can be found among the samples ([`planted.md`](planted.md)), where a verdict
-on the whole sample need not tell it. *planted-1* cannot be found by low-rate counts at all."""
+**What these rules cannot see.** Scores of samples, rejects and CLA are of the layers that are scored, the first three of this
+DCGAN. What happens above them (*kernel*: the image layer; *biases*: the fourth layer) changes none of these numbers, whatever the
+sample. The share of low-rate neurons is of the fourth layer too, but the rule has one side: *biases* halves the share, which
+counts as better. Only the rules on images (`…_to_baseline`) look there. They are warnings and see no fine damage
+([evidence](../docs/check-evidence.md)): the grid over the faces of *noise-30* stays within their margin, the dots of *kernel* are
+not clearly beyond it. Real images, or `--error-on-warning`, make more of it. Rules with one side pass whatever makes scores
+smaller, as noise and zeroed units do. A defect in 1 % of latents hardly moves the .9 quantile and the shares of verdicts:
+*planted-10* can be found among the samples ([`planted.md`](planted.md)), where a verdict on the whole sample does not tell it;
+*planted-1* cannot be found by the default low-rate count at all.
+
+**What they hold against a better checkpoint.** Low-rate and dead units grow with training: *digits-late* is nearer to the real
+images than its champion in precision and realism, and fails by its counts. Between snapshots of one training give real images,
+and set the rules on counts to `warning`.
+
+**What is undecided for want of samples.** With 1,024 samples in place of 512 *noise-1* passes."""
 
 
 def page(about: str, rows: Sequence[Row]) -> str:
@@ -188,6 +197,7 @@ def _about(options: argparse.Namespace) -> str:
         f"{options.checkpoint.name} by {whose}: calibration on {learned.rate_samples:,} + {learned.score_samples:,} latents, "
         f"{check.samples:,} samples at the first look, up to {check.budget.samples:,}. Exit 0 passed, 1 failed, 2 refused, 4 inconclusive; "
         "*s* are seconds of one processor core, calibration of the candidate included."
+        + ("" if check.looks > 1 else " The sample was not let grow: rules that need more samples stay undecided.")
     )
 
 
