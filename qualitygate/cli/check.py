@@ -74,7 +74,7 @@ def run(
         registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
         if dry_run:
-            _show_plan(rules, json)
+            _show_plan(rules, json, real=real is not None)
             return
         assert ours is not None
         reference = needs_reference(rules.check_rules(), ours, theirs, real=real is not None)
@@ -181,8 +181,8 @@ def _suite(path: Path) -> dict[str, Any]:
     return check_suite(document, str(path))
 
 
-def _show_plan(policy: Policy, json: bool) -> None:
-    rules, settings = policy.check_rules(), policy.check
+def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
+    rules, settings = policy.check_rules(real=real), policy.check
     if json:
         output.emit_json(
             {**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]}

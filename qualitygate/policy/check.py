@@ -89,7 +89,7 @@ class Budget(Part):
 
 
 class Check(Part):
-    """How a new checkpoint is checked. `rules: null` stands for the default rules."""
+    """How a new checkpoint is checked. `rules: null` is the default rules; with real images those decide, and counts only warn."""
 
     rules: tuple[CheckRule, ...] | None = Field(None, min_length=1)
     samples: int = Field(1024, ge=64, description="of the first look; every look doubles it")
@@ -116,20 +116,29 @@ class Check(Part):
         return 1 + int(math.log2(self.budget.samples / self.samples))
 
 
-def default_rules(rate: float) -> tuple[CheckRule, ...]:
-    """Rules that fit every family, on the low-rate score at R = ``rate``; what needs more than the checkpoint is optional."""
+def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
+    """Rules that fit every family; what needs more than the checkpoint is optional.
+
+    The best evidence decides. With real images it is the images, and what is counted inside warns: between snapshots of one training
+    low-rate and dead units grow while the images improve. Without, the counts decide, as there is nothing else.
+
+    Args:
+        rate: R of the low-rate score.
+        real: there are real images.
+    """
+    counted: Severity = "warning" if real else "critical"
 
     def rule(name: str, metric: str, severity: Severity, **margin: float) -> CheckRule:
         return CheckRule(id=name, metric=metric, worse_by=Margin(**margin), severity=severity, optional=True)
 
     return (
         CheckRule(id="yield", metric=names.YIELD, min=0.8),
-        rule("low_rate_tail", names.quantile(names.low_rate(rate), 0.9), "critical", relative=0.05),
+        rule("low_rate_tail", names.quantile(names.low_rate(rate), 0.9), counted, relative=0.05),
         rule("low_rate_middle", names.quantile(names.low_rate(rate), 0.5), "warning", relative=0.05),
-        rule("rejected", names.REJECTED_SHARE, "critical", absolute=0.02),
+        rule("rejected", names.REJECTED_SHARE, counted, absolute=0.02),
         rule("corrected", names.CORRECTED_SHARE, "warning", absolute=0.03),
         rule("low_rate_neurons", names.low_rate_share(rate), "warning", relative=0.05),
-        rule("dead_units", names.DEAD_UNITS, "critical", absolute=0.005),
+        rule("dead_units", names.DEAD_UNITS, counted, absolute=0.005),
         rule("worst_units", names.WORST_UNIT_CLA, "warning", relative=0.25),
         rule("precision", names.PRECISION, "critical", absolute=0.05),
         rule("recall", names.RECALL, "critical", absolute=0.05),

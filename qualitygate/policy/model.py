@@ -167,10 +167,9 @@ class Policy(Part):
         """SHA-256 of the policy by which samples are judged; thresholds included, the check of checkpoints not."""
         return canonical_hash(self.model_dump(mode="json", exclude={"check", "require_validated"}))
 
-    @property
-    def check_hash(self) -> str:
+    def check_hash(self, *, real: bool = False) -> str:
         """SHA-256 of all that a check of a checkpoint goes by: the whole policy, its default rules written out."""
-        rules = [rule.model_dump(mode="json") for rule in self.check_rules()]
+        rules = [rule.model_dump(mode="json") for rule in self.check_rules(real=real)]
         return canonical_hash({**self.model_dump(mode="json"), "rules_of_the_check": rules})
 
     @property
@@ -192,9 +191,9 @@ class Policy(Part):
         """
         return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
 
-    def check_rules(self) -> tuple[CheckRule, ...]:
-        """What a new checkpoint is checked for."""
-        return self.check.rules or default_rules(self.headline_rate)
+    def check_rules(self, *, real: bool = False) -> tuple[CheckRule, ...]:
+        """What a new checkpoint is checked for, with real images or without."""
+        return self.check.rules or default_rules(self.headline_rate, real=real)
 
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""

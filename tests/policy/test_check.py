@@ -52,10 +52,20 @@ def test_the_default_rules_follow_the_policy() -> None:
     assert not rules["yield"].optional  # what needs nothing but the candidate is always asked
 
 
+def test_with_real_images_they_decide_and_counts_warn() -> None:
+    critical = {
+        real: {rule.id for rule in Policy().check_rules(real=real) if rule.severity == "critical"}
+        for real in (False, True)
+    }
+    assert critical == {False: {"yield", "low_rate_tail", "rejected", "dead_units", "precision", "recall"},
+                        True: {"yield", "precision", "recall"}}  # fmt: skip
+    assert Policy().check_hash(real=True) != Policy().check_hash()
+
+
 def test_the_check_changes_no_verdict_of_a_sample() -> None:
     other = Policy(check=Check(samples=2048))
     assert other.hash == Policy().hash
-    assert other.check_hash != Policy().check_hash
+    assert other.check_hash() != Policy().check_hash()
 
 
 def test_directions_are_those_of_the_metrics() -> None:

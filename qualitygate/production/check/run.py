@@ -77,7 +77,7 @@ class _Check:
         ruler = baseline.profile if baseline is not None and self.alike else candidate.profile
         self.from_profiles = baseline is not None and baseline.generator is None
         self.looks = 1 if self.from_profiles else self.settings.looks
-        self.rules, self.outcomes = policy.check_rules(), {}
+        self.rules, self.outcomes = policy.check_rules(real=self.tools.real is not None), {}
         self.same = same_checkpoint(candidate, baseline)
         for rule in self.rules:
             if (found := settled(rule, candidate, baseline, tools)) is not None:
@@ -198,7 +198,7 @@ class _Check:
             tail=self.tail,
             rules=outcomes,
             suite=judged,
-            policy_hash=self.policy.check_hash,
+            policy_hash=self.policy.check_hash(real=self.tools.real is not None),
             suite_hash=suite_hash(suite),
             real=None if self.tools.real is None else self.tools.real.digest,
             extractor=None if self.tools.extractor is None else self.tools.extractor.key,
