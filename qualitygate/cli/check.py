@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from qualitygate.cli.options import (
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
+    from qualitygate.policy.check import CheckRule
     from qualitygate.policy.model import Policy
     from qualitygate.production.check.needs import Tools
     from qualitygate.production.check.subject import Subject
@@ -66,7 +68,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.production.check.folder import write_check
-        from qualitygate.production.check.needs import needs_reference
+        from qualitygate.production.check.needs import images_decide, needs_reference
         from qualitygate.production.check.run import check
 
         if out is not None:
@@ -74,10 +76,12 @@ def run(
         registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
         if dry_run:
-            _show_plan(rules, json, real=real is not None)
+            _show_plan(rules, json, real=real is not None and baseline is not None and not _is_profile(baseline))
             return
         assert ours is not None
-        reference = needs_reference(rules.check_rules(), ours, theirs, real=real is not None)
+        asked = rules.check_rules(real=images_decide(theirs, real=real is not None))
+        _refuse_unused(real, asked)
+        reference = needs_reference(asked, ours, theirs, real=real is not None)
         tools = _tools(rules, ours, real, suite, weights, distance_weights, device, reference=reference)
         checked = check(ours, theirs, rules, tools)
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
@@ -110,7 +114,7 @@ def _subjects(
     from qualitygate.policy.model import default_policy
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
 
-    learned = load_profile(baseline) if baseline is not None and (Path(baseline) / "profile.json").is_file() else None
+    learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
     pinned = (
         replace(source, checkpoint=registry.candidate.source)
         if registry.candidate and "@" in source.checkpoint
@@ -139,13 +143,28 @@ def _subjects(
     return ours, other, policy
 
 
+def _is_profile(baseline: str) -> bool:
+    """Whether a baseline is a profile's folder."""
+    return (Path(baseline) / "profile.json").is_file()
+
+
+def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
+    """Real images that no rule would look at: whoever gives them thinks that they count."""
+    from qualitygate.errors import InputError
+    from qualitygate.policy.check import AGAINST_REAL
+
+    if real is not None and not any(rule.metric in AGAINST_REAL for rule in rules):
+        raise InputError("No rule of the policy looks at real images", f"--real {real}", f"a rule on one of {', '.join(AGAINST_REAL)}",
+                         "add one to check.rules, leave check.rules out for the default rules, or leave --real out")  # fmt: skip
+
+
 def _tools(
     policy: Policy, candidate: Subject, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None,
     device: str, *, reference: bool,
 ) -> Tools:  # fmt: skip
     """What the check may use; ``reference`` is whether images of the baseline stand in for real ones. Real images are brought to the size
     of the candidate's, as `qualitygate metrics` does."""
-    from qualitygate.cli.looking import extractor_of, real_images
+    from qualitygate.cli.looking import DISCRIMINATOR, extractor_of, real_images
     from qualitygate.features.cache import real_features
     from qualitygate.features.registry import make_distance, reads_weights
     from qualitygate.metrics.real_set import RealSet
@@ -153,7 +172,11 @@ def _tools(
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
-    if real is not None or (reference and (weights is not None or not reads_weights(settings.extractor))):
+    there = weights is not None or not reads_weights(settings.extractor)
+    judged = settings.extractor != DISCRIMINATOR or candidate.discriminator is not None
+    if real is not None or (
+        reference and there and judged
+    ):  # a reference alone is no reason to ask for what is missing
         parts["extractor"] = extractor_of(settings.extractor, weights, candidate.discriminator, at)
     if real is not None and candidate.generator is not None:
         import torch

@@ -124,7 +124,7 @@ def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
 
     Args:
         rate: R of the low-rate score.
-        real: there are real images.
+        real: there are real images, and a baseline whose images are held against them too.
     """
     counted: Severity = "warning" if real else "critical"
 

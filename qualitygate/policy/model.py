@@ -192,7 +192,7 @@ class Policy(Part):
         return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
 
     def check_rules(self, *, real: bool = False) -> tuple[CheckRule, ...]:
-        """What a new checkpoint is checked for, with real images or without."""
+        """What a new checkpoint is checked for, with real images or without: see `default_rules`."""
         return self.check.rules or default_rules(self.headline_rate, real=real)
 
     def counted_layers(self) -> tuple[int, ...]:

@@ -126,6 +126,15 @@ def test_hand_written_expectations_count(call: Call, place: Place, policy: Path,
     assert "custom-1" in done.stdout
 
 
+def test_real_images_that_no_rule_looks_at_are_refused(call: Call, place: Place, tmp_path: Path) -> None:
+    (path := tmp_path / "policy.yaml").write_text(
+        yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0]]}})
+    )
+    done = call("check", place.checkpoint, "--policy", path, "--real", "digits", "--no-track")
+    assert done.code == 2
+    assert "No rule of the policy looks at real images" in done.stderr
+
+
 def test_a_dry_run_shows_the_rules_and_stops(call: Call, place: Place, policy: Path) -> None:
     done = call("check", place.checkpoint, "--policy", policy, "--dry-run", "--json")
     assert done.code == 0, done.stderr

@@ -146,25 +146,53 @@ def test_an_absolute_limit_is_looked_at_even_of_the_same_file(baseline: Subject)
 def test_what_is_left_out_says_why(baseline: Subject, damaged: Subject) -> None:
     bare, tools = replace(baseline, generator=None), Tools(extractor=Thumbnail())
     asked = rule()
+    asks = (asked, rule("precision", min=0.1))
     for held, given, said in (
         (None, tools, "no baseline"),
         (bare, tools, "a profile alone"),
         (baseline, Tools(), "no extractor"),
         (baseline, replace(tools, real=REAL), "real images were given"),
     ):
-        found = settled(asked, damaged, held, given)
+        found = settled(asked, asks, damaged, held, given)
         assert found is not None
         assert found[0] is RuleState.LEFT_OUT
         assert said in found[1]
-    assert settled(asked, damaged, baseline, tools) is None
+    assert settled(asked, asks, damaged, baseline, tools) is None
+    alone = settled(asked, (asked,), damaged, baseline, replace(tools, real=REAL))
+    assert alone is None, "no rule looks at the real images instead"
     insisted = asked.model_copy(update={"optional": False})
-    assert settled(insisted, damaged, baseline, replace(tools, real=REAL)) is None
-    assert settled(insisted, damaged, bare, tools) == (RuleState.INCONCLUSIVE, settled(asked, damaged, bare, tools)[1])  # type: ignore[index]
+    assert settled(insisted, asks, damaged, baseline, replace(tools, real=REAL)) is None
+    assert settled(insisted, asks, damaged, bare, tools) == (
+        RuleState.INCONCLUSIVE,
+        settled(asked, asks, damaged, bare, tools)[1],
+    )  # type: ignore[index]
 
 
 def test_a_reference_is_needed_only_where_it_will_be_used(baseline: Subject, damaged: Subject) -> None:
     assert needs_reference(RULES, damaged, baseline, real=False)
-    assert not needs_reference(RULES, damaged, baseline, real=True)
+    assert not needs_reference((*RULES, rule("precision", min=0.1)), damaged, baseline, real=True)
     assert not needs_reference(RULES, damaged, None, real=False)
     assert not needs_reference(RULES, damaged, replace(baseline, generator=None), real=False)
     assert not needs_reference((CheckRule(id="y", metric="yield", min=0.5),), damaged, baseline, real=False)
+
+
+def test_where_real_images_cannot_be_compared_the_counts_still_decide(baseline: Subject, damaged: Subject) -> None:
+    """A profile makes no images: with it as a baseline the rules on real images are left out, and the counts may not be mere warnings."""
+    bare = replace(baseline, generator=None)
+    policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": None})})
+    record = check(damaged, bare, policy, Tools(real=REAL, extractor=Thumbnail())).record
+    severities = {one.id: one.severity for one in record.rules}
+    assert severities["low_rate_tail"] == severities["dead_units"] == "critical"
+    assert record.policy_hash == policy.check_hash()
+
+
+def test_hand_written_expectations_see_samples_though_no_rule_needs_one(baseline: Subject) -> None:
+    suite = {
+        "format": 1,
+        "summary": [],
+        "samples": [{"type": "expect_column_to_exist", "kwargs": {"column": "low_rate_0.1"}}],
+    }
+    policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": (rule(),)})})
+    record = check(baseline, baseline, policy, Tools(suite=suite)).record
+    assert record.suite.passed
+    assert record.samples == policy.check.samples

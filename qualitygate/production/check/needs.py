@@ -39,11 +39,16 @@ def same_checkpoint(candidate: Subject, baseline: Subject | None) -> bool:
     return baseline is not None and baseline.sha256 == candidate.sha256 and same_latents(candidate, baseline)
 
 
+def images_decide(baseline: Subject | None, *, real: bool) -> bool:
+    """Whether the default rules on real images can be evaluated, so that what is counted inside need only warn."""
+    return real and baseline is not None and baseline.generator is not None
+
+
 def settled(
-    rule: CheckRule, candidate: Subject, baseline: Subject | None, tools: Tools
+    rule: CheckRule, rules: Sequence[CheckRule], candidate: Subject, baseline: Subject | None, tools: Tools
 ) -> tuple[RuleState, str] | None:
-    """What becomes of a rule whatever the sample, and why; None if the sample tells."""
-    if _says_less(rule, real=tools.real is not None):
+    """What becomes of a rule, one of several, whatever the sample, and why; None if the sample tells."""
+    if _says_less(rule, rules, baseline, real=tools.real is not None):
         return RuleState.LEFT_OUT, "real images were given, and say more"
     if _trivial(rule, candidate, baseline):
         return RuleState.PASSED, "the same checkpoint: the same images"
@@ -63,13 +68,16 @@ def needs_reference(rules: Sequence[CheckRule], candidate: Subject, baseline: Su
     """
     if baseline is None or baseline.generator is None:
         return False
-    asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _says_less(rule, real=real)]
+    asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _says_less(rule, rules, baseline, real=real)]
     return not all(_trivial(rule, candidate, baseline) for rule in asked)
 
 
-def _says_less(rule: CheckRule, *, real: bool) -> bool:
-    """Whether a rule on images of the baseline gives way to those on real ones."""
-    return rule.metric in TO_BASELINE and rule.optional and real
+def _says_less(rule: CheckRule, rules: Sequence[CheckRule], baseline: Subject | None, *, real: bool) -> bool:
+    """Whether a rule on images of the baseline gives way to one on real images, which is there and can be evaluated."""
+    seen = real and any(
+        one.metric in AGAINST_REAL and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules
+    )
+    return rule.metric in TO_BASELINE and rule.optional and seen
 
 
 def _trivial(rule: CheckRule, candidate: Subject, baseline: Subject | None) -> bool:

@@ -28,7 +28,7 @@ from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
 from qualitygate.production.check.advice import advice
 from qualitygate.production.check.exhibit import sheets
 from qualitygate.production.check.images import reference_set
-from qualitygate.production.check.needs import Tools, same_checkpoint, settled
+from qualitygate.production.check.needs import Tools, images_decide, same_checkpoint, settled
 from qualitygate.production.check.numbers import Drawing, NotKnownError, of_profile, of_sample, worst_layer
 from qualitygate.production.check.sample import Sample
 from qualitygate.production.check.subject import Subject, same_latents, unlike
@@ -77,10 +77,11 @@ class _Check:
         ruler = baseline.profile if baseline is not None and self.alike else candidate.profile
         self.from_profiles = baseline is not None and baseline.generator is None
         self.looks = 1 if self.from_profiles else self.settings.looks
-        self.rules, self.outcomes = policy.check_rules(real=self.tools.real is not None), {}
+        self.by_images = images_decide(baseline, real=tools.real is not None)
+        self.rules, self.outcomes = policy.check_rules(real=self.by_images), {}
         self.same = same_checkpoint(candidate, baseline)
         for rule in self.rules:
-            if (found := settled(rule, candidate, baseline, tools)) is not None:
+            if (found := settled(rule, self.rules, candidate, baseline, tools)) is not None:
                 self.outcomes[rule.id] = _outcome(rule, found[0], note=found[1])
         self.open = [rule for rule in self.rules if rule.id not in self.outcomes]
         self.tail = tail_of(self.settings.error, max(1, len(self.open)), self.looks)
@@ -103,7 +104,7 @@ class _Check:
     def _goes_on(self, look: int, seconds: float) -> bool:
         """The next look makes as many samples as all before it, and so takes about as long."""
         if look == 0:
-            return bool(self.open)
+            return bool(self.open) or self.tools.suite is not None
         failed = any(one.state is RuleState.FAILED and one.severity == "critical" for one in self.outcomes.values())
         counts = any(self._may_come(rule) for rule in self.open)
         return counts and not failed and 2.0 * seconds <= self.settings.budget.seconds
@@ -198,7 +199,7 @@ class _Check:
             tail=self.tail,
             rules=outcomes,
             suite=judged,
-            policy_hash=self.policy.check_hash(real=self.tools.real is not None),
+            policy_hash=self.policy.check_hash(real=self.by_images),
             suite_hash=suite_hash(suite),
             real=None if self.tools.real is None else self.tools.real.digest,
             extractor=None if self.tools.extractor is None else self.tools.extractor.key,
