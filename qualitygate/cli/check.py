@@ -42,8 +42,11 @@ def run(
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of check.extractor.", show_default=False)] = None,
-    distance_weights: Annotated[str | None, typer.Option(help="Weights of check.distance.", show_default=False)] = None,
+    extractor: Annotated[str | None, typer.Option(help="In place of the policy's check.extractor; only here may it be module:…, as that "
+                                                       "runs code.", show_default=False)] = None,
+    distance: Annotated[str | None, typer.Option(help="In place of the policy's check.distance.", show_default=False)] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of the extractor.", show_default=False)] = None,
+    distance_weights: Annotated[str | None, typer.Option(help="Weights of the distance.", show_default=False)] = None,
     track: Track = True,
     model: Annotated[str | None, typer.Option(help="Registered model to upload a candidate file to.", show_default=False)] = None,
     tag_only: Annotated[bool, typer.Option("--tag-only", help="Write the verdict onto the registered version, move no alias.")] = False,
@@ -73,6 +76,7 @@ def run(
             storage.refuse_existing(out)
         registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
+        rules = _looked_at_with(rules, extractor, distance)
         if dry_run:
             _show_plan(rules, json, real=real is not None)
             return
@@ -137,6 +141,12 @@ def _subjects(
         source.checkpoint, profile, generator, discriminator, str(registry.candidate) if registry.candidate else None
     )
     return ours, other, policy
+
+
+def _looked_at_with(policy: Policy, extractor: str | None, distance: str | None) -> Policy:
+    """The policy with what was given in place of its own: not validated again, as code may be named here and not in a policy's file."""
+    given = {name: value for name, value in (("extractor", extractor), ("distance", distance)) if value is not None}
+    return policy.model_copy(update={"check": policy.check.model_copy(update=given)})
 
 
 def _tools(

@@ -132,6 +132,12 @@ def test_a_dry_run_shows_the_rules_and_stops(call: Call, place: Place, policy: P
     assert [one["id"] for one in done.json["rules"]] == ["yield", "tail", "rejected", "dead", "precision"]
 
 
+def test_extractor_and_distance_are_given_in_place_of_the_policys(call: Call, place: Place, policy: Path) -> None:
+    options = ("--extractor", "module:mine:net@8", "--distance", "lpips")
+    done = call("check", place.checkpoint, "--policy", policy, "--dry-run", "--json", *options)
+    assert (done.json["extractor"], done.json["distance"]) == ("module:mine:net@8", "lpips")
+
+
 def test_a_truncated_file_is_bad_input(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pt"
     cut.write_bytes(place.checkpoint.read_bytes()[:2000])
