@@ -13,6 +13,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
+from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
 from qualitygate.records import Compared, canonical_hash
@@ -82,9 +83,12 @@ def kept_profile(
 ) -> Profile:
     """The checkpoint's profile under this policy; calibrated only if that was not done before.
 
-    It stands in ``profiles`` in the cache folder, where anybody may delete it.
+    It stands in ``profiles`` in the cache folder, where anybody may delete it; not where the network's code is somebody else's, which may
+    have been edited since.
     """
     sampling = sampling or Sampling()
+    if is_somebody_elses(generator):
+        return calibrate(generator, policy, sampling=sampling, reporter=reporter)
     place = _place(generator, policy, sampling)
     if place.exists():
         try:
