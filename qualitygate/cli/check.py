@@ -218,5 +218,8 @@ def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
         for line in workflow_commands(record):
             output.say(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("ab") as file:
-            file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
+        try:
+            with Path(summary).open("ab") as file:
+                file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
+        except OSError as error:  # the verdict has still to be tracked
+            output.say(f"Warning: nothing was added to GITHUB_STEP_SUMMARY: {error}")
