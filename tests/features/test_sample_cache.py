@@ -11,7 +11,7 @@ from small import small_dcgan
 from torch import nn
 
 from qualitygate.features.sample_cache import SampleFeatures
-from qualitygate.generators.base import Generator
+from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
 from qualitygate.latents import Sampling
 
@@ -39,6 +39,15 @@ def test_code_that_may_be_edited_keeps_nothing(somebodys: bool, kept: bool, tmp_
     place.keep(ROWS)
     assert not list(tmp_path.rglob("*.safetensors"))
     assert len(place.known(3)) == 0
+
+
+def test_one_file_read_as_of_another_family_is_another_generator() -> None:
+    first, second = small_dcgan(), small_dcgan()
+    first.origin = second.origin = Origin("model.pt", "a" * 64)
+    second.family = "another"  # type: ignore[misc]
+    shelf(first).keep(ROWS)
+    assert len(shelf(first).known(3)) == 3
+    assert len(shelf(second).known(3)) == 0
 
 
 def test_what_is_kept_is_not_for_an_extractor_that_keeps_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 from small import small_dcgan
 from torch import nn
 
-from qualitygate.generators.base import Generator
+from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
 from qualitygate.policy.model import Policy
 from qualitygate.production.check import subject
@@ -44,3 +44,13 @@ def test_somebody_elses_code_is_calibrated_every_time(calibrated: list[Generator
     assert not list(tmp_path.rglob("profiles/*"))
     subject.kept_profile(small_dcgan(), Policy())
     assert len(list(tmp_path.rglob("profiles/*"))) == 1
+
+
+def test_one_file_read_as_of_another_family_is_another_generator(calibrated: list[Generator], tmp_path: Path) -> None:
+    for family in ("dcgan", "another"):
+        generator = small_dcgan()
+        generator.origin = Origin("model.pt", "a" * 64)
+        generator.family = family  # type: ignore[misc]
+        subject.kept_profile(generator, Policy())
+    assert len(calibrated) == 2
+    assert len(list(tmp_path.rglob("profiles/*"))) == 2

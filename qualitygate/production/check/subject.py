@@ -105,11 +105,13 @@ def kept_profile(
 
 
 def _place(generator: Generator, policy: Policy, sampling: Sampling) -> Path:
-    """Where the cache has it: by all that a calibration depends on."""
+    """Where the cache has it: by all that a calibration depends on. One file may be read as of several families."""
     chain = Chain.of(generator)
     depends = {
         "version": _VERSION,
         "checkpoint": generator.identity().sha256,
+        "family": generator.family,
+        "stored_as": generator.stored_as,
         "device": generator.device.type,
         "layers": calibrated_layers(policy, chain),
         "sampling": sampling.model_dump(mode="json"),
