@@ -44,8 +44,11 @@ def run(
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of check.extractor.", show_default=False)] = None,
-    distance_weights: Annotated[str | None, typer.Option(help="Weights of check.distance.", show_default=False)] = None,
+    extractor: Annotated[str | None, typer.Option(help="In place of the policy's check.extractor; only here may it be module:…, as that "
+                                                       "runs code.", show_default=False)] = None,
+    distance: Annotated[str | None, typer.Option(help="In place of the policy's check.distance.", show_default=False)] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of the extractor.", show_default=False)] = None,
+    distance_weights: Annotated[str | None, typer.Option(help="Weights of the distance.", show_default=False)] = None,
     track: Track = True,
     model: Annotated[str | None, typer.Option(help="Registered model to upload a candidate file to.", show_default=False)] = None,
     tag_only: Annotated[bool, typer.Option("--tag-only", help="Write the verdict onto the registered version, move no alias.")] = False,
@@ -75,6 +78,7 @@ def run(
             storage.refuse_existing(out)
         registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
+        rules = _looked_at_with(rules, extractor, distance)
         if dry_run:
             _show_plan(rules, json, real=real is not None and baseline is not None and not _is_profile(baseline))
             return
@@ -158,6 +162,12 @@ def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
                          "add one to check.rules, leave check.rules out for the default rules, or leave --real out")  # fmt: skip
 
 
+def _looked_at_with(policy: Policy, extractor: str | None, distance: str | None) -> Policy:
+    """The policy with what was given in place of its own: not validated again, as code may be named here and not in a policy's file."""
+    given = {name: value for name, value in (("extractor", extractor), ("distance", distance)) if value is not None}
+    return policy.model_copy(update={"check": policy.check.model_copy(update=given)})
+
+
 def _tools(
     policy: Policy, candidate: Subject, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None,
     device: str, *, reference: bool,
@@ -231,5 +241,8 @@ def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
         for line in workflow_commands(record):
             output.say(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("ab") as file:
-            file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
+        try:
+            with Path(summary).open("ab") as file:
+                file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
+        except OSError as error:  # the verdict has still to be tracked
+            output.say(f"Warning: nothing was added to GITHUB_STEP_SUMMARY: {error}")

@@ -30,7 +30,7 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
     """Features float32 (N, features) of real images, in their order; extracted only if they have not been before.
 
     Args:
-        extractor: what makes them.
+        extractor: what makes them; see `Extractor.kept`.
         images: read once for their hash, and once more if the features are not there.
         progress: called with the number of images just finished.
 
@@ -41,6 +41,8 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
     def make() -> Arrays:
         return {"features": extract(extractor, images, progress)}
 
+    if not extractor.kept:
+        return make()["features"]
     found = kept("features", identity(extractor, images), make)["features"]
     return found if len(found) == len(images) else make()["features"]
 

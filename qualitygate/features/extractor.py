@@ -14,10 +14,12 @@ class Extractor(abc.ABC):
         key: everything that makes numbers comparable, in one line: network, hash of its weights, size and manner of resizing,
             precision. Two numbers are compared only if their keys are equal.
         features: length of a vector.
+        kept: whether the features may be kept for another run: not where the code is somebody else's, which no key contains.
     """
 
     key: str
     features: int
+    kept: bool = True
 
     @abc.abstractmethod
     def __call__(self, images: Tensor) -> Tensor:

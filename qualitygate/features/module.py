@@ -36,6 +36,8 @@ class ModuleExtractor(Extractor):
         InputError: it fails on images of this size, or returns something else.
     """
 
+    kept = False
+
     def __init__(
         self,
         module: Callable[[Tensor], Tensor],
@@ -80,7 +82,7 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     """The extractor at an import path: an `Extractor`, an `nn.Module` or a function of images, or a class of the former two
     that needs no arguments.
 
-    The package is imported, which runs its code: name only what you would run.
+    The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
 
     Args:
         spec: ``package.module:attribute`` or ``package.module:attribute@SIZE``.
@@ -96,6 +98,7 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     if isinstance(made, type):
         made = made()
     if isinstance(made, Extractor):
+        made.kept = False
         return made
     if not callable(made):
         raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")

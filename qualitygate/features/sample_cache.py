@@ -9,6 +9,7 @@ import numpy as np
 from qualitygate.features import cache
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Generator
+from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
 
 _KIND, _FEATURES = "samples", "features"
@@ -16,7 +17,8 @@ _KIND, _FEATURES = "samples", "features"
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Where the cache has the features of a checkpoint's untouched images.
+    """Where the cache has the features of a checkpoint's untouched images. Nowhere, if the code of generator or extractor is somebody
+    else's: it may have been edited since.
 
     Attributes:
         generator: makes the images.
@@ -34,16 +36,21 @@ class SampleFeatures:
 
     def known(self, most: int) -> np.ndarray:
         """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
-        found = cache.find(_KIND, self._identity)
+        found = cache.find(_KIND, self._identity) if self._is_kept else None
         return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
 
     def keep(self, features: np.ndarray) -> None:
         """Keep the features of the first samples, unless those of more are kept."""
-        if len(features) > len(self.known(len(features))):
+        if self._is_kept and len(features) > len(self.known(len(features))):
             cache.keep(_KIND, self._identity, {_FEATURES: features})
 
     @property
+    def _is_kept(self) -> bool:
+        return self.extractor.kept and not is_somebody_elses(self.generator)
+
+    @property
     def _identity(self) -> dict[str, str]:
-        """All that they depend on."""
-        return {"checkpoint": self.generator.identity().sha256, "sampling": self.sampling.model_dump_json(), "seed": str(self.seed),
+        """All that they depend on; one file may be read as of several families."""
+        return {"checkpoint": self.generator.identity().sha256, "family": self.generator.family,
+                "stored_as": self.generator.stored_as, "sampling": self.sampling.model_dump_json(), "seed": str(self.seed),
                 "first": str(self.first), "extractor": self.extractor.key, "device": self.generator.device.type}  # fmt: skip

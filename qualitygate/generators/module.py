@@ -199,6 +199,11 @@ def module_generator(import_path: str, layers: Sequence[str], latent_size: int, 
     return ModuleGenerator(module, layers, latent_size, **options)
 
 
+def is_somebody_elses(generator: Generator) -> bool:
+    """Whether images depend on code that neither identity nor fingerprint knows: nothing made with it is good after an edit."""
+    return generator.family == ModuleGenerator.family
+
+
 def _carried(state: State) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs of the network, and the outputs known so far, the state's own activation last."""
     inputs, before = state.carry

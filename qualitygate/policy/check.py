@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from qualitygate import names
 from qualitygate.policy.parts import Part
@@ -98,8 +98,18 @@ class Check(Part):
     error: float = Field(0.05, gt=0.0, lt=0.5, description="chance that any rule is decided wrongly, over all looks")
     curvature_samples: int = Field(16, ge=16, description="exact CLA for so many samples at the first look")
     path_samples: int = Field(64, ge=16, description="path lengths of so many samples at the first look")
-    extractor: str = Field("random-vgg16-32", description="features for metrics against real images")
+    extractor: str = Field(
+        "random-vgg16-32", description="features for metrics against real images; module:… only as --extractor"
+    )
     distance: str = Field("random-vgg16-32", description="perceptual distance for PPL")
+
+    @field_validator("extractor", "distance")
+    @classmethod
+    def _no_code(cls, name: str) -> str:
+        """A policy may come from anybody, and an import path would run what stands there."""
+        if name.strip().startswith("module:"):
+            raise ValueError(f"a policy names no code; give {name} as an option of `qualitygate check`")
+        return name
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -41,7 +41,7 @@ class Survey:
     Attributes:
         columns: id, verdict, borderline and scores of the rows that were drawn, in the order of their ids; NaN where a score is not known.
         samples: rows that they were drawn from.
-        over: by rule, how many samples are over its limit, and of how many the score is finite: of all rows.
+        over: by rule, how many samples with a finite score are over its limit, and how many have one: of all rows.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -137,7 +137,7 @@ class Surveyor:
 
 
 class _Counts:
-    """How many samples are over each limit."""
+    """How many samples are over each limit, of those whose score is finite; the others are rejected whatever the limit is."""
 
     def __init__(self, limits: Sequence[RuleLimit]) -> None:
         self._limits = limits
@@ -149,7 +149,8 @@ class _Counts:
                 continue
             column = _array(batch[limit.score])
             over, known = self.over[limit.rule]
-            self.over[limit.rule] = over + int((column > limit.limit).sum()), known + int(np.isfinite(column).sum())
+            finite = np.isfinite(column)
+            self.over[limit.rule] = over + int((column[finite] > limit.limit).sum()), known + int(finite.sum())
 
 
 class _Extremes:

@@ -59,11 +59,11 @@ def cells(record: CheckRecord) -> Iterator[tuple[RuleOutcome, tuple[str, ...]]]:
                     number(one.baseline), interval(one.excess), one.note or one.advice or "")  # fmt: skip
 
 
-def hand_written_failures(record: CheckRecord) -> list[str]:
-    """Expectations that failed and are no rule."""
+def hand_written_failures(record: CheckRecord, severity: str | None = None) -> list[str]:
+    """Expectations that failed and are no rule; of one severity only, where it is given."""
     rules = {one.id for one in record.rules}
     return [f"{one.severity}: {one.id} ({one.type}) observed {one.observed} {one.note or ''}".rstrip()
-            for one in record.suite.failures if one.id not in rules]  # fmt: skip
+            for one in record.suite.failures if one.id not in rules and severity in (None, one.severity)]  # fmt: skip
 
 
 def number(value: float | None) -> str:

@@ -51,7 +51,8 @@ def _case(suite: ET.Element, one: RuleOutcome) -> ET.Element:
 
 def _suite_case(suite: ET.Element, record: CheckRecord) -> ET.Element:
     case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name="expectations")
-    failures = hand_written_failures(record)
-    if failures and not record.suite.passed:
-        ET.SubElement(case, "failure", message=plain("; ".join(failures)), type="critical")
+    if critical := hand_written_failures(record, "critical"):
+        ET.SubElement(case, "failure", message=plain("; ".join(critical)), type="critical")
+    if failures := hand_written_failures(record):
+        ET.SubElement(case, "system-out").text = plain("\n".join(failures))
     return case

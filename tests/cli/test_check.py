@@ -141,6 +141,26 @@ def test_a_dry_run_shows_the_rules_and_stops(call: Call, place: Place, policy: P
     assert [one["id"] for one in done.json["rules"]] == ["yield", "tail", "rejected", "dead", "precision"]
 
 
+def test_extractor_and_distance_are_given_in_place_of_the_policys(call: Call, place: Place, policy: Path) -> None:
+    options = ("--extractor", "module:mine:net@8", "--distance", "lpips")
+    done = call("check", place.checkpoint, "--policy", policy, "--dry-run", "--json", *options)
+    assert (done.json["extractor"], done.json["distance"]) == ("module:mine:net@8", "lpips")
+
+
+def test_a_summary_that_cannot_be_written_keeps_no_verdict(
+    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = [{"id": "yield", "metric": "yield", "min": 0.05}]
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        yaml.safe_dump({**POLICY, "check": {"samples": 64, "budget": {"samples": 64}, "rules": rules}}), encoding="utf8"
+    )
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
+    done = call("check", place.checkpoint, "--policy", policy, "--no-track")
+    assert done.code == 0, done.stderr
+    assert "nothing was added to GITHUB_STEP_SUMMARY" in done.stderr
+
+
 def test_a_truncated_file_is_bad_input(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pt"
     cut.write_bytes(place.checkpoint.read_bytes()[:2000])

@@ -63,6 +63,14 @@ def test_all_else_counts(images: Path) -> None:
     assert passes(open_images(images)) == 1
 
 
+def test_what_is_not_to_be_kept_is_computed_every_time(images: Path) -> None:
+    passes(open_images(images))
+    edited = Means()
+    edited.kept = False
+    assert passes(open_images(images), edited) == 1
+    assert passes(open_images(images), edited) == 2
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: b"", lambda data: b"nonsense", lambda data: data[:-9], lambda data: data[:-1] + b"\xff"]
 )

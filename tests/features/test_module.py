@@ -70,6 +70,12 @@ def test_an_extractor_by_path() -> None:
     assert isinstance(make_extractor("module:someones:Means"), Means)
 
 
+@pytest.mark.parametrize("attribute", ["net@8", "Net@8", "mean", "Means"])
+def test_code_that_may_be_edited_keeps_nothing(attribute: str) -> None:
+    assert not make_extractor(f"module:someones:{attribute}").kept
+    assert Means().kept  # an object whose key is its author's word
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

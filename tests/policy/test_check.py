@@ -40,6 +40,12 @@ def test_sections_that_make_no_sense_are_refused(check: dict) -> None:
         parse_policy({"check": check}, "p.yaml")
 
 
+@pytest.mark.parametrize("field", ["extractor", "distance"])
+def test_a_policy_names_no_code(field: str) -> None:
+    with pytest.raises(PolicyError, match="a policy names no code; give module:os:getcwd as an option"):
+        parse_policy({"check": {field: "module:os:getcwd"}}, "p.yaml")
+
+
 def test_looks_are_doublings_within_the_budget() -> None:
     assert Check(samples=1000, budget={"samples": 1999}).looks == 1
     assert Check(samples=1000, budget={"samples": 8000}).looks == 4

@@ -17,6 +17,7 @@ from qualitygate.production.reading import read_gated
 from qualitygate.production.shard_report import ensure_report
 from qualitygate.production.store import open_store
 from qualitygate.production.survey import SURVEY, Surveyor, read_survey
+from qualitygate.records import RuleLimit, Verdict
 from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material
@@ -128,3 +129,11 @@ def test_a_set_in_an_object_store_has_its_page_there(small: Small, bucket: str) 
     assert gated.exhibit
     assert gated.calibration
     assert gated.over
+
+
+def test_what_is_not_finite_is_over_no_limit() -> None:
+    """Such samples are rejected for that alone: more samples over a limit than have a score would be no share."""
+    limit = RuleLimit(rule="low_rate", score="s", limit=1.0, source="policy", action=Verdict.CORRECT)
+    counts = survey_module._Counts([limit])
+    counts.add(pa.table({"s": [0.5, 2.0, float("inf"), float("-inf"), float("nan")]}))
+    assert counts.over == {"low_rate": (1, 2)}

@@ -100,6 +100,18 @@ def test_junit_counts_and_is_xml() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+def test_only_a_critical_expectation_is_a_failure_in_junit(severity: str) -> None:
+    wish = ExpectationResult(id="custom-1", type="expect_column_max_to_be_between", severity=severity, success=False, observed=3.5,
+                             kwargs={})  # fmt: skip
+    suite = SuiteResult(passed=False, evaluated=2, results=(wish,))  # it failed because of the rule
+    written = ET.fromstring(junit_xml(record(outcome("a")).model_copy(update={"suite": suite})))
+    case = written.find(".//testcase[@name='expectations']")
+    assert case is not None
+    assert (case.find("failure") is not None) == (severity == "critical")
+    assert (case.findtext("system-out") or "").startswith(f"{severity}: custom-1")
+
+
 def page_of(*rules: RuleOutcome, policy: str = "batch: []", checkpoint: str = "model.pt") -> str:
     return check_page(record(*rules, checkpoint=checkpoint), policy)
 

@@ -57,7 +57,7 @@ def of_sample(metric: str, sample: Sample, reference: RealSet | None, how: Drawi
         NotKnownError: it cannot be told, of this checkpoint or of so few samples.
     """
     if metric in SHARES:
-        return _mean(sample.columns[metric], how, step=1.0)
+        return _mean(metric, sample.columns[metric], how, step=1.0)
     if (quantile := score_quantile(metric)) is not None:
         return _quantile(sample.columns, *quantile, how)
     if names.is_worst_unit_cla(metric):
@@ -72,7 +72,7 @@ def of_sample(metric: str, sample: Sample, reference: RealSet | None, how: Drawi
     if metric == names.DISCRIMINATOR:
         if sample.discriminator is None:
             raise NotKnownError("the checkpoint has no discriminator")
-        return _mean(sample.discriminator, how)
+        return _mean(metric, sample.discriminator, how)
     if reference is not None and sample.features is not None:
         return _against(TO_BASELINE.get(metric, metric), sample.features, reference, how)
     return of_profile(metric, sample.subject.profile, sample.columns, how)
@@ -101,21 +101,24 @@ def worst_layer(metric: str, sample: Sample) -> int:
     return sample.generator.presets.curvature[0] if layer is None else sample.generator.layer(layer).index
 
 
-def _mean(values: np.ndarray, how: Drawing, step: float = 0.0) -> Estimate:
-    """Mean of the finite values; ``step`` is the range of one."""
-    known = np.isfinite(values)
-    if not known.any():
-        raise NotKnownError("no finite value")
-    value = float(values[known].mean())
+def _mean(metric: str, values: np.ndarray, how: Drawing, step: float = 0.0) -> Estimate:
+    """Mean of values that are all finite; ``step`` is the range of one."""
+    _check_finite(metric, values)
+    value = float(values.mean())
     return resampled(value, mean_of(values), len(values), draws=how.draws, seed=how.seed, step=step / len(values))
+
+
+def _check_finite(what: str, values: np.ndarray) -> None:
+    """Raises `NotKnownError` if any value is not a number: what is left of the others says nothing of the whole sample."""
+    if unknown := int((~np.isfinite(values)).sum()):
+        raise NotKnownError(f"{unknown} of {len(values)} values of {what} are not finite")
 
 
 def _quantile(columns: Mapping[str, np.ndarray], score: str, q: float, how: Drawing) -> Estimate:
     if score not in columns:
         raise NotKnownError(f"{score} was not scored")
     values = columns[score]
-    if not np.isfinite(values).all():
-        raise NotKnownError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values of {score} are not finite")
+    _check_finite(score, values)
     return resampled(float(np.quantile(values, q)), quantile_of(values, q), len(values), draws=how.draws, seed=how.seed)
 
 
@@ -142,12 +145,12 @@ def _path_length(lengths: Tensor, how: Drawing) -> Estimate:
 
 def _against(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Estimate:
     if metric == names.PRECISION:
-        return _mean(_numpy(manifold.balls_around(features, real.features, real.radii) > 0), how, step=1.0)
+        return _mean(metric, _numpy(manifold.balls_around(features, real.features, real.radii) > 0), how, step=1.0)
     if metric == names.DENSITY:
         inside = manifold.balls_around(features, real.features, real.radii, strict=True)
-        return _mean(_numpy(inside) / real.k, how)
+        return _mean(metric, _numpy(inside) / real.k, how)
     if metric == names.REALISM:
-        return _mean(_numpy(manifold.realism(features, real.features, real.radii)), how)
+        return _realism(features, real, how)
     blocks = [torch.from_numpy(block).to(features.device) for block in blocks_of(len(features), seed=how.seed)]
     if metric == names.FID:
         value, left = _fid(features, real, blocks)
@@ -161,6 +164,14 @@ def _against(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Esti
             [_covered(metric, _without(features, one), real) for one in blocks],
         )
     return Estimate(value, np.array(left), Kind.JACKKNIFE, len(features))
+
+
+def _realism(features: Tensor, real: RealSet, how: Drawing) -> Estimate:
+    """Mean realism; a copy of a reference image has no finite one, and no cap would be more than a guess."""
+    values = _numpy(manifold.realism(features, real.features, real.radii))
+    if copies := int(np.isposinf(values).sum()):
+        raise NotKnownError(f"{copies} of {len(values)} images equal one of {real.name}: their realism is infinite")
+    return _mean(names.REALISM, values, how)
 
 
 def _covered(metric: str, features: Tensor, real: RealSet) -> float:

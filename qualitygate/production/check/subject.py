@@ -13,6 +13,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
+from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
 from qualitygate.records import Compared, canonical_hash
@@ -82,9 +83,12 @@ def kept_profile(
 ) -> Profile:
     """The checkpoint's profile under this policy; calibrated only if that was not done before.
 
-    It stands in ``profiles`` in the cache folder, where anybody may delete it.
+    It stands in ``profiles`` in the cache folder, where anybody may delete it; not where the network's code is somebody else's, which may
+    have been edited since.
     """
     sampling = sampling or Sampling()
+    if is_somebody_elses(generator):
+        return calibrate(generator, policy, sampling=sampling, reporter=reporter)
     place = _place(generator, policy, sampling)
     if place.exists():
         try:
@@ -101,11 +105,13 @@ def kept_profile(
 
 
 def _place(generator: Generator, policy: Policy, sampling: Sampling) -> Path:
-    """Where the cache has it: by all that a calibration depends on."""
+    """Where the cache has it: by all that a calibration depends on. One file may be read as of several families."""
     chain = Chain.of(generator)
     depends = {
         "version": _VERSION,
         "checkpoint": generator.identity().sha256,
+        "family": generator.family,
+        "stored_as": generator.stored_as,
         "device": generator.device.type,
         "layers": calibrated_layers(policy, chain),
         "sampling": sampling.model_dump(mode="json"),
