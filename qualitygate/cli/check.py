@@ -71,7 +71,7 @@ def run(
 
         if out is not None:
             storage.refuse_existing(out)
-        registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
+        registry = Registry.of(source, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
         if dry_run:
             _show_plan(rules, json, real=real is not None)

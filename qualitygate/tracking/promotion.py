@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.records import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
@@ -78,17 +79,18 @@ def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str
         name: of the registered model; created if it is new.
         record: of the check.
         model_id: the candidate's logged model, which takes the file.
-        file: the checkpoint.
+        file: the checkpoint, as it was checked.
         uri: of MLflow.
 
     Raises:
-        TrackingError: MLflow cannot be reached, or refused something.
+        TrackingError: MLflow cannot be reached, or refused something; or the file is not the one that was checked. Nothing is uploaded.
     """
     sha256 = record.candidate.checkpoint_sha256
     with _registry(uri) as client, file_lock(_address()):
         _ensure_model(client, name)
         if (known := _registered(client, name, sha256)) is not None:
             return known
+        _check_unchanged(file, sha256)
         client.log_model_artifact(model_id, str(file))
         made = _create_version(client, name, model_id, sha256, uri)
         first = _registered(client, name, sha256) or made
@@ -142,6 +144,13 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been quicker
             raise
+
+
+def _check_unchanged(file: Path, sha256: str) -> None:
+    """A check takes minutes, in which a training may have written its next checkpoint to the same place."""
+    if (found := file_sha256(file) if file.exists() else "no file") != sha256:
+        raise TrackingError(f"{file} is not registered: the file has changed since it was checked", found, f"SHA-256 {sha256}",
+                            "check it again, from a place that nothing writes to")  # fmt: skip
 
 
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:

@@ -12,11 +12,11 @@ from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.records import RuleState
 from qualitygate.tracking import claim
-from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD
+from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD, log_check, read_check
 from qualitygate.tracking.describe import CHECKPOINT
 from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
 from qualitygate.tracking.store import connect
-from tests.tracking.checked import Sent, send
+from tests.tracking.checked import Sent, send, write_check
 from tests.tracking.held_back import appears, start
 
 
@@ -62,6 +62,17 @@ def test_a_checkpoint_is_registered_once(client, database, experiment, tmp_path,
     monkeypatch.setattr(MlflowClient, "search_model_versions", late)
     assert register(*again) == one.version
     assert [int(found.version) for found in client.search_model_versions(f"name = '{experiment}'")] == [1]
+
+
+@pytest.mark.parametrize("now", [b"the next checkpoint", None])
+def test_a_file_that_changed_since_its_check_is_not_registered(client, database, experiment, tmp_path, now) -> None:
+    file = write_check(tmp_path / "a", "a") / "a.pt"
+    logged = log_check(tmp_path / "a", database, experiment)
+    file.unlink() if now is None else file.write_bytes(now)
+    with pytest.raises(TrackingError, match="the file has changed since it was checked"):
+        register(experiment, read_check(tmp_path / "a")[0], logged.model_id, file, database)
+    assert client.search_model_versions(f"name = '{experiment}'") == []
+    assert file.name not in [one.path for one in client.list_logged_model_artifacts(logged.model_id)]
 
 
 def test_two_processes_at_one_store(client, database, experiment, tmp_path) -> None:
