@@ -106,6 +106,7 @@ def _subjects(
     """Candidate, baseline, and the policy; profiles from the cache where they are known."""
     from dataclasses import replace
 
+    from qualitygate.checkpoints.sources import shown
     from qualitygate.gating.profile import load_profile
     from qualitygate.policy.model import default_policy
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
@@ -129,12 +130,16 @@ def _subjects(
     elif baseline is not None:
         address = registry.baseline.source if registry.baseline and "@" in baseline else baseline
         held, judge = load_both(Source(address), device, registry.uri)
-        other = Subject(baseline, kept_profile(held, policy, reporter=output.reporter()), held, judge,
+        other = Subject(shown(baseline), kept_profile(held, policy, reporter=output.reporter()), held, judge,
                         str(registry.baseline) if registry.baseline else None)  # fmt: skip
     sampling = learned.info.sampling if learned else None
     profile = kept_profile(generator, policy, sampling, output.reporter())
     ours = Subject(
-        source.checkpoint, profile, generator, discriminator, str(registry.candidate) if registry.candidate else None
+        shown(source.checkpoint),
+        profile,
+        generator,
+        discriminator,
+        str(registry.candidate) if registry.candidate else None,
     )
     return ours, other, policy
 

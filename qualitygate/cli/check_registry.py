@@ -42,6 +42,7 @@ class Registry:
         tag_only: bool,
         given: str | None,
     ) -> Registry:
+        from qualitygate.checkpoints.sources import shown
         from qualitygate.errors import InputError
 
         if alias is not None and tag_only:
@@ -62,7 +63,7 @@ class Registry:
         if (alias is not None or tag_only) and name is None:
             raise InputError(
                 "There is no registered model to act on",
-                candidate,
+                shown(candidate),
                 "--model NAME, or a candidate or baseline in models:/…",
             )
         if ours is not None and name != ours.name:
@@ -73,7 +74,7 @@ class Registry:
             )
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {baseline}",
+            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {shown(str(baseline))}",
                              f"--baseline models:/{name}@{alias}, which is version {expected}")  # fmt: skip
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
