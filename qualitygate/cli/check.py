@@ -112,12 +112,8 @@ def _subjects(
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and (Path(baseline) / "profile.json").is_file() else None
-    pinned = (
-        replace(source, checkpoint=registry.candidate.source)
-        if registry.candidate and "@" in source.checkpoint
-        else source
-    )
-    generator, discriminator = load_both(pinned, device, registry.uri)
+    address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
+    generator, discriminator = load_both(replace(source, checkpoint=address), device, registry.uri)
     policy = given or (learned.policy if learned else default_policy(generator.family))
     if learned is not None:  # the same latents as in the profile
         policy = policy.model_copy(update={"calibration": learned.info.calibration})
@@ -128,7 +124,7 @@ def _subjects(
     if learned is not None:
         other = Subject(str(baseline), learned)
     elif baseline is not None:
-        address = registry.baseline.source if registry.baseline and "@" in baseline else baseline
+        address = registry.baseline.pinned(baseline) if registry.baseline else baseline
         held, judge = load_both(Source(address), device, registry.uri)
         other = Subject(shown(baseline), kept_profile(held, policy, reporter=output.reporter()), held, judge,
                         str(registry.baseline) if registry.baseline else None)  # fmt: skip

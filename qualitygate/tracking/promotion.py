@@ -31,7 +31,7 @@ from qualitygate.tracking.store import connect, public, sqlite_file, tracking_ur
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(/.+)?", re.IGNORECASE)
+_MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+?))((?:/.+?)?(?:#sha256=\w*)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,18 @@ class Version:
     name: str
     version: str
 
-    @property
-    def source(self) -> str:
-        """Where a checkpoint is loaded from, whatever aliases do meanwhile."""
-        return f"models:/{self.name}/{self.version}"
+    def pinned(self, source: str) -> str:
+        """The source that this is the version of, whatever its alias does meanwhile; a path in the version and ``#sha256=…`` stay."""
+        found = _MODEL.fullmatch(source)
+        return f"models:/{self.name}/{self.version}{found[4] if found else ''}"
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
 
 def version_of(source: str, uri: str) -> Version | None:
-    """The version that ``models:/name/3`` or ``models:/name@alias`` stands for now; None for any other source.
+    """The version that ``models:/name/3`` or ``models:/name@alias`` stands for now, with or without path and ``#sha256=…``; None for any
+    other source.
 
     Raises:
         InputError: no such alias.

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.records import RuleState
-from qualitygate.tracking import claim
+from qualitygate.tracking import claim, promotion
 from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD, log_check, read_check
 from qualitygate.tracking.describe import CHECKPOINT
 from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
@@ -34,6 +34,18 @@ def test_a_pass_is_promoted_and_a_failure_is_not(client, database, experiment, t
     assert version_of(f"models:/{experiment}@champion", database) == first.version == Version(experiment, "1")
     tags = client.get_model_version(experiment, failed.version.version).tags
     assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("failed", failed.run_id)
+
+
+@pytest.mark.parametrize("form", ["models:/{}@champion", "models:/{}/1"])
+@pytest.mark.parametrize("rest", ["", "/sub/g.pt", f"#sha256={'a' * 64}", f"/sub/g#1@2.pt#sha256={'a' * 64}"])
+def test_a_source_is_pinned_with_its_path_and_hash(monkeypatch, form, rest) -> None:
+    asked = []
+    monkeypatch.setattr(promotion, "alias_version", lambda name, alias, _: asked.append((name, alias)) or "1")
+    source = f"{form.format('faces')}{rest}"
+    version = version_of(source, "no MLflow")
+    assert version == Version("faces", "1")
+    assert version.pinned(source) == f"models:/faces/1{rest}"
+    assert asked == ([("faces", "champion")] if "champion" in source else [])
 
 
 def test_only_what_was_read_back_is_promoted(client, database, experiment, tmp_path) -> None:
