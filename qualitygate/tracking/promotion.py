@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.records import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
@@ -92,7 +93,8 @@ def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str
         if (known := _registered(client, name, sha256)) is not None:
             return known
         _check_unchanged(file, sha256)
-        client.log_model_artifact(model_id, str(file))
+        if not _has_another(client, model_id, file.name):
+            client.log_model_artifact(model_id, str(file))
         made = _create_version(client, name, model_id, sha256, uri)
         first = _registered(client, name, sha256) or made
         if first != made:  # a check of the same checkpoint was quicker, on another machine
@@ -152,6 +154,11 @@ def _check_unchanged(file: Path, sha256: str) -> None:
     if (found := file_sha256(file) if file.exists() else "no file") != sha256:
         raise TrackingError(f"{file} is not registered: the file has changed since it was checked", found, f"SHA-256 {sha256}",
                             "check it again, from a place that nothing writes to")  # fmt: skip
+
+
+def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
+    """Whether the model holds the checkpoint under another name already: with both, nobody could tell which one is meant."""
+    return any(one.path.endswith(SUFFIXES) and one.path != name for one in client.list_logged_model_artifacts(model_id))
 
 
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:

@@ -76,6 +76,16 @@ def test_a_checkpoint_is_registered_once(client, database, experiment, tmp_path,
     assert [int(found.version) for found in client.search_model_versions(f"name = '{experiment}'")] == [1]
 
 
+def test_a_model_takes_a_checkpoint_under_one_name(database, experiment, tmp_path, monkeypatch) -> None:
+    """The same bytes in another file, for another registered model: the version can still be loaded."""
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
+    one = send(tmp_path / "a", "a", experiment, database)
+    copy = shutil.copy(tmp_path / "a/a.pt", tmp_path / "copy.safetensors")
+    other = register(f"{experiment}-2", one.record, one.model_id, copy, database)
+    for version in (one.version, other):
+        assert resolve(f"models:/{version}", tracking_uri=database).read_bytes() == b"a"
+
+
 @pytest.mark.parametrize("now", [b"the next checkpoint", None])
 def test_a_file_that_changed_since_its_check_is_not_registered(client, database, experiment, tmp_path, now) -> None:
     file = write_check(tmp_path / "a", "a") / "a.pt"
