@@ -66,12 +66,14 @@ def load_checkpoint(
         progress: called while the file comes from the web.
 
     Raises:
-        CheckpointError: no such file, unreadable, cut off, of no known layout, or with weights that are not finite.
+        CheckpointError: no such file, unreadable, cut off, of no known layout, with weights that are not finite, or written to
+            while it was read: its hash would be that of other weights.
         UnsafeCheckpointError: reading it would need code from the file.
         InputError: a source, family or setting that there is not.
         StorageError, TrackingError: the source cannot be reached.
     """
     path = resolve(source, sha256, tracking_uri=tracking_uri, progress=progress)
+    written = _written(path)
     contents = read(path)
     loaded = assemble_contents(contents, path.name, Given(family, settings or {}))
     generator, discriminator = loaded.generator, loaded.discriminator
@@ -79,7 +81,20 @@ def load_checkpoint(
     if discriminator is not None:
         discriminator.to(device)
     generator.origin = _origin(path, settings or {})
+    if _written(path) != written:
+        raise CheckpointError(f"{path.name} was written to while it was read", "another size or date than before", "a file that stays",
+                              "wait until it is complete, or read a copy")  # fmt: skip
     return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
+
+
+def _written(path: Path) -> list[tuple[int, int, int]]:
+    """What shows that a file, or one in a folder, was replaced or written to; nothing where none can be looked at."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found = [one.stat() for one in files if one.is_file()]
+    except OSError:
+        return []  # its reader tells why
+    return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
 
 
 def _origin(path: Path, settings: Mapping[str, Any]) -> Origin:

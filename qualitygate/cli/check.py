@@ -76,7 +76,7 @@ def run(
 
         if out is not None:
             storage.refuse_existing(out)
-        registry = Registry.of(source.checkpoint, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
+        registry = Registry.of(source, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
         ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
         rules = _looked_at_with(rules, extractor, distance)
         if dry_run:
@@ -114,17 +114,14 @@ def _subjects(
     """Candidate, baseline, and the policy; profiles from the cache where they are known."""
     from dataclasses import replace
 
+    from qualitygate.checkpoints.sources import shown
     from qualitygate.gating.profile import load_profile
     from qualitygate.policy.model import default_policy
     from qualitygate.production.check.subject import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
-    pinned = (
-        replace(source, checkpoint=registry.candidate.source)
-        if registry.candidate and "@" in source.checkpoint
-        else source
-    )
-    generator, discriminator = load_both(pinned, device, registry.uri)
+    address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
+    generator, discriminator = load_both(replace(source, checkpoint=address), device, registry.uri)
     policy = given or (learned.policy if learned else default_policy(generator.family))
     if learned is not None:  # the same latents as in the profile
         policy = policy.model_copy(update={"calibration": learned.info.calibration})
@@ -135,14 +132,18 @@ def _subjects(
     if learned is not None:
         other = Subject(str(baseline), learned)
     elif baseline is not None:
-        address = registry.baseline.source if registry.baseline and "@" in baseline else baseline
+        address = registry.baseline.pinned(baseline) if registry.baseline else baseline
         held, judge = load_both(Source(address), device, registry.uri)
-        other = Subject(baseline, kept_profile(held, policy, reporter=output.reporter()), held, judge,
+        other = Subject(shown(baseline), kept_profile(held, policy, reporter=output.reporter()), held, judge,
                         str(registry.baseline) if registry.baseline else None)  # fmt: skip
     sampling = learned.info.sampling if learned else None
     profile = kept_profile(generator, policy, sampling, output.reporter())
     ours = Subject(
-        source.checkpoint, profile, generator, discriminator, str(registry.candidate) if registry.candidate else None
+        shown(source.checkpoint),
+        profile,
+        generator,
+        discriminator,
+        str(registry.candidate) if registry.candidate else None,
     )
     return ours, other, policy
 

@@ -34,7 +34,7 @@ class Registry:
     @classmethod
     def of(
         cls,
-        source: str,
+        source: Source,
         baseline: str | None,
         model: str | None,
         alias: str | None,
@@ -42,33 +42,39 @@ class Registry:
         tag_only: bool,
         given: str | None,
     ) -> Registry:
+        from qualitygate.checkpoints.sources import shown
         from qualitygate.errors import InputError
 
         if alias is not None and tag_only:
             raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
         if model is not None and alias is None and not tag_only:
             raise InputError("--model alone writes nothing", f"--model {model}", "--promote or --tag-only with it")
-        if not any((alias, tag_only, model, source.startswith("models:"), (baseline or "").startswith("models:"))):
+        if alias is not None or tag_only:
+            _check_stands_alone(source)
+        candidate = source.checkpoint
+        if not any((alias, tag_only, model, candidate.startswith("models:"), (baseline or "").startswith("models:"))):
             return cls(given, None, None, None, None, None, False)
         from qualitygate.tracking.promotion import alias_version, version_of
         from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(given)
-        ours, theirs = version_of(source, uri), None if baseline is None else version_of(baseline, uri)
+        ours, theirs = version_of(candidate, uri), None if baseline is None else version_of(baseline, uri)
         name = model or (ours.name if ours else theirs.name if theirs and (alias or tag_only) else None)
         if (alias is not None or tag_only) and name is None:
             raise InputError(
                 "There is no registered model to act on",
-                source,
+                shown(candidate),
                 "--model NAME, or a candidate or baseline in models:/…",
             )
         if ours is not None and name != ours.name:
             raise InputError(
-                "--model is for a candidate that is not registered yet", f"--model {model} for {source}", "one of them"
+                "--model is for a candidate that is not registered yet",
+                f"--model {model} for {candidate}",
+                "one of them",
             )
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {baseline}",
+            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {shown(str(baseline))}",
                              f"--baseline models:/{name}@{alias}, which is version {expected}")  # fmt: skip
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
@@ -110,3 +116,19 @@ class Registry:
         elif self.alias is not None:
             warned = " with warnings" if record.verdict == "passed" else ""
             output.say(f"{version} is not promoted: {record.verdict.value}{warned}")
+
+
+def _check_stands_alone(source: Source) -> None:
+    """Refuse a candidate that the registry cannot hold: whoever loads a version has its file alone."""
+    from qualitygate.errors import InputError
+
+    remedy = "check it without --model, --promote and --tag-only"
+    if source.checkpoint.startswith("module:"):
+        raise InputError(
+            "The registry takes checkpoint files", f"{source.checkpoint}, which is a function", "a file", remedy
+        )
+    options = [f"--set {one}" for one in source.settings or ()]
+    options += [] if source.family is None else [f"--family {source.family}"]
+    if options:
+        raise InputError("Registered alone, the file would be loaded as another network than the one that is checked",
+                         " ".join(options), "a file that shows what it is", f"`qualitygate convert` makes one, or {remedy}")  # fmt: skip

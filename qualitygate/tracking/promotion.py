@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qualitygate.checkpoints.digest import file_sha256
+from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.records import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
@@ -30,7 +32,7 @@ from qualitygate.tracking.store import connect, public, sqlite_file, tracking_ur
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(/.+)?", re.IGNORECASE)
+_MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+?))((?:/.+?)?(?:#sha256=\w*)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,18 @@ class Version:
     name: str
     version: str
 
-    @property
-    def source(self) -> str:
-        """Where a checkpoint is loaded from, whatever aliases do meanwhile."""
-        return f"models:/{self.name}/{self.version}"
+    def pinned(self, source: str) -> str:
+        """The source that this is the version of, whatever its alias does meanwhile; a path in the version and ``#sha256=…`` stay."""
+        found = _MODEL.fullmatch(source)
+        return f"models:/{self.name}/{self.version}{found[4] if found else ''}"
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
 
 def version_of(source: str, uri: str) -> Version | None:
-    """The version that ``models:/name/3`` or ``models:/name@alias`` stands for now; None for any other source.
+    """The version that ``models:/name/3`` or ``models:/name@alias`` stands for now, with or without path and ``#sha256=…``; None for any
+    other source.
 
     Raises:
         InputError: no such alias.
@@ -78,18 +81,20 @@ def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str
         name: of the registered model; created if it is new.
         record: of the check.
         model_id: the candidate's logged model, which takes the file.
-        file: the checkpoint.
+        file: the checkpoint, as it was checked.
         uri: of MLflow.
 
     Raises:
-        TrackingError: MLflow cannot be reached, or refused something.
+        TrackingError: MLflow cannot be reached, or refused something; or the file is not the one that was checked. Nothing is uploaded.
     """
     sha256 = record.candidate.checkpoint_sha256
     with _registry(uri) as client, file_lock(_address()):
         _ensure_model(client, name)
         if (known := _registered(client, name, sha256)) is not None:
             return known
-        client.log_model_artifact(model_id, str(file))
+        _check_unchanged(file, sha256)
+        if not _has_another(client, model_id, file.name):
+            client.log_model_artifact(model_id, str(file))
         made = _create_version(client, name, model_id, sha256, uri)
         first = _registered(client, name, sha256) or made
         if first != made:  # a check of the same checkpoint was quicker, on another machine
@@ -142,6 +147,18 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been quicker
             raise
+
+
+def _check_unchanged(file: Path, sha256: str) -> None:
+    """A check takes minutes, in which a training may have written its next checkpoint to the same place."""
+    if (found := file_sha256(file) if file.exists() else "no file") != sha256:
+        raise TrackingError(f"{file} is not registered: the file has changed since it was checked", found, f"SHA-256 {sha256}",
+                            "check it again, from a place that nothing writes to")  # fmt: skip
+
+
+def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
+    """Whether the model holds the checkpoint under another name already: with both, nobody could tell which one is meant."""
+    return any(one.path.endswith(SUFFIXES) and one.path != name for one in client.list_logged_model_artifacts(model_id))
 
 
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:

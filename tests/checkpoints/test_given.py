@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents
 from qualitygate.checkpoints.load import Loaded, assemble_contents, load_generator
+from qualitygate.checkpoints.packing import read
 from qualitygate.checkpoints.recognise import Given
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.latents import Latents
@@ -113,3 +114,27 @@ def test_given_settings_make_another_generator_of_the_same_file(tmp_path: Path) 
     assert plain.sha256 != given.sha256
     assert given.name == 'ema.pt with {"conv_clamp": 1}'
     assert load_generator(path, settings={"conv_clamp": 1}).identity() == given
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    """Its hash would be that of the next checkpoint, which is not the one that was read."""
+    path, other = tmp_path / "ema.pt", tmp_path / "next.pt"
+    tensors = load(SKIP).under("state_dict/")
+    for file, tree in ((path, tensors), (other, {**tensors, "more": torch.zeros(1)})):
+        torch.save({"G_ema": tree}, file)
+
+    def late(source: Path) -> Contents:
+        contents = read(source)
+        if replace:
+            other.replace(source)
+        else:
+            with source.open("ab") as file:
+                file.write(b"more")
+        return contents
+
+    monkeypatch.setattr("qualitygate.checkpoints.load.read", late)
+    with pytest.raises(CheckpointError, match=r"ema\.pt was written to while it was read"):
+        load_generator(path)

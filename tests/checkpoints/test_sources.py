@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from qualitygate.checkpoints.load import load_checkpoint
-from qualitygate.checkpoints.sources import cache, resolve, web
+from qualitygate.checkpoints.sources import cache, resolve, shown, web
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError, StorageError, TrackingError
 from qualitygate.tracking.store import connect, experiment_id
 
@@ -212,6 +212,18 @@ def test_secrets_in_an_address_are_not_shown() -> None:
     assert "secret" not in str(raised.value)
     assert "https://example.org/model.pt could be any file" in str(raised.value)
     assert "--sha256" in str(raised.value)
+
+
+@pytest.mark.parametrize(("source", "said"), [
+    ("https://me:secret@example.org/g.pt?X-Amz-Signature=secret#sha256=ab", "https://example.org/g.pt"),
+    ("HTTPS://me:secret@example.org:8443/g.pt#secret", "https://example.org:8443/g.pt"),
+    ("models:/faces@champion#sha256=ab", "models:/faces@champion"),
+    ("hf://owner/name/g.pt@main", "hf://owner/name/g.pt@main"),
+    ("runs/a?b#c/g.pt#sha256=ab", "runs/a?b#c/g.pt"),
+    ("module:mine:make", "module:mine:make"),
+])  # fmt: skip
+def test_what_a_record_says_of_a_source(source: str, said: str) -> None:
+    assert shown(source) == said
 
 
 @pytest.mark.parametrize(("source", "message"), [

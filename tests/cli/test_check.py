@@ -72,6 +72,19 @@ def test_the_same_file_passes_and_writes_every_report(call: Call, place: Place, 
     assert (out / "profile" / "profile.json").is_file()
 
 
+def test_secrets_in_an_address_are_not_kept(
+    call: Call, place: Place, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qualitygate.checkpoints.sources.web.fetch", lambda *_: place.checkpoint)
+    source, out = f"https://me:secret@example.org/g.pt?X-Amz-Signature=secret#sha256={'0' * 64}", tmp_path / "c"
+    done = call("check", source, "--baseline", source, "--policy", policy, "--no-track", "--out", out)
+    assert done.code == 0, done.stderr
+    record = json.loads((out / "check.json").read_text())
+    assert [record[one]["source"] for one in ("candidate", "baseline")] == ["https://example.org/g.pt"] * 2
+    assert "secret" not in done.stdout + done.stderr
+    assert not [path for path in out.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
+
+
 def test_a_profile_is_a_baseline_too(call: Call, place: Place, worse: Path, policy: Path) -> None:
     done = call("check", worse, "--baseline", place.profile, "--policy", policy, "--no-track", "--json")
     assert done.json["paired"]

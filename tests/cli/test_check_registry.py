@@ -145,6 +145,22 @@ def test_options_that_contradict_each_other(call: Call, place: Place, policy: Pa
         assert said in done.stderr
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    (("g.pt", "--set", "conv_clamp=256"), "--set conv_clamp=256"),
+    (("g.pt", "--family", "dcgan"), "--family dcgan"),
+    (("module:mine:make", "--layers", "a", "--latent-size", 8), "module:mine:make, which is a function"),
+])  # fmt: skip
+def test_what_a_file_alone_does_not_stand_for_is_not_registered(
+    call: Call, options: tuple[object, ...], said: str
+) -> None:
+    """Before anything is read: there is no such file."""
+    for own in (("--promote", "champion"), ("--tag-only",)):
+        done = call("check", *options, "--model", "faces", *own)
+        assert done.code == 2
+        assert said in done.stderr
+        assert "check it without --model" in done.stderr
+
+
 def test_what_could_not_be_promoted_is_kept_to_be_sent(call: Call, place: Place, policy: Path, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from qualitygate.tracking import promotion

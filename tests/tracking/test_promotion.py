@@ -11,12 +11,12 @@ from mlflow.exceptions import MlflowException
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
 from qualitygate.records import RuleState
-from qualitygate.tracking import claim
-from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD
+from qualitygate.tracking import claim, promotion
+from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD, log_check, read_check
 from qualitygate.tracking.describe import CHECKPOINT
 from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
 from qualitygate.tracking.store import connect
-from tests.tracking.checked import Sent, send
+from tests.tracking.checked import Sent, send, write_check
 from tests.tracking.held_back import appears, start
 
 
@@ -34,6 +34,18 @@ def test_a_pass_is_promoted_and_a_failure_is_not(client, database, experiment, t
     assert version_of(f"models:/{experiment}@champion", database) == first.version == Version(experiment, "1")
     tags = client.get_model_version(experiment, failed.version.version).tags
     assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("failed", failed.run_id)
+
+
+@pytest.mark.parametrize("form", ["models:/{}@champion", "models:/{}/1"])
+@pytest.mark.parametrize("rest", ["", "/sub/g.pt", f"#sha256={'a' * 64}", f"/sub/g#1@2.pt#sha256={'a' * 64}"])
+def test_a_source_is_pinned_with_its_path_and_hash(monkeypatch, form, rest) -> None:
+    asked = []
+    monkeypatch.setattr(promotion, "alias_version", lambda name, alias, _: asked.append((name, alias)) or "1")
+    source = f"{form.format('faces')}{rest}"
+    version = version_of(source, "no MLflow")
+    assert version == Version("faces", "1")
+    assert version.pinned(source) == f"models:/faces/1{rest}"
+    assert asked == ([("faces", "champion")] if "champion" in source else [])
 
 
 def test_only_what_was_read_back_is_promoted(client, database, experiment, tmp_path) -> None:
@@ -62,6 +74,27 @@ def test_a_checkpoint_is_registered_once(client, database, experiment, tmp_path,
     monkeypatch.setattr(MlflowClient, "search_model_versions", late)
     assert register(*again) == one.version
     assert [int(found.version) for found in client.search_model_versions(f"name = '{experiment}'")] == [1]
+
+
+def test_a_model_takes_a_checkpoint_under_one_name(database, experiment, tmp_path, monkeypatch) -> None:
+    """The same bytes in another file, for another registered model: the version can still be loaded."""
+    monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
+    one = send(tmp_path / "a", "a", experiment, database)
+    copy = shutil.copy(tmp_path / "a/a.pt", tmp_path / "copy.safetensors")
+    other = register(f"{experiment}-2", one.record, one.model_id, copy, database)
+    for version in (one.version, other):
+        assert resolve(f"models:/{version}", tracking_uri=database).read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("now", [b"the next checkpoint", None])
+def test_a_file_that_changed_since_its_check_is_not_registered(client, database, experiment, tmp_path, now) -> None:
+    file = write_check(tmp_path / "a", "a") / "a.pt"
+    logged = log_check(tmp_path / "a", database, experiment)
+    file.unlink() if now is None else file.write_bytes(now)
+    with pytest.raises(TrackingError, match="the file has changed since it was checked"):
+        register(experiment, read_check(tmp_path / "a")[0], logged.model_id, file, database)
+    assert client.search_model_versions(f"name = '{experiment}'") == []
+    assert file.name not in [one.path for one in client.list_logged_model_artifacts(logged.model_id)]
 
 
 def test_two_processes_at_one_store(client, database, experiment, tmp_path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources import cache, hub, mlflow_artifacts, web
@@ -54,6 +55,16 @@ def resolve(
         case "hf":
             return _checked(hub.fetch(place), expected)
     raise InputError("This is no place that a checkpoint can be read from", repr(place), _KNOWN, "download it first")
+
+
+def shown(source: str | Path) -> str:
+    """A source as it may be written into a record: without its hash, and without user, password, query and fragment of an address."""
+    found = _FRAGMENT.fullmatch(str(source))
+    place = found[1] if found else str(source)
+    scheme = _SCHEME.match(place)
+    if scheme is None or scheme[1].lower() not in ("http", "https"):
+        return place
+    return web.shown_address(urlsplit(place))
 
 
 def _with_sha256(source: str, given: str | None) -> tuple[str, str | None]:

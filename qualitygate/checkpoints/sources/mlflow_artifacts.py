@@ -19,7 +19,7 @@ from qualitygate.tracking.store import tracking_uri as resolved
 
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
 _RUN = re.compile(r"runs:/+(\w+)(?:/(.+))?", re.IGNORECASE)
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".bin", ".ckpt", ".tar")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".bin", ".ckpt", ".tar")
 _LISTED = 8
 
 
@@ -70,7 +70,7 @@ def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
 
 def _choose(source: str, files: list[str]) -> str:
     """The checkpoint among the files: a file, or the folder of a Hugging Face model."""
-    found = [file for file in files if file.endswith(_SUFFIXES)] if len(files) > 1 else files
+    found = [file for file in files if file.endswith(SUFFIXES)] if len(files) > 1 else files
     if len(found) != 1 or not found[0]:
         have = found or [file for file in files if file] or ["nothing"]
         more = f" and {len(have) - _LISTED} more" if len(have) > _LISTED else ""

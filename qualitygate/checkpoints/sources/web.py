@@ -35,7 +35,7 @@ def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
         StorageError: no connection, or it broke off too often; what has come is kept, and continued by the next call.
     """
     address = _checked(url)
-    shown = _shown(address)
+    shown = shown_address(address)
     if sha256 is None:
         raise InputError(
             f"{shown} could be any file",
@@ -164,13 +164,13 @@ def _checked(url: str) -> SplitResult:
         raise InputError("This is no address", str(error), "https://host/file") from error
     if not host or (address.scheme.lower() == "http" and host not in _THIS_MACHINE):
         raise InputError(
-            f"{_shown(address)} is not downloaded",
+            f"{shown_address(address)} is not downloaded",
             "an address without https" if host else "no host",
             "https://host/file",
         )
     return address
 
 
-def _shown(address: SplitResult) -> str:
+def shown_address(address: SplitResult) -> str:
     """The address without what may be secret: user, password, signature."""
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"

@@ -26,7 +26,7 @@ class Subject:
     """One side of a check.
 
     Attributes:
-        source: as it was given.
+        source: as it was given, without what may be secret: see `sources.shown`.
         profile: what calibration learned of it.
         generator: None where only the profile is at hand.
         discriminator: stored beside the generator.
