@@ -94,7 +94,7 @@ def run(
             _tell(checked.record, out, json)
             code = exit_code(checked.record, error_on_warning=error_on_warning)
             if track or registry.acts:
-                registry.send(folder, checked.record, source, experiment, good=code == 0)
+                registry.send(folder, checked.record, source, experiment, good=code == 0, kept=out is not None)
         raise typer.Exit(0 if exit_zero else code)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qualitygate.cli.source import Source
     from qualitygate.records import CheckRecord
     from qualitygate.tracking.promotion import Version
+    from qualitygate.tracking.spool import Tracking
 
 
 @dataclass(frozen=True)
@@ -78,24 +79,24 @@ class Registry:
                              f"--baseline models:/{name}@{alias}, which is version {expected}")  # fmt: skip
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
-    def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str, *, good: bool) -> None:
+    def send(
+        self, folder: Path, record: CheckRecord, source: Source, experiment: str, *, good: bool, kept: bool
+    ) -> None:
         """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote one that is ``good``: that
-        passed, without warnings where they count."""
+        passed, without warnings where they count. Only a folder that is ``kept`` can be sent later."""
         from qualitygate.errors import TrackingError
-        from qualitygate.tracking.spool import push
         from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(self.uri)
-        sent = push(folder, uri, experiment)
+        sent = _sent(folder, uri, experiment, kept=kept)
         if sent.error is None and self.acts:
             self._act(folder, record, source, (str(sent.run_id), str(sent.model_id)), uri, good=good)
         elif self.acts:
             raise TrackingError(f"The check was {record.verdict.value}, and nothing was written to the registry", sent.error,
                                 "an MLflow that keeps the record", "check again when it is there")  # fmt: skip
         elif sent.error is not None:
-            output.say(
-                f"warning: MLflow was not reached, the verdict stands; `qualitygate sync` sends what --out wrote: {sent.error}"
-            )
+            later = "`qualitygate sync` sends what --out wrote" if kept else "give --out to have what can be sent later"
+            output.say(f"warning: MLflow was not reached, the verdict stands; {later}: {sent.error}")
 
     def _act(
         self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str, *, good: bool
@@ -116,6 +117,21 @@ class Registry:
         elif self.alias is not None:
             warned = " with warnings" if record.verdict == "passed" else ""
             output.say(f"{version} is not promoted: {record.verdict.value}{warned}")
+
+
+def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
+    """What became of the sending. Of a folder that is about to go nobody is told to send it later."""
+    from qualitygate.errors import QualityGateError
+    from qualitygate.tracking.check import log_check
+    from qualitygate.tracking.spool import State, Tracking, push
+
+    if kept:
+        return push(folder, uri, experiment)
+    try:
+        logged = log_check(folder, uri, experiment)
+    except QualityGateError as error:
+        return Tracking(state=State.PENDING, error=f"{error.what}: {error.found}")
+    return Tracking(state=State.SENT, run_id=logged.run_id, model_id=logged.model_id)
 
 
 def _check_stands_alone(source: Source) -> None:

@@ -70,7 +70,8 @@ def log_comparison(page: Path, runs: list[str], note: str, uri: str | None = Non
         TrackingError: MLflow cannot be reached, or refused something.
     """
     uri = tracking_uri(uri)
-    with as_tracking_error(page, uri), connect(uri) as client:
+    remedy = "nothing is lost: the page stands; when the cause is gone, run `qualitygate compare` again"
+    with as_tracking_error(page, uri, remedy), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
         identity = (COMPARISON_ID, canonical_hash(runs))
         run = find_or_create_run(client, home, identity, f"comparison of {len(runs)} gated sets")

@@ -11,11 +11,14 @@ import torch
 import yaml
 from cli.conftest import POLICY, Call, Place, dcgan_state_dict
 
+from qualitygate.cli.check_registry import Registry
+from qualitygate.cli.source import Source
 from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, FILES, RECORD, read_check
 from qualitygate.tracking.describe import CHECKPOINT, POLICY_HASH
 from qualitygate.tracking.promotion import alias_version
 from qualitygate.tracking.store import connect
 from tests.tracking import held_back
+from tests.tracking.checked import write_check
 
 CHECK = {
     "samples": 64,
@@ -159,6 +162,17 @@ def test_what_a_file_alone_does_not_stand_for_is_not_registered(
         assert done.code == 2
         assert said in done.stderr
         assert "check it without --model" in done.stderr
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_only_what_is_kept_can_be_sent_later(tmp_path: Path, capfd: pytest.CaptureFixture[str], kept: bool) -> None:
+    folder = write_check(tmp_path / "a", "a")
+    registry = Registry("http://127.0.0.1:9", None, None, None, None, None, False)
+    registry.send(folder, read_check(folder)[0], Source("a.pt"), "checks", good=True, kept=kept)
+    said = capfd.readouterr().err
+    assert "127.0.0.1:9 cannot be reached" in said
+    assert ("qualitygate sync" in said) == kept
+    assert ("give --out" in said) != kept
 
 
 def test_what_could_not_be_promoted_is_kept_to_be_sent(call: Call, place: Place, policy: Path, tmp_path: Path,

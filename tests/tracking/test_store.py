@@ -10,6 +10,7 @@ import pytest
 
 from qualitygate.errors import TrackingError
 from qualitygate.tracking.environment import environment
+from qualitygate.tracking.fetched import log_comparison
 from qualitygate.tracking.store import connect, public, tracking_uri
 
 
@@ -56,6 +57,14 @@ def test_server_that_is_down_fails_fast():
         pass
     assert time.monotonic() - start < 10
     assert "qualitygate sync" in str(raised.value)
+
+
+def test_a_comparison_that_is_not_sent_is_made_again(database, tmp_path):
+    """A page is no folder that could be sent later."""
+    with pytest.raises(TrackingError) as raised:
+        log_comparison(tmp_path / "not-there.html", ["a", "b"], "", database, "pages")
+    assert "qualitygate sync" not in str(raised.value)
+    assert "`qualitygate compare` again" in str(raised.value)
 
 
 def test_file_that_is_no_database(tmp_path):
