@@ -1,6 +1,6 @@
 """The verdicts of `qualitygate check` on candidates whose fate is known, each by the real command.
 
-    python benchmarks/check_verdicts.py CHECKPOINT                    # writes check_verdicts.json and check_verdicts.md beside this file
+    python benchmarks/check_verdicts.py CHECKPOINT                    # writes check_verdicts.json, .md and .jpg beside this file
     python benchmarks/check_verdicts.py                               # writes check_verdicts.md again from check_verdicts.json
     python benchmarks/check_verdicts.py CHECKPOINT --digits CHAMPION EARLY LATE --real REALS
 
@@ -25,12 +25,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import torch
 from candidates import candidates
+from PIL import Image
 
+from qualitygate import load_generator, sample_latents
 from qualitygate.policy.model import default_policy, load_policy
-from qualitygate.storage import write_bytes
+from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.storage import to_uint8, write_bytes
 
 ROOT = Path(__file__).parent.parent
+_SHOWN = 10
 VERDICTS = {0: "passed", 1: "**failed**", 2: "**refused**", 3: "broke", 4: "*inconclusive*"}
 
 
@@ -97,6 +102,7 @@ def main() -> None:
     about = known.get("about", "")
     if options.checkpoint:
         about = _about(options)
+        pictures(options.checkpoint).save(options.out.with_suffix(".jpg"), quality=85)
         with tempfile.TemporaryDirectory() as folder:
             for row in measure(list(_cases(options, Path(folder))), options.policy, options.workers):
                 rows[row.name] = row
@@ -129,6 +135,18 @@ def checked(case: Case, policy: Path | None) -> Row:
     return Row(case.name, case.what, case.harmed, code, rules, record["samples"], record["looks"], seconds)
 
 
+def pictures(champion: Path) -> Image.Image:
+    """What the candidates with the champion's layers make of ten latents."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        for one in candidates():
+            if one.name not in ("family", "truncated"):
+                generator = load_generator(one.write(champion, Path(folder) / one.name))
+                images = generator(sample_latents(generator, range(_SHOWN), seed=1))
+                rows[one.name] = [to_uint8(image.numpy()) for image in images]
+    return comparison_sheet([str(sample) for sample in range(_SHOWN)], rows, "Candidates", columns=_SHOWN, scale_to=96)
+
+
 def _called(arguments: list[str]) -> tuple[int, str, str, float]:
     """Exit code, stdout, stderr and processor seconds of `qualitygate …` of this checkout."""
     program = "from qualitygate.cli import main; main()"
@@ -149,17 +167,15 @@ BLIND = """\
 DCGAN. What happens above them (*kernel*: the image layer; *biases*: the fourth layer) changes none of these numbers, whatever the
 sample. The share of low-rate neurons is of the fourth layer too, but the rule has one side: *biases* halves the share, which
 counts as better. Only the rules on images (`…_to_baseline`) look there. They are warnings and see no fine damage
-([evidence](../docs/check-evidence.md)): the grid over the faces of *noise-30* stays within their margin, the dots of *kernel* are
-not clearly beyond it. Real images, or `--error-on-warning`, make more of it. Rules with one side pass whatever makes scores
-smaller, as noise and zeroed units do. A defect in 1 % of latents hardly moves the .9 quantile and the shares of verdicts:
-*planted-10* can be found among the samples ([`planted.md`](planted.md)), where a verdict on the whole sample does not tell it;
-*planted-1* cannot be found by the default low-rate count at all.
+([evidence](../docs/check-evidence.md)): coverage finds *biases*, but the grid over the faces of *noise-30* and the dots of *kernel* stay
+within the margin. Rules with one side pass whatever makes scores smaller, as noise and zeroed units do. A defect in 1 % of latents hardly
+moves the .9 quantile and the shares of verdicts: *planted-10* can be found among the samples ([`planted.md`](planted.md)), where a
+verdict on the whole sample does not tell it; *planted-1* cannot be found by the default low-rate count at all. The page of every check
+shows both checkpoints' images of the same latents: there *noise-30*, *kernel* and *biases* are plain to the eye.
 
-**What they hold against a better checkpoint.** Low-rate and dead units grow with training: *digits-late* is nearer to the real
-images than its champion in precision and realism, and fails by its counts. Between snapshots of one training give real images,
-and set the rules on counts to `warning`.
-
-**What is undecided for want of samples.** With 1,024 samples in place of 512 *noise-1* passes."""
+**With real images** they decide and counts warn. Low-rate and dead units grow with training: by the counts alone *digits-late*, which
+is nearer to the real images than its champion, would fail, and *digits-early*, which is far from them, would pass as better in
+every count."""
 
 
 def page(about: str, rows: Sequence[Row]) -> str:
@@ -178,7 +194,8 @@ def page(about: str, rows: Sequence[Row]) -> str:
     for title, found in (("Harmed, and passed without a warning", quiet), ("Harmed, and passed with a warning", warned),
                          ("Not harmed, and failed, left open or warned of", wronged)):  # fmt: skip
         lines += ["", f"**{title}**: {_listed(found) or 'none.'}"]
-    return "\n".join([*lines, "", BLIND, ""])
+    picture = "![Ten latents, made by the champion and by candidates](check_verdicts.jpg)"
+    return "\n".join([*lines, "", picture, "", BLIND, ""])
 
 
 def _joined(rules: Sequence[str]) -> str:

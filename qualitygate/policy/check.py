@@ -142,7 +142,7 @@ def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
         return CheckRule(id=name, metric=metric, worse_by=Margin(**margin), severity=severity, optional=True)
 
     return (
-        CheckRule(id="yield", metric=names.YIELD, min=0.8),
+        CheckRule(id="yield", metric=names.YIELD, min=0.8, severity=counted),
         rule("low_rate_tail", names.quantile(names.low_rate(rate), 0.9), counted, relative=0.05),
         rule("low_rate_middle", names.quantile(names.low_rate(rate), 0.5), "warning", relative=0.05),
         rule("rejected", names.REJECTED_SHARE, counted, absolute=0.02),
