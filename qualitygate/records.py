@@ -119,6 +119,13 @@ class GateSummary(_Frozen):
     suite: SuiteResult | None
     provenance: Provenance
 
+    @property
+    def verdict(self) -> str:
+        """``passed`` or ``failed`` by its suite, ``unjudged`` without one."""
+        if self.suite is None:
+            return "unjudged"
+        return "passed" if self.suite.passed else "failed"
+
 
 class SnapshotRecord(_Frozen):
     """One snapshot of a training run. ``error`` says why there are no metrics."""

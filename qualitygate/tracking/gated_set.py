@@ -59,9 +59,7 @@ class GatedSet:
     @property
     def verdict(self) -> str:
         """``passed`` or ``failed`` by its suite, ``unjudged`` without one."""
-        if self.summary.suite is None:
-            return "unjudged"
-        return "passed" if self.summary.suite.passed else "failed"
+        return self.summary.verdict
 
     @property
     def name(self) -> str:

@@ -31,7 +31,9 @@ def images_of(generator: Generator, latents: Latents, progress: Progress) -> Ite
         progress(valid)
 
 
-def image_features(subject: Subject, extractor: Extractor, ids: range, seed: int, reporter: Reporter) -> Tensor:
+def image_features(
+    subject: Subject, extractor: Extractor, ids: range, seed: int, reporter: Reporter, earlier: Tensor | None = None
+) -> Tensor:
     """Features of a subject's images: float32 (N, F) on its device. Made once for a checkpoint, whichever command asks.
 
     Args:
@@ -40,12 +42,15 @@ def image_features(subject: Subject, extractor: Extractor, ids: range, seed: int
         ids: of the samples.
         seed: of the samples.
         reporter: shows progress.
+        earlier: of the first of these ids, from an earlier look; what is not kept in the cache is not made again either.
     """
     generator, sampling = subject.generator, subject.profile.info.sampling
     assert generator is not None
 
     shelf = SampleFeatures(generator, sampling, seed, extractor, ids.start)
     found = shelf.known(len(ids))
+    if earlier is not None and len(earlier) > len(found):
+        found = earlier.cpu().numpy()
     if rest := ids[len(found) :]:
         with reporter.phase("features", len(rest)) as progress:
             latents = sample_latents(generator, rest, seed, sampling=sampling)

@@ -74,7 +74,8 @@ class Sample:
         """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whichever command asks."""
         if self.features is not None and len(self.features) >= count:
             return
-        self.features = image_features(self.subject, extractor, range(count), self.policy.check.seed, self.reporter)
+        seed = self.policy.check.seed
+        self.features = image_features(self.subject, extractor, range(count), seed, self.reporter, self.features)
 
     def judge(self, count: int) -> None:
         """The discriminator's value of the untouched images of samples 0 … count − 1."""

@@ -53,9 +53,7 @@ class Gated:
     @property
     def verdict(self) -> str:
         """``passed`` or ``failed`` by its suite, ``unjudged`` without one."""
-        if self.summary.suite is None:
-            return "unjudged"
-        return "passed" if self.summary.suite.passed else "failed"
+        return self.summary.verdict
 
     @property
     def rules(self) -> tuple[str, ...]:
