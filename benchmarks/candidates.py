@@ -50,15 +50,19 @@ def candidates() -> tuple[Candidate, ...]:
         _changed("noise-5", "5 % noise on all convolutions", False, _noisy(0.05)),
         _changed("noise-30", "30 % noise on all convolutions", True, _noisy(0.3)),
         _changed("zeroed", "a third of the units of layer 1 zeroed", True, _zeroed(1, 3)),
-        _changed("statistics", "batch-norm statistics of other data: means off by a tenth of a deviation, variances by a fifth", True,
-                 _other_statistics),
+        _changed(
+            "statistics",
+            "batch-norm statistics of other data: means off by a tenth of a deviation, variances by a fifth",
+            True,
+            _other_statistics,
+        ),
         _changed("kernel", "one tap of the image layer's 4×4 kernels ten times as strong: a grid of dots", True, _damaged_kernel),
         _changed("biases", "biases of the last batch norm shifted by 0.3: darker images", True, _shifted_biases),
         Candidate("planted-10", "ten units of layer 0 fire for 1 % of latents and paint a blob", True, planted(10)),
         Candidate("planted-1", "one unit of layer 0 does", True, planted(1)),
         Candidate("family", "a PGGAN with random weights", True, _of_another_family),
         Candidate("truncated", "the first half of the file", True, _truncated),
-    )  # fmt: skip
+    )
 
 
 def _changed(name: str, what: str, harmed: bool, change: Callable[[State], State]) -> Candidate:
@@ -98,9 +102,7 @@ def _of_another_family(champion: Path, place: Path) -> Path:
     """With latents and images of the champion's size, so that all that can be compared is."""
     like, path = load_generator(champion), place.with_suffix(".safetensors")
     doublings = (like.image_shape[1] // 4).bit_length() - 1
-    generator = PGGAN(
-        like.latent_size, [max(64 >> step // 2, 8) for step in range(2 * doublings + 2)], like.image_shape[0]
-    )
+    generator = PGGAN(like.latent_size, [max(64 >> step // 2, 8) for step in range(2 * doublings + 2)], like.image_shape[0])
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in generator.parameters():
@@ -115,8 +117,10 @@ def _of_another_family(champion: Path, place: Path) -> Path:
 def _noisy(share: float) -> Callable[[State], State]:
     def change(state: State) -> State:
         random = torch.Generator().manual_seed(0)
-        return {name: one + share * one.std() * torch.randn(one.shape, generator=random) if one.ndim == 4 else one
-                for name, one in state.items()}  # fmt: skip
+        return {
+            name: one + share * one.std() * torch.randn(one.shape, generator=random) if one.ndim == 4 else one
+            for name, one in state.items()
+        }
 
     return change
 

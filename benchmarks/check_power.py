@@ -28,16 +28,15 @@ def scores(random: np.random.Generator, count: int, worse: float, correlation: f
     return 2.5 * (shared + own), 2.5 * (1.0 + worse) * (shared + other)
 
 
-def checked(
-    random: np.random.Generator, worse: float, correlation: float, samples: int, looks: int, rules: int
-) -> tuple[RuleState, int]:
+def checked(random: np.random.Generator, worse: float, correlation: float, samples: int, looks: int, rules: int) -> tuple[RuleState, int]:
     """The state after growing, and the samples it took."""
     tail = tail_of(0.05, rules, looks)
     base, candidate = scores(random, samples * 2 ** (looks - 1), worse, correlation)
     for look in range(looks):
         count = samples * 2**look
-        both: list[Estimate] = [resampled(float(part[:count].mean()), mean_of(part[:count]), count, draws=draws_for(tail), seed=1)
-                                for part in (candidate, base)]  # fmt: skip
+        both: list[Estimate] = [
+            resampled(float(part[:count].mean()), mean_of(part[:count]), count, draws=draws_for(tail), seed=1) for part in (candidate, base)
+        ]
         found = compare(RULE, both[0], both[1], tail)
         if found.state is not RuleState.INCONCLUSIVE:
             break
@@ -57,24 +56,25 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--rules", type=int, default=1)
     given = parser.parse_args()
-    print(
-        f"margin {MARGIN:.0%}, {given.samples} samples, up to {given.looks} looks, {given.rules} rules, {given.repetitions} times\n"
-    )
+    print(f"margin {MARGIN:.0%}, {given.samples} samples, up to {given.looks} looks, {given.rules} rules, {given.repetitions} times\n")
     print("| worse by | correlation | passed | failed | inconclusive | wrong | samples | naive passed | naive wrong |")
     print("|---" * 9 + "|")
     for correlation in (0.5, 0.9):
         for worse in (0.0, 0.02, 0.04, 0.06, 0.1, 0.2):
             random = np.random.default_rng(round(1000 * (worse + correlation)))
-            results = [
-                checked(random, worse, correlation, given.samples, given.looks, given.rules)
-                for _ in range(given.repetitions)
-            ]
+            results = [checked(random, worse, correlation, given.samples, given.looks, given.rules) for _ in range(given.repetitions)]
             plain = Counter(naive(random, worse, correlation, given.samples) for _ in range(given.repetitions))
             wrong = RuleState.PASSED if worse > MARGIN else RuleState.FAILED
             counts, n = Counter(state for state, _ in results), given.repetitions
             shares = [counts[one] / n for one in (RuleState.PASSED, RuleState.FAILED, RuleState.INCONCLUSIVE, wrong)]
-            cells = [f"{worse:.0%}", f"{correlation:g}", *(f"{one:.1%}" for one in shares), f"{np.mean([at for _, at in results]):.0f}",
-                     f"{plain[RuleState.PASSED] / n:.1%}", f"{plain[wrong] / n:.1%}"]  # fmt: skip
+            cells = [
+                f"{worse:.0%}",
+                f"{correlation:g}",
+                *(f"{one:.1%}" for one in shares),
+                f"{np.mean([at for _, at in results]):.0f}",
+                f"{plain[RuleState.PASSED] / n:.1%}",
+                f"{plain[wrong] / n:.1%}",
+            ]
             print(f"| {' | '.join(cells)} |")
 
 

@@ -83,11 +83,7 @@ class Row:
 
     def ids(self, state: str, *severities: str) -> list[str]:
         """Rules in a state, of these severities or of any."""
-        return [
-            one["id"]
-            for one in self.rules
-            if one["state"] == state and (not severities or one["severity"] in severities)
-        ]
+        return [one["id"] for one in self.rules if one["state"] == state and (not severities or one["severity"] in severities)]
 
     @property
     def warned(self) -> list[str]:
@@ -152,9 +148,7 @@ def _called(arguments: list[str]) -> tuple[int, str, str, float]:
     program = "from qualitygate.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments], stdout=stdout, stderr=stderr, env=environment
-        )
+        process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=stdout, stderr=stderr, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
@@ -181,9 +175,14 @@ and the time budget ended the looks at 2,048 samples."""
 
 def page(about: str, rows: Sequence[Row]) -> str:
     """The table in Markdown, and what passed that should not have."""
-    lines = ["# Verdicts of a check on candidates whose fate is known", "", about, "",
-             "| candidate | what was done | exit | verdict | critical rules that failed | warnings that failed | undecided | samples | s |",
-             "|" + " --- |" * 9]  # fmt: skip
+    lines = [
+        "# Verdicts of a check on candidates whose fate is known",
+        "",
+        about,
+        "",
+        "| candidate | what was done | exit | verdict | critical rules that failed | warnings that failed | undecided | samples | s |",
+        "|" + " --- |" * 9,
+    ]
     for row in rows:
         decided = (_joined(row.ids("failed", "critical")), _joined(row.warned), _joined(row.ids("inconclusive")))
         samples = f"{row.samples:,}" if row.samples else row.said
@@ -192,8 +191,11 @@ def page(about: str, rows: Sequence[Row]) -> str:
     quiet = [row for row in rows if row.harmed and row.code == 0 and not row.warned]
     warned = [row for row in rows if row.harmed and row.code == 0 and row.warned]
     wronged = [row for row in rows if not row.harmed and (row.code != 0 or row.warned)]
-    for title, found in (("Harmed, and passed without a warning", quiet), ("Harmed, and passed with a warning", warned),
-                         ("Not harmed, and failed, left open or warned of", wronged)):  # fmt: skip
+    for title, found in (
+        ("Harmed, and passed without a warning", quiet),
+        ("Harmed, and passed with a warning", warned),
+        ("Not harmed, and failed, left open or warned of", wronged),
+    ):
         lines += ["", f"**{title}**: {_listed(found) or 'none.'}"]
     picture = "![Ten latents, made by the champion and by candidates](check_verdicts.jpg)"
     return "\n".join([*lines, "", picture, "", BLIND, ""])
@@ -234,18 +236,12 @@ def _cases(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
 def _options() -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path, help="the champion; if left out, only the page is made")
-    parser.add_argument(
-        "--digits", nargs=3, type=Path, metavar=("CHAMPION", "EARLY", "LATE"), help="snapshots of a training"
-    )
+    parser.add_argument("--digits", nargs=3, type=Path, metavar=("CHAMPION", "EARLY", "LATE"), help="snapshots of a training")
     parser.add_argument("--real", type=Path, help="real images for --digits")
     parser.add_argument("--policy", type=Path, help="in place of the default")
     parser.add_argument("--workers", type=int, default=1, help="checks side by side")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix"
-    )
-    parser.add_argument(
-        "--only", nargs="+", choices=[one.name for one in candidates()], help="check these, keep the other results"
-    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix")
+    parser.add_argument("--only", nargs="+", choices=[one.name for one in candidates()], help="check these, keep the other results")
     return parser.parse_args()
 
 

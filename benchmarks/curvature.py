@@ -73,8 +73,12 @@ def main() -> None:
             print(f"{name}, {precision} …", file=sys.stderr)
             rows += measured(name, generator, precision, samples, options.rounds)
     gpu = options.device.type == "cuda"
-    about = {"device": torch.cuda.get_device_name(options.device) if gpu else f"{platform.machine()} CPU",
-             "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": options.rounds}  # fmt: skip
+    about = {
+        "device": torch.cuda.get_device_name(options.device) if gpu else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": options.rounds,
+    }
     table = _markdown(rows, about)
     print(table, end="")
     if options.out is not None:
@@ -101,10 +105,7 @@ def measured(name: str, generator: Generator, precision: Precision, samples: int
     }
     shapes = CPU_PRODUCTS if generator.device.type == "cpu" else GPU_PRODUCTS
     numbers = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    products = {
-        str(shape): product(generator.device, shape, work / 8, dtype=numbers, tf32=precision == "tf32")
-        for shape in shapes
-    }
+    products = {str(shape): product(generator.device, shape, work / 8, dtype=numbers, tf32=precision == "tf32") for shape in shapes}
     timed = interleaved({**sides, **products}, rounds, generator.device)
     best = min(products, key=lambda shape: float(np.median(timed.seconds[shape])))
     ours = _row(Row(name, layer.resolution, "ours", precision, *3 * [Spread(0, 0, 0)]), timed, work, samples, best)
@@ -155,9 +156,7 @@ def _signs_changed(generator: Generator, latents: Latents, layer: int, precision
             return torch.cat([(part.activation > 0).flatten(1) for part in parts if part.layer == layer], dim=1)
 
     truth = _float64(generator)
-    changed = positive(Passes(generator, precision), generator, torch.float32) ^ positive(
-        Passes(truth, "float32"), truth, torch.float64
-    )
+    changed = positive(Passes(generator, precision), generator, torch.float32) ^ positive(Passes(truth, "float32"), truth, torch.float64)
     return float(changed.double().mean())
 
 
@@ -186,16 +185,34 @@ def _subjects(checkpoints: list[Path], paper_size: bool, device: torch.device) -
 
 def _markdown(rows: list[Row], about: dict[str, object]) -> str:
     head = ", ".join(f"{key} {value}" for key, value in about.items())
-    titles = ("generator", "layer", "engine", "precision", "samples/s", "GFLOP/s", "share of matrix rate", "× loop",
-              "signs changed", "score error")  # fmt: skip
-    lines = [f"{head}\n", f"| {' | '.join(titles)} |",
-             "| --- | --- | --- | --- | ---: | ---: | --- | --- | ---: | ---: |"]  # fmt: skip
+    titles = (
+        "generator",
+        "layer",
+        "engine",
+        "precision",
+        "samples/s",
+        "GFLOP/s",
+        "share of matrix rate",
+        "× loop",
+        "signs changed",
+        "score error",
+    )
+    lines = [f"{head}\n", f"| {' | '.join(titles)} |", "| --- | --- | --- | --- | ---: | ---: | --- | --- | ---: | ---: |"]
     for row in rows:
         share = f"{row.share.median:.2f} ({row.share.low:.2f} … {row.share.high:.2f})"
         times = "" if row.faster_than_loop is None else f"{row.faster_than_loop.median:.3g}"
         effect = ["" if value is None else f"{value:.1e}" for value in (row.signs_changed, row.score_error)]
-        cells = (row.generator, row.layer, row.engine, row.precision, f"{row.samples_per_second.median:.3g}",
-                 f"{row.gflops.median:.4g}", share, times, *effect)  # fmt: skip
+        cells = (
+            row.generator,
+            row.layer,
+            row.engine,
+            row.precision,
+            f"{row.samples_per_second.median:.3g}",
+            f"{row.gflops.median:.4g}",
+            share,
+            times,
+            *effect,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

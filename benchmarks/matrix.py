@@ -15,12 +15,7 @@ GPU_PRODUCTS = ((8192, 512, 512), (16384, 4608, 512), (8192, 8192, 8192))
 
 
 def product(
-    device: torch.device,
-    shape: tuple[int, int, int],
-    operations: float,
-    *,
-    dtype: torch.dtype = torch.float32,
-    tf32: bool = False,
+    device: torch.device, shape: tuple[int, int, int], operations: float, *, dtype: torch.dtype = torch.float32, tf32: bool = False
 ) -> Callable[[], None]:
     """Matrix products of this shape with (nearly) so many operations in all."""
     m, k, n = shape
@@ -44,7 +39,5 @@ def operations_of_a_pass(generator: Generator, layer: int) -> float:
     first = generator.layers[0]
     if isinstance(generator, StyleGAN2):
         inputs = generator.settings["units"][0]
-        return float(
-            generator.layers[layer].operations - 2 * inputs * first.units * (9 - 1) * first.height * first.width
-        )
+        return float(generator.layers[layer].operations - 2 * inputs * first.units * (9 - 1) * first.height * first.width)
     return float(generator.layers[layer].operations - (first.operations if layer else 0))

@@ -45,9 +45,7 @@ def measure(path: str, device: str, case: Case, sizes: Sizes, extractor: str) ->
     return all_columns(Scene(planted, checkpoint.discriminator, sizes, features))
 
 
-def run(
-    path: str, device: str, cases: list[Case], sizes: Sizes, extractor: str, workers: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def run(path: str, device: str, cases: list[Case], sizes: Sizes, extractor: str, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and columns of each checkpoint, as they are finished."""
     start = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -59,32 +57,19 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "checkpoint", nargs="?", help="checkpoint file of the base generator; if left out, only the page is made"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix"
-    )
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file of the base generator; if left out, only the page is made")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="where to write, without suffix")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--extractor", default="random-vgg16-64", help="features of the classifier and of FID: random-vgg16-SIZE"
-    )
+    parser.add_argument("--extractor", default="random-vgg16-64", help="features of the classifier and of FID: random-vgg16-SIZE")
     parser.add_argument("--workers", type=int, default=2, help="checkpoints measured side by side")
-    parser.add_argument(
-        "--only", nargs="+", choices=[case.name for case in GRID], help="measure these, keep the other results"
-    )
+    parser.add_argument("--only", nargs="+", choices=[case.name for case in GRID], help="measure these, keep the other results")
     parser.add_argument("--quick", action="store_true", help="a few samples: to see that everything runs")
     options = parser.parse_args()
     stored = options.out.with_suffix(".json")
     if options.checkpoint:
         sizes = Sizes(512, 512, 16, 64, 2, 2, 16) if options.quick else Sizes()
         origin = load_checkpoint(options.checkpoint).generator.identity()
-        facts = {
-            "checkpoint": origin.name,
-            "sha256": origin.sha256,
-            "extractor": options.extractor,
-            "sizes": asdict(sizes),
-        }
+        facts = {"checkpoint": origin.name, "sha256": origin.sha256, "extractor": options.extractor, "sizes": asdict(sizes)}
         kept = _kept(stored, facts) if options.only else {}
         cases = [case for case in GRID if not options.only or case.name in options.only]
         made = run(options.checkpoint, options.device, cases, sizes, options.extractor, options.workers)

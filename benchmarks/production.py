@@ -52,15 +52,17 @@ def main() -> None:
     parser.add_argument("--rounds", default=5, type=int, help="rounds of every comparison; the median is shown")
     parser.add_argument("--out", type=Path, help="write OUT.json")
     options = parser.parse_args()
-    generator = (
-        load_generator(options.checkpoint, options.device)
-        if options.checkpoint
-        else _random(options.size, options.device)
-    )
+    generator = load_generator(options.checkpoint, options.device) if options.checkpoint else _random(options.size, options.device)
     stage = GateStage(generator, calibrate(generator, _policy()), _policy(), seed=SEED)
     document = measured(stage, options.ids, options.rounds)
-    about = {"generator": generator.identity().name, "image": list(generator.image_shape), "device": _named(options.device),
-             "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": options.rounds}  # fmt: skip
+    about = {
+        "generator": generator.identity().name,
+        "image": list(generator.image_shape),
+        "device": _named(options.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": options.rounds,
+    }
     text = json.dumps(about | document, indent=2)
     print(text)
     if options.out is not None:
@@ -80,9 +82,7 @@ def measured(stage: GateStage, ids: int, rounds: int) -> dict[str, object]:
     gated = runs["gated"]
     return {
         "share_rejected": round(1.0 - gated.kept / total, 4),
-        "milliseconds_per_accepted_image": {
-            name: _rounded(timed.each(name, side.kept / side.shards), 1e3) for name, side in runs.items()
-        },
+        "milliseconds_per_accepted_image": {name: _rounded(timed.each(name, side.kept / side.shards), 1e3) for name, side in runs.items()},
         "gated_over_filtered": _rounded(timed.ratio("gated", "filtered")),
         "ids_per_second": {name: _rounded(timed.rate(name, ids)) for name in runs},
         "time_shares_of_gated": {name: round(seconds / gated.spent, 3) for name, seconds in gated.seconds.items()},

@@ -76,9 +76,9 @@ def _source(folder: Path) -> Source:
             bias.normal_(-0.5, 0.5, generator=random)
     checkpoint = folder / "model.safetensors"
     save_generator(generator, checkpoint)
-    calibrate(
-        load_generator(checkpoint), Policy(calibration=Calibration(rate_samples=2000, score_samples=2000), batch=())
-    ).save(folder / "profile")
+    calibrate(load_generator(checkpoint), Policy(calibration=Calibration(rate_samples=2000, score_samples=2000), batch=())).save(
+        folder / "profile"
+    )
     return Source(partial(load_generator, checkpoint), checkpoint, folder / "profile", None, seed=1)
 
 

@@ -68,7 +68,7 @@ def measure(generator: Generator, options: argparse.Namespace) -> dict[str, Any]
     screens = {
         q: fitted_screen(pilot, evidence[: options.pilot], generator.latent_size, layer, [limit], options.error, elsewhere=False)
         for q, limit in limits.items()
-    }  # fmt: skip
+    }
     judged = evidence[options.pilot :]
     return {
         "checkpoint": generator.identity().name,
@@ -78,12 +78,16 @@ def measure(generator: Generator, options: argparse.Namespace) -> dict[str, Any]
         "held": options.held,
         "images_per_exact": generator.latent_size * DIVISIONS * generator.layers[layer].operations / generator.operations,
         "verdicts": [
-            {"quantile": q, "width": screen.width, "certified": screen.certified,
-             **judge(generator, screen, held, judged, limits[q], layer)}
+            {
+                "quantile": q,
+                "width": screen.width,
+                "certified": screen.certified,
+                **judge(generator, screen, held, judged, limits[q], layer),
+            }
             for q, screen in screens.items()
         ],
         "curve": list(curve(generator, screens[0.9], held, judged, layer, limits[0.9])),
-    }  # fmt: skip
+    }
 
 
 def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarray:
@@ -92,16 +96,14 @@ def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarr
     rates = activation_rates(generator, layers, rate_samples, SEED)
     score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
     with scored_pass():
-        parts = [
-            score(batch, rows.stop - rows.start)[0]
-            for rows, batch in micro_batches(sample_latents(generator, ids, SEED))
-        ]
+        parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(sample_latents(generator, ids, SEED))]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return free_evidence(columns, layers, RATES)
 
 
-def judge(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, limit: float, layer: int
-          ) -> dict[str, Any]:  # fmt: skip
+def judge(
+    generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, limit: float, layer: int
+) -> dict[str, Any]:
     """Screens held-out samples from their tabled scores, as the gate would from walked ones."""
     rungs = ladder(generator.latent_size)
     exact = held[names.cla(layer)]
@@ -127,8 +129,9 @@ def judge(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], 
     }
 
 
-def curve(generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, layer: int, limit: float
-          ) -> Iterator[dict[str, Any]]:  # fmt: skip
+def curve(
+    generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, layer: int, limit: float
+) -> Iterator[dict[str, Any]]:
     """Each tier alone: its work for every sample, how well it orders them, and how often its verdict at the limit is right."""
     from scipy.stats import spearmanr
 
@@ -165,18 +168,22 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     for row in result["verdicts"]:
         shares = " ".join(f"{left:.3f}" for left in row["open"])
-        ranges = " | ".join(
-            f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"])
-        )
+        ranges = " | ".join(f"{p:.3f} ({low:.3f}–{high:.3f})" for p, low, high in (row["agree"], row["precision"], row["recall"]))
         width = f"{row['width']:.2f}" + ("" if row["certified"] else "*")
         lines.append(f"| {row['quantile']:g} | {width} | {row['work']:.2%} | {ranges} | {shares} |")
-    lines += ["", "\\* the pilot is too small to certify the error at a limit so rare: the widest margin it needed.", "",
-              "| axes × points | work | Spearman, with the free evidence | alone | spread | verdicts equal at .90 |",
-              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines += [
+        "",
+        "\\* the pilot is too small to certify the error at a limit so rare: the widest margin it needed.",
+        "",
+        "| axes × points | work | Spearman, with the free evidence | alone | spread | verdicts equal at .90 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for row in result["curve"]:
         alone = "" if row["spearman_alone"] is None else f"{row['spearman_alone']:.4f}"
-        lines.append(f"| {row['axes']} × {row['points']} | {row['work']:.2%} | {row['spearman']:.4f} | {alone} | {row['spread']:.3f} | "
-                     f"{row['agree']:.3f} |")  # fmt: skip
+        lines.append(
+            f"| {row['axes']} × {row['points']} | {row['work']:.2%} | {row['spearman']:.4f} | {alone} | {row['spread']:.3f} | "
+            f"{row['agree']:.3f} |"
+        )
     return "\n".join([*lines, ""])
 
 

@@ -67,8 +67,13 @@ def main() -> None:
     for part in (scoring, corrections, writing, rates, curvature):
         print(f"{part.__name__} …", file=sys.stderr)
         rows += part(generator, options.rounds)
-    about = {"generator": generator.identity().name, "device": _device_name(options.device), "threads": torch.get_num_threads(),
-             "torch": torch.__version__, "rounds": options.rounds}  # fmt: skip
+    about = {
+        "generator": generator.identity().name,
+        "device": _device_name(options.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": options.rounds,
+    }
     table = _markdown(rows, about)
     print(table, end="")
     if options.out is not None:
@@ -91,7 +96,7 @@ def scoring(generator: DCGAN, rounds: int) -> Iterator[Row]:
         },
         rounds,
         generator.device,
-    )  # fmt: skip
+    )
     yield Row("gate that accepts everything, 5 rates", timed.rate("scored", len(IDS)), "images/s")
     yield Row("bare generation, same generator", timed.rate("bare", len(IDS)), "images/s")
     yield Row("bare generation, plain nn.Sequential", timed.rate("plain", len(IDS)), "images/s")
@@ -104,15 +109,16 @@ def corrections(generator: DCGAN, rounds: int) -> Iterator[Row]:
     corrects = Policy(calibration=_CALIBRATION)
     rejects = corrects.model_copy(
         update={"correction": None, "rules": tuple(rule.model_copy(update={"action": "reject"}) for rule in corrects.rules)}
-    )  # fmt: skip
+    )
     profile: Profile = calibrate(generator, corrects)
-    sides = {name: partial(_gate, GateStage(generator, profile, policy, seed=SEED))
-             for name, policy in (("corrects", corrects), ("rejects", rejects))}  # fmt: skip
+    sides = {
+        name: partial(_gate, GateStage(generator, profile, policy, seed=SEED))
+        for name, policy in (("corrects", corrects), ("rejects", rejects))
+    }
     failing = len(IDS) - sides["rejects"]()
     timed = interleaved(sides, rounds, generator.device)
     if failing:
-        yield Row(f"correction, a failing sample ({failing} of {len(IDS)})",
-                  _in_ms(timed.difference("corrects", "rejects", failing)), "ms")  # fmt: skip
+        yield Row(f"correction, a failing sample ({failing} of {len(IDS)})", _in_ms(timed.difference("corrects", "rejects", failing)), "ms")
 
 
 def writing(generator: DCGAN, rounds: int) -> Iterator[Row]:
@@ -128,7 +134,7 @@ def writing(generator: DCGAN, rounds: int) -> Iterator[Row]:
             },
             rounds,
             torch.device("cpu"),
-        )  # fmt: skip
+        )
     yield Row("PNG encoding, an image", _in_ms(timed.each("encode", len(IDS))), "ms")
     yield Row("writing, an image", _in_ms(timed.each("write", len(IDS))), "ms")
 
@@ -143,7 +149,7 @@ def rates(generator: DCGAN, rounds: int) -> Iterator[Row]:
         },
         rounds,
         generator.device,
-    )  # fmt: skip
+    )
     place = generator.layers[max(layers)].resolution
     yield Row(f"activation rates to {place}", timed.rate("rates", len(IDS)), "latents/s")
     yield Row(f"bare passes to {place}", timed.rate("bare", len(IDS)), "latents/s")
@@ -171,9 +177,7 @@ def curvature(generator: DCGAN, rounds: int) -> Iterator[Row]:
     best = min(products, key=lambda name: float(np.median(timed.seconds[name])))
     giga = operations / 1e9
     share = Spread.of(8 * CURVES * timed.seconds[best] / timed.seconds["exact"])
-    yield Row(
-        f"exact CLA at {layer.resolution}, {giga:.0f} GFLOP a sample", timed.rate("exact", giga * CURVES), "GFLOP/s"
-    )
+    yield Row(f"exact CLA at {layer.resolution}, {giga:.0f} GFLOP a sample", timed.rate("exact", giga * CURVES), "GFLOP/s")
     yield Row(f"matrix product, best of {len(products)} shapes: {best}", timed.rate(best, giga / 8), "GFLOP/s")
     yield Row("exact CLA, share of the matrix rate", share, "", "at least 0.85")
     yield Row("exact CLA, a sample", timed.each("exact", CURVES), "s")

@@ -38,11 +38,18 @@ def policy_page() -> str:
 def names_page() -> str:
     """Every promised name, in the sections and order of the module, then the names that are made of parts."""
     source = Path(names.__file__).read_text(encoding="utf8")
-    return "\n\n".join([
-        "# Promised names",
-        "Made by `python docs/reference.py` from `qualitygate/names.py`. These columns, metrics, tables and image keys do not change.",
-        *_constants(source), "## Names that are made of parts", *_functions(source),
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n\n".join(
+            [
+                "# Promised names",
+                "Made by `python docs/reference.py` from `qualitygate/names.py`. These columns, metrics, tables and image keys do not change.",
+                *_constants(source),
+                "## Names that are made of parts",
+                *_functions(source),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _section(name: str, part: dict[str, Any]) -> Iterator[str]:

@@ -211,8 +211,10 @@ def train(training: Training, reals: Tensor, folder: Path, settings: dict, half:
         judged, fooled = train_step(training, reals, settings["seed"])
         if training.step % SAY_EVERY == 0:
             left = (time.monotonic() - began) / (training.step - first) * (steps - training.step)
-            say(f"step {training.step}/{steps}  {training.kimg:.1f} kimg  discriminator {judged:.3f}  "
-                f"generator {fooled:.3f}  {left:.0f} s left")  # fmt: skip
+            say(
+                f"step {training.step}/{steps}  {training.kimg:.1f} kimg  discriminator {judged:.3f}  "
+                f"generator {fooled:.3f}  {left:.0f} s left"
+            )
 
 
 class Interrupt:
@@ -246,9 +248,7 @@ class Options:
 
 
 def options() -> Options:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("digits"), help="folder for the snapshots (default: digits)")
     parser.add_argument("--steps", type=positive, default=3000, help=f"steps of {BATCH} images (default: 3000)")
     parser.add_argument("--seed", type=int, default=0, help="decides weights and order of images (default: 0)")

@@ -130,8 +130,7 @@ class TrainingWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not every > 0 or not 0 < share <= 1:
-            raise InputError("This is no way to watch a training", f"every {every}, share {share}",
-                             "every > 0, and a share in (0, 1]")  # fmt: skip
+            raise InputError("This is no way to watch a training", f"every {every}, share {share}", "every > 0, and a share in (0, 1]")
         self._every, self._settings, self._log, self._on_alarm = every, settings, log, on_alarm
         self._alarms = [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
         self._metrics = metrics
@@ -141,9 +140,7 @@ class TrainingWatch:
         self.course: list[Point] = []
         self.postponed = 0
 
-    def __call__(
-        self, generator: Generator, at: float, discriminator: Discriminator | None = None
-    ) -> dict[str, float] | None:
+    def __call__(self, generator: Generator, at: float, discriminator: Discriminator | None = None) -> dict[str, float] | None:
         """To be called after every training step.
 
         Args:
@@ -174,8 +171,7 @@ class TrainingWatch:
             return None
         self._due = at + self._every
         scores, self.budget.expected = self.budget.timed(
-            lambda: score(generator, self._settings, discriminator=discriminator, metrics=self._metrics),
-            generator.device,
+            lambda: score(generator, self._settings, discriminator=discriminator, metrics=self._metrics), generator.device
         )
         metrics = summary(scores, self._before)
         self._before = scores
@@ -187,9 +183,7 @@ class TrainingWatch:
         """How long a scoring will take, from one sample and a few axes of it. Too long rather than too short: small work is slow work."""
         whole = self._settings
         axes = min(whole.axes or generator.latent_size, generator.latent_size)
-        part = whole.model_copy(
-            update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)}
-        )
+        part = whole.model_copy(update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)})
         for _ in range(2):  # the first one warms up
             _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
         return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
@@ -229,8 +223,9 @@ def lightning_callback(
     try:
         from lightning.pytorch import Callback
     except ImportError as error:
-        raise MissingExtraError("A callback for Lightning needs Lightning", str(error), "the extra `lightning`",
-                                "pip install 'qualitygate[lightning]'") from error  # fmt: skip
+        raise MissingExtraError(
+            "A callback for Lightning needs Lightning", str(error), "the extra `lightning`", "pip install 'qualitygate[lightning]'"
+        ) from error
 
     class Watching(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

@@ -14,9 +14,7 @@ class QualityGateError(Exception):
 
     exit_code = 3
 
-    def __init__(
-        self, what: str, found: str | None = None, needed: str | None = None, remedy: str | None = None
-    ) -> None:
+    def __init__(self, what: str, found: str | None = None, needed: str | None = None, remedy: str | None = None) -> None:
         super().__init__(what, found, needed, remedy)
         self.what, self.found, self.needed, self.remedy = what, found, needed, remedy
 

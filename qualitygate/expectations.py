@@ -78,23 +78,24 @@ def _engine() -> Iterator[Any]:
             warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
             import great_expectations as gx
         from great_expectations.data_context.data_context.context_factory import project_manager
-        from great_expectations.data_context.types.base import (
-            DataContextConfig,
-            InMemoryStoreBackendDefaults,
-            ProgressBarsConfig,
-        )
+        from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
         from great_expectations.exceptions.exceptions import DataContextRequiredError
 
         try:
             previous = project_manager._project  # the only way to ask in all supported versions
         except DataContextRequiredError:
             previous = None
-        quiet = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(), analytics_enabled=False,
-                                  progress_bars=ProgressBarsConfig(globally=False))  # fmt: skip
+        quiet = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(), analytics_enabled=False, progress_bars=ProgressBarsConfig(globally=False)
+        )
         context = gx.get_context(mode="ephemeral", project_config=quiet)
     except Exception as error:
-        raise SuiteError("Great Expectations cannot be started", _said(error), "a working installation of great-expectations",
-                         "python -c 'import great_expectations' shows the cause") from error  # fmt: skip
+        raise SuiteError(
+            "Great Expectations cannot be started",
+            _said(error),
+            "a working installation of great-expectations",
+            "python -c 'import great_expectations' shows the cause",
+        ) from error
     try:
         yield context
     finally:

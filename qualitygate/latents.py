@@ -92,12 +92,7 @@ class Latents:
         """Several runs of samples, drawn alike, as one."""
         first = parts[0]
         labels = None if first.labels is None else torch.cat([part.labels for part in parts if part.labels is not None])
-        return replace(
-            first,
-            ids=np.concatenate([part.ids for part in parts]),
-            z=torch.cat([part.z for part in parts]),
-            labels=labels,
-        )
+        return replace(first, ids=np.concatenate([part.ids for part in parts]), z=torch.cat([part.z for part in parts]), labels=labels)
 
     def to(self, device: torch.device | str) -> Latents:
         labels = None if self.labels is None else self.labels.to(device)
@@ -189,9 +184,7 @@ def load_latents(path: str | Path) -> Latents:
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
     labels = arrays.get("labels")
     if labels is not None and (labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise LatentsError(
-            f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)"
-        )
+        raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
     if labels is not None and labels.min() < 0:
         raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
     return Latents(
@@ -249,8 +242,11 @@ def _draw_labels(ids: np.ndarray, seed: int, label_size: int, sampling: Sampling
         return torch.full((len(ids),), choice, dtype=torch.int64)
     shares = np.full(label_size, 1.0 / label_size) if choice == "uniform" else np.asarray(choice, dtype=np.float64)
     if shares.shape != (label_size,) or (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
-        raise LatentsError("The label distribution does not fit", f"{shares.shape} summing to {shares.sum():g}",
-                           f"{label_size} probabilities that sum to 1")  # fmt: skip
+        raise LatentsError(
+            "The label distribution does not fit",
+            f"{shares.shape} summing to {shares.sum():g}",
+            f"{label_size} probabilities that sum to 1",
+        )
     u = uniforms(seed, Purpose.LABEL, ids, 1)[:, 0]
     edges = np.cumsum(shares)[:-1]
     return torch.from_numpy(np.searchsorted(edges, u, side="right").astype(np.int64))

@@ -82,8 +82,15 @@ METRIC_FIGURES = ("metrics/precision_recall", "metrics/groups", "metrics/discrim
 # corrections as they stand in names
 TRIED = "tried"
 _METHODS = {"sequential_ablation": "ablation"}  # others by their own names
-_CORRECTIONS = ("ablation", "single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation",
-                "sequential_correction", "local_region")  # fmt: skip
+_CORRECTIONS = (
+    "ablation",
+    "single_ablation",
+    "high_rate_ablation",
+    "random_ablation",
+    "zero_ablation",
+    "sequential_correction",
+    "local_region",
+)
 
 # metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
 CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
@@ -97,9 +104,7 @@ LOW_RATE_BORN = "dynamics/low_rate_born"  # share of neurons that became low-rat
 LOW_RATE_GONE = "dynamics/low_rate_gone"
 AGAINST_SHARE = "dynamics/units_against_realism"  # units with a negative contribution to the discriminator's value
 AGAINST_CLA_RANK = "dynamics/against_realism_cla_rank_correlation"  # of −contribution and CLA over units
-AGAINST_RATE_CHANGE = (
-    "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
-)
+AGAINST_RATE_CHANGE = "dynamics/rate_change_of_units_against"  # of activation rate, since the snapshot before that named them
 FOR_RATE_CHANGE = "dynamics/rate_change_of_units_for"
 # further metrics of a production set
 COST_ACCEPTED = "cost/seconds_per_accepted"

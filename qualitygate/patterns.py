@@ -54,8 +54,9 @@ class AxisPattern:
     def rows(self, rows: Sequence[int] | np.ndarray) -> AxisPattern:
         """Some of the axes."""
         keep = np.asarray(rows)
-        return AxisPattern(self.axes[keep], self.offsets, self.values[keep], self.left[keep], self.right[keep],
-                           self.curvature[keep], self.slope[keep])  # fmt: skip
+        return AxisPattern(
+            self.axes[keep], self.offsets, self.values[keep], self.left[keep], self.right[keep], self.curvature[keep], self.slope[keep]
+        )
 
     def by_local_activation(self) -> AxisPattern:
         """The axes with the most local first: concave around a positive activation, convex around a negative one."""

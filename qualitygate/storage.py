@@ -32,12 +32,8 @@ def refuse_existing(path: Path) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():
-        holds = (
-            f"a folder with {', '.join(sorted(one.name for one in path.iterdir())[:5])}" if path.is_dir() else "a file"
-        )
-        raise OutputError(
-            f"{path} exists already", holds, "a new or empty folder", "choose another place, or remove it first"
-        )
+        holds = f"a folder with {', '.join(sorted(one.name for one in path.iterdir())[:5])}" if path.is_dir() else "a file"
+        raise OutputError(f"{path} exists already", holds, "a new or empty folder", "choose another place, or remove it first")
 
 
 @contextlib.contextmanager
@@ -74,8 +70,9 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space or choose another place" if full else "check the place and its permissions"
-        raise StorageError(f"Cannot write {path}", os.strerror(error.errno) if error.errno else str(error), "a place to write to", remedy
-                           ) from error  # fmt: skip
+        raise StorageError(
+            f"Cannot write {path}", os.strerror(error.errno) if error.errno else str(error), "a place to write to", remedy
+        ) from error
 
 
 @contextlib.contextmanager
@@ -120,9 +117,7 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ProfileError(
-            f"Cannot read the table {path}", str(error), "a Parquet file written by qualitygate"
-        ) from error
+        raise ProfileError(f"Cannot read the table {path}", str(error), "a Parquet file written by qualitygate") from error
     return table, {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
 
 
@@ -195,9 +190,7 @@ class ImageFolder:
             self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown(wait=True, cancel_futures=error is not None)
         if error is None:
             self._collect(0)

@@ -9,9 +9,7 @@ from qualitygate.generators.pggan import PGGAN
 from qualitygate.generators.stylegan2 import StyleGAN2
 
 
-def small_dcgan(
-    units: tuple[int, ...] = (8, 6, 4, 3), latent_size: int = 5, seed: int = 0, shift: float = -0.5
-) -> DCGAN:
+def small_dcgan(units: tuple[int, ...] = (8, 6, 4, 3), latent_size: int = 5, seed: int = 0, shift: float = -0.5) -> DCGAN:
     """Activations of order one; biases around ``shift``, so that below 0 many neurons fire rarely."""
     generator = DCGAN(latent_size, list(units), 1)
     random = torch.Generator().manual_seed(seed)

@@ -157,9 +157,7 @@ def test_what_goes_wrong_does_not_end_the_training(clock: Clock, caplog: pytest.
     assert "not scored at 2" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "bad", [{"every": 0}, {"every": 1, "share": 0.0}, {"every": 1, "share": 1.1}, {"every": 1, "alarms": ["a"]}]
-)
+@pytest.mark.parametrize("bad", [{"every": 0}, {"every": 1, "share": 0.0}, {"every": 1, "share": 1.1}, {"every": 1, "alarms": ["a"]}])
 def test_what_makes_no_sense_is_refused(bad: dict) -> None:
     with pytest.raises(InputError):
         TrainingWatch(**bad)
@@ -195,8 +193,15 @@ def test_in_lightning_s_loop(tmp_path, clock: Clock) -> None:
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(12, 4)), batch_size=2)
     watch = TrainingWatch(every=2, settings=SMALL, share=1.0, clock=clock)
     logger = CSVLogger(tmp_path)
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=logger, enable_progress_bar=False, enable_model_summary=False,
-                         enable_checkpointing=False, callbacks=[lightning_callback(watch, lambda module: module.generator)])  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=[lightning_callback(watch, lambda module: module.generator)],
+    )
     trainer.fit(Module(), data)
     assert [at for at, _ in watch.course] == [3, 5]
     logger.save()

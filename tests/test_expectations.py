@@ -88,9 +88,7 @@ def test_a_bad_column_fails(columns, expected):
     assert result.evaluated == len(result.results)
 
 
-@pytest.mark.parametrize(
-    "frame", [table().iloc[:0], table().iloc[:5], pd.concat([table(), table(id=np.arange(6, 12))])]
-)
+@pytest.mark.parametrize("frame", [table().iloc[:0], table().iloc[:5], pd.concat([table(), table(id=np.arange(6, 12))])])
 def test_another_number_of_rows_fails(frame):
     assert failures(run(frame)) == {"samples/rows"}
 
@@ -136,9 +134,7 @@ def test_a_warning_is_listed_and_does_not_fail_the_set():
 
 
 def test_a_rule_that_could_not_be_evaluated_fails_the_set_whatever_its_severity():
-    result = run(
-        own_summary=[{"type": "expect_column_mean_to_be_between", "kwargs": {"column": "absent"}, "severity": "info"}]
-    )
+    result = run(own_summary=[{"type": "expect_column_mean_to_be_between", "kwargs": {"column": "absent"}, "severity": "info"}])
     assert not result.passed
     assert failures(result) == {"custom-1"}
     assert "absent" in (by_id(result, "custom-1").note or "")
@@ -155,10 +151,7 @@ def test_a_hand_written_expectation_counts(most, passed):
 
 def test_a_row_condition_on_a_score_selects_rows():
     where = {"type": "comparison", "column": {"name": SCORE}, "operator": "<", "parameter": 10}
-    own = {
-        "type": "expect_column_max_to_be_between",
-        "kwargs": {"column": SCORE, "max_value": 6, "row_condition": where},
-    }
+    own = {"type": "expect_column_max_to_be_between", "kwargs": {"column": SCORE, "max_value": 6, "row_condition": where}}
     assert by_id(run(own=[own]), "custom-1").success
 
 
@@ -175,10 +168,7 @@ def test_reasons_can_be_asked_for_as_text(holder):
     [
         ({"type": "expect_column_to_be_lovely", "kwargs": {"column": SCORE}}, "expect_column_to_be_lovely not found"),
         ({"type": "expect_column_values_to_be_null", "kwargs": {"column": SCORE, "colour": 1}}, "extra fields"),
-        (
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "verdict", "min_value": 0}},
-            "of the same type",
-        ),
+        ({"type": "expect_column_values_to_be_between", "kwargs": {"column": "verdict", "min_value": 0}}, "of the same type"),
     ],
 )
 def test_an_expectation_that_cannot_be_evaluated_is_an_error_and_spoils_no_other(own, said):

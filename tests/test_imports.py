@@ -89,8 +89,7 @@ def test_what_a_room_must_not_import(barred: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "homes"),
-    [("mlflow", {"tracking"}), ("great_expectations", {"expectations"}), ("typer", {"cli"}), ("rich", {"cli"})],
+    ("library", "homes"), [("mlflow", {"tracking"}), ("great_expectations", {"expectations"}), ("typer", {"cli"}), ("rich", {"cli"})]
 )
 def test_libraries_that_one_room_knows(library: str, homes: set[str]) -> None:
     users = {
@@ -124,7 +123,7 @@ except SystemExit as stop:
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [("import qualitygate; dir(qualitygate)", []), (HELP, ["--help"]), (HELP, ["gate", "--help"]), (HELP, ["--version"])],
-)  # fmt: skip
+)
 def test_nothing_heavy_is_loaded_by_looking(program: str, arguments: list[str]) -> None:
     command = [sys.executable, "-c", f"{program}\n{LOADED}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

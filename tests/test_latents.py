@@ -18,18 +18,32 @@ LAST_ID = 2**48 - 1
 
 # float32 values, exactly. If one of these changes, every record ever written names another image.
 GOLDEN = [
-    (0, [0, 1], 4, {},
-     [["0x1.44ad64p-3", "0x1.7dcefep+1", "-0x1.ecfa26p+0", "-0x1.a65ca4p-1"],
-      ["-0x1.9eba0ap-3", "0x1.27e02ap+0", "0x1.522122p-2", "-0x1.dadb4cp-6"]]),
-    (1, [7, 1_000_000], 3, {},
-     [["-0x1.85827ep-1", "0x1.3e284cp+0", "-0x1.9807b8p-2"],
-      ["-0x1.db6e00p-2", "-0x1.95e238p-2", "-0x1.9ef57ep+0"]]),
-    (2**64 - 1, [LAST_ID], 5, {},
-     [["-0x1.f46b8ep-1", "-0x1.1e4734p+0", "0x1.956afcp-1", "-0x1.d742f8p-2", "-0x1.c7d3b2p+0"]]),
-    (0, [0, 1], 3, {"sampling": Sampling(psi=0.5), "truncate_z": True},
-     [["0x1.44ad64p-3", "-0x1.386a94p-3", "-0x1.df9536p-2"],
-      ["-0x1.9eba0ap-3", "0x1.2fa2a0p-2", "0x1.522122p-2"]]),
-]  # fmt: skip
+    (
+        0,
+        [0, 1],
+        4,
+        {},
+        [
+            ["0x1.44ad64p-3", "0x1.7dcefep+1", "-0x1.ecfa26p+0", "-0x1.a65ca4p-1"],
+            ["-0x1.9eba0ap-3", "0x1.27e02ap+0", "0x1.522122p-2", "-0x1.dadb4cp-6"],
+        ],
+    ),
+    (
+        1,
+        [7, 1_000_000],
+        3,
+        {},
+        [["-0x1.85827ep-1", "0x1.3e284cp+0", "-0x1.9807b8p-2"], ["-0x1.db6e00p-2", "-0x1.95e238p-2", "-0x1.9ef57ep+0"]],
+    ),
+    (2**64 - 1, [LAST_ID], 5, {}, [["-0x1.f46b8ep-1", "-0x1.1e4734p+0", "0x1.956afcp-1", "-0x1.d742f8p-2", "-0x1.c7d3b2p+0"]]),
+    (
+        0,
+        [0, 1],
+        3,
+        {"sampling": Sampling(psi=0.5), "truncate_z": True},
+        [["0x1.44ad64p-3", "-0x1.386a94p-3", "-0x1.df9536p-2"], ["-0x1.9eba0ap-3", "0x1.2fa2a0p-2", "0x1.522122p-2"]],
+    ),
+]
 GOLDEN_LABELS = [
     (0, 10, "uniform", [8, 7, 6, 4, 7, 2, 8, 5, 5, 9, 7, 6]),
     (9, 10, "uniform", [1, 9, 2, 5, 2, 7, 0, 3, 5, 7, 9, 3]),
@@ -106,9 +120,7 @@ def test_every_argument_matters() -> None:
 
 
 def test_truncation_draws_again_only_what_is_beyond() -> None:
-    plain, truncated = (
-        draw_latents(range(200), 0, 8, sampling=Sampling(psi=psi), truncate_z=True).z for psi in (1.0, 0.5)
-    )
+    plain, truncated = (draw_latents(range(200), 0, 8, sampling=Sampling(psi=psi), truncate_z=True).z for psi in (1.0, 0.5))
     assert truncated.abs().max() <= 0.5
     within = plain.abs() < 0.5
     assert torch.equal(truncated[within], plain[within])
@@ -128,9 +140,7 @@ def test_statistics() -> None:
     assert (z.T.corrcoef() - torch.eye(3)).abs().max() < 0.03
     u = uniforms(0, Purpose.LABEL, np.arange(20_000), 1)
     assert 0.0 < u.min() < u.max() < 1.0
-    shares = np.bincount(
-        draw_latents(range(20_000), 0, 1, label_size=3, sampling=Sampling(labels=(0.1, 0.2, 0.7))).labels
-    )
+    shares = np.bincount(draw_latents(range(20_000), 0, 1, label_size=3, sampling=Sampling(labels=(0.1, 0.2, 0.7))).labels)
     np.testing.assert_allclose(shares / 20_000, [0.1, 0.2, 0.7], atol=0.01)
 
 

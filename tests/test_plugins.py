@@ -116,17 +116,18 @@ no_list = SimpleNamespace(generators=Namesake, layouts=Namesake)
 nothing = SimpleNamespace()
 
 
-@pytest.mark.parametrize(("value", "found"), [
-    ("qualitygate_that_is_not_there", "ModuleNotFoundError"),
-    ("{here}:nobody", "AttributeError"),
-    ("{here}:nothing", "without any of them"),
-    ("{here}:no_module", "in generators"),
-    ("{here}:no_list", "generators that are a"),
-    ("{here}:namesake", "family 'dcgan', which there is already"),
-])  # fmt: skip
-def test_a_broken_plugin_is_named(
-    value: str, found: str, offer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("qualitygate_that_is_not_there", "ModuleNotFoundError"),
+        ("{here}:nobody", "AttributeError"),
+        ("{here}:nothing", "without any of them"),
+        ("{here}:no_module", "in generators"),
+        ("{here}:no_list", "generators that are a"),
+        ("{here}:namesake", "family 'dcgan', which there is already"),
+    ],
+)
+def test_a_broken_plugin_is_named(value: str, found: str, offer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "odd_plugin", sys.modules[__name__])
     value = value.format(here="odd_plugin")
     offer(value)

@@ -150,9 +150,7 @@ except StorageError as error:
 
 def test_the_system_refuses_to_write_more(tmp_path: Path) -> None:
     """For real: a process that may not write files beyond 4 KiB."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True, check=True)
     assert "large\n  found: File too large" in done.stdout
     assert names(tmp_path) == []
 

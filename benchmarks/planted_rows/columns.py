@@ -58,9 +58,7 @@ def place(scene: Scene) -> dict[str, float]:
     if not truth.paints:
         return {}
     pixels = truth.pixels
-    return {"chance": measures.chance_iou(pixels)} | {
-        name: measures.iou(heatmap(scene), pixels) for name, heatmap in HEATMAPS.items()
-    }
+    return {"chance": measures.chance_iou(pixels)} | {name: measures.iou(heatmap(scene), pixels) for name, heatmap in HEATMAPS.items()}
 
 
 def units(scene: Scene) -> dict[str, dict[str, float]]:
@@ -72,10 +70,7 @@ def units(scene: Scene) -> dict[str, dict[str, float]]:
     for name, unit_score in UNIT_SCORES.items():
         if (ranking := unit_score(scene)) is None:
             continue
-        found[name] = {
-            "planted": measures.unit_recall(ranking, planted, None),
-            f"top_{TOP}": measures.unit_recall(ranking, planted, TOP),
-        }
+        found[name] = {"planted": measures.unit_recall(ranking, planted, None), f"top_{TOP}": measures.unit_recall(ranking, planted, TOP)}
     return found
 
 

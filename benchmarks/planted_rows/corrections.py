@@ -21,14 +21,7 @@ from qualitygate.gating.methods import method_of
 from qualitygate.gating.stage import GateStage
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction as CorrectionModel
-from qualitygate.policy.corrections import (
-    HighRateAblation,
-    LocalRegion,
-    RandomAblation,
-    SequentialCorrection,
-    SingleAblation,
-    ZeroAblation,
-)
+from qualitygate.policy.corrections import HighRateAblation, LocalRegion, RandomAblation, SequentialCorrection, SingleAblation, ZeroAblation
 
 
 @dataclass(frozen=True)
@@ -95,11 +88,7 @@ def planted_region(scene: Scene) -> Method:
     return OwnRegion(lambda latents: pixels.expand(len(latents), *pixels.shape), range(stop + 1))
 
 
-_FOUND = (
-    "low-rate activity, R = 0.1, all samples",
-    "low-rate activity, R = 0.1, defective samples",
-    "CLA, defective samples",
-)
+_FOUND = ("low-rate activity, R = 0.1, all samples", "low-rate activity, R = 0.1, defective samples", "CLA, defective samples")
 _METHODS: dict[str, tuple[Callable[[Scene], Method], float]] = {
     **{f"single ablation, R = {rate}": (partial(neurons, SingleAblation(rates=(rate,))), rate) for rate in (0.05,)},
     "high-rate ablation, R = 0.9": (partial(neurons, HighRateAblation(rates=(0.9,))), 0.9),
@@ -108,11 +97,13 @@ _METHODS: dict[str, tuple[Callable[[Scene], Method], float]] = {
     **{f"sequential correction of 20 % by {name}": (partial(units, name, 0.2, 0.9), 0.2) for name in _FOUND},
     "zero ablation of 2 % by own low-rate activity, R = 0.05": (partial(neurons, ZeroAblation(shares=(0.02,), rate=0.05)), 0.02),
     "sequential correction of 20 % by own low-rate activity, R = 0.05": (
-        partial(neurons, SequentialCorrection(shares=(0.2,), rate=0.05)), 0.2),
+        partial(neurons, SequentialCorrection(shares=(0.2,), rate=0.05)),
+        0.2,
+    ),
     **{f"local region by own low-rate neurons, R = {rate}": (partial(neurons, LocalRegion(rate=rate)), 1.0) for rate in (0.02, 0.1)},
     f"{ORACLE}planted units set to 0": (planted_units, 1.0),
     f"{ORACLE}local region by planted pixels": (planted_region, 1.0),
-}  # fmt: skip
+}
 
 CORRECTIONS: dict[str, Correction] = {
     "gate, least correction": gate,

@@ -31,7 +31,4 @@ def cla(scene: Scene) -> Tensor:
     return torch.stack(maps).mean(dim=0)
 
 
-HEATMAPS: dict[str, Heatmap] = {
-    **{f"low-rate neurons, R = {rate}": partial(low_rate, rate) for rate in (0.02, 0.1, 0.3)},
-    "CLA": cla,
-}
+HEATMAPS: dict[str, Heatmap] = {**{f"low-rate neurons, R = {rate}": partial(low_rate, rate) for rate in (0.02, 0.1, 0.3)}, "CLA": cla}

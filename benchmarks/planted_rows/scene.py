@@ -67,11 +67,7 @@ class Scene:
     """
 
     def __init__(
-        self,
-        planted: Planted,
-        discriminator: Discriminator | None,
-        sizes: Sizes,
-        extractor: SpatialExtractor | None = None,
+        self, planted: Planted, discriminator: Discriminator | None, sizes: Sizes, extractor: SpatialExtractor | None = None
     ) -> None:
         self.planted, self.discriminator, self.sizes = planted, discriminator, sizes
         self.extractor = extractor or random_patches(planted.generator.image_shape[0])
@@ -84,9 +80,7 @@ class Scene:
         default = default_policy(self.planted.generator.base.family)
         changes = {
             "detection": default.detection.model_copy(update={"rates": RATES}),
-            "calibration": default.calibration.model_copy(
-                update={"rate_samples": self.sizes.rates, "score_samples": self.sizes.reference}
-            ),
+            "calibration": default.calibration.model_copy(update={"rate_samples": self.sizes.rates, "score_samples": self.sizes.reference}),
         }
         return Policy.model_validate(default.model_copy(update=changes).model_dump())
 
@@ -128,9 +122,7 @@ class Scene:
     def images(self, latents: Latents) -> Tensor:
         """Images float32 (N, channels, height, width), on the CPU."""
         with scored_pass():
-            return torch.cat(
-                [self.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-            )
+            return torch.cat([self.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
 
     @property
     def share(self) -> float:

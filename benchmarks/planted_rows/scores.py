@@ -61,9 +61,7 @@ def mahalanobis(layer: int, scene: Scene) -> np.ndarray:
     fitted, seen = scene.pooled_reference[layer], scene.pooled_samples[layer]
     covariance = torch.cov(fitted.T)
     ridge = 1e-3 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
-    whitened = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(covariance + ridge), (seen - fitted.mean(0)).T, upper=False
-    )
+    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance + ridge), (seen - fitted.mean(0)).T, upper=False)
     return whitened.norm(dim=0).numpy()
 
 
@@ -72,18 +70,13 @@ def discriminator(scene: Scene) -> np.ndarray | None:
     if judge is None:
         return None
     with scored_pass():
-        parts = [
-            -judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start]
-            for rows, batch in micro_batches(scene.samples)
-        ]
+        parts = [-judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start] for rows, batch in micro_batches(scene.samples)]
     return torch.cat(parts).double().cpu().numpy()
 
 
 def _counted_names(layers: tuple[int, ...]) -> list[str]:
     places = [*layers, None]
-    return [names.low_rate(rate, place) for place in places for rate in RATES] + [
-        names.never_seen(place) for place in places
-    ]
+    return [names.low_rate(rate, place) for place in places for rate in RATES] + [names.never_seen(place) for place in places]
 
 
 def _estimated_names(layers: tuple[int, ...]) -> list[str]:

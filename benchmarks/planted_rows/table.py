@@ -30,31 +30,53 @@ _KINDS = {
 _RANKED = "Over the layers that are ranked. For decoys: an accusation."
 
 _TABLES = (
-    ("detection", "auc", "Detection: AUC",
-     "Mann-Whitney, ties half. Of decoys, how well their harmless firing is told: .5 is right."),
+    ("detection", "auc", "Detection: AUC", "Mann-Whitney, ties half. Of decoys, how well their harmless firing is told: .5 is right."),
     ("detection", "recall_0.01", "Detection: recall at 1 % rejected", _AT.format(1)),
     ("detection", "recall_0.1", "Detection: recall at 10 % rejected", _AT.format(10)),
     ("place", None, "Place: IoU", "Mean IoU of the planted pixels and as many hottest pixels of the heatmap."),
     ("unit_recall", "planted", "Units: recall among the top as many as were planted in each layer", _RANKED),
     ("unit_recall", "top_20", "Units: recall among the top 20 of each layer", _RANKED),
-    ("correction", "repaired", "Correction: repaired",
-     "Share of the defective samples whose image is nearer to the unplanted one than half of the defect's own distance."),
-    ("correction", "mark_gone", "Correction: mark gone",
-     "The same, measured inside the marked pixels only: the mark is gone, whatever else was changed."),
-    ("correction", "pixels_repaired", "Correction: pixels repaired",
-     "Share of the defective pixels that are nearer to the unplanted image than half of the defect's own distance there."),
-    ("correction", "damage", "Correction: damage outside of the mark",
-     "Mean absolute distance from the unplanted image outside of the marked pixels of defective samples; 0 would be right."),
-    ("correction", "moved", "Correction: distance moved",
-     "Mean absolute change of the kept images of samples with firing planted units, over the range of values."),
-    ("correction", "harm", "Correction: harm",
-     "Mean absolute change of the kept images of samples without the defect; 0 would be right."),
-    ("correction", "firing_accept", "Gate: let through",
-     "Share of the samples with firing planted units that are let through untouched; right for decoys only."),
+    (
+        "correction",
+        "repaired",
+        "Correction: repaired",
+        "Share of the defective samples whose image is nearer to the unplanted one than half of the defect's own distance.",
+    ),
+    (
+        "correction",
+        "mark_gone",
+        "Correction: mark gone",
+        "The same, measured inside the marked pixels only: the mark is gone, whatever else was changed.",
+    ),
+    (
+        "correction",
+        "pixels_repaired",
+        "Correction: pixels repaired",
+        "Share of the defective pixels that are nearer to the unplanted image than half of the defect's own distance there.",
+    ),
+    (
+        "correction",
+        "damage",
+        "Correction: damage outside of the mark",
+        "Mean absolute distance from the unplanted image outside of the marked pixels of defective samples; 0 would be right.",
+    ),
+    (
+        "correction",
+        "moved",
+        "Correction: distance moved",
+        "Mean absolute change of the kept images of samples with firing planted units, over the range of values.",
+    ),
+    ("correction", "harm", "Correction: harm", "Mean absolute change of the kept images of samples without the defect; 0 would be right."),
+    (
+        "correction",
+        "firing_accept",
+        "Gate: let through",
+        "Share of the samples with firing planted units that are let through untouched; right for decoys only.",
+    ),
     ("correction", "firing_reject", "Gate: rejected", "Share of the samples with firing planted units that are rejected."),
     ("correction", "others_correct", "Honesty: changed without a defect", "False alarms among samples without the defect."),
     ("correction", "others_reject", "Honesty: rejected without a defect", "False alarms among samples without the defect."),
-)  # fmt: skip
+)
 """Group of columns, number of each method there (None if it is one), title, and what it means."""
 
 
@@ -90,9 +112,7 @@ def _grid(results: Results) -> Iterator[str]:
 
 def _best(results: Results) -> Iterator[str]:
     columns = {name: result["detection"] for name, result in results.items() if result["detection"]}
-    rows = {
-        "the default policy's": [short(found[results[name]["default_score"]]["auc"]) for name, found in columns.items()]
-    }
+    rows = {"the default policy's": [short(found[results[name]["default_score"]]["auc"]) for name, found in columns.items()]}
     for kind, begins in _KINDS.items():
         known = [[one["auc"] for score, one in found.items() if score.startswith(begins)] for found in columns.values()]
         if any(known):

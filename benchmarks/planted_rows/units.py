@@ -69,9 +69,7 @@ def frechet(scene: Scene) -> dict[int, Tensor]:
     features = extract(scene.extractor, scene.images(scene.reference))
     size = max(2, min(_IMAGES, len(features) // 20))
     top = top_samples(scene.generator, scene.reference, scene.layers, size)
-    return _by_layer(
-        unit_frechet(features, top, features, extractor=scene.extractor.key, against="the generator's own samples")
-    )
+    return _by_layer(unit_frechet(features, top, features, extractor=scene.extractor.key, against="the generator's own samples"))
 
 
 def contribution(scene: Scene) -> dict[int, Tensor] | None:

@@ -32,13 +32,16 @@ def cla_neuron(subject: Subject) -> bytes:
     flat = _neuron(subject.layer, torch.where(alike, curvature[1].abs(), torch.inf))
     figure = blank(4.4)
     cells = figure.subplots(1, 4, width_ratios=(1, 2.3, 1, 2.3))
-    pairs = zip(("the highest CLA", "the lowest CLA"), (concave, flat), (_most_concave, _flattest), made_again(subject.generator, latents),
-                strict=True)  # fmt: skip
+    pairs = zip(
+        ("the highest CLA", "the lowest CLA"),
+        (concave, flat),
+        (_most_concave, _flattest),
+        made_again(subject.generator, latents),
+        strict=True,
+    )
     for row, (word, neuron, choose, image) in enumerate(pairs):
         score = subject.column(names.cla(subject.layer))[rows[row]]
-        show(
-            cells[2 * row], image, f"{word} of\n{len(subject.ranked(names.cla(subject.layer))):,} samples: {score:.1f}"
-        )
+        show(cells[2 * row], image, f"{word} of\n{len(subject.ranked(names.cla(subject.layer))):,} samples: {score:.1f}")
         _frame(cells[2 * row], neuron, subject.generator.layers[subject.layer].height, image.shape[0])
         along = axis_pattern(subject.generator, latents[row : row + 1], neuron)
         _secants(cells[2 * row + 1], along.rows([choose(along)]), float(along.curvature.mean()))
@@ -79,44 +82,35 @@ def _frame(axes: Axes, neuron: Neuron, size: int, shown: int) -> None:
 def _secants(axes: Axes, along: AxisPattern, mean: float) -> None:
     """A neuron's activation along one axis, with change points, secants and distances; only the sign at grid points counts."""
     finer = (len(along.offsets) - 1) // DIVISIONS
-    start, ends = (
-        along.at_sample,
-        [int(np.searchsorted(along.offsets, at[0] - 1e-6)) for at in (along.left, along.right)],
-    )
+    start, ends = (along.at_sample, [int(np.searchsorted(along.offsets, at[0] - 1e-6)) for at in (along.left, along.right)])
     low = -0.11 * max(along.values[0])
     axes.plot(along.offsets, along.values[0], color=INK, linewidth=1.4)
-    axes.plot(
-        along.offsets[::finer],
-        along.values[0, ::finer],
-        ".",
-        color=INK,
-        markersize=6,
-        label="activation at the grid's points",
-    )
+    axes.plot(along.offsets[::finer], along.values[0, ::finer], ".", color=INK, markersize=6, label="activation at the grid's points")
     for end, sign, color in zip(ends, "⁻⁺", (BLUE, RED), strict=True):
         at, value = along.offsets[end], along.values[0, end]
-        axes.plot(
-            (0, at),
-            (start, value),
-            "-o",
-            color=color,
-            linewidth=2.5,
-            markersize=8,
-            label=f"secant to the change point z{sign}",
+        axes.plot((0, at), (start, value), "-o", color=color, linewidth=2.5, markersize=8, label=f"secant to the change point z{sign}")
+        axes.annotate(
+            "", (at, low), (0, low), arrowprops={"arrowstyle": "<->", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
         )
         axes.annotate(
-            "",
-            (at, low),
+            f"δ{sign} = {abs(at):g}",
             (0, low),
-            arrowprops={"arrowstyle": "<->", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
+            xytext=(6 if at > 0 else -6, -5),
+            textcoords="offset points",
+            ha="left" if at > 0 else "right",
+            va="top",
+            fontsize=12,
+            color=color,
         )
-        axes.annotate(f"δ{sign} = {abs(at):g}", (0, low), xytext=(6 if at > 0 else -6, -5), textcoords="offset points",
-                      ha="left" if at > 0 else "right", va="top", fontsize=12, color=color)  # fmt: skip
     axes.plot(0, start, "o", color=ORANGE, markersize=10, markeredgecolor=INK, label="sample z", zorder=4)
     axes.axhline(0, color=MUTED, linewidth=0.8)
     before, after = ((along.values[0, end] - start) / along.offsets[end] for end in ends)
-    axes.set_title(f"c = [{after:.3f} − {before:.3f}] / ({along.right[0]:g} + {-along.left[0]:g}) = {along.curvature[0]:.4f}\n"
-                   f"mean of c over all axes, CLA = {mean:z.4f}".replace("-", "−"), fontsize=12, color=INK)  # fmt: skip
+    axes.set_title(
+        f"c = [{after:.3f} − {before:.3f}] / ({along.right[0]:g} + {-along.left[0]:g}) = {along.curvature[0]:.4f}\n"
+        f"mean of c over all axes, CLA = {mean:z.4f}".replace("-", "−"),
+        fontsize=12,
+        color=INK,
+    )
     dress(axes, f"distance walked along axis {along.axes[0]}", "activation")
 
 
@@ -124,6 +118,4 @@ def cla_ranked(subject: Subject) -> bytes:
     name, count = names.cla(subject.layer), names.low_rate(subject.rate)
     rows = subject.ranked(name)
     alike = rank_correlation(subject.column(name)[rows], subject.column(count)[rows])
-    return ranked_faces(
-        subject, name, f"CLA at layer {subject.layer}, exact (rank correlation with {count}: {alike:.2f})"
-    )
+    return ranked_faces(subject, name, f"CLA at layer {subject.layer}, exact (rank correlation with {count}: {alike:.2f})")

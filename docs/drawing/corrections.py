@@ -32,9 +32,7 @@ def corrections(subject: Subject) -> bytes:
     made = {"generated": made_again(subject.generator, latents)}
     for label, (name, strength) in CORRECTED.items():
         chosen = METHODS[name]()
-        method = method_of(
-            chosen, subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop)
-        )
+        method = method_of(chosen, subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop))
         images = corrected_images(subject.generator, latents, method, strength)
         made[label] = [storage.to_uint8(image) for image in images.numpy()]
     captions = [f"{count:,.0f}" for count in subject.column(names.low_rate(subject.rate))[rows]]

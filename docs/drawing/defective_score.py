@@ -38,9 +38,7 @@ def defective_score(subject: Subject) -> bytes:
     scores = overlap.mean.of(layer)
     with scored_pass():
         activation = dict(read_layers(planted.generator, broken[:1], [layer]))[layer][0]
-    regions = F.interpolate(
-        (activation > thresholds[layer][:, None, None]).float()[None], size=mask.shape, mode="bilinear"
-    )[0]
+    regions = F.interpolate((activation > thresholds[layer][:, None, None]).float()[None], size=mask.shape, mode="bilinear")[0]
     covers = int(np.argmax(scores))
     elsewhere = int((regions.flatten(1).sum(dim=1) * (overlap.overlap[layer][0] < 0.05)).argmax())
     image = made_again(planted.generator, broken[:1])[0]
@@ -49,12 +47,21 @@ def defective_score(subject: Subject) -> bytes:
     show(cells[0], image, "an image with the defect")
     show(cells[1], _regions(image, mask > 0, torch.zeros_like(mask) > 0), "its mask L")
     for cell, unit in zip(cells[2:], (covers, elsewhere), strict=True):
-        show(cell, _regions(image, mask > 0, regions[unit] > 0.5),
-             f"A of unit {unit}: DS {scores[unit]:.2f},\nin this image IoU {overlap.overlap[layer][0, unit]:.2f}")  # fmt: skip
+        show(
+            cell,
+            _regions(image, mask > 0, regions[unit] > 0.5),
+            f"A of unit {unit}: DS {scores[unit]:.2f},\nin this image IoU {overlap.overlap[layer][0, unit]:.2f}",
+        )
     _bars(bars, scores, truth.units[layer])
     words = {ORANGE: "mask alone", BLUE: "region alone", GREEN: "both"}
-    figure.legend(handles=[Patch(color=color, label=word) for color, word in words.items()], loc="outside lower left", ncols=3,
-                  frameon=False, fontsize=12, labelcolor=INK)  # fmt: skip
+    figure.legend(
+        handles=[Patch(color=color, label=word) for color, word in words.items()],
+        loc="outside lower left",
+        ncols=3,
+        frameon=False,
+        fontsize=12,
+        labelcolor=INK,
+    )
     return png(figure)
 
 
@@ -69,9 +76,5 @@ def _regions(image: np.ndarray, mask: Tensor, region: Tensor) -> np.ndarray:
 def _bars(axes: Axes, scores: np.ndarray, planted: Sequence[int]) -> None:
     order = np.argsort(-scores, kind="stable")[:40]
     axes.bar(range(len(order)), scores[order], color=[RED if unit in planted else MUTED for unit in order])
-    axes.set_title(
-        f"the {len(order)} highest of {len(scores)} units;\norange-red: the {len(planted)} planted ones",
-        fontsize=12,
-        color=INK,
-    )
+    axes.set_title(f"the {len(order)} highest of {len(scores)} units;\norange-red: the {len(planted)} planted ones", fontsize=12, color=INK)
     dress(axes, "units, by rank", "defective score")

@@ -52,6 +52,4 @@ def show(axes: Axes, image: np.ndarray, title: str = "") -> None:
 def below(figure: Figure, axes: Axes) -> None:
     """One key to all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=12, labelcolor=INK
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=12, labelcolor=INK)

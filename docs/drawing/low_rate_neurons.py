@@ -25,8 +25,7 @@ def low_rate_rates(subject: Subject) -> bytes:
         axes.hist(rates, np.linspace(0, 1, 51).tolist(), weights=np.full(len(rates), 1 / len(rates)), color=BLUE)
         share = float(subject.profile.rates.low_rate(layer, subject.rate).double().mean())
         where = subject.generator.layers[layer]
-        axes.set_title(f"layer {layer}, {where.height}×{where.width}: {len(rates):,} neurons, {share:.1%} low-rate",
-                       fontsize=12, color=INK)  # fmt: skip
+        axes.set_title(f"layer {layer}, {where.height}×{where.width}: {len(rates):,} neurons, {share:.1%} low-rate", fontsize=12, color=INK)
         axes.set_xlim(0, 1)
         dress(axes, "activation rate", "share of the neurons" if not layer else "")
         if not layer:
@@ -37,9 +36,7 @@ def low_rate_rates(subject: Subject) -> bytes:
 def low_rate_ranked(subject: Subject) -> bytes:
     limits = subject.profile.limits(subject.profile.policy)
     limit = next(rule.limit for rule in limits.rules if rule.score == names.low_rate(subject.rate))
-    return ranked_faces(
-        subject, names.low_rate(subject.rate), f"active low-rate neurons at R = {subject.rate:g}", limit
-    )
+    return ranked_faces(subject, names.low_rate(subject.rate), f"active low-rate neurons at R = {subject.rate:g}", limit)
 
 
 def low_rate_heat(subject: Subject) -> bytes:
@@ -49,10 +46,12 @@ def low_rate_heat(subject: Subject) -> bytes:
     latents = subject.latents(chosen)
     heat = low_rate_heatmap(subject.generator, latents, subject.profile.rates, subject.rate, subject.scored).numpy()
     images = made_again(subject.generator, latents)
-    heated = [
-        np.asarray(blend_heat(picture(image, 112), one, heat.max())) for image, one in zip(images, heat, strict=True)
-    ]
+    heated = [np.asarray(blend_heat(picture(image, 112), one, heat.max())) for image, one in zip(images, heat, strict=True)]
     counts = subject.column(names.low_rate(subject.rate))[chosen]
-    sheet = comparison_sheet([f"{count:,.0f}" for count in counts], {"generated": images, "low-rate": heated},
-                             f"Fewest and most of {len(rows):,} samples: where neurons fire that rarely fire", scale_to=112)  # fmt: skip
+    sheet = comparison_sheet(
+        [f"{count:,.0f}" for count in counts],
+        {"generated": images, "low-rate": heated},
+        f"Fewest and most of {len(rows):,} samples: where neurons fire that rarely fire",
+        scale_to=112,
+    )
     return jpeg(sheet)

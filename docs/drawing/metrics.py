@@ -37,31 +37,40 @@ def metrics_balls(_: Subject) -> bytes:
     figure = blank(5.6)
     first, second, third = figure.subplots(1, 3)
     _balls(first, real, around_real, BLUE)
-    _points(
-        first,
-        (real, BLUE, "real"),
-        (generated[inside], GREEN, "generated, inside"),
-        (generated[~inside], RED, "outside"),
-    )
+    _points(first, (real, BLUE, "real"), (generated[inside], GREEN, "generated, inside"), (generated[~inside], RED, "outside"))
     _share(first, inside, "generated ones\nlie in a real one's ball: precision")
     _balls(second, generated, around_generated, SKY)
-    _points(
-        second, (generated, SKY, "generated"), (real[reached], GREEN, "real, reached"), (real[~reached], RED, "missed")
-    )
+    _points(second, (generated, SKY, "generated"), (real[reached], GREEN, "real, reached"), (real[~reached], RED, "missed"))
     _share(second, reached, "real ones\nlie in a generated one's ball: recall")
     counts = around_real <= around_real.quantile(0.5)
     _balls(third, real[counts], around_real[counts], BLUE)
     _points(third, (real, FAINT, "real"))
-    shown = third.scatter(*generated.T, c=realism(generated, real, around_real), cmap="RdYlGn", vmin=0, vmax=2, s=50, edgecolors=INK,
-                          linewidths=0.6, label="generated", zorder=3)  # fmt: skip
-    figure.colorbar(shown, ax=third, shrink=0.75)
-    third.set_title(
-        "realism of each generated one:\nat least 1 inside a ball of the smaller half", fontsize=13, color=INK
+    shown = third.scatter(
+        *generated.T,
+        c=realism(generated, real, around_real),
+        cmap="RdYlGn",
+        vmin=0,
+        vmax=2,
+        s=50,
+        edgecolors=INK,
+        linewidths=0.6,
+        label="generated",
+        zorder=3,
     )
+    figure.colorbar(shown, ax=third, shrink=0.75)
+    third.set_title("realism of each generated one:\nat least 1 inside a ball of the smaller half", fontsize=13, color=INK)
     for axes in (first, second, third):
         axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), facecolor=PAPER)
-        axes.legend(frameon=False, fontsize=12, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3,
-                    handletextpad=0.1, columnspacing=1.0)  # fmt: skip
+        axes.legend(
+            frameon=False,
+            fontsize=12,
+            labelcolor=INK,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=3,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
     return few_colours(png(figure))
 
 

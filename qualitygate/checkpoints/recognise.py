@@ -55,9 +55,7 @@ def unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> Checkpoin
     group, layout = _closest(groups, layouts)
     first, tensor = next(iter(group.tensors.items()))
     judge = first_fit(groups, "discriminator", NOTHING)
-    instead = (
-        "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
-    )
+    instead = "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
     return CheckpointError(
         f"{name} is not a generator we know",
         f"{len(group.tensors)} tensors in {group.path or 'the top level'}, the first {first} {tuple(tensor.shape)}; "
@@ -80,9 +78,7 @@ def _layouts(role: str, given: Given) -> Iterator[Layout]:
     layouts = [layout for layout in all_layouts() if layout.role == role]
     known = {layout.family for layout in layouts}
     if role == "generator" and given.family not in (None, *known - {ANY_FAMILY}):
-        raise InputError(
-            "There is no such family", repr(given.family), f"one of {', '.join(sorted(known - {ANY_FAMILY}))}"
-        )
+        raise InputError("There is no such family", repr(given.family), f"one of {', '.join(sorted(known - {ANY_FAMILY}))}")
     return (layout for layout in layouts if given.family is None or layout.family in (given.family, ANY_FAMILY))
 
 

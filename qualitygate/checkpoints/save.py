@@ -20,11 +20,7 @@ _SUFFIX = ".safetensors"
 
 
 def save_generator(
-    generator: Generator,
-    path: str | Path,
-    *,
-    discriminator: Discriminator | None = None,
-    notes: Mapping[str, str] | None = None,
+    generator: Generator, path: str | Path, *, discriminator: Discriminator | None = None, notes: Mapping[str, str] | None = None
 ) -> None:
     """Write a generator, and the discriminator that belongs to it, so that `load_generator` makes the same images bit for bit.
 
@@ -64,8 +60,12 @@ def _with_wrapped(generator: Generator) -> Iterator[Generator]:
 
 def _check_known(network: Generator | Discriminator, known: Mapping[str, type[Any]]) -> None:
     if known.get(network.stored_as) is not type(network):
-        raise InputError(f"A network of family {network.stored_as!r} cannot be saved", f"a {type(network).__name__}",
-                         f"one of {', '.join(sorted(known))}", "save its own weights, and load it by its import path")  # fmt: skip
+        raise InputError(
+            f"A network of family {network.stored_as!r} cannot be saved",
+            f"a {type(network).__name__}",
+            f"one of {', '.join(sorted(known))}",
+            "save its own weights, and load it by its import path",
+        )
 
 
 def check_new(path: Path) -> None:
@@ -75,10 +75,6 @@ def check_new(path: Path) -> None:
         OutputError: there is one already, or the name does not say what it is.
     """
     if path.suffix != _SUFFIX:
-        raise OutputError(
-            f"{path} would not say what it is", f"the suffix {path.suffix!r}", _SUFFIX, f"name it {path.stem}{_SUFFIX}"
-        )
+        raise OutputError(f"{path} would not say what it is", f"the suffix {path.suffix!r}", _SUFFIX, f"name it {path.stem}{_SUFFIX}")
     if path.exists() or path.is_symlink():
-        raise OutputError(
-            f"{path} exists already", "a file or folder", "a new name", "choose another name, or remove it first"
-        )
+        raise OutputError(f"{path} exists already", "a file or folder", "a new name", "choose another name, or remove it first")

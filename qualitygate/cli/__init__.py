@@ -22,8 +22,11 @@ def main() -> NoReturn:
     root = command()
     try:
         if unknown := unknown_variables(root):
-            print(f"error: unknown environment variable {', '.join(unknown)}\n"
-                  "  what to do: variables are named after options: QUALITYGATE_GATE_SEED for `gate --seed`", file=sys.stderr)  # fmt: skip
+            print(
+                f"error: unknown environment variable {', '.join(unknown)}\n"
+                "  what to do: variables are named after options: QUALITYGATE_GATE_SEED for `gate --seed`",
+                file=sys.stderr,
+            )
             sys.exit(BAD_INPUT)
         root(prog_name="qualitygate")
     except QualityGateError as error:
@@ -32,8 +35,11 @@ def main() -> NoReturn:
     except Exception as error:
         if "QUALITYGATE_DEBUG" in os.environ:
             raise
-        print(f"error: {type(error).__name__}: {error}\n  what to do: this is not meant to happen; set QUALITYGATE_DEBUG=1 for the full "
-              "story and report it", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: {type(error).__name__}: {error}\n  what to do: this is not meant to happen; set QUALITYGATE_DEBUG=1 for the full "
+            "story and report it",
+            file=sys.stderr,
+        )
         sys.exit(BROKEN)
     sys.exit(PASSED)
 

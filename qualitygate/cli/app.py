@@ -62,9 +62,25 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 for _module in (
-    inspect, convert, calibrate, validate, gate, decide, check, units, label, corrections, metrics, dynamics, pattern, report, compare,
-    sync, schema, demo,
-):  # fmt: skip
+    inspect,
+    convert,
+    calibrate,
+    validate,
+    gate,
+    decide,
+    check,
+    units,
+    label,
+    corrections,
+    metrics,
+    dynamics,
+    pattern,
+    report,
+    compare,
+    sync,
+    schema,
+    demo,
+):
     app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
 
 

@@ -20,12 +20,8 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the profile; must not exist yet.", show_default=False)],
     policy: PolicyFile = None,
     psi: Annotated[float, typer.Option(help="Truncation of the latents, in (0, 1]; 1 is none.")] = 1.0,
-    cutoff: Annotated[
-        int | None, typer.Option(help="Style inputs that are truncated; default: all.", show_default=False)
-    ] = None,
-    label: Annotated[
-        int | None, typer.Option(help="One class only; default: all, uniformly.", show_default=False)
-    ] = None,
+    cutoff: Annotated[int | None, typer.Option(help="Style inputs that are truncated; default: all.", show_default=False)] = None,
+    label: Annotated[int | None, typer.Option(help="One class only; default: all, uniformly.", show_default=False)] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -49,22 +45,15 @@ def run(
         try:
             sampling = Sampling(psi=psi, cutoff=cutoff, labels="uniform" if label is None else label)
         except ValidationError as error:
-            raise InputError(
-                "Latents cannot be drawn so", problems(error, "sampling"), "--psi in (0, 1], --cutoff at least 0"
-            ) from error
+            raise InputError("Latents cannot be drawn so", problems(error, "sampling"), "--psi in (0, 1], --cutoff at least 0") from error
         profile = calibrate(load(source, device), rules, sampling=sampling, reporter=output.reporter())
         profile.save(out)
         info = profile.info
         if json:
             output.emit_json({"profile": str(out), **info.model_dump(mode="json")})
             return
-        shares = [
-            (layer, *(f"{share:.3f}" for share in of_layer.values()))
-            for layer, of_layer in info.low_rate_shares.items()
-        ]
-        output.table(
-            "Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares
-        )
+        shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
+        output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
         limits = profile.limits(profile.policy)
         rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.judged.values())]
         output.table("Limits", ("rule", "score", "limit", "from"), rows)

@@ -12,17 +12,7 @@ import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
 from qualitygate.cli.check_registry import Registry
-from qualitygate.cli.options import (
-    Device,
-    Experiment,
-    Json,
-    PolicyFile,
-    Track,
-    Tracking,
-    chosen_device,
-    load_both,
-    load_policy_or_none,
-)
+from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Track, Tracking, chosen_device, load_both, load_policy_or_none
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
@@ -38,14 +28,17 @@ NAME = "check"
 @reads_generator
 def run(
     source: Source,
-    baseline: Annotated[str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.",
-                                                 show_default=False)] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.", show_default=False)
+    ] = None,
     real: Annotated[str | None, typer.Option(help="Real images: folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
     policy: PolicyFile = None,
     suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
-    extractor: Annotated[str | None, typer.Option(help="In place of the policy's check.extractor; only here may it be module:…, as that "
-                                                       "runs code.", show_default=False)] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="In place of the policy's check.extractor; only here may it be module:…, as that runs code.", show_default=False),
+    ] = None,
     distance: Annotated[str | None, typer.Option(help="In place of the policy's check.distance.", show_default=False)] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of the extractor.", show_default=False)] = None,
     distance_weights: Annotated[str | None, typer.Option(help="Weights of the distance.", show_default=False)] = None,
@@ -60,7 +53,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the rules as they would be applied, and stop.")] = False,
     device: Device = "auto",
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
@@ -134,17 +127,16 @@ def _subjects(
     elif baseline is not None:
         address = registry.baseline.pinned(baseline) if registry.baseline else baseline
         held, judge = load_both(Source(address), device, registry.uri)
-        other = Subject(shown(baseline), kept_profile(held, policy, reporter=output.reporter()), held, judge,
-                        str(registry.baseline) if registry.baseline else None)  # fmt: skip
+        other = Subject(
+            shown(baseline),
+            kept_profile(held, policy, reporter=output.reporter()),
+            held,
+            judge,
+            str(registry.baseline) if registry.baseline else None,
+        )
     sampling = learned.info.sampling if learned else None
     profile = kept_profile(generator, policy, sampling, output.reporter())
-    ours = Subject(
-        shown(source.checkpoint),
-        profile,
-        generator,
-        discriminator,
-        str(registry.candidate) if registry.candidate else None,
-    )
+    ours = Subject(shown(source.checkpoint), profile, generator, discriminator, str(registry.candidate) if registry.candidate else None)
     return ours, other, policy
 
 
@@ -159,8 +151,12 @@ def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
     from qualitygate.policy.check import AGAINST_REAL
 
     if real is not None and not any(rule.metric in AGAINST_REAL for rule in rules):
-        raise InputError("No rule of the policy looks at real images", f"--real {real}", f"a rule on one of {', '.join(AGAINST_REAL)}",
-                         "add one to check.rules, leave check.rules out for the default rules, or leave --real out")  # fmt: skip
+        raise InputError(
+            "No rule of the policy looks at real images",
+            f"--real {real}",
+            f"a rule on one of {', '.join(AGAINST_REAL)}",
+            "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
+        )
 
 
 def _looked_at_with(policy: Policy, extractor: str | None, distance: str | None) -> Policy:
@@ -170,9 +166,16 @@ def _looked_at_with(policy: Policy, extractor: str | None, distance: str | None)
 
 
 def _tools(
-    policy: Policy, candidate: Subject, real: str | None, suite: Path | None, weights: str | None, distance_weights: str | None,
-    device: str, *, reference: bool,
-) -> Tools:  # fmt: skip
+    policy: Policy,
+    candidate: Subject,
+    real: str | None,
+    suite: Path | None,
+    weights: str | None,
+    distance_weights: str | None,
+    device: str,
+    *,
+    reference: bool,
+) -> Tools:
     """What the check may use; ``reference`` is whether images of the baseline stand in for real ones. Real images are brought to the size
     of the candidate's, as `qualitygate metrics` does."""
     from qualitygate.cli.looking import DISCRIMINATOR, extractor_of, real_images
@@ -185,9 +188,7 @@ def _tools(
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
     there = weights is not None or not reads_weights(settings.extractor)
     judged = settings.extractor != DISCRIMINATOR or candidate.discriminator is not None
-    if real is not None or (
-        reference and there and judged
-    ):  # a reference alone is no reason to ask for what is missing
+    if real is not None or (reference and there and judged):  # a reference alone is no reason to ask for what is missing
         parts["extractor"] = extractor_of(settings.extractor, weights, candidate.discriminator, at)
     if real is not None and candidate.generator is not None:
         import torch
@@ -209,22 +210,20 @@ def _suite(path: Path) -> dict[str, Any]:
     try:
         document = json_.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
-        raise PolicyError(
-            f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check"
-        ) from error
+        raise PolicyError(f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check") from error
     return check_suite(document, str(path))
 
 
 def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
     rules, settings = policy.check_rules(real=real), policy.check
     if json:
-        output.emit_json(
-            {**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]}
-        )
+        output.emit_json({**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]})
         return
-    output.table(f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks",
-                 ("rule", "severity", "metric", "limit", "optional"),
-                 [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules])  # fmt: skip
+    output.table(
+        f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks",
+        ("rule", "severity", "metric", "limit", "optional"),
+        [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules],
+    )
 
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:

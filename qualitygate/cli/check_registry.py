@@ -34,14 +34,7 @@ class Registry:
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        baseline: str | None,
-        model: str | None,
-        alias: str | None,
-        *,
-        tag_only: bool,
-        given: str | None,
+        cls, source: Source, baseline: str | None, model: str | None, alias: str | None, *, tag_only: bool, given: str | None
     ) -> Registry:
         from qualitygate.checkpoints.sources import shown
         from qualitygate.errors import InputError
@@ -63,25 +56,20 @@ class Registry:
         name = model or (ours.name if ours else theirs.name if theirs and (alias or tag_only) else None)
         if (alias is not None or tag_only) and name is None:
             raise InputError(
-                "There is no registered model to act on",
-                shown(candidate),
-                "--model NAME, or a candidate or baseline in models:/…",
+                "There is no registered model to act on", shown(candidate), "--model NAME, or a candidate or baseline in models:/…"
             )
         if ours is not None and name != ours.name:
-            raise InputError(
-                "--model is for a candidate that is not registered yet",
-                f"--model {model} for {candidate}",
-                "one of them",
-            )
+            raise InputError("--model is for a candidate that is not registered yet", f"--model {model} for {candidate}", "one of them")
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(f"Only what was checked against {name}@{alias} can take its place", f"--baseline {shown(str(baseline))}",
-                             f"--baseline models:/{name}@{alias}, which is version {expected}")  # fmt: skip
+            raise InputError(
+                f"Only what was checked against {name}@{alias} can take its place",
+                f"--baseline {shown(str(baseline))}",
+                f"--baseline models:/{name}@{alias}, which is version {expected}",
+            )
         return cls(uri, ours, theirs, name, alias, expected, tag_only)
 
-    def send(
-        self, folder: Path, record: CheckRecord, source: Source, experiment: str, *, good: bool, kept: bool
-    ) -> None:
+    def send(self, folder: Path, record: CheckRecord, source: Source, experiment: str, *, good: bool, kept: bool) -> None:
         """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote one that is ``good``: that
         passed, without warnings where they count. Only a folder that is ``kept`` can be sent later."""
         from qualitygate.errors import TrackingError
@@ -92,15 +80,17 @@ class Registry:
         if sent.error is None and self.acts:
             self._act(folder, record, source, (str(sent.run_id), str(sent.model_id)), uri, good=good)
         elif self.acts:
-            raise TrackingError(f"The check was {record.verdict.value}, and nothing was written to the registry", sent.error,
-                                "an MLflow that keeps the record", "check again when it is there")  # fmt: skip
+            raise TrackingError(
+                f"The check was {record.verdict.value}, and nothing was written to the registry",
+                sent.error,
+                "an MLflow that keeps the record",
+                "check again when it is there",
+            )
         elif sent.error is not None:
             later = "`qualitygate sync` sends what --out wrote" if kept else "give --out to have what can be sent later"
             output.say(f"warning: MLflow was not reached, the verdict stands; {later}: {sent.error}")
 
-    def _act(
-        self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str, *, good: bool
-    ) -> None:
+    def _act(self, folder: Path, record: CheckRecord, source: Source, sent: tuple[str, str], uri: str, *, good: bool) -> None:
         """Register a new candidate, tag its version, and move the alias to a pass."""
         from qualitygate.checkpoints.sources import resolve
         from qualitygate.tracking.promotion import promote, register, tag_version
@@ -140,11 +130,13 @@ def _check_stands_alone(source: Source) -> None:
 
     remedy = "check it without --model, --promote and --tag-only"
     if source.checkpoint.startswith("module:"):
-        raise InputError(
-            "The registry takes checkpoint files", f"{source.checkpoint}, which is a function", "a file", remedy
-        )
+        raise InputError("The registry takes checkpoint files", f"{source.checkpoint}, which is a function", "a file", remedy)
     options = [f"--set {one}" for one in source.settings or ()]
     options += [] if source.family is None else [f"--family {source.family}"]
     if options:
-        raise InputError("Registered alone, the file would be loaded as another network than the one that is checked",
-                         " ".join(options), "a file that shows what it is", f"`qualitygate convert` makes one, or {remedy}")  # fmt: skip
+        raise InputError(
+            "Registered alone, the file would be loaded as another network than the one that is checked",
+            " ".join(options),
+            "a file that shows what it is",
+            f"`qualitygate convert` makes one, or {remedy}",
+        )

@@ -21,8 +21,7 @@ def run(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards.",
-            show_default=False,
+            help="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards.", show_default=False
         ),
     ],
     metrics: Annotated[
@@ -49,9 +48,7 @@ def run(
         from qualitygate.reports.page.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
-            compared = [
-                _read(one, Path(folder) / str(place), metrics or [], tracking_uri) for place, one in enumerate(runs)
-            ]
+            compared = [_read(one, Path(folder) / str(place), metrics or [], tracking_uri) for place, one in enumerate(runs)]
         storage.write_bytes(out, comparison_page(compared).encode())
         words = outcome_words(compared)
         where = _send(out, [public(one) for one in runs], words, tracking_uri, experiment) if track else None
@@ -72,9 +69,7 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
 
     tracked = "://" not in run and not Path(run).is_dir()
     if tracked and not is_run_id(run):
-        raise InputError(
-            f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run"
-        )
+        raise InputError(f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run")
     for name in ("gated", "metrics"):
         (folder / name).mkdir(parents=True)
     gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri), run) if tracked else read_gated(run)

@@ -17,9 +17,7 @@ NAME = "convert"
 @reads_generator
 def run(
     source: Source,
-    out: Annotated[
-        Path, typer.Argument(help="The file to write: ….safetensors; must not exist yet.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Argument(help="The file to write: ….safetensors; must not exist yet.", show_default=False)],
     json: Json = False,
 ) -> None:
     """Write a checkpoint as safetensors with family and settings in it: no pickle, and nothing left to recognise.

@@ -24,8 +24,9 @@ NONE = "none"
 """In place of an extractor."""
 
 
-def chosen_corrections(policy: Policy, methods: list[str] | None, strengths: list[str] | None, edit: list[str] | None, own_cla: bool,
-            unit_scores: list[str]) -> dict[str, Correction]:  # fmt: skip
+def chosen_corrections(
+    policy: Policy, methods: list[str] | None, strengths: list[str] | None, edit: list[str] | None, own_cla: bool, unit_scores: list[str]
+) -> dict[str, Correction]:
     """Methods × units × layers × strengths, by name."""
     from qualitygate.gating.study_choice import study_corrections
     from qualitygate.policy.corrections import METHODS
@@ -33,8 +34,7 @@ def chosen_corrections(policy: Policy, methods: list[str] | None, strengths: lis
     by_method = dict(_of_method(one) for one in strengths or ())
     _known_methods([*(methods or ()), *by_method])
     layers = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in edit or ()]
-    return study_corrections(policy, methods or list(METHODS), own_cla=own_cla, unit_scores=unit_scores, strengths=by_method,
-                             layers=layers)  # fmt: skip
+    return study_corrections(policy, methods or list(METHODS), own_cla=own_cla, unit_scores=unit_scores, strengths=by_method, layers=layers)
 
 
 def grid_corrections(policy: Policy, profile: Profile, text: str) -> dict[str, Correction]:
@@ -45,9 +45,7 @@ def grid_corrections(policy: Policy, profile: Profile, text: str) -> dict[str, C
 
     rates = _numbers(text, "rates")
     if not all(0.0 < rate <= 1.0 for rate in rates):
-        raise InputError(
-            "These are no rates", repr(text), "numbers in (0, 1] with commas, for example --grid 0.1,0.3,0.5"
-        )
+        raise InputError("These are no rates", repr(text), "numbers in (0, 1] with commas, for example --grid 0.1,0.3,0.5")
     return rate_grid(policy, detection_layers(policy, profile.info.chain), rates)
 
 
@@ -114,8 +112,12 @@ def planted_generator(source: Source, device: str) -> tuple[Generator, dict[str,
 
     generator = load(source, device)
     if not isinstance(generator, PlantedGenerator):
-        raise InputError(f"Nothing is planted in {source.checkpoint}", f"a {generator.family} without planted units",
-                         "a file written by save_planted", "leave --planted out")  # fmt: skip
+        raise InputError(
+            f"Nothing is planted in {source.checkpoint}",
+            f"a {generator.family} without planted units",
+            "a file written by save_planted",
+            "leave --planted out",
+        )
     truth = Truth(generator)
     return generator, truth_observers(truth.repaired, truth.pixels) if truth.paints else {}
 
@@ -143,8 +145,12 @@ def extractor_of(name: str, weights: str | None, source: Source, device: str) ->
 
     where = chosen_device(device)
     if name == NONE:
-        raise InputError("Real images need features to be held against", "--real without --extractor", "both",
-                         "give --extractor, for example random-vgg16-64")  # fmt: skip
+        raise InputError(
+            "Real images need features to be held against",
+            "--real without --extractor",
+            "both",
+            "give --extractor, for example random-vgg16-64",
+        )
     discriminator = load_both(source, where)[1] if name == DISCRIMINATOR else None
     return looking.extractor_of(name, weights, discriminator, where)
 

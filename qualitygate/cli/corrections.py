@@ -46,55 +46,37 @@ def run(
     profile: ProfileFolder,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A method to compare, such as sequential_ablation; repeatable; default: all.", show_default=False
-        ),
+        typer.Option(help="A method to compare, such as sequential_ablation; repeatable; default: all.", show_default=False),
     ] = None,
     strengths: Annotated[
         list[str] | None,
         typer.Option(
-            help="Strengths of a method in place of its own, from the least; repeatable.",
-            metavar="METHOD=S,S,…",
-            show_default=False,
+            help="Strengths of a method in place of its own, from the least; repeatable.", metavar="METHOD=S,S,…", show_default=False
         ),
     ] = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Layers to edit in place of the method's own; repeatable: every method with each.",
-            metavar="L,L,…",
-            show_default=False,
+            help="Layers to edit in place of the method's own; repeatable: every method with each.", metavar="L,L,…", show_default=False
         ),
     ] = None,
     units: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also rank units by every score in this folder, written by `qualitygate units`.", show_default=False
-        ),
+        Path | None, typer.Option(help="Also rank units by every score in this folder, written by `qualitygate units`.", show_default=False)
     ] = None,
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Correct the artifacts of these labels (see `label`), in place of the worst.", show_default=False
-        ),
+        Path | None, typer.Option(help="Correct the artifacts of these labels (see `label`), in place of the worst.", show_default=False)
     ] = None,
     label_seed: LabelSeed = None,
     planted: Annotated[
-        bool,
-        typer.Option(
-            "--planted", help="The file is a planted generator: correct its defects, and hold them against the truth."
-        ),
+        bool, typer.Option("--planted", help="The file is a planted generator: correct its defects, and hold them against the truth.")
     ] = False,
-    samples: Annotated[
-        int, typer.Option(help="How many samples: the worst of the pool; of others, at most so many.")
-    ] = 60,
+    samples: Annotated[int, typer.Option(help="How many samples: the worst of the pool; of others, at most so many.")] = 60,
     pool: Annotated[int, typer.Option(help="How many samples they are the worst of.")] = 2000,
     seed: SampleSeed = 1,
     real: Annotated[
         str | None,
         typer.Option(
-            help="Real images for FID, realism and precision: a folder, .zip, .tar, .parquet, .npz, or `digits`.",
-            show_default=False,
+            help="Real images for FID, realism and precision: a folder, .zip, .tar, .parquet, .npz, or `digits`.", show_default=False
         ),
     ] = None,
     extractor: Annotated[
@@ -103,10 +85,7 @@ def run(
     weights: ExtractorWeights = None,
     harm: Annotated[int, typer.Option(help="Normal samples to correct too: how far they move is harm.", min=0)] = 0,
     own_cla: Annotated[
-        bool,
-        typer.Option(
-            "--own-cla", help="Also rank units, and mask, by each sample's own exact CLA: some thousand passes each."
-        ),
+        bool, typer.Option("--own-cla", help="Also rank units, and mask, by each sample's own exact CLA: some thousand passes each.")
     ] = False,
     grid: Annotated[
         str | None,
@@ -120,14 +99,10 @@ def run(
     keep: Annotated[
         str | None,
         typer.Option(
-            help="Name of a correction whose images are all written to OUT, for `qualitygate label --corrected`.",
-            show_default=False,
+            help="Name of a correction whose images are all written to OUT, for `qualitygate label --corrected`.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for tables, figures and sheets; must not exist yet.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables, figures and sheets; must not exist yet.", show_default=False)] = None,
     policy: PolicyFile = None,
     device: Device = "auto",
     json: Json = False,
@@ -141,7 +116,7 @@ def run(
     what its edit did not set. Diversity is the spread of the corrected images over that of the untouched ones: a correction that makes
     everything one average image passes, and keeps none. Without real images FID is against normal images of the generator itself. A
     policy with a correction of your own is compared with the others: give it with --policy.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import InputError
@@ -157,9 +132,7 @@ def run(
         rules = load_policy_or_none(policy) or learned.policy
         learned, given = with_units(learned, units)
         chosen = (
-            chosen_corrections(rules, method, strengths, edit, own_cla, given)
-            if grid is None
-            else grid_corrections(rules, learned, grid)
+            chosen_corrections(rules, method, strengths, edit, own_cla, given) if grid is None else grid_corrections(rules, learned, grid)
         )
         if keep is not None and keep not in chosen:
             raise InputError("There is no such correction to keep", keep, f"one of {'; '.join(chosen)}")
@@ -173,8 +146,7 @@ def run(
             picked = worst(generator, learned, rules, samples, pool, seed)
         asked = Asked(chosen, show, () if keep is None else (keep,), harm, truth)
         looks = extractor_of(extractor, weights, source, device) if extractor != NONE or real is not None else None
-        made = study(generator, learned, rules, picked, asked, extractor=looks, real=real_of(real, generator),
-                     reporter=output.reporter())  # fmt: skip
+        made = study(generator, learned, rules, picked, asked, extractor=looks, real=real_of(real, generator), reporter=output.reporter())
         if out is not None:
             write_study(out, generator, made, steps_of(generator, learned, rules, made, show))
             if keep is not None and keep not in made.left_out:
@@ -197,8 +169,10 @@ def _show(made: CorrectionStudy, out: Path | None) -> None:
     output.table(f"Correcting {made.samples.chosen}", ("correction", "strength", *columns), table)
     if (against := made.yardstick) is not None:
         what = "real images" if against.real else "the generator's own samples, not real images"
-        output.emit(f"FID, realism and precision of {len(made.samples.latents):,} against {against.reference.name} ({what}), "
-                    f"features: {against.extractor.key}; only rows of this table can be compared")  # fmt: skip
+        output.emit(
+            f"FID, realism and precision of {len(made.samples.latents):,} against {against.reference.name} ({what}), "
+            f"features: {against.extractor.key}; only rows of this table can be compared"
+        )
     for name, why in made.left_out.items():
         output.emit(f"Left out: {name}: {why}")
     if out is not None:

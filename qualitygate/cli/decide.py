@@ -14,17 +14,12 @@ NAME = "decide"
 
 
 def run(
-    gated: Annotated[
-        Path, typer.Argument(help="A gated set (the folder), or its samples.parquet.", show_default=False)
-    ],
+    gated: Annotated[Path, typer.Argument(help="A gated set (the folder), or its samples.parquet.", show_default=False)],
     policy: Annotated[Path, typer.Option("--policy", help="The other policy, in YAML.", show_default=False)],
     profile: Annotated[
-        Path | None,
-        typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False),
+        Path | None, typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the new verdicts to this Parquet file.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the new verdicts to this Parquet file.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Decide again from raw scores, without generating anything, and say what would change.
@@ -46,8 +41,8 @@ def run(
             return
         rows = [(verdict, document["before"][verdict], document["after"][verdict]) for verdict in document["before"]]
         output.table(f"{document['samples']:,} samples decided again", ("verdict", "before", "after"), rows)
-        output.table(
-            "Limits", ("rule", "score", "limit", "from"), [tuple(limit.values())[:4] for limit in document["limits"]]
+        output.table("Limits", ("rule", "score", "limit", "from"), [tuple(limit.values())[:4] for limit in document["limits"]])
+        output.emit(
+            f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}; "
+            f"{document['to_gate_again']:,} samples would have to be gated again"
         )
-        output.emit(f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}; "
-                    f"{document['to_gate_again']:,} samples would have to be gated again")  # fmt: skip

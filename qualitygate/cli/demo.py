@@ -17,14 +17,10 @@ NAME = "demo"
 def run(
     out: Annotated[Path, typer.Option(help="Folder for everything the demonstration makes.")] = Path("demo"),
     wheel: Annotated[
-        Path | None,
-        typer.Option(help="The wheel of gan_face_generate 1.1.1, where pip cannot fetch it.", show_default=False),
+        Path | None, typer.Option(help="The wheel of gan_face_generate 1.1.1, where pip cannot fetch it.", show_default=False)
     ] = None,
     fetch: Annotated[
-        Path | None,
-        typer.Option(
-            "--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False
-        ),
+        Path | None, typer.Option("--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False)
     ] = None,
     device: Device = "auto",
     json: Json = False,
@@ -55,10 +51,15 @@ def run(
         run_id = send(out / "gated", uri, "qualitygate demo")
         seconds = time.perf_counter() - started
         if json:
-            output.emit_json({
-                "summary": done.summary.model_dump(mode="json"), "facts": dict(done.facts), "seconds": seconds, "mlflow_run": run_id,
-                "places": {what: str(place) for what, place in done.places.items()},
-            })  # fmt: skip
+            output.emit_json(
+                {
+                    "summary": done.summary.model_dump(mode="json"),
+                    "facts": dict(done.facts),
+                    "seconds": seconds,
+                    "mlflow_run": run_id,
+                    "places": {what: str(place) for what, place in done.places.items()},
+                }
+            )
             return
         show(done.summary, out / "gated")
         output.table("What was seen", ("", ""), list(done.facts.items()))

@@ -27,49 +27,31 @@ def run(
     snapshots: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, patterns, files, https://…, models:/…, or runs:/RUN for the logged models of an MLflow run.",
-            show_default=False,
+            help="Folders, patterns, files, https://…, models:/…, or runs:/RUN for the logged models of an MLflow run.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for numbers and figures; scores in it are used again.")] = Path(
-        "dynamics"
-    ),
-    layers: Annotated[
-        str | None, typer.Option(help="Layers of CLA; default: the family's.", metavar="A,B,…", show_default=False)
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for numbers and figures; scores in it are used again.")] = Path("dynamics"),
+    layers: Annotated[str | None, typer.Option(help="Layers of CLA; default: the family's.", metavar="A,B,…", show_default=False)] = None,
     samples: Annotated[int, typer.Option(help="Latents that go through every snapshot.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Of these latents.", min=0)] = 1,
     axes: Annotated[
-        int | None,
-        typer.Option(help="Axes of z for CLA: fewer are an estimate. Default: all.", min=1, show_default=False),
+        int | None, typer.Option(help="Axes of z for CLA: fewer are an estimate. Default: all.", min=1, show_default=False)
     ] = None,
     rate: Annotated[float, typer.Option(help="R of low-rate neurons.")] = 0.1,
     rate_samples: Annotated[int, typer.Option(help="Latents of the estimate of the activation rates.", min=1)] = 2048,
     real: Annotated[
         str | None,
-        typer.Option(
-            help="Real images for realism, KID and FID: a folder, .zip, .tar, .parquet, .npz, or `digits`.",
-            show_default=False,
-        ),
+        typer.Option(help="Real images for realism, KID and FID: a folder, .zip, .tar, .parquet, .npz, or `digits`.", show_default=False),
     ] = None,
     extractor: Annotated[str, typer.Option(help="Feature extractor.")] = "random-vgg16-32",
     weights: ExtractorWeights = None,
-    images: Annotated[
-        int, typer.Option(help="Images of each snapshot that are held against the real ones.", min=2)
-    ] = 1000,
+    images: Annotated[int, typer.Option(help="Images of each snapshot that are held against the real ones.", min=2)] = 1000,
     unit: Annotated[
         str | None,
-        typer.Option(
-            help="Unit to follow in the figure; default: the one whose CLA rose most.",
-            metavar="LAYER/UNIT",
-            show_default=False,
-        ),
+        typer.Option(help="Unit to follow in the figure; default: the one whose CLA rose most.", metavar="LAYER/UNIT", show_default=False),
     ] = None,
     alarm: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="'METRIC xFACTOR in LENGTH', repeatable; exit code 1 where one goes off.", show_default=False
-        ),
+        list[str] | None, typer.Option(help="'METRIC xFACTOR in LENGTH', repeatable; exit code 1 where one goes off.", show_default=False)
     ] = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow, each snapshot to a logged model of its own.")] = True,
     tracking_uri: Tracking = None,
@@ -85,7 +67,7 @@ def run(
 
     The training step is read from the file's metadata (kimg or step) or its name. Snapshots that cannot be read are reported, and the
     others go on; what was scored before is not scored again.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.dynamics.alarms import parse_alarm
@@ -95,21 +77,20 @@ def run(
         alarms = [parse_alarm(text) for text in alarm or ()]
         chosen_layer, chosen_unit = _unit(unit)
         settings = Settings(
-            layers=_layers(layers),
-            samples=samples,
-            seed=seed,
-            axes=axes,
-            rate=rate,
-            rate_samples=rate_samples,
-            metric_samples=images,
+            layers=_layers(layers), samples=samples, seed=seed, axes=axes, rate=rate, rate_samples=rate_samples, metric_samples=images
         )
         found = _found(snapshots, out / MODELS, tracking_uri)
         load = _loader(device, tracking_uri)
-        quality = (
-            None if real is None else _against_real(real, (extractor, weights), chosen_device(device), found, load)
+        quality = None if real is None else _against_real(real, (extractor, weights), chosen_device(device), found, load)
+        course = score_snapshots(
+            found,
+            settings,
+            load,
+            store=out / STORE,
+            metrics=quality,
+            metrics_key="" if quality is None else quality.key,
+            reporter=output.reporter(),
         )
-        course = score_snapshots(found, settings, load, store=out / STORE, metrics=quality,
-                                 metrics_key="" if quality is None else quality.key, reporter=output.reporter())  # fmt: skip
         for one in course:
             if one.error is not None:
                 output.say(f"warning: {one.snapshot.name} is left out: {one.error}")
@@ -158,9 +139,7 @@ def _found(sources: list[str], models: Path, tracking_uri: str | None) -> list[S
     return in_order(found)
 
 
-def _against_real(
-    real: str, extractor: tuple[str, str | None], device: str, found: list[Snapshot], load: Load
-) -> AgainstReal:
+def _against_real(real: str, extractor: tuple[str, str | None], device: str, found: list[Snapshot], load: Load) -> AgainstReal:
     """Set metrics against the real images, at the size of the snapshots' images."""
     from qualitygate.cli.looking import real_images
     from qualitygate.dynamics.quality import AgainstReal
@@ -178,9 +157,7 @@ def _image_size(found: list[Snapshot], load: Load) -> int:
     for snapshot in reversed(found):
         with suppress(QualityGateError):
             return load(snapshot).generator.image_shape[1]
-    raise InputError(
-        "No snapshot could be read", ", ".join(one.name for one in found[:5]) or "none", "at least one generator"
-    )
+    raise InputError("No snapshot could be read", ", ".join(one.name for one in found[:5]) or "none", "at least one generator")
 
 
 def _loader(device: str, tracking_uri: str | None) -> Load:
@@ -195,8 +172,9 @@ def _loader(device: str, tracking_uri: str | None) -> Load:
     return load
 
 
-def _draw(folder: Path, written: DynamicsRecord, course: list[Scored], settings: Settings, load: Load,
-          layer: int | None, unit: int | None) -> None:  # fmt: skip
+def _draw(
+    folder: Path, written: DynamicsRecord, course: list[Scored], settings: Settings, load: Load, layer: int | None, unit: int | None
+) -> None:
     """The figures: how the metrics move, and the neuron that is followed."""
     from qualitygate import storage
     from qualitygate.dynamics.subject import find_subject, pattern_column
@@ -206,9 +184,7 @@ def _draw(folder: Path, written: DynamicsRecord, course: list[Scored], settings:
     from qualitygate.scores.local_activation import BOUND
 
     scored = [one for one in course if one.scores is not None]
-    subject = find_subject(
-        load(scored[-1].snapshot).generator, [one.scores for one in scored if one.scores], settings, layer, unit
-    )
+    subject = find_subject(load(scored[-1].snapshot).generator, [one.scores for one in scored if one.scores], settings, layer, unit)
     columns = []
     for one in scored:
         title = f"{one.snapshot.at:.3g} {one.snapshot.unit}"
@@ -218,8 +194,9 @@ def _draw(folder: Path, written: DynamicsRecord, course: list[Scored], settings:
             output.say(f"warning: no column for {one.snapshot.name}: {str(error).splitlines()[0]}")
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(folder / "course.png", course_figure(written))
-    storage.write_bytes(folder / "unit.png", dynamics_figure(columns, subject.neuron, subject.axes, BOUND,
-                                                             f"{subject.neuron}; sample {subject.sample}"))  # fmt: skip
+    storage.write_bytes(
+        folder / "unit.png", dynamics_figure(columns, subject.neuron, subject.axes, BOUND, f"{subject.neuron}; sample {subject.sample}")
+    )
 
 
 def _send(out: Path, written: DynamicsRecord, tracking_uri: str | None, experiment: str) -> str | None:
@@ -230,8 +207,10 @@ def _send(out: Path, written: DynamicsRecord, tracking_uri: str | None, experime
     try:
         return log_dynamics(written, out / FIGURES, tracking_uri, experiment).run_id
     except TrackingError as error:
-        output.say(f"warning: MLflow was not reached, the numbers stand in {out}: {error}\n"
-                   "  what to do: run the same command again later; nothing is scored twice")  # fmt: skip
+        output.say(
+            f"warning: MLflow was not reached, the numbers stand in {out}: {error}\n"
+            "  what to do: run the same command again later; nothing is scored twice"
+        )
         return None
 
 
@@ -243,7 +222,7 @@ def _show(written: DynamicsRecord, out: Path) -> None:
         header = (written.unit, *(name.removeprefix("dynamics/").replace("_", " ") for name in columns))
         rows: list[tuple[Any, ...]] = [
             (f"{one.at:g}", *(one.metrics.get(names.at_layer(name, layer)) for name in columns)) for one in written.snapshots
-        ]  # fmt: skip
+        ]
         output.table(f"Layer {layer}", header, rows)
         output.table(f"Units of layer {layer} whose CLA rises most", ("unit", "rise"), written.rising[layer])
     for raised in written.alarms:

@@ -48,45 +48,29 @@ def run(
             show_default=False,
         ),
     ],
-    ids: Annotated[
-        str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)
-    ] = None,
+    ids: Annotated[str | None, typer.Option(help="Sample ids: START:STOP, or how many from 0.", show_default=False)] = None,
     seed: SampleSeed = 1,
     latents: Annotated[
-        Path | None,
-        typer.Option(
-            "--latents", help="Your own latents instead of ids: .npz with z or w, and labels.", show_default=False
-        ),
+        Path | None, typer.Option("--latents", help="Your own latents instead of ids: .npz with z or w, and labels.", show_default=False)
     ] = None,
     policy: PolicyFile = None,
-    curvature: Annotated[
-        int, typer.Option(help="Exact CLA for so many samples with the lowest and the highest score.")
-    ] = 0,
+    curvature: Annotated[int, typer.Option(help="Exact CLA for so many samples with the lowest and the highest score.")] = 0,
     images: Annotated[bool, typer.Option(help="Write the images of accepted and corrected samples.")] = True,
     shards: Annotated[
-        Form | None,
-        typer.Option(help="Write shards, at any scale: webdataset, parquet or folder.", show_default=False),
+        Form | None, typer.Option(help="Write shards, at any scale: webdataset, parquet or folder.", show_default=False)
     ] = None,
     accepted: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="With --shards: so many images, accepted or corrected, instead of --ids.", show_default=False
-        ),
+        int | None, typer.Option(min=1, help="With --shards: so many images, accepted or corrected, instead of --ids.", show_default=False)
     ] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="With --shards: ids in a shard.")] = SHARD_SIZE,
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --shards: processes; default: one for each GPU, else one.", show_default=False),
+        int | None, typer.Option(min=1, help="With --shards: processes; default: one for each GPU, else one.", show_default=False)
     ] = None,
-    cluster: Annotated[
-        Cluster | None, typer.Option(help="With --shards: where the workers are, if not here.", show_default=False)
-    ] = None,
+    cluster: Annotated[Cluster | None, typer.Option(help="With --shards: where the workers are, if not here.", show_default=False)] = None,
     track: Track = True,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
-    exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.")
-    ] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.")] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -104,19 +88,19 @@ def run(
         if shards is not None:
             from qualitygate.cli.shards import Wanted, make_shards
 
-            _refuse(
-                {"--latents": latents, "--curvature": curvature, "--no-images": not images}, "without --shards only"
+            _refuse({"--latents": latents, "--curvature": curvature, "--no-images": not images}, "without --shards only")
+            wanted = Wanted(
+                shards,
+                None if accepted is not None and ids is None else _ids(ids, accepted, "--accepted"),
+                accepted,
+                shard_size,
+                workers,
+                cluster,
             )
-            wanted = Wanted(shards, None if accepted is not None and ids is None else _ids(ids, accepted, "--accepted"), accepted,
-                            shard_size, workers, cluster)  # fmt: skip
-            summary, where = make_shards(source, profile, policy, out, seed, wanted, device, tracking_uri,
-                                         experiment if track else None)  # fmt: skip
+            summary, where = make_shards(source, profile, policy, out, seed, wanted, device, tracking_uri, experiment if track else None)
             tell(summary, out, where, json)
             raise typer.Exit(verdict_code(summary, exit_zero))
-        _refuse(
-            {"--accepted": accepted, "--workers": workers, "--cluster": cluster, "--out s3://…": "://" in out},
-            "with --shards only",
-        )
+        _refuse({"--accepted": accepted, "--workers": workers, "--cluster": cluster, "--out s3://…": "://" in out}, "with --shards only")
         from qualitygate import storage
         from qualitygate.checkpoints.digest import file_sha256
         from qualitygate.gating.profile import load_profile
@@ -136,8 +120,9 @@ def run(
             seed=None if own is not None else seed,
             latents_sha256=None if latents is None else file_sha256(latents),
         )
-        summary = gate_to_folder(stage, folder, chosen, latents=own, curvature=curvature, profile_folder=profile,
-                                 write_images=images, reporter=output.reporter())  # fmt: skip
+        summary = gate_to_folder(
+            stage, folder, chosen, latents=own, curvature=curvature, profile_folder=profile, write_images=images, reporter=output.reporter()
+        )
         where = send(folder, tracking_uri, experiment) if track else None
         tell(summary, out, where, json)
         raise typer.Exit(verdict_code(summary, exit_zero))
@@ -157,31 +142,30 @@ def send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:
 
     sent = push(folder, tracking_uri, experiment)
     if sent.error is not None:
-        output.say(
-            f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: `qualitygate sync {folder}` later"
-        )
+        output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: `qualitygate sync {folder}` later")
     return sent.run_id
 
 
 def show(summary: GateSummary, out: Path | str) -> None:
     """The summary of a gated set as tables."""
     metrics = summary.metrics
-    output.table(f"{summary.samples:,} samples of {summary.provenance.checkpoint}", ("", "samples", "share"), [
-        ("accepted", summary.accepted, f"{summary.accepted / summary.samples:.1%}"),
-        ("corrected", summary.corrected, f"{summary.corrected / summary.samples:.1%}"),
-        ("rejected", summary.rejected, f"{summary.rejected / summary.samples:.1%}"),
-    ])  # fmt: skip
-    output.table("Limits", ("rule", "score", "limit", "from"),
-                 [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits])  # fmt: skip
+    output.table(
+        f"{summary.samples:,} samples of {summary.provenance.checkpoint}",
+        ("", "samples", "share"),
+        [
+            ("accepted", summary.accepted, f"{summary.accepted / summary.samples:.1%}"),
+            ("corrected", summary.corrected, f"{summary.corrected / summary.samples:.1%}"),
+            ("rejected", summary.rejected, f"{summary.rejected / summary.samples:.1%}"),
+        ],
+    )
+    output.table(
+        "Limits", ("rule", "score", "limit", "from"), [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits]
+    )
     assert summary.suite is not None
     for failure in summary.suite.failures:
-        output.emit(
-            f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip()
-        )
+        output.emit(f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip())
     verdict = "passed" if summary.suite.passed else "FAILED"
-    output.emit(
-        f"Batch {verdict}: {summary.suite.evaluated} expectations, {metrics['images_per_second']:.0f} samples a second. {out}"
-    )
+    output.emit(f"Batch {verdict}: {summary.suite.evaluated} expectations, {metrics['images_per_second']:.0f} samples a second. {out}")
 
 
 def verdict_code(summary: GateSummary, exit_zero: bool) -> int:
@@ -204,11 +188,7 @@ def _ids(text: str | None, instead: object, option: str) -> range:
 
     needed = "START:STOP or COUNT, for example --ids 0:1000"
     if text is None or instead is not None:
-        raise InputError(
-            "Say which samples to gate",
-            f"neither --ids nor {option}" if text is None else f"both --ids and {option}",
-            needed,
-        )
+        raise InputError("Say which samples to gate", f"neither --ids nor {option}" if text is None else f"both --ids and {option}", needed)
     start, _, stop = text.rpartition(":")
     if not (start or "0").isdigit() or not stop.isdigit() or int(start or 0) >= int(stop):
         raise InputError("These are no sample ids", repr(text), needed)

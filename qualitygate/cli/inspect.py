@@ -87,15 +87,9 @@ def _print(document: dict[str, Any]) -> None:
     channels, height, width = document["image"]
     facts = [
         ("family", document["family"] + (f", {_said(document['planted'])}" if document["planted"] else "")),
-        (
-            "read as",
-            ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file",
-        ),
+        ("read as", ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file"),
         ("SHA-256", document["sha256"]),
-        (
-            "latent",
-            f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else ""),
-        ),
+        ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
         ("image", f"{height} × {width}, {channels} channels"),
         ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
         ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
@@ -116,9 +110,7 @@ def _print(document: dict[str, Any]) -> None:
         )
         for layer in document["layers"]
     ]
-    output.table(
-        "Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows
-    )
+    output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows)
 
 
 def _said(planted: dict[str, Any]) -> str:

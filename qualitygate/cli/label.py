@@ -22,32 +22,19 @@ def run(
     source: Source | None = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder for the tasks, or file for what was answered.", show_default=False)],
-    profile: Annotated[
-        Path | None, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)
-    ] = None,
+    profile: Annotated[Path | None, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)] = None,
     count: Annotated[int, typer.Option(help="Images to label.", min=1)] = 300,
-    random_share: Annotated[
-        float, typer.Option(help="Share of random ones; the rest are extremes.", min=0.0, max=1.0)
-    ] = 0.3,
-    score: Annotated[
-        str | None, typer.Option(help="Score of the extremes; default: the first rule's.", show_default=False)
-    ] = None,
+    random_share: Annotated[float, typer.Option(help="Share of random ones; the rest are extremes.", min=0.0, max=1.0)] = 0.3,
+    score: Annotated[str | None, typer.Option(help="Score of the extremes; default: the first rule's.", show_default=False)] = None,
     read: Annotated[
         Path | None,
-        typer.Option(
-            "--read",
-            help="Answers: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.",
-            show_default=False,
-        ),
+        typer.Option("--read", help="Answers: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.", show_default=False),
     ] = None,
-    tasks: Annotated[
-        Path | None, typer.Option(help="With --read: the folder of tasks that they answer.", show_default=False)
-    ] = None,
+    tasks: Annotated[Path | None, typer.Option(help="With --read: the folder of tasks that they answer.", show_default=False)] = None,
     corrected: Annotated[
         Path | None,
         typer.Option(
-            help="Instead: a second, blind round over the images that `corrections --keep` wrote to this folder.",
-            show_default=False,
+            help="Instead: a second, blind round over the images that `corrections --keep` wrote to this folder.", show_default=False
         ),
     ] = None,
     device: Device = "auto",
@@ -66,7 +53,7 @@ def run(
         qualitygate label --read round/labels.csv --tasks round --out answers.csv
 
     Most images are the extremes of a score, so that few labels go far; the others are random. The README in the folder says how to label.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import InputError
@@ -79,17 +66,19 @@ def run(
         elif read is None and tasks is None and source is not None and profile is not None and corrected is None:
             document = _write(source, profile, out, device, count, random_share, score)
         else:
-            raise InputError("It is not clear what to do", "a mix of options",
-                             "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
-                             "see `qualitygate label --help`")  # fmt: skip
+            raise InputError(
+                "It is not clear what to do",
+                "a mix of options",
+                "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
+                "see `qualitygate label --help`",
+            )
         if json:
             output.emit_json({"out": str(out), **document})
         else:
             _show(document, out)
 
 
-def _write(source: Source, profile: Path, out: Path, device: str, count: int, random_share: float, score: str | None
-           ) -> dict[str, Any]:  # fmt: skip
+def _write(source: Source, profile: Path, out: Path, device: str, count: int, random_share: float, score: str | None) -> dict[str, Any]:
     from qualitygate.gating.profile import load_profile
     from qualitygate.production.label_tasks import choose_tasks, write_tasks
 
@@ -156,8 +145,7 @@ def _show(document: dict[str, Any], out: Path) -> None:
         _show_second_round(document, out)
         return
     if "answers" not in document:
-        output.table(f"{document['tasks']} images to label, by {document['score']}", ("group", "images"),
-                     list(document["groups"].items()))  # fmt: skip
+        output.table(f"{document['tasks']} images to label, by {document['score']}", ("group", "images"), list(document["groups"].items()))
         output.emit(f"Written to {out}; its README.md says how to label")
         return
     output.table("Labels", ("", "samples"), [(name, document[name]) for name in ("artifact", "normal", "unanswered")])

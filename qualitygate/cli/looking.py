@@ -25,10 +25,7 @@ def extractor_of(name: str, weights: str | None, discriminator: Discriminator | 
         return make_extractor(name, weights=weights, device=device)
     if discriminator is None:
         raise InputError(
-            "The checkpoint has no discriminator to look with",
-            "a generator alone",
-            "a file that holds both",
-            "name another --extractor",
+            "The checkpoint has no discriminator to look with", "a generator alone", "a file that holds both", "name another --extractor"
         )
     return DiscriminatorExtractor(discriminator)
 

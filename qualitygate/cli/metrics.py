@@ -42,16 +42,13 @@ def run(
     source: Source,
     profile: Annotated[
         Path | None,
-        typer.Option(
-            "--profile", help="Profile made by `calibrate`: adds the gate's groups and its scores.", show_default=False
-        ),
+        typer.Option("--profile", help="Profile made by `calibrate`: adds the gate's groups and its scores.", show_default=False),
     ] = None,
     policy: PolicyFile = None,
     gated: Annotated[
         Path | None,
         typer.Option(
-            help="A gated set: its samples, judged as it was, in place of --profile, --policy, --seed and --samples.",
-            show_default=False,
+            help="A gated set: its samples, judged as it was, in place of --profile, --policy, --seed and --samples.", show_default=False
         ),
     ] = None,
     real: Real = None,
@@ -67,27 +64,17 @@ def run(
     seed: SampleSeed = 1,
     score: Annotated[
         str | None,
-        typer.Option(
-            help="Score that ranks the samples, e.g. low_rate_0.1 or cla/layer_1; default: the first rule's.",
-            show_default=False,
-        ),
+        typer.Option(help="Score that ranks the samples, e.g. low_rate_0.1 or cla/layer_1; default: the first rule's.", show_default=False),
     ] = None,
-    group_share: Annotated[
-        float, typer.Option(help="Share of the samples in the lowest and in the highest group.")
-    ] = 0.1,
-    path_samples: Annotated[
-        int, typer.Option(help="Samples of each group whose path lengths are measured.", min=0)
-    ] = 100,
+    group_share: Annotated[float, typer.Option(help="Share of the samples in the lowest and in the highest group.")] = 0.1,
+    path_samples: Annotated[int, typer.Option(help="Samples of each group whose path lengths are measured.", min=0)] = 100,
     path: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another path length of the whole set, repeatable: ppl_z_end, ppl_z_full, ppl_w_end, ppl_w_full.",
-            show_default=False,
+            help="Another path length of the whole set, repeatable: ppl_z_end, ppl_z_full, ppl_w_end, ppl_w_full.", show_default=False
         ),
     ] = None,
-    fid_infinity: Annotated[
-        bool, typer.Option("--fid-infinity", help="FID extrapolated to infinitely many samples, too.")
-    ] = False,
+    fid_infinity: Annotated[bool, typer.Option("--fid-infinity", help="FID extrapolated to infinitely many samples, too.")] = False,
     out: NumbersFolder = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow; needs --out.")] = False,
     tracking_uri: Tracking = None,
@@ -102,7 +89,7 @@ def run(
 
     Without --real, path lengths and the discriminator's values are what is left. Numbers of different extractors, sample sizes or real
     sets must not be compared.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import InputError
@@ -112,28 +99,16 @@ def run(
         if out is not None:
             storage.refuse_existing(out)
         elif track:
-            raise InputError(
-                "What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER"
-            )
+            raise InputError("What is logged has to lie on disk first", "--track without --out", "both", "give --out FOLDER")
         if gated is not None:
             profile, policy, seed, samples = _as_gated(gated, profile or policy)
         if unknown := sorted(set(path or ()) - PATH_KINDS.keys()):
             raise InputError("There are no such paths", ", ".join(unknown), f"some of {', '.join(PATH_KINDS)}")
         tools = _tools(
-            source,
-            chosen_device(device),
-            tracking_uri,
-            profile,
-            policy,
-            seed,
-            real,
-            (extractor, weights),
-            (distance, distance_weights),
+            source, chosen_device(device), tracking_uri, profile, policy, seed, real, (extractor, weights), (distance, distance_weights)
         )
         ranks = score or (tools.stage.policy.rules[0].score if tools.stage is not None else None)
-        request = Request(
-            samples, seed, ranks, group_share, path_samples, path_kinds=tuple(path or ()), extrapolate=fid_infinity
-        )
+        request = Request(samples, seed, ranks, group_share, path_samples, path_kinds=tuple(path or ()), extrapolate=fid_infinity)
         measured = measure(tools, request, output.reporter())
         where = None
         if out is not None:
@@ -202,8 +177,17 @@ def _cell(row: GroupRow, name: str) -> str:
     return f"{one.value:.3g}" if half is None else f"{one.value:.3g}\n± {half:.1g}"
 
 
-def _tools(source: Source, device: str, tracking_uri: str | None, profile: Path | None, policy: Path | None, seed: int, real: str | None,
-           extractor: tuple[str, str | None], distance: tuple[str, str | None]) -> Tools:  # fmt: skip
+def _tools(
+    source: Source,
+    device: str,
+    tracking_uri: str | None,
+    profile: Path | None,
+    policy: Path | None,
+    seed: int,
+    real: str | None,
+    extractor: tuple[str, str | None],
+    distance: tuple[str, str | None],
+) -> Tools:
     """What was asked for, loaded. Features are made only where there are real images."""
     from qualitygate.features.registry import make_distance
     from qualitygate.production.metrics_run import Tools
@@ -232,8 +216,12 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
     columns, provenance = read_samples(gated / SAMPLES)
     count = len(columns[names.ID])
     if provenance.seed is None or not np.array_equal(columns[names.ID], np.arange(count)):
-        raise InputError(f"The samples of {gated} cannot be made again from a number", "other ids, or latents of your own",
-                         "ids 0 … N − 1 and a seed", "give --profile, --seed and --samples instead")  # fmt: skip
+        raise InputError(
+            f"The samples of {gated} cannot be made again from a number",
+            "other ids, or latents of your own",
+            "ids 0 … N − 1 and a seed",
+            "give --profile, --seed and --samples instead",
+        )
     return gated / PROFILE, gated / POLICY, provenance.seed, count
 
 

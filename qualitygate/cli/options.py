@@ -15,42 +15,25 @@ if TYPE_CHECKING:
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 PolicyFile = Annotated[
-    Path | None,
-    typer.Option("--policy", help="Policy in YAML; default: the profile's, or the family's.", show_default=False),
+    Path | None, typer.Option("--policy", help="Policy in YAML; default: the profile's, or the family's.", show_default=False)
 ]
 Tracking = Annotated[
     str | None,
-    typer.Option(
-        "--tracking-uri",
-        help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.",
-        show_default=False,
-    ),
+    typer.Option("--tracking-uri", help="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.", show_default=False),
 ]
 Experiment = Annotated[str, typer.Option(help="MLflow experiment.")]
 Track = Annotated[bool, typer.Option(help="Log to MLflow. Never changes a verdict.")]
 ProfileFolder = Annotated[Path, typer.Option("--profile", help="Profile made by `calibrate`.", show_default=False)]
 SampleSeed = Annotated[int, typer.Option(help="Seed of the samples; any but the calibration's.", min=0)]
-LabelSeed = Annotated[
-    int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)
-]
+LabelSeed = Annotated[int | None, typer.Option(help="Seed of the labelled samples; default: the calibration's.", show_default=False)]
 Real = Annotated[
-    str | None,
-    typer.Option(
-        help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False
-    ),
+    str | None, typer.Option(help="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).", show_default=False)
 ]
 ExtractorName = Annotated[
-    str,
-    typer.Option(
-        help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:…."
-    ),
+    str, typer.Option(help="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:….")
 ]
-ExtractorWeights = Annotated[
-    str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)
-]
-NumbersFolder = Annotated[
-    Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)
-]
+ExtractorWeights = Annotated[str | None, typer.Option(help="Weights of the extractor: a file, or https://…#sha256=….", show_default=False)]
+NumbersFolder = Annotated[Path | None, typer.Option(help="Folder for numbers and figures; must not exist yet.", show_default=False)]
 
 
 def load(source: Source, device: str, tracking_uri: str | None = None) -> Generator:
@@ -77,9 +60,7 @@ def chosen_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"Cannot run on {device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see"
-        ) from error
+        raise InputError(f"Cannot run on {device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see") from error
     return device
 
 

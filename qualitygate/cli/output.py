@@ -103,13 +103,7 @@ def _bars() -> Reporter:
     class Terminal(Reporter):
         @contextlib.contextmanager
         def phase(self, name: str, total: int) -> Iterator[Progress]:
-            columns = (
-                TextColumn("{task.description:18}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-            )
+            columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             with Bars(*columns, console=Console(stderr=True)) as bars:
                 task = bars.add_task(name, total=total)
                 yield lambda done: bars.advance(task, done)

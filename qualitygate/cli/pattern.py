@@ -27,16 +27,11 @@ def run(
     at: Annotated[
         str | None,
         typer.Option(
-            help="The neuron; parts from the right may be left out, and are found by CLA.",
-            metavar="LAYER/UNIT/Y/X",
-            show_default=False,
+            help="The neuron; parts from the right may be left out, and are found by CLA.", metavar="LAYER/UNIT/Y/X", show_default=False
         ),
     ] = None,
     plane: Annotated[
-        str | None,
-        typer.Option(
-            help="The two axes of the surface; default: the most local ones.", metavar="A,B", show_default=False
-        ),
+        str | None, typer.Option(help="The two axes of the surface; default: the most local ones.", metavar="A,B", show_default=False)
     ] = None,
     out: Annotated[Path, typer.Option(help="The figure to write.")] = Path("pattern.png"),
     device: Device = "auto",
@@ -49,7 +44,7 @@ def run(
         qualitygate pattern model.pt --id 7 --at 3/11
 
     Without `--at` the neuron with the highest CLA of the sample is shown.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.dynamics.pattern import axis_pattern, plane_pattern, unit_activation
@@ -65,9 +60,7 @@ def run(
         chosen = _axes(plane) or (int(along.axes[0]), int(along.axes[1]))
         surface = plane_pattern(generator, latents, neuron, chosen)
         title = f"{generator.identity().name}: {neuron}; sample {sample} of seed {seed}"
-        picture = pattern_figure(
-            image_of(generator, latents), unit_activation(generator, latents, neuron), neuron, along, surface, title
-        )
+        picture = pattern_figure(image_of(generator, latents), unit_activation(generator, latents, neuron), neuron, along, surface, title)
         storage.write_bytes(out, picture)
         document = {
             "out": str(out),
@@ -83,8 +76,11 @@ def run(
         if json:
             output.emit_json(document)
         else:
-            output.table(title, ("", ""), [(name.replace("_", " "), str(value) if isinstance(value, list) else value)
-                                           for name, value in document.items()])  # fmt: skip
+            output.table(
+                title,
+                ("", ""),
+                [(name.replace("_", " "), str(value) if isinstance(value, list) else value) for name, value in document.items()],
+            )
 
 
 def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
@@ -97,9 +93,7 @@ def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
     layer = generator.layer(parts[0]).index if parts else generator.presets.curvature[0]
     rest = parts[1:]
     if len(rest) not in (0, 1, 3) or not all(part.isdigit() for part in rest):
-        raise InputError(
-            "This is no neuron", repr(text), "LAYER, LAYER/UNIT or LAYER/UNIT/Y/X, for example --at 3/11/6/6"
-        )
+        raise InputError("This is no neuron", repr(text), "LAYER, LAYER/UNIT or LAYER/UNIT/Y/X, for example --at 3/11/6/6")
     if len(rest) == 3:
         return Neuron(layer, *map(int, rest))
     return greatest_neuron(generator, latents, layer, int(rest[0]) if rest else None)

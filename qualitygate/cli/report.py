@@ -14,28 +14,19 @@ NAME = "report"
 
 
 def run(
-    gated: Annotated[
-        str,
-        typer.Argument(help="A gated set: the folder; of shards, also s3://bucket/path.", show_default=False),
-    ],
+    gated: Annotated[str, typer.Argument(help="A gated set: the folder; of shards, also s3://bucket/path.", show_default=False)],
     metrics: Annotated[
-        Path | None,
-        typer.Option("--metrics", help="Folder of `metrics`: set metrics, yield against quality.", show_default=False),
+        Path | None, typer.Option("--metrics", help="Folder of `metrics`: set metrics, yield against quality.", show_default=False)
     ] = None,
     units: Annotated[
-        Path | None,
-        typer.Option("--units", help="Folder of `units`: rankings, and what the units draw.", show_default=False),
+        Path | None, typer.Option("--units", help="Folder of `units`: rankings, and what the units draw.", show_default=False)
     ] = None,
-    dynamics: Annotated[
-        Path | None, typer.Option("--dynamics", help="Folder of `dynamics`: how it trained.", show_default=False)
-    ] = None,
+    dynamics: Annotated[Path | None, typer.Option("--dynamics", help="Folder of `dynamics`: how it trained.", show_default=False)] = None,
     baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", help="Another gated set, to be shown beside this one.", show_default=False),
+        str | None, typer.Option("--baseline", help="Another gated set, to be shown beside this one.", show_default=False)
     ] = None,
     profile: Annotated[
-        Path | None,
-        typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False),
+        Path | None, typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False)
     ] = None,
     out: Annotated[Path, typer.Option(help="The page; an older one is replaced.")] = Path("report.html"),
     json: Json = False,

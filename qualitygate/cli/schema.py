@@ -12,12 +12,8 @@ NAME = "schema"
 
 
 def run(
-    what: Annotated[
-        Literal["policy", "record", "summary", "profile", "check"], typer.Argument(help="Which document.")
-    ] = "policy",
-    example: Annotated[
-        bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")
-    ] = False,
+    what: Annotated[Literal["policy", "record", "summary", "profile", "check"], typer.Argument(help="Which document.")] = "policy",
+    example: Annotated[bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")] = False,
     family: Annotated[str, typer.Option(help="Family whose default policy is printed.")] = "dcgan",
 ) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
@@ -34,10 +30,5 @@ def run(
 
         output.emit_json(ProfileInfo.model_json_schema())
         return
-    models: dict[str, type[BaseModel]] = {
-        "policy": Policy,
-        "record": SampleRecord,
-        "summary": GateSummary,
-        "check": CheckRecord,
-    }
+    models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary, "check": CheckRecord}
     output.emit_json(models[what].model_json_schema())

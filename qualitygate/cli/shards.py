@@ -31,8 +31,17 @@ class Wanted:
     cluster: str | None
 
 
-def make_shards(source: Source, profile: Path, policy: Path | None, out: str, seed: int, wanted: Wanted, device: str,
-                tracking_uri: str | None, experiment: str | None) -> tuple[GateSummary, str | None]:  # fmt: skip
+def make_shards(
+    source: Source,
+    profile: Path,
+    policy: Path | None,
+    out: str,
+    seed: int,
+    wanted: Wanted,
+    device: str,
+    tracking_uri: str | None,
+    experiment: str | None,
+) -> tuple[GateSummary, str | None]:
     """Make a production set, or what is missing of it.
 
     Returns:
@@ -52,9 +61,7 @@ def make_shards(source: Source, profile: Path, policy: Path | None, out: str, se
         seed=seed,
     )
     team = _team(wanted, device)
-    asked = plan(
-        what.open("cpu"), ids=wanted.ids, accepted=wanted.accepted, shard_size=wanted.shard_size, form=wanted.form
-    )
+    asked = plan(what.open("cpu"), ids=wanted.ids, accepted=wanted.accepted, shard_size=wanted.shard_size, form=wanted.form)
     order = worker.Order(what, asked, out)
     summary = produce(order, team(order), load_profile(profile), reporter=output.reporter())
     ensure_report(order, chosen_device(device if wanted.cluster is None else "auto"), output.reporter())
@@ -83,6 +90,7 @@ def _send(out: str, tracking_uri: str | None, experiment: str) -> str | None:
 
     sent = push_stored(out, tracking_uri, experiment)
     if sent.error is not None:
-        output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n"
-                   f"  what to do: `qualitygate sync {public(out)}` later")  # fmt: skip
+        output.say(
+            f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: `qualitygate sync {public(out)}` later"
+        )
     return sent.run_id

@@ -32,23 +32,16 @@ class Source:
     """The generator that a command was given, not loaded yet."""
 
     checkpoint: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
-    sha256: Annotated[
-        str | None, typer.Option(help="SHA-256 that the file must have.", metavar="HEX", show_default=False)
-    ] = None
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have.", metavar="HEX", show_default=False)] = None
     family: Annotated[str | None, typer.Option(help="Family; default: recognised.", show_default=False)] = None
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="A setting that the file does not show; repeatable.", metavar="NAME=VALUE", show_default=False
-        ),
+        typer.Option("--set", help="A setting that the file does not show; repeatable.", metavar="NAME=VALUE", show_default=False),
     ] = None
     layers: Annotated[
-        str | None,
-        typer.Option(help="Of module:…: names of its layers, with commas.", metavar="A,B,…", show_default=False),
+        str | None, typer.Option(help="Of module:…: names of its layers, with commas.", metavar="A,B,…", show_default=False)
     ] = None
-    latent_size: Annotated[int | None, typer.Option(help="Of module:…: length of its latent.", show_default=False)] = (
-        None
-    )
+    latent_size: Annotated[int | None, typer.Option(help="Of module:…: length of its latent.", show_default=False)] = None
 
     def load(self, device: str = "cpu", tracking_uri: str | None = None) -> Checkpoint | ModuleGenerator:
         """What the source stands for: a checkpoint, or the network that a function of the user's makes."""
@@ -58,21 +51,28 @@ class Source:
         from qualitygate.cli import output
 
         if self.layers is not None or self.latent_size is not None:
-            raise InputError(
-                "--layers and --latent-size are for module:… only",
-                self.checkpoint,
-                "a file without them: it shows both",
-            )
+            raise InputError("--layers and --latent-size are for module:… only", self.checkpoint, "a file without them: it shows both")
         with output.download_bar() as progress:
-            return load_checkpoint(self.checkpoint, device, sha256=self.sha256, family=self.family,
-                                   settings=self._given(), tracking_uri=tracking_uri, progress=progress)  # fmt: skip
+            return load_checkpoint(
+                self.checkpoint,
+                device,
+                sha256=self.sha256,
+                family=self.family,
+                settings=self._given(),
+                tracking_uri=tracking_uri,
+                progress=progress,
+            )
 
     def _module(self, device: str) -> ModuleGenerator:
         from qualitygate.generators.module import module_generator
 
         if self.layers is None or self.latent_size is None or self.sha256 is not None or self.family is not None:
-            raise InputError(f"{self.checkpoint} is not a file that shows what it is", "a function of yours",
-                             "--layers and --latent-size; no --sha256, no --family", "see `qualitygate inspect --help`")  # fmt: skip
+            raise InputError(
+                f"{self.checkpoint} is not a file that shows what it is",
+                "a function of yours",
+                "--layers and --latent-size; no --sha256, no --family",
+                "see `qualitygate inspect --help`",
+            )
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # as `python -m` does: a console script leaves it out
         given = self._given()

@@ -14,18 +14,11 @@ NAME = "sync"
 
 def run(
     folders: Annotated[
-        list[str],
-        typer.Argument(
-            help="Gated sets, or folders that hold some; one set in a store: s3://bucket/path.", show_default=False
-        ),
+        list[str], typer.Argument(help="Gated sets, or folders that hold some; one set in a store: s3://bucket/path.", show_default=False)
     ],
     tracking_uri: Tracking = None,
-    experiment: Annotated[
-        str | None, typer.Option(help="Another experiment than the one asked for.", show_default=False)
-    ] = None,
-    untracked: Annotated[
-        bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")
-    ] = False,
+    experiment: Annotated[str | None, typer.Option(help="Another experiment than the one asked for.", show_default=False)] = None,
+    untracked: Annotated[bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")] = False,
     json: Json = False,
 ) -> None:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
@@ -36,9 +29,7 @@ def run(
         stored = [place for place in folders if "://" in place]
         outcome = {
             str(folder): one
-            for folder, one in sync(
-                [one for one in folders if one not in stored], tracking_uri, experiment, untracked=untracked
-            ).items()
+            for folder, one in sync([one for one in folders if one not in stored], tracking_uri, experiment, untracked=untracked).items()
         }
         outcome |= {place: sync_stored(place, tracking_uri, experiment, untracked=untracked) for place in stored}
         if json:

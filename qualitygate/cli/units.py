@@ -50,23 +50,18 @@ def run(
             show_default=False,
         ),
     ] = None,
-    score: Annotated[
-        str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)
-    ] = None,
+    score: Annotated[str | None, typer.Option(help="Score whose extremes stand in; default: the first rule's.", show_default=False)] = None,
     extractor: ExtractorName = "random-vgg16-64",
     weights: ExtractorWeights = None,
     real: Annotated[
-        Path | None,
-        typer.Option(help="Real images: a folder, .zip, .tar, .parquet, .npz; default: none.", show_default=False),
+        Path | None, typer.Option(help="Real images: a folder, .zip, .tar, .parquet, .npz; default: none.", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples for thresholds, FID and top images.", min=2)] = 2000,
     group: Annotated[int, typer.Option(help="Samples of each group that stands in for labels.", min=1)] = 200,
     images: Annotated[int, typer.Option(help="Images of a unit whose FID is measured.", min=2)] = 100,
     curvature: Annotated[int, typer.Option(help="Artifacts with exact CLA.", min=1)] = 16,
     top: Annotated[int, typer.Option(help="Units of each layer to show.", min=1)] = 10,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for scores and sheets; must not exist yet.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores and sheets; must not exist yet.", show_default=False)] = None,
     track: Annotated[bool, typer.Option(help="Log to MLflow; with --out only.")] = True,
     tracking_uri: Tracking = None,
     experiment: Experiment = "qualitygate",
@@ -79,7 +74,7 @@ def run(
 
     Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A
     classifier of artifacts that is no better than chance stops the command.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.profile import load_profile
@@ -143,9 +138,7 @@ def _show(study: UnitStudy, report: UnitReport, out: Path | None) -> None:
         for one in report.agreement
     ]
     if agreement:
-        output.table(
-            "Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement
-        )
+        output.table("Agreement", ("layer", "score", "score", "rank correlation", "overlap of the top", "by chance"), agreement)
     if (found := report.classification) is not None:
         output.table(
             f"Classifier on {found.backbone}: training {found.training_accuracy:.2f}, validation {found.validation_accuracy:.2f} "

@@ -40,26 +40,17 @@ _SHOWN = 12
 def run(
     source: Source,
     profile: Annotated[
-        Path,
-        typer.Option(
-            "--profile", help="Profile made by `calibrate`; the evidence is written into it.", show_default=False
-        ),
+        Path, typer.Option("--profile", help="Profile made by `calibrate`; the evidence is written into it.", show_default=False)
     ],
     labels: Annotated[
         Path | None,
-        typer.Option(
-            help="What people said: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.",
-            show_default=False,
-        ),
+        typer.Option(help="What people said: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.", show_default=False),
     ] = None,
     label_seed: LabelSeed = None,
     real: Real = None,
     real_classes: Annotated[
         Path | None,
-        typer.Option(
-            help="Class of each real image, in their order: .npy of whole numbers. `digits` bring theirs.",
-            show_default=False,
-        ),
+        typer.Option(help="Class of each real image, in their order: .npy of whole numbers. `digits` bring theirs.", show_default=False),
     ] = None,
     extractor: ExtractorName = "random-vgg16-32",
     weights: ExtractorWeights = None,
@@ -87,7 +78,7 @@ def run(
 
     Labels are the strongest evidence, then real images; a planted defect and the discriminator are weak. Where no score is better than
     chance it says so, and gating by one warns from then on.
-    """  # fmt: skip
+    """
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
@@ -97,9 +88,7 @@ def run(
 
         if out is not None:
             storage.refuse_existing(out)
-        tools = _tools(
-            source, chosen_device(device), profile, (labels, label_seed), (real, real_classes), (extractor, weights)
-        )
+        tools = _tools(source, chosen_device(device), profile, (labels, label_seed), (real, real_classes), (extractor, weights))
         report = validate(tools, Request(samples, seed, curvature, class_samples, planted), output.reporter())
         if out is not None:
             write_validation(out, report)
@@ -117,10 +106,7 @@ def show(report: ValidationReport, out: Path | None) -> None:
 
     for remark in report.remarks:
         output.emit(remark)
-    rows = [
-        (str(one.kind), "weak" if one.kind.weak else "", one.what, one.samples, one.bad)
-        for one in report.evidence.sources
-    ]
+    rows = [(str(one.kind), "weak" if one.kind.weak else "", one.what, one.samples, one.bad) for one in report.evidence.sources]
     output.table("Evidence, the strongest first", ("", "", "bad are", "samples", "bad"), rows)
     for source in report.evidence.sources:
         found = [one for one in report.evidence.findings if one.kind is source.kind]
@@ -143,8 +129,15 @@ def show(report: ValidationReport, out: Path | None) -> None:
 def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
     marks = [word for word, other in (("chosen", report.best), ("policy", report.policy)) if one == other]
     name = f"{one.setting}" + (f"  ← {', '.join(marks)}" if marks else "")
-    return (name, str(one.sight), str(one.auc), str(one.correlation or "–"), f"{one.bad_lowest:.2f}", f"{one.bad_highest:.2f}",
-            "fitted" if one.chosen_by is None else f"{one.chosen_by.value:.2f}")  # fmt: skip
+    return (
+        name,
+        str(one.sight),
+        str(one.auc),
+        str(one.correlation or "–"),
+        f"{one.bad_lowest:.2f}",
+        f"{one.bad_highest:.2f}",
+        "fitted" if one.chosen_by is None else f"{one.chosen_by.value:.2f}",
+    )
 
 
 def _show_groups(one: ScoreGroups) -> None:
@@ -152,10 +145,7 @@ def _show_groups(one: ScoreGroups) -> None:
 
     shown = [metric for metric in METRICS.values() if any(metric.name in row.measurements for row in one.rows)]
     header = ("group", *(f"{metric.title} {'↑' if metric.higher_is_better else '↓'}" for metric in shown))
-    rows = [
-        (f"{row.group} ({row.samples:,})", *(_value(row.measurements, metric.name) for metric in shown))
-        for row in one.rows
-    ]
+    rows = [(f"{row.group} ({row.samples:,})", *(_value(row.measurements, metric.name) for metric in shown)) for row in one.rows]
     output.table(f"Groups by {one.setting}", header, rows)
     for order in one.order:
         output.emit(f"{METRICS[order.metric].title}: the papers' order {order.in_words}")
@@ -166,13 +156,7 @@ def _show_yield(one: ScoreYield, kind: str) -> None:
 
     shown = [metric for metric in METRICS.values() if any(metric.name in point.measurements for point in one.points)]
     classes = sorted({k for point in one.points for k in point.classes})
-    header = [
-        "rejected",
-        "left",
-        f"bad by {kind}",
-        *(metric.title for metric in shown),
-        *(["rarest class"] if classes else []),
-    ]
+    header = ["rejected", "left", f"bad by {kind}", *(metric.title for metric in shown), *(["rarest class"] if classes else [])]
     rows = []
     for point in one.points:
         row = [f"{point.rejected:.0%}", point.accepted, str(point.bad)]
@@ -195,8 +179,14 @@ def _chance(chance: dict[str, float], name: str) -> str:
     return f" ({chance[name]:.3g})" if name in chance else ""
 
 
-def _tools(source: Source, device: str, profile: Path, labels: tuple[Path | None, int | None], real: tuple[str | None, Path | None],
-           extractor: tuple[str, str | None]) -> Tools:  # fmt: skip
+def _tools(
+    source: Source,
+    device: str,
+    profile: Path,
+    labels: tuple[Path | None, int | None],
+    real: tuple[str | None, Path | None],
+    extractor: tuple[str, str | None],
+) -> Tools:
     from qualitygate.gating.profile import load_profile
     from qualitygate.production.validation.request import Tools
     from qualitygate.units.labels import read_labels
@@ -228,12 +218,10 @@ def _classes(real: str | None, path: Path | None, count: int) -> np.ndarray | No
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read the classes of {path}", str(error), "an .npy file of whole numbers") from error
-    if (
-        not isinstance(found, np.ndarray)
-        or found.shape != (count,)
-        or found.dtype.kind not in "iu"
-        or (found < 0).any()
-    ):
-        raise InputError(f"The classes of {path} do not fit", str(getattr(found, "shape", "several arrays")),
-                         f"a whole number, at least 0, for each of the {count:,} real images")  # fmt: skip
+    if not isinstance(found, np.ndarray) or found.shape != (count,) or found.dtype.kind not in "iu" or (found < 0).any():
+        raise InputError(
+            f"The classes of {path} do not fit",
+            str(getattr(found, "shape", "several arrays")),
+            f"a whole number, at least 0, for each of the {count:,} real images",
+        )
     return found.astype(np.int64)

@@ -33,31 +33,21 @@ def ablate(activation: Tensor, neurons: Tensor) -> Tensor:
     return torch.where(neurons, activation.clamp(max=0), activation)
 
 
-def low_rate_ablation(
-    rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str
-) -> dict[int, Edit]:
+def low_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str) -> dict[int, Edit]:
     """Edits that ablate the low-rate neurons at R = ``rate``. One layer is single ablation, several are sequential ablation.
 
     Raises:
         InputError: at this rate the layers have no low-rate neuron at all, so that the correction could not change anything.
     """
-    return _edits(
-        {layer: rates.low_rate(layer, rate).to(device) for layer in layers}, f"low-rate neurons at R = {rate}"
-    )
+    return _edits({layer: rates.low_rate(layer, rate).to(device) for layer in layers}, f"low-rate neurons at R = {rate}")
 
 
-def high_rate_ablation(
-    rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str
-) -> dict[int, Edit]:
+def high_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str) -> dict[int, Edit]:
     """Edits that ablate the high-rate neurons: the paper's counter-experiment, which destroys the image."""
-    return _edits(
-        {layer: rates.high_rate(layer, rate).to(device) for layer in layers}, f"high-rate neurons at R = {rate}"
-    )
+    return _edits({layer: rates.high_rate(layer, rate).to(device) for layer in layers}, f"high-rate neurons at R = {rate}")
 
 
-def random_ablation(
-    latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0
-) -> dict[int, Edit]:
+def random_ablation(latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0) -> dict[int, Edit]:
     """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline.
 
     Each sample and layer has a random stream of its own, by sample id, so that the choice does not depend on the batch. The edits
@@ -66,9 +56,7 @@ def random_ablation(
 
     def edit(layer: int) -> Edit:
         def apply(activation: Tensor) -> Tensor:
-            chance = uniforms(
-                seed, Purpose.RANDOM_ABLATION + 16 * layer, latents.ids, int(np.prod(activation.shape[1:]))
-            )
+            chance = uniforms(seed, Purpose.RANDOM_ABLATION + 16 * layer, latents.ids, int(np.prod(activation.shape[1:])))
             chosen = torch.from_numpy(chance < share).view(activation.shape).to(activation.device)
             return ablate(activation, chosen)
 
@@ -80,11 +68,7 @@ def random_ablation(
 
 
 def sequential_ablation(
-    generator: Generator,
-    latents: Latents,
-    rates: ActivationRates,
-    rate: float = PAPER_RATE,
-    layers: Iterable[LayerLike] | None = None,
+    generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
 ) -> Tensor:
     """Images (N, channels, height, width), float32 in [-1, 1], with the active low-rate neurons of the layers set to 0.
 
@@ -101,13 +85,15 @@ def sequential_ablation(
     indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
     edits = low_rate_ablation(rates, indices, rate, generator.device)
     with scored_pass():
-        return torch.cat(
-            [generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-        )
+        return torch.cat([generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
 
 
 def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:
     if not any(bool(chosen.any()) for chosen in neurons.values()):
-        raise InputError("An ablation would change nothing", f"layers {sorted(neurons)} have no {what}", "at least one such neuron",
-                         "choose another rate or other layers, or estimate the rates from more latents")  # fmt: skip
+        raise InputError(
+            "An ablation would change nothing",
+            f"layers {sorted(neurons)} have no {what}",
+            "at least one such neuron",
+            "choose another rate or other layers, or estimate the rates from more latents",
+        )
     return {layer: partial(ablate, neurons=chosen) for layer, chosen in neurons.items()}

@@ -69,9 +69,7 @@ def unit_factors(scores: Tensor, size: float, lambda_: float, *, in_shares: bool
     return torch.where(chosen, lambda_ * (1.0 - normalised), 1.0)
 
 
-def unit_attenuation(
-    scores: UnitScores, size: float, lambda_: float = PAPER_LAMBDA, *, in_shares: bool = True
-) -> dict[int, Edit]:
+def unit_attenuation(scores: UnitScores, size: float, lambda_: float = PAPER_LAMBDA, *, in_shares: bool = True) -> dict[int, Edit]:
     """Edits that attenuate the units that score highest in each layer; ``lambda_ = 0`` is zero ablation.
 
     Args:
@@ -84,15 +82,19 @@ def unit_attenuation(
         InputError: size or λ out of range, or no unit of any layer is suspect, so that the correction could not change anything.
     """
     if not (0.0 <= lambda_ <= 1.0 and size > 0.0 and (size <= 1.0 if in_shares else size == int(size))):
-        raise InputError("Units cannot be attenuated so", f"size {size:g}, λ {lambda_:g}",
-                         "λ in [0, 1], and a whole number of units, or a share of them in (0, 1]")  # fmt: skip
+        raise InputError(
+            "Units cannot be attenuated so",
+            f"size {size:g}, λ {lambda_:g}",
+            "λ in [0, 1], and a whole number of units, or a share of them in (0, 1]",
+        )
     if not any(bool((one > 0).any()) for one in scores.values()):
-        raise InputError("A correction of units would change nothing", f"no unit of layers {sorted(scores)} has a score above 0",
-                         "at least one such unit", "choose another score or other layers")  # fmt: skip
-    return {
-        layer: partial(attenuate, factors=unit_factors(one, size, lambda_, in_shares=in_shares))
-        for layer, one in scores.items()
-    }
+        raise InputError(
+            "A correction of units would change nothing",
+            f"no unit of layers {sorted(scores)} has a score above 0",
+            "at least one such unit",
+            "choose another score or other layers",
+        )
+    return {layer: partial(attenuate, factors=unit_factors(one, size, lambda_, in_shares=in_shares)) for layer, one in scores.items()}
 
 
 def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> dict[int, Tensor]:
@@ -101,4 +103,4 @@ def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> 
     return {
         layer: torch.from_numpy(uniforms(seed, Purpose.RANDOM_UNITS + 16 * layer, sample, generator.layers[layer].units)[0])
         for layer in layers
-    }  # fmt: skip
+    }

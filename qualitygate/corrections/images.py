@@ -60,12 +60,7 @@ def sequential_correction(
 
 
 def local_region_correction(
-    generator: Generator,
-    latents: Latents,
-    masks: Tensor,
-    layers: Iterable[LayerLike] | None = None,
-    *,
-    weight: float = 1.0,
+    generator: Generator, latents: Latents, masks: Tensor, layers: Iterable[LayerLike] | None = None, *, weight: float = 1.0
 ) -> Tensor:
     """Images corrected where each sample's own mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
 

@@ -50,13 +50,17 @@ def local_region(masks: Tensor, layers: Iterable[int], weight: float = 1.0) -> d
     if not 0.0 < weight <= 1.0:
         raise InputError("The weight of a mask is out of range", str(weight), "a number in (0, 1]")
     if not bool((masks > 0).any()):
-        raise InputError("A local correction would change nothing", "every mask is empty", "at least one masked pixel",
-                         "choose another source of masks")  # fmt: skip
+        raise InputError(
+            "A local correction would change nothing", "every mask is empty", "at least one masked pixel", "choose another source of masks"
+        )
     return {layer: partial(fade, masks=masks, weight=weight) for layer in layers}
 
 
 def check_masks(masks: Tensor) -> None:
     """Raises `InputError` unless these are masks (N, H, W) in [0, 1]."""
     if masks.ndim != 3 or not bool(((masks >= 0) & (masks <= 1)).all()):
-        raise InputError("These are no masks", f"{tuple(masks.shape)}, values from {float(masks.min()):g} to {float(masks.max()):g}",
-                         "(N, height, width) with values in [0, 1]")  # fmt: skip
+        raise InputError(
+            "These are no masks",
+            f"{tuple(masks.shape)}, values from {float(masks.min()):g} to {float(masks.max()):g}",
+            "(N, height, width) with values in [0, 1]",
+        )

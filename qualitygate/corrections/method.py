@@ -100,14 +100,7 @@ class OwnUnits(Method):
         device: where the activations are.
     """
 
-    def __init__(
-        self,
-        look: Callable[[Latents], UnitScores],
-        amount: Amount,
-        *,
-        in_shares: bool,
-        device: torch.device | str,
-    ) -> None:
+    def __init__(self, look: Callable[[Latents], UnitScores], amount: Amount, *, in_shares: bool, device: torch.device | str) -> None:
         self._look, self._amount, self._in_shares, self._device = look, amount, in_shares, device
 
     def of(self, latents: Latents) -> OfSamples:

@@ -35,9 +35,7 @@ def own_local_activation(generator: Generator, latents: Latents, layers: Sequenc
     return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
 
 
-def own_low_rate_mask(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]
-) -> Tensor:
+def own_low_rate_mask(generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]) -> Tensor:
     """Where low-rate neurons fire, over the hottest place of the sample: float32 (N, height, width) in [0, 1], at the size of the image."""
     return _over_hottest(low_rate_heatmap(generator, latents, rates, rate, layers))
 
@@ -60,10 +58,7 @@ def own_local_activation_mask(generator: Generator, latents: Latents, layers: Se
 
 def _walks(generator: Generator, latents: Latents, layers: Sequence[int]) -> list[LocalActivation]:
     """A micro-batch at a time: the curvature of every neuron of many samples would not fit in memory."""
-    return [
-        local_activation(generator, latents[start : start + MICRO_BATCH], layers)
-        for start in range(0, len(latents), MICRO_BATCH)
-    ]
+    return [local_activation(generator, latents[start : start + MICRO_BATCH], layers) for start in range(0, len(latents), MICRO_BATCH)]
 
 
 def _over_hottest(heat: Tensor) -> Tensor:

@@ -76,9 +76,7 @@ def raised(course: Sequence[Point], alarms: Sequence[Alarm]) -> list[Raised]:
     """
     found = []
     for alarm in alarms:
-        series = [
-            (at, metrics[alarm.metric]) for at, metrics in course if math.isfinite(metrics.get(alarm.metric, math.nan))
-        ]
+        series = [(at, metrics[alarm.metric]) for at, metrics in course if math.isfinite(metrics.get(alarm.metric, math.nan))]
         before: Raised | None = None
         for place in range(len(series)):
             now = _at(alarm, series[: place + 1])

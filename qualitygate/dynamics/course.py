@@ -88,8 +88,11 @@ def score_snapshots(
             one = Scored(snapshot, one.sha256, one.family, error=error)
         course.append(one)
     if all(one.scores is None for one in course):
-        raise InputError("No snapshot could be scored", "; ".join(f"{one.snapshot.name}: {one.error}" for one in course[:3]) or "none",
-                         "at least one generator that can be read and has the layers")  # fmt: skip
+        raise InputError(
+            "No snapshot could be scored",
+            "; ".join(f"{one.snapshot.name}: {one.error}" for one in course[:3]) or "none",
+            "at least one generator that can be read and has the layers",
+        )
     return course
 
 
@@ -100,8 +103,17 @@ def record(course: Sequence[Scored], settings: Settings, alarms: Sequence[Alarm]
     for one in course:
         found = {} if one.scores is None else summary(one.scores, before)
         before = one.scores or before
-        snapshots.append(SnapshotRecord(checkpoint=one.snapshot.name, checkpoint_sha256=one.sha256, family=one.family,
-                                        model_id=one.snapshot.model_id, at=one.snapshot.at, metrics=found, error=one.error))  # fmt: skip
+        snapshots.append(
+            SnapshotRecord(
+                checkpoint=one.snapshot.name,
+                checkpoint_sha256=one.sha256,
+                family=one.family,
+                model_id=one.snapshot.model_id,
+                at=one.snapshot.at,
+                metrics=found,
+                error=one.error,
+            )
+        )
     known = [one.scores for one in course if one.scores is not None]
     gone_off = raised([(one.at, one.metrics) for one in snapshots], alarms)
     return DynamicsRecord(
@@ -114,12 +126,7 @@ def record(course: Sequence[Scored], settings: Settings, alarms: Sequence[Alarm]
 
 
 def _scored(
-    snapshot: Snapshot,
-    settings: Settings,
-    load: Load,
-    store: Path | None,
-    metrics: SetMetrics | None,
-    reporter: Reporter,
+    snapshot: Snapshot, settings: Settings, load: Load, store: Path | None, metrics: SetMetrics | None, reporter: Reporter
 ) -> Scored:
     sha256 = None
     try:
@@ -131,8 +138,7 @@ def _scored(
         generator = checkpoint.generator
         sha256 = generator.identity().sha256
         with reporter.phase(snapshot.name, settings.samples) as progress:
-            scores = score(generator, settings, discriminator=checkpoint.discriminator,
-                           metrics=metrics, progress=progress)  # fmt: skip
+            scores = score(generator, settings, discriminator=checkpoint.discriminator, metrics=metrics, progress=progress)
     except QualityGateError as error:
         return Scored(snapshot, sha256, error=str(error).replace("\n", ";"))
     one = Scored(snapshot, sha256, generator.family, _kind(generator), scores)
@@ -151,8 +157,9 @@ def _place(store: Path | None, sha256: str) -> Path | None:
 
 def _keep(one: Scored, place: Path) -> None:
     assert one.scores is not None
-    arrays = {f"{name}/{layer}": value for name, of_layers in vars(one.scores).items() if name != "metrics"
-              for layer, value in of_layers.items()}  # fmt: skip
+    arrays = {
+        f"{name}/{layer}": value for name, of_layers in vars(one.scores).items() if name != "metrics" for layer, value in of_layers.items()
+    }
     about = {"family": one.family, "latents": one.latents, "metrics": dict(one.scores.metrics)}
     with storage.explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +173,7 @@ def _stored(snapshot: Snapshot, sha256: str, place: Path | None) -> Scored | Non
         return None
     with suppress(OSError, ValueError, KeyError, BadZipFile), place.open("rb") as file, np.load(file) as archive:
         about = json.loads(str(archive["about"]))
-        fields: dict[str, dict[int, np.ndarray]] = {
-            name: {} for name in Scores.__dataclass_fields__ if name != "metrics"
-        }
+        fields: dict[str, dict[int, np.ndarray]] = {name: {} for name in Scores.__dataclass_fields__ if name != "metrics"}
         for name in archive.files:
             if name != "about":
                 of, layer = name.split("/")

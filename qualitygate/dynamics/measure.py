@@ -117,10 +117,11 @@ def score(
     layers = present(generator, settings.layers or ())
     early = present(generator, settings.early or ())
     if not layers:
-        raise InputError("The snapshot has none of the layers to score", f"layers 0 … {generator.layers[-1].index}",
-                         f"one of {settings.layers}")  # fmt: skip
+        raise InputError(
+            "The snapshot has none of the layers to score", f"layers 0 … {generator.layers[-1].index}", f"one of {settings.layers}"
+        )
     latents = fixed_latents(generator, settings)
-    local = local_activation(generator, latents, layers, axes=settings.chosen_axes(generator.latent_size), progress=progress)  # fmt: skip
+    local = local_activation(generator, latents, layers, axes=settings.chosen_axes(generator.latent_size), progress=progress)
     rated = tuple(sorted({*layers, *early}))
     rates = activation_rates(generator, rated, settings.rate_samples, settings.seed)
     judged = {} if discriminator is None else contributions(generator, discriminator, latents, layers).parts

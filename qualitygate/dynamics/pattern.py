@@ -63,13 +63,7 @@ def axis_pattern(
 
 
 def plane_pattern(
-    generator: Generator,
-    latents: Latents,
-    neuron: Neuron,
-    axes: tuple[int, int],
-    *,
-    bound: float = BOUND,
-    divisions: int = DIVISIONS,
+    generator: Generator, latents: Latents, neuron: Neuron, axes: tuple[int, int], *, bound: float = BOUND, divisions: int = DIVISIONS
 ) -> PlanePattern:
     """A neuron's activation over the plane of two axes of z through the sample; arguments as of `axis_pattern`."""
     along = axis_pattern(generator, latents, neuron, axes=axes, bound=bound, divisions=divisions)
@@ -90,8 +84,11 @@ def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> n
 
 def _offsets(bound: float, divisions: int) -> np.ndarray:
     if not bound > 0 or divisions < 2 or divisions % 2:
-        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
-                         "a positive bound and an even number of divisions, at least 2")  # fmt: skip
+        raise InputError(
+            "The search range cannot be divided so",
+            f"bound {bound}, divisions {divisions}",
+            "a positive bound and an even number of divisions, at least 2",
+        )
     half = np.arange(1, divisions // 2 * FINER + 1) * (bound / (divisions // 2 * FINER))
     return np.concatenate((-half[::-1], [0.0], half))
 

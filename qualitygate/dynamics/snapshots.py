@@ -67,11 +67,19 @@ def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     unique = sorted({snapshot.source: snapshot for snapshot in snapshots}.values(), key=lambda one: (one.unit, one.at))
     for one, other in pairwise(unique):
         if one.unit != other.unit:
-            raise InputError("The snapshots cannot be put in order", f"{one.name} at {one.at:g} {one.unit}, {other.name} at "
-                             f"{other.at:g} {other.unit}", "all by kimg or all by step", "take the ones of one run")  # fmt: skip
+            raise InputError(
+                "The snapshots cannot be put in order",
+                f"{one.name} at {one.at:g} {one.unit}, {other.name} at {other.at:g} {other.unit}",
+                "all by kimg or all by step",
+                "take the ones of one run",
+            )
         if one.at == other.at:
-            raise InputError("Two snapshots are of the same step", f"{one.source} and {other.source}, both at {one.at:g} {one.unit}",
-                             "one for each step", "take the snapshots of one run, each once")  # fmt: skip
+            raise InputError(
+                "Two snapshots are of the same step",
+                f"{one.source} and {other.source}, both at {one.at:g} {one.unit}",
+                "one for each step",
+                "take the snapshots of one run, each once",
+            )
     return unique
 
 
@@ -90,9 +98,12 @@ def described(source: str) -> Snapshot:
     name = source.rstrip("/").split("/")[-1].split("#")[0]
     if progress := progress_in(name):
         return Snapshot(source, *progress)
-    raise InputError(f"{source} does not say how far the training was", f"the name {name!r}, no kimg in the metadata",
-                     "a number in the name, or `kimg` in a safetensors file's metadata",
-                     "rename it, as in snapshot-kimg200.pt")  # fmt: skip
+    raise InputError(
+        f"{source} does not say how far the training was",
+        f"the name {name!r}, no kimg in the metadata",
+        "a number in the name, or `kimg` in a safetensors file's metadata",
+        "rename it, as in snapshot-kimg200.pt",
+    )
 
 
 def progress_in(name: str) -> tuple[float, Unit] | None:
@@ -117,8 +128,12 @@ def _expanded(source: str) -> list[str]:
     else:
         files = sorted(glob.glob(source)) if glob.has_magic(source) and not path.exists() else [source]
     if not files:
-        raise InputError(f"There are no snapshots at {source}", "no file that could be one",
-                         f"files ending in {', '.join(_SUFFIXES)}", "name the folder or give a pattern in quotes")  # fmt: skip
+        raise InputError(
+            f"There are no snapshots at {source}",
+            "no file that could be one",
+            f"files ending in {', '.join(_SUFFIXES)}",
+            "name the folder or give a pattern in quotes",
+        )
     return files
 
 

@@ -30,11 +30,7 @@ class Subject:
 
 
 def find_subject(
-    generator: Generator,
-    course: Sequence[Scores],
-    settings: Settings,
-    layer: int | None = None,
-    unit: int | None = None,
+    generator: Generator, course: Sequence[Scores], settings: Settings, layer: int | None = None, unit: int | None = None
 ) -> Subject:
     """The unit whose CLA rose most (or the one that is given), the sample and position where it is greatest in the last snapshot,
     and the two axes on which the pattern there is most local.

@@ -36,8 +36,7 @@ def rising_units(course: Sequence[Scores], layer: int, count: int = 10) -> list[
     if not course or layer not in course[-1].unit_cla:
         return []
     last = course[-1].unit_cla[layer]
-    units = [one.unit_cla[layer].mean(axis=0) for one in course
-             if layer in one.unit_cla and one.unit_cla[layer].shape == last.shape]  # fmt: skip
+    units = [one.unit_cla[layer].mean(axis=0) for one in course if layer in one.unit_cla and one.unit_cla[layer].shape == last.shape]
     rise = units[-1] - np.min(units, axis=0)
     return [(int(unit), float(rise[unit])) for unit in np.argsort(-rise, kind="stable")[:count]]
 

@@ -41,9 +41,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
     features = np.concatenate(parts)
     if not np.isfinite(features).all():
         row = int(np.argmin(np.isfinite(features).all(axis=1)))
-        raise InputError(
-            f"The features of image {row} are not finite", extractor.key, "finite numbers", "look for NaN in the images"
-        )
+        raise InputError(f"The features of image {row} are not finite", extractor.key, "finite numbers", "look for NaN in the images")
     return features
 
 

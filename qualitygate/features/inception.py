@@ -155,11 +155,7 @@ def _at_17(inputs: int, inner: int) -> Joined:
         conv=Unit(inputs, 192, 1),
         tower=_tower(Unit(inputs, inner, 1), Unit(inner, inner, row), Unit(inner, 192, column)),
         tower_1=_tower(
-            Unit(inputs, inner, 1),
-            Unit(inner, inner, column),
-            Unit(inner, inner, row),
-            Unit(inner, inner, column),
-            Unit(inner, 192, row),
+            Unit(inputs, inner, 1), Unit(inner, inner, column), Unit(inner, inner, row), Unit(inner, inner, column), Unit(inner, 192, row)
         ),
         tower_2=_tower(_average(), Unit(inputs, 192, 1)),
     )
@@ -168,12 +164,7 @@ def _at_17(inputs: int, inner: int) -> Joined:
 def _to_8(inputs: int) -> Joined:
     return Joined(
         tower=_tower(Unit(inputs, 192, 1), Unit(192, 320, 3, stride=2, padded=False)),
-        tower_1=_tower(
-            Unit(inputs, 192, 1),
-            Unit(192, 192, (1, 7)),
-            Unit(192, 192, (7, 1)),
-            Unit(192, 192, 3, stride=2, padded=False),
-        ),
+        tower_1=_tower(Unit(inputs, 192, 1), Unit(192, 192, (1, 7)), Unit(192, 192, (7, 1)), Unit(192, 192, 3, stride=2, padded=False)),
         pool=nn.MaxPool2d(3, stride=2),
     )
 

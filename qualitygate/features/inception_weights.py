@@ -33,12 +33,7 @@ _AT_35 = {
     "tower_1.conv_2": "branch3x3dbl_3",
     "tower_2.conv": "branch_pool",
 }
-_TO_17 = {
-    "conv": "branch3x3",
-    "tower.conv": "branch3x3dbl_1",
-    "tower.conv_1": "branch3x3dbl_2",
-    "tower.conv_2": "branch3x3dbl_3",
-}
+_TO_17 = {"conv": "branch3x3", "tower.conv": "branch3x3dbl_1", "tower.conv_1": "branch3x3dbl_2", "tower.conv_2": "branch3x3dbl_3"}
 _AT_17 = {
     "conv": "branch1x1",
     "tower.conv": "branch7x7_1",
@@ -103,11 +98,7 @@ def inception_of(weights: Weights) -> Inception:
         raise weights.wrong(f"{rows:,} classes: another Inception-v3, e.g. torchvision's classifier", _FORMS)
     for name, unit in units(network):
         fill(unit, *(_nvidia(weights, name, unit) if of_nvidia else _pytorch_fid(weights, name, unit)))
-    fill(
-        network.classes,
-        weights.take(f"{classes}.weight", CLASSES, FEATURES),
-        weights.take(f"{classes}.bias", CLASSES),
-    )
+    fill(network.classes, weights.take(f"{classes}.weight", CLASSES, FEATURES), weights.take(f"{classes}.bias", CLASSES))
     return network
 
 

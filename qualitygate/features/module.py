@@ -39,12 +39,7 @@ class ModuleExtractor(Extractor):
     kept = False
 
     def __init__(
-        self,
-        module: Callable[[Tensor], Tensor],
-        name: str,
-        *,
-        size: int | None = None,
-        device: torch.device | str | None = None,
+        self, module: Callable[[Tensor], Tensor], name: str, *, size: int | None = None, device: torch.device | str | None = None
     ) -> None:
         self._device = torch.device(device or "cpu")
         self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module

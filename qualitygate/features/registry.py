@@ -31,11 +31,7 @@ DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
 def make_extractor(
-    spec: str,
-    *,
-    weights: Source | Sequence[Source] | None = None,
-    sha256: str | None = None,
-    device: torch.device | str | None = None,
+    spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: torch.device | str | None = None
 ) -> Extractor:
     """The extractor of a name.
 
@@ -72,11 +68,7 @@ def reads_weights(spec: str) -> bool:
 
 
 def make_distance(
-    spec: str,
-    *,
-    weights: Source | Sequence[Source] | None = None,
-    sha256: str | None = None,
-    device: torch.device | str | None = None,
+    spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: torch.device | str | None = None
 ) -> PerceptualDistance:
     """The perceptual distance of a name.
 
@@ -128,12 +120,8 @@ def _key(name: str, weights: Weights, preparation: str) -> str:
 def _refuse_weights(spec: str, weights: object, known: Sequence[str]) -> None:
     """A weight file that nothing would read was meant for something else."""
     if weights is not None:
-        raise InputError(
-            f"{spec} reads no weight file", "one was given", f"no weights, or one of {', '.join(known[:-1])}"
-        )
+        raise InputError(f"{spec} reads no weight file", "one was given", f"no weights, or one of {', '.join(known[:-1])}")
 
 
 def _unknown(spec: str, what: str, known: Sequence[str]) -> InputError:
-    return InputError(
-        f"There is no {what} of this name", repr(spec), f"one of {', '.join(known)}", "use one of these names"
-    )
+    return InputError(f"There is no {what} of this name", repr(spec), f"one of {', '.join(known)}", "use one of these names")

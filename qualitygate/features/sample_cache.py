@@ -51,6 +51,13 @@ class SampleFeatures:
     @property
     def _identity(self) -> dict[str, str]:
         """All that they depend on; one file may be read as of several families."""
-        return {"checkpoint": self.generator.identity().sha256, "family": self.generator.family,
-                "stored_as": self.generator.stored_as, "sampling": self.sampling.model_dump_json(), "seed": str(self.seed),
-                "first": str(self.first), "extractor": self.extractor.key, "device": self.generator.device.type}  # fmt: skip
+        return {
+            "checkpoint": self.generator.identity().sha256,
+            "family": self.generator.family,
+            "stored_as": self.generator.stored_as,
+            "sampling": self.sampling.model_dump_json(),
+            "seed": str(self.seed),
+            "first": str(self.first),
+            "extractor": self.extractor.key,
+            "device": self.generator.device.type,
+        }

@@ -27,9 +27,7 @@ class StageDistance(PerceptualDistance):
         resize: brings images to the size at which they are compared.
     """
 
-    def __init__(
-        self, network: Convolutions, weights: Sequence[Tensor], key: str, resize: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, network: Convolutions, weights: Sequence[Tensor], key: str, resize: Callable[[Tensor], Tensor]) -> None:
         self.key = key
         device = next(network.parameters()).device
         self._network, self._resize = network, resize
@@ -37,11 +35,7 @@ class StageDistance(PerceptualDistance):
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         if first.shape != second.shape:
-            raise InputError(
-                "Only images of one size can be compared",
-                f"{tuple(first.shape)} and {tuple(second.shape)}",
-                "one shape",
-            )
+            raise InputError("Only images of one size can be compared", f"{tuple(first.shape)} and {tuple(second.shape)}", "one shape")
         with scored_pass():
             pairs = zip(self._stages(first), self._stages(second), self._weights, strict=True)
             return torch.stack([_distance(a, b, weight) for a, b, weight in pairs]).sum(dim=0)

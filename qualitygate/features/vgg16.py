@@ -30,9 +30,7 @@ class Convolutions(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [3, *(units for stage in STAGES for units in stage)]
-        self.layers = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(widths))
         self.eval().requires_grad_(False)
 
     def stages(self, images: Tensor) -> Iterator[Tensor]:

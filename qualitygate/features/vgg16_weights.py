@@ -73,9 +73,7 @@ def _convolution_names(weights: Weights) -> list[str]:
     count = sum(map(len, STAGES))
     if "layers.conv1.weight" in weights.tensors:
         return [f"layers.conv{index + 1}" for index in range(count)]
-    numbered = {
-        int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))
-    }
+    numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
     if len(numbered) != count:
         raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
     return [numbered[index] for index in sorted(numbered)]

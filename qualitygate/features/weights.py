@@ -55,8 +55,12 @@ class Weights:
 
     def wrong(self, found: str, needed: str) -> CheckpointError:
         """The error for other weights than the ones needed."""
-        return CheckpointError(f"{self.name} does not hold the weights of this network", found, needed,
-                               "take the file that the documentation names, or check its SHA-256")  # fmt: skip
+        return CheckpointError(
+            f"{self.name} does not hold the weights of this network",
+            found,
+            needed,
+            "take the file that the documentation names, or check its SHA-256",
+        )
 
 
 def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) -> Weights:

@@ -11,15 +11,7 @@ from qualitygate import names
 from qualitygate.gating.cost import affordable_policy
 from qualitygate.gating.passes import Passes
 from qualitygate.gating.pilot import PilotTable
-from qualitygate.gating.profile import (
-    Chain,
-    Profile,
-    ProfileInfo,
-    calibrated_layers,
-    correction_layers,
-    profile_id,
-    score_summary,
-)
+from qualitygate.gating.profile import Chain, Profile, ProfileInfo, calibrated_layers, correction_layers, profile_id, score_summary
 from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvature
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, sample_latents
@@ -33,11 +25,7 @@ _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 
 
 def calibrate(
-    generator: Generator,
-    policy: Policy | None = None,
-    *,
-    sampling: Sampling | None = None,
-    reporter: Reporter | None = None,
+    generator: Generator, policy: Policy | None = None, *, sampling: Sampling | None = None, reporter: Reporter | None = None
 ) -> Profile:
     """Learn a checkpoint: activation rates from ``calibration.rate_samples`` latents, scores of ``calibration.score_samples`` others.
 
@@ -84,9 +72,7 @@ def calibrate(
         rates=at,
         device=str(generator.device),
         scores=score_summary(scores),
-        low_rate_shares={
-            f"layer_{layer}": {names.rate(r): rates.low_rate_share(layer, r) for r in at} for layer in layers
-        },
+        low_rate_shares={f"layer_{layer}": {names.rate(r): rates.low_rate_share(layer, r) for r in at} for layer in layers},
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
@@ -94,9 +80,7 @@ def calibrate(
     return Profile(info, rates, scores, units, policy, suite)
 
 
-def _screening_pilot(
-    generator: Generator, policy: Policy, sampling: Sampling, reporter: Reporter
-) -> dict[str, np.ndarray]:
+def _screening_pilot(generator: Generator, policy: Policy, sampling: Sampling, reporter: Reporter) -> dict[str, np.ndarray]:
     """Exact CLA of the first scored samples and every cheaper estimate of it, NaN for the others."""
     settings, layers = policy.calibration, policy.curvature_layers()
     ids = range(settings.rate_samples, settings.rate_samples + settings.curvature_samples)
@@ -114,9 +98,7 @@ def _exact_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     return tuple(sorted({*ranked, *scored}))
 
 
-def _exact(
-    generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
-) -> ExactCurvature:
+def _exact(generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter) -> ExactCurvature:
     """Exact CLA of the first scored samples; of some of them where only units are ranked by it."""
     settings = policy.calibration
     count = min(settings.curvature_samples, _RANKED) if policy.screens else settings.curvature_samples
@@ -133,12 +115,14 @@ def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
     parts: list[dict[str, list[Any]]] = []
     for layer in rates.layers:
         share, units = rates.rates[layer], rates.counts[layer].shape[0]
-        parts.append({
-            names.UNIT_KEY: [names.unit_key(layer, unit) for unit in range(units)],
-            names.LAYER: [layer] * units,
-            names.UNIT: list(range(units)),
-            names.UNIT_RATE: share.mean(dim=(1, 2)).tolist(),
-            names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
-            names.UNIT_LOW_RATE: activity.of(layer).tolist(),
-        })  # fmt: skip
+        parts.append(
+            {
+                names.UNIT_KEY: [names.unit_key(layer, unit) for unit in range(units)],
+                names.LAYER: [layer] * units,
+                names.UNIT: list(range(units)),
+                names.UNIT_RATE: share.mean(dim=(1, 2)).tolist(),
+                names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
+                names.UNIT_LOW_RATE: activity.of(layer).tolist(),
+            }
+        )
     return {name: [value for part in parts for value in part[name]] for name in parts[0]}

@@ -74,8 +74,13 @@ class Estimate:
 
     def plus(self, other: Estimate) -> Estimate:
         """Sum of two, draw by draw; both of one kind."""
-        return replace(self, value=self.value + other.value, draws=self.draws + other.draws,
-                       step=self.step + other.step, samples=min(self.samples, other.samples))  # fmt: skip
+        return replace(
+            self,
+            value=self.value + other.value,
+            draws=self.draws + other.draws,
+            step=self.step + other.step,
+            samples=min(self.samples, other.samples),
+        )
 
     def interval(self, tail: float) -> Interval:
         """Where the true number most likely lies, each end being wrong with a chance of ``tail``."""
@@ -154,9 +159,7 @@ def worst_of(values: np.ndarray, worst: int) -> Statistic:
     return statistic
 
 
-def compare(
-    rule: CheckRule, candidate: Estimate, baseline: Estimate | None, tail: float, *, same: bool = False
-) -> Comparison:
+def compare(rule: CheckRule, candidate: Estimate, baseline: Estimate | None, tail: float, *, same: bool = False) -> Comparison:
     """Hold a candidate against a rule.
 
     Args:

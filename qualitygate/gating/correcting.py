@@ -38,9 +38,7 @@ class Correcting:
         limits: its limits.
     """
 
-    def __init__(
-        self, generator: Generator, profile: Profile, policy: Policy, correction: Correction, limits: Limits
-    ) -> None:
+    def __init__(self, generator: Generator, profile: Profile, policy: Policy, correction: Correction, limits: Limits) -> None:
         self._generator, self._limits = generator, limits
         edited, judged = correction_layers(policy, profile.info.chain)
         self._last = max(*edited, *judged)

@@ -21,11 +21,7 @@ Undecided = Callable[[Columns, Columns], np.ndarray]
 
 
 def exact_curvature(
-    generator: Generator,
-    latents: Latents,
-    layers: Sequence[int],
-    precision: Precision = "float32",
-    progress: Progress = silent,
+    generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32", progress: Progress = silent
 ) -> dict[str, np.ndarray]:
     """Exact CLA of every sample at the given layers, as columns."""
     scores = local_activation(generator, latents, layers, precision=precision, progress=progress).score
@@ -34,15 +30,15 @@ def exact_curvature(
 
 def free_evidence(columns: Columns, layers: Sequence[int], rates: Sequence[float]) -> np.ndarray:
     """What screening starts from, float64 (N, any): counts and moments of each layer, as logarithms."""
-    counts = [
-        name for layer in layers for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in rates))
-    ]
+    counts = [name for layer in layers for name in (names.never_seen(layer), *(names.low_rate(r, layer) for r in rates))]
     means, squares, shares = zip(*(names.activation_moments(layer) for layer in layers), strict=True)
-    return np.column_stack([
-        *(np.log1p(columns[name]) for name in counts),
-        *(np.log(columns[name] + np.finfo(np.float32).tiny) for name in (*means, *squares)),
-        *(columns[name] for name in shares),
-    ])  # fmt: skip
+    return np.column_stack(
+        [
+            *(np.log1p(columns[name]) for name in counts),
+            *(np.log(columns[name] + np.finfo(np.float32).tiny) for name in (*means, *squares)),
+            *(columns[name] for name in shares),
+        ]
+    )
 
 
 def rung_column(rung: Rung, latent_size: int, layer: int) -> str:
@@ -58,8 +54,9 @@ def screening_columns(latent_size: int, curvature: Sequence[int], scored: Sequen
     return [*rungs, *(name for layer in scored for name in names.activation_moments(layer))]
 
 
-def fitted_screen(columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float,
-                  *, elsewhere: bool) -> Screen:  # fmt: skip
+def fitted_screen(
+    columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float, *, elsewhere: bool
+) -> Screen:
     """The screen of a layer, from the calibration's columns: the samples with exact scores are its pilot."""
     *estimated, exact = (rung_column(rung, latent_size, layer) for rung in ladder(latent_size))
     rows = np.isfinite(columns[exact])
@@ -122,9 +119,7 @@ class Screening:
             rows, below = still, rung
         return found.columns()
 
-    def _look(
-        self, found: _Found, tier: int, rows: np.ndarray, evidence: np.ndarray, estimates: Mapping[int, np.ndarray]
-    ) -> None:
+    def _look(self, found: _Found, tier: int, rows: np.ndarray, evidence: np.ndarray, estimates: Mapping[int, np.ndarray]) -> None:
         for layer, screen in self._screens.items():
             bounds = screen.bounds(tier, evidence[rows], estimates[layer][rows])
             for part, values in (("value", bounds.value), ("low", bounds.low), ("high", bounds.high)):
@@ -132,10 +127,7 @@ class Screening:
 
     def _open(self, found: _Found, columns: Columns, rows: np.ndarray) -> np.ndarray:
         others = {name: values[rows] for name, values in columns.items()}
-        ends = [
-            {**others, **{names.cla(layer): found.parts[end][layer][rows] for layer in found.layers}}
-            for end in ("low", "high")
-        ]
+        ends = [{**others, **{names.cla(layer): found.parts[end][layer][rows] for layer in found.layers}} for end in ("low", "high")]
         return rows[self._undecided(*ends)]
 
 

@@ -8,14 +8,7 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import ProfileError
-from qualitygate.gating.curvature import (
-    Columns,
-    Screening,
-    exact_curvature,
-    fitted_screen,
-    free_evidence,
-    screening_columns,
-)
+from qualitygate.gating.curvature import Columns, Screening, exact_curvature, fitted_screen, free_evidence, screening_columns
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator, State
@@ -83,24 +76,29 @@ class Detecting:
 
         needed = screening_columns(self._generator.latent_size, self._curvature, self._scored)
         if missing := [name for name in needed if name not in profile.scores]:
-            raise ProfileError("The profile has no pilot to screen CLA by", f"no {', '.join(missing[:4])}",
-                               "a calibration with calibration.curvature_samples and detection.curvature: screened",
-                               "calibrate again with this policy, or set detection.curvature: exact")  # fmt: skip
+            raise ProfileError(
+                "The profile has no pilot to screen CLA by",
+                f"no {', '.join(missing[:4])}",
+                "a calibration with calibration.curvature_samples and detection.curvature: screened",
+                "calibrate again with this policy, or set detection.curvature: exact",
+            )
         in_risk = {names.cla_layer(part) for part in self._risk.weights}
         judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
         screens = {
             layer: fitted_screen(
-                profile.scores, evidence(profile.scores), self._generator.latent_size, layer,
+                profile.scores,
+                evidence(profile.scores),
+                self._generator.latent_size,
+                layer,
                 [rule.limit for rule in self._limits.rules if rule.score == names.cla(layer)],
-                self._policy.detection.curvature_error, elsewhere=judged_by_risk and layer in in_risk,
+                self._policy.detection.curvature_error,
+                elsewhere=judged_by_risk and layer in in_risk,
             )
             for layer in self._curvature
-        }  # fmt: skip
+        }
         return Screening(self._generator, screens, evidence, self._undecided, self._precision)
 
     def _undecided(self, low: Columns, high: Columns) -> np.ndarray:
         """Verdicts are monotone in every score: equal at both ends, they are equal in between."""
-        at_low, at_high = (
-            first_look(self._limits, {**end, names.RISK: self._risk(end)}).verdict for end in (low, high)
-        )
+        at_low, at_high = (first_look(self._limits, {**end, names.RISK: self._risk(end)}).verdict for end in (low, high))
         return at_low != at_high

@@ -20,9 +20,7 @@ SIZE = 24
 """Samples of each role."""
 
 
-def choose(
-    scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = SIZE
-) -> dict[ExhibitRole, np.ndarray]:
+def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = SIZE) -> dict[ExhibitRole, np.ndarray]:
     """Rows to show for each role, at most ``size`` each, by the deciding score (higher = worse).
 
     Args:
@@ -50,9 +48,7 @@ def roles(chosen: Mapping[ExhibitRole, np.ndarray]) -> list[ExhibitRole]:
     return [role for role, of_role in chosen.items() for _ in of_role]
 
 
-def render(
-    stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]
-) -> list[ExhibitItem]:
+def render(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]) -> list[ExhibitItem]:
     """Make samples again, each with its role.
 
     Args:
@@ -65,9 +61,7 @@ def render(
         return []
     images = made_again(stage.generator, latents)
     corrected = _corrected(stage, latents, records)
-    heat = low_rate_heatmap(
-        stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection
-    ).numpy()
+    heat = low_rate_heatmap(stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection).numpy()
     return [
         ExhibitItem(role, record, images[row], corrected.get(row), heat[row])
         for row, (role, record) in enumerate(zip(roles, records, strict=True))

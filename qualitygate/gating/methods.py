@@ -70,30 +70,27 @@ def profile_scores(profile: Profile, column: str, layers: tuple[int, ...]) -> di
     scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
     wanted = f"{column} of the units of layers {list(layers)}"
     if column not in scores:
-        raise ProfileError(
-            "The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column)
-        )
+        raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
     by_layer: dict[int, list[Any]] = {layer: [] for layer in layers}
     for layer, value in zip(table[names.LAYER], table[column], strict=True):
         if layer in by_layer:
             by_layer[layer].append(value)
     unknown = [layer for layer, values in by_layer.items() if not values or None in values]
     if unknown:
-        raise ProfileError(f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted,
-                           _remedy(column))  # fmt: skip
+        raise ProfileError(f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, _remedy(column))
     return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in by_layer.items()}
 
 
 def _remedy(column: str) -> str:
     if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
-        return ("set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
-                "by each sample's own CLA: ranking: sample")  # fmt: skip
+        return (
+            "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
+            "by each sample's own CLA: ranking: sample"
+        )
     return "choose one of those, or calibrate again with a policy that has this correction"
 
 
-def _of_units(
-    correction: ZeroAblation | SequentialCorrection, generator: Generator, profile: Profile, layers: tuple[int, ...]
-) -> Method:
+def _of_units(correction: ZeroAblation | SequentialCorrection, generator: Generator, profile: Profile, layers: tuple[int, ...]) -> Method:
     if correction.score == RANDOM_UNITS:
         scores = random_units(generator, layers)
     elif correction.ranking == "profile":

@@ -36,13 +36,7 @@ class Passes:
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        checkpoint: str,
-        policy: Policy,
-        sampling: Sampling,
-        layers: tuple[int, ...],
-        reporter: Reporter,
+        self, generator: Generator, checkpoint: str, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
     ) -> None:
         self._generator, self._policy, self._sampling = generator, policy, sampling
         self._layers, self._reporter = layers, reporter
@@ -57,11 +51,10 @@ class Passes:
             "rate_samples": policy.calibration.rate_samples,
         }
         self._rates = Unfinished("rates", alike)
-        self._scores = Unfinished("scores", alike | {
-            "score_samples": policy.calibration.score_samples,
-            "rates": list(policy.detection.rates),
-            "moments": policy.screens,
-        })  # fmt: skip
+        self._scores = Unfinished(
+            "scores",
+            alike | {"score_samples": policy.calibration.score_samples, "rates": list(policy.detection.rates), "moments": policy.screens},
+        )
 
     def rates(self) -> ActivationRates:
         """Activation rates, from the first ids of the calibration's seed.
@@ -72,8 +65,14 @@ class Passes:
         settings, seen = self._policy.calibration, 0
         begun = self._rates.begun()
         with self._reporter.phase("activation rates", settings.rate_samples) as progress:
-            for rates in growing_rates(self._generator, self._layers, settings.rate_samples, settings.seed, sampling=self._sampling,
-                                       begun=None if begun is None else self._rates_of(begun)):  # fmt: skip
+            for rates in growing_rates(
+                self._generator,
+                self._layers,
+                settings.rate_samples,
+                settings.seed,
+                sampling=self._sampling,
+                begun=None if begun is None else self._rates_of(begun),
+            ):
                 self._rates.keep(partial(_arrays_of, rates))
                 progress(rates.samples - seen)
                 seen = rates.samples
@@ -100,8 +99,12 @@ class Passes:
                 progress(len(part[score.columns[0]]))
         columns = _joined(parts, score.columns)
         if broken := [name for name, values in columns.items() if not np.isfinite(values).all()]:
-            raise InputError("The generator's activations are not finite", f"NaN or infinity behind {', '.join(broken[:4])}",
-                             "finite activations", "check the weights")  # fmt: skip
+            raise InputError(
+                "The generator's activations are not finite",
+                f"NaN or infinity behind {', '.join(broken[:4])}",
+                "finite activations",
+                "check the weights",
+            )
         add_totals(columns, at, detection_layers(self._policy, Chain.of(self._generator)))
         return columns
 

@@ -41,28 +41,25 @@ class PilotTable:
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        sampling: Sampling,
-        seed: int,
-        layers: Sequence[int],
-        precision: Precision = "float32",
+        self, generator: Generator, sampling: Sampling, seed: int, layers: Sequence[int], precision: Precision = "float32"
     ) -> None:
         self._generator, self._sampling, self._seed = generator, sampling, seed
         self._layers, self._precision = tuple(layers), precision
         rungs = ladder(generator.latent_size)
-        self.key = canonical_hash({
-            "format": 1,
-            "checkpoint": generator.identity().sha256,
-            "sampling": sampling.model_dump(mode="json"),
-            "seed": seed,
-            "layers": list(self._layers),
-            "precision": precision,
-            "bound": BOUND,
-            "divisions": DIVISIONS,
-            "rungs": [[rung.axes, rung.points] for rung in rungs],
-            "axes": axes_order(generator.latent_size),
-        })[:32]  # fmt: skip
+        self.key = canonical_hash(
+            {
+                "format": 1,
+                "checkpoint": generator.identity().sha256,
+                "sampling": sampling.model_dump(mode="json"),
+                "seed": seed,
+                "layers": list(self._layers),
+                "precision": precision,
+                "bound": BOUND,
+                "divisions": DIVISIONS,
+                "rungs": [[rung.axes, rung.points] for rung in rungs],
+                "axes": axes_order(generator.latent_size),
+            }
+        )[:32]
         self._folder = cache.folder() / "pilots" / self.key
 
     def columns(self, ids: Sequence[int], progress: Progress) -> dict[str, np.ndarray]:

@@ -40,12 +40,7 @@ INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (
     "suite.json",
     "evidence.json",
 )
-_SEALED = (
-    COUNTS,
-    SCORES,
-    UNITS,
-    POLICY,
-)  # the suite alone is open to expectations written by hand; evidence may be missing
+_SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand; evidence may be missing
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -76,11 +71,7 @@ class Chain(BaseModel):
         """
         chosen = tuple(sorted(set(self.preset if layers is None else layers)))
         if not chosen or not (chosen[0] >= 0 and chosen[-1] <= self.last):
-            raise LayerError(
-                "The policy names a layer that the generator does not have",
-                str(list(chosen)),
-                f"layers 0 … {self.last}",
-            )
+            raise LayerError("The policy names a layer that the generator does not have", str(list(chosen)), f"layers 0 … {self.last}")
         return chosen
 
 
@@ -146,8 +137,9 @@ class Profile:
 
         def quantile(score: str, q: float) -> float:
             if score not in columns:
-                raise ProfileError(f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score,
-                                   "calibrate again with this policy")  # fmt: skip
+                raise ProfileError(
+                    f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score, "calibrate again with this policy"
+                )
             known = columns[score][~np.isnan(columns[score])]  # exact CLA: of a part of the calibration only
             return float(np.quantile(known, q, method="higher"))
 
@@ -202,8 +194,12 @@ class Profile:
     def check_seed(self, seed: int) -> None:
         """Raises `InputError` if this is the seed that the limits were set with."""
         if seed == self.info.calibration.seed:
-            raise InputError("This is the seed of the calibration", f"seed {seed}", "another seed",
-                             "samples that set the limits must not be judged by them: choose any other --seed")  # fmt: skip
+            raise InputError(
+                "This is the seed of the calibration",
+                f"seed {seed}",
+                "another seed",
+                "samples that set the limits must not be judged by them: choose any other --seed",
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the profile's folder, in one step.
@@ -229,8 +225,12 @@ class Profile:
         missing = [f"layer {layer}" for layer in sorted(set(layers) - set(self.info.layers))]
         missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
         if missing:
-            raise ProfileError("The profile does not cover the policy", f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
-                               ", ".join(missing), "calibrate again with this policy")  # fmt: skip
+            raise ProfileError(
+                "The profile does not cover the policy",
+                f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
+                ", ".join(missing),
+                "calibrate again with this policy",
+            )
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -243,28 +243,20 @@ def load_profile(path: str | Path) -> Profile:
     needed = "a folder made by `qualitygate calibrate`"
     if not (folder / INFO).is_file():
         found = "no such folder" if not folder.exists() else f"no {INFO} in it"
-        raise ProfileError(
-            f"No profile at {folder}", found, needed, "run `qualitygate calibrate CHECKPOINT --out FOLDER`"
-        )
+        raise ProfileError(f"No profile at {folder}", found, needed, "run `qualitygate calibrate CHECKPOINT --out FOLDER`")
     try:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
         sealed = (*_SEALED, EVIDENCE) if EVIDENCE in info.files else _SEALED
         changed = [name for name in sealed if file_sha256(folder / name) != info.files.get(name)]
-        if info.profile_id != profile_id(
-            info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates
-        ):
+        if info.profile_id != profile_id(info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates):
             changed.append(INFO)
         if changed:
-            raise ProfileError(
-                f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again"
-            )
+            raise ProfileError(f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again")
         tensors = load_file(folder / COUNTS)
         suite = json.loads((folder / SUITE).read_text(encoding="utf8"))
         evidence = Evidence.model_validate_json((folder / EVIDENCE).read_bytes()) if EVIDENCE in sealed else None
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
-        raise ProfileError(
-            f"Cannot read the profile {folder}", str(error).splitlines()[0], needed, "calibrate again"
-        ) from error
+        raise ProfileError(f"Cannot read the profile {folder}", str(error).splitlines()[0], needed, "calibrate again") from error
     counts = {int(name.removeprefix("layer_")): tensor.to(torch.int64) for name, tensor in tensors.items()}
     rates = ActivationRates(counts, info.calibration.rate_samples, info.calibration.seed, info.sampling)
     scores, _ = storage.read_table(folder / SCORES)
@@ -305,20 +297,18 @@ def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
 
 
 def profile_id(
-    checkpoint_sha256: str,
-    sampling: Sampling,
-    calibration: Calibration,
-    layers: tuple[int, ...],
-    rates: tuple[float, ...],
+    checkpoint_sha256: str, sampling: Sampling, calibration: Calibration, layers: tuple[int, ...], rates: tuple[float, ...]
 ) -> str:
     """Hash of what calibration depends on; thresholds are not part of it."""
-    return canonical_hash({
-        "checkpoint": checkpoint_sha256,
-        "sampling": sampling.model_dump(mode="json"),
-        "calibration": calibration.model_dump(mode="json"),
-        "layers": list(layers),
-        "rates": list(rates),
-    })  # fmt: skip
+    return canonical_hash(
+        {
+            "checkpoint": checkpoint_sha256,
+            "sampling": sampling.model_dump(mode="json"),
+            "calibration": calibration.model_dump(mode="json"),
+            "layers": list(layers),
+            "rates": list(rates),
+        }
+    )
 
 
 def score_summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

@@ -28,13 +28,7 @@ class Scorer:
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        rates: ActivationRates,
-        at: Sequence[float],
-        layers: Sequence[int],
-        *,
-        moments: bool = False,
+        self, generator: Generator, rates: ActivationRates, at: Sequence[float], layers: Sequence[int], *, moments: bool = False
     ) -> None:
         self._generator = generator
         self._layers = tuple(layers)

@@ -119,11 +119,7 @@ class GateStage:
         self.seed, self._latents_sha256 = seed, latents_sha256
         self._detect = Detecting(generator, profile, policy, self.limits, ruler.risk(policy))
         self.detection = self._detect.layers
-        self.correcting = (
-            None
-            if policy.correction is None
-            else Correcting(generator, profile, policy, policy.correction, self.limits)
-        )
+        self.correcting = None if policy.correction is None else Correcting(generator, profile, policy, policy.correction, self.limits)
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -144,18 +140,12 @@ class GateStage:
 
     def suite(self, samples: int) -> dict[str, Any]:
         """The expectation suite for so many samples: the policy's, and what was written by hand into the profile's."""
-        return merge_suite(
-            make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite
-        )
+        return merge_suite(make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite)
 
     def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | None = None) -> Iterator[GatedBlock]:
         """Gate ids, or the user's own latents, block by block, in order."""
         if (ids is None) == (latents is None):
-            raise InputError(
-                "Nothing to gate, or too much",
-                "both ids and latents" if ids is not None else "neither",
-                "one of the two",
-            )
+            raise InputError("Nothing to gate, or too much", "both ids and latents" if ids is not None else "neither", "one of the two")
         if latents is not None:
             latents = self.generator.checked(latents)
         total = len(ids) if ids is not None else len(latents or ())
@@ -170,9 +160,7 @@ class GateStage:
             InputError: the gate was set up for the user's own latents, which are not drawn.
         """
         if self.seed is None:
-            raise InputError(
-                "These samples have no seed", "the user's own latents", "their rows in the file they came from"
-            )
+            raise InputError("These samples have no seed", "the user's own latents", "their rows in the file they came from")
         return sample_latents(self.generator, ids, self.seed, sampling=self.profile.info.sampling)
 
     @cached_property
@@ -194,9 +182,7 @@ class GateStage:
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
                 late.add(rows.start + passing, state, passing)
                 if len(failing):
-                    waiting.append(
-                        (rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device)))
-                    )
+                    waiting.append((rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device))))
             late.flush()
             if waiting and self.correcting is not None:
                 self.correcting.correct(latents, waiting, work)
@@ -230,6 +216,10 @@ class GateStage:
             work.images.pop(int(row), None)
         kept = set(np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist())
         if kept != set(work.images):
-            raise PolicyError("Verdicts and images do not agree", f"{len(work.images)} images for {len(kept)} kept samples",
-                              "one image for each kept sample", "this is a bug: please report it")  # fmt: skip
+            raise PolicyError(
+                "Verdicts and images do not agree",
+                f"{len(work.images)} images for {len(kept)} kept samples",
+                "one image for each kept sample",
+                "this is a bug: please report it",
+            )
         return decisions

@@ -144,9 +144,7 @@ def compare(
     return outcomes, left_out
 
 
-def untouched_as_seen(
-    generator: Generator, latents: Latents, observers: Mapping[str, Observer]
-) -> dict[str, np.ndarray]:
+def untouched_as_seen(generator: Generator, latents: Latents, observers: Mapping[str, Observer]) -> dict[str, np.ndarray]:
     """What observers see of samples that nobody corrected, by their names, (N, …)."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in observers}
     with scored_pass():
@@ -157,15 +155,27 @@ def untouched_as_seen(
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, correction: Correction, samples: Samples,
-             empty: _Run, progress: Progress) -> Outcome:  # fmt: skip
+def _outcome(
+    generator: Generator,
+    profile: Profile,
+    policy: Policy,
+    name: str,
+    correction: Correction,
+    samples: Samples,
+    empty: _Run,
+    progress: Progress,
+) -> Outcome:
     policy = policy.with_correction(correction)
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
     of_samples = correcting.method.of(samples.latents)
     if not of_samples.selects.any():
-        raise InputError("A correction would change nothing", "no sample in which it selects anything", "at least one",
-                         "choose another score, R or other layers")  # fmt: skip
+        raise InputError(
+            "A correction would change nothing",
+            "no sample in which it selects anything",
+            "at least one",
+            "choose another score, R or other layers",
+        )
     edited, judged = correction_layers(policy, profile.info.chain)
     runs = {strength: empty.fresh() for strength in correction.strengths}
     for rows, batch in micro_batches(samples.latents):
@@ -177,8 +187,7 @@ def _outcome(generator: Generator, profile: Profile, policy: Policy, name: str, 
             run.add(samples.latents[rows], passed, untouched, generator.resume(state)[:valid].cpu())
             progress(valid)
     looks = {"nothing": 0, "pass": 1, "walk": generator.latent_size * DIVISIONS + 1}
-    return Outcome(name, correction, edited, judged, looks[correction.look],
-                   tuple(run.result(strength) for strength, run in runs.items()))  # fmt: skip
+    return Outcome(name, correction, edited, judged, looks[correction.look], tuple(run.result(strength) for strength, run in runs.items()))
 
 
 class _Run:
@@ -208,9 +217,7 @@ class _Run:
         before = self._before.value
         diversity = self._after.value / before if before else float("nan")
         seen = {name: np.concatenate(parts) for name, parts in self._seen.items()}
-        return AtStrength(
-            strength, np.concatenate(self._passed), np.concatenate(self._moved), diversity, self._shown, seen
-        )
+        return AtStrength(strength, np.concatenate(self._passed), np.concatenate(self._moved), diversity, self._shown, seen)
 
 
 class _Spread:

@@ -20,8 +20,10 @@ from qualitygate.policy.corrections import (
 )
 from qualitygate.policy.model import Policy
 
-_STRENGTHS = {method: "rates" if "rates" in made.model_fields else "weights" if "weights" in made.model_fields else "shares"
-              for method, made in METHODS.items()}  # fmt: skip
+_STRENGTHS = {
+    method: "rates" if "rates" in made.model_fields else "weights" if "weights" in made.model_fields else "shares"
+    for method, made in METHODS.items()
+}
 """Field that holds a method's strengths."""
 
 
@@ -81,8 +83,11 @@ def _strengths(method: str, given: tuple[float, ...] | None) -> dict[str, Any]:
     try:
         METHODS[method](**chosen)
     except ValueError as error:
-        raise InputError(f"{method} cannot have these strengths", ", ".join(f"{one:g}" for one in given),
-                         f"{_STRENGTHS[method]} from the least to the most correction, each in (0, 1]") from error  # fmt: skip
+        raise InputError(
+            f"{method} cannot have these strengths",
+            ", ".join(f"{one:g}" for one in given),
+            f"{_STRENGTHS[method]} from the least to the most correction, each in (0, 1]",
+        ) from error
     return chosen
 
 
@@ -95,20 +100,19 @@ def _places(method: str, layers: Sequence[tuple[int, ...]]) -> dict[str, dict[st
     return {f", layers {_listed(one)}": {"layers": one} for one in layers}
 
 
-def _variants(
-    method: str, settings: Mapping[str, Any], own_cla: bool, unit_scores: Sequence[str]
-) -> dict[str, Correction]:
+def _variants(method: str, settings: Mapping[str, Any], own_cla: bool, unit_scores: Sequence[str]) -> dict[str, Correction]:
     """A method by name, one for each source of units or masks."""
     made = METHODS[method]
     if issubclass(made, ZeroAblation | SequentialCorrection):
-        sources = {"own low-rate activity": ("sample", names.UNIT_LOW_RATE), "low-rate activity": ("profile", names.UNIT_LOW_RATE),
-                   "CLA": ("profile", names.UNIT_CLA), **{one: ("profile", one) for one in unit_scores},
-                   "random units": ("profile", RANDOM_UNITS)}  # fmt: skip
-        sources |= {"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}
-        return {
-            f"{method}, {of}": made(**settings, ranking=ranking, score=score)
-            for of, (ranking, score) in sources.items()
+        sources = {
+            "own low-rate activity": ("sample", names.UNIT_LOW_RATE),
+            "low-rate activity": ("profile", names.UNIT_LOW_RATE),
+            "CLA": ("profile", names.UNIT_CLA),
+            **{one: ("profile", one) for one in unit_scores},
+            "random units": ("profile", RANDOM_UNITS),
         }
+        sources |= {"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}
+        return {f"{method}, {of}": made(**settings, ranking=ranking, score=score) for of, (ranking, score) in sources.items()}
     if issubclass(made, LocalRegion):
         masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
         return {f"{method}, {of}": made(**settings, mask=mask) for of, mask in masks.items()}

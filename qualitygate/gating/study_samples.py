@@ -41,13 +41,7 @@ class Samples:
 
 
 def worst_samples(
-    generator: Generator,
-    profile: Profile,
-    policy: Policy,
-    count: int,
-    pool: int,
-    seed: int,
-    progress: Progress = silent,
+    generator: Generator, profile: Profile, policy: Policy, count: int, pool: int, seed: int, progress: Progress = silent
 ) -> Samples:
     """The samples with the most active low-rate neurons at the policy's headline R, over its detection layers.
 
@@ -83,9 +77,7 @@ def worst_samples(
     )
 
 
-def said_samples(
-    generator: Generator, profile: Profile, ids: np.ndarray, artifact: np.ndarray, seed: int, who: str
-) -> Samples:
+def said_samples(generator: Generator, profile: Profile, ids: np.ndarray, artifact: np.ndarray, seed: int, who: str) -> Samples:
     """Artifacts and normal samples as somebody, or a rule, tells them apart.
 
     Args:

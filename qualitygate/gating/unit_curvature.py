@@ -35,8 +35,7 @@ class ExactCurvature:
     def columns(self, count: int) -> dict[str, np.ndarray]:
         """The scores as columns of ``count`` samples, NaN for those that have none."""
         return {
-            names.cla(layer): np.pad(score.numpy(), (0, count - len(score)), constant_values=np.nan)
-            for layer, score in self.score.items()
+            names.cla(layer): np.pad(score.numpy(), (0, count - len(score)), constant_values=np.nan) for layer, score in self.score.items()
         }
 
     def unit_columns(self, layers: Sequence[int], units: Sequence[int]) -> dict[str, list[Any]]:
@@ -44,23 +43,18 @@ class ExactCurvature:
         return {
             name: [scores[layer][unit].item() if layer in scores else None for layer, unit in zip(layers, units, strict=True)]
             for name, scores in ((names.UNIT_CLA, self.unit_score), (names.UNIT_CLA_PLAIN, self.unit_curvature))
-        }  # fmt: skip
+        }
 
 
 def exact_unit_curvature(
-    generator: Generator,
-    latents: Latents,
-    layers: Sequence[int],
-    precision: Precision = "float32",
-    progress: Progress = silent,
+    generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32", progress: Progress = silent
 ) -> ExactCurvature:
     """Exact CLA at these layers, a micro-batch at a time, one walk for all of them."""
     scores: list[dict[int, Tensor]] = []
     units: list[dict[int, Tensor]] = []
     plain: list[dict[int, Tensor]] = []
     for start in range(0, len(latents), MICRO_BATCH):
-        local = local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision,
-                                 progress=progress)  # fmt: skip
+        local = local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision, progress=progress)
         scores.append(local.score)
         units.append(local.unit_score)
         plain.append(local.unit_curvature)

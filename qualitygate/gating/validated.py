@@ -59,8 +59,12 @@ def write_evidence(folder: str | Path, evidence: Evidence) -> None:
     folder = Path(folder)
     info = load_profile(folder).info
     if info.profile_id != evidence.profile_id:
-        raise ProfileError("The evidence is of another profile", f"profile {evidence.profile_id[:12]}",
-                           f"profile {info.profile_id[:12]}", "validate with this profile")  # fmt: skip
+        raise ProfileError(
+            "The evidence is of another profile",
+            f"profile {evidence.profile_id[:12]}",
+            f"profile {info.profile_id[:12]}",
+            "validate with this profile",
+        )
     files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
     _write_info(folder, info.model_copy(update={"files": files}).model_dump_json(indent=2))
     storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())

@@ -209,24 +209,14 @@ class Generator(Network, abc.ABC):
         if isinstance(latents, Tensor):
             latents = Latents(np.arange(len(latents)), None, latents)
         if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):
-            raise LatentsError(
-                "The latents do not fit the generator", f"shape {tuple(latents.z.shape)}", f"(N, {self.latent_size})"
-            )
+            raise LatentsError("The latents do not fit the generator", f"shape {tuple(latents.z.shape)}", f"(N, {self.latent_size})")
         if latents.space == "w" and self.truncates != "w":
             raise LatentsError(f"{self.family} has no mapping network", "latents in w", "latents in z")
         if self.label_size and latents.labels is None and latents.space == "z":
-            raise LatentsError(
-                "The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each"
-            )
+            raise LatentsError("The generator is conditional", "latents without labels", f"a class in [0, {self.label_size}) each")
         labels = latents.labels
-        if (
-            labels is not None
-            and labels.dtype == torch.int64
-            and bool(((labels < 0) | (labels >= self.label_size)).any())
-        ):
-            raise LatentsError(
-                "A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})"
-            )
+        if labels is not None and labels.dtype == torch.int64 and bool(((labels < 0) | (labels >= self.label_size)).any()):
+            raise LatentsError("A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})")
         return latents
 
 

@@ -98,10 +98,16 @@ class BigGAN(ResidualGenerator):
     ) -> None:
         super().__init__()
         self.settings = {
-            "latent_size": latent_size, "label_size": label_size, "label_features": label_features,
-            "units": list(units), "attention": list(attention), "block_latent": block_latent, "hidden": hidden,
-            "bottom_width": bottom_width, "image_channels": image_channels,
-        }  # fmt: skip
+            "latent_size": latent_size,
+            "label_size": label_size,
+            "label_features": label_features,
+            "units": list(units),
+            "attention": list(attention),
+            "block_latent": block_latent,
+            "hidden": hidden,
+            "bottom_width": bottom_width,
+            "image_channels": image_channels,
+        }
         self.latent_size, self.label_size = latent_size, label_size
         self._block_latent, self._bottom_width = block_latent, bottom_width
         self._chunk = latent_size // len(units) if block_latent == "chunk" else latent_size

@@ -141,19 +141,22 @@ class BigGANDeep(ResidualGenerator):
     ) -> None:
         super().__init__()
         self.settings = {
-            "latent_size": latent_size, "label_size": label_size, "label_features": label_features,
-            "units": list(units), "doubles": list(doubles), "attention": list(attention), "statistics": statistics,
+            "latent_size": latent_size,
+            "label_size": label_size,
+            "label_features": label_features,
+            "units": list(units),
+            "doubles": list(doubles),
+            "attention": list(attention),
+            "statistics": statistics,
             "image_channels": image_channels,
-        }  # fmt: skip
+        }
         self.latent_size, self.label_size = latent_size, label_size
         self._step = 1.0 / (statistics - 1)
         condition = latent_size + label_features
 
         self.embedding = nn.Linear(label_size, label_features, bias=False)
         self.linear = nn.Linear(condition, units[0] * BOTTOM_WIDTH**2)
-        self.blocks = nn.ModuleList(
-            _Block(inputs, outputs, up) for inputs, outputs, up in zip(units[:-1], units[1:], doubles, strict=True)
-        )
+        self.blocks = nn.ModuleList(_Block(inputs, outputs, up) for inputs, outputs, up in zip(units[:-1], units[1:], doubles, strict=True))
         self.attention = nn.ModuleDict({str(block): SelfAttention(units[block + 1]) for block in attention})
         normalised = [count for inputs in units[:-1] for count in (inputs, *[inputs // NARROWING] * 3)]
         self.norms = nn.ModuleList(_ConditionalNorm(statistics, count, condition) for count in normalised)

@@ -39,9 +39,14 @@ class BigGANDiscriminator(Discriminator):
     ) -> None:
         super().__init__()
         self.settings = {
-            "resolution": resolution, "units": list(units), "halves": list(halves), "wide": wide,
-            "attention": list(attention), "label_size": label_size, "image_channels": image_channels,
-        }  # fmt: skip
+            "resolution": resolution,
+            "units": list(units),
+            "halves": list(halves),
+            "wide": wide,
+            "attention": list(attention),
+            "label_size": label_size,
+            "image_channels": image_channels,
+        }
         self.image_shape = (image_channels, resolution, resolution)
         self.label_size = label_size
         inputs = [image_channels, *units[:-1]]
@@ -77,8 +82,6 @@ class ProjectionHead(nn.Module):
         direction = self.direction.expand(len(features), -1)
         if self.label_size:
             if labels is None:
-                raise LatentsError(
-                    "The discriminator is conditional", "no labels", f"a class in [0, {self.label_size}) for each image"
-                )
+                raise LatentsError("The discriminator is conditional", "no labels", f"a class in [0, {self.label_size}) for each image")
             direction = direction + self.embedding(one_hot(labels, self.label_size))
         return torch.einsum("nc...,nc->n...", features, direction) + self.bias

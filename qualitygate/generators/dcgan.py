@@ -38,9 +38,7 @@ class DCGAN(Generator):
         self.image_shape = (image_channels, size, size)
         widths = [latent_size, *units, image_channels]
         # kernel positions first: each tap is then a matrix, ready for a product
-        self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths)
-        )
+        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
         self.layers = _layers(latent_size, units)
         self.operations = self.layers[-1].operations + 2 * units[-1] * image_channels * 4 * size * size

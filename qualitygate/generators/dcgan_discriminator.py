@@ -29,17 +29,13 @@ class DCGANDiscriminator(Discriminator):
         size = 4 * 2 ** len(units)
         self.image_shape = (image_channels, size, size)
         widths = [image_channels, *units, 1]
-        self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(outputs, inputs, 4, 4)) for inputs, outputs in pairwise(widths)
-        )
+        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(outputs, inputs, 4, 4)) for inputs, outputs in pairwise(widths))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         x = images
         for index, (weight, bias) in enumerate(zip(self.weight[:-1], self.bias[:-1], strict=True)):
-            x = self.tap(
-                f"activation/layer{index}", F.leaky_relu_(F.conv2d(x, weight, bias, stride=2, padding=1), _SLOPE)
-            )
+            x = self.tap(f"activation/layer{index}", F.leaky_relu_(F.conv2d(x, weight, bias, stride=2, padding=1), _SLOPE))
         x = self.tap("features", x)
         self.tap("vector", x.flatten(1))
         return F.conv2d(x, self.weight[-1], self.bias[-1]).flatten()

@@ -83,8 +83,9 @@ def sample_latents(
     generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
 ) -> Latents:
     """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
-    return draw_latents(ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling,
-                        truncate_z=generator.truncates == "z")  # fmt: skip
+    return draw_latents(
+        ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
+    )
 
 
 def read_layers(

@@ -42,8 +42,12 @@ def discriminators() -> dict[str, type[Discriminator]]:
     from qualitygate.generators.unet_discriminator import UNetDiscriminator
 
     ours: list[type[Discriminator]] = [
-        BigGANDiscriminator, DCGANDiscriminator, PGGANDiscriminator, StyleGAN2Discriminator, UNetDiscriminator,
-    ]  # fmt: skip
+        BigGANDiscriminator,
+        DCGANDiscriminator,
+        PGGANDiscriminator,
+        StyleGAN2Discriminator,
+        UNetDiscriminator,
+    ]
     return _by_family(ours, "discriminators", Discriminator)  # type: ignore[type-abstract]
 
 

@@ -64,18 +64,13 @@ class State:
 
     def rows(self, rows: Tensor) -> State:
         """The state of some of the samples. ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
-        return replace(
-            self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry)
-        )
+        return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
     def concatenated(states: Sequence[State]) -> State:
         """The states of several batches at the same layer as one."""
         first = states[0]
-        carry = tree_map(
-            lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0],
-            *(state.carry for state in states),
-        )
+        carry = tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *(state.carry for state in states))
         return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
 
     def edited(self, activation: Tensor) -> State:

@@ -31,15 +31,7 @@ class StyledConvolution(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        style_size: int,
-        size: int,
-        *,
-        up: bool,
-        gain: float = 1.0,
-        clamp: float | None = None,
+        self, inputs: int, outputs: int, style_size: int, size: int, *, up: bool, gain: float = 1.0, clamp: float | None = None
     ) -> None:
         super().__init__()
         self.style = Dense(style_size, inputs)

@@ -213,9 +213,7 @@ def _carried(state: State) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 def _submodules(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     have = dict(module.named_modules())
     if not names or len({have.get(name, name) for name in names}) != len(names):
-        raise LayerError(
-            "The layers must be different ones", ", ".join(names) or "an empty list", "at least one, each once"
-        )
+        raise LayerError("The layers must be different ones", ", ".join(names) or "an empty list", "at least one, each once")
     if missing := [name for name in names if name not in have or not name]:
         listed = ", ".join(name for name in have if name)
         raise LayerError("The network has no such layer", ", ".join(map(repr, missing)), f"one of {listed}")
@@ -269,9 +267,7 @@ class _Follower:
 
     def __call__(self, index: int, output: Tensor) -> Tensor:
         if index != len(self.outputs):
-            raise _not_once(
-                self.names[index], f"it ran when {len(self.outputs)} of the listed layers had run, not {index}"
-            )
+            raise _not_once(self.names[index], f"it ran when {len(self.outputs)} of the listed layers had run, not {index}")
         if index < len(self.known):
             output = self.known[index]
         else:
@@ -320,9 +316,7 @@ def _look(module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[
         if name in layers:
             raise _not_once(name, "it ran twice in one pass")
         if not isinstance(output, Tensor) or output.ndim != 4:
-            raise LayerError(
-                f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)"
-            )
+            raise LayerError(f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)")
         units, height, width = output.shape[1:]
         layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
 

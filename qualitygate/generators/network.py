@@ -59,9 +59,7 @@ class Network(nn.Module):
         finally:
             self._taps = None
         if missing := [name for name in names if name not in seen]:
-            raise InputError(
-                "The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}"
-            )
+            raise InputError("The network has no such inner tensor", ", ".join(missing), f"one of {', '.join(sorted(seen))}")
         return {name: seen[name] for name in names}
 
     def tap(self, name: str, tensor: Tensor) -> Tensor:

@@ -126,9 +126,7 @@ class PGGAN(Generator):
         if layer == 0 or not runs_by_positions(place.height * place.width, weight, bias):
             return None
         taps, readers = (weight.permute(2, 3, 1, 0), keeping) if layer % 2 else (weight, doubling)
-        return lambda state: (
-            F.leaky_relu_(before, _SLOPE) for before in by_positions(_pixel_norm(state.activation), taps, bias, readers)
-        )
+        return lambda state: (F.leaky_relu_(before, _SLOPE) for before in by_positions(_pixel_norm(state.activation), taps, bias, readers))
 
     def finish(self, state: State) -> Tensor:
         image = self._to_rgb(state.activation, -1)

@@ -104,11 +104,7 @@ class PlantedGenerator(Generator):
         super().__init__()
         _check_fits(planting, base)
         self.base, self.planting = base, planting
-        self.settings = {
-            "family": base.stored_as,
-            "settings": base.settings,
-            "planting": planting.model_dump(mode="json"),
-        }
+        self.settings = {"family": base.stored_as, "settings": base.settings, "planting": planting.model_dump(mode="json")}
         self.latent_size, self.label_size, self.image_shape = base.latent_size, base.label_size, base.image_shape
         self.layers, self.operations, self.presets = base.layers, base.operations, base.presets
         # constants of the class, but for a wrapper
@@ -128,9 +124,7 @@ class PlantedGenerator(Generator):
         try:
             planted = Planting.model_validate(planting)
         except ValidationError as error:
-            raise InputError(
-                "This is no planting", problems(error, "planting"), "what save_generator writes"
-            ) from error
+            raise InputError("This is no planting", problems(error, "planting"), "what save_generator writes") from error
         return cls(known[family].from_settings(**settings), planted)
 
     def begin(self, latents: Latents) -> State:
@@ -208,14 +202,8 @@ class PlantedGenerator(Generator):
 def _check_fits(planting: Planting, base: Generator) -> None:
     for layer, units in planting.units.items():
         if layer >= len(base.layers):
-            raise LayerError(
-                "Planted units are of a layer that the base does not have", str(layer), f"0 … {len(base.layers) - 1}"
-            )
+            raise LayerError("Planted units are of a layer that the base does not have", str(layer), f"0 … {len(base.layers) - 1}")
         if max(units) >= base.layers[layer].units:
-            raise InputError(
-                f"Layer {layer} of the base has no such unit", str(max(units)), f"0 … {base.layers[layer].units - 1}"
-            )
+            raise InputError(f"Layer {layer} of the base has no such unit", str(max(units)), f"0 … {base.layers[layer].units - 1}")
     if planting.region.modes >= base.latent_size:
-        raise InputError(
-            "Not so many modes fit", str(planting.region.modes), f"1 … {base.latent_size - 1}, one less than axes"
-        )
+        raise InputError("Not so many modes fit", str(planting.region.modes), f"1 … {base.latent_size - 1}, one less than axes")

@@ -41,8 +41,9 @@ class Plugin:
     def error(self, found: str, needed: str) -> PluginError:
         """The error that names this plug-in."""
         distribution = f" of {self.entry.dist.name} {self.entry.dist.version}" if self.entry.dist is not None else ""
-        return PluginError(f"The plug-in {self.entry.name}{distribution} ({self.entry.value}) is broken", found, needed,
-                           "repair it, or uninstall it")  # fmt: skip
+        return PluginError(
+            f"The plug-in {self.entry.name}{distribution} ({self.entry.value}) is broken", found, needed, "repair it, or uninstall it"
+        )
 
 
 @functools.cache

@@ -38,11 +38,7 @@ def keeping(size: int) -> Readers:
 
 
 def by_positions(
-    x: Tensor,
-    taps: Tensor,
-    bias: Tensor,
-    readers: Callable[[int], Readers],
-    places: Iterable[Tensor] | None = None,
+    x: Tensor, taps: Tensor, bias: Tensor, readers: Callable[[int], Readers], places: Iterable[Tensor] | None = None
 ) -> Iterator[Tensor]:
     """The output (N, outputs), a position at a time in order of rows.
 

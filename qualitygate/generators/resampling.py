@@ -19,15 +19,7 @@ def binomial(like: Tensor) -> Tensor:
     return torch.tensor(BINOMIAL, device=like.device, dtype=like.dtype) / sum(BINOMIAL)
 
 
-def upfirdn(
-    x: Tensor,
-    taps: Tensor,
-    *,
-    up: int = 1,
-    down: int = 1,
-    padding: tuple[int, int] = (0, 0),
-    gain: float = 1.0,
-) -> Tensor:
+def upfirdn(x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (0, 0), gain: float = 1.0) -> Tensor:
     """``up``-fold zero insertion, padding, convolution with ``taps``, every ``down``-th sample; alike along both axes.
 
     Args:
@@ -74,9 +66,7 @@ def _convolved(x: Tensor, kernel: Tensor, up: Pair, down: Pair, padding: tuple[P
         return F.conv2d(x, kernel.flip(0, 1).expand(channels, 1, -1, -1), stride=down, groups=channels)
     # the transposed convolution gives every position that the filter touches; padding says which of them are wanted
     full = F.conv_transpose2d(x, kernel.expand(channels, 1, -1, -1), stride=up, groups=channels)
-    (top, bottom), (left, right) = (
-        _margins(x.shape[2 + axis], kernel.shape[axis], up[axis], padding[axis]) for axis in (0, 1)
-    )
+    (top, bottom), (left, right) = (_margins(x.shape[2 + axis], kernel.shape[axis], up[axis], padding[axis]) for axis in (0, 1))
     return F.pad(full, (left, right, top, bottom))[:, :, :: down[0], :: down[1]]
 
 

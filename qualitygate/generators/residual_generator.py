@@ -107,8 +107,6 @@ class ResidualGenerator(Generator, abc.ABC):
 
 def _early(layers: Sequence[Layer]) -> Presets:
     """The presets of `ResidualGenerator`."""
-    by_size = {
-        size: [layer.index for layer in layers if layer.height == size] or [layers[-1].index] for size in (4, 8, 16)
-    }
+    by_size = {size: [layer.index for layer in layers if layer.height == size] or [layers[-1].index] for size in (4, 8, 16)}
     low_rate = sorted({indices[0] for indices in by_size.values()})
     return Presets(low_rate=tuple(low_rate), curvature=(by_size[8][-1],), stop=by_size[16][-1])

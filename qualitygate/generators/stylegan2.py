@@ -101,9 +101,7 @@ class StyleGAN2(Generator):
         painted = units if architecture == "skip" else units[-1:]
         self.to_rgb = nn.ModuleList(ToRGB(inputs, image_channels, self.mapping.size, clamp) for inputs in painted)
         self.shortcuts = nn.ParameterList(
-            nn.Parameter(torch.zeros(outputs, inputs, 1, 1))
-            for inputs, outputs in pairwise(units)
-            if architecture == "resnet"
+            nn.Parameter(torch.zeros(outputs, inputs, 1, 1)) for inputs, outputs in pairwise(units) if architecture == "resnet"
         )
         self.layers, self.operations = self._counted(synthesis)
         last = len(self.layers) - 1
@@ -137,9 +135,7 @@ class StyleGAN2(Generator):
         convolution = cast(StyledConvolution, self.synthesis[layer])
         if layer == 0 or convolution.up or not runs_by_positions(convolution.size**2, convolution.weight):
             return None
-        return lambda state: convolution.by_position(
-            state.activation, convolution.style(state.carry.ws[:, layer]), state.carry.noise
-        )
+        return lambda state: convolution.by_position(state.activation, convolution.style(state.carry.ws[:, layer]), state.carry.noise)
 
     def finish(self, state: State) -> Tensor:
         _, image = self._closed(state)
@@ -191,9 +187,7 @@ class StyleGAN2(Generator):
         return cast(ToRGB, self.to_rgb[painter]).operations(size) + doubling
 
 
-def _synthesis(
-    units: list[int], style_size: int, architecture: Architecture, clamp: float | None
-) -> list[StyledConvolution]:
+def _synthesis(units: list[int], style_size: int, architecture: Architecture, clamp: float | None) -> list[StyledConvolution]:
     layers = [StyledConvolution(units[0], units[0], style_size, 4, up=False, clamp=clamp)]
     gain = 0.5**0.5 if architecture == "resnet" else 1.0
     for block, outputs in enumerate(units[1:], start=1):

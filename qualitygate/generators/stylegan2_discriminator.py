@@ -26,9 +26,7 @@ Architecture = Literal["skip", "resnet", "orig"]
 class Convolution(nn.Module):
     """Convolution, bias, LeakyReLU·√2, clamp; with ``down`` the low-pass filter before it and stride 2."""
 
-    def __init__(
-        self, inputs: int, outputs: int, taps: int, *, down: bool = False, gain: float = 1.0, clamp: float | None = None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, taps: int, *, down: bool = False, gain: float = 1.0, clamp: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, taps, taps))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -112,9 +110,7 @@ class StyleGAN2Discriminator(Discriminator):
         self.from_rgb = nn.ModuleList(
             Convolution(image_channels, outputs, 1, clamp=bound) for outputs, bound in zip(readers, bounds, strict=True)
         )
-        self.blocks = nn.ModuleList(
-            Block(inputs, outputs, architecture == "resnet", clamp) for inputs, outputs in pairwise(units)
-        )
+        self.blocks = nn.ModuleList(Block(inputs, outputs, architecture == "resnet", clamp) for inputs, outputs in pairwise(units))
         self.last = Convolution(units[-1] + deviations, units[-1], 3, clamp=clamp)
         self.dense = Dense(16 * units[-1], units[-1])
         self.mapping = Mapping(0, mapping, label_size, label_features, average=False) if mapping else None
@@ -142,9 +138,7 @@ class StyleGAN2Discriminator(Discriminator):
         if not self.label_size:
             return x.squeeze(1)
         if labels is None:
-            raise LatentsError(
-                "The discriminator is conditional", "images without labels", f"{self.label_size} classes"
-            )
+            raise LatentsError("The discriminator is conditional", "images without labels", f"{self.label_size} classes")
         vectors = one_hot(labels, self.label_size)
         if self.mapping is None:
             return (x * vectors).sum(dim=1)

@@ -102,9 +102,7 @@ class Mapping(nn.Module):
         if latents.space == "z":
             return self(latents.z, labels)
         if latents.z.shape[1] != self.size:
-            raise LatentsError(
-                "The latents do not fit the generator", f"w of shape {tuple(latents.z.shape)}", f"(N, {self.size})"
-            )
+            raise LatentsError("The latents do not fit the generator", f"w of shape {tuple(latents.z.shape)}", f"(N, {self.size})")
         return latents.z
 
     def truncated(self, w: Tensor, count: int, psi: float, cutoff: int | None) -> Tensor:

@@ -31,14 +31,15 @@ class UNetDiscriminator(Discriminator):
 
     family = "unet-discriminator"
 
-    def __init__(
-        self, encoder: list[int], decoder: list[int], attention: list[int], label_size: int, image_channels: int = 3
-    ) -> None:
+    def __init__(self, encoder: list[int], decoder: list[int], attention: list[int], label_size: int, image_channels: int = 3) -> None:
         super().__init__()
         self.settings = {
-            "encoder": list(encoder), "decoder": list(decoder), "attention": list(attention), "label_size": label_size,
+            "encoder": list(encoder),
+            "decoder": list(decoder),
+            "attention": list(attention),
+            "label_size": label_size,
             "image_channels": image_channels,
-        }  # fmt: skip
+        }
         resolution = 4 * 2 ** len(encoder)
         self.image_shape = (image_channels, resolution, resolution)
         self.label_size = label_size

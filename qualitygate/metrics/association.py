@@ -83,9 +83,7 @@ def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, resamples: int = 
     return _interval(value, len(bad), seed, resamples)
 
 
-def rank_correlation(
-    first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Interval | None:
+def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
     """Spearman's correlation: that of the ranks, equal values sharing the middle one.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 27.0])).value
@@ -136,7 +134,5 @@ def _weights(count: int, seed: int, resamples: int) -> np.ndarray:
 def _checked(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if np.isnan(values).any():
-        raise InputError(
-            "Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each"
-        )
+        raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each")
     return values

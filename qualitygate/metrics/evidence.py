@@ -126,9 +126,7 @@ class Finding(_Frozen):
 
     def __str__(self) -> str:
         note = ", weak evidence" if self.kind.weak else ""
-        return (
-            f"{self.setting} {self.sight} what is bad by {self.kind}{note}: AUC {self.auc} on {self.samples:,} samples"
-        )
+        return f"{self.setting} {self.sight} what is bad by {self.kind}{note}: AUC {self.auc} on {self.samples:,} samples"
 
 
 class Source(_Frozen):

@@ -92,8 +92,11 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
         InputError: features of different lengths, or of no samples.
     """
     if first.features != second.features or not first.count or not second.count:
-        raise InputError("These statistics cannot be compared", f"{first.count} × {first.features} and {second.count} × {second.features}",
-                         "samples on both sides, with features of the same extractor")  # fmt: skip
+        raise InputError(
+            "These statistics cannot be compared",
+            f"{first.count} × {first.features} and {second.count} × {second.features}",
+            "samples on both sides, with features of the same extractor",
+        )
     root = _root(first.covariance)
     inner = root @ second.covariance @ root
     shared = torch.linalg.eigvalsh((inner + inner.T) / 2.0).clamp(min=0.0).sqrt().sum()
@@ -112,8 +115,11 @@ def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
         InputError: features of different lengths, or of no samples.
     """
     if first.shape[1] != second.shape[1] or not len(first) or not len(second):
-        raise InputError("These features cannot be compared", f"{tuple(first.shape)} and {tuple(second.shape)}",
-                         "samples on both sides, with features of the same extractor")  # fmt: skip
+        raise InputError(
+            "These features cannot be compared",
+            f"{tuple(first.shape)} and {tuple(second.shape)}",
+            "samples on both sides, with features of the same extractor",
+        )
     exact = first.double(), second.double()
     means = [one.mean(dim=0) for one in exact]
     roots = [(one - mean) / len(one) ** 0.5 for one, mean in zip(exact, means, strict=True)]
@@ -138,8 +144,12 @@ def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *,
     """
     count, width = features.shape
     if count < 2 * (width + 1):
-        raise InputError("Too few samples to extrapolate FID", f"{count} samples of {width} features",
-                         f"{2 * (width + 1)} samples", "make more samples, or use KID, which has no bias")  # fmt: skip
+        raise InputError(
+            "Too few samples to extrapolate FID",
+            f"{count} samples of {width} features",
+            f"{2 * (width + 1)} samples",
+            "make more samples, or use KID, which has no bias",
+        )
     least = max(width + 1, int(LEAST_SHARE * count))
     sizes = np.unique(np.linspace(least, count, POINTS).astype(int))
     draws = uniforms(seed, Purpose.SUBSET, np.arange(len(sizes)), count)

@@ -22,8 +22,11 @@ def group_size(count: int, share: float = SHARE) -> int:
     """
     size = round(count * share)
     if not 0.0 < share <= 0.5 or not size:
-        raise InputError("A group must be a part of the samples", f"a share of {share:g} of {count} samples",
-                         "a share in (0, 0.5] that comes to at least one sample")  # fmt: skip
+        raise InputError(
+            "A group must be a part of the samples",
+            f"a share of {share:g} of {count} samples",
+            "a share in (0, 0.5] that comes to at least one sample",
+        )
     return size
 
 
@@ -39,8 +42,12 @@ def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     if np.isnan(scores).any():
         missing = int(np.isnan(scores).sum())
-        raise InputError("Samples without a score cannot be ranked", f"{missing} of {len(scores)} have none", "a score for each",
-                         "choose a score that every sample has")  # fmt: skip
+        raise InputError(
+            "Samples without a score cannot be ranked",
+            f"{missing} of {len(scores)} have none",
+            "a score for each",
+            "choose a score that every sample has",
+        )
     order = np.argsort(scores, kind="stable")
     return np.sort(order[:size]), np.sort(order[len(order) - size :])
 

@@ -30,11 +30,7 @@ def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float,
         InputError: fewer samples than splits.
     """
     if len(probabilities) < splits:
-        raise InputError(
-            "Too few samples for the inception score",
-            f"{len(probabilities)} samples",
-            f"at least {splits}, one a split",
-        )
+        raise InputError("Too few samples for the inception score", f"{len(probabilities)} samples", f"at least {splits}, one a split")
     count = len(probabilities)
     edges = [count * index // splits for index in range(splits + 1)]
     exact = probabilities.double()

@@ -42,9 +42,7 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = LEVEL, r
     return bootstrap_ratio(values, np.ones(len(values)), seed=seed, level=level, resamples=resamples)
 
 
-def bootstrap_ratio(
-    sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES
-) -> Interval:
+def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
     """``Σ sums / Σ counts`` over N samples: the mean of several values a sample, samples being what is drawn again.
 
     Raises:
@@ -52,14 +50,9 @@ def bootstrap_ratio(
     """
     sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if not counts.sum():
-        raise InputError(
-            "There is nothing to take a mean of", f"{len(sums)} samples without a value", "at least one value"
-        )
+        raise InputError("There is nothing to take a mean of", f"{len(sums)} samples without a value", "at least one value")
     step = max(1, _NUMBERS // len(sums))
-    means = [
-        _resampled(sums, counts, seed, np.arange(start, min(start + step, resamples)))
-        for start in range(0, resamples, step)
-    ]
+    means = [_resampled(sums, counts, seed, np.arange(start, min(start + step, resamples))) for start in range(0, resamples, step)]
     tail = (1.0 - level) / 2.0
     low, high = np.nanquantile(np.concatenate(means), (tail, 1.0 - tail))
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))

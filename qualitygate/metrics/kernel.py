@@ -55,9 +55,7 @@ def kernel_distance(generated: Tensor, real: KernelReference, rows: Tensor) -> f
     return _assembled(inner, float(rows.sum()), real.inner, count, others)
 
 
-def kernel_distances_without(
-    generated: Tensor, real: KernelReference, rows: Tensor, blocks: list[Tensor]
-) -> list[float]:
+def kernel_distances_without(generated: Tensor, real: KernelReference, rows: Tensor, blocks: list[Tensor]) -> list[float]:
     """The distance without each of the blocks of generated samples, for a jackknife: one pass over all pairs serves them all.
 
     Args:

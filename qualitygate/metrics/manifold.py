@@ -107,8 +107,12 @@ def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
     """
     kept = (radii <= radii.quantile(0.5)) & (radii > 0.0)
     if not bool(kept.any()):
-        raise InputError("There is no realism score against this real set", "real samples that are copies of each other",
-                         "different images", "check the real images, and that the extractor tells them apart")  # fmt: skip
+        raise InputError(
+            "There is no realism score against this real set",
+            "real samples that are copies of each other",
+            "different images",
+            "check the real images, and that the extractor tells them apart",
+        )
     return 1.0 / nearest(generated, real[kept], 1, radii[kept])[:, 0]
 
 

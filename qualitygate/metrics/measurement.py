@@ -56,9 +56,7 @@ class Outcome(StrEnum):
 
 def measured(interval: Interval, like: Measurement, note: str | None = None) -> Measurement:
     """An empty measurement with the number put in."""
-    return like.model_copy(
-        update={"value": interval.value, "low": interval.low, "high": interval.high, "note": note or like.note}
-    )
+    return like.model_copy(update={"value": interval.value, "low": interval.low, "high": interval.high, "note": note or like.note})
 
 
 def compare(candidate: Measurement, baseline: Measurement) -> Outcome:
@@ -71,9 +69,12 @@ def compare(candidate: Measurement, baseline: Measurement) -> Outcome:
     """
     problems = [*_differences(candidate, baseline), *_missing(candidate, "first"), *_missing(baseline, "second")]
     if problems:
-        raise InputError("These numbers cannot be compared", "; ".join(problems),
-                         "the same metric, extractor, resizing, precision, real set and sample size",
-                         "measure both in the same way")  # fmt: skip
+        raise InputError(
+            "These numbers cannot be compared",
+            "; ".join(problems),
+            "the same metric, extractor, resizing, precision, real set and sample size",
+            "measure both in the same way",
+        )
     (low, high), (base_low, base_high) = _bounds(candidate), _bounds(baseline)
     if low <= base_high and base_low <= high:
         return Outcome.INCONCLUSIVE
@@ -83,8 +84,11 @@ def compare(candidate: Measurement, baseline: Measurement) -> Outcome:
 def _differences(first: Measurement, second: Measurement) -> list[str]:
     """What keeps two numbers apart, in words."""
     fields = ("metric", "extractor", "samples", "real", "real_samples")
-    found = [f"{name.replace('_', ' ')}: {getattr(first, name)} against {getattr(second, name)}"
-             for name in fields if getattr(first, name) != getattr(second, name)]  # fmt: skip
+    found = [
+        f"{name.replace('_', ' ')}: {getattr(first, name)} against {getattr(second, name)}"
+        for name in fields
+        if getattr(first, name) != getattr(second, name)
+    ]
     for name in sorted(first.settings.keys() | second.settings.keys()):
         ours, theirs = first.settings.get(name), second.settings.get(name)
         if ours != theirs:
@@ -94,9 +98,7 @@ def _differences(first: Measurement, second: Measurement) -> list[str]:
 
 def _missing(one: Measurement, which: str) -> list[str]:
     if one.value is None or one.low is None or one.high is None:
-        return [
-            f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"
-        ]
+        return [f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"]
     return []
 
 

@@ -21,15 +21,7 @@ from qualitygate import names
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import GaussianStatistics, extrapolated_frechet_distance, frechet_distance
 from qualitygate.metrics.inception_score import SPLITS, inception_score
-from qualitygate.metrics.intervals import (
-    LEVEL,
-    Interval,
-    blocks_of,
-    bootstrap_mean,
-    bootstrap_ratio,
-    jackknife,
-    student_t,
-)
+from qualitygate.metrics.intervals import LEVEL, Interval, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.measurement import Measurement, measured
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept
@@ -105,12 +97,7 @@ class Ruler:
         """
         counted = kept(lengths)
         sums, counts = ((lengths * counted).sum(dim=1).numpy(), counted.sum(dim=1).numpy())
-        settings = {
-            "space": self.paths.space,
-            "where": self.paths.where,
-            "epsilon": self.paths.epsilon,
-            "paths": float(lengths.shape[1]),
-        }
+        settings = {"space": self.paths.space, "where": self.paths.where, "epsilon": self.paths.epsilon, "paths": float(lengths.shape[1])}
         empty = Measurement(metric=name, value=None, samples=len(lengths), extractor=self.distance, settings=settings)
         if len(lengths) < 2 or not self.intervals:
             note = _ONE_SAMPLE if len(lengths) < 2 else None
@@ -134,11 +121,7 @@ class Ruler:
         at = torch.from_numpy(rows).to(subject.population.features.device)
         features = subject.population.features[at]
         k = self._empty(names.PRECISION, len(rows), k=float(real.k))
-        columns = {
-            names.PRECISION: standing.inside[rows],
-            names.DENSITY: standing.density[rows],
-            names.REALISM: standing.realism[rows],
-        }
+        columns = {names.PRECISION: standing.inside[rows], names.DENSITY: standing.density[rows], names.REALISM: standing.realism[rows]}
         if len(rows) > real.k:
             columns[names.RECALL] = manifold.recall(features, real.features, real.k).double().cpu().numpy()
             columns[names.COVERAGE] = manifold.coverage(features, real.features, real.radii).double().cpu().numpy()
@@ -163,9 +146,7 @@ class Ruler:
         whole = GaussianStatistics.of(features)
 
         def without(blocks: list[Tensor]) -> list[float]:
-            return [
-                frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks
-            ]
+            return [frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks]
 
         found = self._jackknifed(frechet_distance(whole, real.statistics), without, features, empty)
         if isinstance(found, Measurement):
@@ -195,8 +176,15 @@ class Ruler:
     def _empty(self, name: str, samples: int, **settings: float | str) -> Measurement:
         """A measurement against the real set, without its number."""
         assert self.real is not None
-        return Measurement(metric=name, value=None, samples=samples, real_samples=len(self.real.features), real=self.real.digest,
-                           extractor=self.extractor, settings=settings)  # fmt: skip
+        return Measurement(
+            metric=name,
+            value=None,
+            samples=samples,
+            real_samples=len(self.real.features),
+            real=self.real.digest,
+            extractor=self.extractor,
+            settings=settings,
+        )
 
 
 def inception_measurement(probabilities: Tensor, extractor: str) -> Measurement:
@@ -207,13 +195,7 @@ def inception_measurement(probabilities: Tensor, extractor: str) -> Measurement:
         extractor: key of what they come from.
     """
     samples = len(probabilities)
-    empty = Measurement(
-        metric=names.INCEPTION_SCORE,
-        value=None,
-        samples=samples,
-        extractor=extractor,
-        settings={"splits": float(SPLITS)},
-    )
+    empty = Measurement(metric=names.INCEPTION_SCORE, value=None, samples=samples, extractor=extractor, settings={"splits": float(SPLITS)})
     if samples < SPLITS:
         return empty.model_copy(update={"note": f"too few: {samples} samples for {SPLITS} splits"})
     mean, spread = inception_score(probabilities)

@@ -87,8 +87,11 @@ def path_lengths(
     """
     latents = generator.checked(latents)
     if latents.space != "z" or (settings.space == "w" and not isinstance(generator, StyleGAN2 | StyleGAN3)):
-        raise InputError(f"There are no such paths in {generator.family}", f"paths in {settings.space} from latents in {latents.space}",
-                         "latents in z, and a mapping network for paths in w")  # fmt: skip
+        raise InputError(
+            f"There are no such paths in {generator.family}",
+            f"paths in {settings.space} from latents in {latents.space}",
+            "latents in z, and a mapping network for paths in w",
+        )
     parts = []
     with scored_pass():
         for rows, batch in micro_batches(latents):
@@ -108,8 +111,11 @@ def kept(lengths: Tensor) -> Tensor:
         InputError: no paths, or distances that are not finite.
     """
     if not lengths.numel() or not bool(torch.isfinite(lengths).all()):
-        raise InputError("There is no path length of these distances", f"{lengths.numel()} distances, "
-                         f"{int((~torch.isfinite(lengths)).sum())} of them not finite", "finite distances")  # fmt: skip
+        raise InputError(
+            "There is no path length of these distances",
+            f"{lengths.numel()} distances, {int((~torch.isfinite(lengths)).sum())} of them not finite",
+            "finite distances",
+        )
     flat = lengths.double().flatten().numpy()
     low, high = np.quantile(flat, TAILS[0], method="lower"), np.quantile(flat, TAILS[1], method="higher")
     return (lengths >= low) & (lengths <= high)
@@ -133,17 +139,11 @@ def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
     cosine = (a * b).sum(dim=1, keepdim=True).clamp(-1.0, 1.0)
     beside = torch.nn.functional.normalize(b - cosine * a, dim=1)
     angle = t * torch.acos(cosine)
-    return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (
-        a * angle.cos() + beside * angle.sin()
-    )
+    return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (a * angle.cos() + beside * angle.sin())
 
 
 def _lengths(
-    generator: Generator,
-    render: Callable[[Latents], Tensor],
-    batch: Latents,
-    distance: PerceptualDistance,
-    settings: PathSettings,
+    generator: Generator, render: Callable[[Latents], Tensor], batch: Latents, distance: PerceptualDistance, settings: PathSettings
 ) -> Tensor:
     """A micro-batch: (N, paths). Paths that start at the sample share the image there."""
     columns = []

@@ -42,11 +42,7 @@ class Observer:
     """
 
     def __init__(
-        self,
-        extractor: Extractor | None,
-        discriminator: Discriminator | None,
-        device: torch.device | str,
-        known: np.ndarray | None = None,
+        self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str, known: np.ndarray | None = None
     ) -> None:
         self._extractor, self._discriminator, self._device = extractor, discriminator, device
         self._known = 0 if known is None else len(known)

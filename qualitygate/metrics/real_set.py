@@ -35,9 +35,7 @@ class RealSet:
 
     def __post_init__(self) -> None:
         if len(self.features) <= self.k:
-            raise InputError(
-                f"There are too few real images in {self.name}", str(len(self.features)), f"more than {self.k}"
-            )
+            raise InputError(f"There are too few real images in {self.name}", str(len(self.features)), f"more than {self.k}")
 
     @cached_property
     def radii(self) -> Tensor:

@@ -147,23 +147,11 @@ class Group:
 
 def group_row(ruler: Ruler, group: Group) -> GroupRow:
     """The measured group."""
-    return GroupRow(
-        group=group.name,
-        samples=len(group.rows),
-        what=group.what,
-        measurements=ruler.measure(group.subject, group.rows),
-    )
+    return GroupRow(group=group.name, samples=len(group.rows), what=group.what, measurements=ruler.measure(group.subject, group.rows))
 
 
 def random_row(
-    ruler: Ruler,
-    subject: Subject,
-    size: int,
-    *,
-    path_rows: np.ndarray,
-    path_size: int,
-    seed: int = 0,
-    progress: Progress = silent,
+    ruler: Ruler, subject: Subject, size: int, *, path_rows: np.ndarray, path_size: int, seed: int = 0, progress: Progress = silent
 ) -> GroupRow:
     """Chance: the mean over random groups, and as ``low`` … ``high`` where 95 % of such groups fall.
 
@@ -194,8 +182,9 @@ def orders(rows: Sequence[GroupRow]) -> tuple[Order, ...]:
     by_name = {row.group: row for row in rows}
     if not {names.LOWEST, names.RANDOM, names.HIGHEST} <= by_name.keys():
         return ()
-    found = (_order(name, *(by_name[group].measurements.get(name) for group in (names.LOWEST, names.RANDOM, names.HIGHEST)))
-             for name in ORDERED)  # fmt: skip
+    found = (
+        _order(name, *(by_name[group].measurements.get(name) for group in (names.LOWEST, names.RANDOM, names.HIGHEST))) for name in ORDERED
+    )
     return tuple(one for one in found if one is not None)
 
 
@@ -220,17 +209,14 @@ def _summed_up(values: Sequence[Mapping[str, Measurement]], size: int) -> GroupR
         mean, deviation = float(known.mean()), float(known.std(ddof=1))
         reach = student_t(LEVEL, len(known) - 1) * deviation
         note = f"mean of {len(known)} random groups; 95 % of such groups lie between the bounds"
-        measurements[name] = first.model_copy(
-            update={"value": mean, "low": mean - reach, "high": mean + reach, "note": note}
-        )
+        measurements[name] = first.model_copy(update={"value": mean, "low": mean - reach, "high": mean + reach, "note": note})
         spread[name] = deviation
-    return GroupRow(group=names.RANDOM, samples=size, what=f"{len(values)} random groups: mean, and spread", measurements=measurements,
-                    spread=spread)  # fmt: skip
+    return GroupRow(
+        group=names.RANDOM, samples=size, what=f"{len(values)} random groups: mean, and spread", measurements=measurements, spread=spread
+    )
 
 
-def _order(
-    name: str, lowest: Measurement | None, chance: Measurement | None, highest: Measurement | None
-) -> Order | None:
+def _order(name: str, lowest: Measurement | None, chance: Measurement | None, highest: Measurement | None) -> Order | None:
     if lowest is None or chance is None or highest is None:
         return None
     low, middle, high = lowest.value, chance.value, highest.value

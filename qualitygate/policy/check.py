@@ -21,10 +21,19 @@ TO_BASELINE: Mapping[str, str] = {
     names.REALISM_TO_BASELINE: names.REALISM,
 }
 """Metrics against other images of the baseline, and what each of them is called against real images."""
-HIGHER_IS_BETTER = frozenset({
-    names.ACCEPTED_SHARE, names.YIELD, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.DISCRIMINATOR,
-    *TO_BASELINE,
-})  # fmt: skip
+HIGHER_IS_BETTER = frozenset(
+    {
+        names.ACCEPTED_SHARE,
+        names.YIELD,
+        names.PRECISION,
+        names.RECALL,
+        names.DENSITY,
+        names.COVERAGE,
+        names.REALISM,
+        names.DISCRIMINATOR,
+        *TO_BASELINE,
+    }
+)
 """Metrics of a check of which more is better; less of any other is."""
 SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.YIELD, names.BORDERLINE_SHARE)
 AGAINST_REAL = (names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.FID, names.KID)
@@ -98,9 +107,7 @@ class Check(Part):
     error: float = Field(0.05, gt=0.0, lt=0.5, description="chance that any rule is decided wrongly, over all looks")
     curvature_samples: int = Field(16, ge=16, description="exact CLA for so many samples at the first look")
     path_samples: int = Field(64, ge=16, description="path lengths of so many samples at the first look")
-    extractor: str = Field(
-        "random-vgg16-32", description="features for metrics against real images; module:… only as --extractor"
-    )
+    extractor: str = Field("random-vgg16-32", description="features for metrics against real images; module:… only as --extractor")
     distance: str = Field("random-vgg16-32", description="perceptual distance for PPL")
 
     @field_validator("extractor", "distance")

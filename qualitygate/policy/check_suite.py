@@ -30,17 +30,10 @@ def make_check_suite(rules: Sequence[CheckRule], scores: Sequence[str], samples:
         samples: how many were asked for: ids 0 … samples − 1, each once. 0 where there is no table of samples.
     """
     ends = [column(rule.id, end) for rule in rules for end in (LOW, HIGH)]
-    summary = [
-        expect("summary/rows", "expect_table_row_count_to_equal", value=1),
-        expect_columns("summary/columns", ends),
-    ]
+    summary = [expect("summary/rows", "expect_table_row_count_to_equal", value=1), expect_columns("summary/columns", ends)]
     for rule in rules:
         summary += expect_finite(f"{rule.id}.{LOW}", column(rule.id, LOW))
-        summary.append(
-            expect(
-                rule.id, "expect_column_max_to_be_between", rule.severity, column=column(rule.id, LOW), max_value=0.0
-            )
-        )
+        summary.append(expect(rule.id, "expect_column_max_to_be_between", rule.severity, column=column(rule.id, LOW), max_value=0.0))
     return check_suite({"format": FORMAT, "samples": _samples(scores, samples), "summary": summary}, "of the check")
 
 
@@ -53,12 +46,6 @@ def _samples(scores: Sequence[str], samples: int) -> list[dict[str, Any]]:
         expect_columns("samples/columns", [names.ID, *scores]),
         expect("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
         expect("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
-        expect(
-            "samples/id.asked",
-            "expect_column_values_to_be_between",
-            column=names.ID,
-            min_value=0,
-            max_value=samples - 1,
-        ),
+        expect("samples/id.asked", "expect_column_values_to_be_between", column=names.ID, min_value=0, max_value=samples - 1),
         *(one for score in scores for one in expect_finite(f"samples/{score}", score)),
     ]

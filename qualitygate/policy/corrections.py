@@ -36,9 +36,7 @@ class _Correction(Part, abc.ABC):
     """What all corrections have."""
 
     method: str
-    judged_at: Rate = Field(
-        0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates"
-    )
+    judged_at: Rate = Field(0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates")
     limit: Limit = Limit(quantile=0.9)
 
     @property
@@ -58,9 +56,7 @@ class _Correction(Part, abc.ABC):
     @property
     def edit(self) -> dict[str, Any]:
         """All that decides, with layers and a strength, what an edit does: two corrections that are equal in it have the same strengths."""
-        return self.model_dump(
-            exclude={"judged_at", "limit", "layers", "layer", "stop", "rates", "shares", "units", "weights"}
-        )
+        return self.model_dump(exclude={"judged_at", "limit", "layers", "layer", "stop", "rates", "shares", "units", "weights"})
 
     @property
     def profile_score(self) -> str | None:
@@ -156,20 +152,15 @@ class RandomAblation(_OfLayers):
 class _OfUnits(_Correction):
     """The units of each layer that score highest, by the profile's ranking or the sample's own."""
 
-    layers: tuple[int, ...] | None = Field(
-        None, description="layers that are edited, instead of all up to the stopping layer"
-    )
-    stop: int | None = Field(
-        None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's"
-    )
+    layers: tuple[int, ...] | None = Field(None, description="layers that are edited, instead of all up to the stopping layer")
+    stop: int | None = Field(None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's")
     score: str = Field(
         names.UNIT_LOW_RATE,
         description="score that ranks the units: a column of the profile's units.parquet (low_rate_activity; cla, with "
         "calibration.curvature_samples), or random",
     )
     ranking: Ranking = Field(
-        "sample",
-        description="whose score: the profile's, or the sample's own (low_rate_activity; cla, which costs a walk along all axes)",
+        "sample", description="whose score: the profile's, or the sample's own (low_rate_activity; cla, which costs a walk along all axes)"
     )
     rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the sample's own low_rate_activity")
     units: tuple[int, ...] | None = Field(None, min_length=1, description="units of each layer, rising")
@@ -223,8 +214,7 @@ class _OfUnits(_Correction):
         if self.in_shares:
             _check_shares(self.sizes)
         if self.ranking == "sample" and self.score not in (*SAMPLE_SCORES, RANDOM_UNITS):
-            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; "
-                             "use ranking: profile")  # fmt: skip
+            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; use ranking: profile")
         return self
 
 
@@ -261,11 +251,7 @@ class SequentialCorrection(_OfUnits):
     @property
     def edit(self) -> dict[str, Any]:
         several = len(self.lambdas) > 1
-        return {
-            **super().edit,
-            "lambdas": "strengths" if several else self.lambdas,
-            "sizes": self.sizes if several else None,
-        }
+        return {**super().edit, "lambdas": "strengths" if several else self.lambdas, "sizes": self.sizes if several else None}
 
     def at(self, strength: float) -> tuple[float, float]:
         return (float(self.sizes[0]), strength) if len(self.lambdas) > 1 else (strength, self.lambdas[0])
@@ -285,12 +271,8 @@ class LocalRegion(_Correction):
     masked region changes (Tousi et al., CVPR 2021, section 4.2, with Grad-CAM in place of this mask)."""
 
     method: Literal["local_region"] = "local_region"
-    layers: tuple[int, ...] | None = Field(
-        None, description="layers that are edited, instead of all up to the stopping layer"
-    )
-    stop: int | None = Field(
-        None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's"
-    )
+    layers: tuple[int, ...] | None = Field(None, description="layers that are edited, instead of all up to the stopping layer")
+    stop: int | None = Field(None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's")
     mask: Literal["low_rate", "cla"] = Field(
         "low_rate", description="the sample's own mask: where its low-rate neurons fire, or its CLA, which costs a walk"
     )
@@ -318,15 +300,7 @@ class LocalRegion(_Correction):
         return self
 
 
-_Any = (
-    SequentialAblation
-    | SingleAblation
-    | HighRateAblation
-    | RandomAblation
-    | ZeroAblation
-    | SequentialCorrection
-    | LocalRegion
-)
+_Any = SequentialAblation | SingleAblation | HighRateAblation | RandomAblation | ZeroAblation | SequentialCorrection | LocalRegion
 
 
 def _with_method(document: Any) -> Any:
@@ -352,8 +326,12 @@ def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
     """
     judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
     if not judged:
-        raise PolicyError("The correction leaves nothing to judge by", f"only the last layer {last} is edited",
-                          "an earlier layer among the edited ones", "name the layers to edit in the correction")  # fmt: skip
+        raise PolicyError(
+            "The correction leaves nothing to judge by",
+            f"only the last layer {last} is edited",
+            "an earlier layer among the edited ones",
+            "name the layers to edit in the correction",
+        )
     return judged
 
 
@@ -361,8 +339,12 @@ def _up_to(layers: tuple[int, ...] | None, stop: int | None) -> tuple[int, ...]:
     if layers is not None:
         return layers
     if stop is None:
-        raise PolicyError("The correction has no stopping layer", "a profile that does not say the family's",
-                          "a stopping layer", "set correction.stop, or calibrate again")  # fmt: skip
+        raise PolicyError(
+            "The correction has no stopping layer",
+            "a profile that does not say the family's",
+            "a stopping layer",
+            "set correction.stop, or calibrate again",
+        )
     return tuple(range(stop + 1))
 
 

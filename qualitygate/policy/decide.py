@@ -75,13 +75,7 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
         return float(value)
 
     rules = tuple(
-        RuleLimit(
-            rule=rule.id,
-            score=rule.score,
-            limit=number(rule.limit, rule.score),
-            source=str(rule.limit),
-            action=rule.action,
-        )
+        RuleLimit(rule=rule.id, score=rule.score, limit=number(rule.limit, rule.score), source=str(rule.limit), action=rule.action)
         for rule in policy.rules
     )
     if policy.correction is None:
@@ -89,10 +83,11 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
     correction = policy.correction
     columns = [names.low_rate(correction.judged_at, layer) for layer in judged]
     limits = {
-        column: RuleLimit(rule="correction", score=column, limit=number(correction.limit, column), source=str(correction.limit),
-                          action=Verdict.REJECT)
+        column: RuleLimit(
+            rule="correction", score=column, limit=number(correction.limit, column), source=str(correction.limit), action=Verdict.REJECT
+        )
         for column in columns
-    }  # fmt: skip
+    }
     return Limits(rules, limits, correction.strengths, correction.method)
 
 
@@ -104,8 +99,12 @@ def first_look(limits: Limits, columns: Columns) -> Decisions:
     reasons: list[list[str]] = [[] for _ in range(count)]
     for rule in limits.rules:
         if rule.score not in columns:
-            raise PolicyError(f"Rule {rule.rule} cannot be applied", f"no score {rule.score} among {', '.join(sorted(columns))}",
-                              "records that hold this score", "calibrate and gate with a policy that computes it")  # fmt: skip
+            raise PolicyError(
+                f"Rule {rule.rule} cannot be applied",
+                f"no score {rule.score} among {', '.join(sorted(columns))}",
+                "records that hold this score",
+                "calibrate and gate with a policy that computes it",
+            )
         score = np.asarray(columns[rule.score], dtype=np.float64)
         unknown, over = ~np.isfinite(score), score > rule.limit
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))

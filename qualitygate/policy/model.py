@@ -21,23 +21,15 @@ from qualitygate.records import Verdict, canonical_hash
 class Detection(Part):
     """What is measured of every sample."""
 
-    layers: tuple[int, ...] | None = Field(
-        None, description="layers whose low-rate neurons are counted; default: the family's preset"
-    )
-    rates: tuple[Rate, ...] = Field(
-        (0.02, 0.05, 0.1, 0.2, 0.3), min_length=1, description="values of R, all counted in one pass"
-    )
+    layers: tuple[int, ...] | None = Field(None, description="layers whose low-rate neurons are counted; default: the family's preset")
+    rates: tuple[Rate, ...] = Field((0.02, 0.05, 0.1, 0.2, 0.3), min_length=1, description="values of R, all counted in one pass")
     curvature: Literal["screened", "exact"] = Field(
-        "screened",
-        description="CLA of every sample as far as its verdict needs it, from a pilot of exact scores; or exact CLA of all",
+        "screened", description="CLA of every sample as far as its verdict needs it, from a pilot of exact scores; or exact CLA of all"
     )
     curvature_precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32",
-        description="numbers in which the passes of CLA run; bfloat16 changes scores by less than a thousandth",
+        "float32", description="numbers in which the passes of CLA run; bfloat16 changes scores by less than a thousandth"
     )
-    curvature_layers: tuple[int, ...] = Field(
-        (), description="layers whose CLA is scored, besides those that rules name; part of the risk"
-    )
+    curvature_layers: tuple[int, ...] = Field((), description="layers whose CLA is scored, besides those that rules name; part of the risk")
     curvature_error: float = Field(
         0.01, gt=0.0, lt=0.5, description="share of verdicts that screening may change against exact CLA, at each limit"
     )
@@ -57,8 +49,7 @@ class JoinedRisk(Part):
     """How the scores of a sample are joined into one risk: the weighted sum of −ln(how rare each is in the calibration)."""
 
     weights: dict[str, float] | None = Field(
-        None,
-        description="weight of each score; default: 1 for each detection layer's count, never-seen neurons and each CLA",
+        None, description="weight of each score; default: 1 for each detection layer's count, never-seen neurons and each CLA"
     )
 
     @model_validator(mode="after")
@@ -73,9 +64,7 @@ class Rule(Part):
     """A sample whose score lies over the limit is corrected if possible, or rejected at once."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-    score: str = Field(
-        description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1, risk"
-    )
+    score: str = Field(description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1, risk")
     limit: Limit
     action: Literal[Verdict.CORRECT, Verdict.REJECT] = Verdict.CORRECT
 
@@ -85,9 +74,7 @@ class Calibration(Part):
 
     rate_samples: int = Field(30_000, ge=100, description="latents for the activation rates; the paper's 30,000")
     score_samples: int = Field(10_000, ge=100, description="other latents, for the quantiles of the scores")
-    curvature_samples: int = Field(
-        0, ge=0, description="how many of those get exact CLA; needed by rules on cla and corrections by it"
-    )
+    curvature_samples: int = Field(0, ge=0, description="how many of those get exact CLA; needed by rules on cla and corrections by it")
     seed: int = Field(0, ge=0, lt=2**64, description="seed of the calibration; gating with it is refused")
 
 
@@ -116,17 +103,14 @@ class Policy(Part):
     detection: Detection = Detection()
     calibration: Calibration = Calibration()
     risk: JoinedRisk = JoinedRisk()
-    rules: tuple[Rule, ...] = Field(
-        (Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1
-    )
+    rules: tuple[Rule, ...] = Field((Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1)
     correction: Correction | None = SequentialAblation()
     batch: tuple[BatchRule, ...] = (
         BatchRule(id="yield", metric=names.YIELD, min=0.8),
         BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),
     )
     require_validated: bool = Field(
-        False,
-        description="refuse to gate by a score that `qualitygate validate` has not found to see what is bad; not part of the hash",
+        False, description="refuse to gate by a score that `qualitygate validate` has not found to see what is bad; not part of the hash"
     )
     check: Check = Check()
 
@@ -140,26 +124,18 @@ class Policy(Part):
         for checked in self.check.rules or ():
             _check_rule(checked, self)
         if self.check.seed == self.calibration.seed:
-            raise ValueError(
-                "check.seed must not be calibration.seed: samples that set the limits must not be judged by them"
-            )
+            raise ValueError("check.seed must not be calibration.seed: samples that set the limits must not be judged by them")
         if self.correction is not None and self.correction.judged_at not in self.detection.rates:
-            raise ValueError(
-                f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates"
-            )
+            raise ValueError(f"correction.judged_at is {self.correction.judged_at:g}, which is not one of detection.rates")
         if self.screens and self.calibration.curvature_samples < self.detection.smallest_pilot:
             raise ValueError(
                 f"screening CLA with an error of {self.detection.curvature_error:g} needs calibration.curvature_samples of at least "
                 f"{self.detection.smallest_pilot}, better 1,000; or set detection.curvature: exact"
             )
         if self.calibration.curvature_samples > self.calibration.score_samples:
-            raise ValueError(
-                "calibration.curvature_samples are some of the score_samples: there cannot be more of them"
-            )
+            raise ValueError("calibration.curvature_samples are some of the score_samples: there cannot be more of them")
         if self.profile_curvature and not self.calibration.curvature_samples:
-            raise ValueError(
-                "correction.score cla with ranking: profile needs the CLA of the units: set calibration.curvature_samples"
-            )
+            raise ValueError("correction.score cla with ranking: profile needs the CLA of the units: set calibration.curvature_samples")
         return self
 
     @property
@@ -216,8 +192,9 @@ def default_policy(family: str) -> Policy:
     """The default of a family. The papers' R = 0.3 was chosen on PGGAN and StyleGAN2; on the DCGAN of faces small R ranks better."""
     if family == "dcgan":
         return Policy()
-    return Policy(rules=(Rule(id="low_rate", score=names.low_rate(0.3), limit=Limit(quantile=0.9)),),
-                  correction=SequentialAblation(judged_at=0.3))  # fmt: skip
+    return Policy(
+        rules=(Rule(id="low_rate", score=names.low_rate(0.3), limit=Limit(quantile=0.9)),), correction=SequentialAblation(judged_at=0.3)
+    )
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -230,9 +207,7 @@ def load_policy(path: str | Path) -> Policy:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise PolicyError(
-            f"No policy at {path}", "no such file", "a YAML file", "`qualitygate schema --example` prints one"
-        ) from None
+        raise PolicyError(f"No policy at {path}", "no such file", "a YAML file", "`qualitygate schema --example` prints one") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(f"Cannot read the policy {path}", str(error), "a YAML file") from error
     return parse_policy({} if document is None else document, str(path))
@@ -243,8 +218,9 @@ def parse_policy(document: Any, where: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError(f"The policy {where} cannot be used", problems(error, "policy"),
-                          "keys and values as in `qualitygate schema policy`") from error  # fmt: skip
+        raise PolicyError(
+            f"The policy {where} cannot be used", problems(error, "policy"), "keys and values as in `qualitygate schema policy`"
+        ) from error
 
 
 def problems(error: ValidationError, whole: str) -> str:
@@ -267,27 +243,17 @@ def _check_rule(rule: CheckRule, policy: Policy) -> None:
         if layer is not None and layer not in policy.curvature_layers():
             raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {layer} to detection.curvature_layers")
     if at is not None and at not in policy.detection.rates:
-        raise ValueError(
-            f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(policy.detection.rates)}"
-        )
+        raise ValueError(f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(policy.detection.rates)}")
 
 
 def _check_score(rule: Rule, policy: Policy) -> None:
     rate = names.low_rate_at(rule.score)
     if rate is not None and rate not in policy.detection.rates:
-        raise ValueError(
-            f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}"
-        )
-    if (
-        names.cla_layer(rule.score) is not None
-        and rule.limit.quantile is not None
-        and not policy.calibration.curvature_samples
-    ):
+        raise ValueError(f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}")
+    if names.cla_layer(rule.score) is not None and rule.limit.quantile is not None and not policy.calibration.curvature_samples:
         raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
     known = rate is not None or names.cla_layer(rule.score) is not None or names.is_never_seen(rule.score)
     if not known and rule.score != names.RISK:
         raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
     if rule.action is Verdict.CORRECT and policy.correction is None:
-        raise ValueError(
-            f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject"
-        )
+        raise ValueError(f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject")

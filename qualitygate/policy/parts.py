@@ -23,9 +23,7 @@ class Part(BaseModel):
 class Limit(Part):
     """A limit: a quantile of the calibration's scores, or an absolute value. Exactly one of the two."""
 
-    quantile: float | None = Field(
-        None, gt=0.0, lt=1.0, description="quantile of this score in the calibration, in (0, 1)"
-    )
+    quantile: float | None = Field(None, gt=0.0, lt=1.0, description="quantile of this score in the calibration, in (0, 1)")
     value: float | None = Field(None, allow_inf_nan=False, description="the limit itself")
 
     @model_validator(mode="after")

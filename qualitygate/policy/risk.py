@@ -31,8 +31,12 @@ class Risk:
 
     def __init__(self, reference: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> None:
         if missing := [part for part in weights if part not in reference]:
-            raise PolicyError("The risk has a part that was not calibrated", ", ".join(missing), f"some of {', '.join(sorted(reference))}",
-                              "calibrate with a policy that scores it, or leave it out of risk.weights")  # fmt: skip
+            raise PolicyError(
+                "The risk has a part that was not calibrated",
+                ", ".join(missing),
+                f"some of {', '.join(sorted(reference))}",
+                "calibrate with a policy that scores it, or leave it out of risk.weights",
+            )
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
         self._reference = {part: np.sort(reference[part][~np.isnan(reference[part])]) for part in self.weights}
 
@@ -49,9 +53,7 @@ class Risk:
             PolicyError: a part is missing from the columns.
         """
         if missing := [part for part in self.weights if part not in columns]:
-            raise PolicyError(
-                "The risk cannot be joined", f"no {', '.join(missing)}", "records that hold every part", "gate again"
-            )
+            raise PolicyError("The risk cannot be joined", f"no {', '.join(missing)}", "records that hold every part", "gate again")
         return np.sum([weight * self.surprise(part, columns[part]) for part, weight in self.weights.items()], axis=0)
 
 
@@ -61,9 +63,7 @@ def default_weights(rate: float, layers: tuple[int, ...], curvature: tuple[int, 
     return dict.fromkeys(parts, 1.0)
 
 
-def fit_weights(
-    risk: Risk, columns: Mapping[str, np.ndarray], broken: np.ndarray, penalty: float = 1.0
-) -> dict[str, float]:
+def fit_weights(risk: Risk, columns: Mapping[str, np.ndarray], broken: np.ndarray, penalty: float = 1.0) -> dict[str, float]:
     """Weights under which the risk tells broken samples from fine ones best: logistic regression on the parts, bounded below by 0.
 
     Args:
@@ -85,9 +85,7 @@ def fit_weights(
     parts = list(risk.weights)
     inputs = np.column_stack([risk.surprise(part, columns[part]) for part in parts])
     if broken.all() or not broken.any():
-        raise InputError(
-            "Weights need both kinds of samples", f"{int(broken.sum())} broken of {len(broken)}", "some of each"
-        )
+        raise InputError("Weights need both kinds of samples", f"{int(broken.sum())} broken of {len(broken)}", "some of each")
     sign = np.where(broken, 1.0, -1.0)
 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
@@ -99,6 +97,10 @@ def fit_weights(
     bounds = [(None, None), *[(0.0, None)] * len(parts)]
     found = minimize(loss, np.zeros(len(parts) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x[1:]
     if not found.sum() > 0:
-        raise InputError("No part tells broken samples from fine ones", "all weights 0", "a part that is higher for broken samples",
-                         "on this checkpoint these scores say nothing: do not gate by them")  # fmt: skip
+        raise InputError(
+            "No part tells broken samples from fine ones",
+            "all weights 0",
+            "a part that is higher for broken samples",
+            "on this checkpoint these scores say nothing: do not gate by them",
+        )
     return {part: float(weight) for part, weight in zip(parts, found / found.mean(), strict=True)}

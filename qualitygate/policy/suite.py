@@ -13,16 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
@@ -35,11 +26,8 @@ POLICY_ID = "policy_id"
 """Key in ``meta`` that names a generated expectation."""
 
 _LARGEST = sys.float_info.max
-_SAMPLE_COLUMNS = (names.ID, names.SEED, names.LABEL, names.VERDICT, names.STRENGTH, names.MOVED, names.BORDERLINE,
-                   names.REASONS)  # fmt: skip
-_NOT_ARGUMENTS = frozenset(
-    {"batch_id", "catch_exceptions", "condition_parser", "id", "meta", "result_format", "severity"}
-)
+_SAMPLE_COLUMNS = (names.ID, names.SEED, names.LABEL, names.VERDICT, names.STRENGTH, names.MOVED, names.BORDERLINE, names.REASONS)
+_NOT_ARGUMENTS = frozenset({"batch_id", "catch_exceptions", "condition_parser", "id", "meta", "result_format", "severity"})
 """What the run sets, and what stands beside ``kwargs``; Great Expectations would let ``kwargs`` override it."""
 
 
@@ -65,10 +53,13 @@ def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> di
         raise PolicyError("An empty set cannot be judged", f"{samples} samples", "at least one sample")
     suite = {
         "format": FORMAT,
-        "samples": [*_whole_samples(score_columns, samples), *_strength(policy),
-                    *(one for column in score_columns for one in expect_finite(f"samples/{column}", column, _is_not(Verdict.REJECT)))],
+        "samples": [
+            *_whole_samples(score_columns, samples),
+            *_strength(policy),
+            *(one for column in score_columns for one in expect_finite(f"samples/{column}", column, _is_not(Verdict.REJECT))),
+        ],
         "summary": [*_whole_summary(policy), *(one for rule in policy.batch for one in _rule(rule))],
-    }  # fmt: skip
+    }
     return check_suite(suite, "made from the policy")
 
 
@@ -90,9 +81,12 @@ def check_suite(document: Any, where: str) -> dict[str, Any]:
     try:
         return _Suite.model_validate(document).model_dump(mode="json")
     except ValidationError as error:
-        raise PolicyError(f"The suite {where} cannot be used", problems(error, "suite"),
-                          "keys and values as in a suite that `qualitygate` wrote",
-                          "correct it, or delete the file to have it made from the policy") from error  # fmt: skip
+        raise PolicyError(
+            f"The suite {where} cannot be used",
+            problems(error, "suite"),
+            "keys and values as in a suite that `qualitygate` wrote",
+            "correct it, or delete the file to have it made from the policy",
+        ) from error
 
 
 def merge_suite(made: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,9 +125,7 @@ def _whole_samples(score_columns: Sequence[str], samples: int) -> list[dict[str,
         expect("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
         expect("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
         expect("samples/verdict.known", "expect_column_values_to_not_be_null", column=names.VERDICT),
-        expect(
-            "samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=verdicts
-        ),
+        expect("samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=verdicts),
     ]
 
 
@@ -143,14 +135,18 @@ def _strength(policy: Policy) -> list[dict[str, Any]]:
     strengths = () if policy.correction is None else policy.correction.strengths
     corrected = {**_is_not(Verdict.CORRECT), "operator": "=="}
     return [
-        expect("samples/strength.none", "expect_column_values_to_be_null",
-             column=names.STRENGTH, row_condition=_is_not(Verdict.CORRECT)),
-        expect("samples/strength.known", "expect_column_values_to_not_be_null",
-             column=names.STRENGTH, row_condition=corrected),
-        expect("samples/strength.range", "expect_column_values_to_be_between",
-             column=names.STRENGTH, min_value=0.0, strict_min=0.0 not in strengths, max_value=max((1.0, *strengths)),
-             row_condition=corrected),
-    ]  # fmt: skip
+        expect("samples/strength.none", "expect_column_values_to_be_null", column=names.STRENGTH, row_condition=_is_not(Verdict.CORRECT)),
+        expect("samples/strength.known", "expect_column_values_to_not_be_null", column=names.STRENGTH, row_condition=corrected),
+        expect(
+            "samples/strength.range",
+            "expect_column_values_to_be_between",
+            column=names.STRENGTH,
+            min_value=0.0,
+            strict_min=0.0 not in strengths,
+            max_value=max((1.0, *strengths)),
+            row_condition=corrected,
+        ),
+    ]
 
 
 def _whole_summary(policy: Policy) -> list[dict[str, Any]]:
@@ -173,9 +169,8 @@ def expect_finite(name: str, column: str, where: dict[str, Any] | None = None) -
     condition: dict[str, Any] = {} if where is None else {"row_condition": where}
     return [
         expect(f"{name}.known", "expect_column_values_to_not_be_null", column=column, **condition),
-        expect(f"{name}.finite", "expect_column_values_to_be_between",
-             column=column, min_value=-_LARGEST, max_value=_LARGEST, **condition),
-    ]  # fmt: skip
+        expect(f"{name}.finite", "expect_column_values_to_be_between", column=column, min_value=-_LARGEST, max_value=_LARGEST, **condition),
+    ]
 
 
 def expect_columns(name: str, columns: Sequence[str]) -> dict[str, Any]:

@@ -41,8 +41,12 @@ def connect(device: str, workers: int | None) -> tuple[str, int]:
     found = int(there.get(kind, 0))
     needed = workers or max(1, found)
     if found < needed:
-        raise InputError(f"The cluster does not have the {kind}s asked for", f"{found} {kind}s", f"{needed}, one for each worker",
-                         "ask for fewer --workers, for another --device, or add nodes first")  # fmt: skip
+        raise InputError(
+            f"The cluster does not have the {kind}s asked for",
+            f"{found} {kind}s",
+            f"{needed}, one for each worker",
+            "ask for fewer --workers, for another --device, or add nodes first",
+        )
     return device, needed
 
 
@@ -89,8 +93,7 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         self._worker = self._worker or self._begin()
         rows = [
-            self._worker(Shard(int(start), int(stop))).model_dump_json()
-            for start, stop in zip(batch["start"], batch["stop"], strict=True)
+            self._worker(Shard(int(start), int(stop))).model_dump_json() for start, stop in zip(batch["start"], batch["stop"], strict=True)
         ]
         return {"row": np.array(rows, dtype=object)}
 
@@ -102,6 +105,5 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise MissingExtraError("A cluster needs Ray", str(error), "the extra `ray`",
-                                "pip install 'qualitygate[ray]'") from error  # fmt: skip
+        raise MissingExtraError("A cluster needs Ray", str(error), "the extra `ray`", "pip install 'qualitygate[ray]'") from error
     return ray

@@ -17,14 +17,7 @@ from qualitygate.reports.contact_sheet import comparison_sheet
 from qualitygate.reports.correction_figures import layer_figure, strength_figure, trade_figure
 from qualitygate.storage import image_name
 
-DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = (
-    "corrections.json",
-    "corrections.parquet",
-    "sheet.png",
-    "table.md",
-    "steps.png",
-    "kept.json",
-)
+DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = ("corrections.json", "corrections.parquet", "sheet.png", "table.md", "steps.png", "kept.json")
 BEFORE, AFTER = "before", "after"
 FIGURES = {"trade.png": trade_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 

@@ -18,8 +18,7 @@ from qualitygate.scores.low_rate import ActivationRates, low_rate_heatmap
 _SIDE = 128
 
 
-def steps_sheet(generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]
-                ) -> Image.Image:  # fmt: skip
+def steps_sheet(generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]) -> Image.Image:
     """The samples side by side; below each other the untouched image and its heat at every layer, then, after the ablation of the first
     layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer.
 

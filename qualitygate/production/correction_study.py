@@ -28,8 +28,19 @@ from qualitygate.policy.model import Policy
 MOST_NORMAL = 1000
 """Normal samples that stand in for real images, at most."""
 LEAST, UNTOUCHED, NORMAL = "least", "untouched", "normal samples"
-COLUMNS = ("passed", names.MOVED, "diversity", "early_passes", names.FID, names.REALISM, names.PRECISION,
-           "repaired", "mark_gone", "damage", "harm")  # fmt: skip
+COLUMNS = (
+    "passed",
+    names.MOVED,
+    "diversity",
+    "early_passes",
+    names.FID,
+    names.REALISM,
+    names.PRECISION,
+    "repaired",
+    "mark_gone",
+    "damage",
+    "harm",
+)
 """Numbers of a row of the table, in order; a row has those that are known."""
 
 
@@ -88,21 +99,24 @@ class CorrectionStudy:
             rows.append(self._row(one.name, one, self._least(one)))
         return rows
 
-    def _row(
-        self, name: str, outcome: Outcome | None, numbers: Mapping[str, float], strength: float | None = None
-    ) -> dict[str, Any]:
+    def _row(self, name: str, outcome: Outcome | None, numbers: Mapping[str, float], strength: float | None = None) -> dict[str, Any]:
         known = {column: numbers[column] for column in COLUMNS if math.isfinite(numbers.get(column, math.nan))}
         method, layers = (outcome.correction.method, list(outcome.edited)) if outcome else (None, [])
         return {"correction": name, "method": method, "layers": layers, "strength": strength, **known}
 
     def _at(self, one: Outcome, at: AtStrength) -> dict[str, float]:
         harm = self.harm.get((one.name, at.strength), math.nan)
-        return {"passed": float(at.passed.mean()), names.MOVED: float(at.moved.mean()), "diversity": at.diversity, "harm": harm,
-                **self._numbers(at.seen)}  # fmt: skip
+        return {
+            "passed": float(at.passed.mean()),
+            names.MOVED: float(at.moved.mean()),
+            "diversity": at.diversity,
+            "harm": harm,
+            **self._numbers(at.seen),
+        }
 
     def _least(self, one: Outcome) -> dict[str, float]:
         seen = {name: one.least(name, untouched) for name, untouched in self.untouched.items()}
-        return {"passed": one.passed_share, names.MOVED: one.moved, "early_passes": one.early_passes, **self._numbers(seen)}  # fmt: skip
+        return {"passed": one.passed_share, names.MOVED: one.moved, "early_passes": one.early_passes, **self._numbers(seen)}
 
     def _numbers(self, seen: Mapping[str, np.ndarray]) -> dict[str, float]:
         of_set = self.yardstick(seen[FEATURES]) if self.yardstick is not None else {}
@@ -138,8 +152,9 @@ def study(
     reporter = reporter or Reporter()
     yardstick, normal = _yardstick(generator, samples, extractor, real, reporter)
     observers = dict(asked.truth) | ({FEATURES: yardstick.observe} if yardstick is not None else {})
-    outcomes, left_out = compare(generator, profile, policy, asked.corrections, samples, show=asked.show, keep=asked.keep,
-                                 observers=observers, reporter=reporter)  # fmt: skip
+    outcomes, left_out = compare(
+        generator, profile, policy, asked.corrections, samples, show=asked.show, keep=asked.keep, observers=observers, reporter=reporter
+    )
     harm: dict[tuple[str, float], float] = {}
     if asked.harm and samples.normal is not None:
         fine = Samples(samples.normal[: asked.harm], samples.who_is_normal)
@@ -157,7 +172,8 @@ def document(made: CorrectionStudy) -> dict[str, Any]:
         "samples": len(made.samples.latents),
         "chosen": made.samples.chosen,
         "score": made.samples.score,
-        "against": yardstick and {
+        "against": yardstick
+        and {
             "name": yardstick.reference.name,
             "images": len(yardstick.reference.features),
             "real": yardstick.real,
@@ -174,11 +190,12 @@ def document(made: CorrectionStudy) -> dict[str, Any]:
         ],
         "rows": made.rows(),
         "left_out": dict(made.left_out),
-    }  # fmt: skip
+    }
 
 
-def _yardstick(generator: Generator, samples: Samples, extractor: Extractor | None, real: ImageSet | None, reporter: Reporter
-               ) -> tuple[Yardstick | None, np.ndarray | None]:  # fmt: skip
+def _yardstick(
+    generator: Generator, samples: Samples, extractor: Extractor | None, real: ImageSet | None, reporter: Reporter
+) -> tuple[Yardstick | None, np.ndarray | None]:
     """What images are held against, and the features of as many normal samples as there are samples."""
     if extractor is None or (real is None and samples.normal is None):
         return None, None

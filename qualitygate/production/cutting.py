@@ -38,10 +38,15 @@ def cut_shard(store: Store, manifest: Manifest, scales: Scales, row: ShardRow, i
         pq.write_table(table, place / "cut.parquet", compression="zstd")
         records = File.of(place / "cut.parquet", RECORDS, shard, ".parquet")
         file = _cut_images(store, manifest, row, shard, place)
-        shorter = row.model_copy(update={
-            "stop": shard.stop, **file_fields(file), **counted(_columns(table), scales),
-            "records": records.name, "records_sha256": records.sha256,
-        })  # fmt: skip
+        shorter = row.model_copy(
+            update={
+                "stop": shard.stop,
+                **file_fields(file),
+                **counted(_columns(table), scales),
+                "records": records.name,
+                "records_sha256": records.sha256,
+            }
+        )
         for one in (file, records):
             store.adopt(one.path, one.name)
         return manifest.commit(shorter)

@@ -60,8 +60,9 @@ def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstr
     profile = _profile(generator, out / "profile", reporter)
     stage = GateStage(generator, profile, profile.policy, seed=SEED)
     shutil.rmtree(out / "gated", ignore_errors=True)
-    summary = gate_to_folder(stage, out / "gated", range(SAMPLES_GATED), curvature=CURVATURE, profile_folder=out / "profile",
-                             reporter=reporter)  # fmt: skip
+    summary = gate_to_folder(
+        stage, out / "gated", range(SAMPLES_GATED), curvature=CURVATURE, profile_folder=out / "profile", reporter=reporter
+    )
     columns, _ = read_samples(out / "gated" / SAMPLES)
     shutil.rmtree(out / "sheets", ignore_errors=True)
     with storage.new_folder(out / "sheets") as folder, reporter.phase("contact sheets", 5) as progress:
@@ -89,9 +90,7 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
         found.check_generator(generator)
         found.limits(policy)
         info = found.info
-        if info.profile_id == profile_id(
-            info.checkpoint_sha256, info.sampling, policy.calibration, info.layers, policy.detection.rates
-        ):
+        if info.profile_id == profile_id(info.checkpoint_sha256, info.sampling, policy.calibration, info.layers, policy.detection.rates):
             return found
     except ProfileError:
         pass
@@ -137,9 +136,9 @@ def _facts(profile: Profile, columns: Mapping[str, np.ndarray]) -> dict[str, str
     order = np.argsort(columns[names.low_rate(profile.policy.headline_rate)], kind="stable")
     for layer in profile.policy.curvature_layers():
         low, high = (columns[names.cla(layer)][rows].mean() for rows in (order[:CURVATURE], order[-CURVATURE:]))
-        facts[
-            f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"
-        ] = f"{low:.3g} and {high:.3g}"
+        facts[f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"] = (
+            f"{low:.3g} and {high:.3g}"
+        )
     passes = columns[names.CLA_PASSES]
     whole = profile.info.settings["latent_size"] * DIVISIONS
     facts["early passes to screen a sample for CLA"] = (

@@ -45,9 +45,7 @@ class Encoding:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stopped = error is not None
         self._pool.shutdown(wait=False, cancel_futures=self._stopped)
         self._hand(None)

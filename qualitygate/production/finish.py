@@ -25,8 +25,20 @@ from qualitygate.production.tally import Tally
 from qualitygate.production.worker import GATE, Source
 from qualitygate.records import ExpectationResult, GateSummary, Provenance, SuiteResult
 
-_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", "samples", "accepted", "corrected",
-            "rejected", "borderline")  # fmt: skip
+_COLUMNS = (
+    "start",
+    "stop",
+    "file",
+    "bytes",
+    "sha256",
+    "records",
+    "records_sha256",
+    "samples",
+    "accepted",
+    "corrected",
+    "rejected",
+    "borderline",
+)
 
 
 def finished(store: Store) -> GateSummary | None:
@@ -66,9 +78,12 @@ def _check_once(shards: list[Shard], manifest: Manifest) -> None:
     """Every id from the first to the last in exactly one shard, and no row of another shard."""
     ends = [manifest.plan.start, *(shard.stop for shard in shards)]
     if [shard.start for shard in shards] != ends[:-1] or manifest.done() != shards:
-        raise StorageError("The manifest does not hold every id exactly once", f"{len(manifest.done())} shards",
-                           f"{len(shards)} shards, each where the one before ends", "is another run writing there? start this one again"
-                           )  # fmt: skip
+        raise StorageError(
+            "The manifest does not hold every id exactly once",
+            f"{len(manifest.done())} shards",
+            f"{len(shards)} shards, each where the one before ends",
+            "is another run writing there? start this one again",
+        )
 
 
 def _put_about(store: Store, source: Source, profile: Profile, policy: Policy, suite: dict[str, Any]) -> None:
@@ -103,9 +118,7 @@ def _summary(tally: Tally, profile: Profile, policy: Policy, provenance: Provena
 
 def _outcome(suite: dict[str, Any], metrics: dict[str, float], follow: Follower) -> SuiteResult:
     """What every shard met, what the whole set meets, and what the live checks said last."""
-    of_samples = [
-        follow.broken.get(name) or _met(name, one) for table, name, one in identified(suite) if table == "samples"
-    ]
+    of_samples = [follow.broken.get(name) or _met(name, one) for table, name, one in identified(suite) if table == "samples"]
     of_set = judge({**suite, "samples": []}, {}, metrics)
     parts = [of_set] if follow.watched is None else [of_set, follow.watched]
     results = (*of_samples, *(result for part in parts for result in part.results))
@@ -115,8 +128,14 @@ def _outcome(suite: dict[str, Any], metrics: dict[str, float], follow: Follower)
 
 
 def _met(name: str, expectation: dict[str, Any]) -> ExpectationResult:
-    return ExpectationResult(id=name, type=expectation["type"], severity=expectation["severity"], success=True,
-                             observed="in every shard", kwargs=expectation["kwargs"])  # fmt: skip
+    return ExpectationResult(
+        id=name,
+        type=expectation["type"],
+        severity=expectation["severity"],
+        success=True,
+        observed="in every shard",
+        kwargs=expectation["kwargs"],
+    )
 
 
 def _parquet(columns: Mapping[str, Any] | list[dict[str, Any]]) -> bytes:

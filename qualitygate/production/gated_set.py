@@ -150,15 +150,18 @@ def sample_rows(blocks: Sequence[GatedBlock], seed: int | None) -> dict[str, Any
     return {
         names.ID: np.concatenate([block.latents.ids for block in blocks]),
         names.SEED: [seed] * count,
-        names.LABEL: [None if part is None else label for part, block in zip(labels, blocks, strict=True)
-                      for label in (part.tolist() if part is not None else [None] * len(block.latents))],
+        names.LABEL: [
+            None if part is None else label
+            for part, block in zip(labels, blocks, strict=True)
+            for label in (part.tolist() if part is not None else [None] * len(block.latents))
+        ],
         names.VERDICT: [str(verdict) for part in decisions for verdict in part.verdict],
         names.STRENGTH: _null_for_nan(np.concatenate([part.strength for part in decisions])),
         names.MOVED: _null_for_nan(np.concatenate([block.columns[names.MOVED] for block in blocks])),
         names.BORDERLINE: np.concatenate([part.borderline for part in decisions]),
         names.REASONS: [list(reasons) for part in decisions for reasons in part.reasons],
         **{name: np.concatenate([_column(block, name) for block in blocks]) for name in columns},
-    }  # fmt: skip
+    }
 
 
 def recorded_block(stage: GateStage, table: pa.Table) -> GatedBlock:
@@ -187,14 +190,24 @@ def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
     """
     table, metadata = storage.read_table(path)
     if PROVENANCE not in metadata:
-        raise InputError(f"{path} is not a table of gated samples", f"a table of {', '.join(table.column_names[:5])} …",
-                         "samples.parquet as `qualitygate gate` writes it")  # fmt: skip
+        raise InputError(
+            f"{path} is not a table of gated samples",
+            f"a table of {', '.join(table.column_names[:5])} …",
+            "samples.parquet as `qualitygate gate` writes it",
+        )
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     return columns, Provenance.model_validate_json(metadata[PROVENANCE])
 
 
-def _gate_all(stage: GateStage, folder: Path, ids: range | Sequence[int] | None, latents: Latents | None, total: int,
-              write_images: bool, reporter: Reporter) -> _Table:  # fmt: skip
+def _gate_all(
+    stage: GateStage,
+    folder: Path,
+    ids: range | Sequence[int] | None,
+    latents: Latents | None,
+    total: int,
+    write_images: bool,
+    reporter: Reporter,
+) -> _Table:
     table = _Table(stage)
     with reporter.phase("gate", total) as progress, storage.ImageFolder(folder / IMAGES) as images:
         for block in stage.blocks(ids, latents):
@@ -250,9 +263,7 @@ class _Exact:
     local: LocalActivation
 
 
-def _curvature_of_extremes(
-    stage: GateStage, table: _Table, score: np.ndarray, count: int, reporter: Reporter
-) -> _Exact | None:
+def _curvature_of_extremes(stage: GateStage, table: _Table, score: np.ndarray, count: int, reporter: Reporter) -> _Exact | None:
     if not count:
         return None
     order = np.argsort(np.where(np.isfinite(score), score, np.inf), kind="stable")

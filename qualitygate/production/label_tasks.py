@@ -24,14 +24,7 @@ from qualitygate.production.unit_study import calibrated_score, scored_ids
 from qualitygate.storage import image_name
 from qualitygate.units.labels import ARTIFACT, LABELS, NORMAL, SAMPLE, Answer, Labels, read_answers, settled
 
-TASKS, TEMPLATE, KEY, README, INTERFACE, IMAGES = (
-    "tasks.json",
-    "labels.csv",
-    "key.json",
-    "README.md",
-    "label_studio.xml",
-    "images",
-)
+TASKS, TEMPLATE, KEY, README, INTERFACE, IMAGES = ("tasks.json", "labels.csv", "key.json", "README.md", "label_studio.xml", "images")
 HIGHEST, LOWEST, RANDOM = "highest", "lowest", "random"
 RANDOM_SHARE = 0.3
 """Share of the tasks that are random samples."""
@@ -67,9 +60,7 @@ class Tasks:
         return sorted(one for ids in self.groups.values() for one in ids)
 
 
-def choose_tasks(
-    profile: Profile, count: int, *, random_share: float = RANDOM_SHARE, score: str | None = None, seed: int = 0
-) -> Tasks:
+def choose_tasks(profile: Profile, count: int, *, random_share: float = RANDOM_SHARE, score: str | None = None, seed: int = 0) -> Tasks:
     """Choose samples to label among those that the calibration scored.
 
     Args:
@@ -85,8 +76,11 @@ def choose_tasks(
     name, values = calibrated_score(profile, score)
     scored = np.flatnonzero(~np.isnan(values))
     if not 0.0 <= random_share <= 1.0 or not 1 <= count <= len(scored):
-        raise InputError("So many tasks cannot be chosen", f"{count} with a random share of {random_share:g}",
-                         f"1 to {len(scored):,} samples, a share in [0, 1]")  # fmt: skip
+        raise InputError(
+            "So many tasks cannot be chosen",
+            f"{count} with a random share of {random_share:g}",
+            f"1 to {len(scored):,} samples, a share in [0, 1]",
+        )
     extremes = count - round(random_share * count)
     order = scored[np.argsort(values[scored], kind="stable")]
     lowest = order[: extremes // 2]
@@ -97,16 +91,11 @@ def choose_tasks(
     groups = {HIGHEST: highest, LOWEST: lowest, RANDOM: random}
     info = profile.info
     return Tasks(
-        {group: sorted((first + rows).tolist()) for group, rows in groups.items()},
-        name,
-        info.calibration.seed,
-        info.checkpoint_sha256,
+        {group: sorted((first + rows).tolist()) for group, rows in groups.items()}, name, info.calibration.seed, info.checkpoint_sha256
     )
 
 
-def write_tasks(
-    generator: Generator, profile: Profile, tasks: Tasks, out: str | Path, reporter: Reporter | None = None
-) -> None:
+def write_tasks(generator: Generator, profile: Profile, tasks: Tasks, out: str | Path, reporter: Reporter | None = None) -> None:
     """Write the folder: images, tasks and interface for Label Studio, a table to fill in, and the key, which labellers need not see.
 
     Raises:
@@ -119,11 +108,7 @@ def write_tasks(
     shown = np.random.default_rng(tasks.seed).permutation(tasks.ids).tolist()
     latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
     with storage.new_folder(out) as folder:
-        with (
-            scored_pass(),
-            reporter.phase("images", len(latents)) as progress,
-            storage.ImageFolder(folder / IMAGES) as images,
-        ):
+        with scored_pass(), reporter.phase("images", len(latents)) as progress, storage.ImageFolder(folder / IMAGES) as images:
             for rows, batch in micro_batches(latents):
                 made = generator(batch)[: rows.stop - rows.start].cpu().numpy()
                 for sample, image in zip(shown[rows], made, strict=True):
@@ -149,8 +134,11 @@ def read_tasks(folder: str | Path) -> Tasks:
     try:
         return Tasks(**json.loads((Path(folder) / KEY).read_text(encoding="utf8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{folder} is not a folder of tasks", f"{type(error).__name__}: {error}",
-                         f"a folder written by `qualitygate label`, with its {KEY}") from error  # fmt: skip
+        raise InputError(
+            f"{folder} is not a folder of tasks",
+            f"{type(error).__name__}: {error}",
+            f"a folder written by `qualitygate label`, with its {KEY}",
+        ) from error
 
 
 def read_task_answers(path: str | Path, tasks: Tasks) -> tuple[list[Answer], Labels]:
@@ -175,15 +163,11 @@ def summary(tasks: Tasks, answers: list[Answer], labels: Labels) -> dict[str, An
         "contradictions": list(labels.contradictions),
         "unanswered": len(tasks.ids) - len({one.id for one in answers}),
         "groups": {
-            group: {
-                "labelled": sum(one in artifact for one in ids),
-                ARTIFACT: sum(artifact.get(one, False) for one in ids),
-            }
+            group: {"labelled": sum(one in artifact for one in ids), ARTIFACT: sum(artifact.get(one, False) for one in ids)}
             for group, ids in tasks.groups.items()
         },
         "raters": {
-            rater: {label: sum(one.label == label for one in answers if one.rater == rater) for label in LABELS}
-            for rater in raters
+            rater: {label: sum(one.label == label for one in answers if one.rater == rater) for label in LABELS} for rater in raters
         },
     }
 

@@ -150,8 +150,12 @@ class Manifest:
         if found != self.plan:
             there, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
             differ = [key for key in ours if there[key] != ours[key]]
-            raise InputError(f"{self._store} holds a set under another plan", _told(there, differ), _told(ours, differ),
-                             "ask for the same as before to go on with it, or choose another place")  # fmt: skip
+            raise InputError(
+                f"{self._store} holds a set under another plan",
+                _told(there, differ),
+                _told(ours, differ),
+                "ask for the same as before to go on with it, or choose another place",
+            )
 
     def row(self, shard: Shard) -> ShardRow | None:
         """The row of a shard, if it is done."""
@@ -168,8 +172,12 @@ class Manifest:
         for shard in shards:
             row = self.row(shard)
             if row is None:
-                raise StorageError(f"The row of shard {shard.name} is gone", "no such file", _row_name(shard),
-                                   "start the same command again: the shard is made anew")  # fmt: skip
+                raise StorageError(
+                    f"The row of shard {shard.name} is gone",
+                    "no such file",
+                    _row_name(shard),
+                    "start the same command again: the shard is made anew",
+                )
             yield row
 
     def commit(self, row: ShardRow) -> ShardRow:
@@ -178,9 +186,7 @@ class Manifest:
             return row
         first = self.row(row.shard)
         if first is None:
-            raise StorageError(
-                f"The row of shard {row.shard.name} cannot be written or read", "neither", "one of the two"
-            )
+            raise StorageError(f"The row of shard {row.shard.name} cannot be written or read", "neither", "one of the two")
         for name in set(row.files) - set(first.files):
             self._store.remove(name)
         return first
@@ -202,8 +208,9 @@ class Manifest:
         if self._store.read(PLAN) is not None:
             return False
         if found := [name for name in self._store.names("") if not name.startswith(".")]:
-            raise InputError(f"{self._store} is not empty", ", ".join(found[:5]), "an empty place, or a set to go on with",
-                             "choose another place")  # fmt: skip
+            raise InputError(
+                f"{self._store} is not empty", ", ".join(found[:5]), "an empty place, or a set to go on with", "choose another place"
+            )
         return True
 
 
@@ -215,9 +222,7 @@ def _parsed(kind: Any, data: bytes | None, name: str) -> Any:
     try:
         return kind.model_validate_json(data or b"")
     except ValidationError as error:
-        raise InputError(
-            f"Cannot read {name} of the set", str(error).splitlines()[0], "what this version of qualitygate writes"
-        ) from error
+        raise InputError(f"Cannot read {name} of the set", str(error).splitlines()[0], "what this version of qualitygate writes") from error
 
 
 def _told(values: dict[str, Any], keys: list[str]) -> str:

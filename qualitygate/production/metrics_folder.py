@@ -27,11 +27,7 @@ def write_metrics(path: str | Path, measured: Measured) -> None:
         storage.write_table(folder / GROUPS, group_table(report))
         storage.write_table(folder / SAMPLES, measured.samples)
         (folder / FIGURES).mkdir()
-        for name, draw in (
-            ("precision_recall", trade_figure),
-            ("groups", group_figure),
-            ("discriminator", discriminator_figure),
-        ):
+        for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
             if (picture := draw(report)) is not None:
                 storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 

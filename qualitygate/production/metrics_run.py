@@ -26,16 +26,7 @@ from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_images import RealImages
-from qualitygate.metrics.report import (
-    Group,
-    GroupRow,
-    MetricsReport,
-    RealInfo,
-    group_row,
-    histogram,
-    orders,
-    random_row,
-)
+from qualitygate.metrics.report import Group, GroupRow, MetricsReport, RealInfo, group_row, histogram, orders, random_row
 from qualitygate.production.observation import Observatory, Seen, joined, score_of
 from qualitygate.records import Verdict
 
@@ -131,13 +122,12 @@ class _Run:
         # without real images, features are good for the inception score alone
         inception = tools.extractor if isinstance(tools.extractor, InceptionExtractor) else None
         extractor = inception if tools.real is None else tools.extractor
-        self.place = Observatory(tools.generator, extractor, tools.discriminator, seed=request.seed, sampling=self.sampling,
-                                 reporter=self.reporter)  # fmt: skip
+        self.place = Observatory(
+            tools.generator, extractor, tools.discriminator, seed=request.seed, sampling=self.sampling, reporter=self.reporter
+        )
         self.ruler = self._ruler()
         self.seen = self.place.look(request.samples, tools.stage)
-        self.score = (
-            None if request.score is None else score_of(self.seen, tools.generator, request.score, self.reporter)
-        )
+        self.score = None if request.score is None else score_of(self.seen, tools.generator, request.score, self.reporter)
         untouched = dict(self._untouched_groups())
         self.path_rows = self._path_rows(untouched)
         self.seen = self._with_paths(self.seen, untouched)
@@ -155,11 +145,7 @@ class _Run:
             yield names.LOWEST, (f"lowest {self.request.score}", lowest)
             yield names.HIGHEST, (f"highest {self.request.score}", highest)
         if self.tools.stage is not None:
-            verdicts = {
-                names.ACCEPTED: Verdict.ACCEPT,
-                names.TO_CORRECT: Verdict.CORRECT,
-                names.REJECTED: Verdict.REJECT,
-            }
+            verdicts = {names.ACCEPTED: Verdict.ACCEPT, names.TO_CORRECT: Verdict.CORRECT, names.REJECTED: Verdict.REJECT}
             words = {names.TO_CORRECT: "corrected, before the correction"}
             for name, verdict in verdicts.items():
                 if len(rows := self.seen.rows(verdict)):
@@ -174,9 +160,7 @@ class _Run:
             for group in groups:
                 rows.append(group_row(self.ruler, group))
                 progress(1)
-            chance = random_row(
-                self.ruler, whole, self.size, path_rows=self.path_rows, path_size=self._path_size(), progress=progress
-            )
+            chance = random_row(self.ruler, whole, self.size, path_rows=self.path_rows, path_size=self._path_size(), progress=progress)
         rows[0] = rows[0].model_copy(update={"measurements": rows[0].measurements | self._of_the_whole(whole)})
         return [rows[0], chance, *rows[1:]]
 
@@ -187,9 +171,7 @@ class _Run:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
             correction = stage.correcting.method.of(latents)
             what = f"highest, each corrected at strength {names.rate(strength)}"
-            yield self._made_group(
-                names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows)
-            )
+            yield self._made_group(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         corrected = self.seen.corrected
         if corrected is not None and corrected.count:
             yield self._whole_group(names.CORRECTED, "corrected, as kept", corrected)
@@ -252,9 +234,7 @@ class _Run:
         lengths = torch.full((len(latents), PER_SAMPLE.paths), torch.nan, dtype=torch.float64)
         own = None if edits is None else lambda places: edits(rows[places])
         with self.reporter.phase("path lengths", len(rows)) as progress:
-            measured = path_lengths(
-                self.tools.generator, latents[rows], self.tools.distance, edits=own, progress=progress
-            )
+            measured = path_lengths(self.tools.generator, latents[rows], self.tools.distance, edits=own, progress=progress)
         lengths[torch.from_numpy(rows)] = measured
         return lengths
 
@@ -272,16 +252,15 @@ class _Run:
             for name in self.request.path_kinds:
                 settings = PATH_KINDS[name]
                 with self.reporter.phase(name, len(self.path_rows)) as progress:
-                    lengths = path_lengths(self.tools.generator, self.seen.latents[self.path_rows], self.tools.distance, settings,
-                                           progress=progress)  # fmt: skip
+                    lengths = path_lengths(
+                        self.tools.generator, self.seen.latents[self.path_rows], self.tools.distance, settings, progress=progress
+                    )
                 found[name] = replace(self.ruler, paths=settings).path_length(lengths, name)
         return found
 
     # what comes out
 
-    def _report(
-        self, rows: list[GroupRow], whole: Subject, untouched: dict[str, tuple[str, np.ndarray]], seconds: float
-    ) -> MetricsReport:
+    def _report(self, rows: list[GroupRow], whole: Subject, untouched: dict[str, tuple[str, np.ndarray]], seconds: float) -> MetricsReport:
         tools, stage, origin = self.tools, self.tools.stage, self.tools.generator.identity()
         values = whole.population.discriminator
         by_group = {} if values is None else {name: values[chosen] for name, (_, chosen) in untouched.items()}
@@ -320,11 +299,7 @@ class _Run:
         if self.request.score is not None:
             columns[self.request.score] = self.score
         if standing is not None:
-            columns |= {
-                names.PRECISION: standing.inside,
-                names.DENSITY: standing.density,
-                names.REALISM: standing.realism,
-            }
+            columns |= {names.PRECISION: standing.inside, names.DENSITY: standing.density, names.REALISM: standing.realism}
         if population.lengths is not None:
             columns[names.PPL] = population.lengths.mean(dim=1).numpy()
         if population.discriminator is not None:

@@ -105,9 +105,7 @@ class Observatory:
             return Seen(latents, Population(count, torch.from_numpy(known).to(self.generator.device)), {})
         return Seen(latents, self._watched(self._observer(known), latents, "images"), {})
 
-    def _watched(
-        self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None
-    ) -> Population:
+    def _watched(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
         with self._reporter.phase(phase, len(latents)) as progress:
             for rows, batch in micro_batches(latents):
                 count = rows.stop - rows.start
@@ -163,11 +161,13 @@ def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -
         return seen.columns[score]
     layer = names.cla_layer(score)
     if layer is None:
-        known = (
-            ", ".join(sorted(name for name in seen.columns if not names.is_trial(name))) or "none: there is no profile"
+        known = ", ".join(sorted(name for name in seen.columns if not names.is_trial(name))) or "none: there is no profile"
+        raise InputError(
+            f"There is no score {score}",
+            f"scores {known}",
+            "one of them, or cla/layer_N",
+            "give --profile, calibrated with a policy that counts it",
         )
-        raise InputError(f"There is no score {score}", f"scores {known}", "one of them, or cla/layer_N",
-                         "give --profile, calibrated with a policy that counts it")  # fmt: skip
     with reporter.phase("exact CLA", len(seen.latents)) as progress:
         return exact_curvature(generator, seen.latents, (generator.layer(layer).index,), progress=progress)[score]
 
@@ -188,9 +188,7 @@ def joined(parts: Iterator[tuple[Population, np.ndarray]]) -> Population:
     chosen = list(parts)
     count = sum(len(rows) for _, rows in chosen)
     features = [
-        one.features[torch.from_numpy(rows).to(one.features.device)]
-        for one, rows in chosen
-        if one.features is not None and len(rows)
+        one.features[torch.from_numpy(rows).to(one.features.device)] for one, rows in chosen if one.features is not None and len(rows)
     ]
     values = [one.discriminator[rows] for one, rows in chosen if one.discriminator is not None and len(rows)]
     return Population(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)

@@ -83,13 +83,9 @@ def read_units(folder: str | Path) -> UnitPage:
     """
     folder = Path(folder)
     if not (folder / UNITS).is_file():
-        raise InputError(
-            f"{folder} is not a study of units", f"no {UNITS} in it", "a folder written by `qualitygate units`"
-        )
+        raise InputError(f"{folder} is not a study of units", f"no {UNITS} in it", "a folder written by `qualitygate units`")
     table: pd.DataFrame = storage.read_table(folder / UNITS)[0].to_pandas()
-    sheets = {
-        f"Layer {path.stem.rpartition('_')[2]}": _opened(path) for path in sorted((folder / SHEETS).glob("*.png"))
-    }
+    sheets = {f"Layer {path.stem.rpartition('_')[2]}": _opened(path) for path in sorted((folder / SHEETS).glob("*.png"))}
     return UnitPage(table, sheets)
 
 

@@ -69,8 +69,12 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
     policy = load_policy(policy_file)
     profile = load_profile(profile_folder or table.parent / PROFILE)
     if profile.info.profile_id != provenance.profile_id:
-        raise ProfileError("The records were made with another profile", f"profile {profile.info.profile_id[:12]}",
-                           f"profile {provenance.profile_id[:12]}", "give the right one with --profile")  # fmt: skip
+        raise ProfileError(
+            "The records were made with another profile",
+            f"profile {profile.info.profile_id[:12]}",
+            f"profile {provenance.profile_id[:12]}",
+            "give the right one with --profile",
+        )
     check_validated(profile, policy)
     limits = profile.limits(policy)
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}

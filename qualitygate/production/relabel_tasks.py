@@ -43,8 +43,10 @@ _INTERFACE = f"""<View>
 {"".join(f'    <Choice value="{one}"/>{chr(10)}' for one in ANSWERS)}  </Choices>
 </View>
 """
-_QUESTIONS = {"single": f"Is something wrong with it ({ARTIFACT}), or is it fine ({NORMAL})?",
-              "pair": f"Which one is better: {LEFT}, {RIGHT}, or {SAME}?"}  # fmt: skip
+_QUESTIONS = {
+    "single": f"Is something wrong with it ({ARTIFACT}), or is it fine ({NORMAL})?",
+    "pair": f"Which one is better: {LEFT}, {RIGHT}, or {SAME}?",
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ def make_round(study: str | Path, seed: int = 0) -> Round:
         kept = json.loads((Path(study) / KEPT).read_text(encoding="utf8"))
         ids, passed, name = [int(one) for one in kept["ids"]], frozenset(kept["passed"]), str(kept["correction"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{study} holds no images before and after a correction", f"{type(error).__name__}: {error}",
-                         "a folder that `qualitygate corrections --keep NAME --out FOLDER` wrote") from error  # fmt: skip
+        raise InputError(
+            f"{study} holds no images before and after a correction",
+            f"{type(error).__name__}: {error}",
+            "a folder that `qualitygate corrections --keep NAME --out FOLDER` wrote",
+        ) from error
     draw = np.random.default_rng(seed)
     left = np.where(draw.random(len(ids)) < 0.5, BEFORE, AFTER).tolist()
     tasks = [Task(sample, shows, False) for sample in ids for shows in (BEFORE, AFTER)]
@@ -112,14 +117,14 @@ def write_round(study: str | Path, asked: Round, out: str | Path) -> None:
         (folder / IMAGES).mkdir()
         for number, task in enumerate(asked.tasks):
             storage.write_bytes(folder / IMAGES / image_name(number), storage.png(_picture(Path(study), task)))
-        key = {"correction": asked.correction, "passed": sorted(asked.passed), "tasks": [vars(task) for task in asked.tasks]}  # fmt: skip
+        key = {"correction": asked.correction, "passed": sorted(asked.passed), "tasks": [vars(task) for task in asked.tasks]}
         files = {
             TASKS: json.dumps([_task(number, task) for number, task in enumerate(asked.tasks)], indent=1),
             TEMPLATE: "id,kind,label,rater\n" + "".join(f"{number},{task.kind},,\n" for number, task in enumerate(asked.tasks)),
             KEY: json.dumps(key, indent=1),
             INTERFACE: _INTERFACE,
             README: _readme(len(asked.tasks)),
-        }  # fmt: skip
+        }
         for name, text in files.items():
             storage.write_bytes(folder / name, text.encode())
 
@@ -139,8 +144,11 @@ def read_round(folder: str | Path) -> Round:
         key = json.loads((Path(folder) / KEY).read_text(encoding="utf8"))
         return Round(key["correction"], frozenset(key["passed"]), tuple(Task(**task) for task in key["tasks"]))
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{folder} is not a second round of labels", f"{type(error).__name__}: {error}",
-                         f"a folder written by `qualitygate label --corrected`, with its {KEY}") from error  # fmt: skip
+        raise InputError(
+            f"{folder} is not a second round of labels",
+            f"{type(error).__name__}: {error}",
+            f"a folder written by `qualitygate label --corrected`, with its {KEY}",
+        ) from error
 
 
 def read_round_answers(path: str | Path, asked: Round) -> list[Answer]:
@@ -152,9 +160,7 @@ def read_round_answers(path: str | Path, asked: Round) -> list[Answer]:
     answers = read_answers(path, ANSWERS)
     for one in answers:
         if not 0 <= one.id < len(asked.tasks):
-            raise InputError(
-                "An answer is to a task that does not exist", str(one.id), f"tasks 0 … {len(asked.tasks) - 1}"
-            )
+            raise InputError("An answer is to a task that does not exist", str(one.id), f"tasks 0 … {len(asked.tasks) - 1}")
         if (one.label in (ARTIFACT, NORMAL)) == asked.tasks[one.id].pair:
             kind = asked.tasks[one.id].kind
             raise InputError(f"Task {one.id} was answered with another question's answer", one.label, _QUESTIONS[kind])
@@ -192,8 +198,7 @@ def _of_rater(asked: Round, answers: Sequence[Answer]) -> dict[str, float | None
     better = {LEFT: 0, RIGHT: 1}
     improved = [better.get(label) == (0 if task.shows == AFTER else 1) for task, label in tasks if task.pair]
     fine: Mapping[str, list[bool]] = {
-        shows: [label == NORMAL for task, label in tasks if not task.pair and task.shows == shows]
-        for shows in (BEFORE, AFTER)
+        shows: [label == NORMAL for task, label in tasks if not task.pair and task.shows == shows] for shows in (BEFORE, AFTER)
     }
     return {"corrected": _share(fine[AFTER]), "normal_before": _share(fine[BEFORE]), "improved": _share(improved)}
 
@@ -216,9 +221,7 @@ def _image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             pixels = np.asarray(image)
     except OSError as error:
-        raise InputError(
-            "An image of the study cannot be read", str(error), "the folder as `corrections --keep` wrote it"
-        ) from error
+        raise InputError("An image of the study cannot be read", str(error), "the folder as `corrections --keep` wrote it") from error
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 

@@ -26,8 +26,9 @@ from qualitygate.production.worker import Order
 from qualitygate.records import GateSummary
 
 
-def plan(stage: GateStage, *, ids: range | None = None, accepted: int | None = None,
-         shard_size: int = SHARD_SIZE, form: Form = Form.WEBDATASET) -> Plan:  # fmt: skip
+def plan(
+    stage: GateStage, *, ids: range | None = None, accepted: int | None = None, shard_size: int = SHARD_SIZE, form: Form = Form.WEBDATASET
+) -> Plan:
     """What a stage is to make: a range of ids, or as many images as are asked for, from id 0."""
     provenance = stage.provenance
     return Plan(

@@ -32,7 +32,7 @@ class Scales:
     def of(cls, profile: Profile, policy: Policy) -> Scales:
         """The scales of the scores that summaries tell of, and of those that rules are on, as far as they were calibrated."""
         columns = profile.columns(policy)
-        followed = [*map(names.low_rate, policy.detection.rates), names.never_seen(), *(rule.score for rule in policy.rules)]  # fmt: skip
+        followed = [*map(names.low_rate, policy.detection.rates), names.never_seen(), *(rule.score for rule in policy.rules)]
         known = {name: columns[name][np.isfinite(columns[name])] for name in dict.fromkeys(followed) if name in columns}
         edges = {name: _edges(values) for name, values in known.items() if len(values)}
         return cls(edges, {name: _counted(edges[name], known[name]) for name in edges})

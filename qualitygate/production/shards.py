@@ -65,11 +65,7 @@ class ShardWriter(abc.ABC):
 
 def shard_writer(form: Form, path: Path) -> ShardWriter:
     """A writer of a new shard at ``path``. The same entries make the same bytes."""
-    kinds: dict[Form, Callable[[Path], ShardWriter]] = {
-        Form.WEBDATASET: _Tar,
-        Form.PARQUET: _Parquet,
-        Form.FOLDER: _Folder,
-    }
+    kinds: dict[Form, Callable[[Path], ShardWriter]] = {Form.WEBDATASET: _Tar, Form.PARQUET: _Parquet, Form.FOLDER: _Folder}
     return kinds[form](path)
 
 
@@ -101,14 +97,16 @@ class _Tar(ShardWriter):
 
 
 class _Parquet(ShardWriter):
-    _SCHEMA = pa.schema([
-        ("id", pa.int64()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("label", pa.int64()),
-        ("verdict", pa.string()),
-        ("strength", pa.float64()),
-        ("about", pa.string()),
-    ])  # fmt: skip
+    _SCHEMA = pa.schema(
+        [
+            ("id", pa.int64()),
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),
+            ("verdict", pa.string()),
+            ("strength", pa.float64()),
+            ("about", pa.string()),
+        ]
+    )
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, self._SCHEMA, compression="none")  # PNG does not shrink further

@@ -19,9 +19,7 @@ from qualitygate.reports.figures import score_figure, trade_off_figure
 GALLERY, FIGURES = "gallery", "figures"
 
 
-def write_exhibit(
-    stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole], folder: Path
-) -> None:
+def write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole], folder: Path) -> None:
     """``exhibit.parquet`` and a contact sheet for each role; the samples are made again.
 
     Args:

@@ -87,8 +87,9 @@ def open_store(place: str | Path) -> Store:
     try:
         files, path = FileSystem.from_uri(str(place))
     except (ArrowInvalid, ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"Cannot use the store {public(str(place))}", public(str(error)),
-                         "a local folder, s3://bucket/path, gs://bucket/path") from error  # fmt: skip
+        raise InputError(
+            f"Cannot use the store {public(str(place))}", public(str(error)), "a local folder, s3://bucket/path, gs://bucket/path"
+        ) from error
     return RemoteStore(files, path.rstrip("/"), public(str(place)))
 
 
@@ -300,8 +301,11 @@ class RemoteStore(Store):
                 return once()
             except OSError as error:
                 if wait is None:
-                    raise StorageError(f"{self} does not take or give anything", public(" ".join(str(error).split()))[:400],
-                                       "a store that answers", "start the same command again when it does: it goes on where it stopped"
-                                       ) from error  # fmt: skip
+                    raise StorageError(
+                        f"{self} does not take or give anything",
+                        public(" ".join(str(error).split()))[:400],
+                        "a store that answers",
+                        "start the same command again when it does: it goes on where it stopped",
+                    ) from error
                 time.sleep(wait)
         raise AssertionError("unreachable")

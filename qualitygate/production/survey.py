@@ -68,12 +68,13 @@ def read_survey(path: Path) -> Survey:
     """
     table, metadata = storage.read_table(path)
     if _ABOUT not in metadata:
-        raise InputError(f"{path} is no survey of records", f"a table of {', '.join(table.column_names[:5])} …",
-                         f"{SURVEY} as `qualitygate gate --shards` writes it")  # fmt: skip
+        raise InputError(
+            f"{path} is no survey of records",
+            f"a table of {', '.join(table.column_names[:5])} …",
+            f"{SURVEY} as `qualitygate gate --shards` writes it",
+        )
     about = json.loads(metadata[_ABOUT])
-    return Survey(
-        _arrays(table), about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()}
-    )
+    return Survey(_arrays(table), about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()})
 
 
 class Surveyor:
@@ -109,9 +110,7 @@ class Surveyor:
             counts.add(batch)
             extremes.add(batch)
             start = stop
-        return Survey(
-            _arrays(pa.concat_tables(drawn, promote_options="permissive")), samples, counts.over
-        ), extremes.chosen()
+        return Survey(_arrays(pa.concat_tables(drawn, promote_options="permissive")), samples, counts.over), extremes.chosen()
 
     def rows(self, ids: np.ndarray) -> pa.Table:
         """Whole records of the given ids, in the order of their ids."""

@@ -54,8 +54,9 @@ class Tally:
 
     def copy(self) -> Tally:
         """The sums so far, which stay as they are when more is added."""
-        return replace(self, reasons=self.reasons.copy(), seconds=self.seconds.copy(), histograms=dict(self.histograms),
-                       probes=list(self.probes))  # fmt: skip
+        return replace(
+            self, reasons=self.reasons.copy(), seconds=self.seconds.copy(), histograms=dict(self.histograms), probes=list(self.probes)
+        )
 
     def shares(self) -> dict[str, float]:
         """Shares of the verdicts, under their promised names."""

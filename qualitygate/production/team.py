@@ -87,8 +87,12 @@ class Processes(Team):
                 if answer is None:
                     deaths[shard] += 1
                     if deaths[shard] >= ATTEMPTS:
-                        raise WorkerError(f"{ATTEMPTS} workers died one after the other on shard {shard.name}", member.ended(),
-                                          "workers that live", "see the system's log; if memory ran out: fewer --workers")  # fmt: skip
+                        raise WorkerError(
+                            f"{ATTEMPTS} workers died one after the other on shard {shard.name}",
+                            member.ended(),
+                            "workers that live",
+                            "see the system's log; if memory ran out: fewer --workers",
+                        )
                     waiting.appendleft(shard)
                     continue
                 self._idle.append(member)
@@ -159,9 +163,7 @@ def _device(device: str, number: int) -> str:
 
 def _serve(pipe: Any, order: Order, device: str, threads: int) -> None:
     """A worker's life: shards in, rows out, until the other end of the pipe is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of a terminal; the one that leads decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the one that leads decides
     signal.signal(signal.SIGTERM, _stop)
     import torch
 

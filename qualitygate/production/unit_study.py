@@ -121,9 +121,7 @@ class UnitStudy:
     def samples(self) -> Latents:
         """Samples as they come: the first of those that the calibration scored."""
         ids = scored_ids(self.profile)[: self.sizes.samples]
-        return sample_latents(
-            self.generator, ids, self.profile.info.calibration.seed, sampling=self.profile.info.sampling
-        )
+        return sample_latents(self.generator, ids, self.profile.info.calibration.seed, sampling=self.profile.info.sampling)
 
     def labelled(self, artifact: bool) -> Latents:
         """The samples with a label."""
@@ -142,8 +140,11 @@ class UnitStudy:
         """The classifier behind the masks."""
         backbone = self._features_of("the defective score")
         if not isinstance(backbone, SpatialExtractor):
-            raise InputError("Grad-CAM needs features that have a place in the image", backbone.key,
-                             "a spatial extractor, for example random-vgg16-128, or the discriminator")  # fmt: skip
+            raise InputError(
+                "Grad-CAM needs features that have a place in the image",
+                backbone.key,
+                "a spatial extractor, for example random-vgg16-128, or the discriminator",
+            )
         groups = {ARTIFACT: self.labelled(True), NORMAL: self.labelled(False)}
         images: dict[str, Iterator[Tensor]] = {name: self.images(latents) for name, latents in groups.items()}
         count = sum(map(len, groups.values()))
@@ -201,8 +202,12 @@ class UnitStudy:
 
     def contribution(self) -> UnitScores:
         if self._discriminator is None:
-            raise InputError("Contributions need a discriminator", "a checkpoint without one", "one with a discriminator",
-                             "leave `contribution` out of --sources")  # fmt: skip
+            raise InputError(
+                "Contributions need a discriminator",
+                "a checkpoint without one",
+                "one with a discriminator",
+                "leave `contribution` out of --sources",
+            )
         artifacts = self.labelled(True)
         with self.reporter.phase("contributions", len(artifacts)) as progress:
             return contributions(self.generator, self._discriminator, artifacts, self.layers, progress).mean
@@ -219,9 +224,7 @@ class UnitStudy:
         """
         chosen = self._available() if sources is None else tuple(sources)
         if not chosen or (unknown := sorted(set(chosen) - SOURCES.keys())):
-            raise InputError(
-                "There is no such unit score", ", ".join(unknown) if chosen else "none", ", ".join(SOURCES)
-            )
+            raise InputError("There is no such unit score", ", ".join(unknown) if chosen else "none", ", ".join(SOURCES))
         scores = [SOURCES[name](self) for name in chosen]
         ranking = joined(scores)
         units = {layer: ranking.top(top, layer).tolist() for layer in ranking.layers}
@@ -307,12 +310,10 @@ def describe(study: UnitStudy, report: UnitReport) -> dict[str, Any]:
         },
         "classifier": report.classification and report.classification.describe(),
         "sources": {one.source: dict(one.settings) for one in report.scores},
-        "agreement": [
-            {name: _or_none(value) for name, value in vars(one).items()} for one in report.agreement
-        ],
+        "agreement": [{name: _or_none(value) for name, value in vars(one).items()} for one in report.agreement],
         "top": {str(layer): list(units) for layer, units in report.top.items()},
         "clusters": dict(report.clusters),
-    }  # fmt: skip
+    }
 
 
 def _or_none(value: Any) -> Any:

@@ -89,18 +89,18 @@ class Watch:
         chance = FALSE_ALARMS / (self._checks * after.shards * (after.shards + 1))
         metrics: _Metrics = {}
         asked: list[dict[str, Any]] = []
-        for one in (*self._drift(row, after, chance, metrics), *self._shares(row, before, chance, metrics),
-                    *self._collapse(after, chance, metrics)):  # fmt: skip
+        for one in (
+            *self._drift(row, after, chance, metrics),
+            *self._shares(row, before, chance, metrics),
+            *self._collapse(after, chance, metrics),
+        ):
             asked.extend(_expectations(*one))
         return _evaluated(asked, metrics)
 
     def _drift(self, row: ShardRow, after: Tally, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
         for score in self._watched:
             calibration = self._scales.calibration[score]
-            for name, counts in (
-                (names.drift(score), np.array(row.histograms[score])),
-                (names.run_drift(score), after.histograms[score]),
-            ):
+            for name, counts in ((names.drift(score), np.array(row.histograms[score])), (names.run_drift(score), after.histograms[score])):
                 metrics[name] = distance(counts, calibration)
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
                 yield f"watch/{name}", name, None, largest, "critical"
@@ -122,13 +122,7 @@ class Watch:
         """A rule on the whole set that the run so far breaks beyond chance; and a run that keeps next to nothing."""
         shares, wide = after.shares(), allowance(after.samples, chance)
         metrics[names.COLLAPSE] = shares[names.YIELD]
-        yield (
-            f"watch/{names.COLLAPSE}",
-            names.COLLAPSE,
-            least_share(after.samples, chance, LEAST_KEPT),
-            None,
-            "critical",
-        )
+        yield (f"watch/{names.COLLAPSE}", names.COLLAPSE, least_share(after.samples, chance, LEAST_KEPT), None, "critical")
         for rule in self._rules:
             metrics[_run(rule)] = shares[rule.metric]
             least = None if rule.min is None else rule.min - wide
@@ -151,15 +145,21 @@ def _accepted_before(columns: dict[str, np.ndarray], limits: Limits) -> tuple[fl
     return float((look.verdict == Verdict.ACCEPT).mean()), int(rows.sum())
 
 
-def _expectations(
-    name: str, metric: str, least: float | None, most: float | None, severity: str
-) -> list[dict[str, Any]]:
+def _expectations(name: str, metric: str, least: float | None, most: float | None, severity: str) -> list[dict[str, Any]]:
     """A range, and that there is a value at all: a range alone holds where there is none."""
     limits = {key: value for key, value in (("min_value", least), ("max_value", most)) if value is not None}
-    known = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": metric},
-             "severity": "critical", "meta": {POLICY_ID: f"{name}.known"}}  # fmt: skip
-    between = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": metric, **limits},
-               "severity": severity, "meta": {POLICY_ID: name}}  # fmt: skip
+    known = {
+        "type": "expect_column_values_to_not_be_null",
+        "kwargs": {"column": metric},
+        "severity": "critical",
+        "meta": {POLICY_ID: f"{name}.known"},
+    }
+    between = {
+        "type": "expect_column_mean_to_be_between",
+        "kwargs": {"column": metric, **limits},
+        "severity": severity,
+        "meta": {POLICY_ID: name},
+    }
     return [known, between]
 
 

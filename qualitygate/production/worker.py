@@ -262,5 +262,9 @@ def _signature(file: Path | None) -> tuple[int, int, int] | None:
 
 def _check(found: str, needed: str | None) -> None:
     if found != needed:
-        raise CheckpointError("The checkpoint is another one than the set was begun with", f"SHA-256 {found[:12]}",
-                              f"SHA-256 {str(needed)[:12]}", "bring the first one back, or begin another set")  # fmt: skip
+        raise CheckpointError(
+            "The checkpoint is another one than the set was begun with",
+            f"SHA-256 {found[:12]}",
+            f"SHA-256 {str(needed)[:12]}",
+            "bring the first one back, or begin another set",
+        )

@@ -17,8 +17,11 @@ from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 
 ROW = 0.56
 """Height of a rule in inches."""
-_MARKS = {RuleState.PASSED: (LINE_COLORS[2], "o", LINE_COLORS[2]), RuleState.FAILED: (LINE_COLORS[1], "s", LINE_COLORS[1]),
-          RuleState.INCONCLUSIVE: (LINE_COLORS[4], "o", PAPER)}  # fmt: skip
+_MARKS = {
+    RuleState.PASSED: (LINE_COLORS[2], "o", LINE_COLORS[2]),
+    RuleState.FAILED: (LINE_COLORS[1], "s", LINE_COLORS[1]),
+    RuleState.INCONCLUSIVE: (LINE_COLORS[4], "o", PAPER),
+}
 """Colour, marker and the marker's inside: a state is told without colour too."""
 _INSET = 0.92  # of half the width, where the farthest end of a row lies
 
@@ -39,9 +42,7 @@ def interval_figure(record: CheckRecord, render: Render | None = None) -> bytes:
     """
     rules = [one for one in record.worst_first if one.excess is not None]
     if not rules:
-        raise InputError(
-            "There are no intervals to draw", "no rule with numbers", "at least one rule that was measured"
-        )
+        raise InputError("There are no intervals to draw", "no rule with numbers", "at least one rule that was measured")
     height = ROW * len(rules) + 1.0
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor=PAPER)
     axes = figure.add_axes((0.25, 0.5 / height, 0.43, ROW * len(rules) / height))
@@ -64,13 +65,19 @@ def baseline_excess(one: RuleOutcome) -> float | None:
 
 
 def _halves(axes: Axes) -> None:
-    for low, high, state, word in (
-        (-1, 0, RuleState.PASSED, "within the limit"),
-        (0, 1, RuleState.FAILED, "beyond the limit"),
-    ):
+    for low, high, state, word in ((-1, 0, RuleState.PASSED, "within the limit"), (0, 1, RuleState.FAILED, "beyond the limit")):
         axes.axvspan(low, high, color=_MARKS[state][0], alpha=0.07, linewidth=0)
-        axes.annotate(word, ((low + high) / 2, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 5), textcoords="offset points",
-                      ha="center", va="bottom", fontsize=11, color=MUTED)  # fmt: skip
+        axes.annotate(
+            word,
+            ((low + high) / 2, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=11,
+            color=MUTED,
+        )
     axes.axvline(0, color=INK, linewidth=1.5)
 
 
@@ -84,35 +91,48 @@ def _interval(axes: Axes, row: int, one: RuleOutcome) -> None:
     if row:
         axes.axhline(row - 0.5, color=FAINT, linewidth=0.8)
     if alike is not None:
-        axes.plot(scale * alike, row, marker="D", markersize=7, color=PAPER, markeredgecolor=MUTED, markeredgewidth=1.3,
-                  zorder=2.5)  # fmt: skip
+        axes.plot(scale * alike, row, marker="D", markersize=7, color=PAPER, markeredgecolor=MUTED, markeredgewidth=1.3, zorder=2.5)
     axes.plot((low, high), (row, row), color=color, linewidth=3, solid_capstyle="butt")
     for end in (low, high):
         axes.plot((end, end), (row - 0.13, row + 0.13), color=color, linewidth=2)
-    axes.plot(
-        value, row, marker=marker, markersize=9, color=inside, markeredgecolor=color, markeredgewidth=1.6, zorder=3
-    )
+    axes.plot(value, row, marker=marker, markersize=9, color=inside, markeredgecolor=color, markeredgewidth=1.6, zorder=3)
 
 
 def _words(axes: Axes, row: int, one: RuleOutcome) -> None:
     metric = one.metric if one.severity == "critical" else f"{one.metric}, {one.severity}"
     against = "" if one.baseline is None else f", baseline {number(one.baseline)}"
-    for x, align, above, below in ((-0.03, "right", _short(one.id, 25), _short(metric, 34)),
-                                   (1.03, "left", f"{number(one.value)}{against}", one.rule)):  # fmt: skip
+    for x, align, above, below in (
+        (-0.03, "right", _short(one.id, 25), _short(metric, 34)),
+        (1.03, "left", f"{number(one.value)}{against}", one.rule),
+    ):
         for text, y, color, size in ((above, row - 0.2, INK, 11.5), (below, row + 0.21, MUTED, 10)):
-            axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, va="center", fontsize=size, color=color,
-                      parse_math=False)  # fmt: skip
+            axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, va="center", fontsize=size, color=color, parse_math=False)
 
 
 def _legend(figure: Figure, rules: Sequence[RuleOutcome]) -> None:
     states = {one.state for one in rules}
-    handles = [Line2D([], [], color=color, linewidth=3, marker=marker, markersize=9, markerfacecolor=inside, markeredgecolor=color,
-                      label=state.value) for state, (color, marker, inside) in _MARKS.items() if state in states]  # fmt: skip
+    handles = [
+        Line2D(
+            [], [], color=color, linewidth=3, marker=marker, markersize=9, markerfacecolor=inside, markeredgecolor=color, label=state.value
+        )
+        for state, (color, marker, inside) in _MARKS.items()
+        if state in states
+    ]
     if any(baseline_excess(one) is not None for one in rules):
-        handles.append(Line2D([], [], linestyle="none", marker="D", markersize=7, color=PAPER, markeredgecolor=MUTED, markeredgewidth=1.3,
-                              label="as the baseline"))  # fmt: skip
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=11, labelcolor=INK,
-                  borderaxespad=0.2)  # fmt: skip
+        handles.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker="D",
+                markersize=7,
+                color=PAPER,
+                markeredgecolor=MUTED,
+                markeredgewidth=1.3,
+                label="as the baseline",
+            )
+        )
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=11, labelcolor=INK, borderaxespad=0.2)
 
 
 def _short(text: str, room: int) -> str:

@@ -47,28 +47,33 @@ def check_page(record: CheckRecord, policy: str, sheets: Sequence[Sheet] = ()) -
         sheets: images to look at.
     """
     counts = Counter(one.state for one in record.rules)
-    return render("check.html.j2", {
-        "record": record,
-        "policy": policy,
-        "reason": reason(record),
-        "footing": footing(record),
-        "counts": [(state.value.replace("_", " "), state.value, counts[state]) for state in WORST_FIRST],
-        "rows": [(one, row, _cell(one.difference), _cell(one.excess)) for one, row in cells(record)],
-        "look_at": [(one, _with_code(one.note or one.advice or "")) for one in record.worst_first
-                    if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE)],
-        "wishes": [one for one in record.suite.failures if one.id not in {rule.id for rule in record.rules}],
-        "figure": inline(interval_figure(record, drawn_as("rules"))) if any(one.excess for one in record.rules) else None,
-        "sheets": [(sheet, data_uri(webp(comparison_sheet(sheet.captions, sheet.rows, sheet.title, columns=6, scale_to=_SIDE))))
-                   for sheet in sheets],
-    })  # fmt: skip
+    return render(
+        "check.html.j2",
+        {
+            "record": record,
+            "policy": policy,
+            "reason": reason(record),
+            "footing": footing(record),
+            "counts": [(state.value.replace("_", " "), state.value, counts[state]) for state in WORST_FIRST],
+            "rows": [(one, row, _cell(one.difference), _cell(one.excess)) for one, row in cells(record)],
+            "look_at": [
+                (one, _with_code(one.note or one.advice or ""))
+                for one in record.worst_first
+                if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE)
+            ],
+            "wishes": [one for one in record.suite.failures if one.id not in {rule.id for rule in record.rules}],
+            "figure": inline(interval_figure(record, drawn_as("rules"))) if any(one.excess for one in record.rules) else None,
+            "sheets": [
+                (sheet, data_uri(webp(comparison_sheet(sheet.captions, sheet.rows, sheet.title, columns=6, scale_to=_SIDE))))
+                for sheet in sheets
+            ],
+        },
+    )
 
 
 def _with_code(text: str) -> Markup:
     """Text whose parts between backticks are code."""
-    parts = (
-        escape(part) if place % 2 == 0 else Markup("<code>{}</code>").format(part)
-        for place, part in enumerate(text.split("`"))
-    )
+    parts = (escape(part) if place % 2 == 0 else Markup("<code>{}</code>").format(part) for place, part in enumerate(text.split("`")))
     return Markup("").join(parts)
 
 

@@ -25,15 +25,8 @@ def footing(record: CheckRecord) -> list[str]:
 
 def reason(record: CheckRecord) -> str:
     """Why the verdict is what it is, in a sentence or two."""
-    of = {
-        state: [one.id for one in record.rules if one.state is state and one.severity == "critical"]
-        for state in RuleState
-    }
-    wishes = [
-        one.id
-        for one in record.suite.failures
-        if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}
-    ]
+    of = {state: [one.id for one in record.rules if one.state is state and one.severity == "critical"] for state in RuleState}
+    wishes = [one.id for one in record.suite.failures if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}]
     if record.verdict is RuleState.FAILED:
         parts = [
             f"{', '.join(ids)} {what}"
@@ -43,11 +36,7 @@ def reason(record: CheckRecord) -> str:
         return f"Critical: {'; '.join(parts)}." if parts else "The suite failed."
     if record.verdict is RuleState.INCONCLUSIVE:
         found = ", ".join(of[RuleState.INCONCLUSIVE])
-        return (
-            f"No critical rule failed, but these could not be decided: {found}."
-            if found
-            else "No rule could be evaluated."
-        )
+        return f"No critical rule failed, but these could not be decided: {found}." if found else "No rule could be evaluated."
     warned = "; but there are warnings" if record.warned else ""
     return f"All {len(of[RuleState.PASSED])} critical rules that could be evaluated hold{warned}."
 
@@ -55,15 +44,29 @@ def reason(record: CheckRecord) -> str:
 def cells(record: CheckRecord) -> Iterator[tuple[RuleOutcome, tuple[str, ...]]]:
     """The rules, worst first, each with the cells of its row under `HEADER`."""
     for one in record.worst_first:
-        yield one, (one.id, one.severity, one.state.value.replace("_", " "), f"{one.metric} {one.rule}", number(one.value),
-                    number(one.baseline), interval(one.excess), one.note or one.advice or "")  # fmt: skip
+        yield (
+            one,
+            (
+                one.id,
+                one.severity,
+                one.state.value.replace("_", " "),
+                f"{one.metric} {one.rule}",
+                number(one.value),
+                number(one.baseline),
+                interval(one.excess),
+                one.note or one.advice or "",
+            ),
+        )
 
 
 def hand_written_failures(record: CheckRecord, severity: str | None = None) -> list[str]:
     """Expectations that failed and are no rule; of one severity only, where it is given."""
     rules = {one.id for one in record.rules}
-    return [f"{one.severity}: {one.id} ({one.type}) observed {one.observed} {one.note or ''}".rstrip()
-            for one in record.suite.failures if one.id not in rules and severity in (None, one.severity)]  # fmt: skip
+    return [
+        f"{one.severity}: {one.id} ({one.type}) observed {one.observed} {one.note or ''}".rstrip()
+        for one in record.suite.failures
+        if one.id not in rules and severity in (None, one.severity)
+    ]
 
 
 def number(value: float | None) -> str:

@@ -85,8 +85,9 @@ def contact_sheet(
     if not items:
         raise InputError("There is nothing to put on a contact sheet", "no items", "at least one sample of an exhibit")
     if columns < 1 or scale_to < SMALLEST:
-        raise InputError("A contact sheet of impossible size", f"{columns} columns of {scale_to} pixels",
-                         f"at least one column of {SMALLEST} pixels")  # fmt: skip
+        raise InputError(
+            "A contact sheet of impossible size", f"{columns} columns of {scale_to} pixels", f"at least one column of {SMALLEST} pixels"
+        )
     style = _Style(scale_to)
     if compact:
         cells = [_Cell(str(item.record.id), "", PAPER, (picture(item.image, scale_to),)) for item in items]
@@ -129,9 +130,7 @@ def comparison_sheet(
     return _sheet(_header(title, subtitle, None, grid.width, style), grid)
 
 
-def _cell(
-    item: ExhibitItem, rows: Sequence[str], hottest: float | None, limits: Sequence[RuleLimit], side: int
-) -> _Cell:
+def _cell(item: ExhibitItem, rows: Sequence[str], hottest: float | None, limits: Sequence[RuleLimit], side: int) -> _Cell:
     generated = picture(item.image, side)
     drawn: dict[str, Image.Image | str] = {
         GENERATED: generated,
@@ -139,8 +138,9 @@ def _cell(
         HEAT: blend_heat(generated, item.heatmap, hottest or 1.0) if np.isfinite(item.heatmap).all() else "not finite",
     }
     record = item.record
-    return _Cell(f"{record.id} {record.verdict}", _deciding_score(record, limits), VERDICT_COLORS[record.verdict],
-                 tuple(drawn[row] for row in rows))  # fmt: skip
+    return _Cell(
+        f"{record.id} {record.verdict}", _deciding_score(record, limits), VERDICT_COLORS[record.verdict], tuple(drawn[row] for row in rows)
+    )
 
 
 def _deciding_score(record: SampleRecord, limits: Sequence[RuleLimit]) -> str:
@@ -159,9 +159,7 @@ def _grid(cells: Sequence[_Cell], rows: Sequence[str], columns: int, style: _Sty
     """All cells, with the names of the rows at the left of each line of cells; no names where there is only one row."""
     plain, bold = font(style.text), font(style.text, bold=True)
     side, columns = style.side, min(columns, len(cells))
-    width = max(
-        side, widest_word((cell.heading for cell in cells), bold), widest_word((cell.detail for cell in cells), plain)
-    )
+    width = max(side, widest_word((cell.heading for cell in cells), bold), widest_word((cell.detail for cell in cells), plain))
     headings = [wrap(cell.heading, bold, width) for cell in cells]
     details = [wrap(cell.detail, plain, width) for cell in cells]
     words = max(len(above) + len(below) for above, below in zip(headings, details, strict=True)) * line_height(plain)

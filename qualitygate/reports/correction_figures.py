@@ -17,8 +17,13 @@ from qualitygate.reports.figures import DPI, WIDTH, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 
 Rows = Sequence[Mapping[str, Any]]
-PANELS = {names.FID: "FID (lower is better)", names.REALISM: "realism (higher is better)", "repaired": "repaired (higher is better)",
-          "passed": "share that passes again", "diversity": "diversity kept"}  # fmt: skip
+PANELS = {
+    names.FID: "FID (lower is better)",
+    names.REALISM: "realism (higher is better)",
+    "repaired": "repaired (higher is better)",
+    "passed": "share that passes again",
+    "diversity": "diversity kept",
+}
 UNTOUCHED = "untouched"
 _MARKERS = "osD^vPX*"
 
@@ -36,9 +41,7 @@ def strength_figure(rows: Rows) -> bytes | None:
 
     None unless some correction has several strengths. 900 pixels wide.
     """
-    return _figure(
-        rows, _by_correction, lambda row: row["strength"], "strength: R, share of the units, or weight of the mask"
-    )
+    return _figure(rows, _by_correction, lambda row: row["strength"], "strength: R, share of the units, or weight of the mask")
 
 
 def layer_figure(rows: Rows) -> bytes | None:
@@ -58,8 +61,9 @@ def _by_strength(row: Mapping[str, Any]) -> str:
     return f"{str(row['correction']).split(', layers ')[0]}, {row['strength']:g}"
 
 
-def _figure(rows: Rows, line: Callable[[Mapping[str, Any]], str], across: Callable[[Mapping[str, Any]], float | None], below: str,
-            also: Rows = ()) -> bytes | None:  # fmt: skip
+def _figure(
+    rows: Rows, line: Callable[[Mapping[str, Any]], str], across: Callable[[Mapping[str, Any]], float | None], below: str, also: Rows = ()
+) -> bytes | None:
     """One panel for each number. Untouched samples are a dashed line."""
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -78,14 +82,13 @@ def _figure(rows: Rows, line: Callable[[Mapping[str, Any]], str], across: Callab
             axes.axhline(untouched[name], color=MUTED, linestyle=(0, (4, 3)), label=UNTOUCHED)
         dress(axes, below, PANELS[name])
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=8,
-                  labelcolor=INK)  # fmt: skip
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=8, labelcolor=INK
+    )
     return png(figure)
 
 
 def _draw(axes: Axes, place: int, label: str, points: list[tuple[float | None, float]]) -> None:
     xs, ys = zip(*points, strict=True) if points else ((), ())
     marker = _MARKERS[place // len(LINE_COLORS) % len(_MARKERS)]
-    axes.plot(
-        xs, ys, color=LINE_COLORS[place % len(LINE_COLORS)], marker=marker, markersize=5, linewidth=1.5, label=label
-    )
+    axes.plot(xs, ys, color=LINE_COLORS[place % len(LINE_COLORS)], marker=marker, markersize=5, linewidth=1.5, label=label)

@@ -24,8 +24,13 @@ _PANELS = (
     ("units against realism", names.AGAINST_SHARE),
 )
 _KNOWN = {metric for _, metric in _PANELS} | {
-    names.CLA_Q90, names.CLA_UNIT_MAX, names.LOW_RATE_GONE, names.AGAINST_CLA_RANK, names.AGAINST_RATE_CHANGE, names.FOR_RATE_CHANGE,
-}  # fmt: skip
+    names.CLA_Q90,
+    names.CLA_UNIT_MAX,
+    names.LOW_RATE_GONE,
+    names.AGAINST_CLA_RANK,
+    names.AGAINST_RATE_CHANGE,
+    names.FOR_RATE_CHANGE,
+}
 
 
 def course_figure(record: DynamicsRecord, render: Render = png) -> bytes:

@@ -17,18 +17,14 @@ COMPACT_OVER = 24
 
 _WORDS: Mapping[ExhibitRole, tuple[str, str]] = {
     ExhibitRole.BEST: ("Best samples", "Accepted samples with the lowest scores, the lowest first."),
-    ExhibitRole.WORST: (
-        "Worst samples",
-        "The samples with the highest scores, the highest first, whatever became of them.",
-    ),
+    ExhibitRole.WORST: ("Worst samples", "The samples with the highest scores, the highest first, whatever became of them."),
     ExhibitRole.CORRECTED: (
         "Corrected samples",
         "Samples over a limit whose correction passed, the highest score first: as generated, and as kept.",
     ),
     ExhibitRole.REJECTED: (
         "Rejected samples",
-        "Samples that were thrown away, the highest score first: as generated and, where a correction was tried, "
-        "after the strongest one.",
+        "Samples that were thrown away, the highest score first: as generated and, where a correction was tried, after the strongest one.",
     ),
     ExhibitRole.BORDERLINE: (
         "Borderline samples",

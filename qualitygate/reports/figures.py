@@ -50,24 +50,22 @@ def score_figure(
     if unknown := sorted(set(verdicts.tolist()) - {str(verdict) for verdict in Verdict}):
         raise InputError("These are no verdicts", ", ".join(unknown), ", ".join(Verdict))
     if any(len(column) != len(verdicts) for column in columns.values()):
-        raise InputError("Scores and verdicts do not belong together", f"{len(verdicts)} verdicts, scores of another length",
-                         "one verdict for each sample")  # fmt: skip
+        raise InputError(
+            "Scores and verdicts do not belong together",
+            f"{len(verdicts)} verdicts, scores of another length",
+            "one verdict for each sample",
+        )
     figure = Figure(figsize=(WIDTH, 0.5 + 2.9 * len(columns)), dpi=DPI, facecolor=PAPER, layout="constrained")
     panels = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
     for axes, (name, column) in zip(panels, columns.items(), strict=True):
         _histogram(axes, name, column, verdicts, [limit for limit in limits if limit.score == name])
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11, labelcolor=INK
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11, labelcolor=INK)
     return (render or png)(figure)
 
 
 def trade_off_figure(
-    scores: Mapping[str, np.ndarray],
-    calibration: Mapping[str, np.ndarray],
-    limits: Sequence[RuleLimit],
-    render: Render | None = None,
+    scores: Mapping[str, np.ndarray], calibration: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], render: Render | None = None
 ) -> bytes:
     """What each rule would keep if its limit stood elsewhere: the share of the gated samples that stay within a limit at
     each quantile of the calibration. On the dashed diagonal the gated samples are like the calibration's.
@@ -91,20 +89,25 @@ def trade_off_figure(
     colors = {name: LINE_COLORS[place % len(LINE_COLORS)] for place, name in enumerate(columns)}
     axes.plot((0, 1), (0, 1), color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2, label="as in the calibration")
     for name, column in columns.items():
-        axes.plot(
-            quantiles, _kept(column, _finite(known, name), quantiles), color=colors[name], linewidth=2, label=name
-        )
+        axes.plot(quantiles, _kept(column, _finite(known, name), quantiles), color=colors[name], linewidth=2, label=name)
     for limit in limits:
         at = float((_finite(known, limit.score) <= limit.limit).mean())
         kept = float((columns[limit.score] <= limit.limit).mean())
-        axes.plot(at, kept, "o", color=colors[limit.score], markersize=9, markeredgecolor=PAPER, zorder=3, clip_on=False,
-                  label=f"{limit.rule}: limit {number(limit.limit)} keeps {kept:.1%}")  # fmt: skip
+        axes.plot(
+            at,
+            kept,
+            "o",
+            color=colors[limit.score],
+            markersize=9,
+            markeredgecolor=PAPER,
+            zorder=3,
+            clip_on=False,
+            label=f"{limit.rule}: limit {number(limit.limit)} keeps {kept:.1%}",
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     dress(axes, "limit, as a quantile of the calibration", "samples kept without correction")
-    axes.legend(
-        loc="best", borderaxespad=1.4, frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK
-    )
+    axes.legend(loc="best", borderaxespad=1.4, frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
     return (render or png)(figure)
 
 
@@ -115,8 +118,11 @@ def _ruled_columns(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]
     columns = {}
     for limit in limits:
         if limit.score not in scores:
-            raise InputError(f"Rule {limit.rule} cannot be drawn", f"no score {limit.score} among {', '.join(sorted(scores))}",
-                             "the scores that the rules name")  # fmt: skip
+            raise InputError(
+                f"Rule {limit.rule} cannot be drawn",
+                f"no score {limit.score} among {', '.join(sorted(scores))}",
+                "the scores that the rules name",
+            )
         columns[limit.score] = np.asarray(scores[limit.score], dtype=np.float64)
     if any(not len(column) for column in columns.values()):
         raise InputError("There are no samples to draw", "columns of length 0", "at least one sample")
@@ -172,10 +178,17 @@ def _mark(axes: Axes, limit: RuleLimit, height: float) -> None:
     right = limit.limit < (low + high) / 2
     axes.annotate(
         f"{limit.rule}: over {number(limit.limit)} {limit.action} ({limit.source})",
-        (limit.limit, height), xycoords=("data", "axes fraction"), xytext=(6 if right else -6, 0), textcoords="offset points",
-        ha="left" if right else "right", va="top", fontsize=10.5, color=INK, zorder=4,
+        (limit.limit, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(6 if right else -6, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="top",
+        fontsize=10.5,
+        color=INK,
+        zorder=4,
         bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
-    )  # fmt: skip
+    )
 
 
 def dress(axes: Axes, below: str, beside: str) -> None:

@@ -40,11 +40,7 @@ def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
         yield "error" if one.startswith("critical") else "warning", "expectation", one
     for outcome, row in cells(record):
         if outcome.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
-            yield (
-                _kind(outcome),
-                f"{outcome.id} {row[2]}",
-                f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}",
-            )
+            yield (_kind(outcome), f"{outcome.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}")
 
 
 def _kind(one: RuleOutcome) -> str:

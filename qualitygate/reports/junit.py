@@ -14,9 +14,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 def junit_xml(record: CheckRecord) -> bytes:
     """The document, UTF-8."""
-    suite = ET.Element(
-        "testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}"
-    )
+    suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
     cases = [_case(suite, one) for one in record.rules]
     cases.append(_suite_case(suite, record))
     counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
@@ -36,8 +34,10 @@ def plain(text: str) -> str:
 
 def _case(suite: ET.Element, one: RuleOutcome) -> ET.Element:
     case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name=plain(f"{one.id} ({one.severity})"))
-    said = plain(f"{one.metric} {one.rule}: {number(one.value)} against {number(one.baseline)}, beyond the limit {interval(one.excess)}. "
-                 f"{one.note or one.advice or ''}".rstrip())  # fmt: skip
+    said = plain(
+        f"{one.metric} {one.rule}: {number(one.value)} against {number(one.baseline)}, beyond the limit {interval(one.excess)}. "
+        f"{one.note or one.advice or ''}".rstrip()
+    )
     if one.state is RuleState.LEFT_OUT:
         ET.SubElement(case, "skipped", message=said)
     elif one.severity == "critical" and one.state is RuleState.FAILED:

@@ -60,12 +60,7 @@ def draw_lines(draw: ImageDraw.ImageDraw, corner: tuple[int, int], lines: Sequen
 
 
 def draw_within(
-    draw: ImageDraw.ImageDraw,
-    box: tuple[int, int, int, int],
-    text: str,
-    of: Font,
-    color: str,
-    align: Literal["center", "right"],
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], text: str, of: Font, color: str, align: Literal["center", "right"]
 ) -> None:
     """Text wrapped into a box (left, top, right, bottom), at the middle of its height."""
     left, top, right, bottom = box
@@ -73,9 +68,7 @@ def draw_within(
     y = (top + bottom - len(lines) * line_height(of)) // 2
     for place, line in enumerate(lines):
         room = right - left - text_width(line, of)
-        draw_lines(
-            draw, (left + (room if align == "right" else room // 2), y + place * line_height(of)), [line], of, color
-        )
+        draw_lines(draw, (left + (room if align == "right" else room // 2), y + place * line_height(of)), [line], of, color)
 
 
 def number(value: float) -> str:

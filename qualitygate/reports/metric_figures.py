@@ -24,11 +24,7 @@ def trade_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     Returns:
         PNG, 900 pixels wide.
     """
-    points = {
-        row.group: row
-        for row in report.groups
-        if names.PRECISION in row.measurements and names.RECALL in row.measurements
-    }
+    points = {row.group: row for row in report.groups if names.PRECISION in row.measurements and names.RECALL in row.measurements}
     shown = [points[name] for name in _SAME_SIZE if name in points]
     if not shown:
         return None
@@ -39,17 +35,21 @@ def trade_figure(report: MetricsReport, render: Render = png) -> bytes | None:
         axes.plot(xs, ys, color=MUTED, linestyle=(0, (4, 3)), marker="s", markersize=6, label="truncated")
         for row, x, y in zip(truncated, xs, ys, strict=True):
             axes.annotate(
-                f"ψ {row.group.removeprefix(_TRUNCATED)}",
-                (x, y),
-                xytext=(6, 5),
-                textcoords="offset points",
-                fontsize=10.5,
-                color=MUTED,
+                f"ψ {row.group.removeprefix(_TRUNCATED)}", (x, y), xytext=(6, 5), textcoords="offset points", fontsize=10.5, color=MUTED
             )
     for place, row in enumerate(shown):
         x, y = row.measurements[names.RECALL], row.measurements[names.PRECISION]
-        axes.errorbar([_value(row, names.RECALL)], [_value(row, names.PRECISION)], xerr=_reach(x), yerr=_reach(y), fmt="o", markersize=9,
-                      capsize=4, color=LINE_COLORS[place], label=f"{row.group.replace('_', ', ')} ({row.samples:,})")  # fmt: skip
+        axes.errorbar(
+            [_value(row, names.RECALL)],
+            [_value(row, names.PRECISION)],
+            xerr=_reach(x),
+            yerr=_reach(y),
+            fmt="o",
+            markersize=9,
+            capsize=4,
+            color=LINE_COLORS[place],
+            label=f"{row.group.replace('_', ', ')} ({row.samples:,})",
+        )
     dress(axes, "recall (higher is better)", "precision (higher is better)")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
     return render(figure)
@@ -85,11 +85,7 @@ def discriminator_figure(report: MetricsReport, render: Render = png) -> bytes |
     for place, (group, counts) in enumerate(found.counts.items()):
         share = np.asarray(counts) / max(1, sum(counts))
         axes.stairs(
-            share,
-            edges,
-            color=LINE_COLORS[place % len(LINE_COLORS)],
-            linewidth=2,
-            label=f"{group.replace('_', ', ')} ({sum(counts):,})",
+            share, edges, color=LINE_COLORS[place % len(LINE_COLORS)], linewidth=2, label=f"{group.replace('_', ', ')} ({sum(counts):,})"
         )
     dress(axes, "discriminator value (higher = more real to it)", "share of the group")
     axes.legend(frameon=True, facecolor=PAPER, edgecolor=FAINT, fontsize=11, labelcolor=INK)
@@ -104,9 +100,7 @@ def _panel(axes: Axes, name: str, rows: list[GroupRow]) -> None:
             axes.axvspan(one.low, one.high, color=FAINT, zorder=0)
     for place, row in zip(places, rows, strict=True):
         one = row.measurements[name]
-        axes.errorbar(
-            [_value(row, name)], [place], xerr=_reach(one), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[0]
-        )
+        axes.errorbar([_value(row, name)], [place], xerr=_reach(one), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[0])
     dress(axes, f"{METRICS[name].title} ({'higher' if METRICS[name].higher_is_better else 'lower'} is better)", "")
     axes.set_yticks(places, [f"{row.group.replace('_', ', ')} ({row.measurements[name].samples:,})" for row in rows])
     axes.invert_yaxis()

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 
 from qualitygate.records import Verdict
 
-VERDICT_COLORS: Mapping[Verdict, str] = {
-    Verdict.ACCEPT: "#0072B2",
-    Verdict.CORRECT: "#E69F00",
-    Verdict.REJECT: "#D55E00",
-}
+VERDICT_COLORS: Mapping[Verdict, str] = {Verdict.ACCEPT: "#0072B2", Verdict.CORRECT: "#E69F00", Verdict.REJECT: "#D55E00"}
 """Colour of each verdict, from the best to the worst."""
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of lines that stand for no verdict, in the order of use."""

@@ -24,14 +24,7 @@ _POINTS = LINE_COLORS[1]
 _NARROW, _HIGH = 1.5, 5.2  # inches: width of a column of the dynamics figure, and its height
 
 
-def pattern_figure(
-    image: np.ndarray,
-    unit_map: np.ndarray,
-    neuron: Neuron,
-    axes: AxisPattern,
-    plane: PlanePattern,
-    title: str,
-) -> bytes:
+def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes: AxisPattern, plane: PlanePattern, title: str) -> bytes:
     """One neuron of one sample: where it is, its pattern on every axis, on the most local axis, and over two axes.
 
     Args:
@@ -56,9 +49,7 @@ def pattern_figure(
     return png(figure)
 
 
-def dynamics_figure(
-    columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str
-) -> bytes:
+def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str) -> bytes:
     """A neuron through the snapshots: activation over two axes of the latent space, the image, CLA of the unit's neurons.
 
     Each row has one scale for all snapshots, so that the eye can compare them.
@@ -85,8 +76,9 @@ def dynamics_figure(
         cells[row, 0].set_ylabel(name, fontsize=10, color=INK)
     for place, column in enumerate(columns):
         over, middle, below = cells[:, place]
-        plane = over.imshow(column.plane, cmap=SIGNED_MAP, norm=TwoSlopeNorm(0.0, -strongest, strongest),
-                            extent=(-bound, bound, bound, -bound))  # fmt: skip
+        plane = over.imshow(
+            column.plane, cmap=SIGNED_MAP, norm=TwoSlopeNorm(0.0, -strongest, strongest), extent=(-bound, bound, bound, -bound)
+        )
         over.plot(0, 0, "k+", markersize=7)
         over.set_title(column.title, fontsize=10, color=INK)
         _picture(middle, column.image)
@@ -120,8 +112,14 @@ def _heat_map(figure: Figure, axes: Axes, pattern: AxisPattern) -> None:
     """Figure 2: a row for each axis of the latent space, the most local at the top."""
     strongest = float(np.abs(pattern.values).max()) or 1.0
     bound = float(pattern.offsets[-1])
-    shown = axes.imshow(pattern.values, cmap=SIGNED_MAP, norm=TwoSlopeNorm(0.0, -strongest, strongest), aspect="auto",
-                        interpolation="nearest", extent=(-bound, bound, len(pattern.axes), 0))  # fmt: skip
+    shown = axes.imshow(
+        pattern.values,
+        cmap=SIGNED_MAP,
+        norm=TwoSlopeNorm(0.0, -strongest, strongest),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(-bound, bound, len(pattern.axes), 0),
+    )
     dress(axes, "r", "axes of z, most local first")
     axes.grid(visible=False)
     axes.set_title(f"all axes: CLA {number(float(pattern.curvature.mean()))}", fontsize=10, color=INK)
@@ -150,8 +148,17 @@ def _surface(axes: Axes3D, plane: PlanePattern) -> None:
     offsets, along = plane.along.offsets, plane.along
     across, down = np.meshgrid(offsets, offsets)
     strongest = float(np.abs(plane.values).max()) or 1.0
-    axes.plot_surface(down, across, plane.values, cmap=SIGNED_MAP, norm=TwoSlopeNorm(0.0, -strongest, strongest), alpha=0.75,
-                      linewidth=0, rcount=40, ccount=40)  # fmt: skip
+    axes.plot_surface(
+        down,
+        across,
+        plane.values,
+        cmap=SIGNED_MAP,
+        norm=TwoSlopeNorm(0.0, -strongest, strongest),
+        alpha=0.75,
+        linewidth=0,
+        rcount=40,
+        ccount=40,
+    )
     wall = float(offsets[0]) * 1.15, float(offsets[-1]) * 1.15
     for row, color in enumerate(_PARABOLAS):
         left, right = float(along.left[row]), float(along.right[row])
@@ -162,8 +169,7 @@ def _surface(axes: Axes3D, plane: PlanePattern) -> None:
         axes.plot(*_on_wall(row, ends, wall), along.parabola(row, ends), "o", color=_POINTS, markersize=5)
     axes.set_xlabel(f"axis {along.axes[0]}", color=INK)
     axes.set_ylabel(f"axis {along.axes[1]}", color=INK)
-    axes.set_title("two axes; lines: pattern, points: change points and sample,\ngreen and blue: parabolas", fontsize=10,
-                   color=INK)  # fmt: skip
+    axes.set_title("two axes; lines: pattern, points: change points and sample,\ngreen and blue: parabolas", fontsize=10, color=INK)
     axes.view_init(elev=28, azim=-55)
 
 

@@ -24,8 +24,11 @@ def picture(pixels: np.ndarray, side: int) -> Image.Image:
         InputError: another type or shape.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
-        raise InputError("An image of the exhibit cannot be drawn", f"{pixels.dtype} {pixels.shape}",
-                         "uint8 (height, width, channels) with 1 or 3 channels")  # fmt: skip
+        raise InputError(
+            "An image of the exhibit cannot be drawn",
+            f"{pixels.dtype} {pixels.shape}",
+            "uint8 (height, width, channels) with 1 or 3 channels",
+        )
     whole = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     method = _resampling(max(whole.size), side)
     return whole.resize(_fitted(whole.size, side), method)

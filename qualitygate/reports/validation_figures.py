@@ -25,9 +25,7 @@ def auc_figure(report: ValidationReport) -> bytes:
         PNG, 900 pixels wide.
     """
     kind = report.evidence.sources[0].kind
-    found = sorted(
-        (one for one in report.evidence.findings if one.kind is kind), key=lambda one: one.auc.value, reverse=True
-    )[:_MOST]
+    found = sorted((one for one in report.evidence.findings if one.kind is kind), key=lambda one: one.auc.value, reverse=True)[:_MOST]
     figure = Figure(figsize=(WIDTH, 1.2 + 0.28 * len(found)), dpi=DPI, facecolor=PAPER, layout="constrained")
     axes = figure.subplots()
     axes.axvline(0.5, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
@@ -76,13 +74,7 @@ def _metric(axes: Axes, one: ScoreYield, name: str, color: str) -> None:
     rows = []
     for point in points:
         found = point.measurements[name]
-        rows.append(
-            (
-                found.value,
-                found.value if found.low is None else found.low,
-                found.value if found.high is None else found.high,
-            )
-        )
+        rows.append((found.value, found.value if found.low is None else found.low, found.value if found.high is None else found.high))
     _line(axes, [point.rejected for point in points], np.array(rows, dtype=np.float64), color, str(one.setting))
     by_chance = [(point.rejected, point.chance[name]) for point in points if name in point.chance]
     if by_chance:

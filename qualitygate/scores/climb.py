@@ -25,9 +25,7 @@ class Climb:
         precision: numbers in which the passes run.
     """
 
-    def __init__(
-        self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32"
-    ) -> None:
+    def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
         self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
         self._order = axes_order(generator.latent_size)
         self._below: Rung | None = None
@@ -37,8 +35,9 @@ class Climb:
         """Sample scores over the axes of the next rung, by layer: float64 (N,). On the last rung they are exact."""
         known = self._below.axes if self._below is not None and self._below.points == rung.points else 0
         new = self._order[known : rung.axes]
-        local = local_activation(self._generator, self._latents, self._layers, axes=new, points=rung.points,
-                                 precision=self._precision, progress=progress)  # fmt: skip
+        local = local_activation(
+            self._generator, self._latents, self._layers, axes=new, points=rung.points, precision=self._precision, progress=progress
+        )
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
             sums = {layer: total + self._sums[layer] for layer, total in sums.items()}

@@ -26,13 +26,15 @@ class Grid:
             InputError: there is no such grid, or the points are not some of its steps with the bound among them.
         """
         if not bound > 0 or divisions < 2 or divisions % 2:
-            raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}",
-                             "a positive bound and an even number of divisions, at least 2")  # fmt: skip
+            raise InputError(
+                "The search range cannot be divided so",
+                f"bound {bound}, divisions {divisions}",
+                "a positive bound and an even number of divisions, at least 2",
+            )
         steps = divisions // 2
         walked = sorted(range(1, steps + 1) if points is None else points, reverse=True)
         if not walked or walked[0] != steps or walked[-1] < 1 or len({*walked}) != len(walked):
-            raise InputError("Not a choice of grid points", str(list(points or ())),
-                             f"different steps in [1, {steps}], {steps} included")  # fmt: skip
+            raise InputError("Not a choice of grid points", str(list(points or ())), f"different steps in [1, {steps}], {steps} included")
         return cls(tuple(bound * step / steps for step in walked))
 
     def signed(self, device: torch.device) -> Tensor:

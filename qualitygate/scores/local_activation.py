@@ -126,12 +126,6 @@ def local_activation(
 
 def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
     chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
-    if (
-        not len(chosen)
-        or len(chosen.unique()) != len(chosen)
-        or not (0 <= int(chosen.min()) <= int(chosen.max()) < generator.latent_size)
-    ):
-        raise InputError(
-            "Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})"
-        )
+    if not len(chosen) or len(chosen.unique()) != len(chosen) or not (0 <= int(chosen.min()) <= int(chosen.max()) < generator.latent_size):
+        raise InputError("Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})")
     return chosen.to(generator.device)

@@ -18,15 +18,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError, ProfileError
 from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.execution import (
-    MICRO_BATCH,
-    Progress,
-    micro_batches,
-    read_layers,
-    sample_latents,
-    scored_pass,
-    silent,
-)
+from qualitygate.generators.execution import MICRO_BATCH, Progress, micro_batches, read_layers, sample_latents, scored_pass, silent
 from qualitygate.latents import Latents, Sampling
 
 PAPER_RATE = 0.3
@@ -83,14 +75,16 @@ class ActivationRates:
         return float((self._of(layer) <= self._most(rate)).double().mean())
 
     def to(self, device: torch.device | str) -> ActivationRates:
-        return ActivationRates(
-            {layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling
-        )
+        return ActivationRates({layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling)
 
     def _of(self, layer: int) -> Tensor:
         if layer not in self.counts:
-            raise ProfileError(f"No activation rates for layer {layer}", f"rates of layers {self.layers}", f"layer {layer}",
-                               "calibrate again with this layer")  # fmt: skip
+            raise ProfileError(
+                f"No activation rates for layer {layer}",
+                f"rates of layers {self.layers}",
+                f"layer {layer}",
+                "calibrate again with this layer",
+            )
         return self.counts[layer]
 
     def _most(self, rate: float) -> int:
@@ -186,8 +180,12 @@ def count_active(activation: Tensor) -> Tensor:
         InputError: an activation is NaN or infinite, so that "active" has no meaning.
     """
     if not finite_samples(activation).all():
-        raise InputError("The generator's activations are not finite", "NaN or infinity inside the generator", "finite activations",
-                         "check the weights and the range of the latents")  # fmt: skip
+        raise InputError(
+            "The generator's activations are not finite",
+            "NaN or infinity inside the generator",
+            "finite activations",
+            "check the weights and the range of the latents",
+        )
     active = _active(activation)
     # the sum over samples is ten times faster on a view in the order of memory
     total = active.permute(2, 3, 0, 1).sum(2).permute(2, 0, 1) if active.stride(1) == 1 else active.sum(0)
@@ -221,18 +219,13 @@ class LowRateCounter:
     """
 
     def __init__(
-        self,
-        rates: ActivationRates,
-        at: Sequence[float],
-        device: torch.device | str,
-        layers: Sequence[int] | None = None,
+        self, rates: ActivationRates, at: Sequence[float], device: torch.device | str, layers: Sequence[int] | None = None
     ) -> None:
         self.at = tuple(at)
         self._masks = {
-            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)])
-            .to(device, torch.float32)
+            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)]).to(device, torch.float32)
             for layer in (rates.layers if layers is None else layers)
-        }  # fmt: skip
+        }
         self._in_order: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, layer: int, activation: Tensor) -> Tensor:
@@ -256,11 +249,7 @@ class LowRateCounter:
 
 
 def low_rate_counts(
-    generator: Generator,
-    latents: Latents,
-    rates: ActivationRates,
-    rate: float = PAPER_RATE,
-    layers: Iterable[LayerLike] | None = None,
+    generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
 ) -> Tensor:
     """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
 
@@ -284,8 +273,14 @@ def low_rate_counts(
     return torch.cat(rows)
 
 
-def low_rate_heatmap(generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE,
-            layers: Iterable[LayerLike] | None = None, edits: Mapping[int, Edit] | None = None) -> Tensor:  # fmt: skip
+def low_rate_heatmap(
+    generator: Generator,
+    latents: Latents,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
+    edits: Mapping[int, Edit] | None = None,
+) -> Tensor:
     """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
 
     At each position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers.
@@ -296,9 +291,13 @@ def low_rate_heatmap(generator: Generator, latents: Latents, rates: ActivationRa
     with scored_pass():
         for valid, batch in micro_batches(latents):
             maps = [
-                F.interpolate(((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True), size=generator.image_shape[1:],
-                              mode="bilinear", align_corners=False)
+                F.interpolate(
+                    ((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True),
+                    size=generator.image_shape[1:],
+                    mode="bilinear",
+                    align_corners=False,
+                )
                 for index, activation in read_layers(generator, batch, indices, edits)
-            ]  # fmt: skip
+            ]
             rows.append(torch.stack(maps).mean(dim=0)[: valid.stop - valid.start, 0].cpu())
     return torch.cat(rows)

@@ -130,8 +130,12 @@ class Screen:
 
     def __init__(self, pilot: Pilot, limits: Sequence[float], error: float, *, elsewhere: bool = False) -> None:
         if len(pilot.exact) < SMALLEST:
-            raise ProfileError("The pilot is too small to screen by", f"{len(pilot.exact)} exact scores",
-                               f"at least {SMALLEST}, better 1,000", "calibrate again with more calibration.curvature_samples")  # fmt: skip
+            raise ProfileError(
+                "The pilot is too small to screen by",
+                f"{len(pilot.exact)} exact scores",
+                f"at least {SMALLEST}, better 1,000",
+                "calibrate again with more calibration.curvature_samples",
+            )
         self._floor = _FLOOR * float(pilot.exact.mean()) or 1.0
         fitted, held = pilot.half(0), pilot.half(1)
         target = self._log(fitted.exact)

@@ -99,9 +99,7 @@ class Walk:
 def _half_of_free(device: torch.device) -> int:
     if device.type != "cuda":
         return _CPU_MEMORY
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
-        device
-    )  # by the allocator, for us to use again
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the allocator, for us to use again
     return (torch.cuda.mem_get_info(device)[0] + kept) // 2
 
 

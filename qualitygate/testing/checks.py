@@ -39,8 +39,7 @@ def check_generator(generator: Generator, *, seed: int = 0, tolerance: float = 1
         states = _check_chain(generator, latents)
         image = generator(latents)
         _require(
-            image.shape == (_SAMPLES, *generator.image_shape),
-            f"the image is {tuple(image.shape[1:])}, declared is {generator.image_shape}",
+            image.shape == (_SAMPLES, *generator.image_shape), f"the image is {tuple(image.shape[1:])}, declared is {generator.image_shape}"
         )
         _require(bool(image.isfinite().all()), "the image is not finite")
         _require(float(image.abs().max()) <= 1.0, "the image leaves [-1, 1]")
@@ -73,10 +72,7 @@ def _check_chain(generator: Generator, latents: Latents) -> list[State]:
         _require(_same(before, states[-1]), f"advance changed the state it was given, before layer {layer.index}")
         expected = (len(latents), layer.units, layer.height, layer.width)
         _require(after.layer == layer.index, f"advance to layer {layer.index} returns a state of layer {after.layer}")
-        _require(
-            after.activation.shape == expected,
-            f"layer {layer.index} is {tuple(after.activation.shape)}, declared is {expected}",
-        )
+        _require(after.activation.shape == expected, f"layer {layer.index} is {tuple(after.activation.shape)}, declared is {expected}")
         _require(bool(after.activation.isfinite().all()), f"layer {layer.index} is not finite")
         states.append(after)
     return states
@@ -126,7 +122,5 @@ def _copied(state: State) -> State:
 
 
 def _same(before: State, after: State) -> bool:
-    pairs = zip(
-        tree_leaves((before.activation, before.carry)), tree_leaves((after.activation, after.carry)), strict=True
-    )
+    pairs = zip(tree_leaves((before.activation, before.carry)), tree_leaves((after.activation, after.carry)), strict=True)
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)

@@ -33,9 +33,7 @@ class PatchExtractor(SpatialExtractor):
         return F.relu(F.conv2d(images, filters, stride=self._stride, padding=filters.shape[2] // 2))
 
 
-def random_patches(
-    image_channels: int, channels: int = 64, size: int = 7, stride: int = 4, seed: int = 0
-) -> PatchExtractor:
+def random_patches(image_channels: int, channels: int = 64, size: int = 7, stride: int = 4, seed: int = 0) -> PatchExtractor:
     """Seeded random filters of length 1."""
     filters = torch.randn(channels, image_channels, size, size, generator=torch.Generator().manual_seed(seed))
     return PatchExtractor(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], stride)

@@ -96,13 +96,7 @@ class ToyGenerator(Generator):
 
 
 def random_toy(
-    latent_size: int,
-    shapes: Sequence[tuple[int, int, int]],
-    *,
-    slope: float = 0.0,
-    label_size: int = 0,
-    shift: float = 0.0,
-    seed: int = 0,
+    latent_size: int, shapes: Sequence[tuple[int, int, int]], *, slope: float = 0.0, label_size: int = 0, shift: float = 0.0, seed: int = 0
 ) -> ToyGenerator:
     """A toy with seeded random weights that keep activations of order one.
 
@@ -141,8 +135,4 @@ def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence
         inputs = neurons
     if not fits:
         found = f"weights {[tuple(one.shape) for one in weights]}, biases {[tuple(one.shape) for one in biases]}, shapes {list(shapes)}"
-        raise InputError(
-            "The layers of the toy do not fit together",
-            found,
-            "for each layer (neurons, inputs), (neurons,) and its shape",
-        )
+        raise InputError("The layers of the toy do not fit together", found, "for each layer (neurons, inputs), (neurons,) and its shape")

@@ -38,9 +38,7 @@ def log_check(folder: str | Path, uri: str | None = None, experiment: str = EXPE
     ours = record.candidate
     checkpoint = TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, {})
     parcel = Parcel(folder, checkpoint, (CHECK_ID, digest), f"{checkpoint.name}, check, seed {record.seed}")
-    return send_once(
-        parcel, lambda client, run, model_id: _send(client, run, model_id, folder, record), uri, experiment
-    )
+    return send_once(parcel, lambda client, run, model_id: _send(client, run, model_id, folder, record), uri, experiment)
 
 
 def is_check(folder: Path) -> bool:
@@ -58,37 +56,47 @@ def read_check(folder: Path) -> tuple[CheckRecord, str]:
         content = (folder / RECORD).read_bytes()
         return CheckRecord.model_validate_json(content), hashlib.sha256(content).hexdigest()
     except (OSError, ValidationError) as error:
-        raise InputError(
-            f"{folder} holds no check", str(error).splitlines()[0], "a folder of `qualitygate check --out`"
-        ) from error
+        raise InputError(f"{folder} holds no check", str(error).splitlines()[0], "a folder of `qualitygate check --out`") from error
 
 
 def verdict_tags(record: CheckRecord, run_id: str) -> dict[str, str]:
     """What the logged model and the registered version carry: verdict, by which rules, and where the report is."""
-    return {CHECK_VERDICT: record.verdict.value, POLICY_HASH: record.policy_hash, SUITE_HASH: record.suite_hash, CHECK_RUN: run_id,
-            CHECKPOINT: record.candidate.checkpoint_sha256}  # fmt: skip
+    return {
+        CHECK_VERDICT: record.verdict.value,
+        POLICY_HASH: record.policy_hash,
+        SUITE_HASH: record.suite_hash,
+        CHECK_RUN: run_id,
+        CHECKPOINT: record.candidate.checkpoint_sha256,
+    }
 
 
 def check_metrics(record: CheckRecord) -> Mapping[str, float]:
     """The candidate's numbers, and how far each rule is from its limit."""
     values = {one.metric: one.value for one in record.rules if one.value is not None}
-    return values | {f"check/{one.id}/{end}": getattr(one.excess, end) for one in record.rules if one.excess is not None
-                     for end in ("value", "low", "high")}  # fmt: skip
+    return values | {
+        f"check/{one.id}/{end}": getattr(one.excess, end)
+        for one in record.rules
+        if one.excess is not None
+        for end in ("value", "low", "high")
+    }
 
 
 def _send(client: MlflowClient, run: Run, model_id: str, folder: Path, record: CheckRecord) -> None:
     from mlflow.entities import Param, RunTag
 
     run_id = run.info.run_id
-    params = {"family": record.candidate.family, "check.samples": record.samples, "check.seed": record.seed,
-              "check.baseline": record.baseline.checkpoint_sha256 if record.baseline else "none", "check.error": record.error}  # fmt: skip
-    counted = ", ".join(f"{one.id} {one.state.value}" for one in record.worst_first)
-    tags = verdict_tags(record, run_id) | {
-        PROFILE_ID: record.candidate.profile_id,
-        NOTE: f"**{record.verdict.value}**: {counted}"[:4000],
+    params = {
+        "family": record.candidate.family,
+        "check.samples": record.samples,
+        "check.seed": record.seed,
+        "check.baseline": record.baseline.checkpoint_sha256 if record.baseline else "none",
+        "check.error": record.error,
     }
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()],
-                     tags=[RunTag(key, value) for key, value in tags.items()])  # fmt: skip
+    counted = ", ".join(f"{one.id} {one.state.value}" for one in record.worst_first)
+    tags = verdict_tags(record, run_id) | {PROFILE_ID: record.candidate.profile_id, NOTE: f"**{record.verdict.value}**: {counted}"[:4000]}
+    client.log_batch(
+        run_id, params=[Param(key, str(value)) for key, value in params.items()], tags=[RunTag(key, value) for key, value in tags.items()]
+    )
     link_model(client, run, model_id)
     send_metrics(client, run, model_id, check_metrics(record))
     for name in FILES:

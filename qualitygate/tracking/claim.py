@@ -40,9 +40,7 @@ def file_lock(registry: str) -> AbstractContextManager[object]:
     return nullcontext() if database is None else FileLock(f"{database}.promotion.lock", PATIENCE)
 
 
-def sole_mover(
-    client: MlflowClient, registry: str, model: str, alias: str, run_id: str
-) -> AbstractContextManager[object]:
+def sole_mover(client: MlflowClient, registry: str, model: str, alias: str, run_id: str) -> AbstractContextManager[object]:
     """Inside the ``with`` block no other check moves this alias.
 
     Args:
@@ -72,9 +70,12 @@ def _claim(client: MlflowClient, name: str, run_id: str) -> Iterator[None]:
     try:
         while (found := _standing(client, name, mine)).get(CLAIM) != mine[CLAIM]:
             if time.monotonic() > deadline:
-                raise TrackingError(f"Another check holds the alias: the registered model {name} stands",
-                                    f"made by run {found.get(CLAIMED_BY, 'unknown')}", "a claim that is given back in a moment",
-                                    f"if that check was killed, delete the registered model {name}; then check again")  # fmt: skip
+                raise TrackingError(
+                    f"Another check holds the alias: the registered model {name} stands",
+                    f"made by run {found.get(CLAIMED_BY, 'unknown')}",
+                    "a claim that is given back in a moment",
+                    f"if that check was killed, delete the registered model {name}; then check again",
+                )
             time.sleep(_EVERY)
         yield
     finally:
@@ -112,7 +113,4 @@ def _give_back(client: MlflowClient, name: str, claim: str) -> None:
         if _tags(client, name).get(CLAIM) == claim:
             client.delete_registered_model(name)
     except Exception as error:  # also of the server's transport
-        warnings.warn(
-            f"The registered model {name} could not be deleted, and blocks promotions until it is: {error}",
-            stacklevel=2,
-        )
+        warnings.warn(f"The registered model {name} could not be deleted, and blocks promotions until it is: {error}", stacklevel=2)

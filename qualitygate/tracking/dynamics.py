@@ -25,9 +25,7 @@ STEPS_A_KIMG = 1000
 """MLflow's steps are whole numbers: images for progress in kimg."""
 
 
-def log_dynamics(
-    record: DynamicsRecord, figures: str | Path | None = None, uri: str | None = None, experiment: str = EXPERIMENT
-) -> Logged:
+def log_dynamics(record: DynamicsRecord, figures: str | Path | None = None, uri: str | None = None, experiment: str = EXPERIMENT) -> Logged:
     """Send what was measured of the snapshots of a training run.
 
     Args:
@@ -45,9 +43,7 @@ def log_dynamics(
         home = experiment_id(client, uri, experiment)
         run = _run(client, home, record)
         with closing(client, run.info.run_id):
-            models = {
-                one.at: _model(client, home, one) for one in record.snapshots if one.checkpoint_sha256 and one.metrics
-            }
+            models = {one.at: _model(client, home, one) for one in record.snapshots if one.checkpoint_sha256 and one.metrics}
             _link(client, run, record, models)
             for one in record.snapshots:
                 if one.at in models:
@@ -78,9 +74,7 @@ def _model(client: MlflowClient, home: str, one: SnapshotRecord) -> str:
     if one.model_id is not None:
         return one.model_id
     assert one.checkpoint_sha256 is not None
-    return checkpoint_model(
-        client, home, TrackedCheckpoint(one.checkpoint, one.checkpoint_sha256, one.family or "", {})
-    )
+    return checkpoint_model(client, home, TrackedCheckpoint(one.checkpoint, one.checkpoint_sha256, one.family or "", {}))
 
 
 def _link(client: MlflowClient, run: Run, record: DynamicsRecord, models: dict[float, str]) -> None:
@@ -99,8 +93,9 @@ def _send_metrics(client: MlflowClient, run: Run, model_id: str, one: SnapshotRe
     known = client.get_logged_model(model_id).metrics or []
     sent = {metric.key for metric in known if metric.run_id == run.info.run_id}
     time = run.info.start_time
-    missing = [Metric(name, value, time, at, model_id=model_id) for name, value in one.metrics.items()
-               if name not in sent and math.isfinite(value)]  # fmt: skip
+    missing = [
+        Metric(name, value, time, at, model_id=model_id) for name, value in one.metrics.items() if name not in sent and math.isfinite(value)
+    ]
     client.log_batch(run.info.run_id, metrics=missing)
 
 
@@ -116,9 +111,7 @@ def _send_figures(client: MlflowClient, run_id: str, figures: str | Path | None)
 
 
 def _note(record: DynamicsRecord) -> str:
-    lines = [
-        f"{len(record.snapshots)} snapshots, {record.snapshots[0].at:g} to {record.snapshots[-1].at:g} {record.unit}."
-    ]
+    lines = [f"{len(record.snapshots)} snapshots, {record.snapshots[0].at:g} to {record.snapshots[-1].at:g} {record.unit}."]
     lines += [f"- **alarm**: {one}" for one in record.alarms]
     lines += [f"- `{one.checkpoint}` is left out: {one.error}" for one in record.snapshots if one.error]
     return "\n".join(lines)[:5000]

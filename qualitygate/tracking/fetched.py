@@ -36,8 +36,9 @@ def fetch_gated_set(run_id: str, folder: Path, uri: str | None = None) -> Path:
         for name in sorted(there & set(FILES)):
             found.download(name, folder)
     if not is_gated_set(folder):
-        raise InputError(f"Run {run_id} is not that of a gate", f"files {', '.join(sorted(there)[:5]) or 'none'}",
-                         "a run that `qualitygate gate` logged")  # fmt: skip
+        raise InputError(
+            f"Run {run_id} is not that of a gate", f"files {', '.join(sorted(there)[:5]) or 'none'}", "a run that `qualitygate gate` logged"
+        )
     return folder
 
 

@@ -25,17 +25,7 @@ SUMMARY = "summary.json"
 POLICY = "policy.yaml"
 UNITS = "units.parquet"
 REPORT = "report.html"
-FILES = (
-    REPORT,
-    SUMMARY,
-    "samples.parquet",
-    "manifest.parquet",
-    "survey.parquet",
-    "exhibit.parquet",
-    UNITS,
-    POLICY,
-    "suite.json",
-)
+FILES = (REPORT, SUMMARY, "samples.parquet", "manifest.parquet", "survey.parquet", "exhibit.parquet", UNITS, POLICY, "suite.json")
 FOLDERS = ("gallery", "figures")
 RANKING_ROWS = 200
 
@@ -130,20 +120,15 @@ def read_gated_set(folder: str | Path) -> GatedSet:
     """
     folder = Path(folder)
     if not is_gated_set(folder):
-        raise InputError(
-            f"{folder} is not a gated set", f"no {SUMMARY} in it", "a folder written by `qualitygate gate`"
-        )
+        raise InputError(f"{folder} is not a gated set", f"no {SUMMARY} in it", "a folder written by `qualitygate gate`")
     content = (folder / SUMMARY).read_bytes()
     try:
         document = json.loads(content)
         # JSON has no number that is not finite: writers put null in its place
-        document["metrics"] = {
-            name: math.nan if value is None else value for name, value in document["metrics"].items()
-        }
+        document["metrics"] = {name: math.nan if value is None else value for name, value in document["metrics"].items()}
         summary = GateSummary.model_validate(document)
     except (ValueError, LookupError, TypeError, AttributeError, ValidationError) as error:
-        raise InputError(f"Cannot read {folder / SUMMARY}", str(error), "the summary of a gated set",
-                         "gate the set again") from error  # fmt: skip
+        raise InputError(f"Cannot read {folder / SUMMARY}", str(error), "the summary of a gated set", "gate the set again") from error
     return GatedSet(folder, summary, load_policy(folder / POLICY), hashlib.sha256(content).hexdigest())
 
 

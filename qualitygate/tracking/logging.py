@@ -10,16 +10,7 @@ from qualitygate.tracking.champion import find_champion
 from qualitygate.tracking.describe import GATE_ID, model_tags, run_params, run_tags
 from qualitygate.tracking.gated_set import GatedSet, read_gated_set
 from qualitygate.tracking.models import TrackedCheckpoint
-from qualitygate.tracking.sending import (
-    EXPERIMENT,
-    Logged,
-    Parcel,
-    link_model,
-    send_images,
-    send_metrics,
-    send_once,
-    send_table,
-)
+from qualitygate.tracking.sending import EXPERIMENT, Logged, Parcel, link_model, send_images, send_metrics, send_once, send_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

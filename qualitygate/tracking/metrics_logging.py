@@ -10,16 +10,7 @@ from qualitygate import names
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, POLICY_HASH, PROFILE_ID
 from qualitygate.tracking.metrics_set import FIGURES, MetricsSet, read_metrics_set
 from qualitygate.tracking.models import TrackedCheckpoint
-from qualitygate.tracking.sending import (
-    EXPERIMENT,
-    Logged,
-    Parcel,
-    link_model,
-    send_images,
-    send_metrics,
-    send_once,
-    send_table,
-)
+from qualitygate.tracking.sending import EXPERIMENT, Logged, Parcel, link_model, send_images, send_metrics, send_once, send_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,8 +46,11 @@ def _send(client: MlflowClient, run: Run, model_id: str, found: MetricsSet) -> N
     from mlflow.entities import Param, RunTag
 
     run_id = run.info.run_id
-    client.log_batch(run_id, params=[Param(key, value) for key, value in run_params(found).items()],
-                     tags=[RunTag(key, value) for key, value in run_tags(found).items()])  # fmt: skip
+    client.log_batch(
+        run_id,
+        params=[Param(key, value) for key, value in run_params(found).items()],
+        tags=[RunTag(key, value) for key, value in run_tags(found).items()],
+    )
     link_model(client, run, model_id)
     dataset = _send_real_set(client, run, found)
     send_metrics(client, run, model_id, found.metrics, dataset)
@@ -87,14 +81,17 @@ def _send_real_set(client: MlflowClient, run: Run, found: MetricsSet) -> tuple[s
 def run_params(found: MetricsSet) -> dict[str, str]:
     """What the numbers depend on."""
     report = found.report
-    params = {"family": report.family, "seed": report.seed, "samples": report.samples, "score": report.score,
-              "group_share": f"{report.group_share:g}", "extractor": report.extractor, "distance": report.distance,
-              "real": report.real.name if report.real else None}  # fmt: skip
-    return {
-        f"metrics.{name}" if name != "family" else name: str(value)
-        for name, value in params.items()
-        if value is not None
+    params = {
+        "family": report.family,
+        "seed": report.seed,
+        "samples": report.samples,
+        "score": report.score,
+        "group_share": f"{report.group_share:g}",
+        "extractor": report.extractor,
+        "distance": report.distance,
+        "real": report.real.name if report.real else None,
     }
+    return {f"metrics.{name}" if name != "family" else name: str(value) for name, value in params.items() if value is not None}
 
 
 def run_tags(found: MetricsSet) -> dict[str, str]:
@@ -116,13 +113,12 @@ def run_tags(found: MetricsSet) -> dict[str, str]:
 def note(found: MetricsSet) -> str:
     """A few sentences in Markdown: what was measured, whether the papers' order holds, where to look."""
     report = found.report
-    against = (
-        f" against {report.real.samples:,} images of {report.real.name}" if report.real else " without real images"
-    )
+    against = f" against {report.real.samples:,} images of {report.real.name}" if report.real else " without real images"
     lines = [f"{report.samples:,} samples of `{report.checkpoint}`{against}."]
     for one in report.order:
         word = "holds beyond chance" if one.clear else "holds within chance" if one.holds else "does not hold"
-        lines.append(f"{one.metric}: lowest better than random better than highest {word} "
-                     f"({one.lowest:.4g}, {one.random:.4g}, {one.highest:.4g}).")  # fmt: skip
+        lines.append(
+            f"{one.metric}: lowest better than random better than highest {word} ({one.lowest:.4g}, {one.random:.4g}, {one.highest:.4g})."
+        )
     lines += [f"Not measured: {left_out}." for left_out in report.left_out]
     return "\n\n".join([*lines, f"Look at `{names.GROUPS_TABLE}` and `{FIGURES}/`."])

@@ -85,13 +85,10 @@ def read_metrics_set(folder: str | Path) -> MetricsSet:
     """
     folder = Path(folder)
     if not is_metrics_set(folder):
-        raise InputError(
-            f"{folder} holds no metrics", f"no {REPORT} in it", "a folder written by `qualitygate metrics`"
-        )
+        raise InputError(f"{folder} holds no metrics", f"no {REPORT} in it", "a folder written by `qualitygate metrics`")
     content = (folder / REPORT).read_bytes()
     try:
         report = MetricsReport.model_validate_json(content)
     except ValidationError as error:
-        raise InputError(f"Cannot read {folder / REPORT}", str(error), "what `qualitygate metrics` wrote there",
-                         "measure again") from error  # fmt: skip
+        raise InputError(f"Cannot read {folder / REPORT}", str(error), "what `qualitygate metrics` wrote there", "measure again") from error
     return MetricsSet(folder, report, hashlib.sha256(content).hexdigest())

@@ -45,9 +45,7 @@ def checkpoint_model(client: MlflowClient, experiment_id: str, checkpoint: Track
 
 def _find(client: MlflowClient, experiment_id: str, sha256: str) -> LoggedModel | None:
     oldest_first = [{"field_name": "creation_time", "ascending": True}]
-    found = client.search_logged_models(
-        [experiment_id], f"tags.`{CHECKPOINT}` = '{sha256}'", max_results=1, order_by=oldest_first
-    )
+    found = client.search_logged_models([experiment_id], f"tags.`{CHECKPOINT}` = '{sha256}'", max_results=1, order_by=oldest_first)
     return found[0] if found else None
 
 
@@ -58,11 +56,7 @@ def _create(client: MlflowClient, experiment_id: str, checkpoint: TrackedCheckpo
         experiment_id,
         name=re.sub(r"[/:.%\"']", "_", checkpoint.name),  # characters that MLflow refuses in a model's name
         model_type=MODEL_TYPE,
-        params={
-            "family": checkpoint.family,
-            "sha256": checkpoint.sha256,
-            "checkpoint": checkpoint.checkpoint,
-        },
+        params={"family": checkpoint.family, "sha256": checkpoint.sha256, "checkpoint": checkpoint.checkpoint},
         tags={**checkpoint.tags, CHECKPOINT: checkpoint.sha256, MLFLOW_MODEL_IS_EXTERNAL: "true"},
     )
 

@@ -63,8 +63,12 @@ def version_of(source: str, uri: str) -> Version | None:
         return None
     name, version, alias, _ = found.groups()
     if version is None and (version := alias_version(name, alias, uri)) is None:
-        raise InputError(f"{name} has no version with the alias {alias}", "none", "an alias that was set",
-                         "for the first checkpoint leave --baseline out")  # fmt: skip
+        raise InputError(
+            f"{name} has no version with the alias {alias}",
+            "none",
+            "an alias that was set",
+            "for the first checkpoint leave --baseline out",
+        )
     return Version(name, version)
 
 
@@ -152,8 +156,12 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
 def _check_unchanged(file: Path, sha256: str) -> None:
     """A check takes minutes, in which a training may have written its next checkpoint to the same place."""
     if (found := file_sha256(file) if file.exists() else "no file") != sha256:
-        raise TrackingError(f"{file} is not registered: the file has changed since it was checked", found, f"SHA-256 {sha256}",
-                            "check it again, from a place that nothing writes to")  # fmt: skip
+        raise TrackingError(
+            f"{file} is not registered: the file has changed since it was checked",
+            found,
+            f"SHA-256 {sha256}",
+            "check it again, from a place that nothing writes to",
+        )
 
 
 def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
@@ -163,11 +171,7 @@ def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
 
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:
     """The oldest version with this checkpoint."""
-    found = [
-        int(one.version)
-        for one in client.search_model_versions(f"name = '{name}'")
-        if one.tags.get(CHECKPOINT) == sha256
-    ]
+    found = [int(one.version) for one in client.search_model_versions(f"name = '{name}'") if one.tags.get(CHECKPOINT) == sha256]
     return Version(name, str(min(found))) if found else None
 
 
@@ -190,13 +194,21 @@ def _read_back(client: MlflowClient, version: Version, record: CheckRecord, dige
     if hashlib.sha256(stored).hexdigest() != digest:
         wrong.insert(0, RECORD)
     if wrong:
-        raise TrackingError(f"{version} is not promoted: MLflow does not hold this check", f"other values of {', '.join(wrong)}",
-                            "the record of the pass, read back as it was written", "check again")  # fmt: skip
+        raise TrackingError(
+            f"{version} is not promoted: MLflow does not hold this check",
+            f"other values of {', '.join(wrong)}",
+            "the record of the pass, read back as it was written",
+            "check again",
+        )
 
 
 def _moved(version: Version, alias: str, now: str | None, expected: str | None) -> TrackingError:
-    return TrackingError(f"{version} is not promoted: another check was quicker", f"{alias} is version {now or 'none'}",
-                         f"version {expected or 'none'}, which this check was about", "check against the new one")  # fmt: skip
+    return TrackingError(
+        f"{version} is not promoted: another check was quicker",
+        f"{alias} is version {now or 'none'}",
+        f"version {expected or 'none'}, which this check was about",
+        "check against the new one",
+    )
 
 
 def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
@@ -228,8 +240,12 @@ def _registry(uri: str) -> Iterator[MlflowClient]:
     except QualityGateError:
         raise
     except Exception as error:  # registries raise their own clients' exceptions
-        raise TrackingError(f"The registry of MLflow at {public(_address())} refused", public(f"{type(error).__name__}: {error}"),
-                            "a registry that takes it", "the verdict stands; check the name and try again") from error  # fmt: skip
+        raise TrackingError(
+            f"The registry of MLflow at {public(_address())} refused",
+            public(f"{type(error).__name__}: {error}"),
+            "a registry that takes it",
+            "the verdict stands; check the name and try again",
+        ) from error
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:

@@ -55,20 +55,29 @@ def fetch_models(run_id: str, folder: Path, uri: str | None = None) -> list[RunM
             outputs = client.get_run(run_id).outputs
             steps = {one.model_id: one.step for one in (outputs.model_outputs if outputs else [])}
             if not steps:
-                raise InputError(f"Run {run_id} has no logged models", "none", "a run that logged its snapshots",
-                                 "name the files, or runs:/RUN/path for an artifact")  # fmt: skip
-            return [
-                RunModel(model_id, step, _fetched(client, model_id, folder / model_id, uri))
-                for model_id, step in steps.items()
-            ]
+                raise InputError(
+                    f"Run {run_id} has no logged models",
+                    "none",
+                    "a run that logged its snapshots",
+                    "name the files, or runs:/RUN/path for an artifact",
+                )
+            return [RunModel(model_id, step, _fetched(client, model_id, folder / model_id, uri)) for model_id, step in steps.items()]
         except QualityGateError:
             raise
         except MlflowException as error:
-            raise InputError(f"MLflow at {public(uri)} does not give the models of run {run_id}", public(str(error)),
-                             "the id of a run there", "set MLFLOW_TRACKING_URI if it is elsewhere") from error  # fmt: skip
+            raise InputError(
+                f"MLflow at {public(uri)} does not give the models of run {run_id}",
+                public(str(error)),
+                "the id of a run there",
+                "set MLFLOW_TRACKING_URI if it is elsewhere",
+            ) from error
         except Exception as error:  # artifact stores raise their own clients' exceptions
-            raise TrackingError(f"MLflow at {public(uri)} broke off", public(f"{type(error).__name__}: {error}"),
-                                "a server that answers", "try again; what has come is kept") from error  # fmt: skip
+            raise TrackingError(
+                f"MLflow at {public(uri)} broke off",
+                public(f"{type(error).__name__}: {error}"),
+                "a server that answers",
+                "try again; what has come is kept",
+            ) from error
 
 
 def _fetched(client: MlflowClient, model_id: str, folder: Path, uri: str) -> str:

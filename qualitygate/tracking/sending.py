@@ -53,9 +53,7 @@ class Parcel:
     run_name: str
 
 
-def send_once(
-    parcel: Parcel, send: Callable[[MlflowClient, Run, str], None], uri: str | None, experiment: str
-) -> Logged:
+def send_once(parcel: Parcel, send: Callable[[MlflowClient, Run, str], None], uri: str | None, experiment: str) -> Logged:
     """Send a parcel; one that was sent before is not sent again.
 
     Args:
@@ -87,11 +85,7 @@ def link_model(client: MlflowClient, run: Run, model_id: str) -> None:
 
 
 def send_metrics(
-    client: MlflowClient,
-    run: Run,
-    model_id: str,
-    metrics: Mapping[str, float],
-    dataset: tuple[str, str] | None = None,
+    client: MlflowClient, run: Run, model_id: str, metrics: Mapping[str, float], dataset: tuple[str, str] | None = None
 ) -> None:
     """Metrics of the run and of its model. The run's start is their time, so that sending one twice makes it no other metric.
 
@@ -108,8 +102,11 @@ def send_metrics(
     sent = {metric.key for metric in known if metric.run_id == run.info.run_id}
     time = run.info.start_time
     name, digest = dataset or (None, None)
-    missing = [Metric(key, value, time, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
-               for key, value in metrics.items() if key not in sent]  # fmt: skip
+    missing = [
+        Metric(key, value, time, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
+        for key, value in metrics.items()
+        if key not in sent
+    ]
     client.log_batch(run.info.run_id, metrics=missing)
 
 
@@ -131,9 +128,7 @@ def send_images(client: MlflowClient, run_id: str, images: Mapping[str, Path]) -
     sent = [file.path for file in client.list_artifacts(run_id, "images")]
     for key, path in images.items():
         start = f"images/{key.replace('/', '~')}+step+0+"
-        if not any(
-            file.startswith(start) and file.endswith("+compressed.webp") for file in sent
-        ):  # the last file of an image
+        if not any(file.startswith(start) and file.endswith("+compressed.webp") for file in sent):  # the last file of an image
             client.log_image(run_id, read_image(path), key=key, step=0, synchronous=True)
     if images:
         client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
@@ -175,7 +170,9 @@ def as_tracking_error(what: object, uri: str, remedy: str | None = None) -> Iter
     except QualityGateError:
         raise
     except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(f"MLflow at {public(uri)} did not take all of {what}",
-                            public(f"{type(error).__name__}: {error}"), "a server that takes it",
-                            remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {what}`"
-                            ) from error  # fmt: skip
+        raise TrackingError(
+            f"MLflow at {public(uri)} did not take all of {what}",
+            public(f"{type(error).__name__}: {error}"),
+            "a server that takes it",
+            remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {what}`",
+        ) from error

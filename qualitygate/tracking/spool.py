@@ -81,8 +81,12 @@ def tracking_state(folder: str | Path) -> Tracking:
     try:
         return Tracking.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"Cannot read {path}", str(error), "what the gate wrote there",
-                         "delete the file and send the set as one that was gated with tracking off") from error  # fmt: skip
+        raise InputError(
+            f"Cannot read {path}",
+            str(error),
+            "what the gate wrote there",
+            "delete the file and send the set as one that was gated with tracking off",
+        ) from error
 
 
 def pending(root: str | Path) -> list[Path]:
@@ -99,8 +103,9 @@ def gated_sets(root: str | Path) -> Iterator[Path]:
         below.sort()
 
 
-def sync(paths: Iterable[str | Path], uri: str | None = None, experiment: str | None = None, *,
-         untracked: bool = False) -> dict[Path, Tracking]:  # fmt: skip
+def sync(
+    paths: Iterable[str | Path], uri: str | None = None, experiment: str | None = None, *, untracked: bool = False
+) -> dict[Path, Tracking]:
     """Send what is pending at or below each of the paths, to where it was meant to go.
 
     Args:

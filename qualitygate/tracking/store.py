@@ -84,8 +84,12 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             if experiment is None:
                 raise error
     if experiment.lifecycle_stage == "deleted":
-        raise TrackingError(f"Nothing can be sent to the experiment {name!r}", "an experiment that was deleted",
-                            "one that exists, or a new name", "restore it in MLflow, or give another name")  # fmt: skip
+        raise TrackingError(
+            f"Nothing can be sent to the experiment {name!r}",
+            "an experiment that was deleted",
+            "one that exists, or a new name",
+            "restore it in MLflow, or give another name",
+        )
     return experiment.experiment_id
 
 
@@ -109,9 +113,7 @@ class Artifacts:
 
 
 @contextmanager
-def artifacts(
-    uri: str, *, model: str = "", version: str | None = None, alias: str | None = None, run_id: str = ""
-) -> Iterator[Artifacts]:
+def artifacts(uri: str, *, model: str = "", version: str | None = None, alias: str | None = None, run_id: str = "") -> Iterator[Artifacts]:
     """The files of a version of a registered model (by number or alias), or of a run, for the length of the ``with`` block.
 
     Raises:
@@ -124,17 +126,12 @@ def artifacts(
 
     database = sqlite_file(uri)
     if database is not None and not database.exists():  # to connect would make an empty one
-        raise TrackingError("There is no MLflow to read from", f"no {database}", "the MLflow that has the files",
-                            "set MLFLOW_TRACKING_URI")  # fmt: skip
+        raise TrackingError("There is no MLflow to read from", f"no {database}", "the MLflow that has the files", "set MLFLOW_TRACKING_URI")
     with connect(uri) as client:
         try:
             if alias is not None:
                 version = client.get_model_version_by_alias(model, alias).version
-            place = (
-                client.get_model_version_download_uri(model, str(version))
-                if model
-                else f"runs:/{client.get_run(run_id).info.run_id}"
-            )
+            place = client.get_model_version_download_uri(model, str(version)) if model else f"runs:/{client.get_run(run_id).info.run_id}"
             yield Artifacts(get_artifact_repository(place, tracking_uri=uri, registry_uri=uri))
         except (MlflowException, requests.RequestException, FileNotFoundError) as error:
             raise _not_given(uri, error) from error
@@ -143,10 +140,18 @@ def artifacts(
 def _not_given(uri: str, error: Exception) -> InputError | TrackingError:
     reason, where = public(str(error)), public(uri)
     if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in _NOT_THERE:
-        return InputError(f"MLflow at {where} has nothing of that name", reason, "a model version, alias, run or file that exists",
-                          "check the name; set MLFLOW_TRACKING_URI if it is elsewhere")  # fmt: skip
-    return TrackingError(f"MLflow at {where} did not give the file", reason, "an artifact that can be downloaded",
-                         "try again; see the log of the tracking server")  # fmt: skip
+        return InputError(
+            f"MLflow at {where} has nothing of that name",
+            reason,
+            "a model version, alias, run or file that exists",
+            "check the name; set MLFLOW_TRACKING_URI if it is elsewhere",
+        )
+    return TrackingError(
+        f"MLflow at {where} did not give the file",
+        reason,
+        "an artifact that can be downloaded",
+        "try again; see the log of the tracking server",
+    )
 
 
 def _first_contact(uri: str) -> MlflowClient:
@@ -161,10 +166,12 @@ def _first_contact(uri: str) -> MlflowClient:
             client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # every kind of store has exceptions of its own
-        raise TrackingError(f"MLflow at {public(uri)} cannot be reached", public(f"{type(error).__name__}: {error}"),
-                            "a tracking server that answers, or a database that can be written",
-                            "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending"
-                            ) from error  # fmt: skip
+        raise TrackingError(
+            f"MLflow at {public(uri)} cannot be reached",
+            public(f"{type(error).__name__}: {error}"),
+            "a tracking server that answers, or a database that can be written",
+            "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending",
+        ) from error
     return client
 
 

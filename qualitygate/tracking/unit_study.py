@@ -34,9 +34,7 @@ def log_unit_study(folder: str | Path, uri: str | None = None, experiment: str =
     """
     folder = Path(folder)
     if not (folder / COMPARISON).is_file():
-        raise InputError(
-            f"{folder} is not a study of units", f"no {COMPARISON} in it", "a folder written by `qualitygate units`"
-        )
+        raise InputError(f"{folder} is not a study of units", f"no {COMPARISON} in it", "a folder written by `qualitygate units`")
     study = json.loads((folder / COMPARISON).read_text(encoding="utf8"))
     uri = tracking_uri(uri)
     with as_tracking_error(folder, uri, "nothing is lost: the folder holds all of it"), connect(uri) as client:
@@ -66,14 +64,9 @@ def _ranking(folder: Path) -> pd.DataFrame:
 
 
 def _note(study: dict[str, Any]) -> str:
-    found = [
-        f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.",
-        f"Labels: {study['labels']['source']}.",
-    ]
+    found = [f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.", f"Labels: {study['labels']['source']}."]
     if study["classifier"]:
         low, high = study["classifier"]["interval"]
         accuracy = study["classifier"]["validation_accuracy"]
-        found.append(
-            f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5)."
-        )
+        found.append(f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5).")
     return "\n\n".join(found)

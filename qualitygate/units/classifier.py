@@ -129,8 +129,12 @@ def train_classifier(
     features = [_pooled(backbone, images[name], progress) for name in classes]
     counts = {name: len(one) for name, one in zip(classes, features, strict=True)}
     if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
-        raise InputError("Too few labelled images for a classifier", str(counts), f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
-                         "label more samples; the paper has about 2,000")  # fmt: skip
+        raise InputError(
+            "Too few labelled images for a classifier",
+            str(counts),
+            f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
+            "label more samples; the paper has about 2,000",
+        )
     held_out = [_held_out(len(one), seed + index).to(one.device) for index, one in enumerate(features)]
     training = [one[~out] for one, out in zip(features, held_out, strict=True)]
     validation = [one[out] for one, out in zip(features, held_out, strict=True)]

@@ -36,11 +36,7 @@ def representative(generator: Generator, latents: Latents, layer: int) -> Tensor
         raise InputError("There is nothing to take the mean of", "no samples", "at least one sample")
     with scored_pass():
         state = generator.run(generator.start(latents), layer)
-        mean = replace(
-            state,
-            activation=state.activation.mean(dim=0, keepdim=True),
-            carry=tree_map_only(Tensor, _mean_row, state.carry),
-        )
+        mean = replace(state, activation=state.activation.mean(dim=0, keepdim=True), carry=tree_map_only(Tensor, _mean_row, state.carry))
         return generator.resume(mean)[0].cpu()
 
 
@@ -56,9 +52,7 @@ def unit_heat(generator: Generator, latents: Latents, layer: int, unit: int) -> 
     return torch.cat(rows)
 
 
-def peaks(
-    generator: Generator, latents: Latents, units: Mapping[int, Sequence[int]], progress: Progress = silent
-) -> Tensor:
+def peaks(generator: Generator, latents: Latents, units: Mapping[int, Sequence[int]], progress: Progress = silent) -> Tensor:
     """Highest activation over positions of chosen units in each sample, float32 (N, units), in order of layer and as given within it."""
     layers = sorted(units)
     rows = []
@@ -91,8 +85,11 @@ def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
 
     samples, units = active.shape
     if samples < 2 or not units or not -1.0 < shared < 1.0:
-        raise InputError("Units cannot be clustered so", f"{samples} samples of {units} units, correlation {shared}",
-                         "at least two samples and one unit, a correlation in (-1, 1)")  # fmt: skip
+        raise InputError(
+            "Units cannot be clustered so",
+            f"{samples} samples of {units} units, correlation {shared}",
+            "at least two samples and one unit, a correlation in (-1, 1)",
+        )
     if units == 1:
         return np.zeros(1, dtype=np.int64)
     distance = 1.0 - _correlations(active.double())

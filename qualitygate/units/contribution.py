@@ -56,9 +56,11 @@ def contributions(
         LayerError: no such layer.
     """
     if not len(latents) or discriminator.image_shape != generator.image_shape:
-        raise InputError("The discriminator cannot judge these samples",
-                         f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}",
-                         "at least one sample, images of one shape")  # fmt: skip
+        raise InputError(
+            "The discriminator cannot judge these samples",
+            f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}",
+            "at least one sample, images of one shape",
+        )
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}
@@ -86,13 +88,10 @@ def _one_pass(
         return kept
 
     with scored_pass(), torch.enable_grad():
-        state = generator.run(
-            generator.start(batch), generator.layers[-1].index, {layer: keep(layer) for layer in indices}
-        )
+        state = generator.run(generator.start(batch), generator.layers[-1].index, {layer: keep(layer) for layer in indices})
         labels = None if batch.labels is None else batch.labels.to(generator.device)
         value = discriminator(generator.finish(state), labels if discriminator.label_size else None)[:valid]
         gradients = torch.autograd.grad(value.sum(), [seen[layer] for layer in indices])
     return value.detach().double().cpu(), {
-        layer: (gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)).cpu()
-        for layer, gradient in zip(indices, gradients, strict=True)
+        layer: (gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)).cpu() for layer, gradient in zip(indices, gradients, strict=True)
     }

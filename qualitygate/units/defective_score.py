@@ -41,9 +41,7 @@ class DefectiveScores:
         """The paper's score: the mean over the samples."""
         scores = {layer: of_samples.double().mean(dim=0) for layer, of_samples in self.overlap.items()}
         samples = len(next(iter(self.overlap.values())))
-        return UnitScores.of_layers(
-            scores, names.UNIT_DEFECTIVE, {"samples": samples, "mask_threshold": self.mask_threshold}
-        )
+        return UnitScores.of_layers(scores, names.UNIT_DEFECTIVE, {"samples": samples, "mask_threshold": self.mask_threshold})
 
     def of_sample(self, row: int) -> UnitScores:
         """One sample's own score."""
@@ -80,8 +78,9 @@ def defective_scores(
     """
     wanted = (len(latents), *generator.image_shape[1:])
     if not len(latents) or tuple(masks.shape) != wanted or not bool(((masks >= 0) & (masks <= 1)).all()):
-        raise InputError("The masks do not fit the samples", f"{tuple(masks.shape)}",
-                         f"{wanted} with values in [0, 1], of at least one sample")  # fmt: skip
+        raise InputError(
+            "The masks do not fit the samples", f"{tuple(masks.shape)}", f"{wanted} with values in [0, 1], of at least one sample"
+        )
     if mask_threshold is not None:
         masks = (masks >= mask_threshold).float()
     rows_at_once = max(1, memory // (4 * masks[0].numel()))
@@ -109,8 +108,9 @@ def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
     overlap = torch.zeros(active.shape[:2], device=active.device)
     size = masks.flatten(1).sum(dim=1)
     for of_sample, of_unit in zip(sample.split(rows_at_once), unit.split(rows_at_once), strict=True):
-        region = F.interpolate(active[of_sample, of_unit].float()[:, None], size=masks.shape[1:], mode="bilinear",
-                               align_corners=False)[:, 0]  # fmt: skip
+        region = F.interpolate(active[of_sample, of_unit].float()[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[
+            :, 0
+        ]
         common = torch.minimum(region, masks[of_sample]).flatten(1).sum(dim=1)
         # the sum of the maxima is what both have less what they share
         union = region.flatten(1).sum(dim=1) + size[of_sample] - common

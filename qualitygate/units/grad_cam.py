@@ -14,9 +14,7 @@ from qualitygate.units.classifier import ArtifactClassifier
 from qualitygate.units.labels import ARTIFACT
 
 
-def artifact_masks(
-    classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent
-) -> Tensor:
+def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:
     """Masks L_a of what is wrong in each image, float32 (N, height, width) in [0, 1] at the size of the images, on the CPU.
 
     The spatial features are summed with the gradients' means over positions as weights; what speaks against the artifact becomes 0; the
@@ -33,8 +31,7 @@ def artifact_masks(
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise MissingExtraError("Grad-CAM needs captum", str(error), "the extra `metrics`",
-                                "pip install 'qualitygate[metrics]'") from error  # fmt: skip
+        raise MissingExtraError("Grad-CAM needs captum", str(error), "the extra `metrics`", "pip install 'qualitygate[metrics]'") from error
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []

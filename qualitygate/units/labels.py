@@ -21,9 +21,7 @@ SAMPLE = "sample_id"
 
 _ID_IN_NAME = re.compile(r"(?:^|[^0-9])(\d+)$")
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-_FORMS = (
-    "a CSV file with columns id and label, Label Studio's JSON export, or a folder with folders artifact/ and normal/"
-)
+_FORMS = "a CSV file with columns id and label, Label Studio's JSON export, or a folder with folders artifact/ and normal/"
 
 
 class Answer(NamedTuple):
@@ -118,9 +116,12 @@ def settled(answers: Iterable[Answer], source: str, known: Iterable[int] | None 
         votes[answer.id] = votes.get(answer.id, 0) + (1 if answer.label == ARTIFACT else -1)
         count += 1
     if known is not None and (strange := sorted(votes.keys() - set(known))):
-        raise InputError(f"Labels of {source} are of samples that were not asked about",
-                         f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}", "ids of the tasks",
-                         "check that the labels belong to this checkpoint and these tasks")  # fmt: skip
+        raise InputError(
+            f"Labels of {source} are of samples that were not asked about",
+            f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}",
+            "ids of the tasks",
+            "check that the labels belong to this checkpoint and these tasks",
+        )
     ids = sorted(one for one, balance in votes.items() if balance)
     if not ids:
         raise InputError(f"The labels of {source} decide nothing", f"{count} answers that cancel out", "a majority")
@@ -143,8 +144,11 @@ def standing_in(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> La
     """
     scored = np.flatnonzero(~np.isnan(score))
     if count < 1 or 2 * count > len(scored):
-        raise InputError("Not enough samples for two groups", f"{len(scored)} samples with {name}, groups of {count}",
-                         "at least twice as many samples as a group has, and a group of at least 1")  # fmt: skip
+        raise InputError(
+            "Not enough samples for two groups",
+            f"{len(scored)} samples with {name}, groups of {count}",
+            "at least twice as many samples as a group has, and a group of at least 1",
+        )
     order = scored[np.argsort(score[scored], kind="stable")]
     chosen = np.concatenate((order[:count], order[-count:]))
     artifact = np.repeat([False, True], count)
@@ -183,8 +187,9 @@ def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
         if not {"id", "label"} <= row.keys():
             raise InputError(f"{path} is not a table of labels", f"columns {', '.join(filter(None, row))}", _FORMS)
         if (row["label"] or "").strip():
-            yield Answer(_id(row["id"], f"{path}, line {line}"), _label(row["label"], f"{path}, line {line}", allowed),
-                         row.get("rater") or "")  # fmt: skip
+            yield Answer(
+                _id(row["id"], f"{path}, line {line}"), _label(row["label"], f"{path}, line {line}", allowed), row.get("rater") or ""
+            )
 
 
 def _of_folders(path: Path) -> Iterator[Answer]:
@@ -205,8 +210,7 @@ def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
             where = f"{path}, task {number}"
             yield from (_whole if "annotations" in task else _minimal)(task, where, allowed)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS
-                         ) from error  # fmt: skip
+        raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS) from error
 
 
 def _whole(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[Answer]:

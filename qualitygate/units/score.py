@@ -67,9 +67,7 @@ class UnitScores:
         """
         rows = self.layer == layer
         if not rows.any():
-            raise LayerError(
-                f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them"
-            )
+            raise LayerError(f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them")
         return self.score[rows]
 
     def normalised(self) -> UnitScores:
@@ -115,7 +113,7 @@ def unit_columns(scores: Sequence[UnitScores]) -> dict[str, Any]:
     """
     sources = [one.source for one in scores]
     if not sources or len(set(sources)) != len(sources):
-        raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")  # fmt: skip
+        raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")
     rows = sorted({key for one in scores for key in _keys(one)})
     known = [dict(zip(_keys(one), one.score.tolist(), strict=True)) for one in scores]
     return {
@@ -146,8 +144,11 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
     """
     table, metadata = storage.read_table(path)
     if _SETTINGS not in metadata:
-        raise InputError(f"{path} is not a table of unit scores", f"columns {', '.join(table.column_names[:5])} …",
-                         "units.parquet as `qualitygate units` writes it")  # fmt: skip
+        raise InputError(
+            f"{path} is not a table of unit scores",
+            f"columns {', '.join(table.column_names[:5])} …",
+            "units.parquet as `qualitygate units` writes it",
+        )
     layer, unit = (table[name].to_numpy() for name in (names.LAYER, names.UNIT))
     found = {}
     for source, settings in json.loads(metadata[_SETTINGS]).items():

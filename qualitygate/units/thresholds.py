@@ -45,8 +45,12 @@ class UnitQuantiles:
             InputError: one of them is not finite.
         """
         if not torch.isfinite(activation.sum()):
-            raise InputError("The generator's activations are not finite", "NaN or infinity inside the generator",
-                             "finite activations", "check the weights")  # fmt: skip
+            raise InputError(
+                "The generator's activations are not finite",
+                "NaN or infinity inside the generator",
+                "finite activations",
+                "check the weights",
+            )
         units = len(self._counts)
         first = torch.arange(units, device=activation.device)[:, None, None] * self._counts.shape[1]
         for part in activation.float().split(max(1, _AT_ONCE // activation[0].numel())):
@@ -66,11 +70,7 @@ class UnitQuantiles:
 
 
 def unit_thresholds(
-    generator: Generator,
-    latents: Latents,
-    layers: Iterable[LayerLike],
-    share: float = SHARE,
-    progress: Progress = silent,
+    generator: Generator, latents: Latents, layers: Iterable[LayerLike], share: float = SHARE, progress: Progress = silent
 ) -> dict[int, Tensor]:
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
@@ -87,8 +87,9 @@ def unit_thresholds(
         LayerError: no such layer.
     """
     if not 0.0 < share < 1.0 or not len(latents):
-        raise InputError("Thresholds cannot be measured so", f"share {share}, {len(latents)} samples",
-                         "a share in (0, 1) and at least one sample")  # fmt: skip
+        raise InputError(
+            "Thresholds cannot be measured so", f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
+        )
     indices = generator.layer_indices(layers)
     quantiles = {layer: UnitQuantiles(generator.layers[layer].units, generator.device) for layer in indices}
     with scored_pass():

@@ -28,11 +28,7 @@ class TopSamples:
 
 
 def top_samples(
-    generator: Generator,
-    latents: Latents,
-    layers: Iterable[LayerLike],
-    count: int,
-    progress: Progress = silent,
+    generator: Generator, latents: Latents, layers: Iterable[LayerLike], count: int, progress: Progress = silent
 ) -> dict[int, TopSamples]:
     """The ``count`` samples with the highest activation of each unit, by layer. The activation of a unit in a sample is its maximum over
     positions (the paper does not say). Memory: what is kept, and one micro-batch.
@@ -42,9 +38,7 @@ def top_samples(
         LayerError: no such layer.
     """
     if not 1 <= count <= len(latents):
-        raise InputError(
-            "Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are"
-        )
+        raise InputError("Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are")
     indices = generator.layer_indices(layers)
     kept = {layer: _nothing(generator.layers[layer].units, generator.device) for layer in indices}
     with scored_pass():

@@ -51,9 +51,11 @@ def unit_frechet(
     """
     sizes = {one.rows.shape[1] for one in top.values()}
     if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
-        raise InputError("These sets of images cannot be compared",
-                         f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
-                         "features of one extractor, sets of one size of at least 2 images")  # fmt: skip
+        raise InputError(
+            "These sets of images cannot be compared",
+            f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
+            "features of one extractor, sets of one size of at least 2 images",
+        )
     (size,) = sizes
     distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference), memory)
     draw = np.random.default_rng(seed)

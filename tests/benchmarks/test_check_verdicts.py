@@ -73,13 +73,24 @@ def test_the_rest(champion: Path, tmp_path: Path) -> None:
 def test_the_table() -> None:
     def row(name: str, code: int, *states: str) -> Row:
         candidate: Candidate = BY_NAME[name]
-        rules = [{"id": f"{state}-{n}", "severity": severity, "state": state, "value": 1.0, "baseline": 1.0}
-                 for n, (state, severity) in enumerate(one.split() for one in states)]  # fmt: skip
+        rules = [
+            {"id": f"{state}-{n}", "severity": severity, "state": state, "value": 1.0, "baseline": 1.0}
+            for n, (state, severity) in enumerate(one.split() for one in states)
+        ]
         return Row(name, candidate.what, candidate.harmed, code, rules, 512, 1, 3.0)
 
     refused = Row("truncated", "half of it", True, 2, [], 0, 0, 1.0, "error: cut off")
-    made = page("About.", [row("same", 0), row("zeroed", 1, "failed critical", "failed warning"), row("kernel", 0),
-                           row("biases", 0, "failed warning"), row("noise-1", 4, "inconclusive critical"), refused])  # fmt: skip
+    made = page(
+        "About.",
+        [
+            row("same", 0),
+            row("zeroed", 1, "failed critical", "failed warning"),
+            row("kernel", 0),
+            row("biases", 0, "failed warning"),
+            row("noise-1", 4, "inconclusive critical"),
+            refused,
+        ],
+    )
     assert "| same | the same file | 0 | passed | – | – | – | 512 | 3 |" in made
     assert "| 1 | **failed** | failed-0 | failed-1 | – | 512 | 3 |" in made
     assert "| 4 | *inconclusive* | – | – | inconclusive-0 | 512 | 3 |" in made

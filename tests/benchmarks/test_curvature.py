@@ -44,9 +44,7 @@ def test_rows(make: object) -> None:
     ours, loop = measured("small", make(), "bfloat16", 1, 1)  # type: ignore[operator]
     assert (ours.engine, loop.engine, ours.precision, ours.layer) == ("ours", "loop", "bfloat16", "8x8")
     assert ours.faster_than_loop is not None
-    assert ours.faster_than_loop.median == pytest.approx(
-        ours.samples_per_second.median / loop.samples_per_second.median
-    )
+    assert ours.faster_than_loop.median == pytest.approx(ours.samples_per_second.median / loop.samples_per_second.median)
     assert ours.signs_changed is not None
     assert 0.0 < ours.signs_changed < 0.05
     assert ours.score_error is not None

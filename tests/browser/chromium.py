@@ -19,9 +19,7 @@ PATIENCE = 240.0  # seconds; a busy machine draws a page of MLflow in tens of th
 
 def executable() -> str | None:
     """Where Chromium is, if it is installed."""
-    return next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
+    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
 class Browser:
@@ -35,9 +33,7 @@ class Browser:
 
     def open(self, address: str, until: str, width: int = 1280, height: int = 1000, dark: bool = False) -> None:
         """Load a page and wait until a JavaScript expression is true of it."""
-        self._command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self._command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._command("Emulation.setEmulatedMedia", features=theme)
         self._command("Page.navigate", url="about:blank")
@@ -67,9 +63,7 @@ class Browser:
         text = {"text": "\r"} if key == "Enter" else {}
         codes = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowRight": 39}
         for kind in ("keyDown", "keyUp"):
-            self._command(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text
-            )
+            self._command("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
 
     def picture(self, path: Path) -> None:
         """What is seen, as a PNG file."""
@@ -101,8 +95,17 @@ class Browser:
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser whose own files lie in ``folder``."""
-    command = [executable(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-               "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]  # fmt: skip
+    command = [
+        executable(),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={folder}",
+        "about:blank",
+    ]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     loop = asyncio.new_event_loop()
     try:

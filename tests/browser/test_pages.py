@@ -25,10 +25,7 @@ from qualitygate.tracking.sending import Logged
 from tests.browser.chromium import Browser, browser, executable
 from tests.tracking.gated_folder import suite_result, write_gated_folder
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(executable() is None, reason="no Chromium is installed: apt install chromium"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(executable() is None, reason="no Chromium is installed: apt install chromium")]
 PICTURES = os.environ.get("BROWSER_TEST_PICTURES")
 """Folder for pictures of what was seen, for people to look at."""
 call = cli_conftest.call  # the fixture
@@ -130,12 +127,8 @@ def runs(server: str, tmp_path_factory: pytest.TempPathFactory) -> list[Logged]:
     folder = tmp_path_factory.mktemp("sets")
     logged = []
     for seed, failed in ((1, ()), (2, ("yield",))):
-        place = write_gated_folder(
-            folder / str(seed), seed=seed, suite=suite_result(*failed), checkpoint=f"faces-{seed}.pt"
-        )
-        (place / "report.html").write_text(
-            report_page(Material(gated(seed, f"faces-{seed}.pt", not failed))), encoding="utf8"
-        )
+        place = write_gated_folder(folder / str(seed), seed=seed, suite=suite_result(*failed), checkpoint=f"faces-{seed}.pt")
+        (place / "report.html").write_text(report_page(Material(gated(seed, f"faces-{seed}.pt", not failed))), encoding="utf8")
         logged.append(log_gated_set(place, server, "faces"))
     return logged
 
@@ -143,9 +136,7 @@ def runs(server: str, tmp_path_factory: pytest.TempPathFactory) -> list[Logged]:
 def test_the_run_page_opens_on_a_written_summary(tab: Browser, server: str, runs: list[Logged]) -> None:
     run = runs[1]
     tab.open(
-        f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}",
-        "document.body.innerText.includes('failed yield')",
-        width=WIDE,
+        f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}", "document.body.innerText.includes('failed yield')", width=WIDE
     )
     for words in ("Failed", "yield", "report.html", "rule.low_rate.limit", "accepted_share"):
         assert words in tab.text()
@@ -155,8 +146,11 @@ def test_the_run_page_opens_on_a_written_summary(tab: Browser, server: str, runs
 def test_the_report_opens_inside_mlflow(tab: Browser, server: str, runs: list[Logged]) -> None:
     run = runs[0]
     tab.errors.clear()
-    tab.open(f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/report.html",
-             "document.querySelector('iframe')", width=WIDE)  # fmt: skip
+    tab.open(
+        f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/report.html",
+        "document.querySelector('iframe')",
+        width=WIDE,
+    )
     assert "unit_ranking.json" in tab.text()
     keep(tab, "mlflow-report")
     assert not [error for error in tab.errors if "Content Security Policy" in error]
@@ -192,8 +186,4 @@ def test_a_comparison_is_a_run_of_its_own(tab: Browser, server: str, runs: list[
     assert tab.evaluate(LOADED)
     assert tab.errors == []
     keep(tab, "comparison")
-    tab.open(
-        f"{server}/#/experiments/{runs[0].experiment_id}/runs/{run_id}",
-        "document.body.innerText.includes('is worse')",
-        width=WIDE,
-    )
+    tab.open(f"{server}/#/experiments/{runs[0].experiment_id}/runs/{run_id}", "document.body.innerText.includes('is worse')", width=WIDE)

@@ -85,9 +85,7 @@ def persistent(class_name: str, state: Mapping[str, Any], source: str = SOURCE) 
     return Made(Name("torch_utils.persistence", "_reconstruct_persistent_obj"), (easy_dict(**meta),))
 
 
-def persistent_network(
-    class_name: str, init_kwargs: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str = SOURCE
-) -> Made:
+def persistent_network(class_name: str, init_kwargs: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str = SOURCE) -> Made:
     """A network with its tensors in nested networks as their dotted names say; weights and biases are parameters."""
     parts: dict[str, dict[str, Tensor]] = {}
     own = {name: tensor for name, tensor in tensors.items() if "." not in name}
@@ -99,8 +97,7 @@ def persistent_network(
     state = {
         "training": False,
         "_parameters": OrderedDict(parameters, absent=None),
-        "_buffers": OrderedDict((name, t) for name, t in own.items() if name not in parameters)
-        | {"passing": torch.ones(1)},
+        "_buffers": OrderedDict((name, t) for name, t in own.items() if name not in parameters) | {"passing": torch.ones(1)},
         "_non_persistent_buffers_set": {"passing"},
         "_backward_hooks": OrderedDict(),
         "_modules": OrderedDict((name, persistent_network("Part", {}, part, source)) for name, part in parts.items()),
@@ -110,9 +107,7 @@ def persistent_network(
     return persistent(class_name, state, source)
 
 
-def write_nvidia_pickle(
-    path: Path, networks: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Tensor]]], protocol: int = 4
-) -> Path:
+def write_nvidia_pickle(path: Path, networks: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Tensor]]], protocol: int = 4) -> Path:
     """A snapshot of StyleGAN2-ADA or StyleGAN3: ``{"G_ema": (class name, init_kwargs, state dict), ...}``."""
     stored: dict[str, Any] = {name: persistent_network(*network) for name, network in networks.items()}
     stored |= {"training_set_kwargs": easy_dict(class_name="training.dataset.ImageFolderDataset"), "augment_pipe": None}
@@ -120,10 +115,7 @@ def write_nvidia_pickle(
 
 
 def tf_network(
-    build: str,
-    static_kwargs: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    class_name: Name = Name("dnnlib.tflib.network", "Network"),
+    build: str, static_kwargs: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: Name = Name("dnnlib.tflib.network", "Network")
 ) -> Made:
     """A TensorFlow-era network; with tensors under ``mapping/`` it has components, as StyleGAN and StyleGAN2 have."""
 
@@ -147,10 +139,7 @@ def tf_network(
         return network(build, build, tensors, {})
     own = chosen(lambda name: name in ("dlatent_avg", "lod"))
     synthesis = chosen(lambda name: name not in own and not name.startswith("mapping/"))
-    parts = {
-        "synthesis": network("G_synthesis", "G_synthesis", synthesis, {}),
-        "mapping": network("G_mapping", "G_mapping", mapping, {}),
-    }
+    parts = {"synthesis": network("G_synthesis", "G_synthesis", synthesis, {}), "mapping": network("G_mapping", "G_mapping", mapping, {})}
     return network(build, build, own, parts)
 
 
@@ -160,9 +149,7 @@ def _scalar_or_array(tensor: Tensor) -> Any:
     return array if array.ndim else array[()]
 
 
-def write_tf_pickle(
-    path: Path, networks: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Tensor]]], protocol: int = 3
-) -> Path:
+def write_tf_pickle(path: Path, networks: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Tensor]]], protocol: int = 3) -> Path:
     """A pickle of the TensorFlow era: ``{"G": (build function, static_kwargs, tensors), "D": …, "Gs": …}``.
 
     Tensors go by their merged names: ``mapping/Dense0/weight``, ``4x4/Const/const``, ``dlatent_avg``.

@@ -64,15 +64,16 @@ def test_a_setting_of_the_discriminator() -> None:
 
 
 def test_a_tanh_that_no_tensor_shows() -> None:
-    assert (
-        assembled(genforce_tree(load("genforce_pggan_r32")), final_tanh=True).generator.settings["final_tanh"] is True
-    )
+    assert assembled(genforce_tree(load("genforce_pggan_r32")), final_tanh=True).generator.settings["final_tanh"] is True
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"conv_clmap": 1}, r"(?s)NVIDIA StyleGAN2 has no such setting.*conv_clmap.*conv_clamp, lr_multiplier"),
-    ({"z_dim": 32}, "has no such setting"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"conv_clmap": 1}, r"(?s)NVIDIA StyleGAN2 has no such setting.*conv_clmap.*conv_clamp, lr_multiplier"),
+        ({"z_dim": 32}, "has no such setting"),
+    ],
+)
 def test_settings_that_nothing_reads_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         assembled(nvidia_tree(load(SKIP)), **settings)
@@ -83,13 +84,16 @@ def test_a_file_that_shows_everything_takes_no_settings() -> None:
         assembled({"g_ema": load("rosinality_stylegan2_r32").under("state_dict/")}, label_size=3)
 
 
-@pytest.mark.parametrize(("file", "settings"), [
-    (SKIP, {"conv_clamp": "high"}),
-    ("genforce_pggan_r32", {"label_size": "three"}),
-    ("genforce_pggan_r32", {"label_size": [1]}),
-    ("fb_pgan_r32", {"alpha": "half"}),
-    ("hf_biggan_deep_r32", {"layers": [[1]]}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        (SKIP, {"conv_clamp": "high"}),
+        ("genforce_pggan_r32", {"label_size": "three"}),
+        ("genforce_pggan_r32", {"label_size": [1]}),
+        ("fb_pgan_r32", {"alpha": "half"}),
+        ("hf_biggan_deep_r32", {"layers": [[1]]}),
+    ],
+)
 def test_settings_of_the_wrong_kind_do_not_fit(file: str, settings: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="closest is"):
         assembled({"g_ema": load(file).under("state_dict/")}, **settings)
@@ -117,9 +121,7 @@ def test_given_settings_make_another_generator_of_the_same_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_file_that_changes_while_it_is_read_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
-) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool) -> None:
     """Its hash would be that of the next checkpoint, which is not the one that was read."""
     path, other = tmp_path / "ema.pt", tmp_path / "next.pt"
     tensors = load(SKIP).under("state_dict/")

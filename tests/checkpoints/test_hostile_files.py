@@ -118,9 +118,7 @@ def test_hostile_globals_are_named(tmp_path: Path, module: str, attribute: str, 
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize(
-    "name", ["dict", "list", "set", "frozenset", "bytearray", "object", "complex", "slice", "range"]
-)
+@pytest.mark.parametrize("name", ["dict", "list", "set", "frozenset", "bytearray", "object", "complex", "slice", "range"])
 def test_harmless_builtins_are_data(tmp_path: Path, name: str) -> None:
     _read(tmp_path, _pickled({"x": Made(Name("builtins", name), ("1",) if name == "complex" else ())}))
 
@@ -128,10 +126,7 @@ def test_harmless_builtins_are_data(tmp_path: Path, name: str) -> None:
 def test_unknown_functions_are_not_imported(tmp_path: Path, sentinel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "payload_module.py").write_text(f"open({str(sentinel)!r}, 'w').close()\ndef run(*args): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    value = {
-        "x": Made(Name("payload_module", "run"), (1,)),
-        "y": Made(Name("payload_module", "Class"), new=True, state={"a": 1}),
-    }
+    value = {"x": Made(Name("payload_module", "run"), (1,)), "y": Made(Name("payload_module", "Class"), new=True, state={"a": 1})}
     assert _read(tmp_path, _pickled(value))["y"] == {"a": 1}
 
 
@@ -156,28 +151,17 @@ def test_too_deeply_nested_torch_files(tmp_path: Path) -> None:
 def test_state_for_functions_we_know(tmp_path: Path, sentinel: Path) -> None:
     """BUILD on a function or class: an ordinary unpickler would set its attributes, for the whole program."""
     before = dict(vars(torch._utils._rebuild_tensor_v2))
-    for target in (
-        Name("torch._utils", "_rebuild_tensor_v2"),
-        Name("collections", "OrderedDict"),
-        Name("numpy", "dtype"),
-    ):
+    for target in (Name("torch._utils", "_rebuild_tensor_v2"), Name("collections", "OrderedDict"), Name("numpy", "dtype")):
         with pytest.raises(CheckpointError):
             _read(tmp_path, _pickled(target)[:-1] + _pickled({"__call__": 1, "__code__": 2})[2:-1] + b"b.")
     assert vars(torch._utils._rebuild_tensor_v2) == before
 
 
-@pytest.mark.parametrize(
-    "attribute", ["__class__", "__dict__", "__setstate__", "items", "__reduce__", "__getattr__", "tensors"]
-)
+@pytest.mark.parametrize("attribute", ["__class__", "__dict__", "__setstate__", "items", "__reduce__", "__getattr__", "tensors"])
 def test_attributes_set_through_state(tmp_path: Path, attribute: str) -> None:
     """State and items are kept as data; none of it becomes an attribute of our own objects."""
     state = {attribute: Name("research", "payload"), "w": torch.ones(2)}
-    for name in (
-        ("collections", "OrderedDict"),
-        ("research", "Config"),
-        ("torch", "Tensor"),
-        ("argparse", "Namespace"),
-    ):
+    for name in (("collections", "OrderedDict"), ("research", "Config"), ("torch", "Tensor"), ("argparse", "Namespace")):
         for value in (Made(Name(*name), new=True, state=state), Made(Name(*name), new=True, state=(None, state))):
             tree = _read(tmp_path, _pickled({"x": value, "w": torch.ones(1)}))
             assert type(tree) is dict
@@ -194,10 +178,7 @@ def test_stored_source_code_is_not_run(tmp_path: Path, sentinel: Path) -> None:
 
 
 def test_a_call_beside_networks(tmp_path: Path, sentinel: Path) -> None:
-    networks = [
-        persistent_network("Generator", {}, {"w": torch.ones(1)}),
-        tf_network("G_main", {}, {"w": torch.ones(1)}),
-    ]
+    networks = [persistent_network("Generator", {}, {"w": torch.ones(1)}), tf_network("G_main", {}, {"w": torch.ones(1)})]
     for network in networks:
         with pytest.raises(UnsafeCheckpointError):
             read(dump(tmp_path / "tampered.pkl", (network, network, _call(sentinel))))
@@ -208,25 +189,14 @@ def test_copyreg_extensions(tmp_path: Path, sentinel: Path, monkeypatch: pytest.
     import copyreg
 
     monkeypatch.setitem(copyreg._inverted_registry, 1, ("os", "system"))
-    payload = (
-        b"\x80\x02"
-        + code
-        + b"X"
-        + struct.pack("<I", len(f"touch {sentinel}"))
-        + f"touch {sentinel}".encode()
-        + b"\x85R."
-    )
+    payload = b"\x80\x02" + code + b"X" + struct.pack("<I", len(f"touch {sentinel}")) + f"touch {sentinel}".encode() + b"\x85R."
     with pytest.raises(UnsafeCheckpointError, match="copyreg"):
         _read(tmp_path, payload)
 
 
 def test_inst_and_obj(tmp_path: Path, sentinel: Path) -> None:
     argument = f"S'touch {sentinel}'\n".encode()
-    for payload in (
-        b"(" + argument + b"ios\nsystem\n.",
-        b"(cos\nsystem\n" + argument + b"o.",
-        b"cos\nsystem\n(" + argument + b"tR.",
-    ):
+    for payload in (b"(" + argument + b"ios\nsystem\n.", b"(cos\nsystem\n" + argument + b"o.", b"cos\nsystem\n(" + argument + b"tR."):
         with pytest.raises(UnsafeCheckpointError, match=r"os\.system"):
             _read(tmp_path, payload)
 
@@ -300,11 +270,7 @@ def test_long_names_are_not_multiplied(tmp_path: Path) -> None:
     text = "x" * 2**20
     network = tf_network("G", {}, {}).function
     variables = [(text, torch.ones(1))] * 10_000
-    nested = Made(
-        network,
-        new=True,
-        state={"variables": [], "components": {"a": Made(network, new=True, state={"variables": variables})}},
-    )
+    nested = Made(network, new=True, state={"variables": [], "components": {"a": Made(network, new=True, state={"variables": variables})}})
     for value in (nested, [Made(Name("numpy", "dtype"), ("<" + text,))] * 9, [Name(text, "Class")]):
         with pytest.raises(CheckpointError):
             _read(tmp_path, _pickled(value))
@@ -385,11 +351,7 @@ def test_copies_of_one_storage_are_counted(tmp_path: Path) -> None:
     data = bytes(2**20)
     kind = Made(Name("numpy", "dtype"), ("f4", False, True), (3, ">", None, None, None, -1, -1, 0))
     arrays = [
-        Made(
-            Name("numpy.core.multiarray", "_reconstruct"),
-            (Name("numpy", "ndarray"), (0,), b"b"),
-            (1, (2**18,), kind, False, data),
-        )
+        Made(Name("numpy.core.multiarray", "_reconstruct"), (Name("numpy", "ndarray"), (0,), b"b"), (1, (2**18,), kind, False, data))
         for _ in range(10_000)
     ]
     with pytest.raises(CheckpointError, match="times its own size"):
@@ -397,8 +359,7 @@ def test_copies_of_one_storage_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header",
-    [b"{", b"{}" + b" " * 100, json.dumps({"w": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 8]}}).encode()],
+    "header", [b"{", b"{}" + b" " * 100, json.dumps({"w": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 8]}}).encode()]
 )
 def test_safetensors_that_lie(tmp_path: Path, header: bytes) -> None:
     for length in (len(header), 2**62):
@@ -418,12 +379,8 @@ def _genuine() -> dict[str, bytes]:
     with zipfile.ZipFile(as_zip) as source, zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    network = persistent_network(
-        "Generator", {"z_dim": 4}, {"mapping.fc0.weight": torch.ones(2, 2), "w_avg": torch.ones(2)}
-    )
-    tf = tf_network(
-        "G_main", {"resolution": 4}, {"4x4/Const/const": torch.ones(1, 2, 4, 4), "mapping/Dense0/bias": torch.ones(2)}
-    )
+    network = persistent_network("Generator", {"z_dim": 4}, {"mapping.fc0.weight": torch.ones(2, 2), "w_avg": torch.ones(2)})
+    tf = tf_network("G_main", {"resolution": 4}, {"4x4/Const/const": torch.ones(1, 2, 4, 4), "mapping/Dense0/bias": torch.ones(2)})
     return {
         "zip": as_zip.getvalue(),
         "deflated zip": deflated.getvalue(),

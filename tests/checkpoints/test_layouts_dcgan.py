@@ -18,11 +18,7 @@ def plain_generator(latent: int, units: list[int], channels: int) -> nn.Sequenti
     modules: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise([latent, *units])):
         stride, padding = (1, 0) if index == 0 else (2, 1)
-        modules += [
-            nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        ]
+        modules += [nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     return trained(nn.Sequential(*modules, nn.ConvTranspose2d(units[-1], channels, 4, 2, 1, bias=False), nn.Tanh()))
 
 
@@ -38,20 +34,14 @@ def trained(network: nn.Sequential) -> nn.Sequential:
     torch.manual_seed(0)
     for module in network:
         if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -1, 1),
-                (module.running_var, 0.3, 2),
-                (module.weight.data, 0.5, 2),
-            ):
+            for tensor, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.3, 2), (module.weight.data, 0.5, 2)):
                 assert tensor is not None
                 tensor.uniform_(low, high)
             module.bias.data.uniform_(-1, 1)
     return network.eval()
 
 
-@pytest.mark.parametrize(
-    ("latent", "units", "channels"), [(100, [16, 8, 8, 4], 3), (7, [5], 1), (12, [16, 16, 8, 8, 4, 4], 3)]
-)
+@pytest.mark.parametrize(("latent", "units", "channels"), [(100, [16, 8, 8, 4], 3), (7, [5], 1), (12, [16, 16, 8, 8, 4, 4], 3)])
 def test_any_size_is_read_off_the_tensors(latent: int, units: list[int], channels: int) -> None:
     generator, discriminator = plain_generator(latent, units, channels), plain_discriminator(units[::-1], channels)
     tree = {"netG": generator.state_dict(), "netD": discriminator.state_dict()}

@@ -54,11 +54,7 @@ def test_a_bare_state_dict_tells_what_the_stored_arguments_tell(name: str) -> No
 def test_the_clamp_is_read_off_the_settings() -> None:
     vectors = load("nvlabs_stylegan2_r32_skip")
     generator = assembled(nvidia_tree(vectors, conv_clamp=0.5)).generator
-    assert_agrees(
-        raw_image(generator, latents_of(vectors)),
-        vectors.tensors["output/image_conv_clamp0.5"],
-        "output/image_conv_clamp0.5",
-    )
+    assert_agrees(raw_image(generator, latents_of(vectors)), vectors.tensors["output/image_conv_clamp0.5"], "output/image_conv_clamp0.5")
 
 
 @pytest.mark.parametrize(("nested", "clamp"), [({"channel_base": 256}, None), ({"conv_clamp": 128}, 128)])
@@ -80,10 +76,7 @@ def test_the_learning_rate_of_the_mapping_is_read_off_the_settings() -> None:
 def test_the_group_of_the_deviation_is_read_off_the_settings() -> None:
     vectors = load("nvlabs_stylegan2_r32_skip")
     settings = {"init_args": [], "init_kwargs": {"epilogue_kwargs": {"mbstd_group_size": 2}}}
-    tree = {
-        "G_ema": vectors.under("state_dict/"),
-        "D": TensorGroup("", vectors.under("disc/state_dict/"), settings, "Discriminator"),
-    }
+    tree = {"G_ema": vectors.under("state_dict/"), "D": TensorGroup("", vectors.under("disc/state_dict/"), settings, "Discriminator")}
     discriminator = assembled(tree).discriminator
     assert discriminator is not None
     assert discriminator.settings["group"] == 2
@@ -95,9 +88,7 @@ def test_the_averaged_generator_is_preferred() -> None:
         assert assembled(genforce_tree(vectors)).group == "generator_smooth"
         raw = assembled({"generator": vectors.under("checkpoint/generator/")}).generator
         assert_agrees(
-            raw_image(raw, latents_of(vectors)),
-            vectors.tensors["checkpoint_generator_output/image"],
-            "checkpoint_generator_output/image",
+            raw_image(raw, latents_of(vectors)), vectors.tensors["checkpoint_generator_output/image"], "checkpoint_generator_output/image"
         )
 
 
@@ -205,11 +196,7 @@ def test_a_gap_in_the_chain_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        (
-            "synthesis.b8.conv1.weight",
-            (32, 16, 3, 3),
-            r"synthesis\.2\.weight is \(32, 16, 3, 3\), not \(32, 32, 3, 3\)",
-        ),
+        ("synthesis.b8.conv1.weight", (32, 16, 3, 3), r"synthesis\.2\.weight is \(32, 16, 3, 3\), not \(32, 32, 3, 3\)"),
         ("synthesis.b8.conv1.weight", (32, 32), r"synthesis\.b8\.conv1\.weight \(32, 32\) does not have 4 dimensions"),
         ("mapping.w_avg", (31,), r"mapping\.average is \(31,\), not \(32,\)"),
         ("synthesis.b8.conv1.noise_const", (4, 4), r"synthesis\.2\.noise is \(4, 4\), not \(8, 8\)"),
@@ -240,9 +227,7 @@ def test_settings_that_we_do_not_have_are_refused(setting: dict[str, Any], messa
         assembled(nvidia_tree(load("nvlabs_stylegan2_r32_skip"), **setting))
 
 
-@pytest.mark.parametrize(
-    "setting", [{"nonlinearity": "relu"}, {"normalize_latents": False}, {"resample_kernel": [1, 2, 1]}]
-)
+@pytest.mark.parametrize("setting", [{"nonlinearity": "relu"}, {"normalize_latents": False}, {"resample_kernel": [1, 2, 1]}])
 def test_tensorflow_settings_that_we_do_not_have_are_refused(setting: dict[str, Any]) -> None:
     variables = tensorflow_variables(load("nvlabs_stylegan2_r32_orig"))
     with pytest.raises(CheckpointError, match=f"{next(iter(setting))} is "):

@@ -23,9 +23,7 @@ def tensors() -> dict[str, Tensor]:
 
 def built(tensors: dict[str, Tensor], *arguments: Any, **named: Any) -> Generator:
     settings = {"init_args": list(arguments), "init_kwargs": named}
-    return assemble_contents(
-        Contents("test", {"G_ema": TensorGroup("", tensors, settings, "Generator")}), "file"
-    ).generator
+    return assemble_contents(Contents("test", {"G_ema": TensorGroup("", tensors, settings, "Generator")}), "file").generator
 
 
 def test_a_bare_state_dict_is_enough(tensors: dict[str, Tensor]) -> None:
@@ -58,11 +56,7 @@ def test_the_order_of_the_file_means_nothing(tensors: dict[str, Tensor]) -> None
 
 def test_what_no_tensor_shows_comes_from_the_arguments(tensors: dict[str, Tensor]) -> None:
     generator = built(tensors, first_cutoff=1.5, output_scale=0.5, conv_clamp=None)
-    assert (generator.settings["bandwidth"], generator.settings["output_scale"], generator.settings["clamp"]) == (
-        1.5,
-        0.5,
-        None,
-    )
+    assert (generator.settings["bandwidth"], generator.settings["output_scale"], generator.settings["clamp"]) == (1.5, 0.5, None)
     half_as_many = built(tensors, filter_size=3).settings["layers"][0]
     assert (half_as_many["up"], half_as_many["down"]) == (4, 4)
 

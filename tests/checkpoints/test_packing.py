@@ -127,9 +127,7 @@ def test_tensors_saved_on_a_gpu_are_read_on_the_cpu(tmp_path: Path) -> None:
         if as_zip:
             with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
                 for name in source.namelist():
-                    target.writestr(
-                        name, source.read(name).replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:7")
-                    )
+                    target.writestr(name, source.read(name).replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:7"))
         else:
             path.write_bytes(written.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:7"))
         assert b"cuda:7" in path.read_bytes()
@@ -187,18 +185,9 @@ def test_training_checkpoint_with_a_namespace(tmp_path: Path) -> None:
 def test_objects_of_unknown_classes(tmp_path: Path) -> None:
     config = Made(Name("models.utils.config", "BaseConfig"), new=True, state={"dim": 512, "sizes": [4, 8]})
     slots = Made(Name("research", "Slotted"), new=True, state=(None, {"dim": 3}))
-    old = Made(
-        Name("copy_reg", "_reconstructor"), (Name("research", "Old"), Name("__builtin__", "object"), None), {"dim": 2}
-    )
+    old = Made(Name("copy_reg", "_reconstructor"), (Name("research", "Old"), Name("__builtin__", "object"), None), {"dim": 2})
     enum = Made(Name("research", "Mode"), ("fast",))
-    value = {
-        "config": config,
-        "slots": slots,
-        "old": old,
-        "enum": enum,
-        "class": Name("research", "Net"),
-        "easy": easy_dict(a=1),
-    }
+    value = {"config": config, "slots": slots, "old": old, "enum": enum, "class": Name("research", "Net"), "easy": easy_dict(a=1)}
     tree = read(dump(tmp_path / "objects", value, 2)).tree
     assert tree == {
         "config": {"dim": 512, "sizes": [4, 8]},
@@ -316,12 +305,7 @@ def test_the_oldest_torch_files(tmp_path: Path) -> None:
     main = b"\x80\x02}X\x01\x00\x00\x00wX\x01\x00\x00\x007Qs."
     path = tmp_path / "oldest.t7"
     with tarfile.open(path, "w:", format=tarfile.GNU_FORMAT) as archive:
-        for name, content in {
-            "sys_info": pickled({}),
-            "storages": storages,
-            "tensors": tensors,
-            "pickle": main,
-        }.items():
+        for name, content in {"sys_info": pickled({}), "storages": storages, "tensors": tensors, "pickle": main}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, BytesIO(content))

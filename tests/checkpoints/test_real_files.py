@@ -74,9 +74,7 @@ def tensorflow(build: str, variables: Callable[[Vectors], Mapping[str, Tensor]])
         averaged = variables(vectors)
         raw = {name: tensor * 0.5 for name, tensor in averaged.items()}
         judge = ("D_basic", {}, {"4x4/Dense1/weight": torch.zeros(1, 1)})
-        return write_tf_pickle(
-            folder / "karras-2019.pkl", {"G": (build, {}, raw), "D": judge, "Gs": (build, {}, averaged)}
-        )
+        return write_tf_pickle(folder / "karras-2019.pkl", {"G": (build, {}, raw), "D": judge, "Gs": (build, {}, averaged)})
 
     return write
 
@@ -112,31 +110,32 @@ def state_dict(vectors: Vectors) -> dict[str, Tensor]:
 SKIP = "nvlabs_stylegan2_r32_skip"
 FILES: dict[str, tuple[str, Write, str]] = {
     "genforce PGGAN": ("genforce_pggan_r32", saved("pggan_celebahq1024.pth", genforce_pggan), "genforce PGGAN"),
-    "genforce StyleGAN2": (
-        "genforce_stylegan2_r32_skip", saved("stylegan2_ffhq1024.pth", genforce_stylegan2), "genforce StyleGAN2"),
-    "GAN Dissection": (
-        "gandissect_proggan_r32", saved("church.pth", lambda v: {"state_dict": state_dict(v)}), "GAN Dissection PGGAN"),
+    "genforce StyleGAN2": ("genforce_stylegan2_r32_skip", saved("stylegan2_ffhq1024.pth", genforce_stylegan2), "genforce StyleGAN2"),
+    "GAN Dissection": ("gandissect_proggan_r32", saved("church.pth", lambda v: {"state_dict": state_dict(v)}), "GAN Dissection PGGAN"),
     "torch hub": ("fb_pgan_r32", saved("celebaHQ16_december_last.pth", hub_tree), "torch hub PGAN"),
-    "rosinality, converted": (
-        "rosinality_stylegan2_r32", saved("stylegan2-ffhq-config-f.pt", rosinality_tree), "rosinality StyleGAN2"),
+    "rosinality, converted": ("rosinality_stylegan2_r32", saved("stylegan2-ffhq-config-f.pt", rosinality_tree), "rosinality StyleGAN2"),
     "rosinality, in training": ("rosinality_stylegan2_r32", saved("550000.pt", training), "rosinality StyleGAN2"),
     "rosinality, data parallel": (
-        "rosinality_stylegan2_r32", saved("parallel.pt", lambda v: data_parallel(rosinality_tree(v))), "rosinality StyleGAN2"),
+        "rosinality_stylegan2_r32",
+        saved("parallel.pt", lambda v: data_parallel(rosinality_tree(v))),
+        "rosinality StyleGAN2",
+    ),
     "NVIDIA StyleGAN2": (SKIP, nvidia, "NVIDIA StyleGAN2"),
     "NVIDIA StyleGAN2, classes": ("nvlabs_stylegan2_r32_skip_cond", nvidia, "NVIDIA StyleGAN2"),
     "NVIDIA StyleGAN2, residual": ("nvlabs_stylegan2_r32_resnet", nvidia, "NVIDIA StyleGAN2"),
     "NVIDIA StyleGAN3-T": ("nvlabs_stylegan3_t_r32", nvidia, "NVIDIA StyleGAN3"),
     "NVIDIA StyleGAN3-R": ("nvlabs_stylegan3_r_r32_cond", nvidia, "NVIDIA StyleGAN3"),
     "TensorFlow PGGAN": (
-        "genforce_pggan_r32", tensorflow("G_paper", lambda v: pggan_variables(state_dict(v), False)),
-        "NVIDIA TensorFlow PGGAN"),
-    "TensorFlow StyleGAN2": (
-        "nvlabs_stylegan2_r32_orig", tensorflow("G_main", stylegan2_variables), "NVIDIA StyleGAN2 (TensorFlow)"),
+        "genforce_pggan_r32",
+        tensorflow("G_paper", lambda v: pggan_variables(state_dict(v), False)),
+        "NVIDIA TensorFlow PGGAN",
+    ),
+    "TensorFlow StyleGAN2": ("nvlabs_stylegan2_r32_orig", tensorflow("G_main", stylegan2_variables), "NVIDIA StyleGAN2 (TensorFlow)"),
     "BigGAN": ("biggan_r64", saved("G_ema_best0.pth", state_dict), "ajbrock BigGAN"),
     "U-Net GAN": ("unetgan_uncond_r128", saved("G_ema.pth", state_dict), "U-Net GAN"),
     "Hugging Face": ("hf_biggan_deep_r32", hugging_face, "Hugging Face BigGAN-deep"),
     "our own": (SKIP, ours, "qualitygate safetensors"),
-}  # fmt: skip
+}
 
 
 def image(loaded: Checkpoint, vectors: Vectors, **sampling: Any) -> Tensor:
@@ -228,10 +227,7 @@ def resnet() -> dict[str, Tensor]:
             stored |= {f"{name}.conv1.weight": torch.zeros(outputs, first, 3, 3)}
             stored |= {f"{name}.conv2.weight": torch.zeros(outputs, outputs, 3, 3)}
             for norm in ("bn1", "bn2"):
-                stored |= {
-                    f"{name}.{norm}.{part}": torch.zeros(outputs)
-                    for part in ("weight", "bias", "running_mean", "running_var")
-                }
+                stored |= {f"{name}.{norm}.{part}": torch.zeros(outputs) for part in ("weight", "bias", "running_mean", "running_var")}
     return {**stored, "fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}
 
 
@@ -249,12 +245,15 @@ def test_a_classifier(tmp_path: Path) -> None:
     assert "closest is DCGAN, but fc, with bias, weight, is neither a convolution nor a batch norm after one" in message
 
 
-@pytest.mark.parametrize(("file", "source"), [
-    (SKIP, "NVIDIA StyleGAN2"),
-    ("rosinality_stylegan2_r32", "rosinality StyleGAN2"),
-    ("genforce_pggan_r32", "genforce PGGAN"),
-    ("biggan_r64", "ajbrock BigGAN discriminator"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        (SKIP, "NVIDIA StyleGAN2"),
+        ("rosinality_stylegan2_r32", "rosinality StyleGAN2"),
+        ("genforce_pggan_r32", "genforce PGGAN"),
+        ("biggan_r64", "ajbrock BigGAN discriminator"),
+    ],
+)
 def test_a_discriminator_alone(file: str, source: str, tmp_path: Path) -> None:
     judge = load(file).under("disc/state_dict/")
     message = refused(tmp_path / "D.pth", judge)
@@ -276,23 +275,25 @@ def test_wrong_shapes_are_listed_all_at_once(tmp_path: Path) -> None:
     stored = load(SKIP).under("state_dict/")
     names = ("synthesis.b8.conv1.bias", "synthesis.b16.conv0.bias", "mapping.w_avg")
     message = refused(tmp_path / "model.pt", {"G_ema": stored | {name: torch.zeros(3) for name in names}})
-    for ours in (
-        "synthesis.2.bias is (3,), not (32,)",
-        "synthesis.3.bias is (3,)",
-        "mapping.average is (3,), not (32,)",
-    ):
+    for ours in ("synthesis.2.bias is (3,), not (32,)", "synthesis.3.bias is (3,)", "mapping.average is (3,), not (32,)"):
         assert ours in message
 
 
-@pytest.mark.parametrize("file", [
-    SKIP, "rosinality_stylegan2_r32", "genforce_stylegan2_r32_skip", "nvlabs_stylegan3_t_r32", "biggan_r64",
-    "unetgan_uncond_r128", "hf_biggan_deep_r32",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "file",
+    [
+        SKIP,
+        "rosinality_stylegan2_r32",
+        "genforce_stylegan2_r32_skip",
+        "nvlabs_stylegan3_t_r32",
+        "biggan_r64",
+        "unetgan_uncond_r128",
+        "hf_biggan_deep_r32",
+    ],
+)
 def test_missing_tensors_are_listed_all_at_once(file: str, tmp_path: Path) -> None:
     stored = load(file).under("state_dict/")
     biases = [name for name in stored if name.endswith("bias") and "mapping" not in name and "style" not in name]
     lost = (biases[1], biases[-2])
-    message = refused(
-        tmp_path / "model.pt", {"g_ema": {name: tensor for name, tensor in stored.items() if name not in lost}}
-    )
+    message = refused(tmp_path / "model.pt", {"g_ema": {name: tensor for name, tensor in stored.items() if name not in lost}})
     assert all(name in message for name in lost)

@@ -134,9 +134,7 @@ def test_a_download_that_breaks_off_is_continued_at_once(site: Site) -> None:
 
 def test_a_download_that_was_given_up_is_continued_by_the_next_call(site: Site, cache_folder: Path) -> None:
     site.breaks_after = [10 * web._PIECE, 0, 0, 0]
-    with pytest.raises(
-        StorageError, match=r"(?s)could not be downloaded.*655,360 bytes are there and will be continued"
-    ):
+    with pytest.raises(StorageError, match=r"(?s)could not be downloaded.*655,360 bytes are there and will be continued"):
         resolve(site.url())
     assert hidden(cache_folder) == [".part", ".part.version"]
     assert resolve(site.url()).read_bytes() == CONTENT
@@ -214,27 +212,33 @@ def test_secrets_in_an_address_are_not_shown() -> None:
     assert "--sha256" in str(raised.value)
 
 
-@pytest.mark.parametrize(("source", "said"), [
-    ("https://me:secret@example.org/g.pt?X-Amz-Signature=secret#sha256=ab", "https://example.org/g.pt"),
-    ("HTTPS://me:secret@example.org:8443/g.pt#secret", "https://example.org:8443/g.pt"),
-    ("models:/faces@champion#sha256=ab", "models:/faces@champion"),
-    ("hf://owner/name/g.pt@main", "hf://owner/name/g.pt@main"),
-    ("runs/a?b#c/g.pt#sha256=ab", "runs/a?b#c/g.pt"),
-    ("module:mine:make", "module:mine:make"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("https://me:secret@example.org/g.pt?X-Amz-Signature=secret#sha256=ab", "https://example.org/g.pt"),
+        ("HTTPS://me:secret@example.org:8443/g.pt#secret", "https://example.org:8443/g.pt"),
+        ("models:/faces@champion#sha256=ab", "models:/faces@champion"),
+        ("hf://owner/name/g.pt@main", "hf://owner/name/g.pt@main"),
+        ("runs/a?b#c/g.pt#sha256=ab", "runs/a?b#c/g.pt"),
+        ("module:mine:make", "module:mine:make"),
+    ],
+)
 def test_what_a_record_says_of_a_source(source: str, said: str) -> None:
     assert shown(source) == said
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("s3://bucket/model.pt", "no place that a checkpoint can be read from"),
-    ("https:///model.pt", "no host"),
-    ("https://host:port/model.pt", "no address"),
-    ("https://host/model.pt#sha256=abc", r"(?s)no SHA-256.*64 hexadecimal digits"),
-    ("models:/name", r"(?s)no place in MLflow.*models:/name/version"),
-    ("models:/name/latest", "no place in MLflow"),
-    ("hf://owner/name", r"hf://owner/name/file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("s3://bucket/model.pt", "no place that a checkpoint can be read from"),
+        ("https:///model.pt", "no host"),
+        ("https://host:port/model.pt", "no address"),
+        ("https://host/model.pt#sha256=abc", r"(?s)no SHA-256.*64 hexadecimal digits"),
+        ("models:/name", r"(?s)no place in MLflow.*models:/name/version"),
+        ("models:/name/latest", "no place in MLflow"),
+        ("hf://owner/name", r"hf://owner/name/file"),
+    ],
+)
 def test_sources_that_make_no_sense(source: str, message: str, database: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(source, tracking_uri=database)
@@ -315,13 +319,16 @@ def run_id(database: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return run.run_id
 
 
-@pytest.mark.parametrize(("source", "content"), [
-    ("models:/faces/1", b"early"),
-    ("models:/faces@champion", b"early"),
-    ("models:/faces/2/late.pt", b"late"),
-    ("runs:/{run}/snapshots/late.pt", b"late"),
-    ("runs:/{run}/first", b"early"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("models:/faces/1", b"early"),
+        ("models:/faces@champion", b"early"),
+        ("models:/faces/2/late.pt", b"late"),
+        ("runs:/{run}/snapshots/late.pt", b"late"),
+        ("runs:/{run}/first", b"early"),
+    ],
+)
 def test_a_checkpoint_of_mlflow(source: str, content: bytes, database: str, run_id: str, cache_folder: Path) -> None:
     path = resolve(source.format(run=run_id), tracking_uri=database)
     assert path.read_bytes() == content
@@ -336,9 +343,7 @@ def test_a_folder_of_the_hubs_kind_stays_together(source: str, database: str, ru
     assert (path / "pytorch_model.bin").read_bytes() == b"deep"
 
 
-def test_the_address_of_mlflow_is_taken_from_the_environment(
-    database: str, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_address_of_mlflow_is_taken_from_the_environment(database: str, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     assert resolve("models:/faces/1").read_bytes() == b"early"
 
@@ -351,16 +356,19 @@ def test_with_a_hash_mlflow_is_asked_only_once(database: str, run_id: str) -> No
         resolve(f"models:/faces/2/late.pt#sha256={sha256(b'other')}", tracking_uri=database)
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("models:/faces/2", r"(?s)not one checkpoint.*early\.pt, late\.pt.*append /path"),
-    ("models:/faces/9", r"(?s)has nothing of that name.*version=9"),
-    ("models:/nobody/1", "(?s)has nothing of that name.*nobody"),
-    ("models:/faces@nobody", "(?s)has nothing of that name.*nobody"),
-    ("runs:/0123456789abcdef0123456789abcdef/model.pt", "(?s)has nothing of that name.*0123"),
-    ("runs:/{run}/nothing.pt", r"(?s)has nothing of that name.*nothing\.pt"),
-    ("runs:/{run}", r"(?s)not one checkpoint.*append /path"),
-    ("runs:/{run}/../../../etc", "has nothing of that name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("models:/faces/2", r"(?s)not one checkpoint.*early\.pt, late\.pt.*append /path"),
+        ("models:/faces/9", r"(?s)has nothing of that name.*version=9"),
+        ("models:/nobody/1", "(?s)has nothing of that name.*nobody"),
+        ("models:/faces@nobody", "(?s)has nothing of that name.*nobody"),
+        ("runs:/0123456789abcdef0123456789abcdef/model.pt", "(?s)has nothing of that name.*0123"),
+        ("runs:/{run}/nothing.pt", r"(?s)has nothing of that name.*nothing\.pt"),
+        ("runs:/{run}", r"(?s)not one checkpoint.*append /path"),
+        ("runs:/{run}/../../../etc", "has nothing of that name"),
+    ],
+)
 def test_what_mlflow_does_not_have(source: str, message: str, database: str, run_id: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(source.format(run=run_id), tracking_uri=database)
@@ -406,11 +414,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return calls
 
 
-@pytest.mark.parametrize(("source", "asked"), [
-    ("hf://owner/name/model.safetensors", ("owner/name", "model.safetensors", None)),
-    ("hf://owner/name/deep/model.safetensors@v1.0", ("owner/name", "deep/model.safetensors", "v1.0")),
-    ("hf://owner/name/model.safetensors@refs/pr/1", ("owner/name", "model.safetensors", "refs/pr/1")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("hf://owner/name/model.safetensors", ("owner/name", "model.safetensors", None)),
+        ("hf://owner/name/deep/model.safetensors@v1.0", ("owner/name", "deep/model.safetensors", "v1.0")),
+        ("hf://owner/name/model.safetensors@refs/pr/1", ("owner/name", "model.safetensors", "refs/pr/1")),
+    ],
+)
 def test_a_file_of_the_hub(source: str, asked: tuple[str, str, str | None], hub: SimpleNamespace) -> None:
     assert resolve(source).read_bytes() == CONTENT
     assert hub.asked == [asked]
@@ -418,14 +429,17 @@ def test_a_file_of_the_hub(source: str, asked: tuple[str, str, str | None], hub:
         resolve(source, sha256(b""))
 
 
-@pytest.mark.parametrize(("error", "expected"), [
-    ("RepositoryNotFoundError", InputError),
-    ("RevisionNotFoundError", InputError),
-    ("EntryNotFoundError", InputError),
-    ("HFValidationError", InputError),
-    ("LocalEntryNotFoundError", StorageError),
-    ("HfHubHTTPError", StorageError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("RepositoryNotFoundError", InputError),
+        ("RevisionNotFoundError", InputError),
+        ("EntryNotFoundError", InputError),
+        ("HFValidationError", InputError),
+        ("LocalEntryNotFoundError", StorageError),
+        ("HfHubHTTPError", StorageError),
+    ],
+)
 def test_what_the_hub_does_not_give(error: str, expected: type[Exception], hub: SimpleNamespace) -> None:
     hub.error = getattr(hub.errors, error)("because of something\nand more")
     with pytest.raises(expected, match=r"hf://owner/name/model\.pt could|cannot be downloaded") as raised:
@@ -444,9 +458,17 @@ def test_the_hub_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_generator_from_the_web(site: Site, tmp_path: Path) -> None:
-    torch.save({"main.0.weight": torch.ones(8, 4, 4, 4), "main.1.running_mean": torch.zeros(4), "main.1.weight": torch.ones(4),
-                "main.1.bias": torch.ones(4), "main.1.running_var": torch.ones(4), "main.3.weight": torch.ones(4, 3, 4, 4)},
-               tmp_path / "local.pt")  # fmt: skip
+    torch.save(
+        {
+            "main.0.weight": torch.ones(8, 4, 4, 4),
+            "main.1.running_mean": torch.zeros(4),
+            "main.1.weight": torch.ones(4),
+            "main.1.bias": torch.ones(4),
+            "main.1.running_var": torch.ones(4),
+            "main.3.weight": torch.ones(4, 3, 4, 4),
+        },
+        tmp_path / "local.pt",
+    )
     site.content = (tmp_path / "local.pt").read_bytes()
     loaded = load_checkpoint(site.url("celeba.pt"))
     assert loaded.generator.family == "dcgan"

@@ -32,8 +32,7 @@ class Folders:
 
 def write_real_report(call: Call, at: Path, ids: str = "0:80") -> Folders:
     """Run ``gate``, ``gate --shards``, ``units``, ``metrics``, ``dynamics``, ``report`` and ``compare``."""
-    made = Folders(at / "gated", at / "sharded", at / "metrics", at / "units", at / "dynamics", at / "report.html",
-                   at / "comparison.html")  # fmt: skip
+    made = Folders(at / "gated", at / "sharded", at / "metrics", at / "units", at / "dynamics", at / "report.html", at / "comparison.html")
     model, profile = at / "model.pt", at / "profile"
     torch.save({"netG": dcgan_state_dict(), "netD": discriminator_state_dict()}, model)
     (at / "policy.yaml").write_text(yaml.safe_dump(POLICY), encoding="utf8")
@@ -51,13 +50,69 @@ def write_real_report(call: Call, at: Path, ids: str = "0:80") -> Folders:
     run(*gate, "--ids", ids, "--curvature", 4, "--out", made.gated)
     run(*gate, "--ids", ids, "--seed", 2, "--shards", "webdataset", "--shard-size", 64, "--out", made.sharded)
     own = ("--extractor", "discriminator")
-    run("units", model, "--profile", profile, *own, "--samples", 100, "--group", 60, "--curvature", 2, "--images", 20,
-        "--top", 3, "--no-track", "--out", made.units)  # fmt: skip
-    run("metrics", model, "--gated", made.gated, "--real", at / "real.npz", *own, "--distance", "none", "--group-share", 0.2,
-        "--out", made.metrics)  # fmt: skip
-    run("dynamics", at / "snapshots", "--samples", 2, "--axes", 2, "--rate-samples", 16, "--layers", "3", "--no-track",
-        "--out", made.dynamics)  # fmt: skip
-    run("report", made.gated, "--metrics", made.metrics, "--units", made.units, "--dynamics", made.dynamics, "--baseline",
-        made.sharded, "--out", made.page)  # fmt: skip
+    run(
+        "units",
+        model,
+        "--profile",
+        profile,
+        *own,
+        "--samples",
+        100,
+        "--group",
+        60,
+        "--curvature",
+        2,
+        "--images",
+        20,
+        "--top",
+        3,
+        "--no-track",
+        "--out",
+        made.units,
+    )
+    run(
+        "metrics",
+        model,
+        "--gated",
+        made.gated,
+        "--real",
+        at / "real.npz",
+        *own,
+        "--distance",
+        "none",
+        "--group-share",
+        0.2,
+        "--out",
+        made.metrics,
+    )
+    run(
+        "dynamics",
+        at / "snapshots",
+        "--samples",
+        2,
+        "--axes",
+        2,
+        "--rate-samples",
+        16,
+        "--layers",
+        "3",
+        "--no-track",
+        "--out",
+        made.dynamics,
+    )
+    run(
+        "report",
+        made.gated,
+        "--metrics",
+        made.metrics,
+        "--units",
+        made.units,
+        "--dynamics",
+        made.dynamics,
+        "--baseline",
+        made.sharded,
+        "--out",
+        made.page,
+    )
     run("compare", made.gated, made.sharded, "--metrics", made.metrics, "--no-track", "--out", made.comparison)
     return made

@@ -87,9 +87,7 @@ def test_weights_that_are_not_finite(call: Call, tmp_path: Path, value: float) -
         ({"batch": [{"id": "b", "metric": "yield", "min": 0.9, "max": 0.1}]}, "nothing can pass"),
     ],
 )
-def test_a_policy_that_cannot_be_used(
-    call: Call, place: Place, tmp_path: Path, change: dict[str, object], words: str
-) -> None:
+def test_a_policy_that_cannot_be_used(call: Call, place: Place, tmp_path: Path, change: dict[str, object], words: str) -> None:
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump({**POLICY, **change}))
     complains(gate(call, place, tmp_path / "out", "--policy", tmp_path / "policy.yaml"), words)
     nothing_left(tmp_path, "policy.yaml")
@@ -107,9 +105,7 @@ def test_a_profile_of_another_checkpoint(call: Call, place: Place, tmp_path: Pat
     complains(done, "another checkpoint", "other.pt", "model.pt")
 
 
-@pytest.mark.parametrize(
-    "file", ["profile.json", "activation_counts.safetensors", "calibration.parquet", "policy.yaml", "suite.json"]
-)
+@pytest.mark.parametrize("file", ["profile.json", "activation_counts.safetensors", "calibration.parquet", "policy.yaml", "suite.json"])
 def test_a_damaged_profile(call: Call, place: Place, tmp_path: Path, file: str) -> None:
     shutil.copytree(place.profile, tmp_path / "p")
     (tmp_path / "p" / file).write_bytes((tmp_path / "p" / file).read_bytes()[:-20])
@@ -140,16 +136,7 @@ def test_latents_that_do_not_fit(call: Call, place: Place, tmp_path: Path) -> No
     import numpy as np
 
     np.savez(tmp_path / "own.npz", z=np.zeros((4, 9), np.float32))
-    done = call(
-        "gate",
-        place.checkpoint,
-        "--profile",
-        place.profile,
-        "--out",
-        tmp_path / "out",
-        "--latents",
-        tmp_path / "own.npz",
-    )
+    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "out", "--latents", tmp_path / "own.npz")
     complains(done, "(4, 9)", "(N, 8)")
 
 
@@ -172,9 +159,7 @@ def test_no_space_left(call: Call, place: Place, tmp_path: Path, monkeypatch: py
 
 def test_a_disk_that_is_really_full(place: Place, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", tmp_path / "small"], capture_output=True, check=False
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", tmp_path / "small"], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:
@@ -202,19 +187,7 @@ def test_variables_set_options(call: Call, place: Place, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_gate_leaves_nothing_behind(place: Place, tmp_path: Path, number: signal.Signals) -> None:
-    process = _process(
-        [
-            "gate",
-            place.checkpoint,
-            "--profile",
-            place.profile,
-            "--out",
-            tmp_path / "out",
-            "--ids",
-            "2000000",
-            "--no-track",
-        ]
-    )
+    process = _process(["gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "out", "--ids", "2000000", "--no-track"])
     end = time.monotonic() + 60
     while not any(tmp_path.glob(".out.partial-*/images/*.png")) and time.monotonic() < end:
         time.sleep(0.05)

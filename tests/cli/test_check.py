@@ -48,20 +48,12 @@ def worse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_same_file_passes_and_writes_every_report(call: Call, place: Place, policy: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
-    done = call(
-        "check", place.checkpoint, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", out
-    )
+    done = call("check", place.checkpoint, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", out)
     assert done.code == 0, done.stderr
     assert "PASSED" in done.stdout
     record = json.loads((out / "check.json").read_text())
     states = {one["id"]: one["state"] for one in record["rules"]}
-    assert states == {
-        "yield": "passed",
-        "tail": "passed",
-        "rejected": "passed",
-        "dead": "passed",
-        "precision": "left_out",
-    }
+    assert states == {"yield": "passed", "tail": "passed", "rejected": "passed", "dead": "passed", "precision": "left_out"}
     assert record["paired"]
     assert record["samples"] == 64
     cases = ET.parse(out / "junit.xml").getroot().findall(".//testcase")
@@ -103,9 +95,7 @@ def test_a_worse_checkpoint_fails(
     assert done.code == 1, done.stdout
     assert "::error title=" in done.stderr
     assert summary.read_text().startswith("## FAILED")
-    assert (
-        call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
-    )
+    assert call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--exit-zero").code == 0
 
 
 @pytest.mark.parametrize(("extractor", "state"), [("random-vgg16-32", "failed"), ("inception", "left_out")])
@@ -114,15 +104,10 @@ def test_without_real_images_those_of_the_baseline_serve(
 ) -> None:
     policy = tmp_path / "policy.yaml"
     alike = {"worse_by": {"absolute": 0.1}, "severity": "warning", "optional": True}
-    rules = [
-        {"id": "yield", "metric": "yield", "min": 0.0},
-        {"id": "alike", "metric": "coverage_to_baseline", **alike},
-    ]
+    rules = [{"id": "yield", "metric": "yield", "min": 0.0}, {"id": "alike", "metric": "coverage_to_baseline", **alike}]
     check = {"samples": 64, "budget": {"samples": 64}, "rules": rules, "extractor": extractor}
     policy.write_text(yaml.safe_dump({**POLICY, "check": check}), encoding="utf8")
-    done = call(
-        "check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", tmp_path / "c"
-    )
+    done = call("check", worse, "--baseline", place.checkpoint, "--policy", policy, "--no-track", "--out", tmp_path / "c")
     record = json.loads((tmp_path / "c" / "check.json").read_text())
     assert {one["id"]: one["state"] for one in record["rules"]}["alike"] == state
     assert done.code == 0, done.stderr  # it is a warning: nobody knows whether it is for the better
@@ -140,9 +125,7 @@ def test_hand_written_expectations_count(call: Call, place: Place, policy: Path,
 
 
 def test_real_images_that_no_rule_looks_at_are_refused(call: Call, place: Place, tmp_path: Path) -> None:
-    (path := tmp_path / "policy.yaml").write_text(
-        yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0]]}})
-    )
+    (path := tmp_path / "policy.yaml").write_text(yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0]]}}))
     done = call("check", place.checkpoint, "--policy", path, "--real", "digits", "--no-track")
     assert done.code == 2
     assert "No rule of the policy looks at real images" in done.stderr
@@ -165,9 +148,7 @@ def test_a_summary_that_cannot_be_written_keeps_no_verdict(
 ) -> None:
     rules = [{"id": "yield", "metric": "yield", "min": 0.05}]
     policy = tmp_path / "policy.yaml"
-    policy.write_text(
-        yaml.safe_dump({**POLICY, "check": {"samples": 64, "budget": {"samples": 64}, "rules": rules}}), encoding="utf8"
-    )
+    policy.write_text(yaml.safe_dump({**POLICY, "check": {"samples": 64, "budget": {"samples": 64}, "rules": rules}}), encoding="utf8")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
     done = call("check", place.checkpoint, "--policy", policy, "--no-track")
     assert done.code == 0, done.stderr
@@ -180,9 +161,7 @@ def test_a_truncated_file_is_bad_input(call: Call, place: Place, policy: Path, t
     assert call("check", cut, "--baseline", place.checkpoint, "--policy", policy, "--no-track").code == 2
 
 
-def test_a_pass_is_promoted_and_nothing_else(
-    call: Call, place: Place, worse: Path, policy: Path, tmp_path: Path
-) -> None:
+def test_a_pass_is_promoted_and_nothing_else(call: Call, place: Place, worse: Path, policy: Path, tmp_path: Path) -> None:
     from qualitygate.tracking.promotion import alias_version
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -202,22 +181,9 @@ def test_where_warnings_count_they_keep_a_pass_from_being_promoted(call: Call, p
     from qualitygate.tracking.promotion import alias_version
 
     warns = {"id": "impossible", "metric": "yield", "min": 2.0, "severity": "warning"}
-    (path := tmp_path / "policy.yaml").write_text(
-        yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0], warns]}})
-    )
+    (path := tmp_path / "policy.yaml").write_text(yaml.safe_dump({**POLICY, "check": {**CHECK, "rules": [CHECK["rules"][0], warns]}}))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    own = (
-        "check",
-        place.checkpoint,
-        "--policy",
-        path,
-        "--tracking-uri",
-        uri,
-        "--model",
-        "faces",
-        "--promote",
-        "champion",
-    )
+    own = ("check", place.checkpoint, "--policy", path, "--tracking-uri", uri, "--model", "faces", "--promote", "champion")
     strict = call(*own, "--error-on-warning")
     assert strict.code == 1, strict.stderr
     assert "faces/1 is not promoted: passed with warnings" in strict.stderr

@@ -83,7 +83,7 @@ def by_metric(done: Called) -> dict[str, dict[str, Any]]:
     return {one["metric"]: one for one in done.json["rules"]}
 
 
-def test_a_check_says_what_metrics_says_and_its_features_are_reused(checked, call: Call, real: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_a_check_says_what_metrics_says_and_its_features_are_reused(checked, call: Call, real: Path, tmp_path: Path) -> None:
     model = checkpoint(tmp_path, "model")
     done = checked(RULES, model, "--real", real)
     assert done.code == 1, done.stderr
@@ -128,9 +128,7 @@ def test_a_baseline_is_calibrated_once(checked, real: Path, tmp_path: Path, monk
     assert looked == [64 * 3, 64], "real images, baseline and candidate; then the candidate alone"
 
 
-def test_too_few_samples_for_fid_are_inconclusive(
-    checked, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_few_samples_for_fid_are_inconclusive(checked, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide: Extractor = random_patches(3, channels=SAMPLES)
     monkeypatch.setattr(registry, "make_extractor", lambda *_, **__: wide)
     done = checked((RULES[0], RULES[1]), checkpoint(tmp_path, "model"), "--real", real)

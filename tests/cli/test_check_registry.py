@@ -63,12 +63,13 @@ def candidate(tmp_path: Path) -> Candidate:
 @pytest.fixture
 def mine(policy: Path, server: str, request: pytest.FixtureRequest) -> tuple[object, ...]:
     """Options of a check against the server; its registered model is called as the test."""
-    return ("--policy", policy, "--tracking-uri", server, "--experiment", request.node.name, "--model", request.node.name)  # fmt: skip
+    return ("--policy", policy, "--tracking-uri", server, "--experiment", request.node.name, "--model", request.node.name)
 
 
 @pytest.mark.slow
-def test_what_a_registry_holds_after_checks(call: Call, place: Place, candidate: Candidate, mine: tuple[object, ...], server: str,
-                                            tmp_path: Path) -> None:  # fmt: skip
+def test_what_a_registry_holds_after_checks(
+    call: Call, place: Place, candidate: Candidate, mine: tuple[object, ...], server: str, tmp_path: Path
+) -> None:
     model = str(mine[-1])
     champion = ("--baseline", f"models:/{model}@champion")
     good, tagged, bad = candidate("good", 1e-4), candidate("tagged", 2e-4), candidate("bad", 0.0, dead=6)
@@ -107,8 +108,9 @@ def test_what_a_registry_holds_after_checks(call: Call, place: Place, candidate:
 
 
 @pytest.mark.slow
-def test_two_checks_at_once_against_a_server(call: Call, place: Place, candidate: Candidate, mine: tuple[object, ...], server: str,
-                                             tmp_path: Path) -> None:  # fmt: skip
+def test_two_checks_at_once_against_a_server(
+    call: Call, place: Place, candidate: Candidate, mine: tuple[object, ...], server: str, tmp_path: Path
+) -> None:
     model = str(mine[-1])
     assert call("check", place.checkpoint, *mine, "--promote", "champion").code == 0
     own = (*mine, "--baseline", f"models:/{model}@champion", "--promote", "champion")
@@ -118,7 +120,7 @@ def test_two_checks_at_once_against_a_server(call: Call, place: Place, candidate
     }
     ahead = held_back.appears(tmp_path, "b-between", "c-between", process=processes["b"])[0]
     behind = "c" if ahead == "b" else "b"
-    assert held_back.appears(tmp_path, f"{behind}-waits", f"{behind}-between", process=processes[behind]) == f"{behind}-waits"  # fmt: skip
+    assert held_back.appears(tmp_path, f"{behind}-waits", f"{behind}-between", process=processes[behind]) == f"{behind}-waits"
     (tmp_path / "go").touch()
     said = {name: process.communicate(timeout=300) for name, process in processes.items()}
     assert processes[ahead].returncode == 0, said[ahead]
@@ -129,8 +131,9 @@ def test_two_checks_at_once_against_a_server(call: Call, place: Place, candidate
         winner = client.get_model_version_by_alias(model, "champion")
         assert winner.tags[CHECKPOINT] == read_check(tmp_path / f"{ahead}-out")[0].candidate.checkpoint_sha256
         record, digest = read_check(tmp_path / f"{behind}-out")
-        (loser,) = [one for one in client.search_model_versions(f"name = '{model}'")
-                    if one.tags[CHECKPOINT] == record.candidate.checkpoint_sha256]  # fmt: skip
+        (loser,) = [
+            one for one in client.search_model_versions(f"name = '{model}'") if one.tags[CHECKPOINT] == record.candidate.checkpoint_sha256
+        ]
         assert loser.tags[CHECK_VERDICT] == "passed"
         stored = Path(client.download_artifacts(loser.tags[CHECK_RUN], RECORD, str(tmp_path))).read_bytes()
         assert hashlib.sha256(stored).hexdigest() == digest
@@ -148,14 +151,15 @@ def test_options_that_contradict_each_other(call: Call, place: Place, policy: Pa
         assert said in done.stderr
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (("g.pt", "--set", "conv_clamp=256"), "--set conv_clamp=256"),
-    (("g.pt", "--family", "dcgan"), "--family dcgan"),
-    (("module:mine:make", "--layers", "a", "--latent-size", 8), "module:mine:make, which is a function"),
-])  # fmt: skip
-def test_what_a_file_alone_does_not_stand_for_is_not_registered(
-    call: Call, options: tuple[object, ...], said: str
-) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("g.pt", "--set", "conv_clamp=256"), "--set conv_clamp=256"),
+        (("g.pt", "--family", "dcgan"), "--family dcgan"),
+        (("module:mine:make", "--layers", "a", "--latent-size", 8), "module:mine:make, which is a function"),
+    ],
+)
+def test_what_a_file_alone_does_not_stand_for_is_not_registered(call: Call, options: tuple[object, ...], said: str) -> None:
     """Before anything is read: there is no such file."""
     for own in (("--promote", "champion"), ("--tag-only",)):
         done = call("check", *options, "--model", "faces", *own)
@@ -175,15 +179,28 @@ def test_only_what_is_kept_can_be_sent_later(tmp_path: Path, capfd: pytest.Captu
     assert ("give --out" in said) != kept
 
 
-def test_what_could_not_be_promoted_is_kept_to_be_sent(call: Call, place: Place, policy: Path, tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_what_could_not_be_promoted_is_kept_to_be_sent(
+    call: Call, place: Place, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from qualitygate.tracking import promotion
     from qualitygate.tracking.spool import State, tracking_state
 
     monkeypatch.setattr(promotion, "alias_version", lambda *_: None)  # MLflow goes away after the first look
     out = tmp_path / "c"
-    done = call("check", place.checkpoint, "--policy", policy, "--out", out, "--tracking-uri", "http://127.0.0.1:9", "--model", "faces",
-                "--promote", "champion")  # fmt: skip
+    done = call(
+        "check",
+        place.checkpoint,
+        "--policy",
+        policy,
+        "--out",
+        out,
+        "--tracking-uri",
+        "http://127.0.0.1:9",
+        "--model",
+        "faces",
+        "--promote",
+        "champion",
+    )
     assert done.code == 3
     assert "PASSED" in done.stdout
     assert "nothing was written to the registry" in done.stderr

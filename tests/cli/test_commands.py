@@ -36,9 +36,7 @@ def test_version_and_help(call: Call) -> None:
         assert "Usage: qualitygate" in shown.stdout
 
 
-def test_the_generator_of_the_demonstration_alone(
-    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_generator_of_the_demonstration_alone(call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qualitygate.checkpoints.demonstration.face_generator", lambda wheel: place.checkpoint)
     done = call("demo", "--fetch", tmp_path / "face.pt", "--json")
     assert done.json["out"] == str(tmp_path / "face.pt")
@@ -81,16 +79,25 @@ def test_gate_writes_one_record_for_every_id_and_the_images_it_keeps(place: Plac
     summary = json.loads((gated / "summary.json").read_text())
     assert summary["samples"] == 150 == summary["accepted"] + summary["corrected"] + summary["rejected"]
     assert summary["suite"]["passed"] is True
-    assert {"gallery", "figures", "profile", "units.parquet", "policy.yaml", "suite.json"} <= {
-        one.name for one in gated.iterdir()
-    }
+    assert {"gallery", "figures", "profile", "units.parquet", "policy.yaml", "suite.json"} <= {one.name for one in gated.iterdir()}
 
 
 def test_gate_of_own_latents(call: Call, place: Place, tmp_path: Path) -> None:
     z = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     np.savez(tmp_path / "own.npz", z=z)
-    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "g", "--latents", tmp_path / "own.npz",
-                "--no-track", "--exit-zero", "--json")  # fmt: skip
+    done = call(
+        "gate",
+        place.checkpoint,
+        "--profile",
+        place.profile,
+        "--out",
+        tmp_path / "g",
+        "--latents",
+        tmp_path / "own.npz",
+        "--no-track",
+        "--exit-zero",
+        "--json",
+    )
     assert done.code == 0, done.stderr
     assert done.json["samples"] == 20
     assert done.json["provenance"]["seed"] is None
@@ -113,9 +120,7 @@ def test_a_batch_that_fails_its_suite_exits_with_1(call: Call, place: Place, tmp
     assert done.code == 1
     assert "all_accepted" in done.stdout
     assert (tmp_path / "g" / "summary.json").is_file()
-    assert (
-        gate(call, place, tmp_path / "h", "--no-track", "--policy", tmp_path / "strict.yaml", "--exit-zero").code == 0
-    )
+    assert gate(call, place, tmp_path / "h", "--no-track", "--policy", tmp_path / "strict.yaml", "--exit-zero").code == 0
 
 
 def test_a_handwritten_expectation_in_the_profile_counts(call: Call, place: Place, tmp_path: Path) -> None:
@@ -123,22 +128,9 @@ def test_a_handwritten_expectation_in_the_profile_counts(call: Call, place: Plac
 
     shutil.copytree(place.profile, tmp_path / "p")
     suite = json.loads((tmp_path / "p" / "suite.json").read_text())
-    suite["summary"].append(
-        {"type": "expect_column_max_to_be_between", "kwargs": {"column": "rejected_share", "max_value": -1}}
-    )
+    suite["summary"].append({"type": "expect_column_max_to_be_between", "kwargs": {"column": "rejected_share", "max_value": -1}})
     (tmp_path / "p" / "suite.json").write_text(json.dumps(suite))
-    done = call(
-        "gate",
-        place.checkpoint,
-        "--profile",
-        tmp_path / "p",
-        "--out",
-        tmp_path / "g",
-        "--ids",
-        "50",
-        "--no-track",
-        "--json",
-    )
+    done = call("gate", place.checkpoint, "--profile", tmp_path / "p", "--out", tmp_path / "g", "--ids", "50", "--no-track", "--json")
     assert done.code == 1
     failed = [result["id"] for result in done.json["suite"]["results"] if not result["success"]]
     assert failed == ["custom-1"]

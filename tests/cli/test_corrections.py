@@ -42,8 +42,14 @@ def test_every_method_with_sheet_and_numbers(call: Call, place: Place, tmp_path:
     assert of_one["passed"].mean() == at["passed"]
     assert len(rows) == 12 * sum(one["strength"] is not None for one in table)
     assert {one.name for one in (tmp_path / "study").iterdir()} == {
-        "corrections.json", "corrections.parquet", "sheet.png", "steps.png", "strengths.png", "table.md", "trade.png",
-    }  # fmt: skip
+        "corrections.json",
+        "corrections.parquet",
+        "sheet.png",
+        "steps.png",
+        "strengths.png",
+        "table.md",
+        "trade.png",
+    }
     with Image.open(tmp_path / "study" / "sheet.png") as sheet:
         assert sheet.height > 128 * len(found)
     again = study(call, place, "--out", tmp_path / "study")
@@ -67,9 +73,14 @@ def test_low_rate_beside_high_rate(call: Call, place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--method", "magic"), "no such correction"), (("--grid", "a,b"), "These are no rates"), (("--grid", "2"), "no rates"),
-     (("--seed", 0), "seed of the calibration"), (("--samples", 99), "99 of 80")],
-)  # fmt: skip
+    [
+        (("--method", "magic"), "no such correction"),
+        (("--grid", "a,b"), "These are no rates"),
+        (("--grid", "2"), "no rates"),
+        (("--seed", 0), "seed of the calibration"),
+        (("--samples", 99), "99 of 80"),
+    ],
+)
 def test_bad_input(call: Call, place: Place, options: tuple[object, ...], words: str) -> None:
     done = study(call, place, *options)
     assert done.code == 2
@@ -77,16 +88,23 @@ def test_bad_input(call: Call, place: Place, options: tuple[object, ...], words:
 
 
 def test_the_gate_with_another_method_and_deciding_again(call: Call, place: Place, tmp_path: Path) -> None:
-    correction = {
-        "method": "zero_ablation",
-        "layers": [0, 1],
-        "units": [1, 3],
-        "judged_at": 0.3,
-        "limit": {"quantile": 0.9},
-    }
+    correction = {"method": "zero_ablation", "layers": [0, 1], "units": [1, 3], "judged_at": 0.3, "limit": {"quantile": 0.9}}
     (tmp_path / "units.yaml").write_text(yaml.safe_dump({**POLICY, "correction": correction}))
-    done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "g", "--ids", 120, "--no-track",
-                "--policy", tmp_path / "units.yaml", "--exit-zero", "--json")  # fmt: skip
+    done = call(
+        "gate",
+        place.checkpoint,
+        "--profile",
+        place.profile,
+        "--out",
+        tmp_path / "g",
+        "--ids",
+        120,
+        "--no-track",
+        "--policy",
+        tmp_path / "units.yaml",
+        "--exit-zero",
+        "--json",
+    )
     assert done.code == 0, done.stderr
     failed = [one["id"] for one in done.json["suite"]["results"] if not one["success"]]
     assert not any(one.startswith("samples/") for one in failed)
@@ -108,9 +126,26 @@ def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: 
     given = UnitScores(layer, unit, np.linspace(0.1, 1.0, 20), "defective_score")
     save_unit_scores(tmp_path / "units" / "units.parquet", [given])
     np.savez(tmp_path / "real.npz", np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
-    more = ("--method", "zero_ablation", "--units", tmp_path / "units", "--edit", "0", "--edit", "0,1",
-            "--strengths", "zero_ablation=0.1,0.5", "--real", tmp_path / "real.npz", "--extractor", "random-vgg16-32",
-            "--harm", 8, "--out", tmp_path / "study")  # fmt: skip
+    more = (
+        "--method",
+        "zero_ablation",
+        "--units",
+        tmp_path / "units",
+        "--edit",
+        "0",
+        "--edit",
+        "0,1",
+        "--strengths",
+        "zero_ablation=0.1,0.5",
+        "--real",
+        tmp_path / "real.npz",
+        "--extractor",
+        "random-vgg16-32",
+        "--harm",
+        8,
+        "--out",
+        tmp_path / "study",
+    )
     keep = "zero_ablation, units/defective_score, layers 0,1"
     done = study(call, place, *more, "--keep", keep, "--json")
     assert done.code == 0, done.stderr
@@ -120,12 +155,7 @@ def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: 
     assert {"fid", "realism", "precision", "harm", "moved"} <= rows[keep, 0.5].keys()
     assert rows[keep, 0.5]["moved"] > rows[keep, 0.1]["moved"]
     assert ("zero_ablation, random units, layers 0", 0.1) in rows
-    assert done.json["against"] | {"name": ""} == {
-        "name": "",
-        "images": 20,
-        "real": True,
-        "extractor": done.json["against"]["extractor"],
-    }
+    assert done.json["against"] | {"name": ""} == {"name": "", "images": 20, "real": True, "extractor": done.json["against"]["extractor"]}
     assert (tmp_path / "study" / "layers.png").stat().st_size > 1000
 
     assert call("label", "--corrected", tmp_path / "study", "--out", tmp_path / "round").code == 0
@@ -142,16 +172,7 @@ def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: 
 def test_artifacts_by_label_against_normal_samples(call: Call, place: Place, tmp_path: Path) -> None:
     said = "".join(f"{one},{'artifact' if one < 5 else 'normal'}\n" for one in range(40))
     (tmp_path / "labels.csv").write_text(f"id,label\n{said}")
-    done = study(
-        call,
-        place,
-        "--labels",
-        tmp_path / "labels.csv",
-        "--method",
-        "random_ablation",
-        "--extractor",
-        "random-vgg16-32",
-    )
+    done = study(call, place, "--labels", tmp_path / "labels.csv", "--method", "random_ablation", "--extractor", "random-vgg16-32")
     assert done.code == 0, done.stderr
     assert "5 artifacts according to" in done.stdout
     assert "not real images" in done.stdout
@@ -166,8 +187,22 @@ def test_a_planted_generator_against_the_truth(call: Call, place: Place, tmp_pat
     made = plant(load_generator(place.checkpoint), Defect("4x4", 2, 0.1, mark="blob"), 0)
     save_planted(made.generator, tmp_path / "planted.safetensors")
     calibrate(load_planted(tmp_path / "planted.safetensors").generator, load_policy(place.policy)).save(tmp_path / "p")
-    done = call("corrections", tmp_path / "planted.safetensors", "--planted", "--profile", tmp_path / "p", "--samples", 8,
-                "--pool", 200, "--method", "sequential_ablation", "--harm", 8, "--json")  # fmt: skip
+    done = call(
+        "corrections",
+        tmp_path / "planted.safetensors",
+        "--planted",
+        "--profile",
+        tmp_path / "p",
+        "--samples",
+        8,
+        "--pool",
+        200,
+        "--method",
+        "sequential_ablation",
+        "--harm",
+        8,
+        "--json",
+    )
     assert done.code == 0, done.stderr
     untouched, first = done.json["rows"][:2]
     assert (untouched["correction"], untouched["repaired"], untouched["damage"]) == ("untouched", 0.0, 0.0)

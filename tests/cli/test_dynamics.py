@@ -51,20 +51,7 @@ def test_an_alarm_is_exit_code_1(call: Call, run: Path, tmp_path: Path) -> None:
 
 def test_realism_where_there_are_real_images(call: Call, run: Path, tmp_path: Path) -> None:
     extractor = ("--extractor", "module:dynamics.snapshots:pixels@8")
-    done = call(
-        "dynamics",
-        run,
-        "--out",
-        tmp_path / "out",
-        "--no-track",
-        "--real",
-        "digits",
-        *extractor,
-        "--images",
-        8,
-        "--json",
-        *SMALL,
-    )
+    done = call("dynamics", run, "--out", tmp_path / "out", "--no-track", "--real", "digits", *extractor, "--images", 8, "--json", *SMALL)
     assert done.code == 0, done.stderr
     assert all(0 < one["metrics"]["dynamics/realism"] < 1 for one in done.json["snapshots"])
     assert all("dynamics/fid" not in one["metrics"] for one in done.json["snapshots"])  # too few images
@@ -102,12 +89,8 @@ def test_without_mlflow_the_numbers_stand(call: Call, run: Path, tmp_path: Path)
     assert done.json["mlflow_run"] is None
 
 
-@pytest.mark.parametrize("arguments", [
-    ("nowhere",), (".", "--alarm", "doubled"), (".", "--unit", "3"), (".", "--layers", "8x8"),
-])  # fmt: skip
-def test_bad_input_is_exit_code_2(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple
-) -> None:
+@pytest.mark.parametrize("arguments", [("nowhere",), (".", "--alarm", "doubled"), (".", "--unit", "3"), (".", "--layers", "8x8")])
+def test_bad_input_is_exit_code_2(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple) -> None:
     monkeypatch.chdir(tmp_path)
     done = call("dynamics", *arguments, "--no-track")
     assert done.code == 2
@@ -120,9 +103,7 @@ def test_pattern(call: Call, run: Path, tmp_path: Path) -> None:
     with Image.open(out) as figure:
         assert figure.width == 1200
     assert found["layer"] == 3
-    named = call(
-        "pattern", checkpoint, "--out", out, "--id", 4, "--at", f"3/{found['unit']}", "--plane", "0,2", "--json"
-    ).json
+    named = call("pattern", checkpoint, "--out", out, "--id", 4, "--at", f"3/{found['unit']}", "--plane", "0,2", "--json").json
     assert {**named, "axes": found["axes"]} == found
     assert named["axes"] == [0, 2]
     shown = call("pattern", checkpoint, "--out", out, "--at", "1/2/3/0")

@@ -34,19 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def metrics(call: Call, place: Place, *more: object):
-    return call(
-        "metrics",
-        place.checkpoint,
-        "--profile",
-        place.profile,
-        "--samples",
-        60,
-        "--path-samples",
-        3,
-        "--group-share",
-        0.2,
-        *more,
-    )
+    return call("metrics", place.checkpoint, "--profile", place.profile, "--samples", 60, "--path-samples", 3, "--group-share", 0.2, *more)
 
 
 @pytest.mark.usefixtures("quick")
@@ -55,8 +43,12 @@ def test_the_folder_and_the_table(call: Call, place: Place, real: Path, tmp_path
     done = metrics(call, place, "--real", real, "--out", out)
     assert done.code == 0, done.stderr
     assert {str(one.relative_to(out)) for one in out.rglob("*") if one.is_file()} == {
-        "metrics.json", "groups.parquet", "samples.parquet", "figures/precision_recall.png", "figures/groups.png"
-    }  # fmt: skip
+        "metrics.json",
+        "groups.parquet",
+        "samples.parquet",
+        "figures/precision_recall.png",
+        "figures/groups.png",
+    }
     report = MetricsReport.model_validate_json((out / "metrics.json").read_bytes())
     assert report.score == "low_rate_0.3"  # the first rule's
     assert report.real.samples == 24
@@ -97,12 +89,7 @@ def test_what_could_not_be_logged_is_sent_later(call: Call, place: Place, real: 
 @pytest.mark.usefixtures("quick")
 def test_a_gated_set_is_measured_as_it_was_judged(call: Call, place: Place, tmp_path: Path) -> None:
     gated = tmp_path / "gated"
-    assert (
-        call(
-            "gate", place.checkpoint, "--profile", place.profile, "--out", gated, "--ids", 40, "--seed", 5, "--no-track"
-        ).code
-        == 0
-    )
+    assert call("gate", place.checkpoint, "--profile", place.profile, "--out", gated, "--ids", 40, "--seed", 5, "--no-track").code == 0
     done = call("metrics", place.checkpoint, "--gated", gated, "--distance", "none", "--out", tmp_path / "m", "--json")
     assert done.code == 0, done.stderr
     assert (done.json["seed"], done.json["samples"]) == (5, 40)

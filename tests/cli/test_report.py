@@ -44,9 +44,7 @@ def test_what_is_no_gated_set_is_refused(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compare_reads_runs_and_logs_what_it_found(
-    call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_reads_runs_and_logs_what_it_found(call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for seed in (1, 2):
@@ -95,8 +93,16 @@ def test_every_part_of_the_page_is_filled_by_the_commands_themselves(call: Call,
         assert words in compared.words
 
 
-EMPTY = ("No set metrics were given", "No snapshots were given", "No baseline was given", "No CLA and no risk", "nothing to draw",
-         "No samples were made again", "no table of units", "no calibration beside this set")  # fmt: skip
+EMPTY = (
+    "No set metrics were given",
+    "No snapshots were given",
+    "No baseline was given",
+    "No CLA and no risk",
+    "nothing to draw",
+    "No samples were made again",
+    "no table of units",
+    "no calibration beside this set",
+)
 
 
 def shown(page: str) -> list[int]:

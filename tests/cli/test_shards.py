@@ -17,8 +17,9 @@ DOWN = "http://127.0.0.1:9"
 
 
 def produce(call: Call, place: Place, out: Path | str, *more: object) -> Called:
-    return call("gate", place.checkpoint, "--profile", place.profile, "--out", out, "--shards", "webdataset",
-                "--shard-size", 64, "--json", *more)  # fmt: skip
+    return call(
+        "gate", place.checkpoint, "--profile", place.profile, "--out", out, "--shards", "webdataset", "--shard-size", 64, "--json", *more
+    )
 
 
 def test_so_many_images(call: Call, place: Place, tmp_path: Path) -> None:
@@ -36,9 +37,7 @@ def test_so_many_images(call: Call, place: Place, tmp_path: Path) -> None:
     assert "under another plan" in other.stderr
 
 
-def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(
-    call: Call, place: Place, tmp_path: Path
-) -> None:
+def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(call: Call, place: Place, tmp_path: Path) -> None:
     """The profile's calibration scores are a third of what the checkpoint has."""
     from qualitygate.checkpoints.digest import file_sha256
 
@@ -56,8 +55,21 @@ def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(
     failed = {one["id"] for one in done.json["suite"]["results"] if not one["success"]}
     assert "watch/drift/low_rate_0.3" in failed
     assert done.json["samples"] < 6400  # stopped
-    shown = call("gate", place.checkpoint, "--profile", tmp_path / "p", "--out", tmp_path / "set", "--shards", "webdataset",
-                 "--ids", "0:6400", "--no-track", "--shard-size", 320)  # fmt: skip
+    shown = call(
+        "gate",
+        place.checkpoint,
+        "--profile",
+        tmp_path / "p",
+        "--out",
+        tmp_path / "set",
+        "--shards",
+        "webdataset",
+        "--ids",
+        "0:6400",
+        "--no-track",
+        "--shard-size",
+        320,
+    )
     assert shown.code == 1
     assert "watch/drift/low_rate_0.3" in shown.stdout
 
@@ -135,9 +147,7 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(call: Call
         (("--shards", "folder", "--ids", "0:9", "--out", "nowhere://x"), "Cannot use the store"),
     ],
 )
-def test_options_that_do_not_go_together(
-    call: Call, place: Place, tmp_path: Path, options: tuple[str, ...], said: str
-) -> None:
+def test_options_that_do_not_go_together(call: Call, place: Place, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "set", *options)
     assert done.code == 2
     assert said in done.stderr

@@ -96,21 +96,22 @@ def test_any_network_by_its_import_path(call: Call) -> None:
 @pytest.mark.usefixtures("network")
 def test_any_network_is_calibrated_and_gated(call: Call, place: Place) -> None:
     assert call("calibrate", *MODULE, "--out", "profile", "--policy", place.policy).code == 0
-    called = call(
-        "gate", *MODULE, "--profile", "profile", "--ids", "0:20", "--out", "out", "--no-track", "--json", "--exit-zero"
-    )
+    called = call("gate", *MODULE, "--profile", "profile", "--ids", "0:20", "--out", "out", "--no-track", "--json", "--exit-zero")
     assert called.code == 0, called.stderr
     assert called.json["samples"] == 20
     assert called.json["provenance"]["family"] == "module"
 
 
 @pytest.mark.usefixtures("network")
-@pytest.mark.parametrize(("arguments", "message"), [
-    (MODULE[:3], "--layers and --latent-size"),
-    ((*MODULE, "--family", "dcgan"), "no --sha256, no --family"),
-    ((*MODULE, "--set", "colour=red"), "no such setting"),
-    (("module:nowhere:make", *MODULE[1:]), "Cannot import nowhere:make"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (MODULE[:3], "--layers and --latent-size"),
+        ((*MODULE, "--family", "dcgan"), "no --sha256, no --family"),
+        ((*MODULE, "--set", "colour=red"), "no such setting"),
+        (("module:nowhere:make", *MODULE[1:]), "Cannot import nowhere:make"),
+    ],
+)
 def test_a_network_that_cannot_be_had(call: Call, arguments: tuple[str, ...], message: str) -> None:
     called = call("inspect", *arguments)
     assert called.code == 2

@@ -33,8 +33,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def units(call: Call, folder: Path, *more: object):
-    return call("units", folder / "model.pt", "--profile", folder / "profile", "--extractor", "discriminator", "--samples", 100,
-                "--group", 60, "--curvature", 2, "--images", 20, "--top", 3, *more)  # fmt: skip
+    return call(
+        "units",
+        folder / "model.pt",
+        "--profile",
+        folder / "profile",
+        "--extractor",
+        "discriminator",
+        "--samples",
+        100,
+        "--group",
+        60,
+        "--curvature",
+        2,
+        "--images",
+        20,
+        "--top",
+        3,
+        *more,
+    )
 
 
 def test_every_source_from_stand_ins_reaches_disk_and_mlflow(call: Call, folder: Path, tmp_path: Path) -> None:
@@ -48,9 +65,7 @@ def test_every_source_from_stand_ins_reaches_disk_and_mlflow(call: Call, folder:
     assert done.json["labels"]["source"].startswith("nobody: the 60 highest and lowest")
     assert done.json["classifier"]["validation_accuracy"] > 0.5
     assert done.json["sources"]["unit_fid"]["against"] == "the generator's own samples"
-    assert set(done.json["clusters"]) == {
-        f"layer{layer}/unit{unit}" for layer, found in done.json["top"].items() for unit in found
-    }
+    assert set(done.json["clusters"]) == {f"layer{layer}/unit{unit}" for layer, found in done.json["top"].items() for unit in found}
     assert json.loads((tmp_path / "u" / "comparison.json").read_text())["agreement"] == done.json["agreement"]
     with Image.open(tmp_path / "u" / "sheets" / "layer_0.png") as sheet:
         assert sheet.width > 100
@@ -74,23 +89,24 @@ def test_a_study_of_some_sources_is_shown(call: Call, folder: Path) -> None:
 
 
 def test_without_mlflow_the_study_stands(call: Call, folder: Path, tmp_path: Path) -> None:
-    done = units(
-        call, folder, "--sources", "low_rate", "--out", tmp_path / "u", "--tracking-uri", "http://127.0.0.1:9", "--json"
-    )
+    done = units(call, folder, "--sources", "low_rate", "--out", tmp_path / "u", "--tracking-uri", "http://127.0.0.1:9", "--json")
     assert done.code == 0
     assert done.json["mlflow_run"] is None
     assert "MLflow was not reached" in done.stderr
 
 
 def test_labels_made_and_read_and_used(call: Call, folder: Path, tmp_path: Path) -> None:
-    done = call(
-        "label", folder / "model.pt", "--profile", folder / "profile", "--out", tmp_path / "t", "--count", 100, "--json"
-    )
+    done = call("label", folder / "model.pt", "--profile", folder / "profile", "--out", tmp_path / "t", "--count", 100, "--json")
     assert done.code == 0, done.stderr
     assert done.json["groups"] == {"highest": 35, "lowest": 35, "random": 30}
     assert {one.name for one in (tmp_path / "t").iterdir()} == {
-        "images", "tasks.json", "labels.csv", "key.json", "README.md", "label_studio.xml",
-    }  # fmt: skip
+        "images",
+        "tasks.json",
+        "labels.csv",
+        "key.json",
+        "README.md",
+        "label_studio.xml",
+    }
     key = json.loads((tmp_path / "t" / "key.json").read_text())
     asked = [line.split(",")[0] for line in (tmp_path / "t" / "labels.csv").read_text().splitlines()[1:]]
     assert sorted(map(int, asked)) == sorted(one for ids in key["groups"].values() for one in ids)
@@ -101,16 +117,7 @@ def test_labels_made_and_read_and_used(call: Call, folder: Path, tmp_path: Path)
     answers = [f"{one},{'artifact' if int(one) in worst else 'normal'},ann" for one in asked]
     answers += [f"{key['groups']['random'][0]},artifact,bob"]
     (tmp_path / "answers.csv").write_text("\n".join(["id,label,rater", *answers]))
-    done = call(
-        "label",
-        "--read",
-        tmp_path / "answers.csv",
-        "--tasks",
-        tmp_path / "t",
-        "--out",
-        tmp_path / "labels.csv",
-        "--json",
-    )
+    done = call("label", "--read", tmp_path / "answers.csv", "--tasks", tmp_path / "t", "--out", tmp_path / "labels.csv", "--json")
     assert done.code == 0, done.stderr
     assert (done.json["artifact"], done.json["normal"], done.json["unanswered"]) == (35, 64, 0)
     assert done.json["contradictions"] == [key["groups"]["random"][0]]
@@ -123,14 +130,9 @@ def test_labels_made_and_read_and_used(call: Call, folder: Path, tmp_path: Path)
 
 
 def test_answers_of_samples_that_nobody_asked_about(call: Call, folder: Path, tmp_path: Path) -> None:
-    assert (
-        call("label", folder / "model.pt", "--profile", folder / "profile", "--out", tmp_path / "t", "--count", 10).code
-        == 0
-    )
+    assert call("label", folder / "model.pt", "--profile", folder / "profile", "--out", tmp_path / "t", "--count", 10).code == 0
     (tmp_path / "answers.csv").write_text("id,label\n5,normal\n")
-    done = call(
-        "label", "--read", tmp_path / "answers.csv", "--tasks", tmp_path / "t", "--out", tmp_path / "labels.csv"
-    )
+    done = call("label", "--read", tmp_path / "answers.csv", "--tasks", tmp_path / "t", "--out", tmp_path / "labels.csv")
     assert done.code == 2
     assert "unknown ids: 5" in done.stderr
     assert not (tmp_path / "labels.csv").exists()
@@ -161,12 +163,7 @@ def test_more_tasks_than_the_calibration_scored(call: Call, folder: Path, tmp_pa
 
 
 def test_label_needs_to_know_what_to_do(call: Call, folder: Path, tmp_path: Path) -> None:
-    for arguments in (
-        [],
-        [folder / "model.pt"],
-        ["--read", "x.csv"],
-        [folder / "model.pt", "--read", "x.csv", "--tasks", "t"],
-    ):
+    for arguments in ([], [folder / "model.pt"], ["--read", "x.csv"], [folder / "model.pt", "--read", "x.csv", "--tasks", "t"]):
         done = call("label", *arguments, "--out", tmp_path / "o")
         assert done.code == 2
         assert "not clear what to do" in done.stderr

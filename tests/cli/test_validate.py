@@ -34,9 +34,7 @@ def validate(call: Call, place: Place, profile: Path, *more: object) -> Called:
     return call("validate", place.checkpoint, "--profile", profile, "--samples", 60, "--curvature", 0, *more)
 
 
-def test_it_says_that_scores_are_blind_and_the_gate_warns(
-    call: Call, place: Place, profile: Path, labels: Path, tmp_path: Path
-) -> None:
+def test_it_says_that_scores_are_blind_and_the_gate_warns(call: Call, place: Place, profile: Path, labels: Path, tmp_path: Path) -> None:
     out = tmp_path / "v"
     done = validate(call, place, profile, "--labels", labels, "--label-seed", 3, "--out", out)
     assert done.code == 0, done.stderr
@@ -50,16 +48,12 @@ def test_it_says_that_scores_are_blind_and_the_gate_warns(
             assert figure.size[0] == 900
     assert json.loads((profile / "evidence.json").read_text())["seed"] == 1
     with pytest.warns(UserWarning, match="is blind to"):
-        gated = call(
-            "gate", place.checkpoint, "--profile", profile, "--ids", 10, "--out", tmp_path / "set", "--no-track"
-        )
+        gated = call("gate", place.checkpoint, "--profile", profile, "--ids", 10, "--out", tmp_path / "set", "--no-track")
     assert gated.code in (0, 1), gated.stderr
     assert validate(call, place, profile, "--labels", labels, "--out", out).code == 2
 
 
-def test_json_and_real_images(
-    call: Call, place: Place, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_and_real_images(call: Call, place: Place, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from metrics.made_up import Projection
 
     from qualitygate.features import registry

@@ -7,13 +7,7 @@ import torch
 from small import small_dcgan
 from torch import Tensor
 
-from qualitygate.corrections.ablation import (
-    ablate,
-    high_rate_ablation,
-    low_rate_ablation,
-    random_ablation,
-    sequential_ablation,
-)
+from qualitygate.corrections.ablation import ablate, high_rate_ablation, low_rate_ablation, random_ablation, sequential_ablation
 from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.generators.execution import MICRO_BATCH, sample_latents
 from qualitygate.latents import Sampling, draw_latents
@@ -61,16 +55,8 @@ def test_activity_is_judged_on_what_earlier_ablations_left() -> None:
         edits = low_rate_ablation(rates, edited, 0.3, "cpu")
         return [state.activation[0].flatten().tolist() for state in toy.states(toy.start(latents), edits=edits)]
 
-    assert [state.activation[0].flatten().tolist() for state in toy.states(toy.start(latents))] == [
-        [2.0],
-        [0.0, 2.0],
-        [1.0],
-    ]
-    assert layers(1) == [
-        [2.0],
-        [0.0, 2.0],
-        [1.0],
-    ]  # not active untouched, so single ablation of layer 1 changes nothing
+    assert [state.activation[0].flatten().tolist() for state in toy.states(toy.start(latents))] == [[2.0], [0.0, 2.0], [1.0]]
+    assert layers(1) == [[2.0], [0.0, 2.0], [1.0]]  # not active untouched, so single ablation of layer 1 changes nothing
     assert layers(0) == [[0.0], [1.0, 0.0], [1.0]]  # single ablation of layer 0 wakes it
     assert layers(0, 1) == [[0.0], [0.0, 0.0], [0.0]]  # and sequential ablation silences it then
     images = [sequential_ablation(toy, latents, rates, layers=chosen) for chosen in ([1], [0], [0, 1])]
@@ -98,9 +84,7 @@ def test_sequential_ablation_is_the_naive_one() -> None:
     assert not torch.allclose(ours, preset)
     assert not torch.allclose(ours, sequential_ablation(generator, latents, rates, 0.1, [0, 1, 3]))
     for size in (1, 2, 3):
-        parts = [
-            sequential_ablation(generator, latents[at : at + size], rates, 0.2, [0, 1, 3]) for at in range(0, 6, size)
-        ]
+        parts = [sequential_ablation(generator, latents[at : at + size], rates, 0.2, [0, 1, 3]) for at in range(0, 6, size)]
         torch.testing.assert_close(torch.cat(parts), ours[:6], rtol=0.0, atol=1e-5)
 
 

@@ -29,9 +29,17 @@ def test_units_are_multiplied_by_their_factors() -> None:
 
 @pytest.mark.parametrize(
     ("size", "in_shares", "chosen"),
-    [(1, False, [1]), (2, False, [1, 4]), (3, False, [1, 3, 4]), (9, False, [1, 2, 3, 4]), (0.2, True, [1]), (0.01, True, [1]),
-     (0.5, True, [1, 4]), (1.0, True, [1, 2, 3, 4])],
-)  # fmt: skip
+    [
+        (1, False, [1]),
+        (2, False, [1, 4]),
+        (3, False, [1, 3, 4]),
+        (9, False, [1, 2, 3, 4]),
+        (0.2, True, [1]),
+        (0.01, True, [1]),
+        (0.5, True, [1, 4]),
+        (1.0, True, [1, 2, 3, 4]),
+    ],
+)
 def test_the_highest_scores_are_chosen(size: float, in_shares: bool, chosen: list[int]) -> None:
     assert top_units(SCORES, size, in_shares=in_shares).nonzero().flatten().tolist() == chosen
 
@@ -46,9 +54,7 @@ def test_factors_are_lambda_times_one_minus_the_normalised_score() -> None:
     assert unit_factors(SCORES, 1, 0.5, in_shares=False).tolist() == [1.0, 0.0, 1.0, 1.0, 1.0]
     assert unit_factors(SCORES, 0.4, 0.0).tolist() == [1.0, 0.0, 1.0, 1.0, 0.0]
     own = torch.stack((SCORES, SCORES.flip(0) * 3, torch.zeros(5)))
-    assert unit_factors(own, 2, 1.0, in_shares=False).tolist() == [
-        [1.0, 0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0, 1.0], [1.0] * 5
-    ]  # fmt: skip
+    assert unit_factors(own, 2, 1.0, in_shares=False).tolist() == [[1.0, 0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0, 1.0], [1.0] * 5]
 
 
 @pytest.fixture(scope="module")

@@ -54,12 +54,8 @@ def test_each_sample_has_its_own_mask_whatever_the_batch() -> None:
         if layer.index <= generator.presets.stop:
             kept = 1.0 - torch.nn.functional.adaptive_avg_pool2d(masks[:3], (layer.height, layer.width))
             state = state.edited(state.activation * kept[:, None])
-    torch.testing.assert_close(
-        local_region_correction(generator, latents[:3], masks[:3]), generator.resume(state), rtol=0.0, atol=1e-5
-    )
-    assert not torch.allclose(
-        local_region_correction(generator, latents[:2], masks[:2], weight=0.5), images[:2], atol=1e-3
-    )
+    torch.testing.assert_close(local_region_correction(generator, latents[:3], masks[:3]), generator.resume(state), rtol=0.0, atol=1e-5)
+    assert not torch.allclose(local_region_correction(generator, latents[:2], masks[:2], weight=0.5), images[:2], atol=1e-3)
 
 
 def test_what_cannot_be_used() -> None:

@@ -48,12 +48,7 @@ LINES = sorted(set(command_lines()))
 
 
 def test_there_are_command_lines() -> None:
-    assert {page for page, _ in LINES} >= {
-        "README.md",
-        "tutorial-ci.md",
-        "tutorial-production.md",
-        "tutorial-review.md",
-    }
+    assert {page for page, _ in LINES} >= {"README.md", "tutorial-ci.md", "tutorial-production.md", "tutorial-review.md"}
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)

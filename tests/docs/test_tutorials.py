@@ -41,12 +41,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
         program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *words])} "$@"\n', encoding="utf8")
         program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("QUALITYGATE_", "MLFLOW_"))}
-    return {
-        **kept,
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "QUALITYGATE_CACHE": str(cache),
-    }
+    return {**kept, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "QUALITYGATE_CACHE": str(cache)}
 
 
 def follow(step: Step, folder: Path, shell: dict[str, str]) -> None:
@@ -54,8 +49,16 @@ def follow(step: Step, folder: Path, shell: dict[str, str]) -> None:
     if step.file is not None:
         (folder / step.file).write_text(step.text, encoding="utf8")
         return
-    done = subprocess.run(["bash", "-c", _STATE + step.script], cwd=folder, env=shell, text=True, timeout=_PATIENCE,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-c", _STATE + step.script],
+        cwd=folder,
+        env=shell,
+        text=True,
+        timeout=_PATIENCE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     print(step.text, done.stdout, sep="\n")
     assert done.returncode == 0, f"{step.text}\n{done.stdout[-4000:]}"
 
@@ -79,9 +82,7 @@ def test_a_tutorial_consists_of_files_and_commands(file: Path) -> None:
     assert any(step.file == "policy.yaml" for step in found)
 
 
-@pytest.mark.parametrize(
-    ("line", "code"), [("true", 0), ("false", 99), ("false  # exit code 1", 0), ("true # exit code 1", 99)]
-)
+@pytest.mark.parametrize(("line", "code"), [("true", 0), ("false", 99), ("false  # exit code 1", 0), ("true # exit code 1", 99)])
 def test_an_exit_code_is_what_the_page_says(line: str, code: int) -> None:
     assert subprocess.run(["bash", "-c", Step(line).script], check=False, stdout=subprocess.DEVNULL).returncode == code
 

@@ -47,9 +47,7 @@ def missing(page: str, folder: Path) -> list[str]:
     prose = _PART.sub("", page)
     there = [path.relative_to(folder) for path in folder.rglob("*")]
     named = [
-        name
-        for name in dict.fromkeys(_NAMED.findall(prose))
-        if Path(name).suffix in _ENDINGS or (folder / name.partition("/")[0]).is_dir()
+        name for name in dict.fromkeys(_NAMED.findall(prose)) if Path(name).suffix in _ENDINGS or (folder / name.partition("/")[0]).is_dir()
     ]
     return [name for name in named if not any(path.match(name) for path in there)]
 

@@ -46,8 +46,10 @@ def test_the_same_latents_through_every_snapshot(tmp_path: Path) -> None:
     found = record(course, SETTINGS, [Alarm(metric="dynamics/cla_mean/layer_3", factor=1.5, within=200)])
     assert [one.at for one in found.snapshots] == [0, 100, 200, 300]
     assert found.unit == "kimg"
-    alike = [{name: value for name, value in one.metrics.items() if "rate_change" not in name and "born" not in name
-              and "gone" not in name} for one in found.snapshots]  # fmt: skip
+    alike = [
+        {name: value for name, value in one.metrics.items() if "rate_change" not in name and "born" not in name and "gone" not in name}
+        for one in found.snapshots
+    ]
     assert alike[2] == alike[3]
     assert alike[0] != alike[1]
     assert found.snapshots[3].metrics["dynamics/low_rate_born/layer_1"] == 0.0
@@ -106,11 +108,7 @@ def test_nothing_is_scored_twice(tmp_path: Path) -> None:
     assert [one.resumed for one in again] == [True, False]
     assert record(again, SETTINGS).snapshots[0] == record(first, SETTINGS).snapshots[0]
 
-    other: list[dict] = [
-        {"settings": SETTINGS.model_copy(update={"seed": 2})},
-        {"metrics": mean},
-        {"metrics": mean, "metrics_key": "b"},
-    ]
+    other: list[dict] = [{"settings": SETTINGS.model_copy(update={"seed": 2})}, {"metrics": mean}, {"metrics": mean, "metrics_key": "b"}]
     for more in other:
         loading = Loading()
         score_snapshots(snapshots, **{"settings": SETTINGS, **more}, load=loading, store=store)
@@ -172,9 +170,6 @@ def test_real_snapshots() -> None:
     assert [early.at, middle.at, last.at] == [3.008, 24, 96]
     low = [one.metrics["dynamics/low_rate_share/layer_1"] for one in (early, middle, last)]
     assert low == sorted(low)
-    relative = [
-        one.metrics["dynamics/cla_mean/layer_3"] / one.metrics["dynamics/activation_scale/layer_3"]
-        for one in (middle, last)
-    ]
+    relative = [one.metrics["dynamics/cla_mean/layer_3"] / one.metrics["dynamics/activation_scale/layer_3"] for one in (middle, last)]
     assert relative[1] > relative[0]
     assert "dynamics/units_against_realism/layer_3" in last.metrics

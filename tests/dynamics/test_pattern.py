@@ -77,12 +77,15 @@ def test_the_unit_around_the_neuron() -> None:
     assert unit[2, 5] == pytest.approx(axis_pattern(generator, sample, Neuron(3, 1, 2, 5)).at_sample, abs=1e-6)
 
 
-@pytest.mark.parametrize(("neuron", "ids", "grid"), [
-    (Neuron(0, 5, 0, 0), [0], {}),
-    (Neuron(0, 0, 4, 0), [0], {}),
-    (Neuron(0, 0, 0, 0), [0, 1], {}),
-    (Neuron(0, 0, 0, 0), [0], {"divisions": 3}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("neuron", "ids", "grid"),
+    [
+        (Neuron(0, 5, 0, 0), [0], {}),
+        (Neuron(0, 0, 4, 0), [0], {}),
+        (Neuron(0, 0, 0, 0), [0, 1], {}),
+        (Neuron(0, 0, 0, 0), [0], {"divisions": 3}),
+    ],
+)
 def test_what_there_is_no_pattern_of(neuron: Neuron, ids: list[int], grid: dict) -> None:
     generator = made()
     with pytest.raises(InputError):

@@ -11,17 +11,20 @@ from qualitygate.dynamics.snapshots import Snapshot, find_snapshots, in_order, p
 from qualitygate.errors import InputError
 
 
-@pytest.mark.parametrize(("name", "progress"), [
-    ("network-snapshot-000200.pkl", (200, "kimg")),
-    ("network-snapshot-256x256-001000.pkl", (1000, "kimg")),
-    ("karras2018iclr-6000kimg.pkl", (6000, "kimg")),
-    ("kimg12.5.safetensors", (12.5, "kimg")),
-    ("epoch=3-step=400.ckpt", (400, "step")),
-    ("gan_iter_70000.pt", (70000, "step")),
-    ("550000.pt", (550000, "step")),
-    ("net_v2_0300.pth", (300, "step")),
-    ("final.pt", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "progress"),
+    [
+        ("network-snapshot-000200.pkl", (200, "kimg")),
+        ("network-snapshot-256x256-001000.pkl", (1000, "kimg")),
+        ("karras2018iclr-6000kimg.pkl", (6000, "kimg")),
+        ("kimg12.5.safetensors", (12.5, "kimg")),
+        ("epoch=3-step=400.ckpt", (400, "step")),
+        ("gan_iter_70000.pt", (70000, "step")),
+        ("550000.pt", (550000, "step")),
+        ("net_v2_0300.pth", (300, "step")),
+        ("final.pt", None),
+    ],
+)
 def test_progress_in_names(name: str, progress: tuple[float, str] | None) -> None:
     assert progress_in(name) == progress
 
@@ -49,12 +52,15 @@ def test_addresses_stand_for_themselves() -> None:
     assert found[0].name == "network-snapshot-000400.pkl"
 
 
-@pytest.mark.parametrize(("names", "message"), [
-    ([], "no snapshots"),
-    (["last.pt"], "does not say how far"),
-    (["a-10.pt", "b-10.pt"], "same step"),
-    (["step-10.pt", "kimg-20.pt"], "cannot be put in order"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no snapshots"),
+        (["last.pt"], "does not say how far"),
+        (["a-10.pt", "b-10.pt"], "same step"),
+        (["step-10.pt", "kimg-20.pt"], "cannot be put in order"),
+    ],
+)
 def test_what_cannot_be_ordered_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"x")

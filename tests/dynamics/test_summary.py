@@ -9,9 +9,7 @@ from qualitygate.dynamics.measure import Scores
 from qualitygate.dynamics.summary import rising_units, summary
 
 
-def scores(
-    units: list[float], low: list[bool], rates: list[float], parts: list[float] | None = None, layer: int = 3
-) -> Scores:
+def scores(units: list[float], low: list[bool], rates: list[float], parts: list[float] | None = None, layer: int = 3) -> Scores:
     return Scores(
         sample_cla={layer: np.array([1.0, 3.0])},
         unit_cla={layer: np.array([units, units])},
@@ -50,10 +48,11 @@ def test_against_the_snapshot_before() -> None:
     assert found["dynamics/rate_change_of_units_for/layer_3"] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("before", [
-    scores([0.1], [True], [0.2], [1.0]),
-    scores([0.1, 0.5, 0.2], [True, False, False], [0.2, 0.4, 0.6], [1.0, 1.0, 1.0], layer=1),
-], ids=["other size", "other layer"])  # fmt: skip
+@pytest.mark.parametrize(
+    "before",
+    [scores([0.1], [True], [0.2], [1.0]), scores([0.1, 0.5, 0.2], [True, False, False], [0.2, 0.4, 0.6], [1.0, 1.0, 1.0], layer=1)],
+    ids=["other size", "other layer"],
+)
 def test_layers_that_do_not_match_are_not_compared(before: Scores) -> None:
     assert summary(NOW, before) == summary(NOW)
 

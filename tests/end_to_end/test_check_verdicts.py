@@ -52,9 +52,7 @@ def check(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Check:  
     def run(name: str) -> Called:
         champion = folder / "champion.pt"
         candidate = MADE[name](champion, folder / name)
-        return call(
-            "check", candidate, "--baseline", champion, "--policy", folder / "policy.yaml", "--no-track", "--json"
-        )
+        return call("check", candidate, "--baseline", champion, "--policy", folder / "policy.yaml", "--no-track", "--json")
 
     return run
 
@@ -93,7 +91,11 @@ def test_another_family_is_neither_passed_nor_failed_by_counts_that_cannot_be_co
     done = check("family")
     assert done.code == 4, done.stderr
     notes = {one["id"]: one["note"] for one in done.json["rules"]}
-    assert states(done) | {"yield": None} == {"yield": None, "low_rate_tail": "inconclusive", "low_rate_neurons": "inconclusive",
-                                              "dead_units": "inconclusive"}  # fmt: skip
+    assert states(done) | {"yield": None} == {
+        "yield": None,
+        "low_rate_tail": "inconclusive",
+        "low_rate_neurons": "inconclusive",
+        "dead_units": "inconclusive",
+    }
     assert "the candidate is a pggan, the baseline a dcgan" in notes["low_rate_tail"]
     assert "check.rules" in notes["low_rate_tail"]

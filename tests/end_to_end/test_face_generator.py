@@ -51,11 +51,7 @@ def test_it_equals_the_network_as_pytorch_runs_it(face: Generator) -> None:
     state = torch.load(face_generator(), weights_only=True, map_location="cpu")["netG_state_dict"]
     plain: list[torch.nn.Module] = []
     for inputs, outputs, stride, padding in ((100, 512, 1, 0), (512, 256, 2, 1), (256, 128, 2, 1), (128, 64, 2, 1)):
-        plain += [
-            torch.nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False),
-            torch.nn.BatchNorm2d(outputs),
-            torch.nn.ReLU(),
-        ]
+        plain += [torch.nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False), torch.nn.BatchNorm2d(outputs), torch.nn.ReLU()]
     network = torch.nn.Sequential(*plain, torch.nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False), torch.nn.Tanh())
     network.load_state_dict({name.removeprefix("main."): tensor for name, tensor in state.items()})
     z = qualitygate.sample_latents(face, range(5), seed=3).z

@@ -71,9 +71,7 @@ def test_what_is_not_to_be_kept_is_computed_every_time(images: Path) -> None:
     assert passes(open_images(images), edited) == 2
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: b"nonsense", lambda data: data[:-9], lambda data: data[:-1] + b"\xff"]
-)
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"nonsense", lambda data: data[:-9], lambda data: data[:-1] + b"\xff"])
 def test_what_is_damaged_is_computed_anew(images: Path, damage: Callable[[bytes], bytes]) -> None:
     passes(open_images(images))
     path = place("features", identity(Means(), open_images(images)))

@@ -150,8 +150,7 @@ def test_sizes_must_agree_without_one_to_bring_them_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"),
-    [("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("BMP", "RGB")],
+    ("kind", "mode"), [("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("BMP", "RGB")]
 )
 def test_files_of_every_kind_are_rgb(kind: str, mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(PIXELS[0]).convert(mode)
@@ -213,9 +212,7 @@ def test_images_beyond_pillows_limit_are_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("pack", [*PACKED, as_npy])
-def test_files_beyond_the_limit_are_not_read(
-    pack: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_beyond_the_limit_are_not_read(pack: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qualitygate.features.images import decoding
 
     images = open_images(pack(tmp_path))
@@ -256,11 +253,7 @@ def test_places_without_images(tmp_path: Path) -> None:
 
 def test_floats_must_be_in_the_range_of_images(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3)
-    for array, message in (
-        (ramp, r"seem to be in \[0, 1\]"),
-        (ramp * 255, "none of an image"),
-        (ramp * np.nan, "none of"),
-    ):
+    for array, message in ((ramp, r"seem to be in \[0, 1\]"), (ramp * 255, "none of an image"), (ramp * np.nan, "none of")):
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(InputError, match=message):
             list(open_images(tmp_path / "a.npy"))

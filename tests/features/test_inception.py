@@ -150,14 +150,17 @@ def test_an_image_alone_has_the_same_features(extractor: InceptionExtractor) -> 
     torch.testing.assert_close(extractor(IMAGES)[:1], extractor(IMAGES[:1]), rtol=1e-3, atol=1e-3)
 
 
-def test_the_scripted_file_gives_the_same_network(
-    extractor: InceptionExtractor, plain: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_the_scripted_file_gives_the_same_network(extractor: InceptionExtractor, plain: dict[str, Tensor], tmp_path: Path) -> None:
     tensors = as_nvidia(plain)
     # what Keras counts for this network with 1,000 classes, and 8 more
     assert sum(tensor.numel() for tensor in tensors.values()) == 23_851_784 + 8 * 2049
-    assert {"layers.conv.beta", "layers.mixed.tower_1.conv_2.mean", "layers.mixed_8.tower_1.conv_3.var",
-            "layers.mixed_10.tower_1_mixed_conv_1.weight", "layers.mixed_9.tower_mixed_conv.weight"} <= tensors.keys()  # fmt: skip
+    assert {
+        "layers.conv.beta",
+        "layers.mixed.tower_1.conv_2.mean",
+        "layers.mixed_8.tower_1.conv_3.var",
+        "layers.mixed_10.tower_1_mixed_conv_1.weight",
+        "layers.mixed_9.tower_mixed_conv.weight",
+    } <= tensors.keys()
     scripted = make_extractor("inception", weights=save_script(tensors, tmp_path / "inception.pt"))
     torch.testing.assert_close(scripted(IMAGES), extractor(IMAGES), rtol=1e-5, atol=1e-5)
     assert scripted.key != extractor.key  # another file

@@ -37,11 +37,7 @@ def dense(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """Fully connected layers of few units: those of the real files are half a gigabyte."""
     for module in (vgg16, vgg16_weights):
         monkeypatch.setattr(module, "DENSE", SMALL)
-    shapes = {
-        "classifier.0.weight": (SMALL, 25088),
-        "classifier.0.bias": (SMALL,),
-        "classifier.3.weight": (SMALL, SMALL),
-    }
+    shapes = {"classifier.0.weight": (SMALL, 25088), "classifier.0.bias": (SMALL,), "classifier.3.weight": (SMALL, SMALL)}
     return random_tensors({**shapes, "classifier.3.bias": (SMALL,)}, seed=1)
 
 

@@ -5,17 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qualitygate.gating.comparison import (
-    Estimate,
-    Kind,
-    compare,
-    draws_for,
-    mean_of,
-    quantile_of,
-    resampled,
-    tail_of,
-    worst_of,
-)
+from qualitygate.gating.comparison import Estimate, Kind, compare, draws_for, mean_of, quantile_of, resampled, tail_of, worst_of
 from qualitygate.policy.check import CheckRule, Margin
 from qualitygate.records import RuleState
 
@@ -43,9 +33,7 @@ def test_shared_latents_cancel() -> None:
     assert apart.state is RuleState.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("worse", "state"), [(0.0, RuleState.PASSED), (0.5, RuleState.INCONCLUSIVE), (2.0, RuleState.FAILED)]
-)
+@pytest.mark.parametrize(("worse", "state"), [(0.0, RuleState.PASSED), (0.5, RuleState.INCONCLUSIVE), (2.0, RuleState.FAILED)])
 def test_the_interval_decides_not_the_value(worse: float, state: RuleState) -> None:
     random = np.random.default_rng(1)
     base = random.normal(10.0, 1.0, 400)
@@ -56,9 +44,7 @@ def test_the_interval_decides_not_the_value(worse: float, state: RuleState) -> N
 @pytest.mark.parametrize("metric", ["yield", "rejected_share"])
 def test_worse_is_the_other_way_where_more_is_better(metric: str) -> None:
     low, high = (Estimate(value, np.full(2, value), Kind.BOUNDS, 9) for value in (0.5, 0.9))
-    states = [
-        compare(rule(metric, worse_by=Margin(absolute=0.1)), *pair, TAIL).state for pair in ((low, high), (high, low))
-    ]
+    states = [compare(rule(metric, worse_by=Margin(absolute=0.1)), *pair, TAIL).state for pair in ((low, high), (high, low))]
     expected = [RuleState.FAILED, RuleState.PASSED]
     assert states == (expected if metric == "yield" else expected[::-1])
 

@@ -85,11 +85,7 @@ def test_verdicts_do_not_depend_on_the_batch(generator: DCGAN, profile: Profile,
     ids = [71, 3, 3, *range(40, 60)]
     for (record, image), sample in zip(gated(generator, profile, policy, ids), ids, strict=True):
         expected, made = whole[sample]
-        assert (record.verdict, record.strength, record.reasons) == (
-            expected.verdict,
-            expected.strength,
-            expected.reasons,
-        )
+        assert (record.verdict, record.strength, record.reasons) == (expected.verdict, expected.strength, expected.reasons)
         assert repr(record.trials) == repr(expected.trials)  # NaN where there is nothing to edit
         if made is not None:
             torch.testing.assert_close(image, made, rtol=0.0, atol=2e-5)
@@ -179,12 +175,13 @@ def test_units_are_ranked_by_cla_where_the_correction_asks(tmp_path: Any) -> Non
 
 def test_rankings_that_the_profile_does_not_hold(generator: DCGAN, profile: Profile) -> None:
     asked = Policy.model_validate(
-        {**dict(profile.policy), "calibration": {"rate_samples": 600, "score_samples": 300, "curvature_samples": 10},
-         "correction": {"method": "zero_ablation", "ranking": "profile", "score": "cla", "limit": {"value": 3}}}
-    )  # fmt: skip
-    with pytest.raises(
-        ProfileError, match=r"scores activation_rate, dead_share, low_rate_activity(.|\n)*ranking: sample"
-    ):
+        {
+            **dict(profile.policy),
+            "calibration": {"rate_samples": 600, "score_samples": 300, "curvature_samples": 10},
+            "correction": {"method": "zero_ablation", "ranking": "profile", "score": "cla", "limit": {"value": 3}},
+        }
+    )
+    with pytest.raises(ProfileError, match=r"scores activation_rate, dead_share, low_rate_activity(.|\n)*ranking: sample"):
         GateStage(generator, profile, asked, seed=1)
     with pytest.raises(ProfileError, match="needed: defective_score of the units of layers"):
         profile_scores(profile, "defective_score", (0,))

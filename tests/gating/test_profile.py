@@ -17,14 +17,7 @@ from small_policy import small_policy
 from qualitygate import names
 from qualitygate.errors import InputError, LayerError, OutputError, PolicyError, ProfileError, QualityGateError
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.profile import (
-    Chain,
-    Profile,
-    calibrated_layers,
-    correction_layers,
-    detection_layers,
-    load_profile,
-)
+from qualitygate.gating.profile import Chain, Profile, calibrated_layers, correction_layers, detection_layers, load_profile
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, Reporter, sample_latents
 from qualitygate.latents import Sampling
@@ -44,16 +37,11 @@ def test_what_calibration_learns(generator: Generator, profile: Profile) -> None
         counts = low_rate_counts(generator, latents, rates, at).numpy()
         for layer in range(4):
             np.testing.assert_array_equal(profile.scores[names.low_rate(at, layer)], counts[:, layer])
-        np.testing.assert_array_equal(
-            profile.scores[names.low_rate(at)], counts[:, :3].sum(axis=1)
-        )  # the detection layers
+        np.testing.assert_array_equal(profile.scores[names.low_rate(at)], counts[:, :3].sum(axis=1))  # the detection layers
         quantile = profile.info.scores[names.low_rate(at)]["q0.9"]
         assert quantile == pytest.approx(np.quantile(counts[:, :3].sum(axis=1), 0.9))
         assert profile.info.low_rate_shares["layer_1"][names.rate(at)] == rates.low_rate_share(1, at)
-    seen = [
-        (state.activation > 0) & rates.never_seen(state.layer)
-        for state in generator.states(generator.start(latents), 2)
-    ]
+    seen = [(state.activation > 0) & rates.never_seen(state.layer) for state in generator.states(generator.start(latents), 2)]
     np.testing.assert_array_equal(profile.scores[names.NEVER_SEEN], sum(one.sum(dim=(1, 2, 3)) for one in seen).numpy())
 
 
@@ -99,12 +87,16 @@ def test_progress_adds_up() -> None:
             yield self.phases[-1][2].append
 
     kept = Kept()
-    policy = small_policy(calibration=Calibration(rate_samples=130, score_samples=100, curvature_samples=7),
-                          rules=(Rule(id="cla", score="cla/layer_0", limit=Limit(quantile=0.5)),))  # fmt: skip
+    policy = small_policy(
+        calibration=Calibration(rate_samples=130, score_samples=100, curvature_samples=7),
+        rules=(Rule(id="cla", score="cla/layer_0", limit=Limit(quantile=0.5)),),
+    )
     calibrate(random_toy(2, [(3, 1, 1)] * 4, shift=-0.5), policy, reporter=kept)
     assert [(name, total, sum(done)) for name, total, done in kept.phases] == [
-        ("activation rates", 130, 130), ("scores", 100, 100), ("exact CLA", 7, 7)
-    ]  # fmt: skip
+        ("activation rates", 130, 130),
+        ("scores", 100, 100),
+        ("exact CLA", 7, 7),
+    ]
 
 
 def test_exact_curvature_of_a_part_of_the_samples() -> None:
@@ -190,8 +182,10 @@ def edited_info(**changes: object) -> Callable[[Path], None]:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "no such folder"),
     "no information": (lambda folder: (folder / "profile.json").unlink(), "no profile.json in it"),
-    "a flipped bit": (replaced("activation_counts.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
-                      "activation_counts.safetensors"),
+    "a flipped bit": (
+        replaced("activation_counts.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        "activation_counts.safetensors",
+    ),
     "cut-off scores": (replaced("calibration.parquet", lambda data: data[:-9]), "changed after it was written\n  found: calibration"),
     "no scores": (lambda folder: (folder / "calibration.parquet").unlink(), "calibration.parquet"),
     "no units": (lambda folder: (folder / "units.parquet").unlink(), "units.parquet"),
@@ -204,7 +198,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another checkpoint": (edited_info(checkpoint_sha256="0" * 64), "changed after it was written\n  found: profile.json"),
     "other samples": (edited_info(calibration={"rate_samples": 700, "score_samples": 300, "seed": 0}), "profile.json"),
     "unguarded files": (edited_info(files={}), "changed after it was written"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -237,12 +231,17 @@ def test_another_checkpoint_is_refused(profile: Profile) -> None:
     ("changes", "missing"),
     [
         ({"detection": Detection(rates=(0.1, 0.15, 0.2))}, "needed: R = 0.15"),
-        ({"rules": (Rule(id="cla", score="cla/layer_1", limit=Limit(quantile=0.9)),),
-          "detection": Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
-          "calibration": Calibration(curvature_samples=10)}, "no score cla/layer_1"),
+        (
+            {
+                "rules": (Rule(id="cla", score="cla/layer_1", limit=Limit(quantile=0.9)),),
+                "detection": Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
+                "calibration": Calibration(curvature_samples=10),
+            },
+            "no score cla/layer_1",
+        ),
         ({"rules": (Rule(id="deep", score="low_rate_0.1/layer_9", limit=Limit(quantile=0.9)),)}, "generator does not have"),
     ],
-)  # fmt: skip
+)
 def test_a_policy_that_the_profile_does_not_cover(profile: Profile, changes: dict, missing: str) -> None:
     with pytest.raises((ProfileError, LayerError), match=missing):
         profile.limits(small_policy(**changes))
@@ -264,15 +263,11 @@ def test_layers_of_a_policy() -> None:
     assert detection_layers(policy, chain) == (0, 1, 3)
     assert correction_layers(policy, chain) == ((0, 1, 3), (1, 2, 3, 4))
     assert calibrated_layers(policy, chain) == (0, 1, 2, 3, 4)
-    chosen = small_policy(
-        detection=Detection(layers=(5, 2, 2), rates=(0.1, 0.2)), correction=SequentialAblation(layers=(3, 1))
-    )
+    chosen = small_policy(detection=Detection(layers=(5, 2, 2), rates=(0.1, 0.2)), correction=SequentialAblation(layers=(3, 1)))
     assert detection_layers(chosen, chain) == (2, 5)
     assert correction_layers(chosen, chain) == ((1, 3), (2, 3, 4))
     assert calibrated_layers(chosen, chain) == (0, 1, 2, 3, 4, 5)
-    reject = Policy(
-        rules=(Rule(id="a", score="low_rate_0.1", limit=Limit(value=1.0), action="reject"),), correction=None
-    )
+    reject = Policy(rules=(Rule(id="a", score="low_rate_0.1", limit=Limit(value=1.0), action="reject"),), correction=None)
     assert correction_layers(reject, chain) == ((), ())
     assert calibrated_layers(reject, chain) == (0, 1, 2, 3)
     for layers in ((7,), (-1,), ()):

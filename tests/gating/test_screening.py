@@ -57,9 +57,7 @@ def profile(generator: DCGAN, cache: Path) -> Profile:
     return calibrate(generator, policy())
 
 
-def gated(
-    generator: DCGAN, profile: Profile, rules: Policy, ids: range = IDS
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def gated(generator: DCGAN, profile: Profile, rules: Policy, ids: range = IDS) -> tuple[dict[str, np.ndarray], np.ndarray]:
     blocks = list(GateStage(generator, profile, rules, seed=1).blocks(ids))
     columns = {name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns}
     return columns, np.concatenate([block.decisions.verdict for block in blocks])
@@ -104,25 +102,19 @@ def test_a_sample_whose_activations_are_not_finite_is_rejected_unwalked(generato
 def test_another_limit_inside_of_an_interval_is_borderline(generator: DCGAN, profile: Profile) -> None:
     columns, _ = gated(generator, profile, policy())
     row = int(np.argmax(columns[names.cla_high(1)] - columns[names.cla_low(1)]))
-    inside = float(
-        columns[names.cla_high(1)][row] - 1e-3 * (columns[names.cla_high(1)][row] - columns[names.cla_low(1)][row])
-    )
+    inside = float(columns[names.cla_high(1)][row] - 1e-3 * (columns[names.cla_high(1)][row] - columns[names.cla_low(1)][row]))
     other = policy(rules=(Rule(id="cla", score="cla/layer_1", limit=Limit(value=inside), action=Verdict.REJECT),))
     assert decide(profile.limits(other), columns).borderline[row]
 
 
 def test_the_risk_is_recorded_and_can_be_a_rule(generator: DCGAN, profile: Profile) -> None:
-    rules = policy(rules=(Rule(id="risk", score="risk", limit=Limit(quantile=0.8), action=Verdict.REJECT),),
-                   detection=Detection(rates=(0.1, 0.2, 0.3), curvature_layers=(1,), curvature_error=0.02))  # fmt: skip
+    rules = policy(
+        rules=(Rule(id="risk", score="risk", limit=Limit(quantile=0.8), action=Verdict.REJECT),),
+        detection=Detection(rates=(0.1, 0.2, 0.3), curvature_layers=(1,), curvature_error=0.02),
+    )
     columns, verdicts = gated(generator, profile, rules)
     risk = profile.risk(rules)
-    assert set(risk.weights) == {
-        "low_rate_0.3/layer_0",
-        "low_rate_0.3/layer_1",
-        "low_rate_0.3/layer_2",
-        "never_seen_active",
-        "cla/layer_1",
-    }
+    assert set(risk.weights) == {"low_rate_0.3/layer_0", "low_rate_0.3/layer_1", "low_rate_0.3/layer_2", "never_seen_active", "cla/layer_1"}
     np.testing.assert_allclose(columns[names.RISK], risk(columns))
     assert 0.1 < np.mean(verdicts == Verdict.REJECT) < 0.3
     assert names.RISK in gated(generator, profile, policy())[0]
@@ -151,8 +143,13 @@ def test_a_profile_without_a_pilot_is_refused(generator: DCGAN) -> None:
 
 def test_a_profile_of_exact_cla_alone_is_no_pilot(generator: DCGAN) -> None:
     """It has the exact scores, but none of the estimates and moments that a screen is fitted on."""
-    exact = calibrate(generator, policy(detection=Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
-                                        calibration=Calibration(rate_samples=600, score_samples=400, curvature_samples=64)))  # fmt: skip
+    exact = calibrate(
+        generator,
+        policy(
+            detection=Detection(rates=(0.1, 0.2, 0.3), curvature="exact"),
+            calibration=Calibration(rate_samples=600, score_samples=400, curvature_samples=64),
+        ),
+    )
     with pytest.raises(ProfileError, match="no pilot to screen CLA by"):
         GateStage(generator, exact, policy(), seed=1)
 

@@ -65,9 +65,7 @@ def test_only_what_is_kept_has_an_image(generator: DCGAN, gated: Gated) -> None:
 def test_accepted_images_are_those_of_the_generator(generator: DCGAN, gated: Gated) -> None:
     accepted = of(gated, Verdict.ACCEPT)
     images = generator(sample_latents(generator, [record.id for record, _ in accepted], 1))
-    torch.testing.assert_close(
-        torch.stack([image for _, image in accepted if image is not None]), images, rtol=0.0, atol=1e-5
-    )
+    torch.testing.assert_close(torch.stack([image for _, image in accepted if image is not None]), images, rtol=0.0, atol=1e-5)
 
 
 def test_corrected_images_are_ablated_at_their_strength(generator: DCGAN, profile: Profile, gated: Gated) -> None:
@@ -119,9 +117,7 @@ def judged_by_hand(generator: Generator, profile: Profile, sample: int, strength
     counts = {}
     for layer in range(4):
         state = generator.advance(state)
-        counts[f"low_rate_0.1/layer_{layer}"] = float(
-            ((state.activation > 0) & profile.rates.low_rate(layer, 0.1)).sum()
-        )
+        counts[f"low_rate_0.1/layer_{layer}"] = float(((state.activation > 0) & profile.rates.low_rate(layer, 0.1)).sum())
         if layer in (0, 1, 2):
             gone = (state.activation > 0) & profile.rates.low_rate(layer, strength)
             state = state.edited(state.activation.masked_fill(gone, 0.0))
@@ -156,8 +152,9 @@ def test_provenance(generator: DCGAN, profile: Profile, gated: Gated) -> None:
 
 
 def outcome(gated: Gated) -> list[tuple[Any, ...]]:
-    return [(record.id, record.verdict, record.strength, record.reasons, record.borderline, record.scores, record.trials)
-            for record, _ in gated]  # fmt: skip
+    return [
+        (record.id, record.verdict, record.strength, record.reasons, record.borderline, record.scores, record.trials) for record, _ in gated
+    ]
 
 
 def same_images(ours: Gated, theirs: Gated) -> None:
@@ -168,9 +165,7 @@ def same_images(ours: Gated, theirs: Gated) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(0, 1, 50, 200), (0, 64, 128, 200), (0, 199, 200)])
-def test_verdicts_do_not_depend_on_the_range(
-    generator: DCGAN, profile: Profile, gated: Gated, cuts: Sequence[int]
-) -> None:
+def test_verdicts_do_not_depend_on_the_range(generator: DCGAN, profile: Profile, gated: Gated, cuts: Sequence[int]) -> None:
     pieces = [one for start, stop in pairwise(cuts) for one in gate(generator, profile, range(start, stop))]
     assert outcome(pieces) == outcome(gated)
     same_images(pieces, gated)
@@ -296,9 +291,7 @@ def test_nan_inside_never_passes(moody: tuple[Moody, Profile], bad_layer: int) -
 def test_an_image_that_is_not_finite(moody: tuple[Moody, Profile], monkeypatch: pytest.MonkeyPatch) -> None:
     generator, profile = moody
     generator.bad_layer = 99
-    monkeypatch.setattr(
-        Generator, "resume", lambda self, state, edits=None: self.finish(self.run(state, 4, edits))
-    )  # no clamping
+    monkeypatch.setattr(Generator, "resume", lambda self, state, edits=None: self.finish(self.run(state, 4, edits)))  # no clamping
     ill = (sample_latents(generator, range(100), 1).z[:, 0] > 0).tolist()
     reasons = set()
     for (record, image), broken in zip(gate(generator, profile, range(100)), ill, strict=True):

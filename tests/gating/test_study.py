@@ -27,9 +27,7 @@ def samples(generator: DCGAN, profile: Profile) -> Samples:
 
 
 def test_the_worst_of_the_pool(generator: DCGAN, profile: Profile, samples: Samples) -> None:
-    counts = low_rate_counts(generator, sample_latents(generator, range(200), 1), profile.rates, 0.2, [0, 1, 2]).sum(
-        dim=1
-    )
+    counts = low_rate_counts(generator, sample_latents(generator, range(200), 1), profile.rates, 0.2, [0, 1, 2]).sum(dim=1)
     assert samples.score == "low_rate_0.2"
     assert samples.scores.tolist() == counts.sort(descending=True).values[:40].tolist()
     assert samples.scores.tolist() == [float(counts[one]) for one in samples.latents.ids]
@@ -43,9 +41,7 @@ def test_verdicts_are_those_of_the_gate(generator: DCGAN, profile: Profile, samp
     for correction in (profile.policy.correction, SequentialCorrection(units=(1, 2), judged_at=0.1)):
         policy = small_policy(correction=correction)
         outcome = compare(generator, profile, policy, {"one": correction}, samples)[0][0]
-        records = {
-            record.id: record for record, _ in gate(generator, profile, samples.latents.ids.tolist(), policy=policy)
-        }
+        records = {record.id: record for record, _ in gate(generator, profile, samples.latents.ids.tolist(), policy=policy)}
         checked = 0
         for row, sample in enumerate(samples.latents.ids.tolist()):
             record = records[sample]
@@ -76,9 +72,7 @@ def test_numbers_of_one_strength(generator: DCGAN, profile: Profile, samples: Sa
 
 def outcome(correction: SequentialAblation, passed: list[list[bool]], look: int = 0) -> Outcome:
     at = [
-        AtStrength(
-            float(index), np.array(one), np.full(len(one), 0.1 * (index + 1)), 1.0, [np.full((1, 1, 1), index)] * 2
-        )
+        AtStrength(float(index), np.array(one), np.full(len(one), 0.1 * (index + 1)), 1.0, [np.full((1, 1, 1), index)] * 2)
         for index, one in enumerate(passed)
     ]
     return Outcome("made up", correction, (0,), (1,), look, tuple(at))
@@ -107,16 +101,16 @@ def test_what_is_compared() -> None:
     assert any(one.look == "walk" for one in study_corrections(policy, METHODS, own_cla=True).values())
     assert set(study_corrections(policy, ["random_ablation"])) == {"random_ablation"}
     grid = rate_grid(policy, (0, 2), (0.1, 0.5))
-    assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [
-        ("sequ", (0,), (0.1,)),
-        ("high", (0,), (0.1,)),
-    ]
+    assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [("sequ", (0,), (0.1,)), ("high", (0,), (0.1,))]
     assert len(grid) == 3 * 2 * 2
 
 
 def test_what_cannot_be_used_is_left_out_and_says_why(generator: Generator, profile: Profile, samples: Samples) -> None:
-    asked = {"by CLA": ZeroAblation(ranking="profile", score="cla"), "dead": ZeroAblation(ranking="profile", score="nothing"),
-             "fine": LocalRegion()}  # fmt: skip
+    asked = {
+        "by CLA": ZeroAblation(ranking="profile", score="cla"),
+        "dead": ZeroAblation(ranking="profile", score="nothing"),
+        "fine": LocalRegion(),
+    }
     outcomes, left_out = compare(generator, profile, profile.policy, asked, samples)
     assert [one.name for one in outcomes] == ["fine"]
     assert "set calibration.curvature_samples" in left_out["by CLA"]

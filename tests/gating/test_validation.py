@@ -77,17 +77,16 @@ def test_a_score_that_sees_is_found_and_recommended(seen: ValidationReport, lear
     assert seen.fitted.chosen_by is None
     assert seen.evidence.recommended is not None
     advice = yaml.safe_load(seen.evidence.recommended)
-    policy = parse_policy(advice | {"detection": {"rates": [0.1, 0.2, 0.3], **advice.get("detection", {})},
-                                    "correction": {"judged_at": 0.1}}, "advice")  # fmt: skip
+    policy = parse_policy(
+        advice | {"detection": {"rates": [0.1, 0.2, 0.3], **advice.get("detection", {})}, "correction": {"judged_at": 0.1}}, "advice"
+    )
     assert policy.require_validated
     with_evidence = replace(learned, evidence=seen.evidence)
     check_validated(with_evidence, policy)
     (first,) = seen.yields[:1]
     bad = [point.bad.value for point in first.points]
     assert bad[-1] < bad[0]
-    assert [point.accepted for point in first.points] == sorted(
-        (point.accepted for point in first.points), reverse=True
-    )
+    assert [point.accepted for point in first.points] == sorted((point.accepted for point in first.points), reverse=True)
 
 
 def test_noise_is_called_blind_and_gating_warns(planted: Planted, learned: Profile, tmp_path: Path) -> None:
@@ -107,15 +106,14 @@ def test_noise_is_called_blind_and_gating_warns(planted: Planted, learned: Profi
 
 
 def evidence_of(profile: Profile, *findings: Finding) -> Evidence:
-    return Evidence(
-        profile_id=profile.info.profile_id, package_version="0", seed=1, sources=(), findings=findings, recommended=None
-    )
+    return Evidence(profile_id=profile.info.profile_id, package_version="0", seed=1, sources=(), findings=findings, recommended=None)
 
 
 def finding(low: float, value: float, kind: Kind = Kind.LABELS, setting: Setting = RULE) -> Finding:
     auc = Estimate(value=value, low=low, high=1.0)
-    return Finding(setting=setting, kind=kind, samples=100, bad=50, chosen_by=auc, auc=auc, correlation=None, bad_lowest=0.0,
-                   bad_highest=1.0)  # fmt: skip
+    return Finding(
+        setting=setting, kind=kind, samples=100, bad=50, chosen_by=auc, auc=auc, correlation=None, bad_lowest=0.0, bad_highest=1.0
+    )
 
 
 def test_sight() -> None:
@@ -126,9 +124,7 @@ def test_sight() -> None:
 
 
 def test_the_strongest_evidence_counts(profile: Profile) -> None:
-    evidence = evidence_of(
-        profile, finding(0.6, 0.9, Kind.DISCRIMINATOR), finding(0.4, 0.5), finding(0.6, 0.9, Kind.REALISM)
-    )
+    evidence = evidence_of(profile, finding(0.6, 0.9, Kind.DISCRIMINATOR), finding(0.4, 0.5), finding(0.6, 0.9, Kind.REALISM))
     found = evidence.of(RULE)
     assert found is not None
     assert found.kind is Kind.LABELS
@@ -146,9 +142,7 @@ def test_the_strongest_evidence_counts(profile: Profile) -> None:
         ((finding(0.6, 0.9, Kind.PLANTED),), "weak evidence"),
     ],
 )
-def test_a_policy_can_demand_validated_scores(
-    profile: Profile, findings: tuple[Finding, ...], refused: str | None
-) -> None:
+def test_a_policy_can_demand_validated_scores(profile: Profile, findings: tuple[Finding, ...], refused: str | None) -> None:
     policy = small_policy(require_validated=True)
     known = replace(profile, evidence=evidence_of(profile, *findings))
     if refused is None:
@@ -166,17 +160,9 @@ def test_a_policy_can_demand_validated_scores(
 
 def test_a_risk_is_known_by_its_weights(profile: Profile) -> None:
     weights = {"low_rate_0.1/layer_0": 1.5, "never_seen_active/layer_1": 0.5}
-    known = replace(
-        profile,
-        evidence=evidence_of(profile, finding(0.6, 0.9, setting=Setting(score="risk", weights=weights, fitted=True))),
-    )
+    known = replace(profile, evidence=evidence_of(profile, finding(0.6, 0.9, setting=Setting(score="risk", weights=weights, fitted=True))))
     rule = {"id": "r", "score": "risk", "limit": {"quantile": 0.9}}
-    document = {
-        "detection": {"rates": [0.1, 0.2, 0.3]},
-        "rules": [rule],
-        "correction": {"judged_at": 0.1},
-        "require_validated": True,
-    }
+    document = {"detection": {"rates": [0.1, 0.2, 0.3]}, "rules": [rule], "correction": {"judged_at": 0.1}, "require_validated": True}
     check_validated(known, parse_policy(document | {"risk": {"weights": weights}}, "p"))
     with pytest.raises(PolicyError, match="nothing is known"):
         check_validated(known, parse_policy(document, "p"))
@@ -244,12 +230,7 @@ def test_real_images_classes_and_a_discriminator(
     assert kinds[-1] is Kind.DISCRIMINATOR
     assert Kind.PLANTED not in kinds  # there is better evidence
     settings = {str(one.setting) for one in report.evidence.findings if one.kind is Kind.REALISM}
-    assert {
-        "low_rate_0.2, layers 0, 1, 2",
-        "low_rate_0.1/layer_0",
-        "never_seen_active/layer_1",
-        "low_rate_0.3, layers 0, 1",
-    } <= settings
+    assert {"low_rate_0.2, layers 0, 1, 2", "low_rate_0.1/layer_0", "never_seen_active/layer_1", "low_rate_0.3, layers 0, 1"} <= settings
     assert "low_rate_0.2, layers 0, 1, 2, by class" in settings
     assert any(one.startswith("risk") for one in settings)
     assert report.by_class is not None
@@ -261,8 +242,11 @@ def test_real_images_classes_and_a_discriminator(
     assert [row.group for row in report.groups[0].rows] == ["all", "random", "lowest", "highest"]
     write_validation(tmp_path / "out", report)
     assert {str(one.relative_to(tmp_path / "out")) for one in (tmp_path / "out").rglob("*.*")} >= {
-        "validation.json", "findings.parquet", "figures/auc.png", "figures/yield.png"
-    }  # fmt: skip
+        "validation.json",
+        "findings.parquet",
+        "figures/auc.png",
+        "figures/yield.png",
+    }
     assert ValidationReport.model_validate_json((tmp_path / "out/validation.json").read_bytes()) == report
 
 

@@ -18,9 +18,7 @@ class Skipping(nn.Module):
 
     def __init__(self, classes: int = 0) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.ConvTranspose2d(6, 4, 4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True)
-        )
+        self.body = nn.Sequential(nn.ConvTranspose2d(6, 4, 4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True))
         self.up = nn.Sequential(nn.ConvTranspose2d(4, 4, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         self.image = nn.Conv2d(4, 3, 1)
         self.embed = nn.Embedding(classes, 6) if classes else None

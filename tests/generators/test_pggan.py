@@ -24,12 +24,7 @@ def small(**settings: object) -> PGGAN:
 
 def test_layers_and_operations() -> None:
     generator = small()
-    assert [(layer.units, layer.resolution) for layer in generator.layers] == [
-        (5, "4x4"),
-        (4, "4x4"),
-        (3, "8x8"),
-        (2, "8x8"),
-    ]
+    assert [(layer.units, layer.resolution) for layer in generator.layers] == [(5, "4x4"), (4, "4x4"), (3, "8x8"), (2, "8x8")]
     dense, same, doubled, last = 2 * 6 * 5 * 16, 2 * 9 * 5 * 4 * 16, 2 * 4 * 4 * 3 * 64, 2 * 9 * 3 * 2 * 64
     expected = [dense, dense + same, dense + same + doubled, dense + same + doubled + last]
     assert [layer.operations for layer in generator.layers] == expected
@@ -37,12 +32,8 @@ def test_layers_and_operations() -> None:
     assert small(lod=0.5).operations == generator.operations + 2 * 4 * 3 * 16
 
 
-@pytest.mark.parametrize(
-    ("blocks", "low_rate", "curvature", "stop"), [(1, (1,), 1, 1), (2, (1, 3), 3, 3), (4, (1, 3, 5), 3, 5)]
-)
-def test_presets_are_clipped_to_the_layers_there_are(
-    blocks: int, low_rate: tuple[int, ...], curvature: int, stop: int
-) -> None:
+@pytest.mark.parametrize(("blocks", "low_rate", "curvature", "stop"), [(1, (1,), 1, 1), (2, (1, 3), 3, 3), (4, (1, 3, 5), 3, 5)])
+def test_presets_are_clipped_to_the_layers_there_are(blocks: int, low_rate: tuple[int, ...], curvature: int, stop: int) -> None:
     presets = PGGAN(4, [2] * (2 * blocks)).presets
     assert (presets.low_rate, presets.curvature, presets.stop) == (low_rate, (curvature,), stop)
 

@@ -10,8 +10,10 @@ from qualitygate.generators import positions
 from qualitygate.generators.positions import conv_3x3
 
 
-@pytest.mark.parametrize(("samples", "size", "by_position"), [(128, (1, 1), True), (130, (2, 3), True), (128, (8, 8), True),
-                                                              (127, (4, 4), False), (128, (8, 9), False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("samples", "size", "by_position"),
+    [(128, (1, 1), True), (130, (2, 3), True), (128, (8, 8), True), (127, (4, 4), False), (128, (8, 9), False)],
+)
 @pytest.mark.parametrize("biased", [True, False])
 def test_both_forms_are_the_convolution(
     samples: int, size: tuple[int, int], by_position: bool, biased: bool, monkeypatch: pytest.MonkeyPatch

@@ -79,9 +79,7 @@ def test_in_resnet_the_shortcut_passes_an_edit_by() -> None:
     kept = generator.run(start, 3).carry.shortcut
     by_block = [generator.run(start, 3, {index: torch.zeros_like}).carry.shortcut for index in (0, 1, 2)]
     assert all(not torch.allclose(shortcut, kept) for shortcut in by_block)
-    assert torch.equal(
-        generator.run(start, 2, {1: torch.zeros_like}).carry.shortcut, generator.run(start, 2).carry.shortcut
-    )
+    assert torch.equal(generator.run(start, 2, {1: torch.zeros_like}).carry.shortcut, generator.run(start, 2).carry.shortcut)
 
 
 def test_latents_in_w() -> None:

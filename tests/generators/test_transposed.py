@@ -11,9 +11,7 @@ from qualitygate.generators.transposed import conv_transpose_4x4_stride_2
 
 
 @pytest.mark.parametrize(("size", "by_positions"), [((1, 1), True), ((2, 3), True), ((4, 4), True), ((4, 5), False)])
-def test_both_forms_are_the_transposed_convolution(
-    size: tuple[int, int], by_positions: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_forms_are_the_transposed_convolution(size: tuple[int, int], by_positions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(5, 3, *size), torch.randn(4, 4, 3, 7), torch.randn(7)
     truth = F.conv_transpose2d(x.double(), weight.permute(2, 3, 0, 1).double(), bias.double(), stride=2, padding=1)

@@ -20,9 +20,7 @@ def test_statistics_and_distance_agree_with_the_reference(recorded, expected) ->
     real, fake = (GaussianStatistics.of(recorded.tensors[f"input/{side}"]) for side in ("real", "fake"))
     for statistics, side in ((real, "real"), (fake, "fake")):
         torch.testing.assert_close(statistics.mean, recorded.tensors[f"expected/{side}_mean"], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(
-            statistics.covariance, recorded.tensors[f"expected/{side}_cov"], rtol=1e-10, atol=1e-12
-        )
+        torch.testing.assert_close(statistics.covariance, recorded.tensors[f"expected/{side}_cov"], rtol=1e-10, atol=1e-12)
     assert frechet_distance(fake, real) == pytest.approx(expected["nvlabs_fid"]["value"], rel=1e-9)
     assert frechet_distance(real, fake) == pytest.approx(expected["nvlabs_fid"]["value"], rel=1e-9)
 
@@ -63,9 +61,7 @@ def test_singular_covariances_are_no_trouble() -> None:
     assert not point.enough
     assert frechet_distance(point, GaussianStatistics.of(torch.ones(3, 40))) == pytest.approx(40.0)
     scaled = gaussian(200, 6) * torch.logspace(-6, 3, 6)
-    assert frechet_distance(GaussianStatistics.of(scaled), GaussianStatistics.of(scaled)) == pytest.approx(
-        0.0, abs=1e-4
-    )
+    assert frechet_distance(GaussianStatistics.of(scaled), GaussianStatistics.of(scaled)) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_the_extrapolation_takes_the_bias_away() -> None:

@@ -8,14 +8,10 @@ from qualitygate.metrics import kernel
 from qualitygate.metrics.kernel import KernelReference, kernel_distance, kernel_distances_without, squared_mmd
 
 
-@pytest.mark.parametrize(
-    ("subsets", "key"), [("s10", "nvlabs_kid_subsets10_max200"), ("s3", "nvlabs_kid_subsets3_max1000")]
-)
+@pytest.mark.parametrize(("subsets", "key"), [("s10", "nvlabs_kid_subsets10_max200"), ("s3", "nvlabs_kid_subsets3_max1000")])
 def test_the_mean_over_the_stored_subsets_agrees(recorded, expected, subsets: str, key: str) -> None:
     fake, real = (recorded.tensors[f"input/{side}"] for side in ("fake", "real"))
-    chosen = zip(
-        *(recorded.tensors[f"expected/kid_{side}_idx_{subsets}"].long() for side in ("gen", "real")), strict=True
-    )
+    chosen = zip(*(recorded.tensors[f"expected/kid_{side}_idx_{subsets}"].long() for side in ("gen", "real")), strict=True)
     ours = [squared_mmd(fake[generated], real[others]) for generated, others in chosen]
     assert sum(ours) / len(ours) == pytest.approx(expected[key]["value_float64"], rel=1e-9)
 

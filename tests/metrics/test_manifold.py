@@ -15,9 +15,7 @@ def sides(recorded) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_radii_agree(recorded, sides) -> None:
     for features, side in zip(sides, ("real", "fake"), strict=True):
-        torch.testing.assert_close(
-            neighbour_radii(features), recorded.tensors[f"expected/{side}_radii_k3"], rtol=1e-10, atol=0
-        )
+        torch.testing.assert_close(neighbour_radii(features), recorded.tensors[f"expected/{side}_radii_k3"], rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("k", [3, 5])
@@ -67,9 +65,7 @@ def test_order_and_a_common_offset_do_not_matter(sides) -> None:
     offset = torch.full((real.shape[1],), 1000.0, dtype=torch.float64)
     moved = neighbour_radii(real.double() + offset)
     torch.testing.assert_close(moved, radii, rtol=1e-9, atol=0)
-    assert torch.equal(
-        balls_around(fake.double() + offset, real.double() + offset, moved), balls_around(fake, real, radii)
-    )
+    assert torch.equal(balls_around(fake.double() + offset, real.double() + offset, moved), balls_around(fake, real, radii))
 
 
 def test_a_set_against_itself_is_perfect_and_a_degraded_one_is_worse(sides) -> None:

@@ -12,8 +12,17 @@ from qualitygate.metrics.table import METRICS, metric
 
 
 def fid(value: float, reach: float = 1.0, /, **changes: object) -> Measurement:
-    made = Measurement(metric=names.FID, value=value, low=value - reach, high=value + reach, samples=1000, real_samples=500, real="r" * 64,
-                       extractor="network, weights, resize, float32", settings={"k": 3.0})  # fmt: skip
+    made = Measurement(
+        metric=names.FID,
+        value=value,
+        low=value - reach,
+        high=value + reach,
+        samples=1000,
+        real_samples=500,
+        real="r" * 64,
+        extractor="network, weights, resize, float32",
+        settings={"k": 3.0},
+    )
     return made.model_copy(update=changes)
 
 

@@ -37,8 +37,12 @@ def subject(recorded, ruler: Ruler):
 def test_the_whole_set_agrees_with_the_references(expected, ruler: Ruler, subject) -> None:
     found = ruler.measure(subject)
     assert set(found) == AGAINST_REAL | {names.PPL, names.DISCRIMINATOR}
-    wanted = expected["prdc_k3"] | {names.FID: expected["nvlabs_fid"]["value"], names.PPL: expected["nvlabs_ppl"]["value"],
-                                    names.REALISM: expected["realism_rule"]["mean_paper"], names.DISCRIMINATOR: 0.5}  # fmt: skip
+    wanted = expected["prdc_k3"] | {
+        names.FID: expected["nvlabs_fid"]["value"],
+        names.PPL: expected["nvlabs_ppl"]["value"],
+        names.REALISM: expected["realism_rule"]["mean_paper"],
+        names.DISCRIMINATOR: 0.5,
+    }
     for name, value in wanted.items():
         assert found[name].value == pytest.approx(value, rel=1e-6), name
     for one in found.values():
@@ -131,18 +135,13 @@ def test_chance_and_the_papers_order(ruler: Ruler, subject) -> None:
     assert random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20, seed=5) != chance
     rows = [
         chance,
-        *(
-            group_row(ruler, Group(name, "", subject, chosen))
-            for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst))
-        ),
+        *(group_row(ruler, Group(name, "", subject, chosen)) for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst))),
     ]
     order = {one.metric: one for one in orders(rows)}
     assert order[names.REALISM].holds
     assert order[names.REALISM].clear
     turned = [
-        row.model_copy(
-            update={"group": {names.LOWEST: names.HIGHEST, names.HIGHEST: names.LOWEST}.get(row.group, row.group)}
-        )
+        row.model_copy(update={"group": {names.LOWEST: names.HIGHEST, names.HIGHEST: names.LOWEST}.get(row.group, row.group)})
         for row in rows
     ]
     assert not {one.metric: one for one in orders(turned)}[names.REALISM].holds
@@ -160,9 +159,7 @@ def test_the_inception_score_with_its_interval(recorded, expected) -> None:
     found = inception_measurement(recorded.tensors["input/probs"], "classes")
     assert found.value == pytest.approx(expected["nvlabs_is_splits10"]["mean"], rel=1e-6)
     assert found.low < found.value < found.high
-    assert (
-        inception_measurement(recorded.tensors["input/probs"][:9], "classes").note == "too few: 9 samples for 10 splits"
-    )
+    assert inception_measurement(recorded.tensors["input/probs"][:9], "classes").note == "too few: 9 samples for 10 splits"
 
 
 def test_too_few_real_images() -> None:

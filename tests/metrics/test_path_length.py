@@ -22,9 +22,7 @@ def test_slerp_agrees(recorded) -> None:
     start, end, t = (recorded.tensors[f"input/slerp_{name}"] for name in ("z0", "z1", "t"))
     for at, key in ((t, "t"), (t + 1e-4, "t_plus_1e-4")):
         direction = torch.nn.functional.normalize(slerp(start, end, at), dim=1)
-        torch.testing.assert_close(
-            direction.float(), recorded.tensors[f"expected/slerp_out_{key}"], rtol=1e-5, atol=1e-6
-        )
+        torch.testing.assert_close(direction.float(), recorded.tensors[f"expected/slerp_out_{key}"], rtol=1e-5, atol=1e-6)
 
 
 def test_slerp_keeps_its_ends() -> None:
@@ -54,9 +52,7 @@ def test_a_linear_generator_by_hand() -> None:
     assert torch.allclose(lengths.mean(), finer.mean(), rtol=0.02)
 
 
-@pytest.mark.parametrize(
-    "settings", [FEW, replace(FEW, where="full"), replace(FEW, space="w"), replace(FEW, space="w", where="full")]
-)
+@pytest.mark.parametrize("settings", [FEW, replace(FEW, where="full"), replace(FEW, space="w"), replace(FEW, space="w", where="full")])
 def test_a_sample_has_its_lengths_whatever_it_is_measured_with(settings: PathSettings) -> None:
     generator = small_stylegan2()
     together = path_lengths(generator, sample_latents(generator, range(70), 3), Squares(), settings)

@@ -46,9 +46,7 @@ class Ran:
         return next((code for code in self.codes.values() if code), 0)
 
 
-def run_action(
-    path: Path, inputs: Mapping[str, str], workspace: Path, temporary: Path, environment: Mapping[str, str], uses: Uses
-) -> Ran:
+def run_action(path: Path, inputs: Mapping[str, str], workspace: Path, temporary: Path, environment: Mapping[str, str], uses: Uses) -> Ran:
     """Run a composite action.
 
     Args:
@@ -63,8 +61,9 @@ def run_action(
 
 
 class _Runner:
-    def __init__(self, path: Path, inputs: Mapping[str, str], workspace: Path, temporary: Path, environment: Mapping[str, str],
-                 uses: Uses) -> None:  # fmt: skip
+    def __init__(
+        self, path: Path, inputs: Mapping[str, str], workspace: Path, temporary: Path, environment: Mapping[str, str], uses: Uses
+    ) -> None:
         self.action = yaml.safe_load((path / "action.yml").read_text(encoding="utf8"))
         declared = self.action["inputs"]
         assert inputs.keys() <= declared.keys()
@@ -73,9 +72,14 @@ class _Runner:
         self.context |= {"runner.os": "Linux", "runner.arch": "X64", "github.run_id": "1", "github.run_attempt": "1"}
         self.workspace, self.temporary, self.uses, self.ran = workspace, temporary, uses, Ran()
         self.environment = {
-            **os.environ, **environment, "GITHUB_ACTIONS": "true", "GITHUB_ACTION_PATH": str(path), "RUNNER_TEMP": str(temporary),
-            "GITHUB_WORKSPACE": str(workspace), "GITHUB_ENV": str(temporary / "env"),
-        }  # fmt: skip
+            **os.environ,
+            **environment,
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_ACTION_PATH": str(path),
+            "RUNNER_TEMP": str(temporary),
+            "GITHUB_WORKSPACE": str(workspace),
+            "GITHUB_ENV": str(temporary / "env"),
+        }
 
     def done(self) -> Ran:
         for step in self.action["runs"]["steps"]:
@@ -118,8 +122,15 @@ class _Runner:
         files = {"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary)}
         own = {name: self._filled(value) for name, value in step.get("env", {}).items()}
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-        done = subprocess.run(command, cwd=self.workspace, env={**self.environment, **files, **own}, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        done = subprocess.run(
+            command,
+            cwd=self.workspace,
+            env={**self.environment, **files, **own},
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.ran.codes[step["name"]] = done.returncode
         self.ran.log += done.stdout
         self.ran.summary += summary.read_text(encoding="utf8") if summary.exists() else ""

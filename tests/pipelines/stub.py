@@ -16,11 +16,7 @@ def write_stub(folder: Path, code: int, verdict: str | None = None) -> Path:
     """
     folder.mkdir()
     given = folder / "given"
-    record = (
-        f'mkdir "$out"; echo \'{{"verdict": "{verdict}"}}\' > "$out/check.json"; touch "$out/report.html"'
-        if verdict
-        else ""
-    )
+    record = f'mkdir "$out"; echo \'{{"verdict": "{verdict}"}}\' > "$out/check.json"; touch "$out/report.html"' if verdict else ""
     scripts = {
         "qualitygate": f'printf "%s\\n" "$@" > {given}; env | grep ^{OPTIONS} >> {given} || true\n'
         f'out=$QUALITYGATE_CHECK_OUT; while [ $# -gt 0 ]; do if [ "$1" = --out ]; then out=$2; fi; shift; done\n'

@@ -35,9 +35,7 @@ def test_every_step_is_one_that_a_runner_takes() -> None:
         assert step["name"]
         if "run" in step:
             assert step["shell"] == "bash"
-            assert "${{" not in step["run"], (
-                "texts of inputs reach a command as variables only: they may hold quotes and semicolons"
-            )
+            assert "${{" not in step["run"], "texts of inputs reach a command as variables only: they may hold quotes and semicolons"
         else:
             assert re.fullmatch(r"actions/[a-z/-]+@v[0-9]+", step["uses"])
 
@@ -89,11 +87,7 @@ def ran(tmp_path: Path, code: int, verdict: str | None, **inputs: str) -> tuple[
     (tmp_path / "runner").mkdir(exist_ok=True)
     others = Others(tmp_path)
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    given = {
-        "candidate": "a b.pt",
-        "install": "none",
-        **{name.replace("_", "-"): value for name, value in inputs.items()},
-    }
+    given = {"candidate": "a b.pt", "install": "none", **{name.replace("_", "-"): value for name, value in inputs.items()}}
     return run_action(PLACE, given, tmp_path, tmp_path / "runner", environment, others), others
 
 
@@ -101,11 +95,19 @@ def ran(tmp_path: Path, code: int, verdict: str | None, **inputs: str) -> tuple[
 def test_code_and_verdict_come_out_and_reports_go_up(code: int, verdict: str, tmp_path: Path) -> None:
     action, others = ran(tmp_path, code, verdict)
     assert action.code == code
-    assert action.outputs == {"verdict": verdict, "code": str(code), "record": "qualitygate-check/check.json",
-                              "report": "qualitygate-check/report.html", "url": "https://github.test/artifacts/7"}  # fmt: skip
+    assert action.outputs == {
+        "verdict": verdict,
+        "code": str(code),
+        "record": "qualitygate-check/check.json",
+        "report": "qualitygate-check/report.html",
+        "url": "https://github.test/artifacts/7",
+    }
     assert [name.split("@")[0] for name in others.names] == [
-        "actions/setup-python", "actions/cache/restore", "actions/cache/save", "actions/upload-artifact"
-    ]  # fmt: skip
+        "actions/setup-python",
+        "actions/cache/restore",
+        "actions/cache/save",
+        "actions/upload-artifact",
+    ]
     assert "https://github.test/artifacts/7" in action.summary
     assert "##" not in action.summary, "the verdict's own summary is the command's"
 
@@ -142,16 +144,19 @@ def test_a_record_of_another_check_is_not_taken_for_this_one(tmp_path: Path) -> 
 
 def test_texts_arrive_as_they_are(tmp_path: Path) -> None:
     hostile = "x\"; echo $(id) `id` '; #.pt"
-    ran(tmp_path, 0, "passed", candidate=hostile, policy="p;q.yaml", out="o u t", arguments="--weights\nw 1.pt\n\n--exit-zero",
-        tracking_uri="https://mlflow.test")  # fmt: skip
+    ran(
+        tmp_path,
+        0,
+        "passed",
+        candidate=hostile,
+        policy="p;q.yaml",
+        out="o u t",
+        arguments="--weights\nw 1.pt\n\n--exit-zero",
+        tracking_uri="https://mlflow.test",
+    )
     words, options = words_and_options(tmp_path / "bin" / "given")
     assert words == ["check", "--weights", "w 1.pt", "--exit-zero", "--", hostile]
-    assert options == {
-        "POLICY": "p;q.yaml",
-        "OUT": "o u t",
-        "TRACKING_URI": "https://mlflow.test",
-        "EXPERIMENT": "qualitygate",
-    }
+    assert options == {"POLICY": "p;q.yaml", "OUT": "o u t", "TRACKING_URI": "https://mlflow.test", "EXPERIMENT": "qualitygate"}
 
 
 def test_nothing_is_tracked_where_there_is_no_mlflow(tmp_path: Path) -> None:
@@ -160,8 +165,7 @@ def test_nothing_is_tracked_where_there_is_no_mlflow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "why"),
-    [({"promote": "champion"}, "tracking-uri"), ({"inconclusive": "ignore"}, "neither fail nor warn")],
+    ("inputs", "why"), [({"promote": "champion"}, "tracking-uri"), ({"inconclusive": "ignore"}, "neither fail nor warn")]
 )
 def test_what_cannot_be_is_said_before_anything_is_installed(inputs: dict[str, str], why: str, tmp_path: Path) -> None:
     action, _ = ran(tmp_path, 0, "passed", install="", **inputs)
@@ -222,21 +226,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]
     site = sysconfig.get_path("purelib", vars={"base": str(home)})
     Path(site, "there.pth").write_text(sysconfig.get_path("purelib"), encoding="utf8")
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    return workspace, {
-        "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": "",
-        **offline,
-    }
+    return workspace, {"PATH": f"{home / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **offline}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("policy", "code", "verdict"), [("passes", 0, "passed"), ("fails", 1, "failed"), ("open", 4, "inconclusive")]
-)
-def test_the_whole_action(
-    policy: str, code: int, verdict: str, fetched: Path, job: tuple[Path, dict[str, str]], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("policy", "code", "verdict"), [("passes", 0, "passed"), ("fails", 1, "failed"), ("open", 4, "inconclusive")])
+def test_the_whole_action(policy: str, code: int, verdict: str, fetched: Path, job: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """Installed by its own line, and a real checkpoint checked; the second and third find what the first has installed."""
     workspace, environment = job
     (runner := tmp_path / "runner").mkdir()

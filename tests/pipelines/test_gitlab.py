@@ -16,22 +16,15 @@ JOB: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text(encoding="utf8"))[".qual
 KEYWORDS = {"image", "variables", "cache", "script", "after_script", "artifacts", "allow_failure"}
 
 
-def run(
-    tmp_path: Path, shell: str = "bash", part: str = "script", **variables: str
-) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, shell: str = "bash", part: str = "script", **variables: str) -> subprocess.CompletedProcess[str]:
     """The job's script with these variables, entry after entry in one shell that stops at the first failure."""
     project = tmp_path / "project"
     project.mkdir(exist_ok=True)
     own = {name: str(value).replace("$CI_PROJECT_DIR", str(project)) for name, value in JOB["variables"].items()}
-    environment = {
-        **os.environ,
-        "MLFLOW_TRACKING_URI": "",
-        **own,
-        "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
-        **variables,
-    }
-    return subprocess.run([shell, "-c", "\n".join(["set -e", *JOB[part]])], cwd=project, env=environment, text=True, capture_output=True,
-                          check=False)  # fmt: skip
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "", **own, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **variables}
+    return subprocess.run(
+        [shell, "-c", "\n".join(["set -e", *JOB[part]])], cwd=project, env=environment, text=True, capture_output=True, check=False
+    )
 
 
 def test_its_structure() -> None:
@@ -48,9 +41,7 @@ def test_its_structure() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 @pytest.mark.parametrize(("code", "verdict"), [(0, "passed"), (1, "failed"), (4, "inconclusive")])
-def test_the_code_comes_out_and_reports_lie_where_artifacts_are(
-    code: int, verdict: str, shell: str, tmp_path: Path
-) -> None:
+def test_the_code_comes_out_and_reports_lie_where_artifacts_are(code: int, verdict: str, shell: str, tmp_path: Path) -> None:
     write_stub(tmp_path / "bin", code, verdict)
     assert run(tmp_path, shell).returncode == code
     assert (tmp_path / "project" / JOB["artifacts"]["paths"][0] / "check.json").is_file()
@@ -59,12 +50,32 @@ def test_the_code_comes_out_and_reports_lie_where_artifacts_are(
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_texts_arrive_as_they_are(shell: str, tmp_path: Path) -> None:
     given, hostile = write_stub(tmp_path / "bin", 0, "passed"), "x\"; echo $(id) `id` '; #.pt"
-    run(tmp_path, shell, CANDIDATE=hostile, BASELINE="models:/faces@champion", REAL="my photos", POLICY="p;q.yaml",
-        ARGUMENTS="--promote\nchampion $(id)\n\n--exit-zero", MLFLOW_TRACKING_URI="https://mlflow.test")  # fmt: skip
+    run(
+        tmp_path,
+        shell,
+        CANDIDATE=hostile,
+        BASELINE="models:/faces@champion",
+        REAL="my photos",
+        POLICY="p;q.yaml",
+        ARGUMENTS="--promote\nchampion $(id)\n\n--exit-zero",
+        MLFLOW_TRACKING_URI="https://mlflow.test",
+    )
     assert words_and_options(given)[0] == [
-        "check", "--out", "qualitygate-check", "--baseline", "models:/faces@champion", "--real", "my photos", "--policy", "p;q.yaml",
-        "--promote", "champion $(id)", "--exit-zero", "--", hostile,
-    ]  # fmt: skip
+        "check",
+        "--out",
+        "qualitygate-check",
+        "--baseline",
+        "models:/faces@champion",
+        "--real",
+        "my photos",
+        "--policy",
+        "p;q.yaml",
+        "--promote",
+        "champion $(id)",
+        "--exit-zero",
+        "--",
+        hostile,
+    ]
 
 
 def test_nothing_is_tracked_where_there_is_no_mlflow(tmp_path: Path) -> None:

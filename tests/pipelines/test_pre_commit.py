@@ -17,9 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def hook(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, text=True, capture_output=True, check=False
-    )
+    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, text=True, capture_output=True, check=False)
 
 
 def test_it_is_a_script_that_can_be_run() -> None:
@@ -28,9 +26,7 @@ def test_it_is_a_script_that_can_be_run() -> None:
     assert (ROOT / HOOK["entry"]).read_text(encoding="utf8").startswith("#!/usr/bin/env python3\n")
 
 
-@pytest.mark.parametrize(
-    ("path", "meant"), [("policy.yaml", True), ("gates/policy.yml", True), ("my-policy.yaml", False)]
-)
+@pytest.mark.parametrize(("path", "meant"), [("policy.yaml", True), ("gates/policy.yml", True), ("my-policy.yaml", False)])
 def test_it_reads_policies(path: str, meant: bool) -> None:
     assert bool(re.search(HOOK["files"], path)) is meant
 

@@ -73,9 +73,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_snapshots(
         assert reals["images"].dtype == np.uint8
 
 
-def test_another_run_in_the_same_folder_is_refused(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_another_run_in_the_same_folder_is_refused(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert run(script, monkeypatch, "--out", str(tmp_path), "--steps", "1", "--half") == 0
     with pytest.raises(SystemExit, match="another run"):
         run(script, monkeypatch, "--out", str(tmp_path), "--steps", "1", "--half", "--seed", "1")

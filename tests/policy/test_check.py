@@ -33,8 +33,9 @@ def test_rules_that_make_no_sense_are_refused(rule: dict, said: str) -> None:
         parse_policy({"check": {"rules": [rule]}}, "p.yaml")
 
 
-@pytest.mark.parametrize("check", [{"rules": []}, {"sample": 3}, {"samples": 9000}, {"seed": 0},
-                                   {"rules": [{"id": "a", "metric": "yield", "min": 0.5}] * 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "check", [{"rules": []}, {"sample": 3}, {"samples": 9000}, {"seed": 0}, {"rules": [{"id": "a", "metric": "yield", "min": 0.5}] * 2}]
+)
 def test_sections_that_make_no_sense_are_refused(check: dict) -> None:
     with pytest.raises(PolicyError):
         parse_policy({"check": check}, "p.yaml")
@@ -59,12 +60,8 @@ def test_the_default_rules_follow_the_policy() -> None:
 
 
 def test_with_real_images_they_decide_and_counts_warn() -> None:
-    critical = {
-        real: {rule.id for rule in Policy().check_rules(real=real) if rule.severity == "critical"}
-        for real in (False, True)
-    }
-    assert critical == {False: {"yield", "low_rate_tail", "rejected", "dead_units", "precision", "recall"},
-                        True: {"precision", "recall"}}  # fmt: skip
+    critical = {real: {rule.id for rule in Policy().check_rules(real=real) if rule.severity == "critical"} for real in (False, True)}
+    assert critical == {False: {"yield", "low_rate_tail", "rejected", "dead_units", "precision", "recall"}, True: {"precision", "recall"}}
     assert Policy().check_hash(real=True) != Policy().check_hash()
 
 
@@ -80,6 +77,8 @@ def test_directions_are_those_of_the_metrics() -> None:
 
 
 def test_a_policy_is_validated_without_torch() -> None:
-    program = ("import sys; from qualitygate.policy.model import Policy; Policy()\n"
-               "assert not {'torch', 'mlflow', 'great_expectations', 'pandas'} & set(sys.modules)")  # fmt: skip
+    program = (
+        "import sys; from qualitygate.policy.model import Policy; Policy()\n"
+        "assert not {'torch', 'mlflow', 'great_expectations', 'pandas'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

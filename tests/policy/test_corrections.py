@@ -25,9 +25,11 @@ def correction_of(**settings: Any) -> Any:
 def test_policies_from_before_there_were_methods_are_what_they_were() -> None:
     for document, digest in (
         ({}, "25881ff8bdd1c4fc1f12e2617c4e5e931282381748a732e99f7c8ed132b1f8db"),
-        ({"correction": {"layers": [0, 1], "rates": [0.05, 0.3], "judged_at": 0.2}},
-         "ed98ea086553c2d79921304f181241e87a5f05ba72634c82aff66c579384354f"),
-    ):  # fmt: skip
+        (
+            {"correction": {"layers": [0, 1], "rates": [0.05, 0.3], "judged_at": 0.2}},
+            "ed98ea086553c2d79921304f181241e87a5f05ba72634c82aff66c579384354f",
+        ),
+    ):
         policy = parse_policy(document, "old")
         assert isinstance(policy.correction, SequentialAblation)
         assert policy.hash == digest
@@ -103,10 +105,7 @@ def test_what_it_costs_to_look() -> None:
     assert correction_of(method="sequential_correction", score="cla").look == "walk"
     assert correction_of(method="zero_ablation", ranking="profile").look == "nothing"
     assert correction_of(method="zero_ablation", score="random").look == "nothing"
-    assert (correction_of(method="local_region").look, correction_of(method="local_region", mask="cla").look) == (
-        "pass",
-        "walk",
-    )
+    assert (correction_of(method="local_region").look, correction_of(method="local_region", mask="cla").look) == ("pass", "walk")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +132,7 @@ def test_what_it_costs_to_look() -> None:
         ({"method": "local_region", "mask": "grad_cam"}, "mask"),
         ({"method": "local_region", "rate": 0.0}, "rate"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         policy_of(**settings)
@@ -154,8 +153,9 @@ def test_the_schema_teaches_every_method() -> None:
     for made in METHODS.values():
         described = schema["$defs"][made.__name__]
         assert described["description"]
-        assert all("description" in one or "const" in one or "$ref" in one or name == "seed"
-                   for name, one in described["properties"].items())  # fmt: skip
+        assert all(
+            "description" in one or "const" in one or "$ref" in one or name == "seed" for name, one in described["properties"].items()
+        )
 
 
 def test_what_makes_two_edits_the_same() -> None:

@@ -28,18 +28,13 @@ LIMITS = Limits(
     rules=(rule("count", COUNT, 10.0), rule("cla", CLA, 2.0, Verdict.REJECT)),
     judged={JUDGED: rule("correction", JUDGED, 4.0), "low_rate_0.1/layer_2": rule("correction", "low_rate_0.1/layer_2", 6.0)},
     strengths=(0.1, 0.3),
-)  # fmt: skip
+)
 TRIALS = [f"ablation_{at}/{what}" for at in ("0.1", "0.3") for what in ("tried", JUDGED, "low_rate_0.1/layer_2")]
 
 
 def columns(*samples: dict[str, float]) -> dict[str, np.ndarray]:
     """Columns of samples given by what is special about them."""
-    usual = {
-        COUNT: 0.0,
-        CLA: 1.0,
-        "image_finite": 1.0,
-        **{name: 0.0 if name.endswith("tried") else NAN for name in TRIALS},
-    }
+    usual = {COUNT: 0.0, CLA: 1.0, "image_finite": 1.0, **{name: 0.0 if name.endswith("tried") else NAN for name in TRIALS}}
     return {name: np.array([{**usual, **sample}[name] for sample in samples], dtype=np.float64) for name in usual}
 
 
@@ -78,15 +73,12 @@ SAMPLES: list[tuple[dict[str, float], str, float, tuple[str, ...], bool]] = [
     (tried(0.1, 4.0, 0.0), "accept", NAN, (), False),
     ({"image_finite": 0.0}, "reject", NAN, ("image_not_finite",), False),
     ({"image_finite": NAN}, "accept", NAN, (), False),
-    ({**HIGH, **tried(0.1, 0.0, 0.0), "image_finite": 0.0}, "reject", 0.1,
-     ("over_limit:count", "repaired:0.1", "image_not_finite"), False),
-]  # fmt: skip
+    ({**HIGH, **tried(0.1, 0.0, 0.0), "image_finite": 0.0}, "reject", 0.1, ("over_limit:count", "repaired:0.1", "image_not_finite"), False),
+]
 
 
 @pytest.mark.parametrize(("sample", "verdict", "strength", "reasons", "borderline"), SAMPLES)
-def test_one_sample(
-    sample: dict[str, float], verdict: str, strength: float, reasons: Sequence[str], borderline: bool
-) -> None:
+def test_one_sample(sample: dict[str, float], verdict: str, strength: float, reasons: Sequence[str], borderline: bool) -> None:
     made = decide(LIMITS, columns(sample))
     assert made.verdict.tolist() == [verdict]
     np.testing.assert_equal(made.strength, [strength])
@@ -144,11 +136,7 @@ def test_records_without_trials_reject_what_needs_a_correction() -> None:
         ("reject", None, ("over_limit:count", "correction_not_tried"), False),
     ]
     # judged on a layer that the records do not hold
-    some = {
-        name: column
-        for name, column in columns({**HIGH, **tried(0.1, 0.0, 0.0)}).items()
-        if not name.endswith("layer_2")
-    }
+    some = {name: column for name, column in columns({**HIGH, **tried(0.1, 0.0, 0.0)}).items() if not name.endswith("layer_2")}
     assert decide(LIMITS, some).reasons == [("over_limit:count", "correction_not_tried")]
 
 
@@ -165,9 +153,7 @@ def test_the_first_look_asks_for_a_correction() -> None:
 
 
 def test_repaired_needs_every_layer() -> None:
-    passed, borderline = repaired(
-        LIMITS, {JUDGED: np.array([4.0, 5.0, 0.0, NAN]), "low_rate_0.1/layer_2": np.array([6.0, 0.0, 7.0, 0.0])}
-    )
+    passed, borderline = repaired(LIMITS, {JUDGED: np.array([4.0, 5.0, 0.0, NAN]), "low_rate_0.1/layer_2": np.array([6.0, 0.0, 7.0, 0.0])})
     assert passed.tolist() == [True, False, False, False]
     assert borderline.tolist() == [True, True, True, False]
 
@@ -177,8 +163,7 @@ def test_repaired_needs_every_layer() -> None:
 
 def policy(limit: Limit) -> Policy:
     return Policy(
-        rules=(Rule(id="count", score=COUNT, limit=limit),),
-        correction=SequentialAblation(rates=(0.1, 0.3), limit=Limit(quantile=0.8)),
+        rules=(Rule(id="count", score=COUNT, limit=limit),), correction=SequentialAblation(rates=(0.1, 0.3), limit=Limit(quantile=0.8))
     )
 
 
@@ -191,9 +176,7 @@ def test_quantiles_become_numbers() -> None:
 
     limits = resolve(policy(Limit(quantile=0.9)), (1, 2), quantile)
     assert asked == [(COUNT, 0.9), (JUDGED, 0.8), ("low_rate_0.1/layer_2", 0.8)]
-    assert [(one.rule, one.score, one.limit, one.source) for one in limits.rules] == [
-        ("count", COUNT, 9.0, "quantile 0.9")
-    ]
+    assert [(one.rule, one.score, one.limit, one.source) for one in limits.rules] == [("count", COUNT, 9.0, "quantile 0.9")]
     assert {name: (one.limit, one.action) for name, one in limits.judged.items()} == {
         JUDGED: (8.0, "reject"),
         "low_rate_0.1/layer_2": (8.0, "reject"),
@@ -203,9 +186,7 @@ def test_quantiles_become_numbers() -> None:
     assert (absolute.rules[0].limit, absolute.rules[0].source) == (3.5, "absolute")
     assert resolve(policy(Limit(value=0.0)), (), quantile).rules[0].limit == 0.0
     nothing = resolve(
-        Policy(correction=None, rules=(Rule(id="a", score=COUNT, limit=Limit(value=1.0), action=Verdict.REJECT),)),
-        (),
-        quantile,
+        Policy(correction=None, rules=(Rule(id="a", score=COUNT, limit=Limit(value=1.0), action=Verdict.REJECT),)), (), quantile
     )
     assert (nothing.judged, nothing.strengths) == ({}, ())
 

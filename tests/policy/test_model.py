@@ -10,15 +10,7 @@ import yaml
 
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import SequentialAblation, judged_layers
-from qualitygate.policy.model import (
-    Limit,
-    Policy,
-    Rule,
-    default_policy,
-    load_policy,
-    parse_policy,
-    policy_yaml,
-)
+from qualitygate.policy.model import Limit, Policy, Rule, default_policy, load_policy, parse_policy, policy_yaml
 
 FULL: dict[str, Any] = {
     "format": 1,
@@ -130,7 +122,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         ({"batch__0__severity": "fatal"}, "batch.0.severity"),
         ({"format": 2}, "format"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used(change: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=message) as raised:
         parse_policy(changed(**change), "policy.yaml")
@@ -163,10 +155,17 @@ def test_files_that_hold_no_policy(tmp_path: Path) -> None:
 def test_every_value_changes_the_hash() -> None:
     hashes = [parse_policy(FULL, "p").hash]
     for change in (
-        {"detection__layers": None}, {"detection__rates": [0.1, 0.2, 0.25]}, {"calibration__seed": 8},
-        {"rules__0__limit": {"quantile": 0.94}}, {"rules__0__id": "other"}, {"rules__1__action": "correct"},
-        {"correction__rates": [0.05]}, {"correction__limit": {"value": 3.0}}, {"batch__0__min": 0.4}, {"batch": []},
-    ):  # fmt: skip
+        {"detection__layers": None},
+        {"detection__rates": [0.1, 0.2, 0.25]},
+        {"calibration__seed": 8},
+        {"rules__0__limit": {"quantile": 0.94}},
+        {"rules__0__id": "other"},
+        {"rules__1__action": "correct"},
+        {"correction__rates": [0.05]},
+        {"correction__limit": {"value": 3.0}},
+        {"batch__0__min": 0.4},
+        {"batch": []},
+    ):
         hashes.append(parse_policy(changed(**change), "p").hash)
     assert len(set(hashes)) == len(hashes)
     assert parse_policy(yaml.safe_load(yaml.safe_dump(FULL, sort_keys=True)), "p").hash == hashes[0]
@@ -174,12 +173,17 @@ def test_every_value_changes_the_hash() -> None:
 
 @pytest.mark.parametrize(
     ("edited", "last", "judged"),
-    [((0, 1, 2), 3, (1, 2, 3)), ((0, 1, 2), 2, (1, 2)), ((0, 1, 3), 8, (1, 2, 3, 4)), ((0, 1, 3), 3, (1, 2, 3)), ((2,), 5, (3,)),
-     ((1, 3, 5), 7, (2, 3, 4, 5, 6)), ((0,), 3, (1,))],
-)  # fmt: skip
-def test_layers_that_a_corrected_sample_is_judged_on(
-    edited: tuple[int, ...], last: int, judged: tuple[int, ...]
-) -> None:
+    [
+        ((0, 1, 2), 3, (1, 2, 3)),
+        ((0, 1, 2), 2, (1, 2)),
+        ((0, 1, 3), 8, (1, 2, 3, 4)),
+        ((0, 1, 3), 3, (1, 2, 3)),
+        ((2,), 5, (3,)),
+        ((1, 3, 5), 7, (2, 3, 4, 5, 6)),
+        ((0,), 3, (1,)),
+    ],
+)
+def test_layers_that_a_corrected_sample_is_judged_on(edited: tuple[int, ...], last: int, judged: tuple[int, ...]) -> None:
     assert judged_layers(edited, last) == judged
 
 

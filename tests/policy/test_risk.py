@@ -42,8 +42,11 @@ def test_parts_must_be_calibrated_and_recorded() -> None:
 
 def test_the_default_takes_every_layer_never_seen_neurons_and_cla() -> None:
     assert default_weights(0.1, (0, 2), (1,)) == {
-        "low_rate_0.1/layer_0": 1.0, "low_rate_0.1/layer_2": 1.0, "never_seen_active": 1.0, "cla/layer_1": 1.0,
-    }  # fmt: skip
+        "low_rate_0.1/layer_0": 1.0,
+        "low_rate_0.1/layer_2": 1.0,
+        "never_seen_active": 1.0,
+        "cla/layer_1": 1.0,
+    }
 
 
 def test_fitted_weights_find_the_part_that_tells_and_are_never_negative() -> None:

@@ -110,10 +110,7 @@ def test_merging_keeps_what_was_written_and_makes_the_rest_again():
         (empty(samples=[{**OWN, "meta": {"policy_id": 3}}]), "policy_id must be text"),
         (empty(samples=[{**OWN, "kwargs": {"max_value": float("inf")}}]), "should be a finite number"),
         (empty(samples=[{**OWN, "kwargs": {"value_set": [{"a": float("nan")}]}}]), "should be a finite number"),
-        (
-            empty(samples=[{**OWN, "kwargs": {"result_format": "COMPLETE"}}]),
-            "no arguments of an expectation: result_format",
-        ),
+        (empty(samples=[{**OWN, "kwargs": {"result_format": "COMPLETE"}}]), "no arguments of an expectation: result_format"),
         (empty(samples=[{**OWN, "kwargs": {"meta": {"policy_id": "yield"}}}]), "no arguments of an expectation: meta"),
         (empty(samples=[{**OWN, "meta": {"policy_id": "a"}}] * 2), "these ids stand twice: a"),
         (empty(samples=[OWN], summary=[{**OWN, "meta": {"policy_id": "custom-1"}}]), "stand twice: custom-1"),
@@ -173,11 +170,7 @@ def test_nothing_heavy_is_imported():
 
 @pytest.mark.parametrize(
     ("correction", "strict", "most"),
-    [
-        (SequentialAblation(), True, 1.0),
-        (ZeroAblation(units=(5, 40)), True, 40.0),
-        (SequentialCorrection(lambdas=(0.9, 0.0)), False, 1.0),
-    ],
+    [(SequentialAblation(), True, 1.0), (ZeroAblation(units=(5, 40)), True, 40.0), (SequentialCorrection(lambdas=(0.9, 0.0)), False, 1.0)],
 )
 def test_strengths_are_those_that_the_method_can_have(correction, strict, most):
     asked = by_id(make_suite(Policy(correction=correction), SCORES, 10))["samples/strength.range"]["kwargs"]

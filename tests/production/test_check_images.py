@@ -92,8 +92,7 @@ def rules_of(record: CheckRecord) -> dict[str, RuleOutcome]:
 def test_numbers_by_hand() -> None:
     """A reference at 0, 1 … 9: the third neighbour is 2 away, and 3 at both ends, so that the balls reach from −3 to 12."""
     sample = cast("Any", SimpleNamespace(features=torch.tensor([0.5, 4.5, 11.9, 12.1, 50.0])[:, None]))
-    found = {name: of_sample(name, sample, REAL, Drawing(100, 1, 0.05)).value
-             for name in ("precision_to_baseline", "coverage_to_baseline")}  # fmt: skip
+    found = {name: of_sample(name, sample, REAL, Drawing(100, 1, 0.05)).value for name in ("precision_to_baseline", "coverage_to_baseline")}
     # 0.5, 4.5 and 11.9 lie in a ball; the balls of 7 and 8, from 5 to 10, hold none
     assert found == {"precision_to_baseline": 0.6, "coverage_to_baseline": 0.8}
 
@@ -162,10 +161,7 @@ def test_what_is_left_out_says_why(baseline: Subject, damaged: Subject) -> None:
     assert alone is None, "no rule looks at the real images instead"
     insisted = asked.model_copy(update={"optional": False})
     assert settled(insisted, asks, damaged, baseline, replace(tools, real=REAL)) is None
-    assert settled(insisted, asks, damaged, bare, tools) == (
-        RuleState.INCONCLUSIVE,
-        settled(asked, asks, damaged, bare, tools)[1],
-    )  # type: ignore[index]
+    assert settled(insisted, asks, damaged, bare, tools) == (RuleState.INCONCLUSIVE, settled(asked, asks, damaged, bare, tools)[1])  # type: ignore[index]
 
 
 def test_a_reference_is_needed_only_where_it_will_be_used(baseline: Subject, damaged: Subject) -> None:
@@ -187,11 +183,7 @@ def test_where_real_images_cannot_be_compared_the_counts_still_decide(baseline: 
 
 
 def test_hand_written_expectations_see_samples_though_no_rule_needs_one(baseline: Subject) -> None:
-    suite = {
-        "format": 1,
-        "summary": [],
-        "samples": [{"type": "expect_column_to_exist", "kwargs": {"column": "low_rate_0.1"}}],
-    }
+    suite = {"format": 1, "summary": [], "samples": [{"type": "expect_column_to_exist", "kwargs": {"column": "low_rate_0.1"}}]}
     policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": (rule(),)})})
     record = check(baseline, baseline, policy, Tools(suite=suite)).record
     assert record.suite.passed

@@ -91,8 +91,7 @@ def test_workers_that_always_die_end_the_run(small: Small, same, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("number", "workers", "code"),
-    [(signal.SIGKILL, 2, -9), (signal.SIGTERM, 1, 143), (signal.SIGTERM, 2, 143), (signal.SIGINT, 1, 130)],
+    ("number", "workers", "code"), [(signal.SIGKILL, 2, -9), (signal.SIGTERM, 1, 143), (signal.SIGTERM, 2, 143), (signal.SIGINT, 1, 130)]
 )
 def test_a_driver_that_is_ended(small: Small, same, tmp_path: Path, number: int, workers: int, code: int) -> None:
     place = tmp_path / "set"
@@ -118,11 +117,7 @@ def test_two_workers_on_one_shard_end_with_one(small: Small, tmp_path: Path) -> 
         assert one.exitcode == 0
     row = order.manifest().row(order.plan.shard(0))
     assert row is not None
-    there = {
-        f"{one.parent.name}/{one.name}"
-        for folder in ("shards", "records")
-        for one in (tmp_path / "set" / folder).iterdir()
-    }
+    there = {f"{one.parent.name}/{one.name}" for folder in ("shards", "records") for one in (tmp_path / "set" / folder).iterdir()}
     assert there == set(row.files)
     assert_whole(tmp_path / "set", range(64), small.produce(tmp_path / "set", ids=range(64)))
 
@@ -148,9 +143,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own, far too small."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     yield place
@@ -217,9 +210,7 @@ def test_a_stale_profile_is_refused_before_anything_is_written(small: Small, tmp
     assert not (tmp_path / "set").exists()
 
 
-def test_a_sample_that_is_not_finite_is_rejected_and_harms_no_other(
-    small: Small, untouched: Path, tmp_path: Path
-) -> None:
+def test_a_sample_that_is_not_finite_is_rejected_and_harms_no_other(small: Small, untouched: Path, tmp_path: Path) -> None:
     stage = small.source().open("cpu")
     sums = stage.generator.run(stage.generator.start(stage.latents(IDS)), 0).activation.sum(dim=(1, 2, 3))
     broken = torch.nonzero(sums > THRESHOLD).flatten().tolist()

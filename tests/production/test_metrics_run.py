@@ -25,13 +25,7 @@ from qualitygate.records import Verdict
 from qualitygate.storage import to_uint8
 
 REQUEST = Request(
-    samples=150,
-    score="low_rate_0.2",
-    share=0.2,
-    path_samples=6,
-    truncations=(0.5,),
-    extrapolate=True,
-    path_kinds=("ppl_z_full",),
+    samples=150, score="low_rate_0.2", share=0.2, path_samples=6, truncations=(0.5,), extrapolate=True, path_kinds=("ppl_z_full",)
 )
 
 
@@ -55,9 +49,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
     profile = calibrate(generator, small_policy())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield Tools(
-            generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1)
-        )
+        yield Tools(generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +59,10 @@ def measured(tools: Tools) -> Measured:
 
 def test_every_group_is_there(measured: Measured) -> None:
     groups = " ".join(row.group for row in measured.report.groups)
-    assert groups == (
-        "all random lowest highest accepted corrected_before rejected highest_corrected corrected kept psi_0.5"
-    )
+    assert groups == ("all random lowest highest accepted corrected_before rejected highest_corrected corrected kept psi_0.5")
     sizes = {row.group: row.samples for row in measured.report.groups}
     assert sizes["all"] == 150 == sizes["accepted"] + sizes["corrected"] + sizes["rejected"]
-    assert (
-        sizes["lowest"] == sizes["highest"] == sizes["random"] == sizes["psi_0.5"] == sizes["highest_corrected"] == 30
-    )
+    assert sizes["lowest"] == sizes["highest"] == sizes["random"] == sizes["psi_0.5"] == sizes["highest_corrected"] == 30
     assert sizes["kept"] == sizes["accepted"] + sizes["corrected"]
     assert {one.metric for one in measured.report.order} == {"precision", "realism", "ppl"}
     whole = measured.report.row("all")
@@ -92,12 +80,7 @@ def test_the_images_are_the_gates(tools: Tools, measured: Measured) -> None:
     records, images = zip(*gate(tools.generator, tools.stage.profile, range(150)), strict=True)
     assert measured.samples[names.VERDICT] == [str(record.verdict) for record in records]
     observer = Observer(tools.extractor, None, "cpu")
-    order = [
-        row
-        for verdict in (Verdict.ACCEPT, Verdict.CORRECT)
-        for row, record in enumerate(records)
-        if record.verdict is verdict
-    ]
+    order = [row for verdict in (Verdict.ACCEPT, Verdict.CORRECT) for row, record in enumerate(records) if record.verdict is verdict]
     observer.add(torch.stack([images[row] for row in order]))
     features = torch.cat([tools.extractor(batch) for batch in tools.real])
     ruler = Ruler(RealSet("others", "d", features))
@@ -132,13 +115,9 @@ def test_other_numbers_of_samples_leave_a_sample_as_it_is(tools: Tools, measured
 def test_without_real_images_gate_or_distance_the_rest_is_said(tools: Tools) -> None:
     bare = measure(Tools(tools.generator), replace(REQUEST, score=None, path_kinds=()))
     assert [row.group for row in bare.report.groups] == ["all", "random", "psi_0.5"]
-    assert bare.report.left_out == (
-        "everything that compares with real images: none were given",
-        "path lengths: no distance was given",
-    )
+    assert bare.report.left_out == ("everything that compares with real images: none were given", "path lengths: no distance was given")
     curvature = measure(
-        replace(tools, stage=None, real=None),
-        replace(REQUEST, score="cla/layer_1", samples=20, path_samples=2, path_kinds=()),
+        replace(tools, stage=None, real=None), replace(REQUEST, score="cla/layer_1", samples=20, path_samples=2, path_kinds=())
     )
     assert np.isfinite(curvature.samples["cla/layer_1"]).all()
     assert {"lowest", "highest"} <= {row.group for row in curvature.report.groups}

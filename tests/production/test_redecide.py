@@ -60,13 +60,13 @@ def again(generator: Generator, profile: Profile, tmp_path: Path) -> Again:
         {"rules": (Rule(id="stricter", score="low_rate_0.2", limit=Limit(quantile=0.8)),)},
         {"rules": (Rule(id="layer", score="low_rate_0.1/layer_1", limit=Limit(quantile=0.9), action="reject"),)},
         {"rules": (Rule(id="other", score="low_rate_0.3", limit=Limit(quantile=0.7), action="reject"),), "correction": None},
-        {"detection": Detection(layers=(0, 1), rates=(0.1, 0.2)),
-         "rules": (Rule(id="fewer", score="low_rate_0.2", limit=Limit(quantile=0.8), action="reject"),)},
+        {
+            "detection": Detection(layers=(0, 1), rates=(0.1, 0.2)),
+            "rules": (Rule(id="fewer", score="low_rate_0.2", limit=Limit(quantile=0.8), action="reject"),),
+        },
     ],
-)  # fmt: skip
-def test_it_is_gating_with_that_policy(
-    again: Again, generator: Generator, profile: Profile, changes: dict[str, Any]
-) -> None:
+)
+def test_it_is_gating_with_that_policy(again: Again, generator: Generator, profile: Profile, changes: dict[str, Any]) -> None:
     policy = small_policy(**changes)
     change = again(policy)
     gated = [record for record, _ in gate(generator, profile, IDS, policy=policy)]
@@ -107,13 +107,9 @@ def test_an_untried_correction_is_a_reject_that_says_so(again: Again) -> None:
 
 def test_outcomes_of_another_edit_are_not_taken_for_this_one(again: Again) -> None:
     """Columns name method and strength; the same strength at other layers is another edit."""
-    written_out = small_policy(
-        correction=SequentialAblation(layers=(0, 1, 2), rates=(0.1, 0.2, 0.3), limit=Limit(quantile=0.8))
-    )
+    written_out = small_policy(correction=SequentialAblation(layers=(0, 1, 2), rates=(0.1, 0.2, 0.3), limit=Limit(quantile=0.8)))
     assert again(written_out).document()["changed"] == 0
-    elsewhere = small_policy(
-        correction=SequentialAblation(layers=(0, 1), rates=(0.1, 0.2, 0.3), limit=Limit(value=1e6))
-    )
+    elsewhere = small_policy(correction=SequentialAblation(layers=(0, 1), rates=(0.1, 0.2, 0.3), limit=Limit(value=1e6)))
     reasons = [one for of_sample in again(elsewhere).rows["reasons"] for one in of_sample]
     assert "correction_not_tried" in reasons
     assert not any(one.startswith("repaired") for one in reasons)

@@ -10,15 +10,7 @@ import pytest
 from PIL import Image
 
 from qualitygate.errors import InputError
-from qualitygate.production.relabel_tasks import (
-    Round,
-    Task,
-    make_round,
-    read_round,
-    read_round_answers,
-    summary,
-    write_round,
-)
+from qualitygate.production.relabel_tasks import Round, Task, make_round, read_round, read_round_answers, summary, write_round
 from qualitygate.storage import image_name
 from qualitygate.units.labels import Answer
 
@@ -57,13 +49,7 @@ def test_the_folder_does_not_say_which_is_which(study: Path, tmp_path: Path) -> 
 
 
 def test_shares_by_hand() -> None:
-    tasks = (
-        Task(1, "before", False),
-        Task(1, "after", False),
-        Task(2, "after", False),
-        Task(1, "after", True),
-        Task(2, "before", True),
-    )
+    tasks = (Task(1, "before", False), Task(1, "after", False), Task(2, "after", False), Task(1, "after", True), Task(2, "before", True))
     asked = Round("some", frozenset({1}), tasks)
     ann = [(0, "artifact"), (1, "normal"), (2, "artifact"), (3, "left"), (4, "same")]
     bob = [(0, "artifact"), (1, "normal"), (2, "normal"), (3, "left"), (4, "right")]
@@ -81,11 +67,7 @@ def test_shares_by_hand() -> None:
 def test_answers_to_the_wrong_question(study: Path, tmp_path: Path) -> None:
     asked = make_round(study)
     single = next(number for number, task in enumerate(asked.tasks) if not task.pair)
-    for line, words in (
-        (f"{single},left", "another question"),
-        ("99,normal", "does not exist"),
-        (f"{single},ugly", "no such label"),
-    ):
+    for line, words in ((f"{single},left", "another question"), ("99,normal", "does not exist"), (f"{single},ugly", "no such label")):
         (tmp_path / "a.csv").write_text(f"id,label\n{line}\n")
         with pytest.raises(InputError, match=words):
             read_round_answers(tmp_path / "a.csv", asked)

@@ -55,9 +55,7 @@ def test_its_records_are_those_of_the_gate(small: Small, made: Path) -> None:
     for one in read_exhibit(made / EXHIBIT):
         again = fresh[one.record.id]
         assert one.record.scores == pytest.approx(again.scores, nan_ok=True)
-        assert one.record.model_copy(update={"scores": {}, "moved": None}) == again.model_copy(
-            update={"scores": {}, "moved": None}
-        )
+        assert one.record.model_copy(update={"scores": {}, "moved": None}) == again.model_copy(update={"scores": {}, "moved": None})
         assert (one.corrected is not None) == bool(again.trials)
 
 
@@ -90,16 +88,15 @@ def test_the_page_says_what_was_drawn_and_what_it_cost(made: Path) -> None:
     assert page.count("data-roles") == len(read_exhibit(made / EXHIBIT))
     surveyed, _ = Surveyor(open_store(made), read_gated(made).summary.limits, drawn=50).walk()
     full = read_gated(made)
-    part = type(full)(full.place, full.summary, surveyed.columns, full.calibration, full.units, full.exhibit,
-                      surveyed.samples, surveyed.over)  # fmt: skip
+    part = type(full)(
+        full.place, full.summary, surveyed.columns, full.calibration, full.units, full.exhibit, surveyed.samples, surveyed.over
+    )
     page = report_page(Material(part))
     assert "Of 50 samples drawn at random from all 280." in page
     assert f"of {len(IDS)}</td>" in page  # what is over a limit is counted, not estimated
 
 
-def test_it_is_made_once_and_a_set_without_it_gets_one(
-    small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_made_once_and_a_set_without_it_gets_one(small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = small.order(tmp_path / "set", ids=range(64))
     ensure_report(order, "cpu")
     assert not (tmp_path / "set").exists()  # nothing to tell of yet

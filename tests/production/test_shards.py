@@ -16,8 +16,7 @@ from qualitygate.production.store import LocalStore, open_store, public
 from qualitygate.production.worker import _digest
 
 ENTRIES = [
-    Entry(one, bytes([one % 256]) * (one + 1), {"id": one, "label": None, "verdict": "accept", "strength": 0.1})
-    for one in range(0, 600, 2)
+    Entry(one, bytes([one % 256]) * (one + 1), {"id": one, "label": None, "verdict": "accept", "strength": 0.1}) for one in range(0, 600, 2)
 ]
 
 

@@ -37,8 +37,13 @@ class Run:
         accepted = int((scores <= self.limit).sum())
         corrected = round((len(scores) - accepted) * repaired)
         before = self.tally.copy()
-        row = row_of(samples=len(scores), accepted=accepted, corrected=corrected, rejected=len(scores) - accepted - corrected,
-                     histograms=self.scales.histograms({SCORE: scores}))  # fmt: skip
+        row = row_of(
+            samples=len(scores),
+            accepted=accepted,
+            corrected=corrected,
+            rejected=len(scores) - accepted - corrected,
+            histograms=self.scales.histograms({SCORE: scores}),
+        )
         self.tally.add(row)
         return self.watch.look(row, before, self.tally)
 
@@ -48,11 +53,35 @@ class Run:
 
 
 def row_of(**given: Any) -> ShardRow:
-    origin = Provenance(checkpoint="c", checkpoint_sha256="0", family="f", profile_id="p", policy_hash="h", suite_hash="s",
-                        package_version="0", torch_version="0", device="cpu", seed=1)  # fmt: skip
-    rest: dict[str, Any] = {"plan": "p", "start": 0, "stop": 1, "file": None, "bytes": 0, "sha256": None, "records": "r",
-                            "records_sha256": "0", "borderline": 0, "reasons": {}, "seconds": {}, "probe": None,
-                            "evaluated": 1, "results": (), "provenance": origin}  # fmt: skip
+    origin = Provenance(
+        checkpoint="c",
+        checkpoint_sha256="0",
+        family="f",
+        profile_id="p",
+        policy_hash="h",
+        suite_hash="s",
+        package_version="0",
+        torch_version="0",
+        device="cpu",
+        seed=1,
+    )
+    rest: dict[str, Any] = {
+        "plan": "p",
+        "start": 0,
+        "stop": 1,
+        "file": None,
+        "bytes": 0,
+        "sha256": None,
+        "records": "r",
+        "records_sha256": "0",
+        "borderline": 0,
+        "reasons": {},
+        "seconds": {},
+        "probe": None,
+        "evaluated": 1,
+        "results": (),
+        "provenance": origin,
+    }
     return ShardRow(**{**rest, **given})
 
 

@@ -24,11 +24,7 @@ def _ajbrock(key: str) -> str | None:
         return f"activation/block{found[1]}.{found[2]}"
     if found := re.fullmatch(r"activation/blocks\.(\d+)\.([01])", key):
         return f"block{found[1]}.{('sum', 'attention')[int(found[2])]}"
-    return {
-        "shared": "label",
-        "activation/linear": "linear",
-        "activation/output_layer.1": "activation/output.relu",
-    }.get(key)
+    return {"shared": "label", "activation/linear": "linear", "activation/output_layer.1": "activation/output.relu"}.get(key)
 
 
 def _hugging_face(key: str) -> str | None:
@@ -39,11 +35,7 @@ def _hugging_face(key: str) -> str | None:
         if found[2]:
             return f"activation/block{block}.relu{int(found[2]) + 1}"
         return f"block{block}.{'attention' if module == attention else 'sum'}"
-    names = {
-        "class_embedding": "label",
-        "activation/generator.gen_z": "linear",
-        "activation/generator.relu": "activation/output.relu",
-    }
+    names = {"class_embedding": "label", "activation/generator.gen_z": "linear", "activation/generator.relu": "activation/output.relu"}
     return names.get(key)
 
 

@@ -12,11 +12,7 @@ from qualitygate.checkpoints.contents import TensorGroup
 _LOD = "tests/checkpoints/test_layouts_pggan.py: the level of detail is part of the checkpoint"
 _CLASSES = "tests/checkpoints/test_layouts_pggan.py: the value of an image stands beside those of the classes"
 _RAW = "tests/checkpoints/test_layouts_pggan.py: the averaged generator is preferred"
-_GENFORCE_ELSEWHERE = {
-    "output/image_lod0.4": _LOD,
-    "output/image_lod1.0": _LOD,
-    "checkpoint_generator_output/image": _RAW,
-}
+_GENFORCE_ELSEWHERE = {"output/image_lod0.4": _LOD, "output/image_lod1.0": _LOD, "checkpoint_generator_output/image": _RAW}
 _CLASSES_ELSEWHERE = dict.fromkeys(("disc/output", "disc/activation/layer7", "disc/activation/layer8"), _CLASSES)
 
 
@@ -75,10 +71,7 @@ CASES = [
         elsewhere=_GENFORCE_ELSEWHERE | _CLASSES_ELSEWHERE,
     ),
     Case(
-        "gandissect_proggan_r32",
-        lambda vectors: {"state_dict": vectors.under("state_dict/")},
-        "GAN Dissection PGGAN",
-        _gan_dissection_name,
+        "gandissect_proggan_r32", lambda vectors: {"state_dict": vectors.under("state_dict/")}, "GAN Dissection PGGAN", _gan_dissection_name
     ),
     Case("fb_pgan_r32", hub_tree, "torch hub PGAN", _hub_name, elsewhere={"output/image_alpha0.3": _LOD}),
 ]

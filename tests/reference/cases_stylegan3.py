@@ -32,11 +32,7 @@ def _case(file: str) -> Case:
         _snapshot,
         "NVIDIA StyleGAN3",
         _name,
-        images={
-            "output/image": {},
-            "output/image_psi0.7": {"psi": 0.7},
-            "output/image_psi0.7_cutoff3": {"psi": 0.7, "cutoff": 3},
-        },
+        images={"output/image": {}, "output/image_psi0.7": {"psi": 0.7}, "output/image_psi0.7_cutoff3": {"psi": 0.7, "cutoff": 3}},
         truncated={"w_psi0.7": "output/image_psi0.7"},
     )
 

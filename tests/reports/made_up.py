@@ -8,9 +8,17 @@ from qualitygate.records import ExhibitItem, ExhibitRole, Provenance, RuleLimit,
 
 SCORE = "low_rate_0.1"
 PROVENANCE = Provenance(
-    checkpoint="toy.pt", checkpoint_sha256="0" * 64, family="dcgan", profile_id="p", policy_hash="q", suite_hash="s",
-    package_version="0", torch_version="0", device="cpu", seed=1,
-)  # fmt: skip
+    checkpoint="toy.pt",
+    checkpoint_sha256="0" * 64,
+    family="dcgan",
+    profile_id="p",
+    policy_hash="q",
+    suite_hash="s",
+    package_version="0",
+    torch_version="0",
+    device="cpu",
+    seed=1,
+)
 
 
 def limits() -> list[RuleLimit]:
@@ -20,10 +28,17 @@ def limits() -> list[RuleLimit]:
 def record(number: int, verdict: str, score: float | None = None) -> SampleRecord:
     value = {"accept": 212.0, "correct": 391.0, "reject": 455.0}[verdict] + number % 13 if score is None else score
     return SampleRecord(
-        id=number, label=None, verdict=Verdict(verdict), reasons=() if verdict == "accept" else ("over_limit:low_rate",),
-        borderline=False, scores={"low_rate_0.3": 999.0, SCORE: value}, trials=(), strength=None, moved=None,
+        id=number,
+        label=None,
+        verdict=Verdict(verdict),
+        reasons=() if verdict == "accept" else ("over_limit:low_rate",),
+        borderline=False,
+        scores={"low_rate_0.3": 999.0, SCORE: value},
+        trials=(),
+        strength=None,
+        moved=None,
         provenance=PROVENANCE,
-    )  # fmt: skip
+    )
 
 
 def item(

@@ -20,31 +20,47 @@ from qualitygate.reports.github import ANNOTATIONS, SUMMARY_BYTES, step_summary,
 from qualitygate.reports.junit import junit_xml
 
 
-def outcome(
-    name: str, state: RuleState = RuleState.FAILED, severity: str = "critical", note: str | None = None
-) -> RuleOutcome:
-    return RuleOutcome(id=name, metric="yield", severity=severity, rule="at least 0.8", state=state, value=0.5, note=note,
-                       excess=Range(value=0.3, low=0.2, high=0.4))  # fmt: skip
+def outcome(name: str, state: RuleState = RuleState.FAILED, severity: str = "critical", note: str | None = None) -> RuleOutcome:
+    return RuleOutcome(
+        id=name,
+        metric="yield",
+        severity=severity,
+        rule="at least 0.8",
+        state=state,
+        value=0.5,
+        note=note,
+        excess=Range(value=0.3, low=0.2, high=0.4),
+    )
 
 
 def record(*rules: RuleOutcome, checkpoint: str = "model.pt") -> CheckRecord:
-    side = Compared(
-        source=checkpoint, checkpoint=checkpoint, checkpoint_sha256="a" * 64, family="dcgan", profile_id="p"
-    )
+    side = Compared(source=checkpoint, checkpoint=checkpoint, checkpoint_sha256="a" * 64, family="dcgan", profile_id="p")
     return CheckRecord(
-        verdict=RuleState.FAILED, candidate=side, baseline=side, paired=True, samples=64, looks=1, looks_planned=3, seed=1, error=0.05,
-        tail=0.001, rules=rules, suite=SuiteResult(passed=False, evaluated=1, results=()), policy_hash="h", suite_hash="s", real=None,
-        extractor=None, package_version="0", torch_version="0", device="cpu", seconds=1.0,
-    )  # fmt: skip
+        verdict=RuleState.FAILED,
+        candidate=side,
+        baseline=side,
+        paired=True,
+        samples=64,
+        looks=1,
+        looks_planned=3,
+        seed=1,
+        error=0.05,
+        tail=0.001,
+        rules=rules,
+        suite=SuiteResult(passed=False, evaluated=1, results=()),
+        policy_hash="h",
+        suite_hash="s",
+        real=None,
+        extractor=None,
+        package_version="0",
+        torch_version="0",
+        device="cpu",
+        seconds=1.0,
+    )
 
 
 def test_worst_first() -> None:
-    rules = [
-        outcome("a", RuleState.PASSED),
-        outcome("b", severity="warning"),
-        outcome("c", RuleState.INCONCLUSIVE),
-        outcome("d"),
-    ]
+    rules = [outcome("a", RuleState.PASSED), outcome("b", severity="warning"), outcome("c", RuleState.INCONCLUSIVE), outcome("d")]
     assert [one.id for one in record(*rules).worst_first] == ["d", "b", "c", "a"]
 
 
@@ -57,20 +73,14 @@ def test_the_limits_are_those_of_github() -> None:
 
 
 def test_every_kind_of_annotation_has_its_limit() -> None:
-    many = [
-        outcome(f"{severity}{index}", severity=severity)
-        for severity in ("critical", "warning", "info")
-        for index in range(13)
-    ]
+    many = [outcome(f"{severity}{index}", severity=severity) for severity in ("critical", "warning", "info") for index in range(13)]
     lines = workflow_commands(record(*many))
     kinds = [line.split(" ", 1)[0] for line in lines]
     assert {kind: kinds.count(kind) for kind in kinds} == {"::error": 10, "::warning": 10, "::notice": 10}
 
 
 def test_annotations_are_few_and_escaped() -> None:
-    many = [outcome(f"r{index}") for index in range(30)] + [
-        outcome("w", severity="warning", note="100 %\r\nof, it: all")
-    ]
+    many = [outcome(f"r{index}") for index in range(30)] + [outcome("w", severity="warning", note="100 %\r\nof, it: all")]
     lines = workflow_commands(record(*many))
     assert sum(line.startswith("::error ") for line in lines) == ANNOTATIONS
     (warning,) = (line for line in lines if line.startswith("::warning "))
@@ -92,18 +102,26 @@ def test_the_summary_keeps_its_cells() -> None:
 
 
 def test_junit_counts_and_is_xml() -> None:
-    rules = [outcome("a", note="\x00\x1b[31m"), outcome("b", RuleState.INCONCLUSIVE), outcome("c", RuleState.LEFT_OUT),
-             outcome("d", severity="warning")]  # fmt: skip
+    rules = [
+        outcome("a", note="\x00\x1b[31m"),
+        outcome("b", RuleState.INCONCLUSIVE),
+        outcome("c", RuleState.LEFT_OUT),
+        outcome("d", severity="warning"),
+    ]
     suite = ET.fromstring(junit_xml(record(*rules, checkpoint="m\x0b.pt")))[0]
     assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "5", "failures": "1", "errors": "1", "skipped": "1"
-    }  # fmt: skip
+        "tests": "5",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+    }
 
 
 @pytest.mark.parametrize("severity", ["critical", "warning"])
 def test_only_a_critical_expectation_is_a_failure_in_junit(severity: str) -> None:
-    wish = ExpectationResult(id="custom-1", type="expect_column_max_to_be_between", severity=severity, success=False, observed=3.5,
-                             kwargs={})  # fmt: skip
+    wish = ExpectationResult(
+        id="custom-1", type="expect_column_max_to_be_between", severity=severity, success=False, observed=3.5, kwargs={}
+    )
     suite = SuiteResult(passed=False, evaluated=2, results=(wish,))  # it failed because of the rule
     written = ET.fromstring(junit_xml(record(outcome("a")).model_copy(update={"suite": suite})))
     case = written.find(".//testcase[@name='expectations']")
@@ -117,8 +135,7 @@ def page_of(*rules: RuleOutcome, policy: str = "batch: []", checkpoint: str = "m
 
 
 def test_the_page_escapes_and_needs_nothing_else() -> None:
-    text = page_of(outcome("a", note="<script>x</script>"), outcome("b", RuleState.PASSED), policy="# </pre><script>",
-                   checkpoint=HOSTILE)  # fmt: skip
+    text = page_of(outcome("a", note="<script>x</script>"), outcome("b", RuleState.PASSED), policy="# </pre><script>", checkpoint=HOSTILE)
     assert "<script" not in text
     assert "<img" not in text
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text), "loads nothing, leads nowhere"
@@ -133,20 +150,27 @@ def test_the_page_says_first_why_and_what_to_look_at() -> None:
     ]
     text = page_of(*rules)
     words = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", text, flags=re.DOTALL)
-    at = [words.index(word) for word in ("failed", "Critical: broken beyond the limit.", "What to look at", "see  units", "too few",
-                                         "Rules, worst first", "Candidate and baseline", "batch: []", "Made again")]  # fmt: skip
+    at = [
+        words.index(word)
+        for word in (
+            "failed",
+            "Critical: broken beyond the limit.",
+            "What to look at",
+            "see  units",
+            "too few",
+            "Rules, worst first",
+            "Candidate and baseline",
+            "batch: []",
+            "Made again",
+        )
+    ]
     assert at == sorted(at)
     assert "<code>units</code>" in text
 
 
 def test_the_page_stands_without_numbers_and_without_a_baseline() -> None:
     bare = RuleOutcome(
-        id="p",
-        metric="precision",
-        severity="critical",
-        rule="at least 0.1",
-        state=RuleState.LEFT_OUT,
-        note="no real images",
+        id="p", metric="precision", severity="critical", rule="at least 0.1", state=RuleState.LEFT_OUT, note="no real images"
     )
     text = check_page(record(bare).model_copy(update={"baseline": None, "verdict": RuleState.INCONCLUSIVE}), "")
     assert "<svg" not in text
@@ -164,9 +188,7 @@ def test_every_report_says_what_was_not_looked_at() -> None:
         assert "No rule looked at an image" in report
     alike = step_summary(record(of_images("recall_to_baseline", 0.7)))
     assert "No rule looked at a real image" in alike
-    assert "No rule looked at" not in step_summary(
-        record(of_images("precision", 0.7), of_images("recall_to_baseline", 0.7))
-    )
+    assert "No rule looked at" not in step_summary(record(of_images("precision", 0.7), of_images("recall_to_baseline", 0.7)))
     assert len(footing(record(of_images("precision", 0.7)))) == 1
 
 
@@ -177,11 +199,15 @@ def test_a_pass_with_warnings_says_so_first() -> None:
 
 
 def test_expectations_that_are_no_rule_are_shown() -> None:
-    wish = ExpectationResult(id="custom-1", type="expect_column_max_to_be_between", severity="critical", success=False, observed=3.5,
-                             kwargs={"column": "yield", "max_value": 1})  # fmt: skip
-    failed = record(outcome("a", RuleState.PASSED)).model_copy(
-        update={"suite": SuiteResult(passed=False, evaluated=2, results=(wish,))}
+    wish = ExpectationResult(
+        id="custom-1",
+        type="expect_column_max_to_be_between",
+        severity="critical",
+        success=False,
+        observed=3.5,
+        kwargs={"column": "yield", "max_value": 1},
     )
+    failed = record(outcome("a", RuleState.PASSED)).model_copy(update={"suite": SuiteResult(passed=False, evaluated=2, results=(wish,))})
     text = check_page(failed, "")
     assert "custom-1" in text
     assert "max_value 1" in text
@@ -211,9 +237,16 @@ def test_the_reason(states: list[RuleState], verdict: RuleState, words: str) -> 
 
 
 def against(metric: str, difference: float, excess: float) -> RuleOutcome:
-    return RuleOutcome(id="a", metric=metric, severity="critical", rule="worse by at most 0.05", state=RuleState.PASSED, value=0.0,
-                       difference=Range(value=difference, low=difference, high=difference),
-                       excess=Range(value=excess, low=excess, high=excess))  # fmt: skip
+    return RuleOutcome(
+        id="a",
+        metric=metric,
+        severity="critical",
+        rule="worse by at most 0.05",
+        state=RuleState.PASSED,
+        value=0.0,
+        difference=Range(value=difference, low=difference, high=difference),
+        excess=Range(value=excess, low=excess, high=excess),
+    )
 
 
 def test_the_baseline_stands_one_margin_before_the_limit() -> None:
@@ -225,9 +258,7 @@ def test_the_baseline_stands_one_margin_before_the_limit() -> None:
 def test_the_figure_has_a_row_for_every_rule_that_was_measured() -> None:
     def height(count: int) -> int:
         bare = outcome("bare", RuleState.LEFT_OUT).model_copy(update={"excess": None})
-        return Image.open(
-            BytesIO(interval_figure(record(bare, *(outcome(f"r{index}") for index in range(count)))))
-        ).height
+        return Image.open(BytesIO(interval_figure(record(bare, *(outcome(f"r{index}") for index in range(count)))))).height
 
     assert Image.open(BytesIO(interval_figure(record(outcome("a"))))).width == 900
     assert height(5) - height(3) == pytest.approx(2 * (height(2) - height(1)), abs=2)

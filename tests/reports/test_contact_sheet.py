@@ -78,9 +78,7 @@ def test_deciding_score_is_that_of_the_rule_behind_the_verdict() -> None:
     (soft,) = limits()
     hard = soft.model_copy(update={"rule": "hard", "score": "cla/layer_1", "action": Verdict.REJECT})
     scores = {SCORE: 400.0, "cla/layer_1": 0.123456, "never_seen_active": float("nan")}
-    both = record(1, "reject").model_copy(
-        update={"scores": scores, "reasons": ("over_limit:low_rate", "over_limit:hard")}
-    )
+    both = record(1, "reject").model_copy(update={"scores": scores, "reasons": ("over_limit:low_rate", "over_limit:hard")})
     assert module._deciding_score(both, [soft, hard]) == "cla/layer_1 0.1235"
     assert module._deciding_score(both.model_copy(update={"reasons": ()}), [soft, hard]) == f"{SCORE} 400"
     unknown = soft.model_copy(update={"score": "never_seen_active"})
@@ -183,9 +181,13 @@ def test_arguments_have_an_effect() -> None:
     items = [item(1, corrected=True), item(2)]
     plain = contact_sheet(items, "t").tobytes()
     others = [
-        contact_sheet(items, "T"), contact_sheet(items, "t", "s"), contact_sheet(items, "t", columns=1),
-        contact_sheet(items, "t", scale_to=96), contact_sheet(items, "t", limits=limits()), contact_sheet(items, "t", compact=True),
-    ]  # fmt: skip
+        contact_sheet(items, "T"),
+        contact_sheet(items, "t", "s"),
+        contact_sheet(items, "t", columns=1),
+        contact_sheet(items, "t", scale_to=96),
+        contact_sheet(items, "t", limits=limits()),
+        contact_sheet(items, "t", compact=True),
+    ]
     assert all(other.tobytes() != plain for other in others)
 
 

@@ -46,8 +46,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
 
 def test_titles_count_and_subtitles_hold_the_rules(asked: dict[str, dict]) -> None:
     exhibit_sheets(exhibit(3), limits=limits())
-    assert list(asked) == ["Best samples (3)", "Worst samples (3)", "Corrected samples (3)", "Rejected samples (3)",
-                           "Borderline samples (3)"]  # fmt: skip
+    assert list(asked) == [
+        "Best samples (3)",
+        "Worst samples (3)",
+        "Corrected samples (3)",
+        "Rejected samples (3)",
+        "Borderline samples (3)",
+    ]
     assert all("low_rate_0.1 over 370: correct" in call["subtitle"] for call in asked.values())
     assert [one.record.id for one in asked["Best samples (3)"]["items"]] == [0, 1, 2]
     asked.clear()

@@ -25,11 +25,7 @@ CLA = "cla/layer_2"
 @pytest.fixture
 def scores() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    return {
-        SCORE: random.poisson(350, COUNT).astype(float),
-        CLA: random.normal(2.0, 0.5, COUNT),
-        "unused": np.zeros(COUNT),
-    }
+    return {SCORE: random.poisson(350, COUNT).astype(float), CLA: random.normal(2.0, 0.5, COUNT), "unused": np.zeros(COUNT)}
 
 
 @pytest.fixture
@@ -62,17 +58,12 @@ def test_score_figure_shows_every_verdict(scores, verdicts, rules) -> None:
     assert two.height > one.height  # a panel for each score, not for each rule
     shown = [pixels_of(two, color) for color in VERDICT_COLORS.values()]
     assert all(count > 300 for count in shown)
-    assert (
-        pixels_of(decode(score_figure(scores, rules, np.full(COUNT, "accept"))), VERDICT_COLORS[Verdict.REJECT])
-        < shown[2]
-    )
+    assert pixels_of(decode(score_figure(scores, rules, np.full(COUNT, "accept"))), VERDICT_COLORS[Verdict.REJECT]) < shown[2]
 
 
 def test_words_of_a_figure_stay_inside(scores, verdicts, rules, monkeypatch) -> None:
     """Nothing is drawn at the very edge, with labels as long as they get."""
-    long = [
-        rule.model_copy(update={"rule": "a_rule_with_quite_a_long_name", "limit": rule.limit * 1.2}) for rule in rules
-    ]
+    long = [rule.model_copy(update={"rule": "a_rule_with_quite_a_long_name", "limit": rule.limit * 1.2}) for rule in rules]
     for png in (score_figure(scores, long, verdicts), trade_off_figure(scores, scores, long)):
         pixels = np.asarray(decode(png))
         edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -92,9 +83,7 @@ def test_values_that_are_not_finite_are_left_out_and_said(scores, verdicts, rule
     decode(score_figure({**scores, CLA: np.full(COUNT, np.inf)}, rules, verdicts))
 
 
-@pytest.mark.parametrize(
-    "values", [np.array([370.0]), np.full(9, 0.25), np.arange(5000.0), np.array([-1.5, 700.25]), np.array([])]
-)
+@pytest.mark.parametrize("values", [np.array([370.0]), np.full(9, 0.25), np.arange(5000.0), np.array([-1.5, 700.25]), np.array([])])
 @pytest.mark.parametrize("limit", [370.0, 0.25, -3.5])
 def test_bins_hold_all_values_and_no_bin_spans_the_limit(values: np.ndarray, limit: float) -> None:
     edges = figures._bin_edges(values, np.array([limit, limit + 1]))

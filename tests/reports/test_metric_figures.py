@@ -21,24 +21,35 @@ VALUES = {
 
 def report(values: dict[str, tuple[float | None, float]], histogram: Histogram | None = None) -> MetricsReport:
     def one(name: str, value: float | None) -> Measurement:
-        return Measurement(
-            metric=name, value=value, low=value and value - 0.05, high=value and value + 0.05, samples=100
-        )
+        return Measurement(metric=name, value=value, low=value and value - 0.05, high=value and value + 0.05, samples=100)
 
     rows = [
-        GroupRow(
-            group=group,
-            samples=100,
-            what="",
-            measurements={"precision": one("precision", p), "recall": one("recall", r)},
-        )
+        GroupRow(group=group, samples=100, what="", measurements={"precision": one("precision", p), "recall": one("recall", r)})
         for group, (p, r) in values.items()
     ]
     return MetricsReport(
-        checkpoint="c", checkpoint_sha256="s", family="f", profile_id=None, policy_hash=None, package_version="0",
-        torch_version="0", device="cpu", seed=1, samples=100, sampling={}, score=None, group_share=0.1, extractor=None,
-        distance=None, real=None, groups=tuple(rows), order=(), histogram=histogram, left_out=(), seconds=0.0,
-    )  # fmt: skip
+        checkpoint="c",
+        checkpoint_sha256="s",
+        family="f",
+        profile_id=None,
+        policy_hash=None,
+        package_version="0",
+        torch_version="0",
+        device="cpu",
+        seed=1,
+        samples=100,
+        sampling={},
+        score=None,
+        group_share=0.1,
+        extractor=None,
+        distance=None,
+        real=None,
+        groups=tuple(rows),
+        order=(),
+        histogram=histogram,
+        left_out=(),
+        seconds=0.0,
+    )
 
 
 @pytest.mark.parametrize("draw", [trade_figure, group_figure])

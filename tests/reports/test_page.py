@@ -53,24 +53,47 @@ class Page(HTMLParser):
 
 
 def metrics(value: float = 0.6) -> Measured:
-    one = Measurement(
-        metric=names.PRECISION, value=value, low=value - 0.05, high=value + 0.05, samples=200, extractor="e", real="r"
-    )
+    one = Measurement(metric=names.PRECISION, value=value, low=value - 0.05, high=value + 0.05, samples=200, extractor="e", real="r")
     report = MetricsReport(
-        checkpoint="faces.pt", checkpoint_sha256="0" * 64, family="dcgan", profile_id=None, policy_hash=None, package_version="0",
-        torch_version="0", device="cpu", seed=1, samples=200, sampling={}, score="low_rate_0.1", group_share=0.1, extractor="e",
-        distance=None, real=None, groups=(GroupRow(group=names.ALL, samples=200, what="all", measurements={names.PRECISION: one}),),
-        order=(), histogram=None, left_out=("path lengths: none",), seconds=1.0,
-    )  # fmt: skip
+        checkpoint="faces.pt",
+        checkpoint_sha256="0" * 64,
+        family="dcgan",
+        profile_id=None,
+        policy_hash=None,
+        package_version="0",
+        torch_version="0",
+        device="cpu",
+        seed=1,
+        samples=200,
+        sampling={},
+        score="low_rate_0.1",
+        group_share=0.1,
+        extractor="e",
+        distance=None,
+        real=None,
+        groups=(GroupRow(group=names.ALL, samples=200, what="all", measurements={names.PRECISION: one}),),
+        order=(),
+        histogram=None,
+        left_out=("path lengths: none",),
+        seconds=1.0,
+    )
     score = np.arange(200.0)
     return Measured(report, {"low_rate_0.1": score, names.REALISM: 2.0 - score / 200})
 
 
 def dynamics() -> DynamicsRecord:
     snapshots = tuple(
-        SnapshotRecord(checkpoint=f"s{at}", checkpoint_sha256=None, family=None, model_id=None, at=at, error=None,
-                       metrics={names.at_layer(names.CLA_MEAN, 1): at}) for at in (1.0, 2.0)
-    )  # fmt: skip
+        SnapshotRecord(
+            checkpoint=f"s{at}",
+            checkpoint_sha256=None,
+            family=None,
+            model_id=None,
+            at=at,
+            error=None,
+            metrics={names.at_layer(names.CLA_MEAN, 1): at},
+        )
+        for at in (1.0, 2.0)
+    )
     return DynamicsRecord(unit="kimg", settings={}, snapshots=snapshots, rising={}, alarms=("CLA rises <b>fast</b>",))
 
 
@@ -90,20 +113,20 @@ def test_the_page_is_well_formed_and_every_part_is_there(everything: str) -> Non
     page = Page(everything)
     assert not page.open
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    for section in (
-        "verdict-and-rules",
-        "scores",
-        "gallery",
-        "units",
-        "metrics",
-        "yield",
-        "dynamics",
-        "baseline",
-        "again",
-    ):
+    for section in ("verdict-and-rules", "scores", "gallery", "units", "metrics", "yield", "dynamics", "baseline", "again"):
         assert section in ids
-    for words in ("passed", "over 370 correct (quantile 0.9)", "cla/layer_1", "layer0/unit", "0.55 … 0.65", "mean realism", "kimg",
-                  "alarm:", "older.pt", "qualitygate gate toy.pt --profile PROFILE --ids 5:6 --seed 1 --out sample-5"):  # fmt: skip
+    for words in (
+        "passed",
+        "over 370 correct (quantile 0.9)",
+        "cla/layer_1",
+        "layer0/unit",
+        "0.55 … 0.65",
+        "mean realism",
+        "kimg",
+        "alarm:",
+        "older.pt",
+        "qualitygate gate toy.pt --profile PROFILE --ids 5:6 --seed 1 --out sample-5",
+    ):
         assert words in page.words
 
 
@@ -144,18 +167,21 @@ def test_what_is_not_there_is_said() -> None:
     bare = type(bare)(bare.place, bare.summary, {}, {}, None, ())
     page = Page(report_page(Material(bare)))
     assert not page.open
-    for words in ("failed", "batch/yield", "No samples were made again", "No set metrics were given", "No baseline was given",
-                  "nothing to draw", "no table of units"):  # fmt: skip
+    for words in (
+        "failed",
+        "batch/yield",
+        "No samples were made again",
+        "No set metrics were given",
+        "No baseline was given",
+        "nothing to draw",
+        "no table of units",
+    ):
         assert words in page.words
 
 
 def test_a_sample_stands_once_with_all_its_roles(everything: str, tmp_path) -> None:
     tiles = [one for one in Page(everything).of("li") if "data-id" in one]
-    assert [(one["data-id"], one["data-roles"]) for one in tiles] == [
-        ("3", "best"),
-        ("5", "worst corrected"),
-        ("8", "borderline"),
-    ]
+    assert [(one["data-id"], one["data-roles"]) for one in tiles] == [("3", "best"), ("5", "worst corrected"), ("8", "borderline")]
     items = [item(3), item(3, ExhibitRole.WORST)]
     storage.write_table(tmp_path / "exhibit.parquet", exhibit_columns(items))
     (one,) = read_exhibit(tmp_path / "exhibit.parquet")

@@ -40,9 +40,7 @@ def test_pattern() -> None:
 def column(height: float) -> PatternColumn:
     score = np.zeros((8, 8), np.float32)
     score[2, 5] = height
-    return PatternColumn(
-        f"{height:g} kimg", np.full((61, 61), height, np.float32), np.zeros((32, 32, 1), np.uint8), score
-    )
+    return PatternColumn(f"{height:g} kimg", np.full((61, 61), height, np.float32), np.zeros((32, 32, 1), np.uint8), score)
 
 
 def test_one_column_for_each_snapshot() -> None:
@@ -56,8 +54,18 @@ def test_one_column_for_each_snapshot() -> None:
 
 
 def course(*metrics: dict[str, float]) -> DynamicsRecord:
-    snapshots = tuple(SnapshotRecord(checkpoint="a", checkpoint_sha256="b", family="pggan", model_id=None, at=float(at),
-                                     metrics=of, error=None if of else "unreadable") for at, of in enumerate(metrics))  # fmt: skip
+    snapshots = tuple(
+        SnapshotRecord(
+            checkpoint="a",
+            checkpoint_sha256="b",
+            family="pggan",
+            model_id=None,
+            at=float(at),
+            metrics=of,
+            error=None if of else "unreadable",
+        )
+        for at, of in enumerate(metrics)
+    )
     return DynamicsRecord(unit="kimg", settings={}, snapshots=snapshots, rising={}, alarms=())
 
 

@@ -50,7 +50,7 @@ def curvature(weights: list[float], bias: float, z: list[float], slope: float = 
         # inactive without change
         (-9.0, 0.0, 0.0),
     ],
-)  # fmt: skip
+)
 def test_one_neuron_on_one_axis(bias: float, slope: float, expected: float) -> None:
     assert curvature([1.0], bias, [0.0], slope) == pytest.approx(expected, abs=1e-7)
     assert curvature([1.0], bias - 0.75, [0.75], slope) == pytest.approx(expected, abs=1e-7)
@@ -105,9 +105,7 @@ def one_axis(values: dict[float, Tensor]) -> Tensor:
     return result.view_as(values[0.0])
 
 
-def slow(
-    generator: Generator, latents: Latents, layers: Sequence[int], bound: float, divisions: int
-) -> dict[int, Tensor]:
+def slow(generator: Generator, latents: Latents, layers: Sequence[int], bound: float, divisions: int) -> dict[int, Tensor]:
     """Loops over samples, axes and grid; float32 in the generator, float64 here."""
 
     def read(z: Tensor, label: Tensor | None) -> list[Tensor]:
@@ -173,8 +171,7 @@ def test_neither_memory_nor_batch_matter() -> None:
     alone = [local_activation(generator, latents[[row]], [1]).score[1] for row in range(5)]
     torch.testing.assert_close(torch.cat(alone), whole.score[1], rtol=1e-5, atol=0.0)
     assert torch.equal(
-        local_activation(generator, latents, ["layer1"]).curvature[1],
-        local_activation(generator, latents, [1]).curvature[1],
+        local_activation(generator, latents, ["layer1"]).curvature[1], local_activation(generator, latents, [1]).curvature[1]
     )
 
 
@@ -195,9 +192,18 @@ def test_the_scores_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"bound": 0.0}, {"bound": -1.0}, {"bound": float("nan")}, {"divisions": 3}, {"divisions": 0}, {"axes": []}, {"axes": [0, 0]},
-     {"axes": [5]}, {"axes": [-1]}],
-)  # fmt: skip
+    [
+        {"bound": 0.0},
+        {"bound": -1.0},
+        {"bound": float("nan")},
+        {"divisions": 3},
+        {"divisions": 0},
+        {"axes": []},
+        {"axes": [0, 0]},
+        {"axes": [5]},
+        {"axes": [-1]},
+    ],
+)
 def test_settings_out_of_range(settings: dict) -> None:
     generator = small_dcgan()
     with pytest.raises(InputError, match=r"cannot be divided|Not a choice of latent axes"):
@@ -218,9 +224,7 @@ def test_layers_that_are_not_there_and_values_that_are_not_finite() -> None:
 def test_axes_that_cannot_reach_a_layer_are_not_walked_and_still_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     from qualitygate.generators.biggan import BigGAN
 
-    case = next(
-        case for case in importlib.import_module("reference.cases_biggan").CASES if case.file == "biggan_r32_mybn"
-    )
+    case = next(case for case in importlib.import_module("reference.cases_biggan").CASES if case.file == "biggan_r32_mybn")
     generator = assemble_contents(Contents("test", case.tree(load(case.file))), case.file).generator
     latents = sample_latents(generator, range(2), seed=5)
     layer = generator.layers[0].index

@@ -14,14 +14,7 @@ from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import MICRO_BATCH, sample_latents
 from qualitygate.latents import Sampling
-from qualitygate.scores.low_rate import (
-    ActivationRates,
-    LowRateCounter,
-    activation_rates,
-    count_active,
-    low_rate_counts,
-    low_rate_heatmap,
-)
+from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, activation_rates, count_active, low_rate_counts, low_rate_heatmap
 from qualitygate.testing import ToyGenerator, random_toy
 
 
@@ -38,9 +31,7 @@ def activations(generator: Generator, samples: range, seed: int) -> dict[int, Te
 
 
 def test_rates_are_the_known_probabilities() -> None:
-    toy = ToyGenerator(
-        [[[3.0, 4.0], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0], [0.0, 0.0]]], [[5.0, -1.0, 0.0, 1.0, -1.0]], [(5, 1, 1)]
-    )
+    toy = ToyGenerator([[[3.0, 4.0], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0], [0.0, 0.0]]], [[5.0, -1.0, 0.0, 1.0, -1.0]], [(5, 1, 1)])
     rates = activation_rates(toy, [0], samples=20_000)
     expected = toy.activation_probability()
     spread = (expected * (1 - expected) / 20_000).sqrt()
@@ -109,14 +100,7 @@ def test_no_samples_and_no_such_layer() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "samples", "most"),
-    [
-        (0.1, 30_000, 3_000),
-        (0.3, 30_000, 9_000),
-        (1.0, 30_000, 30_000),
-        (1e-5, 30_000, 0),
-        (0.29, 100, 29),
-        (0.043, 10_000, 430),
-    ],
+    [(0.1, 30_000, 3_000), (0.3, 30_000, 9_000), (1.0, 30_000, 30_000), (1e-5, 30_000, 0), (0.29, 100, 29), (0.043, 10_000, 430)],
 )
 def test_boundaries_are_compared_as_whole_numbers(rate: float, samples: int, most: int) -> None:
     """0.29 · 100 is 28.999… in floating point."""
@@ -162,9 +146,7 @@ def test_counts_of_samples() -> None:
     latents = sample_latents(generator, samples, 1)
     counts = low_rate_counts(generator, latents, rates, 0.2)
     naive = activations(generator, samples, 1)
-    expected = torch.stack(
-        [((naive[layer] > 0) & rates.low_rate(layer, 0.2)).sum(dim=(1, 2, 3)) for layer in rates.layers], dim=1
-    )
+    expected = torch.stack([((naive[layer] > 0) & rates.low_rate(layer, 0.2)).sum(dim=(1, 2, 3)) for layer in rates.layers], dim=1)
     assert counts.dtype == torch.int64
     assert torch.equal(counts, expected)
     assert counts.sum() > 0
@@ -190,9 +172,7 @@ def test_rates_move_between_devices_whole() -> None:
 
 def corners() -> tuple[ToyGenerator, ActivationRates]:
     """Two units at 1×2 with constant activations, then one that repeats the left column at 2×4, always active."""
-    toy = ToyGenerator(
-        [torch.zeros(4, 1), torch.zeros(8, 4)], [[1.0, 1.0, 1.0, 0.0], torch.ones(8)], [(2, 1, 2), (1, 2, 4)]
-    )
+    toy = ToyGenerator([torch.zeros(4, 1), torch.zeros(8, 4)], [[1.0, 1.0, 1.0, 0.0], torch.ones(8)], [(2, 1, 2), (1, 2, 4)])
     counts = {0: torch.tensor([[[1, 9]], [[1, 1]]]), 1: torch.ones(1, 2, 4, dtype=torch.int64)}
     return toy, ActivationRates(counts, 10, 0, Sampling())
 

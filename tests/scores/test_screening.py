@@ -85,16 +85,12 @@ def test_the_bias_of_few_axes_is_learned() -> None:
 
 def test_scores_of_zero_and_evidence_that_never_varies() -> None:
     pilot = pilot_like(200, 6)
-    flat = Pilot(
-        np.column_stack([pilot.evidence, np.ones(200)]), pilot.estimates, np.where(pilot.exact < 1, 0.0, pilot.exact)
-    )
+    flat = Pilot(np.column_stack([pilot.evidence, np.ones(200)]), pilot.estimates, np.where(pilot.exact < 1, 0.0, pilot.exact))
     bounds = Screen(flat, [1.5], 0.05).bounds(0, flat.evidence, flat.estimates)
     assert np.isfinite([bounds.value, bounds.low, bounds.high]).all()
     assert (bounds.low >= 0).all()
     nothing = Pilot(pilot.evidence, pilot.estimates, np.zeros(200))
-    assert Screen(nothing, [0.0], 0.05).bounds(0, pilot.evidence, pilot.estimates).high.max() == pytest.approx(
-        0.0, abs=1e-6
-    )
+    assert Screen(nothing, [0.0], 0.05).bounds(0, pilot.evidence, pilot.estimates).high.max() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_handful_of_exact_scores_is_refused() -> None:
@@ -110,8 +106,7 @@ def test_samples_that_are_not_finite_stay_not_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latent_size", "axes"),
-    [(2, [2]), (16, [5, 16]), (100, [5, 10, 20, 40, 64, 100]), (512, [5, 10, 20, 40, 80, 160, 128, 256, 512])],
+    ("latent_size", "axes"), [(2, [2]), (16, [5, 16]), (100, [5, 10, 20, 40, 64, 100]), (512, [5, 10, 20, 40, 80, 160, 128, 256, 512])]
 )
 def test_the_rungs(latent_size: int, axes: list[int]) -> None:
     rungs = ladder(latent_size)

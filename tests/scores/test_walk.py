@@ -107,9 +107,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, generator: Generator, most: int, er
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     MemoryError(),
-    RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
-    ),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
 ]
 
 
@@ -167,14 +165,10 @@ def test_moved_latents_are_the_latents_of_moved_z(make: Callable[[], Generator])
     axes, distances = torch.tensor([2, 0]), torch.tensor([30.0, -3.0, 0.5])
     with torch.no_grad():
         moved = generator.begin_moved(latents, axes, distances)
-        z = torch.stack(
-            [sample + r * torch.eye(len(sample))[axis] for r in distances for sample in latents.z for axis in axes]
-        )
+        z = torch.stack([sample + r * torch.eye(len(sample))[axis] for r in distances for sample in latents.z for axis in axes])
         ran = generator.run(generator.start(z), 2 if len(generator.layers) > 2 else 1)
         torch.testing.assert_close(generator.run(moved, ran.layer).activation, ran.activation, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(
-            moved.activation, generator.run(generator.start(z), 0).activation, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(moved.activation, generator.run(generator.start(z), 0).activation, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [wide, small_pggan, small_stylegan2], ids=["dcgan", "pggan", "stylegan2"])

@@ -40,8 +40,13 @@ class Small:
         return small
 
     def source(self, **changes: Any) -> Source:
-        given: dict[str, Any] = {"generator": partial(load, self.checkpoint), "file": self.checkpoint,
-                                 "profile": self.profile, "policy": None, "seed": 1}  # fmt: skip
+        given: dict[str, Any] = {
+            "generator": partial(load, self.checkpoint),
+            "file": self.checkpoint,
+            "profile": self.profile,
+            "policy": None,
+            "seed": 1,
+        }
         return Source(**{**given, **changes})
 
     def order(self, place: Path | str, source: Source | None = None, **asked: Any) -> Order:

@@ -29,8 +29,14 @@ class Server:
         self._server.stop()
 
     def make_bucket(self, name: str) -> None:
-        files = S3FileSystem(access_key="test", secret_key="test", scheme="http", endpoint_override=f"127.0.0.1:{self.port}",
-                             region="us-east-1", allow_bucket_creation=True)  # fmt: skip
+        files = S3FileSystem(
+            access_key="test",
+            secret_key="test",
+            scheme="http",
+            endpoint_override=f"127.0.0.1:{self.port}",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        )
         files.create_dir(name)
 
     def uri(self, bucket: str) -> str:

@@ -117,10 +117,7 @@ def test_broken_declarations() -> None:
         ({"layers": layers[::-1]}, "not numbered from 0"),
         ({"layers": (layers[0], replace(layers[1], name="layer0"))}, "the same name"),
         ({"layers": (layers[0], replace(layers[1], operations=1))}, "operations do not rise"),
-        (
-            {"layers": (layers[0], replace(layers[1], units=7))},
-            r"layer 1 is \(5, 2, 2, 2\), declared is \(5, 7, 2, 2\)",
-        ),
+        ({"layers": (layers[0], replace(layers[1], units=7))}, r"layer 1 is \(5, 2, 2, 2\), declared is \(5, 7, 2, 2\)"),
         ({"operations": 3}, "fewer operations than its layers"),
         ({"presets": replace(presets, stop=2)}, "the presets name layer 2"),
     ]:

@@ -297,9 +297,7 @@ def test_planted_twice(tmp_path: Path) -> None:
 
 
 def test_a_base_that_settings_cannot_build_is_not_saved(tmp_path: Path) -> None:
-    network = torch.nn.Sequential(
-        torch.nn.ConvTranspose2d(12, 8, 4), torch.nn.ReLU(), torch.nn.ConvTranspose2d(8, 3, 4, 2, 1)
-    )
+    network = torch.nn.Sequential(torch.nn.ConvTranspose2d(12, 8, 4), torch.nn.ReLU(), torch.nn.ConvTranspose2d(8, 3, 4, 2, 1))
     planted = plant(ModuleGenerator(network.eval(), ["1"], 12), Defect(units=2))
     with pytest.raises(InputError, match=r"family 'module' cannot be saved"):
         save_planted(planted.generator, tmp_path / "x.safetensors")
@@ -309,25 +307,28 @@ def test_a_base_that_settings_cannot_build_is_not_saved(tmp_path: Path) -> None:
 Spoil = Callable[[dict[str, Any]], object]
 
 
-@pytest.mark.parametrize(("spoil", "found"), [
-    (lambda stored: stored.update(family="dcgam"), "no family we know"),
-    (lambda stored: stored.update(family=["dcgan"]), "TypeError"),
-    (lambda stored: stored.pop("planting"), "planting"),
-    (lambda stored: stored.update(planting=None), "This is no planting"),
-    (lambda stored: stored["settings"].update(weights=1), "unexpected keyword argument 'weights'"),
-    (lambda stored: stored["planting"].update(code="os.system"), "Extra inputs"),
-    (lambda stored: stored["planting"].update(slope=float("nan")), "slope"),
-    (lambda stored: stored["planting"]["full"].update({"0": float("inf")}), "finite"),
-    (lambda stored: stored["planting"]["full"].pop("0"), "full levels of layers"),
-    (lambda stored: stored["planting"]["units"].pop("1"), "do not follow one another"),
-    (lambda stored: stored["planting"]["units"].update({"0": [3, 3]}), "named twice"),
-    (lambda stored: stored["planting"]["units"].update({"0": [-1]}), "greater than or equal to 0"),
-    (lambda stored: stored["planting"]["units"].update({"0": [10**9]}), "no such unit"),
-    (lambda stored: stored["planting"].update(units={"7": [0]}, full={"7": 1.0}), "a layer that the base does not have"),
-    (lambda stored: stored["planting"]["region"].update(modes=10**18), "Not so many modes fit"),
-    (lambda stored: stored["planting"]["region"].update(share=1.0), "share"),
-    (lambda stored: stored["planting"]["region"].update(modes=2), "directions is"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda stored: stored.update(family="dcgam"), "no family we know"),
+        (lambda stored: stored.update(family=["dcgan"]), "TypeError"),
+        (lambda stored: stored.pop("planting"), "planting"),
+        (lambda stored: stored.update(planting=None), "This is no planting"),
+        (lambda stored: stored["settings"].update(weights=1), "unexpected keyword argument 'weights'"),
+        (lambda stored: stored["planting"].update(code="os.system"), "Extra inputs"),
+        (lambda stored: stored["planting"].update(slope=float("nan")), "slope"),
+        (lambda stored: stored["planting"]["full"].update({"0": float("inf")}), "finite"),
+        (lambda stored: stored["planting"]["full"].pop("0"), "full levels of layers"),
+        (lambda stored: stored["planting"]["units"].pop("1"), "do not follow one another"),
+        (lambda stored: stored["planting"]["units"].update({"0": [3, 3]}), "named twice"),
+        (lambda stored: stored["planting"]["units"].update({"0": [-1]}), "greater than or equal to 0"),
+        (lambda stored: stored["planting"]["units"].update({"0": [10**9]}), "no such unit"),
+        (lambda stored: stored["planting"].update(units={"7": [0]}, full={"7": 1.0}), "a layer that the base does not have"),
+        (lambda stored: stored["planting"]["region"].update(modes=10**18), "Not so many modes fit"),
+        (lambda stored: stored["planting"]["region"].update(share=1.0), "share"),
+        (lambda stored: stored["planting"]["region"].update(modes=2), "directions is"),
+    ],
+)
 def test_damaged_metadata_is_named(spoil: Spoil, found: str, tmp_path: Path) -> None:
     """Whatever stands in the file, it is refused in words before anything of it is used."""
     generator = plant(dcgan(), HARD).generator

@@ -17,10 +17,7 @@ def test_one_neuron_by_hand() -> None:
     z = torch.tensor([[1.0, -1.0], [-3.0, 0.0]])
     assert toy.run(toy.start(z), 0).activation.flatten().tolist() == [4.0, 0.0]
     assert toy(z).flatten().tolist() == pytest.approx([math.tanh(4.0), 0.0])
-    assert ToyGenerator([[[3.0, 4.0]]], [[5.0]], slope=0.25).run(toy.start(z), 0).activation.flatten().tolist() == [
-        4,
-        -1,
-    ]
+    assert ToyGenerator([[[3.0, 4.0]]], [[5.0]], slope=0.25).run(toy.start(z), 0).activation.flatten().tolist() == [4, -1]
     assert toy.operations == 2 * 2 + 1
 
 
@@ -53,9 +50,13 @@ def test_labels_shift_the_first_layer() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "biases", "shapes"),
-    [([], [], None), ([torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(2), torch.zeros(1)], None),
-     ([torch.zeros(2, 3)], [torch.zeros(2)], [(3, 1, 1)]), ([torch.zeros(2, 3)], [torch.zeros(2), torch.zeros(2)], None)],
-)  # fmt: skip
+    [
+        ([], [], None),
+        ([torch.zeros(2, 3), torch.zeros(1, 3)], [torch.zeros(2), torch.zeros(1)], None),
+        ([torch.zeros(2, 3)], [torch.zeros(2)], [(3, 1, 1)]),
+        ([torch.zeros(2, 3)], [torch.zeros(2), torch.zeros(2)], None),
+    ],
+)
 def test_what_does_not_fit_together(weights: list, biases: list, shapes: list | None) -> None:
     with pytest.raises(InputError, match="do not fit together"):
         ToyGenerator(weights, biases, shapes)

@@ -5,7 +5,7 @@
 
 Writes ``NAME-between`` into the folder PLACE when it is about to move the alias, and goes on when ``go`` is there; ``NAME-waits`` when it
 waits for one that is there, ``NAME-moved`` when it has moved.
-"""  # fmt: skip
+"""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ _sleep = time.sleep
 def start(place: Path, name: str, *arguments: object) -> subprocess.Popen[str]:
     """Start such a process."""
     command = [sys.executable, "-m", "tests.tracking.held_back", place, name, *arguments]
-    return subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen(list(map(str, command)), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def appears(place: Path, *names: str, process: subprocess.Popen[str]) -> str:

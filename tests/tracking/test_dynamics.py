@@ -20,14 +20,19 @@ CLA = "dynamics/cla_mean/layer_3"
 
 def snapshot(at: float, value: float | None, model_id: str | None = None) -> SnapshotRecord:
     found = {} if value is None else {CLA: value, "dynamics/fid": math.nan}
-    return SnapshotRecord(checkpoint=f"net-{at:g}.pt", checkpoint_sha256=f"{at:064.0f}", family="pggan", model_id=model_id,
-                          at=at, metrics=found, error="unreadable" if value is None else None)  # fmt: skip
+    return SnapshotRecord(
+        checkpoint=f"net-{at:g}.pt",
+        checkpoint_sha256=f"{at:064.0f}",
+        family="pggan",
+        model_id=model_id,
+        at=at,
+        metrics=found,
+        error="unreadable" if value is None else None,
+    )
 
 
 def record(*snapshots: SnapshotRecord, alarms: tuple[str, ...] = ()) -> DynamicsRecord:
-    return DynamicsRecord(
-        unit="kimg", settings={"samples": 4}, snapshots=snapshots, rising={3: ((1, 0.5),)}, alarms=alarms
-    )
+    return DynamicsRecord(unit="kimg", settings={"samples": 4}, snapshots=snapshots, rising={3: ((1, 0.5),)}, alarms=alarms)
 
 
 @pytest.fixture
@@ -78,9 +83,7 @@ def test_the_models_of_a_run_are_fetched_once_and_scored_as_themselves(database,
     weights.write_bytes(b"weights")
     whole, empty = (client.create_logged_model(home, name=name) for name in ("whole", "empty"))
     client.log_model_artifacts(whole.model_id, str(weights.parent))
-    client.log_outputs(
-        run.info.run_id, [LoggedModelOutput(whole.model_id, 400), LoggedModelOutput(empty.model_id, 800)]
-    )
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(whole.model_id, 400), LoggedModelOutput(empty.model_id, 800)])
     for _ in range(2):
         found = {one.step: one for one in fetch_models(run.info.run_id, tmp_path / "models", database)}
         assert Path(found[400].source).read_bytes() == b"weights"
@@ -99,8 +102,8 @@ def test_a_run_without_models(database, client, experiment, tmp_path) -> None:
         fetch_models("0" * 32, tmp_path, database)
 
 
-@pytest.mark.parametrize(("source", "run_id"), [
-    ("runs:/abc123", "abc123"), ("runs:/abc123/", "abc123"), ("runs:/abc/model.pt", None), ("model.pt", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "run_id"), [("runs:/abc123", "abc123"), ("runs:/abc123/", "abc123"), ("runs:/abc/model.pt", None), ("model.pt", None)]
+)
 def test_which_source_is_a_whole_run(source: str, run_id: str | None) -> None:
     assert run_of(source) == run_id

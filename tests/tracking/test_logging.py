@@ -100,9 +100,16 @@ def test_artifacts_are_sent_and_images_are_not(client, database, experiment, fol
     logged = log_gated_set(folder, database, experiment)
     sent = {path for path in below(client, logged.run_id) if not path.startswith("images/")}
     assert sent == {
-        "summary.json", "samples.parquet", "units.parquet", "policy.yaml", "suite.json", names.RANKING_TABLE,
-        "gallery/best.png", "gallery/rejected.png", "figures/low_rate_0.1.png",
-    }  # fmt: skip
+        "summary.json",
+        "samples.parquet",
+        "units.parquet",
+        "policy.yaml",
+        "suite.json",
+        names.RANKING_TABLE,
+        "gallery/best.png",
+        "gallery/rejected.png",
+        "figures/low_rate_0.1.png",
+    }
     copy = client.download_artifacts(logged.run_id, "samples.parquet", str(tmp_path))
     assert Path(copy).read_bytes() == (folder / "samples.parquet").read_bytes()
 
@@ -170,12 +177,7 @@ def test_only_what_is_there_is_sent(client, database, experiment, folder):
     for name in ("units.parquet", "suite.json", "gallery/best.png", "gallery/rejected.png"):
         (folder / name).unlink()
     logged = log_gated_set(folder, database, experiment)
-    assert below(client, logged.run_id) == {
-        "summary.json",
-        "samples.parquet",
-        "policy.yaml",
-        "figures/low_rate_0.1.png",
-    }
+    assert below(client, logged.run_id) == {"summary.json", "samples.parquet", "policy.yaml", "figures/low_rate_0.1.png"}
 
 
 def test_a_finished_set_is_not_sent_twice(client, database, experiment, folder, monkeypatch):
@@ -187,10 +189,22 @@ def test_a_finished_set_is_not_sent_twice(client, database, experiment, folder, 
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize(("call", "number"), [
-    ("finalize_logged_model", 1), ("create_run", 1), ("log_batch", 1), ("log_outputs", 1), ("log_batch", 2), ("log_artifact", 3),
-    ("log_artifacts", 2), ("set_tag", 1), ("log_image", 2), ("set_logged_model_tags", 1), ("set_terminated", 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ("finalize_logged_model", 1),
+        ("create_run", 1),
+        ("log_batch", 1),
+        ("log_outputs", 1),
+        ("log_batch", 2),
+        ("log_artifact", 3),
+        ("log_artifacts", 2),
+        ("set_tag", 1),
+        ("log_image", 2),
+        ("set_logged_model_tags", 1),
+        ("set_terminated", 1),
+    ],
+)
 def test_a_push_that_broke_is_resumed_in_its_run(client, database, tmp_path, monkeypatch, call, number):
     experiment = f"resumed_{call}_{number}"
     folder = write_gated_folder(tmp_path / "set")

@@ -20,25 +20,35 @@ DOWN = "http://127.0.0.1:9"
 
 def report(seed: int = 1) -> MetricsReport:
     def row(group: str, fid: float | None) -> GroupRow:
-        one = Measurement(
-            metric=names.FID, value=fid, low=fid and fid - 1, high=fid and fid + 1, samples=10, real="r" * 64
-        )
+        one = Measurement(metric=names.FID, value=fid, low=fid and fid - 1, high=fid and fid + 1, samples=10, real="r" * 64)
         return GroupRow(
-            group=group,
-            samples=10,
-            what=group,
-            measurements={names.FID: one},
-            spread={"fid": 0.5} if group == "random" else {},
+            group=group, samples=10, what=group, measurements={names.FID: one}, spread={"fid": 0.5} if group == "random" else {}
         )
 
     order = Order(metric="ppl", lowest=1.0, random=2.0, highest=3.0, holds=True, clear=False)
     return MetricsReport(
-        checkpoint="models/faces.v2.safetensors", checkpoint_sha256=SHA256, family="dcgan", profile_id=None, policy_hash=None,
-        package_version="0.1.0", torch_version="2", device="cpu", seed=seed, samples=10, sampling={}, score="low_rate_0.1",
-        group_share=0.1, extractor="eyes", distance=None, real=RealInfo(name="photos", digest="a" * 64, samples=7, preparation="as stored"),
-        groups=(row("all", 30.0), row("random", 33.0), row("lowest", None)), order=(order,), histogram=None,
-        left_out=("recall: none",), seconds=1.0,
-    )  # fmt: skip
+        checkpoint="models/faces.v2.safetensors",
+        checkpoint_sha256=SHA256,
+        family="dcgan",
+        profile_id=None,
+        policy_hash=None,
+        package_version="0.1.0",
+        torch_version="2",
+        device="cpu",
+        seed=seed,
+        samples=10,
+        sampling={},
+        score="low_rate_0.1",
+        group_share=0.1,
+        extractor="eyes",
+        distance=None,
+        real=RealInfo(name="photos", digest="a" * 64, samples=7, preparation="as stored"),
+        groups=(row("all", 30.0), row("random", 33.0), row("lowest", None)),
+        order=(order,),
+        histogram=None,
+        left_out=("recall: none",),
+        seconds=1.0,
+    )
 
 
 @pytest.fixture
@@ -56,13 +66,7 @@ def test_fixed_names_on_run_and_model_with_the_real_set_as_dataset(client, datab
     logged = log_metrics_set(folder, database, experiment)
     run = client.get_run(logged.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == {
-        "fid": 30.0,
-        "fid_low": 29.0,
-        "fid_high": 31.0,
-        "fid/random": 33.0,
-        "fid/random/spread": 0.5,
-    }
+    assert run.data.metrics == {"fid": 30.0, "fid_low": 29.0, "fid_high": 31.0, "fid/random": 33.0, "fid/random/spread": 0.5}
     model = client.get_logged_model(logged.model_id)
     assert {metric.key for metric in model.metrics} == set(run.data.metrics)
     assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {("photos", "a" * 36)}

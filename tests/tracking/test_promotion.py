@@ -104,7 +104,7 @@ def test_two_processes_at_one_store(client, database, experiment, tmp_path) -> N
     processes = {
         name: start(tmp_path, name, "promote", experiment, one.version.version, "champion", "1", one.folder, one.run_id, database)
         for name, one in checks.items()
-    }  # fmt: skip
+    }
     ahead = appears(tmp_path, "b-between", "c-between", process=processes["b"])[0]
     behind = "c" if ahead == "b" else "b"
     assert appears(tmp_path, f"{behind}-waits", f"{behind}-between", process=processes[behind]) == f"{behind}-waits"

@@ -27,9 +27,13 @@ def test_push_writes_where_the_set_went(client, database, experiment, folder, ca
     assert outcome.state is State.SENT
     assert outcome.error is None
     assert json.loads((folder / "tracking.json").read_text()) == {
-        "state": "sent", "uri": database, "experiment": experiment, "run_id": outcome.run_id,
-        "model_id": outcome.model_id, "error": None,
-    }  # fmt: skip
+        "state": "sent",
+        "uri": database,
+        "experiment": experiment,
+        "run_id": outcome.run_id,
+        "model_id": outcome.model_id,
+        "error": None,
+    }
     assert client.get_run(outcome.run_id).info.status == "FINISHED"
     assert capfd.readouterr().out == ""
 

@@ -26,34 +26,37 @@ def test_given_comes_before_the_environment(monkeypatch):
     assert tracking_uri("http://here:5000") == "http://here:5000"
 
 
-@pytest.mark.parametrize(("given", "made"), [
-    ("sqlite:///runs/m.db", "sqlite:///{here}/runs/m.db"),
-    ("sqlite:///runs/m.db?timeout=5", "sqlite:///{here}/runs/m.db?timeout=5"),
-    ("sqlite:////data/m.db", "sqlite:////data/m.db"),
-    ("sqlite:///:memory:", "sqlite:///:memory:"),
-    ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("sqlite:///runs/m.db", "sqlite:///{here}/runs/m.db"),
+        ("sqlite:///runs/m.db?timeout=5", "sqlite:///{here}/runs/m.db?timeout=5"),
+        ("sqlite:////data/m.db", "sqlite:////data/m.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
+    ],
+)
 def test_relative_files_become_absolute(tmp_path, monkeypatch, given, made):
     monkeypatch.chdir(tmp_path)
     assert tracking_uri(given) == made.format(here=tmp_path)
 
 
-@pytest.mark.parametrize(("uri", "shown"), [
-    ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
-    ("API request to https://me:se:cret@host:5000/api failed", "API request to https://me:***@host:5000/api failed"),
-    ("http://host:5000/a@b", "http://host:5000/a@b"),
-    ("sqlite:////data/m.db", "sqlite:////data/m.db"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
+        ("API request to https://me:se:cret@host:5000/api failed", "API request to https://me:***@host:5000/api failed"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("sqlite:////data/m.db", "sqlite:////data/m.db"),
+    ],
+)
 def test_passwords_are_not_shown(uri, shown):
     assert public(uri) == shown
 
 
 def test_server_that_is_down_fails_fast():
     start = time.monotonic()
-    with (
-        pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 cannot be reached") as raised,
-        connect("http://127.0.0.1:9"),
-    ):
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 cannot be reached") as raised, connect("http://127.0.0.1:9"):
         pass
     assert time.monotonic() - start < 10
     assert "qualitygate sync" in str(raised.value)

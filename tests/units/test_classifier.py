@@ -49,9 +49,7 @@ def test_a_third_class_that_is_easy_does_not_hide_chance() -> None:
         train_classifier(BACKBONE, images)
 
 
-@pytest.mark.parametrize(
-    "images", [{"artifact": artifact_images(40)}, {"artifact": artifact_images(7), "normal": normal_images(40)}]
-)
+@pytest.mark.parametrize("images", [{"artifact": artifact_images(40)}, {"artifact": artifact_images(7), "normal": normal_images(40)}])
 def test_too_few_labels(images: dict[str, torch.Tensor]) -> None:
     with pytest.raises(InputError, match="Too few labelled images"):
         train_classifier(BACKBONE, images)

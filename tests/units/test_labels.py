@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.units.labels import (
-    Answer,
-    Labels,
-    id_of,
-    read_answers,
-    read_labels,
-    settled,
-    standing_in,
-    write_answers,
-)
+from qualitygate.units.labels import Answer, Labels, id_of, read_answers, read_labels, settled, standing_in, write_answers
 
 
 def by_id(labels: Labels) -> dict[int, bool]:
@@ -27,11 +18,7 @@ def by_id(labels: Labels) -> dict[int, bool]:
 
 def annotated(sample: int, *choices: str, **data: object) -> dict:
     result = [{"type": "choices", "from_name": "label", "value": {"choices": [one]}} for one in choices]
-    return {
-        "id": 900 + sample,
-        "data": {"sample_id": sample, **data},
-        "annotations": [{"completed_by": 3, "result": result}],
-    }
+    return {"id": 900 + sample, "data": {"sample_id": sample, **data}, "annotations": [{"completed_by": 3, "result": result}]}
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -48,15 +35,9 @@ def test_label_studio_whole(tmp_path: Path) -> None:
     cancelled = {"was_cancelled": True, "result": [{"type": "choices", "value": {"choices": ["normal"]}}]}
     tasks = [annotated(4, "artifact"), annotated(5, "normal"), annotated(6)]
     tasks[0]["annotations"].append(cancelled)
-    tasks.append(
-        {"data": {"image": "/data/upload/1/ab12-00000011.png"}, "annotations": annotated(0, "normal")["annotations"]}
-    )
+    tasks.append({"data": {"image": "/data/upload/1/ab12-00000011.png"}, "annotations": annotated(0, "normal")["annotations"]})
     (tmp_path / "export.json").write_text(json.dumps(tasks))
-    assert read_answers(tmp_path / "export.json") == [
-        Answer(4, "artifact", "3"),
-        Answer(5, "normal", "3"),
-        Answer(11, "normal", "3"),
-    ]
+    assert read_answers(tmp_path / "export.json") == [Answer(4, "artifact", "3"), Answer(5, "normal", "3"), Answer(11, "normal", "3")]
 
 
 def test_label_studio_minimal(tmp_path: Path) -> None:
@@ -77,13 +58,7 @@ def test_two_folders(tmp_path: Path) -> None:
 
 
 def test_the_majority_counts_and_contradictions_are_left_out() -> None:
-    answers = [
-        Answer(1, "artifact"),
-        Answer(1, "artifact"),
-        Answer(1, "normal"),
-        Answer(2, "artifact"),
-        Answer(2, "normal"),
-    ]
+    answers = [Answer(1, "artifact"), Answer(1, "artifact"), Answer(1, "normal"), Answer(2, "artifact"), Answer(2, "normal")]
     labels = settled(answers, "here")
     assert by_id(labels) == {1: True}
     assert labels.contradictions == (2,)

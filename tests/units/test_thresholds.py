@@ -34,10 +34,7 @@ def test_within_a_bin_of_the_exact_quantile(make, share: float) -> None:
 
 
 def test_the_order_and_size_of_the_parts_do_not_count() -> None:
-    values = (
-        torch.randn(30, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-        * torch.tensor([1.0, 1e-3, 1e3])[:, None, None]
-    )
+    values = torch.randn(30, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e-3, 1e3])[:, None, None]
     whole, parts = UnitQuantiles(3, "cpu"), UnitQuantiles(3, "cpu")
     whole.add(values)
     for part in values.flip(0).split([1, 7, 22]):

@@ -55,9 +55,7 @@ def test_against_the_matrix_square_root(size: int) -> None:
 def test_the_bias_of_small_sets_is_measured() -> None:
     draw = np.random.default_rng(1)
     features, reference = (draw.normal(size=(2000, 8)).astype(np.float32) for _ in range(2))
-    small, large = (
-        scores(features, {0: top(list(range(size)))}, reference).settings["random"]["mean"] for size in (20, 500)
-    )
+    small, large = (scores(features, {0: top(list(range(size)))}, reference).settings["random"]["mean"] for size in (20, 500))
     assert small > 5 * large > 0
 
 

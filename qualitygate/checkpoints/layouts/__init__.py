@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qualitygate.checkpoints.layout import Layout
-from qualitygate.checkpoints.layouts import (
-    biggan,
-    biggan_deep,
-    dcgan,
-    native,
-    pggan,
-    stylegan2,
-    stylegan3,
-    unetgan,
-)
+from qualitygate.checkpoints.layouts import biggan, biggan_deep, dcgan, native, pggan, stylegan2, stylegan3, unetgan
 from qualitygate.generators.plugins import plugins
 
 _ROOMS = (native, stylegan3, stylegan2, pggan, biggan, unetgan, biggan_deep, dcgan)

@@ -69,10 +69,7 @@ class Ajbrock:
 
     def statistics(self, norm: str, units: int) -> tuple[Tensor, Tensor]:
         """Mean and 1/√(variance + ε) of a batch norm, by any of the names that its three implementations use."""
-        stem = next(
-            (stem for stem in ("stored", "bn.stored", "bn.running") if self.reader.has(f"{norm}.{stem}_mean")),
-            "stored",
-        )
+        stem = next((stem for stem in ("stored", "bn.stored", "bn.running") if self.reader.has(f"{norm}.{stem}_mean")), "stored")
         variance = self.reader.take(f"{norm}.{stem}_var", units)
         return self.reader.take(f"{norm}.{stem}_mean", units), torch.rsqrt(variance + BATCH_NORM_EPS)
 
@@ -87,9 +84,7 @@ class Ajbrock:
         if shortcut:
             self.convolution(f"{ours}.shortcut", f"{theirs}.conv_sc", outputs, inputs, 1, 1)
 
-    def projection_head(
-        self, ours: str, linear: str, embedding: str, units: int, label_size: int, kernel: tuple[int, ...] = ()
-    ) -> None:
+    def projection_head(self, ours: str, linear: str, embedding: str, units: int, label_size: int, kernel: tuple[int, ...] = ()) -> None:
         """A linear layer (or 1×1 convolution: ``kernel``) to one value, and the embedding of the classes it is
         projected on."""
         self.put(f"{ours}.direction", self.weight(linear, 1, units, *kernel).flatten())
@@ -97,9 +92,7 @@ class Ajbrock:
         if label_size:
             self.put(f"{ours}.embedding.weight", self.weight(embedding, label_size, units).T)
 
-    def generator_around_norms(
-        self, units: list[int], attention: list[int], bottom_width: int, inputs: int, image_channels: int
-    ) -> None:
+    def generator_around_norms(self, units: list[int], attention: list[int], bottom_width: int, inputs: int, image_channels: int) -> None:
         """Everything of a generator but its conditional norms and the class embedding."""
         self.convolution("linear", "linear", units[0] * bottom_width**2, inputs)
         for index, (before, after) in enumerate(pairwise(units)):
@@ -184,9 +177,7 @@ def _conditioning(reader: Reader, inputs: int) -> tuple[int, int, Literal["none"
         return label_size, label_features, "none"
     if gain[1] == label_features + inputs:
         return label_size, label_features, "chunk"
-    raise DoesNotFit(
-        f"norms read {gain[1]} values: neither the embedded label ({label_features}) nor that and a chunk of z ({inputs})"
-    )
+    raise DoesNotFit(f"norms read {gain[1]} values: neither the embedded label ({label_features}) nor that and a chunk of z ({inputs})")
 
 
 def _discriminator(group: TensorGroup) -> Built:
@@ -210,21 +201,23 @@ def _discriminator(group: TensorGroup) -> Built:
     # the one arrangement with several blocks at its smallest size is the one for 32×32, which stays at 8×8
     resolution = (4 if sum(halves) == count - 1 else 8) * 2 ** sum(halves)
     with torch.device("meta"):
-        discriminator = BigGANDiscriminator(
-            resolution, units, halves, hidden == units, attention, label_size, image_channels
-        )
+        discriminator = BigGANDiscriminator(resolution, units, halves, hidden == units, attention, label_size, image_channels)
     return Built(discriminator, file.tensors, reader.unread(UNUSED))
 
 
 LAYOUTS = (
     Layout(
-        "ajbrock BigGAN", "biggan", "generator",
-        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.weight", r"blocks\.0\.0\.conv1\.weight",
-        r"output_layer\.2\.weight"), _generator,
+        "ajbrock BigGAN",
+        "biggan",
+        "generator",
+        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.weight", r"blocks\.0\.0\.conv1\.weight", r"output_layer\.2\.weight"),
+        _generator,
     ),
     Layout(
-        "ajbrock BigGAN discriminator", "biggan", "discriminator",
+        "ajbrock BigGAN discriminator",
+        "biggan",
+        "discriminator",
         (r"linear\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv2\.weight", r"embed\.weight"),
         _discriminator,
     ),
-)  # fmt: skip
+)

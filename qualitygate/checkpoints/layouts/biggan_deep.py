@@ -47,9 +47,7 @@ class _HuggingFace:
         self.put(f"{ours}.statistics.mean", self.reader.take(f"{theirs}.running_means", rows, units))
         self.put(f"{ours}.statistics.variance", self.reader.take(f"{theirs}.running_vars", rows, units) + self.eps)
 
-    def block(
-        self, index: int, theirs: str, inputs: int, outputs: int, doubles: bool, rows: int, condition: int
-    ) -> None:
+    def block(self, index: int, theirs: str, inputs: int, outputs: int, doubles: bool, rows: int, condition: int) -> None:
         narrow, ours = inputs // NARROWING, f"blocks.{index}"
         self.convolution(f"{ours}.convs.0", f"{theirs}.conv_0", narrow, inputs, 1, 1)
         self.convolution(f"{ours}.convs.1", f"{theirs}.conv_1", narrow, narrow, 3, 3, upsampling=doubles)
@@ -105,9 +103,7 @@ def _build(group: TensorGroup) -> Built:
     for number, index in zip(attention, after, strict=True):
         file.attention(f"attention.{index}", f"generator.layers.{number}", units[index + 1])
     with torch.device("meta"):
-        generator = BigGANDeep(
-            condition - label_features, label_size, label_features, units, doubles, after, rows, _IMAGE_CHANNELS
-        )
+        generator = BigGANDeep(condition - label_features, label_size, label_features, units, doubles, after, rows, _IMAGE_CHANNELS)
     # the original, too, passes over what it does not know
     return Built(generator, file.tensors, reader.unread(r".*"))
 
@@ -133,8 +129,16 @@ def _eps(group: TensorGroup) -> float:
 
 LAYOUTS = (
     Layout(
-        "Hugging Face BigGAN-deep", "biggan-deep", "generator",
-        (r"embeddings\.weight", r"generator\.gen_z\.weight_orig", r"generator\.layers\.0\.conv_0\.weight_orig",
-         r"generator\.bn\.running_means"), _build, ("layers", "eps"),
+        "Hugging Face BigGAN-deep",
+        "biggan-deep",
+        "generator",
+        (
+            r"embeddings\.weight",
+            r"generator\.gen_z\.weight_orig",
+            r"generator\.layers\.0\.conv_0\.weight_orig",
+            r"generator\.bn\.running_means",
+        ),
+        _build,
+        ("layers", "eps"),
     ),
-)  # fmt: skip
+)

@@ -47,10 +47,7 @@ def networks(stored: Mapping[str, Tensor], document: Any) -> dict[str, TensorGro
     judge = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
     own = {name: tensor for name, tensor in stored.items() if not name.startswith(prefix)}
     about_judge = {"format": document.get("format"), "role": DISCRIMINATOR, **document[DISCRIMINATOR]}
-    return {
-        "generator": TensorGroup("", own, {METADATA_KEY: document}),
-        DISCRIMINATOR: TensorGroup("", judge, {METADATA_KEY: about_judge}),
-    }
+    return {"generator": TensorGroup("", own, {METADATA_KEY: document}), DISCRIMINATOR: TensorGroup("", judge, {METADATA_KEY: about_judge})}
 
 
 def _described(network: Generator | Discriminator) -> dict[str, Any]:
@@ -80,7 +77,4 @@ def _built(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Bui
 
 _NAME = "qualitygate safetensors"
 GENERATOR = Layout(_NAME, ANY_FAMILY, "generator", (), _generator)
-LAYOUTS = (
-    GENERATOR,
-    Layout(_NAME, ANY_FAMILY, DISCRIMINATOR, (), _discriminator),
-)
+LAYOUTS = (GENERATOR, Layout(_NAME, ANY_FAMILY, DISCRIMINATOR, (), _discriminator))

@@ -24,13 +24,7 @@ from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
 _GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
 """Samples over which each source's discriminator measures variation, unless told otherwise."""
 
-_NVIDIA_SETTINGS = {
-    "use_wscale": True,
-    "use_pixelnorm": True,
-    "use_leakyrelu": True,
-    "normalize_latents": True,
-    "pixelnorm_epsilon": 1e-8,
-}
+_NVIDIA_SETTINGS = {"use_wscale": True, "use_pixelnorm": True, "use_leakyrelu": True, "normalize_latents": True, "pixelnorm_epsilon": 1e-8}
 _HUB_SETTINGS = {"equalizedlR": True, "perChannelNormalization": True, "leakyReluLeak": 0.2}
 _HUB_TANH = ("MSE", "DCGAN")
 """Losses for which the hub ends the generator with tanh."""
@@ -103,9 +97,7 @@ def _nvidia_discriminator(group: TensorGroup) -> Built:
     return _discriminator(names.tensorflow_discriminator(group.tensors), _lod(group.tensors), group_size=group_size)
 
 
-def _generator(
-    stored: Stored, lod: float, *, label_size: int = 0, label_after_norm: bool = False, final_tanh: bool = False
-) -> Built:
+def _generator(stored: Stored, lod: float, *, label_size: int = 0, label_after_norm: bool = False, final_tanh: bool = False) -> Built:
     if len(stored.layers) % 2:
         raise DoesNotFit(f"{len(stored.layers)} layers, the last without its second of the same size")
     dropped = _dropped(stored, lod, len(stored.layers) // 2)
@@ -129,10 +121,7 @@ def _generator(
 
 def _generator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> dict[str, Tensor]:
     dense, bias = layers[0]
-    tensors = {
-        "weight.0": _scaled(dense, 16 * dense.shape[0]),
-        "bias.0": bias if bias.ndim == 3 else bias[:, None, None].repeat(1, 4, 4),
-    }
+    tensors = {"weight.0": _scaled(dense, 16 * dense.shape[0]), "bias.0": bias if bias.ndim == 3 else bias[:, None, None].repeat(1, 4, 4)}
     for index, (weight, bias) in enumerate(layers[1:], start=1):
         _check_kernel(weight, f"layer {index}")
         if index % 2 == 0:
@@ -184,9 +173,7 @@ def _discriminator_tensors(layers: list[Pair], images: list[Pair], fused: bool) 
 def _dropped(stored: Stored, lod: float, resolutions: int) -> int:
     """How many of the finest resolutions are not in use at this level of detail."""
     if not 0.0 <= lod <= resolutions - 1 or math.ceil(lod) >= len(stored.images):
-        raise DoesNotFit(
-            f"level of detail {lod:g} with {resolutions} resolutions and {len(stored.images)} layers to or from RGB"
-        )
+        raise DoesNotFit(f"level of detail {lod:g} with {resolutions} resolutions and {len(stored.images)} layers to or from RGB")
     return math.floor(lod)
 
 

@@ -81,9 +81,7 @@ def gan_dissection_generator(tensors: Mapping[str, Tensor]) -> Stored:
 def hub_generator(tensors: Mapping[str, Tensor]) -> Stored:
     left = dict(tensors)
     early = ("formatLayer", "groupScale0.0")
-    layers = _take(
-        left, lambda index: f"{early[index] if index < 2 else f'scaleLayers.{index // 2 - 1}.{index % 2}'}.module"
-    )
+    layers = _take(left, lambda index: f"{early[index] if index < 2 else f'scaleLayers.{index // 2 - 1}.{index % 2}'}.module")
     images = _take(left, lambda index: f"toRGBLayers.{index}.module")[::-1]
     _check_all_taken(left)
     (weight, bias), *convolutions = [_bias_scaled(layer) for layer in layers]
@@ -113,9 +111,7 @@ def tensorflow_generator(tensors: Mapping[str, Tensor]) -> Stored:
     def name(index: int) -> str:
         size = 4 * 2 ** (index // 2)
         early = ("Dense", "Conv")
-        return f"{size}x{size}/" + (
-            early[index] if index < 2 else "Conv1" if index % 2 else "Conv0_up" if fused else "Conv0"
-        )
+        return f"{size}x{size}/" + (early[index] if index < 2 else "Conv1" if index % 2 else "Conv0_up" if fused else "Conv0")
 
     (weight, bias), *convolutions = _take(left, name, suffixes)
     images = _take(left, lambda index: f"ToRGB_lod{index}", suffixes)
@@ -137,9 +133,7 @@ def tensorflow_discriminator(tensors: Mapping[str, Tensor]) -> Stored:
     return Stored([_from_tensorflow(layer) for layer in layers], [_from_tensorflow(image) for image in images], fused)
 
 
-def _take(
-    left: dict[str, Tensor], name: Callable[[int], str], suffixes: tuple[str, str] = (".weight", ".bias")
-) -> list[Pair]:
+def _take(left: dict[str, Tensor], name: Callable[[int], str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
     """The layers ``name(0)``, ``name(1)``, … as far as there are any, taken out of ``left``."""
     pairs: list[Pair] = []
     while name(len(pairs)) + suffixes[0] in left:
@@ -149,9 +143,7 @@ def _take(
     return pairs
 
 
-def _take_named(
-    left: dict[str, Tensor], names: list[str], suffixes: tuple[str, str] = (".weight", ".bias")
-) -> list[Pair]:
+def _take_named(left: dict[str, Tensor], names: list[str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
     if lacking := [name + suffix for name in names for suffix in suffixes if name + suffix not in left]:
         raise DoesNotFit(listed([f"{name} is missing" for name in lacking]))
     pairs = [(left.pop(name + suffixes[0]).float(), left.pop(name + suffixes[1]).float()) for name in names]

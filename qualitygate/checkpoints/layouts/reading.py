@@ -47,11 +47,7 @@ class Reader:
         self._read.add(name)
         if name in self._tensors and tuple(self._tensors[name].shape) == shape:
             return self._tensors[name].double()
-        found = (
-            f"{name} is {tuple(self._tensors[name].shape)}, not {shape}"
-            if name in self._tensors
-            else f"there is no {name}"
-        )
+        found = f"{name} is {tuple(self._tensors[name].shape)}, not {shape}" if name in self._tensors else f"there is no {name}"
         self._problems.append(found)
         if math.prod(shape) > self._values:
             raise DoesNotFit(listed(self._problems))

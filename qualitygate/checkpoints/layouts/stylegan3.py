@@ -82,9 +82,7 @@ def _layer_settings(name: str, part: Part, filter_size: int) -> dict[str, Any]:
     _, size, units = name.split("_")
     up_taps, down_taps = len(part["up_filter"]), len(part["down_filter"])
     if any(taps < filter_size or taps % filter_size for taps in (up_taps, down_taps)):
-        raise DoesNotFit(
-            f"filters of {up_taps} and {down_taps} taps in {name}, which is not {filter_size} for each factor"
-        )
+        raise DoesNotFit(f"filters of {up_taps} and {down_taps} taps in {name}, which is not {filter_size} for each factor")
     return {
         "units": int(units),
         "size": int(size),
@@ -150,11 +148,7 @@ def _layer(take: Taken, name: str) -> Part:
 
 def _to_rgb(take: Taken, name: str) -> Part:
     weight = equalized(take(f"{name}.weight", 4)).flatten(1)
-    return {
-        **prefixed("style", dense(take, f"{name}.affine")),
-        "weight": weight * _gain(take, name),
-        "bias": take(f"{name}.bias", 1),
-    }
+    return {**prefixed("style", dense(take, f"{name}.affine")), "weight": weight * _gain(take, name), "bias": take(f"{name}.bias", 1)}
 
 
 def _gain(take: Taken, name: str) -> Tensor:

@@ -26,15 +26,7 @@ def _generator(group: TensorGroup) -> Built:
         file.conditional_norm(number, name, gain, offset, stage=".2")
     with torch.device("meta"):
         generator = BigGAN(
-            latent_size,
-            0,
-            0,
-            units,
-            attention,
-            "whole",
-            hidden=latent_size,
-            bottom_width=bottom_width,
-            image_channels=image_channels,
+            latent_size, 0, 0, units, attention, "whole", hidden=latent_size, bottom_width=bottom_width, image_channels=image_channels
         )
     return Built(generator, file.tensors, file.reader.unread(UNUSED))
 
@@ -51,9 +43,7 @@ def _discriminator(group: TensorGroup) -> Built:
     image_channels = reader.shape("blocks.0.0.conv1.weight", 4)[1]
     for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True)):
         file.down_block(f"encoder.{index}", f"blocks.{index}.0", before, after, after, shortcut=True)
-    for index, (before, skip, after) in enumerate(
-        zip([encoder[-1], *decoder[:-1]], [0, *encoder[-2::-1]], decoder, strict=True)
-    ):
+    for index, (before, skip, after) in enumerate(zip([encoder[-1], *decoder[:-1]], [0, *encoder[-2::-1]], decoder, strict=True)):
         file.up_block(f"decoder.{index}", f"blocks.{count + index}.0", before + skip, after)
     attention = file.attended(count)
     for index in attention:
@@ -69,12 +59,17 @@ def _discriminator(group: TensorGroup) -> Built:
 
 LAYOUTS = (
     Layout(
-        "U-Net GAN", "biggan", "generator",
-        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.0\.weight", r"blocks\.0\.0\.conv1\.weight",
-        r"output_layer\.2\.weight"), _generator,
+        "U-Net GAN",
+        "biggan",
+        "generator",
+        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.0\.weight", r"blocks\.0\.0\.conv1\.weight", r"output_layer\.2\.weight"),
+        _generator,
     ),
     Layout(
-        "U-Net GAN discriminator", "biggan", "discriminator",
-        (r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"), _discriminator,
+        "U-Net GAN discriminator",
+        "biggan",
+        "discriminator",
+        (r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"),
+        _discriminator,
     ),
-)  # fmt: skip
+)

@@ -44,10 +44,7 @@ def read(path: str | Path) -> Contents:
         raise
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be opened",
-            error.strerror or str(error),
-            "a file that can be read",
-            "check the path and its permissions",
+            f"{path} cannot be opened", error.strerror or str(error), "a file that can be read", "check the path and its permissions"
         ) from error
     except Exception as error:  # a damaged file may break any assumption on the way
         raise _unreadable(path, error) from error
@@ -55,9 +52,7 @@ def read(path: str | Path) -> Contents:
 
 def _read_file(path: Path) -> Contents:
     if path.exists() and not path.is_file():
-        raise CheckpointError(
-            f"{path} is not a file", "a device or a pipe", _READABLE, "copy its contents to a file first"
-        )
+        raise CheckpointError(f"{path} is not a file", "a device or a pipe", _READABLE, "copy its contents to a file first")
     with path.open("rb") as file:
         start = file.read(_START)
         _refuse_early(path, start)
@@ -89,10 +84,7 @@ def _refuse_early(path: Path, start: bytes) -> None:
         )
     if recognise.is_pointer(start):
         raise CheckpointError(
-            f"{path.name} is a Git LFS pointer",
-            recognise.described(start),
-            _READABLE,
-            "fetch the file itself with `git lfs pull`",
+            f"{path.name} is a Git LFS pointer", recognise.described(start), _READABLE, "fetch the file itself with `git lfs pull`"
         )
 
 
@@ -110,9 +102,7 @@ def _read_folder(path: Path) -> Contents:
     if config.stat().st_size > MAX_CONFIG:
         raise over_limit("bytes of config.json", MAX_CONFIG)
     settings, tree = json.loads(config.read_text(encoding="utf-8")), _read_file(weights).tree
-    tensors = (
-        {name: value for name, value in tree.items() if isinstance(value, Tensor)} if isinstance(tree, dict) else {}
-    )
+    tensors = {name: value for name, value in tree.items() if isinstance(value, Tensor)} if isinstance(tree, dict) else {}
     if not isinstance(settings, dict) or not tensors:
         raise Damaged("a folder whose config.json or weights are not a dictionary")
     return Contents("Hugging Face folder", TensorGroup("", tensors, settings))

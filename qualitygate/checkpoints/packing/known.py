@@ -79,9 +79,7 @@ def _size(tools: Tools, args: Sequence[Any], state: Any) -> tuple[Any, ...]:
 
 
 def _device(tools: Tools, args: Sequence[Any], state: Any) -> str:
-    return ":".join(
-        str(part) for part in args if isinstance(part, int) or (isinstance(part, str) and len(part) < _SHORT)
-    )
+    return ":".join(str(part) for part in args if isinstance(part, int) or (isinstance(part, str) and len(part) < _SHORT))
 
 
 def _encoded(tools: Tools, args: Sequence[Any], state: Any) -> memoryview | bytes:
@@ -164,11 +162,7 @@ _MAKERS: dict[str, Maker] = {
     "numpy.dtype": _numpy_type,
     "_codecs.encode": _encoded,
     **{f"{module}.{name}": _encoded for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")},
-    **{
-        f"{module}.{name}": _number
-        for module in ("builtins", "__builtin__")
-        for name in ("int", "long", "float", "bool", "str")
-    },
+    **{f"{module}.{name}": _number for module in ("builtins", "__builtin__") for name in ("int", "long", "float", "bool", "str")},
 }
 for _package in ("numpy.core", "numpy._core"):
     _MAKERS[f"{_package}.multiarray._reconstruct"] = _numpy_array

@@ -154,11 +154,7 @@ class Machine:
 
     def refer(self, key: Any) -> None:
         """A storage; or, in old torch files of whole modules, a class, which comes with its source code."""
-        if (
-            isinstance(key, tuple)
-            and (named := [part for part in key[:2] if isinstance(part, Global)])
-            and key[0] != "storage"
-        ):
+        if isinstance(key, tuple) and (named := [part for part in key[:2] if isinstance(part, Global)]) and key[0] != "storage":
             self.push(named[0])
         else:
             self.references.append(Persistent(key))
@@ -167,9 +163,7 @@ class Machine:
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     keys = values[::2]
-    if not all(
-        _is_key(key) or (isinstance(key, tuple) and len(key) <= _KEY_PARTS and all(map(_is_key, key))) for key in keys
-    ):
+    if not all(_is_key(key) or (isinstance(key, tuple) and len(key) <= _KEY_PARTS and all(map(_is_key, key))) for key in keys):
         raise Damaged("a key that is neither a short text nor a number")
     return dict(zip(keys, values[1::2], strict=True))
 

@@ -19,9 +19,7 @@ _TF_UNPREFIXED = "synthesis"  # the variables of this component go by their bare
 
 def is_module(state: Any) -> bool:
     """Whether an object's attributes are those of a torch module."""
-    return isinstance(state, Mapping) and all(
-        isinstance(state.get(part), Mapping) for part in ("_parameters", "_modules")
-    )
+    return isinstance(state, Mapping) and all(isinstance(state.get(part), Mapping) for part in ("_parameters", "_modules"))
 
 
 def module_group(class_name: str, state: Mapping[str, Any]) -> TensorGroup:

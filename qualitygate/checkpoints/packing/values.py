@@ -29,9 +29,7 @@ class Values:
         eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
     """
 
-    def __init__(
-        self, storage: Callable[[Persistent], Any], nested: Callable[[memoryview], Any], budget: Budget
-    ) -> None:
+    def __init__(self, storage: Callable[[Persistent], Any], nested: Callable[[memoryview], Any], budget: Budget) -> None:
         self._storage = storage
         self._tools = known.Tools(nested, budget)
         self._made: dict[int, Any] = {}
@@ -68,10 +66,7 @@ class Values:
         return self._storage(node) if isinstance(node, Persistent) else self._object(node)
 
     def _mapping(self, node: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {
-            Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value)
-            for key, value in node.items()
-        }
+        return {Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value) for key, value in node.items()}
 
     def _object(self, call: Call) -> Any:
         args, state = self._value(call.args), _attributes(self._value(call.state))
@@ -91,18 +86,12 @@ class Values:
             return networks.tf_group(state)
         if networks.is_module(state):
             return networks.module_group(name.rpartition(".")[2], state)
-        return _contents(
-            name, args, state, self._mapping(call.items), [self._value(element) for element in call.elements]
-        )
+        return _contents(name, args, state, self._mapping(call.items), [self._value(element) for element in call.elements])
 
 
 def _attributes(state: Any) -> Any:
     """An object's attributes; those it has in slots are stored apart."""
-    if (
-        isinstance(state, tuple)
-        and len(state) == 2
-        and all(part is None or isinstance(part, Mapping) for part in state)
-    ):
+    if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
         return {**(state[0] or {}), **(state[1] or {})}
     return state
 
@@ -121,15 +110,9 @@ def _as_mapping(given: Mapping[Any, Any] | list[Any]) -> dict[Any, Any]:
     """The first argument of a dictionary's constructor: another one, or a list of pairs."""
     if isinstance(given, Mapping):
         return dict(given)
-    return {
-        pair[0]: pair[1]
-        for pair in given
-        if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
-    }
+    return {pair[0]: pair[1] for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)}
 
 
-_RECONSTRUCTORS = {
-    f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
-}
+_RECONSTRUCTORS = {f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")}
 _MAPPINGS = {"OrderedDict", "defaultdict", "Counter", "EasyDict", "dict"}
 _SEQUENCES = {"list", "tuple", "set", "frozenset"}

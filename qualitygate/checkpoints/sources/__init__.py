@@ -17,15 +17,10 @@ from qualitygate.errors import InputError
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _FRAGMENT = re.compile(r"(.+)#sha256=(\w*)", re.DOTALL)
 _HEX = re.compile(r"[0-9a-f]{64}")
-_KNOWN = (
-    "a path, https://host/file#sha256=…, models:/name/version, models:/name@alias, runs:/run/path, "
-    "hf://owner/name/file[@revision]"
-)
+_KNOWN = "a path, https://host/file#sha256=…, models:/name/version, models:/name@alias, runs:/run/path, hf://owner/name/file[@revision]"
 
 
-def resolve(
-    source: str | Path, sha256: str | None = None, *, tracking_uri: str | None = None, progress: Progress = silent
-) -> Path:
+def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str | None = None, progress: Progress = silent) -> Path:
     """The local file (or Hugging Face folder) that a source stands for, fetched if need be.
 
     Args:

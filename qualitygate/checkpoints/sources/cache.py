@@ -74,9 +74,7 @@ def keep(fetched: Path, home: Path, name: str) -> Path:
 
 def wrong_hash(what: str, found: str, expected: str, remedy: str) -> CheckpointError:
     """The error for bytes that are not the ones meant."""
-    return CheckpointError(
-        f"{what} is another file than the one meant", f"SHA-256 {found}", f"SHA-256 {expected}", remedy
-    )
+    return CheckpointError(f"{what} is another file than the one meant", f"SHA-256 {found}", f"SHA-256 {expected}", remedy)
 
 
 def _plain(name: str) -> str:

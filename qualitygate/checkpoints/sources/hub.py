@@ -23,24 +23,32 @@ def fetch(source: str) -> Path:
     try:
         from huggingface_hub import errors, hf_hub_download
     except ImportError as error:
-        raise MissingExtraError(f"{source} needs the library of the Hugging Face hub", str(error), "the extra `hub`",
-                                "pip install 'qualitygate[hub]'") from error  # fmt: skip
+        raise MissingExtraError(
+            f"{source} needs the library of the Hugging Face hub", str(error), "the extra `hub`", "pip install 'qualitygate[hub]'"
+        ) from error
     repository, name, revision = parts.groups()
     try:
         return Path(hf_hub_download(repository, name, revision=revision))
     except errors.LocalEntryNotFoundError as error:  # the hub was not asked, or did not answer
         raise _unreachable(source, error) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError,
-            errors.HFValidationError) as error:  # fmt: skip
-        raise InputError(f"{source} cannot be downloaded", _first_line(error), "a file that the hub has, and may give",
-                         "check owner, name, file and revision; `hf auth login` for what is not public") from error  # fmt: skip
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError) as error:
+        raise InputError(
+            f"{source} cannot be downloaded",
+            _first_line(error),
+            "a file that the hub has, and may give",
+            "check owner, name, file and revision; `hf auth login` for what is not public",
+        ) from error
     except OSError as error:  # what the library and its connections raise
         raise _unreachable(source, error) from error
 
 
 def _unreachable(source: str, error: Exception) -> StorageError:
-    return StorageError(f"{source} could not be downloaded", _first_line(error), "a connection to the hub",
-                        "check the network and run it again; what has come is continued")  # fmt: skip
+    return StorageError(
+        f"{source} could not be downloaded",
+        _first_line(error),
+        "a connection to the hub",
+        "check the network and run it again; what has come is continued",
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -39,9 +39,7 @@ def fetch(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
         fetched = _download(source, folder, resolved(tracking_uri))
         digest = file_sha256(fetched)
         if sha256 not in (None, digest):
-            raise cache.wrong_hash(
-                source, digest, sha256, "check hash and source: the artifact may have been overwritten"
-            )
+            raise cache.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
         with cache.place(digest) as home:
             return cache.kept(home, digest) or cache.keep(fetched, home, fetched.name)
 
@@ -61,9 +59,7 @@ def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
         run_id, below = found.groups()
         place = artifacts(uri, run_id=run_id)
     else:
-        raise InputError(
-            "This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path"
-        )
+        raise InputError("This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path")
     with place as opened:
         yield opened, below or ""
 
@@ -74,8 +70,12 @@ def _choose(source: str, files: list[str]) -> str:
     if len(found) != 1 or not found[0]:
         have = found or [file for file in files if file] or ["nothing"]
         more = f" and {len(have) - _LISTED} more" if len(have) > _LISTED else ""
-        raise InputError(f"{source} is not one checkpoint", ", ".join(have[:_LISTED]) + more, "one file with weights",
-                         "name the one that is meant: append /path")  # fmt: skip
+        raise InputError(
+            f"{source} is not one checkpoint",
+            ", ".join(have[:_LISTED]) + more,
+            "one file with weights",
+            "name the one that is meant: append /path",
+        )
     path = PurePosixPath(found[0])
     is_folder = path.name in WEIGHTS_IN_FOLDER and str(path.with_name("config.json")) in files
     chosen = path.parent if is_folder else path

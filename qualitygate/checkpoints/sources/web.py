@@ -94,8 +94,12 @@ def _download(url: str, shown: str, part: _Part, progress: Progress) -> None:
         except requests.RequestException as error:
             failure = error
     there = part.resumable()[0]
-    raise StorageError(f"{shown} could not be downloaded", f"{type(failure).__name__}: {failure}", "a connection that holds",
-                       f"check the network and run it again: {there:,} bytes are there and will be continued") from failure  # fmt: skip
+    raise StorageError(
+        f"{shown} could not be downloaded",
+        f"{type(failure).__name__}: {failure}",
+        "a connection that holds",
+        f"check the network and run it again: {there:,} bytes are there and will be continued",
+    ) from failure
 
 
 def _attempt(url: str, shown: str, part: _Part, progress: Progress) -> None:
@@ -125,8 +129,12 @@ def _attempt(url: str, shown: str, part: _Part, progress: Progress) -> None:
 def _check_answer(response: Response, shown: str) -> None:
     """Refuses what will be no better next time; raises what may be."""
     if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-        raise InputError(f"{shown} cannot be downloaded", f"{response.status_code} {response.reason}",
-                         "an address that can be read without a login", "check the address")  # fmt: skip
+        raise InputError(
+            f"{shown} cannot be downloaded",
+            f"{response.status_code} {response.reason}",
+            "an address that can be read without a login",
+            "check the address",
+        )
     response.raise_for_status()
 
 
@@ -164,9 +172,7 @@ def _checked(url: str) -> SplitResult:
         raise InputError("This is no address", str(error), "https://host/file") from error
     if not host or (address.scheme.lower() == "http" and host not in _THIS_MACHINE):
         raise InputError(
-            f"{shown_address(address)} is not downloaded",
-            "an address without https" if host else "no host",
-            "https://host/file",
+            f"{shown_address(address)} is not downloaded", "an address without https" if host else "no host", "https://host/file"
         )
     return address
 

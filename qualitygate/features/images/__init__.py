@@ -44,6 +44,4 @@ def _source(path: Path) -> Source:
         return parquet.ParquetSource(path)
     if name.endswith((".npz", ".npy")):
         return array.ArraySource(path)
-    raise InputError(
-        f"{path} is no set of images", f"a file called {path.name}", _KNOWN, "pack the images in one of these"
-    )
+    raise InputError(f"{path} is no set of images", f"a file called {path.name}", _KNOWN, "pack the images in one of these")

@@ -96,7 +96,5 @@ def _explained(path: Path, name: str | None = None) -> Iterator[None]:
 
 def _some(names: list[str], path: Path) -> list[str]:
     if not names:
-        raise InputError(
-            f"There are no images in {path}", "other files, or none", f"files ending in {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"There are no images in {path}", "other files, or none", f"files ending in {', '.join(SUFFIXES)}")
     return names

@@ -18,10 +18,7 @@ from qualitygate.errors import InputError
 from qualitygate.features.images.decoding import checked_length
 from qualitygate.features.images.image_set import Item, Source
 
-_NEEDED = (
-    "an array (N, height, width), (N, height, width, 1 or 3) or (N, 1 or 3, height, width) of uint8, or of floats in "
-    "[-1, 1]"
-)
+_NEEDED = "an array (N, height, width), (N, height, width, 1 or 3) or (N, 1 or 3, height, width) of uint8, or of floats in [-1, 1]"
 _NAMES = ("images", "image", "x", "data", "arr_0")
 """Arrays of an ``.npz`` that are taken for the images where there are several of their shape, in this order."""
 _BROKEN = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -84,9 +81,7 @@ class ArraySource(Source):
                 assert header.axes is not None  # it was chosen for that
                 yield Item(f"image {row} of {self._path}", np.ascontiguousarray(values.transpose(header.axes)))
         if header.dtype.kind == "f" and lowest > 127:
-            raise InputError(
-                f"The images of {self._path} seem to be in [0, 1]", "no value below 0", _NEEDED, "store 2·images − 1"
-            )
+            raise InputError(f"The images of {self._path} seem to be in [0, 1]", "no value below 0", _NEEDED, "store 2·images − 1")
 
 
 def _as_8_bit(values: np.ndarray, name: str) -> np.ndarray:

@@ -25,15 +25,11 @@ def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet,
     score = ours.policy.rules[0].score
     values = np.nan_to_num(ours.columns[score], nan=np.inf)
     worst = np.argsort(-values, kind="stable")[:COUNT]
-    below = (
-        ""
-        if theirs is None
-        else f"; below, the baseline's of the same {'latents' if paired else 'ids, not the same latents'}"
-    )
+    below = "" if theirs is None else f"; below, the baseline's of the same {'latents' if paired else 'ids, not the same latents'}"
     return (
         _sheet("As they come", f"The candidate's first samples{below}.", ours, theirs, np.arange(COUNT)),
         _sheet("The candidate's worst", f"By {score}, the worst first{below}.", ours, theirs, worst, score),
-    )  # fmt: skip
+    )
 
 
 def _sheet(title: str, caption: str, ours: Sample, theirs: Sample | None, rows: np.ndarray, score: str = "") -> Sheet:

@@ -14,8 +14,15 @@ from qualitygate.reports.github import step_summary
 from qualitygate.reports.junit import junit_xml
 
 RECORD, JUNIT, PAGE, SUMMARY, SUITE, SAMPLES, POLICY, PROFILE = (
-    "check.json", "junit.xml", "report.html", "summary.md", "suite.json", "samples.parquet", "policy.yaml", "profile",
-)  # fmt: skip
+    "check.json",
+    "junit.xml",
+    "report.html",
+    "summary.md",
+    "suite.json",
+    "samples.parquet",
+    "policy.yaml",
+    "profile",
+)
 
 
 def write_check(path: str | Path, checked: Checked, policy: Policy, profile: Profile) -> None:

@@ -74,9 +74,7 @@ def needs_reference(rules: Sequence[CheckRule], candidate: Subject, baseline: Su
 
 def _says_less(rule: CheckRule, rules: Sequence[CheckRule], baseline: Subject | None, *, real: bool) -> bool:
     """Whether a rule on images of the baseline gives way to one on real images, which is there and can be evaluated."""
-    seen = real and any(
-        one.metric in AGAINST_REAL and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules
-    )
+    seen = real and any(one.metric in AGAINST_REAL and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules)
     return rule.metric in TO_BASELINE and rule.optional and seen
 
 
@@ -104,8 +102,4 @@ def _lacking(rule: CheckRule, baseline: Subject | None, tools: Tools) -> str | N
 def _in_profile(metric: str) -> bool:
     """Whether a profile alone tells it."""
     quantile = score_quantile(metric)
-    return (
-        names.low_rate_share_at(metric) is not None
-        or metric == names.DEAD_UNITS
-        or (quantile is not None and is_score(quantile[0]))
-    )
+    return names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS or (quantile is not None and is_score(quantile[0]))

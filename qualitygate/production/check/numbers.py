@@ -139,8 +139,13 @@ def _path_length(lengths: Tensor, how: Drawing) -> Estimate:
     """Mean over all paths, the tails dropped once for the whole sample."""
     counted = kept(lengths)
     sums, counts = (lengths * counted).sum(dim=1).numpy(), counted.sum(dim=1).double().numpy()
-    return resampled(float(sums.sum() / counts.sum()), lambda rows: sums[rows].sum(axis=1) / counts[rows].sum(axis=1),
-                     len(sums), draws=how.draws, seed=how.seed)  # fmt: skip
+    return resampled(
+        float(sums.sum() / counts.sum()),
+        lambda rows: sums[rows].sum(axis=1) / counts[rows].sum(axis=1),
+        len(sums),
+        draws=how.draws,
+        seed=how.seed,
+    )
 
 
 def _against(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Estimate:
@@ -159,10 +164,7 @@ def _against(metric: str, features: Tensor, real: RealSet, how: Drawing) -> Esti
         value = kernel_distance(features, real.kernel, rows)
         left = kernel_distances_without(features, real.kernel, rows, blocks)
     else:
-        value, left = (
-            _covered(metric, features, real),
-            [_covered(metric, _without(features, one), real) for one in blocks],
-        )
+        value, left = (_covered(metric, features, real), [_covered(metric, _without(features, one), real) for one in blocks])
     return Estimate(value, np.array(left), Kind.JACKKNIFE, len(features))
 
 

@@ -88,9 +88,7 @@ class _Check:
         self.ours = Sample(candidate, policy, ruler, self.reporter)
         with_samples = baseline is not None and baseline.generator is not None and not self.same
         self.theirs = (
-            Sample(baseline, policy, ruler if self.alike else baseline.profile, self.reporter)
-            if with_samples and baseline
-            else None
+            Sample(baseline, policy, ruler if self.alike else baseline.profile, self.reporter) if with_samples and baseline else None
         )
 
     def done(self) -> Checked:
@@ -144,8 +142,12 @@ class _Check:
 
     def _outcome(self, rule: CheckRule, look: int) -> RuleOutcome:
         if rule.worse_by is not None and self.unlike is not None and _of_layers(rule.metric):
-            return _outcome(rule, RuleState.INCONCLUSIVE, look=look, note=f"{self.unlike}: their counts cannot be compared; write a policy "
-                            "whose check.rules are absolute or on images")  # fmt: skip
+            return _outcome(
+                rule,
+                RuleState.INCONCLUSIVE,
+                look=look,
+                note=f"{self.unlike}: their counts cannot be compared; write a policy whose check.rules are absolute or on images",
+            )
         how = Drawing(draws_for(self.tail), self.settings.seed, self.tail)
         try:
             ours, theirs = self._estimates(rule, how)
@@ -159,9 +161,7 @@ class _Check:
         """What the baseline makes elsewhere, as a reference."""
         assert self.baseline is not None
         assert self.tools.extractor is not None
-        return reference_set(
-            self.baseline, self.tools.extractor, self.settings.samples, self.settings.seed, self.reporter
-        )
+        return reference_set(self.baseline, self.tools.extractor, self.settings.samples, self.settings.seed, self.reporter)
 
     def _of(self, metric: str, sample: Sample, how: Drawing) -> Estimate:
         return of_sample(metric, sample, self._baseline_images if metric in TO_BASELINE else self.tools.real, how)
@@ -176,8 +176,7 @@ class _Check:
         if self.theirs is not None:
             return self._of(rule.metric, self.ours, how), self._of(rule.metric, self.theirs, other)
         ours, theirs = (one.profile.columns(self.policy) for one in (self.candidate, self.baseline))
-        return (of_profile(rule.metric, self.candidate.profile, ours, how),
-                of_profile(rule.metric, self.baseline.profile, theirs, other))  # fmt: skip
+        return (of_profile(rule.metric, self.candidate.profile, ours, how), of_profile(rule.metric, self.baseline.profile, theirs, other))
 
     # all of them
 
@@ -251,9 +250,17 @@ def _with_numbers(
     rule: CheckRule, found: Comparison, ours: Estimate, theirs: Estimate | None, look: int, candidate: Subject
 ) -> RuleOutcome:
     good = found.state is RuleState.PASSED
-    return _outcome(rule, found.state, value=ours.value, baseline=None if theirs is None else theirs.value,
-                    difference=_range(found.difference), excess=_range(found.excess), samples=ours.samples, look=look,
-                    advice=None if good else advice(rule.metric, candidate))  # fmt: skip
+    return _outcome(
+        rule,
+        found.state,
+        value=ours.value,
+        baseline=None if theirs is None else theirs.value,
+        difference=_range(found.difference),
+        excess=_range(found.excess),
+        samples=ours.samples,
+        look=look,
+        advice=None if good else advice(rule.metric, candidate),
+    )
 
 
 def _range(interval: Interval | None) -> Range | None:

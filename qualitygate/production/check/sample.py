@@ -54,9 +54,7 @@ class Sample:
     def __post_init__(self) -> None:
         assert self.subject.generator is not None
         self.generator = self.subject.generator
-        self.stage = GateStage(
-            self.generator, self.subject.profile, self.policy, seed=self.policy.check.seed, ruler=self.ruler
-        )
+        self.stage = GateStage(self.generator, self.subject.profile, self.policy, seed=self.policy.check.seed, ruler=self.ruler)
 
     def gate(self, count: int) -> None:
         """Scores and verdicts of samples 0 … count − 1, those that are not known yet."""
@@ -98,8 +96,10 @@ class Sample:
             return
         with self.reporter.phase(f"exact CLA of layer {layer}", count - start) as progress:
             latents = self.stage.latents(range(start, count))
-            parts = [local_activation(self.generator, latents[at : at + MICRO_BATCH], (layer,), progress=progress).unit_score[layer]
-                     for at in range(0, len(latents), MICRO_BATCH)]  # fmt: skip
+            parts = [
+                local_activation(self.generator, latents[at : at + MICRO_BATCH], (layer,), progress=progress).unit_score[layer]
+                for at in range(0, len(latents), MICRO_BATCH)
+            ]
             rows = torch.cat(parts).cpu().numpy()
         self.curvature[layer] = rows if known is None else np.concatenate([known, rows])
 
@@ -109,9 +109,7 @@ class Sample:
         if start >= count:
             return
         with self.reporter.phase("path lengths", count - start) as progress:
-            new = path_lengths(
-                self.generator, self.stage.latents(range(start, count)), distance, PER_SAMPLE, progress=progress
-            )
+            new = path_lengths(self.generator, self.stage.latents(range(start, count)), distance, PER_SAMPLE, progress=progress)
         self.lengths = new if self.lengths is None else torch.cat([self.lengths, new])
 
     def _append(self, ids: np.ndarray, columns: dict[str, np.ndarray]) -> None:
@@ -122,7 +120,11 @@ class Sample:
 
 def _verdict_columns(verdict: np.ndarray, borderline: np.ndarray) -> dict[str, np.ndarray]:
     """1 for the samples that count for a share, else 0, under the share's name."""
-    kinds = {names.ACCEPTED_SHARE: (Verdict.ACCEPT,), names.CORRECTED_SHARE: (Verdict.CORRECT,), names.REJECTED_SHARE: (Verdict.REJECT,),
-             names.YIELD: (Verdict.ACCEPT, Verdict.CORRECT)}  # fmt: skip
+    kinds = {
+        names.ACCEPTED_SHARE: (Verdict.ACCEPT,),
+        names.CORRECTED_SHARE: (Verdict.CORRECT,),
+        names.REJECTED_SHARE: (Verdict.REJECT,),
+        names.YIELD: (Verdict.ACCEPT, Verdict.CORRECT),
+    }
     columns = {share: np.isin(verdict, kind).astype(np.float64) for share, kind in kinds.items()}
     return columns | {names.BORDERLINE_SHARE: borderline.astype(np.float64)}

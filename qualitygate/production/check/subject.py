@@ -47,8 +47,14 @@ class Subject:
     def compared(self) -> Compared:
         """As it stands in the record."""
         info = self.profile.info
-        return Compared(source=self.source, checkpoint=info.checkpoint, checkpoint_sha256=info.checkpoint_sha256,
-                        family=info.family, profile_id=info.profile_id, version=self.version)  # fmt: skip
+        return Compared(
+            source=self.source,
+            checkpoint=info.checkpoint,
+            checkpoint_sha256=info.checkpoint_sha256,
+            family=info.family,
+            profile_id=info.profile_id,
+            version=self.version,
+        )
 
 
 def unlike(candidate: Profile, baseline: Profile) -> str | None:
@@ -70,17 +76,12 @@ def same_layers(first: Profile, second: Profile) -> bool:
 def same_latents(first: Subject, second: Subject) -> bool:
     """Whether equal ids are equal latents in both."""
     if first.generator is None or second.generator is None:
-        return (
-            same_layers(first.profile, second.profile)
-            and first.profile.info.calibration == second.profile.info.calibration
-        )
+        return same_layers(first.profile, second.profile) and first.profile.info.calibration == second.profile.info.calibration
     ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (first.generator, second.generator))
     return ours == theirs and first.profile.info.sampling == second.profile.info.sampling
 
 
-def kept_profile(
-    generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None
-) -> Profile:
+def kept_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
     """The checkpoint's profile under this policy; calibrated only if that was not done before.
 
     It stands in ``profiles`` in the cache folder, where anybody may delete it; not where the network's code is somebody else's, which may
@@ -124,5 +125,9 @@ def check_covers(baseline: Profile, policy: Policy) -> None:
     """Raises `ProfileError` if a profile that was calibrated elsewhere lacks what the check needs."""
     lacking = [names.rate(at) for at in policy.detection.rates if at not in baseline.info.rates]
     if lacking:
-        raise ProfileError("The baseline's profile does not cover the policy", f"R {list(baseline.info.rates)}", f"R {', '.join(lacking)}",
-                           "calibrate the baseline again with this policy, or check without --policy")  # fmt: skip
+        raise ProfileError(
+            "The baseline's profile does not cover the policy",
+            f"R {list(baseline.info.rates)}",
+            f"R {', '.join(lacking)}",
+            "calibrate the baseline again with this policy, or check without --policy",
+        )

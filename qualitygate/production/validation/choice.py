@@ -9,15 +9,7 @@ from typing import Self
 from qualitygate.gating.profile import Profile
 from qualitygate.metrics.evidence import Finding, Sight
 from qualitygate.policy.model import Policy
-from qualitygate.production.validation.findings import (
-    Judged,
-    best_of,
-    finding,
-    fitted_risk,
-    fragment,
-    rejected_share,
-    strongest,
-)
+from qualitygate.production.validation.findings import Judged, best_of, finding, fitted_risk, fragment, rejected_share, strongest
 from qualitygate.production.validation.scores import Scored
 
 
@@ -75,8 +67,10 @@ class Choice:
         blind = f"THE SCORES ARE BLIND HERE: the best on one half is no better than chance on the other: {self.best}"
         answer = [blind if self.usable is None else str(self.usable)]
         if self.main.kind.weak:
-            answer.append(f"the only evidence is weak ({self.main.what}): whether the scores see this checkpoint's own faults is "
-                          "not known; label some samples, or give real images")  # fmt: skip
+            answer.append(
+                f"the only evidence is weak ({self.main.what}): whether the scores see this checkpoint's own faults is "
+                "not known; label some samples, or give real images"
+            )
         if self.by_class is None:
             return [*answer, *remarks]
         return [*answer, *remarks, f"against rates by class: {self.by_class}; against rates over all: {self.best}"]

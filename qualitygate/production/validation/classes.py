@@ -55,13 +55,7 @@ class ByClass:
 
 
 def counts_by_class(
-    place: Observatory,
-    profile: Profile,
-    classifier: Classifier,
-    latents: Latents,
-    classes: np.ndarray,
-    most: int,
-    reporter: Reporter,
+    place: Observatory, profile: Profile, classifier: Classifier, latents: Latents, classes: np.ndarray, most: int, reporter: Reporter
 ) -> ByClass:
     """Low-rate counts of these samples, the rates estimated on others: the first of the calibration's, at most so many."""
     info, generator = profile.info, place.generator

@@ -42,9 +42,12 @@ def enough_of(judged: Sequence[Judged], remarks: Sequence[str]) -> list[Judged]:
     """
     kept = [one for one in judged if one.enough]
     if not kept:
-        raise InputError("There is no evidence to hold the scores against", "; ".join(remarks) or "none was given",
-                         "labels, real images, a discriminator or a planted defect, with bad and good samples in both halves",
-                         "give --labels or --real, or more --samples")  # fmt: skip
+        raise InputError(
+            "There is no evidence to hold the scores against",
+            "; ".join(remarks) or "none was given",
+            "labels, real images, a discriminator or a planted defect, with bad and good samples in both halves",
+            "give --labels or --real, or more --samples",
+        )
     return kept
 
 
@@ -52,9 +55,12 @@ def remarks_on(judged: Sequence[Judged]) -> list[str]:
     """What to bear in mind of each kind, and which there is too little of."""
     return [
         *(one.caveat for one in judged if one.caveat is not None),
-        *(f"too few samples of one kind: {one.what} ({one.source.bad:,} of {one.source.samples:,} bad)"
-          for one in judged if not one.enough),
-    ]  # fmt: skip
+        *(
+            f"too few samples of one kind: {one.what} ({one.source.bad:,} of {one.source.samples:,} bad)"
+            for one in judged
+            if not one.enough
+        ),
+    ]
 
 
 def _labelled(tools: Tools, labels: Labels, curvature: int, reporter: Reporter) -> Judged:
@@ -78,8 +84,19 @@ def _against_real(looked: Looked) -> Iterator[Judged]:
     if standing is None or real is None:
         return
     against = f"against {real.samples:,} of {real.name}"
-    yield Judged.by_quality(Kind.REALISM, f"the quarter of the samples with the lowest realism score {against}", standing.realism,
-                            looked.table, looked.by_class.settings)  # fmt: skip
+    yield Judged.by_quality(
+        Kind.REALISM,
+        f"the quarter of the samples with the lowest realism score {against}",
+        standing.realism,
+        looked.table,
+        looked.by_class.settings,
+    )
     inside = standing.inside
-    yield Judged(Kind.PRECISION, f"samples outside of the real images' neighbourhoods {against}", 1.0 - inside, inside < 0.5,
-                 looked.table, looked.by_class.settings)  # fmt: skip
+    yield Judged(
+        Kind.PRECISION,
+        f"samples outside of the real images' neighbourhoods {against}",
+        1.0 - inside,
+        inside < 0.5,
+        looked.table,
+        looked.by_class.settings,
+    )

@@ -51,15 +51,13 @@ class Judged:
     caveat: str | None = None
 
     @classmethod
-    def by_quality(cls, kind: Kind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:  # fmt: skip
+    def by_quality(cls, kind: Kind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:
         """The quarter with the lowest quality is bad."""
         return cls(kind, what, -quality, quality <= np.nanquantile(quality, _WORST_QUARTER), table, more)
 
     @property
     def source(self) -> Source:
-        return Source(
-            kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum())
-        )
+        return Source(kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum()))
 
     @property
     def enough(self) -> bool:
@@ -109,9 +107,7 @@ def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> 
 def best_of(findings: Iterable[Finding], kind: Kind, *, by_class: bool = False) -> Finding | None:
     """The score to choose, by the lower end of its AUC on the choosing half: a score that few samples have is not chosen for its luck."""
     candidates = [
-        (one.chosen_by.low, one)
-        for one in findings
-        if one.kind is kind and one.chosen_by is not None and one.setting.by_class == by_class
+        (one.chosen_by.low, one) for one in findings if one.kind is kind and one.chosen_by is not None and one.setting.by_class == by_class
     ]
     return max(candidates, key=lambda pair: pair[0], default=(0.0, None))[1]
 
@@ -162,7 +158,7 @@ def fragment(policy: Policy, chosen: Finding, fitted: Finding | None, share: flo
     if weights is not None:
         parts["risk"] = {"weights": weights}
     action = Verdict.REJECT if policy.correction is None else Verdict.CORRECT
-    rule = {"id": "validated", "score": setting.score, "limit": {"quantile": round(1.0 - share, 4)}, "action": str(action)}  # fmt: skip
+    rule = {"id": "validated", "score": setting.score, "limit": {"quantile": round(1.0 - share, 4)}, "action": str(action)}
     parts["rules"] = [rule]
     if chosen.sight is Sight.SEES and not chosen.kind.weak:
         parts["require_validated"] = True

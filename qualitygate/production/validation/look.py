@@ -50,8 +50,14 @@ def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
     generator, profile = tools.generator, tools.profile
     real = RealImages.of(tools.real, tools.extractor, generator.device, reporter) if tools.real is not None else None
     ruler = Ruler(real.reference, real.key, seed=request.seed) if real is not None else Ruler(seed=request.seed)
-    place = Observatory(generator, tools.extractor if tools.real is not None else None, tools.discriminator, seed=request.seed,
-                        sampling=profile.info.sampling, reporter=reporter)  # fmt: skip
+    place = Observatory(
+        generator,
+        tools.extractor if tools.real is not None else None,
+        tools.discriminator,
+        seed=request.seed,
+        sampling=profile.info.sampling,
+        reporter=reporter,
+    )
     latents = place.latents(request.samples)
     table = score_table(generator, profile, latents, request.curvature, reporter)
     looks = tools.real is not None or tools.discriminator is not None

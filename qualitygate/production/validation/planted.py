@@ -51,11 +51,7 @@ def planted_evidence(generator: Generator, profile: Profile, latents: Latents, s
 def _small_policy(profile: Profile) -> Policy:
     """Counts at the profile's layers and rates, from fewer samples."""
     info = profile.info
-    calibration = Calibration(
-        rate_samples=min(_RATES, info.calibration.rate_samples),
-        score_samples=_SCORES,
-        seed=info.calibration.seed,
-    )
+    calibration = Calibration(rate_samples=min(_RATES, info.calibration.rate_samples), score_samples=_SCORES, seed=info.calibration.seed)
     rule = Rule(id="any", score=names.never_seen(), limit=Limit(quantile=0.9), action=Verdict.REJECT)
     detection = Detection(layers=info.layers, rates=info.rates)
     return Policy(detection=detection, calibration=calibration, correction=None, rules=(rule,))

@@ -43,9 +43,7 @@ class ScoreTable:
         return next(values for one, values in self.settings if one.same_score(setting))
 
 
-def score_table(
-    generator: Generator, profile: Profile, latents: Latents, curvature: int, reporter: Reporter
-) -> ScoreTable:
+def score_table(generator: Generator, profile: Profile, latents: Latents, curvature: int, reporter: Reporter) -> ScoreTable:
     """Low-rate counts at every R and layer that the profile knows, single and summed; never-seen neurons; exact CLA of the first samples,
     as many as ``curvature`` says, where the family's presets or the policy look at it; the joined risk."""
     at, layers = profile.info.rates, profile.info.layers

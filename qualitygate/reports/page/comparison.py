@@ -84,9 +84,7 @@ def unit_moves(before: pd.DataFrame, after: pd.DataFrame) -> dict[int, list[Unit
     by = next((name for name in (names.UNIT_JOINED, names.UNIT_LOW_RATE) if name in before and name in after), None)
     if by is None:
         return {}
-    ranks = [
-        one.assign(rank=one.groupby(names.LAYER)[by].rank(ascending=False, method="first")) for one in (before, after)
-    ]
+    ranks = [one.assign(rank=one.groupby(names.LAYER)[by].rank(ascending=False, method="first")) for one in (before, after)]
     both = ranks[0][[names.UNIT_KEY, names.LAYER, "rank"]].merge(ranks[1][[names.UNIT_KEY, "rank"]], on=names.UNIT_KEY)
     both = both.dropna()
     both["up"] = both["rank_x"] - both["rank_y"]
@@ -111,10 +109,7 @@ def _metric_rows(compared: Sequence[Compared]) -> list[tuple[str, list[tuple[tab
         if not any(name in one for one in whole):
             continue
         first = whole[0].get(name)
-        cells = [
-            (_cell(one.get(name)), "" if place == 0 else _outcome(one.get(name), first))
-            for place, one in enumerate(whole)
-        ]
+        cells = [(_cell(one.get(name)), "" if place == 0 else _outcome(one.get(name), first)) for place, one in enumerate(whole)]
         rows.append((f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}", cells))
     return rows
 
@@ -154,9 +149,7 @@ def _galleries(sets: Sequence[Gated]) -> list[tuple[str, list[list[Tile]]]]:
 def _sentence(letter: str, first: Compared, other: Compared) -> str:
     """What differs beyond chance between two sets, in words."""
     parts = []
-    counts = [
-        (one.gated.summary.accepted + one.gated.summary.corrected, one.gated.summary.samples) for one in (first, other)
-    ]
+    counts = [(one.gated.summary.accepted + one.gated.summary.corrected, one.gated.summary.samples) for one in (first, other)]
     (before, total), (after, own_total) = counts
     low, high = _difference(after, own_total, before, total)
     word = "the same within chance" if low <= 0.0 <= high else "higher" if low > 0 else "lower"

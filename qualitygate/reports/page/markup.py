@@ -44,10 +44,16 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     """The page, as one self-contained document that is not allowed to load anything from anywhere."""
     environment = _environment()
     style, script = (_source(name) for name in (_STYLE, _SCRIPT))
-    policy = "; ".join((
-        "default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{_digest(script)}'", "base-uri 'none'",
-        "form-action 'none'",
-    ))  # fmt: skip
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            "style-src 'unsafe-inline'",
+            f"script-src 'sha256-{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
     own = {"style": Markup(style), "script": Markup(script), "content_security": policy}
     return environment.get_template(template).render({**values, **own})
 
@@ -55,11 +61,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("qualitygate.reports.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("qualitygate.reports.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": shown, "share": lambda value: "–" if value is None else f"{value:.1%}"}
     return environment

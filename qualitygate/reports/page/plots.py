@@ -36,8 +36,17 @@ def scatter_figure(gated: Gated, other: str, render: Render) -> bytes:
     axes = figure.subplots()
     for verdict, color in VERDICT_COLORS.items():
         rows = known & (verdicts == verdict)
-        axes.plot(x[rows], y[rows], "o", color=color, markersize=5, alpha=0.6, markeredgewidth=0, rasterized=True,
-                  label=f"{verdict}: {np.count_nonzero(rows)}")  # fmt: skip
+        axes.plot(
+            x[rows],
+            y[rows],
+            "o",
+            color=color,
+            markersize=5,
+            alpha=0.6,
+            markeredgewidth=0,
+            rasterized=True,
+            label=f"{verdict}: {np.count_nonzero(rows)}",
+        )
     for limit in gated.summary.limits:
         if limit.score == gated.headline:
             axes.axvline(limit.limit, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -48,9 +57,7 @@ def scatter_figure(gated: Gated, other: str, render: Render) -> bytes:
     return render(figure)
 
 
-def quality_figure(
-    score: str, columns: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], render: Render
-) -> bytes | None:
+def quality_figure(score: str, columns: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], render: Render) -> bytes | None:
     """Mean quality of the samples that stay if the limit of a score moves, against how many stay; with the band of two standard errors.
 
     Returns:
@@ -73,9 +80,7 @@ def quality_figure(
     color = LINE_COLORS[0]
     axes.fill_between(counts / len(values), means - 2 * errors, means + 2 * errors, color=color, alpha=0.2, linewidth=0)
     axes.plot(counts / len(values), means, color=color, linewidth=2)
-    axes.axhline(
-        values.mean(), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="all samples, or any at random"
-    )
+    axes.axhline(values.mean(), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="all samples, or any at random")
     for limit in (limit for limit in limits if limit.score == score):
         kept = float((ranked <= limit.limit).mean())
         axes.axvline(kept, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=f"{limit.rule} keeps {kept:.1%}")
@@ -98,13 +103,7 @@ def overlay_figure(columns: Mapping[str, np.ndarray], score: str, limit: float |
     figure = Figure(figsize=(WIDTH, 4.0), dpi=DPI, facecolor=PAPER, layout="constrained")
     axes = figure.subplots()
     for place, (name, column) in enumerate(columns.items()):
-        axes.ecdf(
-            column,
-            compress=True,
-            color=LINE_COLORS[place % len(LINE_COLORS)],
-            linewidth=2,
-            label=f"{name} ({len(column):,})",
-        )
+        axes.ecdf(column, compress=True, color=LINE_COLORS[place % len(LINE_COLORS)], linewidth=2, label=f"{name} ({len(column):,})")
     if limit is not None:
         axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label="limit of the first")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

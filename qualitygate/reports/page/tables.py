@@ -122,9 +122,7 @@ def unit_rankings(units: pd.DataFrame) -> dict[int, tuple[list[str], list[list[o
     by = ranked_by(units)
     found = {}
     for layer, of_layer in units.groupby(names.LAYER):
-        columns = [
-            name for name in units.columns if name not in (names.LAYER, names.UNIT) and of_layer[name].notna().any()
-        ]
+        columns = [name for name in units.columns if name not in (names.LAYER, names.UNIT) and of_layer[name].notna().any()]
         best = of_layer.sort_values(by, ascending=False, na_position="last", kind="stable").head(UNITS_SHOWN)
         found[int(layer)] = (columns, best[columns].astype(object).to_numpy().tolist())
     return found
@@ -140,9 +138,5 @@ def ranked_by(units: pd.DataFrame) -> list[str]:
 def verdict_counts(gated: Gated) -> list[tuple[str, int, Cell]]:
     """How many samples each verdict has."""
     summary = gated.summary
-    counts = {
-        Verdict.ACCEPT: summary.accepted,
-        Verdict.CORRECT: summary.corrected,
-        Verdict.REJECT: summary.rejected,
-    }
+    counts = {Verdict.ACCEPT: summary.accepted, Verdict.CORRECT: summary.corrected, Verdict.REJECT: summary.rejected}
     return [(verdict.value, count, share_cell(count, summary.samples)) for verdict, count in counts.items()]

@@ -14,14 +14,4 @@ from qualitygate.testing.planted.plant import Defect, Planted, plant
 from qualitygate.testing.planted.store import load_planted, save_planted
 from qualitygate.testing.planted.truth import Truth
 
-__all__ = [
-    "Defect",
-    "Planted",
-    "PlantedGenerator",
-    "Planting",
-    "Region",
-    "Truth",
-    "load_planted",
-    "plant",
-    "save_planted",
-]
+__all__ = ["Defect", "Planted", "PlantedGenerator", "Planting", "Region", "Truth", "load_planted", "plant", "save_planted"]

@@ -75,8 +75,7 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
         LayerError: no such layer.
     """
     first = generator.layer(defect.layer).index
-    region = Region(shape=defect.shape, share=defect.share, modes=defect.modes, rise=_RISE[defect.edge],
-                    saturates=defect.edge != "linear")  # fmt: skip
+    region = Region(shape=defect.shape, share=defect.share, modes=defect.modes, rise=_RISE[defect.edge], saturates=defect.edge != "linear")
     reached = generator.layers[first:] if defect.mark else generator.layers[first : first + 1]
     layers = [layer.index for layer in reached] if defect.units else []
     _check(generator, defect, first)
@@ -144,6 +143,4 @@ def _check(generator: Generator, defect: Defect, first: int) -> None:
     if not 0 <= defect.units <= units // 2:
         raise InputError("Not so many units can be rewired", str(defect.units), f"at most half of the layer's {units}")
     if not 1 <= defect.modes < generator.latent_size:
-        raise InputError(
-            "Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size - 1}, one less than axes"
-        )
+        raise InputError("Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size - 1}, one less than axes")

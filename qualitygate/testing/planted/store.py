@@ -27,6 +27,7 @@ def load_planted(path: str | Path, device: torch.device | str = "cpu") -> Plante
     """
     generator = load_generator(path, device)
     if not isinstance(generator, PlantedGenerator):
-        raise CheckpointError(f"Nothing is planted in {path}", f"a {generator.family} without planted units",
-                              "a file written by save_planted")  # fmt: skip
+        raise CheckpointError(
+            f"Nothing is planted in {path}", f"a {generator.family} without planted units", "a file written by save_planted"
+        )
     return Planted(generator, Truth(generator))

@@ -61,6 +61,4 @@ class Truth:
         """
         base, edits = self.generator.base, self.generator.silencing()
         with scored_pass():
-            return torch.cat(
-                [base(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-            )
+            return torch.cat([base(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])

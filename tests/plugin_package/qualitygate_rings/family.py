@@ -27,8 +27,7 @@ class Rings(Generator):
         sizes = [2 ** (index + 1) for index in range(len(units))]
         widths = [latent_size, *units]
         self.weight = nn.ParameterList(
-            nn.Parameter(torch.zeros(outputs, inputs, 1, 1))
-            for inputs, outputs in zip(widths, [*units, 1], strict=True)
+            nn.Parameter(torch.zeros(outputs, inputs, 1, 1)) for inputs, outputs in zip(widths, [*units, 1], strict=True)
         )
         operations, layers = 0, []
         for index, (inputs, outputs, size) in enumerate(zip(widths, units, sizes, strict=False)):

@@ -9,15 +9,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, Layout
 from qualitygate.checkpoints.layouts.stylegan2.parts import DiscriminatorParts, GeneratorParts, discriminator, generator
-from qualitygate.checkpoints.layouts.stylegan2.taken import (
-    LEARNING_RATE,
-    Part,
-    Taken,
-    convolution,
-    dense,
-    equalized,
-    prefixed,
-)
+from qualitygate.checkpoints.layouts.stylegan2.taken import LEARNING_RATE, Part, Taken, convolution, dense, equalized, prefixed
 
 
 def _generator(group: TensorGroup) -> Built:
@@ -41,10 +33,7 @@ def _embedding(weight: Tensor) -> Part:
 
 
 def _style(take: Taken, name: str) -> Part:
-    return {
-        "style.weight": equalized(take(f"{name}.style.weight", 2)),
-        "style.bias": take(f"{name}.style.bias", 1) + 1.0,
-    }
+    return {"style.weight": equalized(take(f"{name}.style.weight", 2)), "style.bias": take(f"{name}.style.bias", 1) + 1.0}
 
 
 def _layer(take: Taken, name: str, up: bool) -> Part:

@@ -25,15 +25,7 @@ from qualitygate.checkpoints.layouts.stylegan2.taken import (
 )
 
 _CLAMP = 256.0
-_GENERATOR_ARGUMENTS = (
-    "z_dim",
-    "c_dim",
-    "w_dim",
-    "img_resolution",
-    "img_channels",
-    "mapping_kwargs",
-    "synthesis_kwargs",
-)
+_GENERATOR_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 _DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
 
 
@@ -65,9 +57,7 @@ def _generator(group: TensorGroup) -> Built:
         to_rgb=[_to_rgb(take, name) for name in painters if f"{name}.weight" in take],
         shortcuts=[_shortcut(take, name) for name in shortcuts if f"{name}.weight" in take],
     )
-    return generator(
-        parts, take.ignored(unused=""), normalisation="apart", clamp=optional_number(synthesis, "conv_clamp", None)
-    )
+    return generator(parts, take.ignored(unused=""), normalisation="apart", clamp=optional_number(synthesis, "conv_clamp", None))
 
 
 def _mapping(take: Taken, arguments: Mapping[str, Any]) -> list[Part]:

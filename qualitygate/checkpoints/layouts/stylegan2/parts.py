@@ -100,9 +100,7 @@ class DiscriminatorParts:
         return "skip" if len(self.from_rgb) > 1 else "orig"
 
 
-def discriminator(
-    parts: DiscriminatorParts, ignored: tuple[str, ...], group: int | None = 4, clamp: float | None = None
-) -> Built:
+def discriminator(parts: DiscriminatorParts, ignored: tuple[str, ...], group: int | None = 4, clamp: float | None = None) -> Built:
     """The discriminator with its settings read off the parts."""
     label_features, label_size = _sizes(parts.embedding)
     outputs = parts.output["weight"].shape[0]
@@ -124,12 +122,7 @@ def discriminator(
     _place(tensors, "from_rgb", parts.from_rgb)
     _place(tensors, "blocks", parts.blocks)
     _place(tensors, "mapping.layers", parts.mapping)
-    for name, part in (
-        ("last", parts.last),
-        ("dense", parts.dense),
-        ("output", parts.output),
-        ("mapping.embedding", parts.embedding),
-    ):
+    for name, part in (("last", parts.last), ("dense", parts.dense), ("output", parts.output), ("mapping.embedding", parts.embedding)):
         _place(tensors, name, [] if part is None else [part], numbered=False)
     return Built(module, tensors, ignored)
 

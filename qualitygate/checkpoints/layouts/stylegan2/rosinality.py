@@ -11,15 +11,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, Layout
 from qualitygate.checkpoints.layouts.stylegan2.parts import DiscriminatorParts, GeneratorParts, discriminator, generator
-from qualitygate.checkpoints.layouts.stylegan2.taken import (
-    LEARNING_RATE,
-    Part,
-    Taken,
-    convolution,
-    dense,
-    equalized,
-    prefixed,
-)
+from qualitygate.checkpoints.layouts.stylegan2.taken import LEARNING_RATE, Part, Taken, convolution, dense, equalized, prefixed
 
 
 def _generator(group: TensorGroup) -> Built:
@@ -39,19 +31,12 @@ def _generator(group: TensorGroup) -> Built:
 
 
 def _modulated(take: Taken, name: str) -> Part:
-    return {
-        **prefixed("style", dense(take, f"{name}.conv.modulation")),
-        "weight": equalized(take(f"{name}.conv.weight", 5)[0]),
-    }
+    return {**prefixed("style", dense(take, f"{name}.conv.modulation")), "weight": equalized(take(f"{name}.conv.weight", 5)[0])}
 
 
 def _layer(take: Taken, name: str, noise: str) -> Part:
     strength = take(f"{name}.noise.weight", 1)
-    return {
-        **_modulated(take, name),
-        "bias": take(f"{name}.activate.bias", 1),
-        "noise": take(noise, 4)[0, 0] * strength,
-    }
+    return {**_modulated(take, name), "bias": take(f"{name}.activate.bias", 1), "noise": take(noise, 4)[0, 0] * strength}
 
 
 def _to_rgb(take: Taken, name: str) -> Part:

@@ -47,9 +47,7 @@ class Taken:
         if tensor is not None and tensor.ndim == dimensions:
             return tensor.float()
         self._problems.append(
-            f"no tensor {name}"
-            if tensor is None
-            else f"{name} {tuple(tensor.shape)} does not have {dimensions} dimensions"
+            f"no tensor {name}" if tensor is None else f"{name} {tuple(tensor.shape)} does not have {dimensions} dimensions"
         )
         return torch.ones((1,) * dimensions)
 

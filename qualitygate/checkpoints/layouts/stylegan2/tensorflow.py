@@ -12,14 +12,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.stylegan2.parts import GeneratorParts, generator
-from qualitygate.checkpoints.layouts.stylegan2.taken import (
-    LEARNING_RATE,
-    Part,
-    Taken,
-    equalized,
-    number,
-    optional_number,
-)
+from qualitygate.checkpoints.layouts.stylegan2.taken import LEARNING_RATE, Part, Taken, equalized, number, optional_number
 
 _FILTER = [1, 3, 3, 1]
 _UNUSED = r"lod|ToRGB_lod\d+/.*|.*/ToRGB_lod\d+/.*"
