@@ -29,8 +29,8 @@ from timing import Spread, Timed, interleaved
 from torch import Tensor
 
 from qualitygate.generators.base import Generator
-from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import Latents
 from qualitygate.scores.curvature import Grid
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation

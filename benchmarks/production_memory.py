@@ -25,11 +25,11 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import load_profile
-from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import Progress, Reporter
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.model import Calibration, Policy
-from qualitygate.production.run import plan, produce, team
-from qualitygate.production.worker import Order, Source
+from qualitygate.produce.run import plan, produce, team
+from qualitygate.produce.worker import Order, Source
 
 
 class Curve(Reporter):

@@ -42,7 +42,8 @@ def names_page() -> str:
         "\n\n".join(
             [
                 "# Promised names",
-                "Made by `python docs/reference.py` from `qualitygate/names.py`. These columns, metrics, tables and image keys do not change.",
+                "Made by `python docs/reference.py` from `qualitygate/names.py`. "
+                "These columns, metrics, tables and image keys do not change.",
                 *_constants(source),
                 "## Names that are made of parts",
                 *_functions(source),

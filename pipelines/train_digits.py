@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 import qualitygate
 from qualitygate import storage
-from qualitygate.generators.pggan import PGGAN
-from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
+from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
+from qualitygate.generators.families.pggan.generator import PGGAN
 
 LATENT_SIZE, SIZE = 512, 32
 GENERATOR_UNITS = (16, 48, 48, 48, 32, 32, 16, 16)

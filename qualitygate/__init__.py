@@ -37,8 +37,8 @@ _HOME = {
     "TrainingWatch": "qualitygate.callbacks",
     "lightning_callback": "qualitygate.callbacks",
     "QualityGateError": "qualitygate.errors",
-    "Verdict": "qualitygate.records",
-    "SampleRecord": "qualitygate.records",
+    "Verdict": "qualitygate.records.gate",
+    "SampleRecord": "qualitygate.records.gate",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from qualitygate.generators.execution import sample_latents
     from qualitygate.latents import Latents, Sampling, load_latents
     from qualitygate.policy.model import Policy, default_policy, load_policy
-    from qualitygate.records import SampleRecord, Verdict
+    from qualitygate.records.gate import SampleRecord, Verdict
     from qualitygate.scores.local_activation import LocalActivation, local_activation
     from qualitygate.scores.low_rate import ActivationRates, activation_rates, low_rate_counts, low_rate_heatmap
 

@@ -19,7 +19,7 @@ import numpy as np
 from qualitygate import names
 from qualitygate.errors import PolicyError, SuiteError
 from qualitygate.policy.suite import POLICY_ID, TABLES, check_suite, identified
-from qualitygate.records import ExpectationResult, SuiteResult
+from qualitygate.records.gate import ExpectationResult, SuiteResult
 
 if TYPE_CHECKING:
     import pandas as pd

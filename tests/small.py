@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from qualitygate.generators.dcgan import DCGAN
-from qualitygate.generators.pggan import PGGAN
-from qualitygate.generators.stylegan2 import StyleGAN2
+from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.stylegan2.generator import StyleGAN2
 
 
 def small_dcgan(units: tuple[int, ...] = (8, 6, 4, 3), latent_size: int = 5, seed: int = 0, shift: float = -0.5) -> DCGAN:

@@ -14,9 +14,9 @@ from torch import nn
 import qualitygate
 from qualitygate import callbacks
 from qualitygate.callbacks import TrainingWatch, lightning_callback
-from qualitygate.dynamics.measure import Settings
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.generators.module import ModuleGenerator
+from qualitygate.studies.dynamics.measure import Settings
 
 SMALL = Settings(layers=(3,), early=(1,), samples=2, axes=2, rate_samples=16)
 

@@ -16,14 +16,24 @@ PACKAGE = Path(qualitygate.__file__).parent
 HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
 
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records", "names", "patterns", "timing"),
-    ("policy", "storage", "latents", "tracking.environment"),
-    ("generators", "tracking.store"),
-    ("checkpoints", "scores"),
-    ("corrections", "features"),  # of what the scores found; from weight files, which are read as checkpoints are
-    ("units", "metrics"),
-    ("gating", "dynamics", "testing", "expectations", "tracking", "reports"),
-    ("production", "callbacks"),
+    ("errors", "names", "timing"),
+    ("records",),
+    ("policy",),
+    ("latents", "storage", "tracking.environment"),
+    ("tracking.store",),
+    ("generators",),
+    ("checkpoints",),
+    ("scores",),
+    ("corrections",),
+    ("features",),  # from weight files, which are read as checkpoints are
+    ("metrics",),
+    ("units",),
+    ("expectations", "reports", "tracking"),
+    ("testing",),
+    ("gating",),
+    ("produce",),
+    ("studies",),
+    ("callbacks",),
     ("cli",),
 )
 """A room imports only from rows above its own, and from itself."""

@@ -19,8 +19,9 @@ import torch
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
-from qualitygate.generators import families, plugins
-from qualitygate.generators.dcgan import DCGAN
+from qualitygate.generators import plugins
+from qualitygate.generators import table as families
+from qualitygate.generators.families.dcgan.generator import DCGAN
 
 PACKAGE = Path(__file__).parent / "plugin_package"
 STORED = {"ring.0": torch.rand(5, 4), "ring.1": torch.rand(3, 5), "paint": torch.rand(1, 3)}

@@ -15,7 +15,7 @@ from planted_rows.scores import scores
 from planted_rows.units import UNIT_SCORES
 from qualitygate.errors import InputError
 from qualitygate.latents import Latents
-from qualitygate.records import Verdict
+from qualitygate.records.gate import Verdict
 
 REJECTED = (0.01, 0.1)
 """Shares of all samples that are rejected when recall is measured."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from planted_rows.scene import Scene
 from qualitygate.generators.execution import sample_latents
 from qualitygate.latents import Latents
-from qualitygate.production.unit_study import stand_ins
+from qualitygate.studies.units.run import stand_ins
 from qualitygate.units.classifier import train_classifier
 from qualitygate.units.grad_cam import artifact_masks
 from qualitygate.units.labels import ARTIFACT, NORMAL

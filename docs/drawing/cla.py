@@ -12,12 +12,12 @@ from drawing.look import BLUE, ORANGE, RED, below, blank, show
 from drawing.ranking import ranked_faces
 from drawing.subject import Subject
 from qualitygate import names
-from qualitygate.dynamics.pattern import axis_pattern
 from qualitygate.gating.exhibit import made_again
-from qualitygate.patterns import AxisPattern, Neuron
+from qualitygate.records.patterns import AxisPattern, Neuron
 from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
+from qualitygate.studies.dynamics.pattern import axis_pattern
 from qualitygate.units.compare import rank_correlation
 
 

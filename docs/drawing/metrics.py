@@ -19,10 +19,10 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
 from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
 from qualitygate.policy.model import Policy, default_policy
-from qualitygate.production.metrics_run import Request, Tools, measure
 from qualitygate.reports.figures import png
 from qualitygate.reports.metric_figures import trade_figure
 from qualitygate.reports.palette import FAINT, INK, PAPER
+from qualitygate.studies.metrics.run import Request, Tools, measure
 
 DIGITS = Path(__file__).parents[2] / "tests" / "data" / "digits" / "snapshot-003000.safetensors"
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from qualitygate import storage
 from qualitygate.checkpoints.layouts import native
 from qualitygate.errors import InputError, OutputError
-from qualitygate.generators import families
+from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.planted import PlantedGenerator
 

@@ -18,9 +18,9 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.policy.check import CheckRule
     from qualitygate.policy.model import Policy
-    from qualitygate.production.check.needs import Tools
-    from qualitygate.production.check.subject import Subject
-    from qualitygate.records import CheckRecord
+    from qualitygate.records.gate import CheckRecord
+    from qualitygate.studies.check.needs import Tools
+    from qualitygate.studies.check.subject import Subject
 
 NAME = "check"
 
@@ -63,9 +63,9 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.production.check.folder import write_check
-        from qualitygate.production.check.needs import images_decide, needs_reference
-        from qualitygate.production.check.run import check
+        from qualitygate.studies.check.folder import write_check
+        from qualitygate.studies.check.needs import images_decide, needs_reference
+        from qualitygate.studies.check.run import check
 
         if out is not None:
             storage.refuse_existing(out)
@@ -93,7 +93,7 @@ def run(
 
 def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     """0 passed, 1 failed, 4 inconclusive."""
-    from qualitygate.records import RuleState
+    from qualitygate.records.gate import RuleState
 
     open_warning = any(one.state is RuleState.INCONCLUSIVE and one.severity == "warning" for one in record.rules)
     if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):
@@ -110,7 +110,7 @@ def _subjects(
     from qualitygate.checkpoints.sources import shown
     from qualitygate.gating.profile import load_profile
     from qualitygate.policy.model import default_policy
-    from qualitygate.production.check.subject import Subject, check_covers, kept_profile
+    from qualitygate.studies.check.subject import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
     address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
@@ -182,7 +182,7 @@ def _tools(
     from qualitygate.features.cache import real_features
     from qualitygate.features.registry import make_distance, reads_weights
     from qualitygate.metrics.real_set import RealSet
-    from qualitygate.production.check.needs import Tools
+    from qualitygate.studies.check.needs import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}

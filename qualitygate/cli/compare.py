@@ -44,7 +44,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.production.store import public
+        from qualitygate.produce.store import public
         from qualitygate.reports.page.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
@@ -63,7 +63,7 @@ def run(
 def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> Compared:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.errors import InputError
-    from qualitygate.production.reading import read_gated, read_measured
+    from qualitygate.produce.reading import read_gated, read_measured
     from qualitygate.reports.page.comparison import Compared
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 

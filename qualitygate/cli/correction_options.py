@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from qualitygate.features.extractor import Extractor
     from qualitygate.features.images import ImageSet
     from qualitygate.gating.profile import Profile
-    from qualitygate.gating.study_samples import Samples
     from qualitygate.generators.base import Generator
     from qualitygate.policy.corrections import Correction
     from qualitygate.policy.model import Policy
-    from qualitygate.production.correction_study import CorrectionStudy
+    from qualitygate.studies.corrections.run import CorrectionStudy
+    from qualitygate.studies.corrections.samples import Samples
 
 NONE = "none"
 """In place of an extractor."""
@@ -28,8 +28,8 @@ def chosen_corrections(
     policy: Policy, methods: list[str] | None, strengths: list[str] | None, edit: list[str] | None, own_cla: bool, unit_scores: list[str]
 ) -> dict[str, Correction]:
     """Methods × units × layers × strengths, by name."""
-    from qualitygate.gating.study_choice import study_corrections
     from qualitygate.policy.corrections import METHODS
+    from qualitygate.studies.corrections.choice import study_corrections
 
     by_method = dict(_of_method(one) for one in strengths or ())
     _known_methods([*(methods or ()), *by_method])
@@ -41,7 +41,7 @@ def grid_corrections(policy: Policy, profile: Profile, text: str) -> dict[str, C
     """Low-rate beside high-rate ablation at some R, by name."""
     from qualitygate.errors import InputError
     from qualitygate.gating.profile import detection_layers
-    from qualitygate.gating.study_choice import rate_grid
+    from qualitygate.studies.corrections.choice import rate_grid
 
     rates = _numbers(text, "rates")
     if not all(0.0 < rate <= 1.0 for rate in rates):
@@ -85,7 +85,7 @@ def with_units(profile: Profile, folder: Path | None) -> tuple[Profile, list[str
 
 def worst(generator: Generator, profile: Profile, policy: Policy, samples: int, pool: int, seed: int) -> Samples:
     """The worst of a pool."""
-    from qualitygate.gating.study_samples import worst_samples
+    from qualitygate.studies.corrections.samples import worst_samples
 
     with output.reporter().phase("worst samples", pool) as progress:
         return worst_samples(generator, profile, policy, samples, pool, seed, progress)
@@ -95,7 +95,7 @@ def labelled(generator: Generator, profile: Profile, labels: Path, seed: int | N
     """The artifacts of some labels, at most so many."""
     import numpy as np
 
-    from qualitygate.gating.study_samples import said_samples
+    from qualitygate.studies.corrections.samples import said_samples
     from qualitygate.units.labels import read_labels
 
     said = read_labels(labels)
@@ -107,7 +107,7 @@ def labelled(generator: Generator, profile: Profile, labels: Path, seed: int | N
 def planted_generator(source: Source, device: str) -> tuple[Generator, dict[str, Any]]:
     """The planted generator of a file, and observers of the truth."""
     from qualitygate.errors import InputError
-    from qualitygate.gating.study_quality import truth_observers
+    from qualitygate.studies.corrections.quality import truth_observers
     from qualitygate.testing.planted import PlantedGenerator, Truth
 
     generator = load(source, device)
@@ -126,8 +126,8 @@ def defective(generator: Generator, profile: Profile, most: int, pool: int, seed
     """The defective samples of a pool, by the truth."""
     import numpy as np
 
-    from qualitygate.gating.study_samples import said_samples
     from qualitygate.generators.execution import sample_latents
+    from qualitygate.studies.corrections.samples import said_samples
     from qualitygate.testing.planted import PlantedGenerator, Truth
 
     assert isinstance(generator, PlantedGenerator)
@@ -166,7 +166,7 @@ def steps_of(generator: Generator, profile: Profile, policy: Policy, made: Corre
 
     from qualitygate.errors import InputError
     from qualitygate.gating.profile import detection_layers
-    from qualitygate.production.correction_steps import steps_sheet
+    from qualitygate.studies.corrections.steps import steps_sheet
 
     layers = detection_layers(policy, profile.info.chain)
     written = io.BytesIO()

@@ -35,7 +35,7 @@ from qualitygate.cli.options import (
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.production.correction_study import CorrectionStudy
+    from qualitygate.studies.corrections.run import CorrectionStudy
 
 NAME = "corrections"
 
@@ -121,8 +121,8 @@ def run(
         from qualitygate import storage
         from qualitygate.errors import InputError
         from qualitygate.gating.profile import load_profile
-        from qualitygate.production.correction_folder import write_kept, write_study
-        from qualitygate.production.correction_study import Asked, document, study
+        from qualitygate.studies.corrections.folder import write_kept, write_study
+        from qualitygate.studies.corrections.run import Asked, document, study
 
         if out is not None:
             storage.refuse_existing(out)
@@ -158,7 +158,7 @@ def run(
 
 
 def _show(made: CorrectionStudy, out: Path | None) -> None:
-    from qualitygate.production.correction_study import COLUMNS, LEAST
+    from qualitygate.studies.corrections.run import COLUMNS, LEAST
 
     rows = made.rows()
     columns = [column for column in COLUMNS if any(column in row for row in rows)]

@@ -28,7 +28,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.production.redecide import redecide
+        from qualitygate.produce.redecide import redecide
 
         if out is not None:
             storage.refuse_existing(out)

@@ -37,7 +37,7 @@ def run(
         from qualitygate.checkpoints.demonstration import face_generator
         from qualitygate.checkpoints.load import load_generator
         from qualitygate.cli.gate import send, show
-        from qualitygate.production.demonstration import demonstrate
+        from qualitygate.studies.demonstration import demonstrate
 
         if fetch is not None:
             storage.refuse_existing(fetch)

@@ -23,10 +23,10 @@ from qualitygate.cli.options import (
     load_policy_or_none,
 )
 from qualitygate.cli.source import Source, reads_generator
-from qualitygate.production.forms import SHARD_SIZE, Form
+from qualitygate.produce.forms import SHARD_SIZE, Form
 
 if TYPE_CHECKING:
-    from qualitygate.records import GateSummary
+    from qualitygate.records.gate import GateSummary
 
 NAME = "gate"
 
@@ -106,7 +106,7 @@ def run(
         from qualitygate.gating.profile import load_profile
         from qualitygate.gating.stage import GateStage
         from qualitygate.latents import load_latents
-        from qualitygate.production.gated_set import gate_to_folder
+        from qualitygate.produce.gated_set import gate_to_folder
 
         folder = Path(out)
         storage.refuse_existing(folder)

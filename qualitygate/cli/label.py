@@ -12,7 +12,7 @@ from qualitygate.cli.options import Device, Json, load
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.production.label_tasks import Tasks
+    from qualitygate.studies.labels.tasks import Tasks
 
 NAME = "label"
 
@@ -80,7 +80,7 @@ def run(
 
 def _write(source: Source, profile: Path, out: Path, device: str, count: int, random_share: float, score: str | None) -> dict[str, Any]:
     from qualitygate.gating.profile import load_profile
-    from qualitygate.production.label_tasks import choose_tasks, write_tasks
+    from qualitygate.studies.labels.tasks import choose_tasks, write_tasks
 
     learned = load_profile(profile)
     chosen = choose_tasks(learned, count, random_share=random_share, score=score)
@@ -90,8 +90,8 @@ def _write(source: Source, profile: Path, out: Path, device: str, count: int, ra
 
 def _read(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
     from qualitygate import storage
-    from qualitygate.production.label_tasks import read_task_answers, read_tasks, summary
-    from qualitygate.production.relabel_tasks import is_round
+    from qualitygate.studies.labels.second_round import is_round
+    from qualitygate.studies.labels.tasks import read_task_answers, read_tasks, summary
     from qualitygate.units.labels import write_answers
 
     if is_round(tasks):
@@ -104,7 +104,7 @@ def _read(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
 
 
 def _second_round(study: Path, out: Path) -> dict[str, Any]:
-    from qualitygate.production.relabel_tasks import make_round, write_round
+    from qualitygate.studies.labels.second_round import make_round, write_round
 
     asked = make_round(study)
     write_round(study, asked, out)
@@ -113,7 +113,7 @@ def _second_round(study: Path, out: Path) -> dict[str, Any]:
 
 def _read_second_round(read: Path, tasks: Path, out: Path) -> dict[str, Any]:
     from qualitygate import storage
-    from qualitygate.production.relabel_tasks import read_round, read_round_answers, summary
+    from qualitygate.studies.labels.second_round import read_round, read_round_answers, summary
     from qualitygate.units.labels import write_answers
 
     asked = read_round(tasks)

@@ -30,8 +30,8 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.gating.stage import GateStage
     from qualitygate.generators.base import Generator
-    from qualitygate.metrics.report import GroupRow, MetricsReport
-    from qualitygate.production.metrics_run import Tools
+    from qualitygate.records.metrics_report import GroupRow, MetricsReport
+    from qualitygate.studies.metrics.run import Tools
 
 NAME = "metrics"
 _INCEPTION = "inception"
@@ -93,8 +93,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import InputError
-        from qualitygate.production.metrics_folder import write_metrics
-        from qualitygate.production.metrics_run import PATH_KINDS, Request, measure
+        from qualitygate.studies.metrics.folder import write_metrics
+        from qualitygate.studies.metrics.run import PATH_KINDS, Request, measure
 
         if out is not None:
             storage.refuse_existing(out)
@@ -126,7 +126,7 @@ def run(
 
 def show(report: MetricsReport, out: Path | None) -> None:
     """The papers' table, and in words whether their order holds."""
-    from qualitygate.metrics.table import METRICS
+    from qualitygate.records.metrics import METRICS
 
     shown = [metric for name, metric in METRICS.items() if any(name in row.measurements for row in report.groups)]
     if shown:
@@ -142,7 +142,7 @@ def show(report: MetricsReport, out: Path | None) -> None:
 
 def _remarks(report: MetricsReport) -> Iterator[str]:
     """What the table does not say: what was measured with, the papers' order, what there is no number for."""
-    from qualitygate.metrics.table import METRICS
+    from qualitygate.records.metrics import METRICS
 
     yield "± is half of a 95 % interval; of the random groups, the standard deviation of one"
     for key, what in ((report.extractor, "features"), (report.distance, "path lengths")):
@@ -190,7 +190,7 @@ def _tools(
 ) -> Tools:
     """What was asked for, loaded. Features are made only where there are real images."""
     from qualitygate.features.registry import make_distance
-    from qualitygate.production.metrics_run import Tools
+    from qualitygate.studies.metrics.run import Tools
 
     generator, discriminator = load_both(source, device, tracking_uri)
     return Tools(
@@ -209,7 +209,7 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
 
     from qualitygate import names
     from qualitygate.errors import InputError
-    from qualitygate.production.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+    from qualitygate.produce.gated_set import POLICY, PROFILE, SAMPLES, read_samples
 
     if other is not None:
         raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")

@@ -14,7 +14,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.generators.base import Generator
     from qualitygate.latents import Latents
-    from qualitygate.patterns import Neuron
+    from qualitygate.records.patterns import Neuron
 
 NAME = "pattern"
 
@@ -47,10 +47,10 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.dynamics.pattern import axis_pattern, plane_pattern, unit_activation
-        from qualitygate.dynamics.subject import image_of
         from qualitygate.generators.execution import sample_latents
         from qualitygate.reports.pattern_figures import pattern_figure
+        from qualitygate.studies.dynamics.pattern import axis_pattern, plane_pattern, unit_activation
+        from qualitygate.studies.dynamics.subject import image_of
 
         generator = load(source, device)
         latents = sample_latents(generator, [sample], seed)
@@ -85,9 +85,9 @@ def run(
 
 def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
     """The neuron that was asked for; what was left open is where its CLA is greatest."""
-    from qualitygate.dynamics.subject import greatest_neuron
     from qualitygate.errors import InputError
-    from qualitygate.patterns import Neuron
+    from qualitygate.records.patterns import Neuron
+    from qualitygate.studies.dynamics.subject import greatest_neuron
 
     parts = [] if text is None else text.split("/")
     layer = generator.layer(parts[0]).index if parts else generator.presets.curvature[0]

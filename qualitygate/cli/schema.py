@@ -20,7 +20,7 @@ def run(
     from pydantic import BaseModel
 
     from qualitygate.policy.model import Policy, default_policy, policy_yaml
-    from qualitygate.records import CheckRecord, GateSummary, SampleRecord
+    from qualitygate.records.gate import CheckRecord, GateSummary, SampleRecord
 
     if example:
         output.emit(policy_yaml(default_policy(family)).rstrip())

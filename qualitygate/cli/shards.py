@@ -13,10 +13,10 @@ from qualitygate.cli.options import chosen_device, load, load_policy_or_none
 
 if TYPE_CHECKING:
     from qualitygate.cli.source import Source
-    from qualitygate.production.forms import Form
-    from qualitygate.production.team import Team
-    from qualitygate.production.worker import Order
-    from qualitygate.records import GateSummary
+    from qualitygate.produce.forms import Form
+    from qualitygate.produce.team import Team
+    from qualitygate.produce.worker import Order
+    from qualitygate.records.gate import GateSummary
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def make_shards(
         Its summary, and the MLflow run it was logged in: None without ``experiment``, or where MLflow was not reached.
     """
     from qualitygate.gating.profile import load_profile
-    from qualitygate.production import worker
-    from qualitygate.production.run import plan, produce
-    from qualitygate.production.shard_report import ensure_report
+    from qualitygate.produce import worker
+    from qualitygate.produce.run import plan, produce
+    from qualitygate.produce.shard_report import ensure_report
 
     file = Path(source.checkpoint)
     what = worker.Source(
@@ -71,13 +71,13 @@ def make_shards(
 def _team(wanted: Wanted, device: str) -> Callable[[Order], Team]:
     """Workers on this machine, or on a cluster; what is not there is said before anything is loaded."""
     if wanted.cluster is not None:
-        from qualitygate.production.cluster import RayTeam, connect
+        from qualitygate.produce.cluster import RayTeam, connect
 
         found = connect(device, wanted.workers)
         return lambda order: RayTeam(order, *found)
     import torch
 
-    from qualitygate.production.run import team
+    from qualitygate.produce.run import team
 
     device = chosen_device(device)
     workers = wanted.workers or (torch.cuda.device_count() if device == "cuda" else 1)
@@ -85,8 +85,8 @@ def _team(wanted: Wanted, device: str) -> Callable[[Order], Team]:
 
 
 def _send(out: str, tracking_uri: str | None, experiment: str) -> str | None:
-    from qualitygate.production.store import public
-    from qualitygate.production.tracked import push_stored
+    from qualitygate.produce.store import public
+    from qualitygate.produce.tracked import push_stored
 
     sent = push_stored(out, tracking_uri, experiment)
     if sent.error is not None:

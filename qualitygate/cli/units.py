@@ -25,7 +25,7 @@ from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
     from qualitygate.features.images import ImageSet
-    from qualitygate.production.unit_study import UnitReport, UnitStudy
+    from qualitygate.studies.units.run import UnitReport, UnitStudy
     from qualitygate.units.score import UnitScores
 
 NAME = "units"
@@ -78,8 +78,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.profile import load_profile
-        from qualitygate.production.unit_folder import write_units
-        from qualitygate.production.unit_study import Sizes, UnitStudy, describe
+        from qualitygate.studies.units.folder import write_units
+        from qualitygate.studies.units.run import Sizes, UnitStudy, describe
         from qualitygate.units.labels import read_labels
 
         if out is not None:

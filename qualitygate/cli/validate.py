@@ -27,10 +27,10 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     import numpy as np
 
-    from qualitygate.metrics.evidence import Finding
-    from qualitygate.metrics.measurement import Measurement
-    from qualitygate.metrics.validation_report import ScoreGroups, ScoreYield, ValidationReport
-    from qualitygate.production.validation.request import Tools
+    from qualitygate.records.evidence import Finding
+    from qualitygate.records.measurement import Measurement
+    from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport
+    from qualitygate.studies.validate.request import Tools
 
 NAME = "validate"
 _SHOWN = 12
@@ -82,9 +82,9 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
-        from qualitygate.production.validation.folder import write_validation
-        from qualitygate.production.validation.request import Request
-        from qualitygate.production.validation.run import validate
+        from qualitygate.studies.validate.folder import write_validation
+        from qualitygate.studies.validate.request import Request
+        from qualitygate.studies.validate.run import validate
 
         if out is not None:
             storage.refuse_existing(out)
@@ -102,7 +102,7 @@ def run(
 
 def show(report: ValidationReport, out: Path | None) -> None:
     """The answer first, then what it rests on."""
-    from qualitygate.metrics.evidence import Sight
+    from qualitygate.records.evidence import Sight
 
     for remark in report.remarks:
         output.emit(remark)
@@ -141,7 +141,7 @@ def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
 
 
 def _show_groups(one: ScoreGroups) -> None:
-    from qualitygate.metrics.table import METRICS
+    from qualitygate.records.metrics import METRICS
 
     shown = [metric for metric in METRICS.values() if any(metric.name in row.measurements for row in one.rows)]
     header = ("group", *(f"{metric.title} {'↑' if metric.higher_is_better else '↓'}" for metric in shown))
@@ -152,7 +152,7 @@ def _show_groups(one: ScoreGroups) -> None:
 
 
 def _show_yield(one: ScoreYield, kind: str) -> None:
-    from qualitygate.metrics.table import METRICS
+    from qualitygate.records.metrics import METRICS
 
     shown = [metric for metric in METRICS.values() if any(metric.name in point.measurements for point in one.points)]
     classes = sorted({k for point in one.points for k in point.classes})
@@ -188,7 +188,7 @@ def _tools(
     extractor: tuple[str, str | None],
 ) -> Tools:
     from qualitygate.gating.profile import load_profile
-    from qualitygate.production.validation.request import Tools
+    from qualitygate.studies.validate.request import Tools
     from qualitygate.units.labels import read_labels
 
     generator, judge = load_both(source, device)

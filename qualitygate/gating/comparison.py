@@ -20,9 +20,10 @@ from enum import StrEnum
 import numpy as np
 
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.metrics.intervals import Interval, jackknife
+from qualitygate.metrics.intervals import jackknife
 from qualitygate.policy.check import CheckRule
-from qualitygate.records import RuleState
+from qualitygate.records.gate import RuleState
+from qualitygate.records.measurement import Interval
 
 _DRAWS = Purpose.SUBSET + 16 * 4
 _NUMBERS = 2**22  # resampled rows held at once

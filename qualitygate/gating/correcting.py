@@ -21,7 +21,7 @@ from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
 from qualitygate.policy.model import Policy
-from qualitygate.records import Trial
+from qualitygate.records.gate import Trial
 
 Waiting = list[tuple[np.ndarray, State]]
 """Rows of a block that need a correction, with the untouched states that their early layers ended in."""

@@ -12,7 +12,7 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents
-from qualitygate.records import ExhibitItem, ExhibitRole, SampleRecord, Verdict
+from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord, Verdict
 from qualitygate.scores.low_rate import low_rate_heatmap
 from qualitygate.storage import to_uint8
 

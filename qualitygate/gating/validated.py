@@ -9,8 +9,8 @@ from qualitygate import names, storage
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import PolicyError, ProfileError
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, detection_layers, load_profile
-from qualitygate.metrics.evidence import Evidence, Finding, Setting, Sight, named
 from qualitygate.policy.model import Policy
+from qualitygate.records.evidence import Evidence, Finding, Setting, Sight, named
 
 
 class BlindScoreWarning(UserWarning):

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from qualitygate.errors import InputError, LatentsError, LayerError
-from qualitygate.generators import families
+from qualitygate.generators import table as families
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.latent_region import Region
 from qualitygate.latents import Latents

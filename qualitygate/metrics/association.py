@@ -14,7 +14,8 @@ import numpy as np
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.metrics.intervals import LEVEL, Interval
+from qualitygate.metrics.intervals import LEVEL
+from qualitygate.records.measurement import Interval
 
 RESAMPLES = 200
 """Fewer than of a mean: many scores are looked at."""

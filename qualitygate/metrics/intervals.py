@@ -6,13 +6,13 @@ What is drawn again are the samples of the group in question; what they are comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
+from qualitygate.records.measurement import Interval
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -20,17 +20,6 @@ BLOCKS = 10
 
 _BOOTSTRAP, _BLOCKS, GROUPS = (Purpose.SUBSET + 16 * use for use in (1, 2, 3))
 _NUMBERS = 2**22  # resampled values held at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and where the true one most likely lies."""
-
-    value: float
-    low: float
-    high: float
-    bias: float | None = None
-    """Estimate of how much too large the value is because the sample is small; None where it is not biased."""
 
 
 def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:

@@ -23,8 +23,8 @@ from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.execution import Progress, micro_batches, scored_pass, silent
-from qualitygate.generators.stylegan2 import StyleGAN2
-from qualitygate.generators.stylegan3 import StyleGAN3
+from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.stylegan3.generator import StyleGAN3
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 
 EPSILON = 1e-4

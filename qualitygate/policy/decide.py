@@ -14,7 +14,7 @@ from qualitygate import names
 from qualitygate.errors import PolicyError, Reason
 from qualitygate.policy.model import Policy
 from qualitygate.policy.parts import Limit
-from qualitygate.records import RuleLimit, Verdict
+from qualitygate.records.gate import RuleLimit, Verdict
 
 Columns = Mapping[str, np.ndarray]
 """Scores of N samples by name, each float64 (N,); NaN where there is none."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from qualitygate.records import WORST_FIRST, CheckRecord, Range, RuleState
+from qualitygate.records.gate import WORST_FIRST, CheckRecord, Range, RuleState
 from qualitygate.reports.check_figure import interval_figure
 from qualitygate.reports.check_text import cells, footing, reason
 from qualitygate.reports.contact_sheet import comparison_sheet

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from qualitygate.errors import InputError, Reason
-from qualitygate.records import ExhibitItem, RuleLimit, SampleRecord
+from qualitygate.records.gate import ExhibitItem, RuleLimit, SampleRecord
 from qualitygate.reports.lettering import draw_lines, draw_within, font, line_height, number, widest_word, wrap
 from qualitygate.reports.palette import FAINT, INK, MUTED, PAPER, VERDICT_COLORS
 from qualitygate.reports.pictures import blend_heat, heat_scale, picture

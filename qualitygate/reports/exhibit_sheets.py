@@ -8,7 +8,7 @@ from PIL import Image
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records import ExhibitItem, ExhibitRole, RuleLimit
+from qualitygate.records.gate import ExhibitItem, ExhibitRole, RuleLimit
 from qualitygate.reports.contact_sheet import contact_sheet
 from qualitygate.reports.lettering import number
 

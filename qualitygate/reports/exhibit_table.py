@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from qualitygate import storage
-from qualitygate.records import ExhibitItem, ExhibitRole, SampleRecord
+from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord
 from qualitygate.reports.pictures import blend_heat, picture
 
 EXHIBIT = "exhibit.parquet"

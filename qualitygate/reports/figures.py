@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from qualitygate.errors import InputError
-from qualitygate.records import RuleLimit, Verdict
+from qualitygate.records.gate import RuleLimit, Verdict
 from qualitygate.reports.lettering import number
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER, VERDICT_COLORS
 

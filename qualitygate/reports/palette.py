@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qualitygate.records import Verdict
+from qualitygate.records.gate import Verdict
 
 VERDICT_COLORS: Mapping[Verdict, str] = {Verdict.ACCEPT: "#0072B2", Verdict.CORRECT: "#E69F00", Verdict.REJECT: "#D55E00"}
 """Colour of each verdict, from the best to the worst."""

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
-from qualitygate.metrics.evidence import CLEAR, Finding
-from qualitygate.metrics.table import METRICS
-from qualitygate.metrics.validation_report import ScoreYield, ValidationReport, YieldPoint
+from qualitygate.records.evidence import CLEAR, Finding
+from qualitygate.records.metrics import METRICS
+from qualitygate.records.validation import ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.figures import DPI, WIDTH, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 

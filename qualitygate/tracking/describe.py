@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
 from qualitygate.policy.corrections import Correction
-from qualitygate.records import ExpectationResult, SuiteResult
+from qualitygate.records.gate import ExpectationResult, SuiteResult
 from qualitygate.tracking.gated_set import REPORT, GatedSet
 
 if TYPE_CHECKING:

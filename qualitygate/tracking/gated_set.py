@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.records import GateSummary
+from qualitygate.records.gate import GateSummary
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.report import MetricsReport
-from qualitygate.metrics.table import METRICS
+from qualitygate.records.metrics import METRICS
+from qualitygate.records.metrics_report import MetricsReport
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,9 @@ import qualitygate
 from qualitygate.checkpoints.contents import Contents
 from qualitygate.checkpoints.load import assemble_contents, load_checkpoint
 from qualitygate.errors import CheckpointError, InputError, OutputError, StorageError
-from qualitygate.generators import families
+from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.dcgan import DCGAN
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.generators.module import ModuleGenerator
 
 

@@ -11,7 +11,7 @@ import pytest
 from cli.conftest import Call, Called, Place
 from PIL import Image
 
-from qualitygate.metrics.validation_report import ValidationReport
+from qualitygate.records.validation import ValidationReport
 
 
 @pytest.fixture

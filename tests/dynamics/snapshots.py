@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from qualitygate.checkpoints.save import save_generator
-from qualitygate.generators.pggan import PGGAN
-from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
+from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
+from qualitygate.generators.families.pggan.generator import PGGAN
 
 UNITS = (5, 4, 3, 2)
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from qualitygate.dynamics.alarms import Alarm, parse_alarm, raised
 from qualitygate.errors import InputError
+from qualitygate.studies.dynamics.alarms import Alarm, parse_alarm, raised
 
 DOUBLED = Alarm(metric="a", factor=2, within=200)
 

@@ -9,15 +9,15 @@ import torch
 from dynamics.snapshots import made, pixels, write
 
 from qualitygate.checkpoints.load import load_checkpoint
-from qualitygate.dynamics.alarms import Alarm
-from qualitygate.dynamics.course import record, score_snapshots
-from qualitygate.dynamics.measure import Settings
-from qualitygate.dynamics.quality import AgainstReal
-from qualitygate.dynamics.snapshots import Snapshot, find_snapshots
-from qualitygate.dynamics.subject import find_subject, pattern_column
 from qualitygate.errors import InputError
 from qualitygate.features.images import digits_images
 from qualitygate.features.module import ModuleExtractor
+from qualitygate.studies.dynamics.alarms import Alarm
+from qualitygate.studies.dynamics.course import record, score_snapshots
+from qualitygate.studies.dynamics.measure import Settings
+from qualitygate.studies.dynamics.quality import AgainstReal
+from qualitygate.studies.dynamics.snapshots import Snapshot, find_snapshots
+from qualitygate.studies.dynamics.subject import find_subject, pattern_column
 
 SETTINGS = Settings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
 DIGITS = Path(__file__).parents[1] / "data" / "digits"

@@ -7,12 +7,12 @@ import pytest
 import torch
 from dynamics.snapshots import made
 
-from qualitygate.dynamics.pattern import FINER, axis_pattern, plane_pattern, unit_activation
 from qualitygate.errors import InputError
 from qualitygate.generators.execution import sample_latents
 from qualitygate.latents import Latents
-from qualitygate.patterns import Neuron, secants
+from qualitygate.records.patterns import Neuron, secants
 from qualitygate.scores.local_activation import local_activation
+from qualitygate.studies.dynamics.pattern import FINER, axis_pattern, plane_pattern, unit_activation
 from qualitygate.testing.toys import ToyGenerator
 
 

@@ -26,8 +26,8 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
-from qualitygate.production.demonstration import Demonstration, demonstrate
-from qualitygate.production.gated_set import read_samples
+from qualitygate.produce.gated_set import read_samples
+from qualitygate.studies.demonstration import Demonstration, demonstrate
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from torch import nn
 
 from qualitygate.features.discriminator import DiscriminatorExtractor
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.biggan_discriminator import BigGANDiscriminator
-from qualitygate.generators.dcgan_discriminator import DCGANDiscriminator
-from qualitygate.generators.pggan_discriminator import PGGANDiscriminator
-from qualitygate.generators.stylegan2_discriminator import StyleGAN2Discriminator
-from qualitygate.generators.unet_discriminator import UNetDiscriminator
+from qualitygate.generators.families.biggan.discriminator import BigGANDiscriminator
+from qualitygate.generators.families.dcgan.discriminator import DCGANDiscriminator
+from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
+from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator
+from qualitygate.generators.families.unetgan.discriminator import UNetDiscriminator
 
 FAMILIES: dict[str, tuple[Discriminator, int, int]] = {
     "dcgan": (DCGANDiscriminator([4, 6], 1), 6 * 16, 6),

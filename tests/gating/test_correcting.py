@@ -18,12 +18,12 @@ from qualitygate.gating.methods import method_of, profile_scores
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
-from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Limit, Policy
-from qualitygate.records import SampleRecord, Verdict
+from qualitygate.records.gate import SampleRecord, Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.testing import random_toy
 

@@ -23,13 +23,13 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, Origin, State
-from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import load_latents
 from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Detection, Limit, Rule
-from qualitygate.records import SampleRecord, Verdict
+from qualitygate.records.gate import SampleRecord, Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import low_rate_counts
 from qualitygate.testing import ToyGenerator, random_toy

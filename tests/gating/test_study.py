@@ -10,15 +10,15 @@ from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
-from qualitygate.gating.study import AtStrength, Outcome, compare
-from qualitygate.gating.study_choice import rate_grid, study_corrections
-from qualitygate.gating.study_samples import Samples, worst_samples
 from qualitygate.generators.base import Generator
-from qualitygate.generators.dcgan import DCGAN
 from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
-from qualitygate.records import Verdict
+from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
+from qualitygate.studies.corrections.choice import rate_grid, study_corrections
+from qualitygate.studies.corrections.samples import Samples, worst_samples
+from qualitygate.studies.corrections.table import AtStrength, Outcome, compare
 
 
 @pytest.fixture(scope="module")

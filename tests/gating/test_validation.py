@@ -25,14 +25,14 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.execution import sample_latents
-from qualitygate.metrics.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
-from qualitygate.metrics.validation_report import ValidationReport
 from qualitygate.policy.model import Policy, parse_policy
-from qualitygate.production.validation.folder import write_validation
-from qualitygate.production.validation.request import Request, Tools
-from qualitygate.production.validation.run import validate
+from qualitygate.records.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
+from qualitygate.records.validation import ValidationReport
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
 from qualitygate.storage import to_uint8
+from qualitygate.studies.validate.folder import write_validation
+from qualitygate.studies.validate.request import Request, Tools
+from qualitygate.studies.validate.run import validate
 from qualitygate.testing.planted import Defect, Planted, plant
 from qualitygate.units.labels import Labels
 

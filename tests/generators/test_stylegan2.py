@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.stylegan2 import StyleGAN2
-from qualitygate.generators.stylegan2_discriminator import StyleGAN2Discriminator, minibatch_deviation
+from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator, minibatch_deviation
+from qualitygate.generators.families.stylegan2.generator import StyleGAN2
 from qualitygate.latents import Latents, Sampling
 
 

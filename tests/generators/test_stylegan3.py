@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.stylegan3 import FourierFeatures, StyleGAN3
+from qualitygate.generators.families.stylegan3.generator import FourierFeatures, StyleGAN3
 from qualitygate.latents import Latents, Sampling, draw_latents
 
 

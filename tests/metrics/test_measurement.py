@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measurement import Measurement, Outcome, compare
-from qualitygate.metrics.table import METRICS, metric
+from qualitygate.records.measurement import Measurement, Outcome, compare
+from qualitygate.records.metrics import METRICS, metric
 
 
 def fid(value: float, reach: float = 1.0, /, **changes: object) -> Measurement:

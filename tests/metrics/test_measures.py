@@ -8,11 +8,11 @@ import torch
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measurement import Outcome, compare
 from qualitygate.metrics.measures import Ruler, inception_measurement
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.metrics.report import Group, group_row, histogram, orders, random_row
+from qualitygate.records.measurement import Outcome, compare
+from qualitygate.studies.metrics.report import Group, group_row, histogram, orders, random_row
 
 AGAINST_REAL = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from qualitygate.errors import PolicyError
-from qualitygate.metrics.table import METRICS
 from qualitygate.policy.check import HIGHER_IS_BETTER, OF_IMAGES, TO_BASELINE, Check, default_rules
 from qualitygate.policy.model import Policy, parse_policy
+from qualitygate.records.metrics import METRICS
 
 
 @pytest.mark.parametrize(

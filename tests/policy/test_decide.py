@@ -14,7 +14,7 @@ from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import Limits, decide, first_look, repaired, resolve
 from qualitygate.policy.model import Limit, Policy, Rule
-from qualitygate.records import RuleLimit, Verdict
+from qualitygate.records.gate import RuleLimit, Verdict
 
 NAN = float("nan")
 COUNT, CLA, JUDGED = "low_rate_0.1", "cla/layer_1", "low_rate_0.1/layer_1"

@@ -21,12 +21,12 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.check import TO_BASELINE, Check, CheckRule, Margin
-from qualitygate.production.check.images import REFERENCE_FROM, reference_set
-from qualitygate.production.check.needs import Tools, needs_reference, settled
-from qualitygate.production.check.numbers import Drawing, of_sample
-from qualitygate.production.check.run import check
-from qualitygate.production.check.subject import Subject, kept_profile
-from qualitygate.records import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.studies.check.images import REFERENCE_FROM, reference_set
+from qualitygate.studies.check.needs import Tools, needs_reference, settled
+from qualitygate.studies.check.numbers import Drawing, of_sample
+from qualitygate.studies.check.run import check
+from qualitygate.studies.check.subject import Subject, kept_profile
 
 SEED = 1
 

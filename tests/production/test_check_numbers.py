@@ -11,8 +11,8 @@ import torch
 
 from qualitygate import names
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.production.check.numbers import Drawing, NotKnownError, of_sample
-from qualitygate.production.check.sample import Sample
+from qualitygate.studies.check.numbers import Drawing, NotKnownError, of_sample
+from qualitygate.studies.check.sample import Sample
 
 HOW = Drawing(draws=50, seed=0, tail=0.05)
 REAL = RealSet("photos", "r", torch.arange(10.0)[:, None])

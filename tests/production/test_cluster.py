@@ -11,8 +11,8 @@ import pytest
 from shard_helpers.making import Small, assert_whole, entries, records
 
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError
-from qualitygate.production import cluster
-from qualitygate.production.run import produce
+from qualitygate.produce import cluster
+from qualitygate.produce.run import produce
 
 IDS = range(150)
 TESTS = Path(__file__).parents[1]

@@ -23,12 +23,12 @@ from qualitygate import names
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli import _interrupted
 from qualitygate.errors import CheckpointError, ProfileError, StorageError, WorkerError
-from qualitygate.production import store as stores
-from qualitygate.production.manifest import Manifest
-from qualitygate.production.run import produce, team
-from qualitygate.production.store import open_store
-from qualitygate.production.team import _PRELOADED
-from qualitygate.production.worker import Order, ShardWorker
+from qualitygate.produce import store as stores
+from qualitygate.produce.manifest import Manifest
+from qualitygate.produce.run import produce, team
+from qualitygate.produce.store import open_store
+from qualitygate.produce.team import _PRELOADED
+from qualitygate.produce.worker import Order, ShardWorker
 
 pytestmark = pytest.mark.slow
 

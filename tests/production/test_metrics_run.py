@@ -20,9 +20,9 @@ from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.execution import sample_latents
-from qualitygate.production.metrics_run import Measured, Request, Tools, measure
-from qualitygate.records import Verdict
+from qualitygate.records.gate import Verdict
 from qualitygate.storage import to_uint8
+from qualitygate.studies.metrics.run import Measured, Request, Tools, measure
 
 REQUEST = Request(
     samples=150, score="low_rate_0.2", share=0.2, path_samples=6, truncations=(0.5,), extrapolate=True, path_kinds=("ppl_z_full",)

@@ -17,8 +17,8 @@ from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.corrections import LocalRegion, SequentialAblation
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.production.gated_set import POLICY, PROFILE, PROVENANCE, SAMPLES, _Table
-from qualitygate.production.redecide import Change, redecide
+from qualitygate.produce.gated_set import POLICY, PROFILE, PROVENANCE, SAMPLES, _Table
+from qualitygate.produce.redecide import Change, redecide
 from qualitygate.testing import random_toy
 
 IDS = range(150)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from qualitygate.errors import InputError
-from qualitygate.production.relabel_tasks import Round, Task, make_round, read_round, read_round_answers, summary, write_round
 from qualitygate.storage import image_name
+from qualitygate.studies.labels.second_round import Round, Task, make_round, read_round, read_round_answers, summary, write_round
 from qualitygate.units.labels import Answer
 
 IDS = list(range(40, 52))

@@ -15,10 +15,10 @@ from small_policy import small_policy
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.production.forms import Form
-from qualitygate.production.run import produce
-from qualitygate.production.team import Alone
-from qualitygate.production.worker import ShardWorker
+from qualitygate.produce.forms import Form
+from qualitygate.produce.run import produce
+from qualitygate.produce.team import Alone
+from qualitygate.produce.worker import ShardWorker
 
 IDS = range(10, 150)
 
@@ -127,7 +127,7 @@ def test_the_summary_says_where_the_time_went_and_what_an_image_cost(made: Path)
 
 @pytest.mark.slow
 def test_a_set_in_an_object_store(small: Small, made: Path, bucket: str, tmp_path: Path) -> None:
-    from qualitygate.production.store import open_store
+    from qualitygate.produce.store import open_store
 
     place = bucket.format("one")
     summary = small.produce(place, ids=IDS)

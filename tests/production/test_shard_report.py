@@ -11,13 +11,13 @@ from shard_helpers.making import Small
 
 from qualitygate import names
 from qualitygate.gating.exhibit import choose
-from qualitygate.production import survey as survey_module
-from qualitygate.production.gated_set import PROFILE, REPORT
-from qualitygate.production.reading import read_gated
-from qualitygate.production.shard_report import ensure_report
-from qualitygate.production.store import open_store
-from qualitygate.production.survey import SURVEY, Surveyor, read_survey
-from qualitygate.records import RuleLimit, Verdict
+from qualitygate.produce import survey as survey_module
+from qualitygate.produce.gated_set import PROFILE, REPORT
+from qualitygate.produce.reading import read_gated
+from qualitygate.produce.shard_report import ensure_report
+from qualitygate.produce.store import open_store
+from qualitygate.produce.survey import SURVEY, Surveyor, read_survey
+from qualitygate.records.gate import RuleLimit, Verdict
 from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material

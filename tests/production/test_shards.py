@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError, StorageError
-from qualitygate.production.encoding import Encoding
-from qualitygate.production.forms import Form
-from qualitygate.production.shards import Entry, ShardWriter, read_shard, shard_writer
-from qualitygate.production.store import LocalStore, open_store, public
-from qualitygate.production.worker import _digest
+from qualitygate.produce.encoding import Encoding
+from qualitygate.produce.forms import Form
+from qualitygate.produce.shards import Entry, ShardWriter, read_shard, shard_writer
+from qualitygate.produce.store import LocalStore, open_store, public
+from qualitygate.produce.worker import _digest
 
 ENTRIES = [
     Entry(one, bytes([one % 256]) * (one + 1), {"id": one, "label": None, "verdict": "accept", "strength": 0.1}) for one in range(0, 600, 2)

@@ -10,11 +10,11 @@ import pytest
 from shard_helpers.making import Small
 
 from qualitygate import names
-from qualitygate.production.manifest import ShardRow
-from qualitygate.production.scales import Scales, distance
-from qualitygate.production.tally import Tally
-from qualitygate.production.watch import FALSE_ALARMS, Watch, allowance, least_share
-from qualitygate.records import Provenance, SuiteResult
+from qualitygate.produce.manifest import ShardRow
+from qualitygate.produce.scales import Scales, distance
+from qualitygate.produce.tally import Tally
+from qualitygate.produce.watch import FALSE_ALARMS, Watch, allowance, least_share
+from qualitygate.records.gate import Provenance, SuiteResult
 
 SCORE = "low_rate_0.2"
 

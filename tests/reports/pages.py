@@ -10,7 +10,7 @@ import pandas as pd
 from reports.made_up import PROVENANCE, SCORE, item, limits
 
 from qualitygate import names, storage
-from qualitygate.records import ExhibitRole, ExpectationResult, GateSummary, SuiteResult, Verdict
+from qualitygate.records.gate import ExhibitRole, ExpectationResult, GateSummary, SuiteResult, Verdict
 from qualitygate.reports.exhibit_table import EXHIBIT, Shown, exhibit_columns, read_exhibit
 from qualitygate.reports.page.material import Gated
 

@@ -12,7 +12,7 @@ from PIL import Image
 from reports.pages import HOSTILE
 
 from qualitygate.errors import InputError
-from qualitygate.records import CheckRecord, Compared, ExpectationResult, Range, RuleOutcome, RuleState, SuiteResult
+from qualitygate.records.gate import CheckRecord, Compared, ExpectationResult, Range, RuleOutcome, RuleState, SuiteResult
 from qualitygate.reports.check_figure import baseline_excess, interval_figure
 from qualitygate.reports.check_page import check_page
 from qualitygate.reports.check_text import footing, headline, reason

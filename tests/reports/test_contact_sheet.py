@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from reports.made_up import SCORE, item, limits, record, smooth
 
 from qualitygate.errors import InputError
-from qualitygate.records import ExhibitItem, Verdict
+from qualitygate.records.gate import ExhibitItem, Verdict
 from qualitygate.reports import contact_sheet as module
 from qualitygate.reports.contact_sheet import MARGIN, contact_sheet
 from qualitygate.reports.lettering import font, text_width, wrap

@@ -13,7 +13,7 @@ from PIL import Image
 from reports.made_up import SCORE, limits
 
 from qualitygate.errors import InputError
-from qualitygate.records import RuleLimit, Verdict
+from qualitygate.records.gate import RuleLimit, Verdict
 from qualitygate.reports import figures
 from qualitygate.reports.figures import score_figure, trade_off_figure
 from qualitygate.reports.palette import LINE_COLORS, VERDICT_COLORS
@@ -137,7 +137,7 @@ def test_nothing_global_is_touched(scores, verdicts, rules) -> None:
     assert dict(matplotlib.rcParams) == before
     code = (
         "import sys, numpy as np; from qualitygate.reports import contact_sheet, exhibit_sheets, figures;"
-        "from qualitygate.records import RuleLimit;"
+        "from qualitygate.records.gate import RuleLimit;"
         "limits = [RuleLimit(rule='r', score='s', limit=4.0, source='absolute', action='reject')];"
         "figures.score_figure({'s': np.arange(9.0)}, limits, np.full(9, 'accept'));"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"

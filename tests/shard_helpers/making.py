@@ -17,12 +17,12 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator
-from qualitygate.production.forms import Form
-from qualitygate.production.manifest import Plan
-from qualitygate.production.run import plan, produce, team
-from qualitygate.production.shards import Entry, read_shard
-from qualitygate.production.worker import Order, Source
-from qualitygate.records import GateSummary
+from qualitygate.produce.forms import Form
+from qualitygate.produce.manifest import Plan
+from qualitygate.produce.run import plan, produce, team
+from qualitygate.produce.shards import Entry, read_shard
+from qualitygate.produce.worker import Order, Source
+from qualitygate.records.gate import GateSummary
 
 
 @dataclass(frozen=True)

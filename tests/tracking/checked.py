@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from qualitygate.records import CheckRecord, Compared, Range, RuleOutcome, RuleState, SuiteResult
+from qualitygate.records.gate import CheckRecord, Compared, Range, RuleOutcome, RuleState, SuiteResult
 from qualitygate.tracking.check import RECORD, log_check
 from qualitygate.tracking.promotion import Version, register, tag_version
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection
 from qualitygate.policy.model import BatchRule, Calibration, Limit, Policy, Rule
-from qualitygate.records import ExpectationResult, SuiteResult, Verdict
+from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
 from qualitygate.tracking.describe import NOTE, note, run_params, run_tags
 from qualitygate.tracking.gated_set import read_gated_set
 from tests.tracking.gated_folder import write_gated_folder

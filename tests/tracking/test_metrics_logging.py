@@ -8,8 +8,8 @@ from PIL import Image
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measurement import Measurement
-from qualitygate.metrics.report import GroupRow, MetricsReport, Order, RealInfo
+from qualitygate.records.measurement import Measurement
+from qualitygate.records.metrics_report import GroupRow, MetricsReport, Order, RealInfo
 from qualitygate.tracking.logging import log_gated_set
 from qualitygate.tracking.metrics_logging import log_metrics_set
 from qualitygate.tracking.spool import State, pending, push, sync

@@ -13,7 +13,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.reading import Reader, spectrally_normalised
-from qualitygate.generators.biggan_deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
+from qualitygate.generators.families.biggan.deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
 from qualitygate.generators.transposed import nearest_then_3x3
 
 _IMAGE_CHANNELS = 3  # the output convolution makes more; the original drops them

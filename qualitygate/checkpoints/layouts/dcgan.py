@@ -10,8 +10,8 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, Network
-from qualitygate.generators.dcgan import DCGAN
-from qualitygate.generators.dcgan_discriminator import DCGANDiscriminator
+from qualitygate.generators.families.dcgan.discriminator import DCGANDiscriminator
+from qualitygate.generators.families.dcgan.generator import DCGAN
 
 _BATCH_NORM_EPS = 1e-5  # torch's default; not stored in a state dict
 _CHANNELS_MOST = 4  # of an image

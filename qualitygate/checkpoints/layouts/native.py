@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import ANY_FAMILY, Built, DoesNotFit, Layout
-from qualitygate.generators import families
+from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator, Generator
 
 METADATA_KEY = "qualitygate"

@@ -10,9 +10,9 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measurement import Measurement, Outcome, compare
-from qualitygate.metrics.table import METRICS
-from qualitygate.records import ExhibitRole
+from qualitygate.records.gate import ExhibitRole
+from qualitygate.records.measurement import Measurement, Outcome, compare
+from qualitygate.records.metrics import METRICS
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page import tables
 from qualitygate.reports.page.gallery import Tile, tiles

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qualitygate.records import SampleRecord
+from qualitygate.records.gate import SampleRecord
 from qualitygate.reports.exhibit_table import Shown
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page.markup import data_uri

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qualitygate import names
-from qualitygate.records import DynamicsRecord, GateSummary, RuleLimit
+from qualitygate.records.gate import DynamicsRecord, GateSummary, RuleLimit
 from qualitygate.reports.exhibit_table import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from qualitygate.metrics.report import MetricsReport
+    from qualitygate.records.metrics_report import MetricsReport
 
 
 @dataclass(frozen=True)

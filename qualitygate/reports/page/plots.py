@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
-from qualitygate.metrics.table import metric
-from qualitygate.records import RuleLimit
+from qualitygate.records.gate import RuleLimit
+from qualitygate.records.metrics import metric
 from qualitygate.reports.figures import DPI, WIDTH, Render, dress
 from qualitygate.reports.page.material import Gated
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER, VERDICT_COLORS

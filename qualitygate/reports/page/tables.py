@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binom
 
 from qualitygate import names, timing
-from qualitygate.records import GateSummary, RuleLimit, Verdict
+from qualitygate.records.gate import GateSummary, RuleLimit, Verdict
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page.material import Gated
 from qualitygate.units.classifier import wilson

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from qualitygate.checkpoints.layout import Built
 from qualitygate.checkpoints.layouts.stylegan2.taken import Part
-from qualitygate.generators.stylegan2 import StyleGAN2
-from qualitygate.generators.stylegan2_discriminator import StyleGAN2Discriminator
+from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator
+from qualitygate.generators.families.stylegan2.generator import StyleGAN2
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+"""The manifest of a production set: the plan, and one row for every shard that is done.
+
+A shard exists once its row does. Its files are named after their contents, are there before the row, and are named in it: of two workers on
+one shard the first row stays, and nobody ever sees a row and a file that do not belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qualitygate.errors import InputError, StorageError
+from qualitygate.produce.forms import Form
+from qualitygate.produce.store import Store
+from qualitygate.records.gate import ExpectationResult, Provenance, canonical_hash
+
+PLAN, ROWS, SHARDS, RECORDS = "plan.json", "manifest", "shards", "records"
+TABLE = "manifest.parquet"
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """The unit of work: the ids from ``start`` up to, not including, ``stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.start:012d}-{self.stop:012d}"
+
+    @property
+    def ids(self) -> range:
+        return range(self.start, self.stop)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Plan(_Frozen):
+    """What a set is to hold. Work on a set goes on only under the very same plan.
+
+    Attributes:
+        start: the first id.
+        stop: the id to stop before; None where a number of accepted images was asked for.
+        accepted: images to be kept, accepted or corrected; None where a range of ids was asked for.
+        shard_size: ids in a shard.
+    """
+
+    format: Literal[1] = 1
+    checkpoint_sha256: str
+    profile_id: str
+    policy_hash: str
+    suite_hash: str
+    seed: int
+    start: int
+    stop: int | None
+    accepted: int | None
+    shard_size: int
+    form: Form
+
+    @property
+    def id(self) -> str:
+        return canonical_hash(self.model_dump(mode="json"))
+
+    def shard(self, index: int) -> Shard:
+        """The shard of that number."""
+        start = self.start + index * self.shard_size
+        stop = start + self.shard_size
+        return Shard(start, stop if self.stop is None else min(stop, self.stop))
+
+
+class ShardRow(_Frozen):
+    """One shard that is done.
+
+    Attributes:
+        plan: id of the plan.
+        start, stop: its ids.
+        file: of its images, relative to the set; None where none was kept.
+        bytes, sha256: of that file; of a folder, of its files' names and SHA-256.
+        records: the table with one row for every id that was tried.
+        records_sha256: of that file.
+        samples, accepted, corrected, rejected, borderline: counts.
+        reasons: how often each.
+        histograms: how many samples lie in each step of the scale of each score.
+        seconds: of the shard's parts of work, as measured by its worker.
+        probe: seconds of one image generated without the gate, where this worker measured that.
+        evaluated: expectations that could be evaluated.
+        results: those that were not met, or could not be evaluated.
+        provenance: of its samples.
+    """
+
+    plan: str
+    start: int
+    stop: int
+    file: str | None
+    bytes: int
+    sha256: str | None
+    records: str
+    records_sha256: str
+    samples: int
+    accepted: int
+    corrected: int
+    rejected: int
+    borderline: int
+    reasons: dict[str, int]
+    histograms: dict[str, tuple[int, ...]]
+    seconds: dict[str, float]
+    probe: float | None
+    evaluated: int
+    results: tuple[ExpectationResult, ...]
+    provenance: Provenance
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.start, self.stop)
+
+    @property
+    def kept(self) -> int:
+        return self.accepted + self.corrected
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.records,) if self.file is None else (self.file, self.records)
+
+
+class Manifest:
+    """The plan and the rows in a store.
+
+    Args:
+        store: where the set is kept.
+        plan: what it is to hold.
+    """
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store, self.plan = store, plan
+
+    def begin(self) -> None:
+        """Write the plan down, or go on with the same one.
+
+        Raises:
+            InputError: the place holds something else, or a set under another plan.
+        """
+        self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode()) if self._free() else None
+        found = _parsed(Plan, self._store.read(PLAN), PLAN)
+        if found != self.plan:
+            there, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
+            differ = [key for key in ours if there[key] != ours[key]]
+            raise InputError(
+                f"{self._store} holds a set under another plan",
+                _told(there, differ),
+                _told(ours, differ),
+                "ask for the same as before to go on with it, or choose another place",
+            )
+
+    def row(self, shard: Shard) -> ShardRow | None:
+        """The row of a shard, if it is done."""
+        data = self._store.read(_row_name(shard))
+        return None if data is None else _parsed(ShardRow, data, _row_name(shard))
+
+    def done(self) -> list[Shard]:
+        """All shards that have a row, by their first id; the shorter of two that begin alike first."""
+        found = (name.removesuffix(".json").split("-") for name in self._store.names(ROWS) if name.endswith(".json"))
+        return sorted(Shard(int(start), int(stop)) for start, stop in found)
+
+    def rows(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
+        """The rows of these shards, one at a time."""
+        for shard in shards:
+            row = self.row(shard)
+            if row is None:
+                raise StorageError(
+                    f"The row of shard {shard.name} is gone",
+                    "no such file",
+                    _row_name(shard),
+                    "start the same command again: the shard is made anew",
+                )
+            yield row
+
+    def commit(self, row: ShardRow) -> ShardRow:
+        """Write a row whose files are there. Where another worker was faster, its row is the one, and our files go."""
+        if self._store.create(_row_name(row.shard), row.model_dump_json().encode()):
+            return row
+        first = self.row(row.shard)
+        if first is None:
+            raise StorageError(f"The row of shard {row.shard.name} cannot be written or read", "neither", "one of the two")
+        for name in set(row.files) - set(first.files):
+            self._store.remove(name)
+        return first
+
+    def withdraw(self, shard: Shard) -> None:
+        """Take a shard out of the set: its row first, then its files are nobody's and go with `tidy`."""
+        self._store.remove(_row_name(shard))
+
+    def tidy(self, files: set[str]) -> None:
+        """Remove what no row names. Only when nobody writes."""
+        for folder in (SHARDS, RECORDS):
+            for name in self._store.names(folder):
+                if f"{folder}/{name}" not in files:
+                    self._store.remove(f"{folder}/{name}")
+        self._store.sweep()
+
+    def _free(self) -> bool:
+        """Whether there is no plan yet; anything else there is not ours."""
+        if self._store.read(PLAN) is not None:
+            return False
+        if found := [name for name in self._store.names("") if not name.startswith(".")]:
+            raise InputError(
+                f"{self._store} is not empty", ", ".join(found[:5]), "an empty place, or a set to go on with", "choose another place"
+            )
+        return True
+
+
+def _row_name(shard: Shard) -> str:
+    return f"{ROWS}/{shard.name}.json"
+
+
+def _parsed(kind: Any, data: bytes | None, name: str) -> Any:
+    try:
+        return kind.model_validate_json(data or b"")
+    except ValidationError as error:
+        raise InputError(f"Cannot read {name} of the set", str(error).splitlines()[0], "what this version of qualitygate writes") from error
+
+
+def _told(values: dict[str, Any], keys: list[str]) -> str:
+    return ", ".join(f"{key} {str(values[key])[:12]}" for key in keys)

@@ -1,0 +1,117 @@
+"""The activation pattern of a neuron, as numbers: made by `qualitygate.studies.dynamics`, drawn by `qualitygate.reports`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One value of one layer."""
+
+    layer: int
+    unit: int
+    y: int
+    x: int
+
+    def __str__(self) -> str:
+        return f"layer {self.layer}, unit {self.unit}, ({self.y}, {self.x})"
+
+
+@dataclass(frozen=True)
+class AxisPattern:
+    """A neuron's activation along axes of z.
+
+    Attributes:
+        axes: the axes, int64 (A,).
+        offsets: r, float64 (P,), from −bound to bound, 0 in the middle.
+        values: activation at ``z + r·e_d``, float32 (A, P).
+        left, right: change points ``l_p ≤ 0 ≤ r_p`` of each axis, float64 (A,).
+        curvature: of each axis, float64 (A,); its mean over all axes is the neuron's CLA.
+        slope: coefficient of the first degree of each axis's parabola, float64 (A,).
+    """
+
+    axes: np.ndarray
+    offsets: np.ndarray
+    values: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    curvature: np.ndarray
+    slope: np.ndarray
+
+    @property
+    def at_sample(self) -> float:
+        """The activation at the latent itself."""
+        return float(self.values[0, len(self.offsets) // 2])
+
+    def parabola(self, row: int, offsets: np.ndarray) -> np.ndarray:
+        """The parabola through the two change points and the sample on the axis of a row."""
+        return self.at_sample + self.slope[row] * offsets + self.curvature[row] * offsets**2
+
+    def rows(self, rows: Sequence[int] | np.ndarray) -> AxisPattern:
+        """Some of the axes."""
+        keep = np.asarray(rows)
+        return AxisPattern(
+            self.axes[keep], self.offsets, self.values[keep], self.left[keep], self.right[keep], self.curvature[keep], self.slope[keep]
+        )
+
+    def by_local_activation(self) -> AxisPattern:
+        """The axes with the most local first: concave around a positive activation, convex around a negative one."""
+        return self.rows(np.argsort(self.curvature if self.at_sample > 0 else -self.curvature, kind="stable"))
+
+
+@dataclass(frozen=True)
+class PlanePattern:
+    """A neuron's activation over two axes.
+
+    Attributes:
+        along: both axes by themselves.
+        values: float32 (P, P): first axis down, second across, at the offsets of ``along``.
+    """
+
+    along: AxisPattern
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class PatternColumn:
+    """One snapshot in the figure of the dynamics.
+
+    Attributes:
+        title: which snapshot.
+        plane: activation over two axes of z, float32 (P, P).
+        image: of the sample, uint8 (image height, image width, 1 or 3).
+        unit_score: CLA of the unit's neurons as it enters the score, at least 0, float32 (height, width).
+    """
+
+    title: str
+    plane: np.ndarray
+    image: np.ndarray
+    unit_score: np.ndarray
+
+
+def secants(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Change points, curvature and slope (definitions 1 and 2) of rows of values (A, P) over the grid ``offsets`` (P,).
+
+    Returns:
+        left and right change point, curvature ``C``, and the slope ``b`` of ``h(r) = h(0) + b·r + C·r²``: each (A,).
+    """
+    middle = len(offsets) // 2
+    start = values[:, middle]
+    changed = (values > 0) != (start > 0)[:, None]
+    right = middle + _first(changed[:, middle + 1 :])
+    left = middle - _first(changed[:, middle - 1 :: -1])
+    rows = np.arange(len(values))
+    right_at, left_at = offsets[right], offsets[left]
+    right_slope = (values[rows, right] - start) / right_at
+    left_slope = (values[rows, left] - start) / left_at
+    curvature = (right_slope - left_slope) / (right_at - left_at)
+    return left_at, right_at, curvature, right_slope - curvature * right_at
+
+
+def _first(changed: np.ndarray) -> np.ndarray:
+    """Steps to the first change in each row; to the bound where there is none."""
+    return np.where(changed.any(axis=1), changed.argmax(axis=1) + 1, changed.shape[1])
