@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.execution import MICRO_BATCH, scored_pass
 

@@ -13,11 +13,9 @@ from qualitygate.errors import InputError
 from qualitygate.features.images import digits_images
 from qualitygate.features.module import ModuleExtractor
 from qualitygate.studies.dynamics.alarms import Alarm
-from qualitygate.studies.dynamics.course import record, score_snapshots
 from qualitygate.studies.dynamics.measure import Settings
-from qualitygate.studies.dynamics.quality import AgainstReal
-from qualitygate.studies.dynamics.snapshots import Snapshot, find_snapshots
-from qualitygate.studies.dynamics.subject import find_subject, pattern_column
+from qualitygate.studies.dynamics.pattern import find_subject, pattern_column
+from qualitygate.studies.dynamics.run import AgainstReal, Snapshot, find_snapshots, record, score_snapshots
 
 SETTINGS = Settings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
 DIGITS = Path(__file__).parents[1] / "data" / "digits"

@@ -8,7 +8,7 @@ import pytest
 from dynamics.snapshots import write
 
 from qualitygate.errors import InputError
-from qualitygate.studies.dynamics.snapshots import Snapshot, find_snapshots, in_order, progress_in
+from qualitygate.studies.dynamics.run import Snapshot, find_snapshots, in_order, progress_in
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qualitygate.features.discriminator import DiscriminatorExtractor
+from qualitygate.features.module import DiscriminatorExtractor
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.families.biggan.discriminator import BigGANDiscriminator
 from qualitygate.generators.families.dcgan.discriminator import DCGANDiscriminator

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
-from qualitygate.features.random_vgg16 import random_vgg16
+from qualitygate.features.extractor import extract
 from qualitygate.features.registry import make_distance, make_extractor
-from qualitygate.features.vgg16 import VGG16
+from qualitygate.features.vgg16 import VGG16, random_vgg16
 
 IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 

@@ -10,7 +10,7 @@ from features.small_extractor import Means
 from small import small_dcgan
 from torch import nn
 
-from qualitygate.features.sample_cache import SampleFeatures
+from qualitygate.features.cache import SampleFeatures
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
 from qualitygate.latents import Sampling

@@ -11,8 +11,9 @@ from features.weight_files import random_tensors, save_plain, save_script
 from torch import Tensor
 
 from qualitygate.errors import CheckpointError, InputError
-from qualitygate.features import vgg16, vgg16_weights
-from qualitygate.features.preparation import averaged_down
+from qualitygate.features import vgg16
+from qualitygate.features import vgg16 as vgg16_weights
+from qualitygate.features.extractor import averaged_down
 from qualitygate.features.registry import make_distance, make_extractor
 
 UNITS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
-from qualitygate.features.sample_cache import SampleFeatures
+from qualitygate.features.cache import SampleFeatures
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few

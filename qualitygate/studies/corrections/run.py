@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from qualitygate import names
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Generator
