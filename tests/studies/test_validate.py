@@ -38,6 +38,11 @@ RULE = named("low_rate_0.2", (0, 1, 2))
 
 
 @pytest.fixture(scope="module")
+def profile() -> Profile:
+    return calibrate(small_dcgan(), small_policy())
+
+
+@pytest.fixture(scope="module")
 def planted() -> Planted:
     return plant(small_dcgan(), Defect(layer=1, units=1, share=0.15, edge="soft"), 1)
 
