@@ -15,7 +15,7 @@ from qualitygate.features.extractor import Extractor
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.studies.corrections.table import Observer
 
 FEATURES = "features"

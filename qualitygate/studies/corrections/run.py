@@ -18,7 +18,7 @@ from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.studies.corrections.quality import FEATURES, Yardstick, against_truth
