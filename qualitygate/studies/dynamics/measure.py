@@ -18,8 +18,8 @@ from qualitygate.latents import Latents
 from qualitygate.records.gate import canonical_hash
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
-from qualitygate.units.compare import rank_correlation
 from qualitygate.units.contribution import contributions
+from qualitygate.units.score import rank_correlation
 
 SetMetrics = Callable[[Tensor], Mapping[str, float]]
 """Numbers by name for a set of images, float32 (N, channels, height, width) in [-1, 1]."""

@@ -25,10 +25,8 @@ from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, Reporter, silent
-from qualitygate.metrics.measures import Ruler
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_images import comparable
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import Population, RealSet, comparable
+from qualitygate.metrics.metric import Ruler
 from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash
 from qualitygate.studies.dynamics.alarms import Alarm, raised
 from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, rising_units, score, summary

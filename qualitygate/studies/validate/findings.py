@@ -19,13 +19,13 @@ from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.metrics.association import auc, rank_correlation
-from qualitygate.metrics.groups import SHARE
+from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
 from qualitygate.policy.parts import Limit
 from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
+from qualitygate.studies.metrics.groups import SHARE
 from qualitygate.studies.validate.request import Request, Tools
 from qualitygate.studies.validate.samples import Looked, Scored, ScoreTable, score_table
 from qualitygate.testing.planted import Defect, plant

@@ -14,12 +14,11 @@ import qualitygate
 from qualitygate import names, storage
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.execution import Reporter
-from qualitygate.metrics.groups import extremes, group_size, random_groups
-from qualitygate.metrics.intervals import bootstrap_mean
+from qualitygate.metrics.estimate import bootstrap_mean
 from qualitygate.records.evidence import Estimate, Evidence, Setting
 from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.validation_figures import auc_figure, yield_figure
-from qualitygate.studies.metrics.report import Group, group_row, orders, random_row
+from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import SHARES, Choice, Judged, enough_of, evidence, remarks_on, reporting
 from qualitygate.studies.validate.request import Request, Tools

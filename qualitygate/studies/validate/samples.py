@@ -20,10 +20,8 @@ from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.metrics.measures import Ruler, Subject
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_images import RealImages
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import Population, RealImages, RealSet
+from qualitygate.metrics.metric import Ruler, Subject
 from qualitygate.records.evidence import Setting, named
 from qualitygate.records.metrics_report import RealInfo
 from qualitygate.studies.observation import Observatory
