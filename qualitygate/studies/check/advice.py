@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qualitygate import names
-from qualitygate.policy.check import AGAINST_REAL, SHARES, TO_BASELINE
+from qualitygate.policy.model import AGAINST_REAL, SHARES, TO_BASELINE
 from qualitygate.studies.check.subject import Subject
 
 _NAMED = 3

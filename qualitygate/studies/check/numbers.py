@@ -18,7 +18,7 @@ from qualitygate.metrics.intervals import blocks_of
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.path_length import kept
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.policy.check import SHARES, TO_BASELINE, score_quantile
+from qualitygate.policy.model import SHARES, TO_BASELINE, score_quantile
 from qualitygate.studies.check.sample import Sample
 
 WORST_SHARE = 0.02

@@ -20,10 +20,8 @@ from qualitygate import names
 from qualitygate.gating.comparison import Comparison, Estimate, compare, draws_for, tail_of
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, TO_BASELINE, CheckRule
-from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
-from qualitygate.policy.model import Policy
-from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
+from qualitygate.policy.model import AGAINST_REAL, OF_IMAGES, TO_BASELINE, CheckRule, Policy
+from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite, merge_suite, suite_hash
 from qualitygate.produce.gated_set import judge
 from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
 from qualitygate.records.measurement import Interval

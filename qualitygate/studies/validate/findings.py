@@ -17,8 +17,8 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.metrics.association import auc, rank_correlation
 from qualitygate.metrics.groups import SHARE
+from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Policy
-from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
 from qualitygate.studies.validate.scores import Scored, ScoreTable
