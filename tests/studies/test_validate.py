@@ -17,8 +17,8 @@ from small_policy import small_policy
 
 from qualitygate.errors import InputError, PolicyError, ProfileError
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
+from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator

@@ -20,9 +20,9 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import auc, rank_correlation
+from qualitygate.policy.corrections import Limit
+from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
-from qualitygate.policy.parts import Limit
-from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
 from qualitygate.studies.metrics.groups import SHARE

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals, scored
+from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, scored
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, sample_latents
