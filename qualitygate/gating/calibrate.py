@@ -13,8 +13,8 @@ from qualitygate.gating.passes import Passes
 from qualitygate.gating.pilot import PilotTable
 from qualitygate.gating.profile import Chain, Profile, ProfileInfo, calibrated_layers, correction_layers, profile_id, score_summary
 from qualitygate.gating.unit_curvature import ExactCurvature, exact_unit_curvature
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite

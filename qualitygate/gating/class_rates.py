@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from qualitygate.gating.scoring import Scorer
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, micro_batches, read_layers, scored_pass, silent
+from qualitygate.generators.base import Generator, read_layers
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from qualitygate import names
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.policy.model import Policy, Rule, default_policy
 from qualitygate.policy.parts import Limit
 from qualitygate.scores.local_activation import DIVISIONS, local_activation

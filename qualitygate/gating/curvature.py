@@ -8,7 +8,7 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.climb import Climb
 from qualitygate.scores.local_activation import DIVISIONS, local_activation

@@ -12,7 +12,7 @@ from qualitygate.gating.curvature import Columns, Screening, exact_curvature, fi
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import micro_batches
+from qualitygate.generators.passes import micro_batches
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Limits, first_look
 from qualitygate.policy.model import Policy

@@ -14,8 +14,8 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Chain, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals, scored
 from qualitygate.gating.unfinished import Unfinished
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
 from qualitygate.scores.low_rate import ActivationRates, growing_rates

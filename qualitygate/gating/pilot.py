@@ -16,8 +16,8 @@ import pyarrow as pa
 from qualitygate import names, storage
 from qualitygate.checkpoints.sources import cache
 from qualitygate.gating.curvature import rung_column
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress
 from qualitygate.latents import Sampling
 from qualitygate.records.gate import canonical_hash
 from qualitygate.scores.climb import Climb

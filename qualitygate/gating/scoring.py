@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import in_halves, micro_batches, scored_pass
+from qualitygate.generators.passes import in_halves, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 

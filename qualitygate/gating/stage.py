@@ -25,8 +25,8 @@ from qualitygate.gating.late import LateLayers
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.validated import check_validated
 from qualitygate.gating.work import Work
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, first_look
 from qualitygate.policy.model import Policy

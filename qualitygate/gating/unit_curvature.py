@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, Progress, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.precision import Precision

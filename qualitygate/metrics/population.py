@@ -11,7 +11,7 @@ from torch import Tensor
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.execution import MICRO_BATCH, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from qualitygate.errors import InputError
 from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.records.metrics_report import RealInfo
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from qualitygate.generators.execution import Progress
+from qualitygate.generators.passes import Progress
 from qualitygate.produce.manifest import Plan, Shard, ShardRow
 from qualitygate.produce.tally import Tally
 from qualitygate.produce.watch import Watch

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from qualitygate.errors import StorageError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce.cutting import cut_shard
 from qualitygate.produce.finish import finish, finished
 from qualitygate.produce.follow import Follower

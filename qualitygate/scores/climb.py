@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.precision import Precision

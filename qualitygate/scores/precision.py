@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, Part, State
-from qualitygate.generators.execution import scored_pass
+from qualitygate.generators.passes import scored_pass
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as float32 on the CPU.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import read_layers, scored_pass
+from qualitygate.generators.base import Generator, read_layers
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.curvature import Grid, curvature
 from qualitygate.scores.precision import Passes

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import MissingExtraError
-from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 from qualitygate.units.classifier import ArtifactClassifier
 from qualitygate.units.labels import ARTIFACT
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.sample_cache import SampleFeatures
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.studies.check.subject import Subject

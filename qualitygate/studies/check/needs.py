@@ -8,7 +8,7 @@ from typing import Any
 
 from qualitygate import names
 from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.check import AGAINST_REAL, TO_BASELINE, CheckRule, is_score, score_quantile
 from qualitygate.records.gate import RuleState

@@ -18,7 +18,7 @@ import torch
 import qualitygate
 from qualitygate import names
 from qualitygate.gating.comparison import Comparison, Estimate, compare, draws_for, tail_of
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, TO_BASELINE, CheckRule
 from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite

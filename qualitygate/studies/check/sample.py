@@ -12,7 +12,7 @@ from qualitygate import names
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import MICRO_BATCH, Reporter
+from qualitygate.generators.passes import MICRO_BATCH, Reporter
 from qualitygate.metrics.path_length import PER_SAMPLE, path_lengths
 from qualitygate.metrics.population import discriminator_values
 from qualitygate.policy.model import Policy

@@ -16,7 +16,7 @@ from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.corrections import Correction

@@ -10,8 +10,8 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, micro_batches, sample_latents, scored_pass, silent
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy
 

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.gating.correcting import Correcting
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, micro_batches, scored_pass
+from qualitygate.generators.passes import Progress, Reporter, micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import repaired

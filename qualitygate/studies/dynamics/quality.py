@@ -11,7 +11,7 @@ from torch import Tensor
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.metrics.measures import Ruler
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_images import comparable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qualitygate import names
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.metrics.groups import random_groups
 from qualitygate.metrics.intervals import LEVEL, student_t
 from qualitygate.metrics.measures import Ruler, Subject

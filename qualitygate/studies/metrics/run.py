@@ -17,12 +17,12 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
 from qualitygate.features.inception import InceptionExtractor
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.base import Discriminator, EditsOfRows, Generator
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.groups import RANDOM_GROUPS, SHARE, extremes, group_size
 from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
-from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
+from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_images import RealImages
 from qualitygate.records.gate import Verdict
