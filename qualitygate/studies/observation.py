@@ -22,7 +22,7 @@ from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
 from qualitygate.generators.passes import Reporter, micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.population import Observer, Population
+from qualitygate.metrics.measured_set import Observer, Population
 from qualitygate.records.gate import Verdict
 
 

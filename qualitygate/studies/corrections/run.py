@@ -29,7 +29,7 @@ from qualitygate.generators.passes import Progress, Reporter, micro_batches, pad
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import repaired
 from qualitygate.policy.model import Policy
