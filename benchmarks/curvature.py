@@ -31,9 +31,8 @@ from torch import Tensor
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import Latents
-from qualitygate.scores.curvature import Grid
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.precision import Passes, Precision
+from qualitygate.scores.walk import Grid, Passes, Precision
 
 SEED = 1
 _CPU_WIDTH = 64

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import Profile, detection_layers
+from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
