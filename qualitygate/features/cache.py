@@ -21,8 +21,8 @@ from qualitygate.errors import StorageError
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, silent
 from qualitygate.generators.module import is_somebody_elses
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Sampling
 from qualitygate.storage import Arrays
 

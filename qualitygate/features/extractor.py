@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 
 
 def in_colour(images: Tensor) -> Tensor:

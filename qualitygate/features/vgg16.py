@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, in_colour
 from qualitygate.features.weights import Weights, fill
-from qualitygate.generators.execution import scored_pass
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Purpose, normals
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -24,7 +24,7 @@ from qualitygate.errors import InputError, QualityGateError
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, silent
+from qualitygate.generators.passes import Progress, Reporter, silent
 from qualitygate.metrics.measured_set import Population, RealSet, comparable
 from qualitygate.metrics.metric import Ruler
 from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash

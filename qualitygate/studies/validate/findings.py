@@ -16,8 +16,8 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.corrections import Limit

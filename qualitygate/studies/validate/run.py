@@ -13,7 +13,7 @@ import numpy as np
 import qualitygate
 from qualitygate import names, storage
 from qualitygate.gating.validated import setting_of
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import bootstrap_mean
 from qualitygate.records.evidence import Estimate, Evidence, Setting
 from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport, YieldPoint

@@ -16,8 +16,8 @@ from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, scored
 from qualitygate.gating.validated import setting_of
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealImages, RealSet
 from qualitygate.metrics.metric import Ruler, Subject

@@ -16,7 +16,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage, gate
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.records.gate import Verdict
 from qualitygate.studies.metrics.run import Measured, Request, Tools, measure
 
