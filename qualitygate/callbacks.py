@@ -23,8 +23,7 @@ import torch
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.studies.dynamics.alarms import Alarm, Point, Raised, parse_alarm, raised
-from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score
-from qualitygate.studies.dynamics.summary import summary
+from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score, summary
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -223,9 +222,7 @@ def lightning_callback(
     try:
         from lightning.pytorch import Callback
     except ImportError as error:
-        raise MissingExtraError(
-            "A callback for Lightning needs Lightning", str(error), "the extra `lightning`", "pip install 'qualitygate[lightning]'"
-        ) from error
+        raise MissingExtraError("A callback for Lightning needs Lightning", str(error), "lightning", "pip install lightning") from error
 
     class Watching(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

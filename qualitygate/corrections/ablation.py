@@ -16,7 +16,6 @@ from torch import Tensor
 from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import HighRateAblation, RandomAblation, SequentialAblation, SingleAblation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
@@ -106,8 +105,7 @@ def sequential_ablation(
     """
     indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
     edits = low_rate_ablation(rates, indices, rate, generator.device)
-    with scored_pass():
-        return torch.cat([generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+    return generator.images(latents, edits)
 
 
 def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:

@@ -17,7 +17,7 @@ from qualitygate import names
 from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.execution import MICRO_BATCH, micro_batches, read_layers, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, ZeroAblation
 from qualitygate.scores.local_activation import local_activation
@@ -118,11 +118,8 @@ def own_low_rate_activity(
     """Share of each unit's positions that are low-rate at R = ``rate`` and active: float64 (N, units) by layer. One pass."""
     masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in layers}
     parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            for layer, activation in read_layers(generator, batch, layers):
-                active = (activation[: rows.stop - rows.start] > 0) & masks[layer]
-                parts[layer].append(active.double().mean(dim=(2, 3)).cpu())
+    for _, layer, activation in generator.activations(latents, layers):
+        parts[layer].append(((activation > 0) & masks[layer]).double().mean(dim=(2, 3)).cpu())
     return {layer: torch.cat(part) for layer, part in parts.items()}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.execution import MICRO_BATCH
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import LocalRegion
 from qualitygate.scores.local_activation import local_activation

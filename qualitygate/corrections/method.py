@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates
 
@@ -54,17 +52,7 @@ def same_for_all(edits: Mapping[float, Edits]) -> Method:
     return lambda latents: SampleEdits(lambda strength, rows: edits[strength], np.ones(len(latents), dtype=bool))
 
 
-def padded_rows(rows: slice, size: int) -> np.ndarray:
-    """Rows of a micro-batch, the last one repeated as `Latents.padded` does it: int64 (size,)."""
-    return np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)
-
-
 def corrected_images(generator: Generator, latents: Latents, method: Method, strength: float) -> Tensor:
     """Images (N, channels, height, width), float32 in [-1, 1], of samples corrected at one strength, whether that repairs them or not."""
     correction = method(latents)
-    parts = []
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            edits = correction.edits(strength, padded_rows(rows, len(batch)))
-            parts.append(generator(batch, edits)[: rows.stop - rows.start].cpu())
-    return torch.cat(parts)
+    return generator.images(latents, lambda rows: correction.edits(strength, rows))

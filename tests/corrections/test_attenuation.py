@@ -18,8 +18,8 @@ from qualitygate.corrections.attenuation import (
     unit_factors,
 )
 from qualitygate.errors import InputError, LayerError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 

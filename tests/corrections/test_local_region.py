@@ -17,7 +17,8 @@ from qualitygate.corrections.local_region import (
     own_low_rate_mask,
 )
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates, low_rate_heatmap
 

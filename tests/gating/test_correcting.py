@@ -16,8 +16,7 @@ from qualitygate.errors import InputError, ProfileError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.corrections import SequentialCorrection, ZeroAblation, methods
 from qualitygate.policy.decide import decide

@@ -1,0 +1,215 @@
+"""Sets of images as streams: decoded within bounds, checked, brought to one size, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qualitygate.errors import InputError, MissingExtraError
+from qualitygate.features.image_sources import Item, Source, open_source, too_large
+
+BATCH = 64
+_THREADS = min(16, os.cpu_count() or 1)
+_AHEAD = 2 * BATCH  # images decoded or waiting at once
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_NEEDED = "an 8-bit PNG, JPEG, WebP or BMP image"
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How images are brought to one size: their centre square, by Pillow's bicubic with its low-pass filter, in 8 bits."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError("Images cannot have this size", str(self.size), "at least 1")
+
+    def __str__(self) -> str:
+        return f"centre square, Pillow bicubic to {self.size}"
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (size, size, channels) of uint8 (height, width, channels)."""
+        height, width, channels = pixels.shape
+        if (height, width) == (self.size, self.size):
+            return pixels
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = pixels[top : top + side, left : left + side]
+        image = Image.fromarray(square[:, :, 0] if channels == 1 else square)
+        resized = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
+        return resized.reshape(self.size, self.size, channels)
+
+
+class ImageSet:
+    """Images as batches float32 (at most 64, channels, height, width) in [-1, 1], in a fixed order.
+
+    Files come out as RGB, whatever they are; arrays keep their one or three channels. Images are streamed: memory holds
+    a few batches, whatever the size of the set.
+
+    Args:
+        name: what people call the set.
+        source: where the images are.
+        resize: how they are brought to one size; None to take them as they are, which must be one size.
+
+    Attributes:
+        count: number of images.
+    """
+
+    def __init__(self, name: str, source: Source, resize: Resize | None = None) -> None:
+        self.name, self.resize, self.count = name, resize, source.count
+        self._source = source
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        shape: tuple[int, ...] | None = None
+        batch: list[np.ndarray] = []
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
+            for name, pixels in _ahead(pool, self._pixels, self._source.items()):
+                if shape not in (None, pixels.shape):
+                    raise InputError(
+                        f"The images of {self.name} are not of one size",
+                        f"{_shown(pixels.shape)} in {name}, {_shown(shape)} before it",
+                        "images of one size",
+                        "give the size to bring them to",
+                    )
+                shape = pixels.shape
+                batch.append(pixels)
+                if len(batch) == BATCH:
+                    yield _as_tensor(batch)
+                    batch = []
+        if batch:
+            yield _as_tensor(batch)
+
+    @property
+    def preparation(self) -> str:
+        """What was done to the images, in words; part of what makes numbers comparable."""
+        return "as stored" if self.resize is None else str(self.resize)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the contents in their order: the files' bytes, or the pixels. Names, dates and the way they are packed do
+        not count. Reads all of them once."""
+        digest = hashlib.sha256()
+        for item in self._source.items():
+            if isinstance(item.content, np.ndarray):
+                digest.update(f"pixels {item.content.shape}\n".encode())
+                digest.update(np.ascontiguousarray(item.content).data)
+            else:
+                digest.update(f"file {len(item.content)}\n".encode())
+                digest.update(item.content)
+        return digest.hexdigest()
+
+    def _pixels(self, item: Item) -> tuple[str, np.ndarray]:
+        pixels = item.content if isinstance(item.content, np.ndarray) else _decoded(item.content, item.name)
+        return item.name, self.resize(pixels) if self.resize else pixels
+
+
+def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
+    """The images at a path, in the order of their names (of their rows, where they have no names).
+
+    Nothing is decoded before the first batch is asked for. See `ImageSet` for what comes out.
+
+    Args:
+        path: a folder (searched with all folders below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet
+            file with a column of such files' bytes, or an ``.npy`` or ``.npz`` with an array of images.
+        size: height and width to bring them to; default as they are.
+
+    Raises:
+        InputError: nothing is there, or nothing of a known kind; an image cannot be read (while iterating).
+    """
+    path = Path(path)
+    return ImageSet(path.name or str(path), open_source(path), Resize(size) if size is not None else None)
+
+
+def digits_images(size: int = 32) -> ImageSet:
+    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), resized.
+
+    Args:
+        size: height and width.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    pixels, _ = _digits()
+    return ImageSet(
+        "scikit-learn digits", Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels))), Resize(size)
+    )
+
+
+def digits_labels() -> np.ndarray:
+    """Which digit each of them is: int64 (1797,).
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    return _digits()[1]
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (1797, 8, 8, 1) and labels int64 (1797,)."""
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("The digits are part of scikit-learn", str(error), "scikit-learn", "pip install scikit-learn") from error
+    digits = load_digits()
+    return np.rint(digits.images * (255.0 / 16)).astype(np.uint8)[..., None], digits.target.astype(np.int64)  # pixels are 0 … 16
+
+
+def _decoded(content: bytes, name: str) -> np.ndarray:
+    """Pixels uint8 (height, width, 3) of an image file; transparency is dropped, and EXIF rotations are not applied.
+
+    Raises:
+        InputError: damaged, too large, of another format, or with more than 8 bits a colour.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise too_large(name, f"{image.width}×{image.height} pixels")
+            if image.mode not in _MODES:
+                raise InputError(f"{name} cannot be used", f"pixels of kind {image.mode}", _NEEDED, "convert it to 8 bits")
+            return np.asarray(image.convert("RGB"))
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(name, str(error)) from error
+    except Exception as error:  # damaged files break decoders in many ways
+        found = f"{type(error).__name__}: {error}"
+        raise InputError(f"{name} cannot be read as an image", found, _NEEDED, "repair or remove it") from error
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Item], tuple[str, np.ndarray]], items: Iterable[Item]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The results in order, with a bounded number of them worked on ahead."""
+    waiting: deque[Future[tuple[str, np.ndarray]]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _as_tensor(batch: list[np.ndarray]) -> Tensor:
+    pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
+    return pixels.contiguous().float() / 127.5 - 1.0
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "×".join(map(str, shape or ()))

@@ -1,0 +1,56 @@
+"""Features do not depend on batches, and are of images as a file of them would be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from features.small_extractor import Means
+
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import extract, rebatched
+from qualitygate.generators.passes import MICRO_BATCH
+
+IMAGES = torch.rand(150, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("sizes", [[150], [1] * 150, [2, 3] * 30, [64, 64, 22], [128, 22], [0, 100, 0, 50]])
+def test_batches_have_no_say(sizes: list[int]) -> None:
+    extractor = Means()
+    found = extract(extractor, iter(IMAGES.split(sizes)))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, extract(Means(), IMAGES))
+    assert extractor.passes == [MICRO_BATCH] * 3
+
+
+def test_features_are_of_eight_bit_images_in_their_order() -> None:
+    written = np.rint((IMAGES.double().numpy() + 1) * 127.5) / 127.5 - 1
+    np.testing.assert_allclose(extract(Means(), IMAGES)[:, :3], written.mean(axis=(2, 3)), atol=1e-6)
+
+
+def test_progress_counts_images() -> None:
+    counts: list[int] = []
+    extract(Means(), IMAGES, counts.append)
+    assert counts == [64, 64, 22]
+
+
+def test_no_gradients() -> None:
+    assert isinstance(extract(Means(), IMAGES.clone().requires_grad_()), np.ndarray)
+
+
+def test_no_images() -> None:
+    with pytest.raises(InputError, match="no images to extract"):
+        extract(Means(), [])
+
+
+def test_features_that_are_not_finite_are_named() -> None:
+    broken = IMAGES.clone()
+    broken[70, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="image 70 are not finite"):
+        extract(Means(), broken)
+
+
+def test_rebatched_keeps_everything() -> None:
+    batches = list(rebatched(IMAGES.split([10, 130, 10]), 64))
+    assert [len(batch) for batch in batches] == [64, 64, 22]
+    torch.testing.assert_close(torch.cat(batches), IMAGES, rtol=0, atol=0)
