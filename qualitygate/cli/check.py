@@ -16,11 +16,9 @@ from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Track,
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.policy.check import CheckRule
-    from qualitygate.policy.model import Policy
+    from qualitygate.policy.model import CheckRule, Policy
     from qualitygate.records.gate import CheckRecord
-    from qualitygate.studies.check.needs import Tools
-    from qualitygate.studies.check.subject import Subject
+    from qualitygate.studies.check.model import Subject, Tools
 
 NAME = "check"
 
@@ -63,9 +61,8 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.studies.check.folder import write_check
-        from qualitygate.studies.check.needs import images_decide, needs_reference
-        from qualitygate.studies.check.run import check
+        from qualitygate.studies.check.model import images_decide, needs_reference
+        from qualitygate.studies.check.run import check, write_check
 
         if out is not None:
             storage.refuse_existing(out)
@@ -110,7 +107,7 @@ def _subjects(
     from qualitygate.checkpoints.sources import shown
     from qualitygate.gating.profile import load_profile
     from qualitygate.policy.model import default_policy
-    from qualitygate.studies.check.subject import Subject, check_covers, kept_profile
+    from qualitygate.studies.check.model import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
     address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
@@ -148,7 +145,7 @@ def _is_profile(baseline: str) -> bool:
 def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
     """Real images that no rule would look at: whoever gives them thinks that they count."""
     from qualitygate.errors import InputError
-    from qualitygate.policy.check import AGAINST_REAL
+    from qualitygate.policy.model import AGAINST_REAL
 
     if real is not None and not any(rule.metric in AGAINST_REAL for rule in rules):
         raise InputError(
@@ -181,8 +178,8 @@ def _tools(
     from qualitygate.cli.looking import DISCRIMINATOR, extractor_of, real_images
     from qualitygate.features.cache import real_features
     from qualitygate.features.registry import make_distance, reads_weights
-    from qualitygate.metrics.real_set import RealSet
-    from qualitygate.studies.check.needs import Tools
+    from qualitygate.metrics.measured_set import RealSet
+    from qualitygate.studies.check.model import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}

@@ -20,8 +20,8 @@ from enum import StrEnum
 import numpy as np
 
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.metrics.intervals import jackknife
-from qualitygate.policy.check import CheckRule
+from qualitygate.metrics.estimate import jackknife
+from qualitygate.policy.model import CheckRule
 from qualitygate.records.gate import RuleState
 from qualitygate.records.measurement import Interval
 
