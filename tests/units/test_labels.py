@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.units.labels import Answer, Labels, id_of, read_answers, read_labels, majority, pseudo_labels, write_answers
+from qualitygate.units.labels import Answer, Labels, id_of, majority, pseudo_labels, read_answers, read_labels, write_answers
 
 
 def by_id(labels: Labels) -> dict[int, bool]:

@@ -13,11 +13,10 @@ In both, people see the images in random order and do not know which is which.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -29,7 +28,7 @@ from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.storage import image_name
-from qualitygate.studies.corrections.folder import AFTER, BEFORE, KEPT
+from qualitygate.studies.corrections.folder import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
 from qualitygate.studies.units.run import calibrated_score, scored_ids
 from qualitygate.units.labels import ARTIFACT, LABELS, NORMAL, SAMPLE, Answer, Labels, majority, read_answers, write_answers
@@ -43,6 +42,7 @@ _QUESTIONS = {
     SINGLE: f"Is something wrong with it ({ARTIFACT}), or is it fine ({NORMAL})?",
     PAIR: f"Which one is better: {LEFT}, {RIGHT}, or {SAME}?",
 }
+T = TypeVar("T")
 _GAP = 8  # pixels between the images of a pair
 
 
@@ -234,13 +234,14 @@ def make_round(study: str | Path, seed: int = 0) -> SecondRound:
     Raises:
         InputError: the study kept none.
     """
-    what, needed = f"{study} holds no images before and after a correction", "a folder that `qualitygate corrections --keep NAME` wrote"
-    kept = _read_json(dict[str, Any], Path(study) / KEPT, what, needed)
+    what = f"{study} holds no images before and after a correction"
+    needed = "a folder that `qualitygate corrections --keep NAME --out FOLDER` wrote"
+    kept = _read_json(KeptImages, Path(study) / KEPT, what, needed)
     draw = np.random.default_rng(seed)
-    left = np.where(draw.random(len(kept["ids"])) < 0.5, BEFORE, AFTER).tolist()
-    tasks = [RoundTask(sample, shows, False) for sample in kept["ids"] for shows in (BEFORE, AFTER)]
-    tasks += [RoundTask(sample, shows, True) for sample, shows in zip(kept["ids"], left, strict=True)]
-    return SecondRound(kept["correction"], tuple(sorted(kept["passed"])), tuple(tasks[place] for place in draw.permutation(len(tasks))))
+    left = np.where(draw.random(len(kept.ids)) < 0.5, BEFORE, AFTER).tolist()
+    tasks = [RoundTask(sample, shows, False) for sample in kept.ids for shows in (BEFORE, AFTER)]
+    tasks += [RoundTask(sample, shows, True) for sample, shows in zip(kept.ids, left, strict=True)]
+    return SecondRound(kept.correction, kept.passed, tuple(tasks[place] for place in draw.permutation(len(tasks))))
 
 
 def write_round(study: str | Path, asked: SecondRound, out: str | Path) -> None:
@@ -337,7 +338,7 @@ def _picture(study: Path, task: RoundTask) -> np.ndarray:
     return np.concatenate((images[0], gap, images[1]), axis=1) if task.pair else images[0]
 
 
-def _read_json[Kind](kind: type[Kind], path: Path, what: str, needed: str) -> Kind:
+def _read_json(kind: type[T], path: Path, what: str, needed: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
