@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from qualitygate.features.extractor import Extractor
     from qualitygate.features.images import ImageSet
     from qualitygate.generators.base import Discriminator, Generator
-    from qualitygate.generators.execution import Reporter
     from qualitygate.generators.module import ModuleGenerator
+    from qualitygate.generators.passes import Reporter
     from qualitygate.policy.model import Policy
 
 DIGITS = "digits"
@@ -112,7 +112,7 @@ class FileRequest(Request):
 
         if self.layers is not None or self.latent_size is not None:
             raise InputError("--layers and --latent-size are for module:… only", address, "a file without them: it shows both")
-        from qualitygate.generators.execution import Reporter
+        from qualitygate.generators.passes import Reporter
 
         with (reporter or Reporter()).download() as progress:
             return load_checkpoint(

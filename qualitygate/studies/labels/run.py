@@ -25,8 +25,8 @@ from pydantic import TypeAdapter
 from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, load_profile
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.storage import image_name
 from qualitygate.studies.corrections.folder import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
@@ -187,12 +187,9 @@ def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: 
     latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
     with storage.new_folder(out) as folder:
         with (reporter or Reporter()).phase("images", len(latents)) as progress, storage.ImageFolder(folder / IMAGES) as images:
-            with scored_pass():
-                for rows, batch in micro_batches(latents):
-                    made = generator(batch)[: rows.stop - rows.start].cpu().numpy()
-                    for sample, image in zip(shown[rows], made, strict=True):
-                        images.add(sample, image)
-                    progress(len(made))
+            for rows, made in generator.image_batches(latents, progress=progress):
+                for sample, image in zip(shown[rows], made.cpu().numpy(), strict=True):
+                    images.add(sample, image)
         _write_folder(
             folder,
             {KEY: tasks, TASKS: [_task(sample) for sample in shown]},
