@@ -215,7 +215,7 @@ class WithExtractor(Request):
 
     def load_extractor(self, discriminator: Discriminator | None, device: str | torch.device) -> Extractor:
         """The extractor of the name, or what the checkpoint's own discriminator sees."""
-        from qualitygate.features.discriminator import DiscriminatorExtractor
+        from qualitygate.features.module import DiscriminatorExtractor
         from qualitygate.features.registry import make_extractor
 
         if self.extractor != DISCRIMINATOR:
