@@ -18,7 +18,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.policy.check import CheckRule
     from qualitygate.policy.model import Policy
-    from qualitygate.records.gate import CheckRecord
+    from qualitygate.records.check import CheckRecord
     from qualitygate.studies.check.needs import Tools
     from qualitygate.studies.check.subject import Subject
 
@@ -93,7 +93,7 @@ def run(
 
 def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     """0 passed, 1 failed, 4 inconclusive."""
-    from qualitygate.records.gate import RuleState
+    from qualitygate.records.check import RuleState
 
     open_warning = any(one.state is RuleState.INCONCLUSIVE and one.severity == "warning" for one in record.rules)
     if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):

@@ -19,7 +19,7 @@ from qualitygate.gating.curvature import rung_column
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, sample_latents
 from qualitygate.latents import Sampling
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 from qualitygate.scores.climb import Climb
 from qualitygate.scores.local_activation import BOUND, DIVISIONS
 from qualitygate.scores.precision import Precision

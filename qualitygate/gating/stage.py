@@ -31,7 +31,8 @@ from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, first_look
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
-from qualitygate.records.gate import Provenance, SampleRecord, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import SampleRecord, Verdict
 
 _BLOCK_BYTES = 2**28  # finished images that a block may hold
 _BLOCK_MOST = 512

@@ -15,7 +15,7 @@ import numpy as np
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.intervals import LEVEL
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
 
 RESAMPLES = 200
 """Fewer than of a mean: many scores are looked at."""

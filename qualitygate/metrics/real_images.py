@@ -13,7 +13,7 @@ from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.real_set import RealSet
-from qualitygate.records.metrics_report import RealInfo
+from qualitygate.records.metrics import RealInfo
 
 
 @dataclass(frozen=True)

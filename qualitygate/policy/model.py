@@ -15,7 +15,8 @@ from qualitygate.errors import PolicyError
 from qualitygate.policy.check import Check, CheckRule, default_rules, is_score, score_quantile
 from qualitygate.policy.corrections import Correction, SequentialAblation
 from qualitygate.policy.parts import Limit, Part, Rate, check_rates
-from qualitygate.records.gate import Verdict, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.gate import Verdict
 
 
 class Detection(Part):

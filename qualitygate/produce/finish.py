@@ -23,7 +23,8 @@ from qualitygate.produce.scales import Scales
 from qualitygate.produce.store import Store
 from qualitygate.produce.tally import Tally
 from qualitygate.produce.worker import GATE, Source
-from qualitygate.records.gate import ExpectationResult, GateSummary, Provenance, SuiteResult
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
 
 _COLUMNS = (
     "start",

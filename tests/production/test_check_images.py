@@ -21,7 +21,7 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.check import TO_BASELINE, Check, CheckRule, Margin
-from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.studies.check.images import REFERENCE_FROM, reference_set
 from qualitygate.studies.check.needs import Tools, needs_reference, settled
 from qualitygate.studies.check.numbers import Drawing, of_sample

@@ -14,7 +14,8 @@ from qualitygate.produce.manifest import ShardRow
 from qualitygate.produce.scales import Scales, distance
 from qualitygate.produce.tally import Tally
 from qualitygate.produce.watch import FALSE_ALARMS, Watch, allowance, least_share
-from qualitygate.records.gate import Provenance, SuiteResult
+from qualitygate.records import Provenance
+from qualitygate.records.gate import SuiteResult
 
 SCORE = "low_rate_0.2"
 

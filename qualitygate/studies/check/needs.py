@@ -11,7 +11,7 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.generators.execution import Reporter
 from qualitygate.metrics.real_set import RealSet
 from qualitygate.policy.check import AGAINST_REAL, TO_BASELINE, CheckRule, is_score, score_quantile
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 from qualitygate.studies.check.subject import Subject, same_latents
 
 

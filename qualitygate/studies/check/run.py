@@ -25,8 +25,8 @@ from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
 from qualitygate.produce.gated_set import judge
-from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet
 from qualitygate.studies.check.advice import advice
 from qualitygate.studies.check.exhibit import sheets
@@ -255,18 +255,17 @@ def _with_numbers(
         found.state,
         value=ours.value,
         baseline=None if theirs is None else theirs.value,
-        difference=_range(found.difference),
-        excess=_range(found.excess),
+        difference=_finite(found.difference),
+        excess=_finite(found.excess),
         samples=ours.samples,
         look=look,
         advice=None if good else advice(rule.metric, candidate),
     )
 
 
-def _range(interval: Interval | None) -> Range | None:
-    if interval is None or not all(map(math.isfinite, (interval.value, interval.low, interval.high))):
-        return None
-    return Range(value=interval.value, low=interval.low, high=interval.high)
+def _finite(interval: Interval | None) -> Interval | None:
+    known = interval is not None and all(map(math.isfinite, (interval.value, interval.low, interval.high)))
+    return interval if known else None
 
 
 def _number(value: float | None) -> float:

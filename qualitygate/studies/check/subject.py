@@ -16,7 +16,8 @@ from qualitygate.generators.execution import Reporter
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
 from qualitygate.policy.model import Policy
-from qualitygate.records.gate import Compared, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.check import CheckedSide
 
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one
 
@@ -44,10 +45,10 @@ class Subject:
         return self.profile.info.checkpoint_sha256
 
     @property
-    def compared(self) -> Compared:
+    def compared(self) -> CheckedSide:
         """As it stands in the record."""
         info = self.profile.info
-        return Compared(
+        return CheckedSide(
             source=self.source,
             checkpoint=info.checkpoint,
             checkpoint_sha256=info.checkpoint_sha256,

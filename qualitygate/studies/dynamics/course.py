@@ -17,7 +17,8 @@ from qualitygate.checkpoints.load import Checkpoint
 from qualitygate.errors import InputError, QualityGateError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter
-from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.studies.dynamics.alarms import Alarm, raised
 from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score
 from qualitygate.studies.dynamics.snapshots import Snapshot

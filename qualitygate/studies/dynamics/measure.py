@@ -14,7 +14,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Progress, micro_batches, sample_latents, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.units.contribution import contributions

@@ -17,7 +17,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Progress, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.records.patterns import AxisPattern, Neuron, PlanePattern, secants
+from qualitygate.records.dynamics import AxisPattern, Neuron, PlanePattern, secants
 from qualitygate.scores.local_activation import BOUND, DIVISIONS
 
 FINER = 3

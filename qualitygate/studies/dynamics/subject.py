@@ -13,7 +13,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import scored_pass
 from qualitygate.latents import Latents
-from qualitygate.records.patterns import Neuron, PatternColumn
+from qualitygate.records.dynamics import Neuron, PatternColumn
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.studies.dynamics.measure import Scores, Settings, fixed_latents
 from qualitygate.studies.dynamics.pattern import axis_pattern, plane_pattern

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qualitygate import storage
-from qualitygate.records.metrics import METRICS, metric
-from qualitygate.records.metrics_report import MetricsReport
+from qualitygate.records.metrics import METRICS, MetricsReport, metric
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics.run import Measured
 

@@ -26,8 +26,7 @@ from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSetting
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_images import RealImages
 from qualitygate.records.gate import Verdict
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics_report import GroupRow, MetricsReport, RealInfo
+from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport, RealInfo
 from qualitygate.studies.metrics.report import Group, group_row, histogram, orders, random_row
 from qualitygate.studies.observation import Observatory, Seen, joined, score_of
 

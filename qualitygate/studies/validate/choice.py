@@ -8,7 +8,7 @@ from typing import Self
 
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.model import Policy
-from qualitygate.records.evidence import Finding, Sight
+from qualitygate.records.validation import Finding, Sight
 from qualitygate.studies.validate.findings import Judged, best_of, finding, fitted_risk, fragment, rejected_share, strongest
 from qualitygate.studies.validate.scores import Scored
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qualitygate.errors import InputError
 from qualitygate.generators.execution import Reporter, sample_latents
-from qualitygate.records.evidence import Kind
+from qualitygate.records.validation import EvidenceKind
 from qualitygate.studies.validate.findings import Judged
 from qualitygate.studies.validate.look import Looked
 from qualitygate.studies.validate.planted import planted_evidence
@@ -27,7 +27,7 @@ def evidence(tools: Tools, request: Request, looked: Looked, reporter: Reporter)
         yield planted_evidence(tools.generator, tools.profile, looked.latents, request.seed, reporter)
     if (values := looked.subject.population.discriminator) is not None:
         what = "the quarter of the samples that the discriminator likes least (weak evidence)"
-        yield Judged.by_quality(Kind.DISCRIMINATOR, what, values, looked.table, looked.by_class.settings)
+        yield Judged.by_quality(EvidenceKind.DISCRIMINATOR, what, values, looked.table, looked.by_class.settings)
 
 
 def enough_of(judged: Sequence[Judged], remarks: Sequence[str]) -> list[Judged]:
@@ -69,7 +69,7 @@ def _labelled(tools: Tools, labels: Labels, curvature: int, reporter: Reporter) 
     seed = info.calibration.seed if tools.label_seed is None else tools.label_seed
     latents = sample_latents(tools.generator, labels.ids, seed, sampling=info.sampling)
     return Judged(
-        Kind.LABELS,
+        EvidenceKind.LABELS,
         f"samples called artifacts in {labels.source}",
         labels.artifact.astype(np.float64),
         labels.artifact,
@@ -85,7 +85,7 @@ def _against_real(looked: Looked) -> Iterator[Judged]:
         return
     against = f"against {real.samples:,} of {real.name}"
     yield Judged.by_quality(
-        Kind.REALISM,
+        EvidenceKind.REALISM,
         f"the quarter of the samples with the lowest realism score {against}",
         standing.realism,
         looked.table,
@@ -93,7 +93,7 @@ def _against_real(looked: Looked) -> Iterator[Judged]:
     )
     inside = standing.inside
     yield Judged(
-        Kind.PRECISION,
+        EvidenceKind.PRECISION,
         f"samples outside of the real images' neighbourhoods {against}",
         1.0 - inside,
         inside < 0.5,

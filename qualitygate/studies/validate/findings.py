@@ -19,8 +19,8 @@ from qualitygate.metrics.association import auc, rank_correlation
 from qualitygate.metrics.groups import SHARE
 from qualitygate.policy.model import Policy
 from qualitygate.policy.risk import Risk, fit_weights
-from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
+from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
 from qualitygate.studies.validate.scores import Scored, ScoreTable
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -42,7 +42,7 @@ class Judged:
         caveat: what its numbers must not be taken for.
     """
 
-    kind: Kind
+    kind: EvidenceKind
     what: str
     badness: np.ndarray
     bad: np.ndarray
@@ -51,13 +51,13 @@ class Judged:
     caveat: str | None = None
 
     @classmethod
-    def by_quality(cls, kind: Kind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:
+    def by_quality(cls, kind: EvidenceKind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:
         """The quarter with the lowest quality is bad."""
         return cls(kind, what, -quality, quality <= np.nanquantile(quality, _WORST_QUARTER), table, more)
 
     @property
-    def source(self) -> Source:
-        return Source(kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum()))
+    def source(self) -> EvidenceSource:
+        return EvidenceSource(kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum()))
 
     @property
     def enough(self) -> bool:
@@ -81,7 +81,7 @@ def reporting(samples: int) -> np.ndarray:
     return np.arange(1, samples, 2)
 
 
-def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> Finding | None:
+def finding(setting: ScoreSetting, values: np.ndarray, judged: Judged, seed: int) -> Finding | None:
     """One score on the evidence; None where too few samples have both."""
     known = ~np.isnan(values) & ~np.isnan(judged.badness)
     choose, report = (rows[known[rows]] for rows in (choosing(len(known)), reporting(len(known))))
@@ -89,7 +89,7 @@ def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> 
         return None
     bad, score = judged.bad[report], values[report]
     correlation = rank_correlation(score, judged.badness[report], seed=seed)
-    chosen_by = None if setting.fitted else Estimate.of(auc(values[choose], judged.bad[choose], seed=seed))
+    chosen_by = None if setting.fitted else auc(values[choose], judged.bad[choose], seed=seed)
     order, tenth = np.argsort(score, kind="stable"), max(1, round(SHARE * len(score)))
     return Finding(
         setting=setting,
@@ -97,14 +97,14 @@ def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> 
         samples=len(report),
         bad=int(bad.sum()),
         chosen_by=chosen_by,
-        auc=Estimate.of(auc(score, bad, seed=seed)),
-        correlation=None if correlation is None else Estimate.of(correlation),
+        auc=auc(score, bad, seed=seed),
+        correlation=correlation,
         bad_lowest=float(bad[order[:tenth]].mean()),
         bad_highest=float(bad[order[-tenth:]].mean()),
     )
 
 
-def best_of(findings: Iterable[Finding], kind: Kind, *, by_class: bool = False) -> Finding | None:
+def best_of(findings: Iterable[Finding], kind: EvidenceKind, *, by_class: bool = False) -> Finding | None:
     """The score to choose, by the lower end of its AUC on the choosing half: a score that few samples have is not chosen for its luck."""
     candidates = [
         (one.chosen_by.low, one) for one in findings if one.kind is kind and one.chosen_by is not None and one.setting.by_class == by_class
@@ -126,7 +126,7 @@ def fitted_risk(profile: Profile, judged: Judged) -> Scored | None:
     except InputError:
         return None
     rounded = {part: round(weight, 3) for part, weight in weights.items() if weight >= 5e-4}
-    setting = Setting(score=names.RISK, weights=rounded, fitted=True)
+    setting = ScoreSetting(score=names.RISK, weights=rounded, fitted=True)
     return setting, Risk(profile.scores, rounded)(judged.table.columns)
 
 
@@ -171,5 +171,5 @@ def _enough(bad: np.ndarray, known: np.ndarray) -> bool:
 
 def strongest(judged: Sequence[Judged]) -> Judged:
     """The evidence that choices are made by."""
-    order = list(Kind)
+    order = list(EvidenceKind)
     return min(judged, key=lambda one: order.index(one.kind))

@@ -8,15 +8,14 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.metrics.groups import extremes, group_size
-from qualitygate.records.evidence import Setting
-from qualitygate.records.validation import ScoreGroups
+from qualitygate.records.validation import ScoreGroups, ScoreSetting
 from qualitygate.studies.metrics.report import Group, group_row, orders, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import reporting
 from qualitygate.studies.validate.look import Looked
 
 
-def score_groups(looked: Looked, settings: Iterable[Setting]) -> Iterator[ScoreGroups]:
+def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
     """One table for each setting that enough samples have; none where the images were not looked at."""
     if looked.subject.standing is None and looked.subject.population.discriminator is None:
         return

@@ -11,7 +11,7 @@ from qualitygate.latents import Latents
 from qualitygate.metrics.measures import Ruler, Subject
 from qualitygate.metrics.population import Population
 from qualitygate.metrics.real_images import RealImages
-from qualitygate.records.metrics_report import RealInfo
+from qualitygate.records.metrics import RealInfo
 from qualitygate.studies.observation import Observatory
 from qualitygate.studies.validate.classes import ByClass, Classifier, counts_by_class
 from qualitygate.studies.validate.request import Request, Tools

@@ -12,8 +12,8 @@ from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
 from qualitygate.policy.parts import Limit
-from qualitygate.records.evidence import Kind
 from qualitygate.records.gate import Verdict
+from qualitygate.records.validation import EvidenceKind
 from qualitygate.studies.validate.findings import Judged
 from qualitygate.studies.validate.scores import score_table
 from qualitygate.testing.planted import Defect, plant
@@ -45,7 +45,7 @@ def planted_evidence(generator: Generator, profile: Profile, latents: Latents, s
         "what a score can find, not what is wrong here"
     )
     level = planted.truth.level(latents).double().numpy()
-    return Judged(Kind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
+    return Judged(EvidenceKind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
 
 
 def _small_policy(profile: Profile) -> Policy:

@@ -7,8 +7,7 @@ import time
 import qualitygate
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.execution import Reporter
-from qualitygate.records.evidence import Evidence
-from qualitygate.records.validation import ValidationReport
+from qualitygate.records.validation import Evidence, ValidationReport
 from qualitygate.studies.validate.choice import Choice
 from qualitygate.studies.validate.evidence import enough_of, evidence, remarks_on
 from qualitygate.studies.validate.groups import score_groups

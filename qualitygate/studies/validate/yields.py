@@ -8,8 +8,7 @@ import numpy as np
 
 from qualitygate.metrics.groups import random_groups
 from qualitygate.metrics.intervals import bootstrap_mean
-from qualitygate.records.evidence import Estimate, Setting
-from qualitygate.records.validation import ScoreYield, YieldPoint
+from qualitygate.records.validation import ScoreSetting, ScoreYield, YieldPoint
 from qualitygate.studies.validate.findings import SHARES, Judged, reporting
 from qualitygate.studies.validate.look import Looked
 
@@ -30,7 +29,7 @@ class Yields:
     judged: Judged
     seed: int
 
-    def by(self, setting: Setting) -> ScoreYield:
+    def by(self, setting: ScoreSetting) -> ScoreYield:
         """What is left, share by share."""
         rows, values = reporting(len(self.judged.bad)), self.judged.table.of(setting)
         rows = rows[~np.isnan(values[rows])]
@@ -42,7 +41,7 @@ class Yields:
         accepted = rows[: len(rows) - round(share * len(rows))]
         seen, classes = self.judged.table is self.looked.table, self.looked.classes
         counts = np.bincount(classes[accepted]) if seen and classes is not None else np.empty(0)
-        bad = Estimate.of(bootstrap_mean(self.judged.bad[accepted].astype(np.float64), seed=self.seed))
+        bad = bootstrap_mean(self.judged.bad[accepted].astype(np.float64), seed=self.seed)
         return YieldPoint(
             rejected=share,
             accepted=len(accepted),
