@@ -30,7 +30,7 @@ from qualitygate.generators.execution import Progress, Reporter, micro_batches, 
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import repaired
 from qualitygate.policy.model import Policy

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qualitygate.metrics.groups import random_groups
-from qualitygate.metrics.intervals import bootstrap_mean
+from qualitygate.metrics.estimate import bootstrap_mean
 from qualitygate.records.validation import ScoreSetting, ScoreYield, YieldPoint
+from qualitygate.studies.metrics.groups import random_groups
 from qualitygate.studies.validate.findings import SHARES, Judged, reporting
 from qualitygate.studies.validate.look import Looked
 
