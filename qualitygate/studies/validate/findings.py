@@ -16,8 +16,8 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.metrics.estimate import auc, rank_correlation
+from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Policy
-from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.gate import Verdict
 from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
 from qualitygate.studies.metrics.groups import SHARE
