@@ -16,7 +16,7 @@ from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.load import Checkpoint
 from qualitygate.errors import InputError, QualityGateError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.studies.dynamics.alarms import Alarm, raised
