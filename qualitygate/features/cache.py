@@ -1,28 +1,16 @@
-"""What was computed of images, kept. Of real ones: by extractor, by the images' contents, by how they were brought to size.
-
-It stands in ``features`` in the cache folder (see `checkpoints.sources.cache`), where anybody may delete it: it is computed
-anew then, and so is whatever cannot be read.
-"""
+"""Features of real images, kept: by extractor, by the images' contents, by how they were brought to size."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
 import numpy as np
 
-from qualitygate import storage
-from qualitygate.checkpoints.sources.cache import folder
-from qualitygate.errors import StorageError
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.execution import Progress, silent
-from qualitygate.storage import Arrays
+from qualitygate.storage import Arrays, array_cache
 
+CACHE = array_cache("features")
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one
 
 
@@ -43,60 +31,10 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
 
     if not extractor.kept:
         return make()["features"]
-    found = kept("features", identity(extractor, images), make)["features"]
+    found = CACHE.get(identity(extractor, images), make)["features"]
     return found if len(found) == len(images) else make()["features"]
 
 
 def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
     """What numbers of these images under this extractor depend on, and nothing else."""
-    return {"extractor": extractor.key, "images": images.sha256, "preparation": images.preparation}
-
-
-def kept(kind: str, identity: Mapping[str, str], make: Callable[[], Arrays]) -> Arrays:
-    """Arrays from the cache, or made and put there.
-
-    Args:
-        kind: what they are, e.g. ``"features"``; things of different kinds may have the same identity.
-        identity: all that they depend on.
-        make: computes them.
-
-    Warns:
-        UserWarning: what is kept cannot be read, or nothing can be written; they are computed then.
-    """
-    if (found := find(kind, identity)) is not None:
-        return found
-    made = make()
-    keep(kind, identity, made)
-    return made
-
-
-def find(kind: str, identity: Mapping[str, str]) -> Arrays | None:
-    """Arrays from the cache, or None. Warns as `kept`."""
-    return _read(place(kind, identity))
-
-
-def keep(kind: str, identity: Mapping[str, str], made: Arrays) -> None:
-    """Put arrays into the cache, in place of what is there. Warns as `kept`."""
-    path = place(kind, identity)
-    try:
-        with storage.explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_arrays(path, made, identity)
-    except StorageError as error:
-        warnings.warn(f"What was computed is not kept: {error}", stacklevel=3)
-
-
-def place(kind: str, identity: Mapping[str, str]) -> Path:
-    """Where the cache has it, or would have it."""
-    written = json.dumps([_VERSION, kind, dict(identity)], sort_keys=True)
-    return folder() / "features" / f"{kind}-{hashlib.sha256(written.encode()).hexdigest()}.safetensors"
-
-
-def _read(path: Path) -> Arrays | None:
-    if not path.exists():
-        return None
-    try:
-        return storage.read_arrays(path)[0]
-    except StorageError as error:
-        warnings.warn(f"{path} cannot be read and is computed anew: {error}", stacklevel=3)
-        return None
+    return {"version": str(_VERSION), "extractor": extractor.key, "images": images.sha256, "preparation": images.preparation}

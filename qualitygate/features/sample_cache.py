@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qualitygate.features import cache
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Generator
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
+from qualitygate.storage import array_cache
 
-_KIND, _FEATURES = "samples", "features"
+CACHE = array_cache("samples")
+_FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class SampleFeatures:
 
     def known(self, most: int) -> np.ndarray:
         """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
-        found = cache.find(_KIND, self._identity) if self._is_kept else None
+        found = CACHE.find(self._identity) if self._is_kept else None
         return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
 
     def keep(self, features: np.ndarray) -> None:
         """Keep the features of the first samples, unless those of more are kept."""
         if self._is_kept and len(features) > len(self.known(len(features))):
-            cache.keep(_KIND, self._identity, {_FEATURES: features})
+            CACHE.keep(self._identity, {_FEATURES: features})
 
     @property
     def _is_kept(self) -> bool:
