@@ -13,8 +13,7 @@ from planted_rows.scene import Scene
 from qualitygate.generators.execution import sample_latents
 from qualitygate.latents import Latents
 from qualitygate.studies.units.run import stand_ins
-from qualitygate.units.classifier import train_classifier
-from qualitygate.units.grad_cam import artifact_masks
+from qualitygate.units.classifier import artifact_masks, train_classifier
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
 

@@ -22,7 +22,7 @@ from qualitygate.scores.local_activation import LocalActivation, local_activatio
 from qualitygate.scores.screening import THIN, axes_order
 from qualitygate.testing.extractors import random_patches
 from qualitygate.testing.planted import Planted
-from qualitygate.units.thresholds import unit_thresholds
+from qualitygate.units.defective_score import unit_thresholds
 
 RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Values of R."""

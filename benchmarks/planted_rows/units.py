@@ -12,10 +12,10 @@ from planted_rows.scene import Scene
 from qualitygate.errors import InputError
 from qualitygate.features.compute import extract
 from qualitygate.units import from_activations
+from qualitygate.units.concepts import top_samples
 from qualitygate.units.contribution import contributions
 from qualitygate.units.defective_score import defective_scores
 from qualitygate.units.score import UnitScores
-from qualitygate.units.top_samples import top_samples
 from qualitygate.units.unit_frechet import unit_frechet
 
 UnitScore = Callable[[Scene], dict[int, Tensor] | None]

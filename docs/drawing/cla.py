@@ -18,7 +18,7 @@ from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
 from qualitygate.studies.dynamics.pattern import axis_pattern
-from qualitygate.units.compare import rank_correlation
+from qualitygate.units.score import rank_correlation
 
 
 def cla_neuron(subject: Subject) -> bytes:

@@ -20,8 +20,7 @@ from qualitygate.generators.execution import read_layers, sample_latents, scored
 from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.testing.planted import Defect, plant
-from qualitygate.units.defective_score import defective_scores
-from qualitygate.units.thresholds import unit_thresholds
+from qualitygate.units.defective_score import defective_scores, unit_thresholds
 
 PLANTED_AT, SAMPLES = "8x8", 1_024
 

@@ -12,7 +12,7 @@ from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.screening import Bounds, ladder
-from qualitygate.units.compare import rank_correlation
+from qualitygate.units.score import rank_correlation
 
 
 def screening_ladder(subject: Subject) -> bytes:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from qualitygate.policy.check import CheckRule
     from qualitygate.policy.model import Policy
     from qualitygate.records.gate import CheckRecord
-    from qualitygate.studies.check.needs import Tools
-    from qualitygate.studies.check.subject import Subject
+    from qualitygate.studies.check.model import Subject, Tools
 
 NAME = "check"
 
@@ -63,9 +62,8 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.studies.check.folder import write_check
-        from qualitygate.studies.check.needs import images_decide, needs_reference
-        from qualitygate.studies.check.run import check
+        from qualitygate.studies.check.model import images_decide, needs_reference
+        from qualitygate.studies.check.run import check, write_check
 
         if out is not None:
             storage.refuse_existing(out)
@@ -110,7 +108,7 @@ def _subjects(
     from qualitygate.checkpoints.sources import shown
     from qualitygate.gating.profile import load_profile
     from qualitygate.policy.model import default_policy
-    from qualitygate.studies.check.subject import Subject, check_covers, kept_profile
+    from qualitygate.studies.check.model import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
     address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
@@ -181,8 +179,8 @@ def _tools(
     from qualitygate.cli.looking import DISCRIMINATOR, extractor_of, real_images
     from qualitygate.features.cache import real_features
     from qualitygate.features.registry import make_distance, reads_weights
-    from qualitygate.metrics.real_set import RealSet
-    from qualitygate.studies.check.needs import Tools
+    from qualitygate.metrics.measured_set import RealSet
+    from qualitygate.studies.check.model import Tools
 
     at, settings, reporter = chosen_device(device), policy.check, output.reporter()
     parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}

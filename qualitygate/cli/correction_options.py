@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from qualitygate.generators.base import Generator
     from qualitygate.policy.corrections import Correction
     from qualitygate.policy.model import Policy
-    from qualitygate.studies.corrections.run import CorrectionStudy
-    from qualitygate.studies.corrections.samples import Samples
+    from qualitygate.studies.corrections.run import CorrectionStudy, Samples
 
 NONE = "none"
 """In place of an extractor."""
@@ -85,7 +84,7 @@ def with_units(profile: Profile, folder: Path | None) -> tuple[Profile, list[str
 
 def worst(generator: Generator, profile: Profile, policy: Policy, samples: int, pool: int, seed: int) -> Samples:
     """The worst of a pool."""
-    from qualitygate.studies.corrections.samples import worst_samples
+    from qualitygate.studies.corrections.run import worst_samples
 
     with output.reporter().phase("worst samples", pool) as progress:
         return worst_samples(generator, profile, policy, samples, pool, seed, progress)
@@ -95,7 +94,7 @@ def labelled(generator: Generator, profile: Profile, labels: Path, seed: int | N
     """The artifacts of some labels, at most so many."""
     import numpy as np
 
-    from qualitygate.studies.corrections.samples import said_samples
+    from qualitygate.studies.corrections.run import said_samples
     from qualitygate.units.labels import read_labels
 
     said = read_labels(labels)
@@ -107,7 +106,7 @@ def labelled(generator: Generator, profile: Profile, labels: Path, seed: int | N
 def planted_generator(source: Source, device: str) -> tuple[Generator, dict[str, Any]]:
     """The planted generator of a file, and observers of the truth."""
     from qualitygate.errors import InputError
-    from qualitygate.studies.corrections.quality import truth_observers
+    from qualitygate.studies.corrections.run import truth_observers
     from qualitygate.testing.planted import PlantedGenerator, Truth
 
     generator = load(source, device)
@@ -127,7 +126,7 @@ def defective(generator: Generator, profile: Profile, most: int, pool: int, seed
     import numpy as np
 
     from qualitygate.generators.execution import sample_latents
-    from qualitygate.studies.corrections.samples import said_samples
+    from qualitygate.studies.corrections.run import said_samples
     from qualitygate.testing.planted import PlantedGenerator, Truth
 
     assert isinstance(generator, PlantedGenerator)
@@ -166,7 +165,7 @@ def steps_of(generator: Generator, profile: Profile, policy: Policy, made: Corre
 
     from qualitygate.errors import InputError
     from qualitygate.gating.profile import detection_layers
-    from qualitygate.studies.corrections.steps import steps_sheet
+    from qualitygate.studies.corrections.folder import steps_sheet
 
     layers = detection_layers(policy, profile.info.chain)
     written = io.BytesIO()

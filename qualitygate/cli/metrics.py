@@ -93,8 +93,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import InputError
-        from qualitygate.studies.metrics.folder import write_metrics
-        from qualitygate.studies.metrics.run import PATH_KINDS, Request, measure
+        from qualitygate.studies.metrics.run import PATH_KINDS, Request, measure, write_metrics
 
         if out is not None:
             storage.refuse_existing(out)

@@ -78,8 +78,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.profile import load_profile
-        from qualitygate.studies.units.folder import write_units
-        from qualitygate.studies.units.run import Sizes, UnitStudy, describe
+        from qualitygate.studies.units.run import Sizes, UnitStudy, describe, write_units
         from qualitygate.units.labels import read_labels
 
         if out is not None:

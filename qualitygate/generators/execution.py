@@ -35,6 +35,11 @@ class Reporter:
         """One stretch of work over ``total`` samples."""
         yield silent
 
+    @contextlib.contextmanager
+    def download(self) -> Iterator[Callable[[int, int | None], None]]:
+        """A download: called with the bytes so far, and with all that there are, where that is known."""
+        yield lambda done, total: None
+
 
 @contextlib.contextmanager
 def scored_pass(*, tf32: bool = False) -> Iterator[None]:

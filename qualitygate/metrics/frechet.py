@@ -1,7 +1,7 @@
 """Fréchet distance of two sets of features, each seen as a Gaussian (Heusel et al. 2017), from statistics that add up.
 
 ``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
-N the distance is too large, by about a constant over N: `qualitygate.metrics.measures` states by how much, and
+N the distance is too large, by about a constant over N: `qualitygate.metrics.metric` states by how much, and
 `extrapolated_frechet_distance` takes the bias of the generated set away. With no more samples than features the covariances are
 singular and the distance is mostly bias.
 """

@@ -23,8 +23,8 @@ from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents, Sampling
+from qualitygate.metrics.measured_set import Observer, Population
 from qualitygate.metrics.path_length import EditsOfRows
-from qualitygate.metrics.population import Observer, Population
 from qualitygate.records.gate import Verdict
 
 

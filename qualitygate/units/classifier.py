@@ -1,7 +1,7 @@
-"""A classifier of artifacts (Tousi et al., CVPR 2021, section 3.1): a frozen image backbone and one fully connected layer.
+"""A classifier of artifacts (Tousi et al., CVPR 2021, section 3.1), and where it sees them: Grad-CAM (Selvaraju et al. 2017).
 
-It exists for its Grad-CAM: where in an image it sees the artifact. A classifier that cannot tell artifacts from normal images would
-point anywhere, so training one that is no better than chance is an error.
+A frozen image backbone and one fully connected layer. A classifier that cannot tell artifacts from normal images would point anywhere,
+so training one that is no better than chance is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.errors import InputError
+from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
 from qualitygate.units.labels import ARTIFACT, NORMAL
@@ -229,3 +229,39 @@ def _balanced(said: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
     middle = sum(shares) / 2.0
     return middle, (middle - below / 2.0, middle + above / 2.0)
+
+
+def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:
+    """Masks L_a of what is wrong in each image, float32 (N, height, width) in [0, 1] at the size of the images, on the CPU.
+
+    The spatial features are summed with the gradients' means over positions as weights; what speaks against the artifact becomes 0; the
+    rest is enlarged bilinearly and divided by its maximum in the image. A mask is 0 everywhere where nothing speaks for the artifact.
+
+    Args:
+        classifier: a trained classifier.
+        images: (N, 1 or 3, height, width) in [-1, 1], or batches of such.
+        progress: called with the number of images finished.
+
+    Raises:
+        MissingExtraError: captum is not installed.
+    """
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError as error:
+        raise MissingExtraError("Grad-CAM needs captum", str(error), "the extra `metrics`", "pip install 'qualitygate[metrics]'") from error
+    explain = LayerGradCam(classifier, classifier.spatial)
+    target = classifier.classes.index(ARTIFACT)
+    parts = []
+    for batch in images.split(MICRO_BATCH) if isinstance(images, Tensor) else images:
+        with scored_pass(), torch.enable_grad():
+            heat = explain.attribute(batch.clone().requires_grad_(), target=target, relu_attributions=True)
+        parts.append(_as_masks(heat.detach(), (batch.shape[2], batch.shape[3])).cpu())
+        progress(len(batch))
+    return torch.cat(parts)
+
+
+def _as_masks(heat: Tensor, size: tuple[int, int]) -> Tensor:
+    """Heat (N, 1, h, w), at least 0, at the size of the image and over its own maximum."""
+    large = F.interpolate(heat, size=size, mode="bilinear", align_corners=False)[:, 0]
+    highest = large.amax(dim=(1, 2), keepdim=True)
+    return torch.where(highest > 0, large / highest, 0.0).clamp(0.0, 1.0)

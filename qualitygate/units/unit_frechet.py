@@ -15,8 +15,8 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.units.concepts import TopSamples
 from qualitygate.units.score import UnitScores
-from qualitygate.units.top_samples import TopSamples
 
 PAPER_IMAGES, PAPER_SAMPLES = 10_000, 200_000
 """Images of a unit, and samples they are chosen from, in GAN Dissection."""

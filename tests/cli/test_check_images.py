@@ -19,7 +19,7 @@ from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.latents import Sampling
-from qualitygate.studies.check import subject
+from qualitygate.studies.check import model as subject
 from qualitygate.testing.extractors import random_patches
 
 SAMPLES, PATHS = 64, 20

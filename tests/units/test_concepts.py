@@ -10,8 +10,7 @@ from small import small_dcgan, small_pggan, small_stylegan2
 from qualitygate.errors import InputError
 from qualitygate.generators.execution import read_layers, sample_latents
 from qualitygate.testing.toys import ToyGenerator
-from qualitygate.units.concepts import clusters, peaks, representative, unit_heat
-from qualitygate.units.top_samples import top_samples
+from qualitygate.units.concepts import clusters, peaks, representative, top_samples, unit_heat
 
 
 def test_top_samples_by_hand() -> None:

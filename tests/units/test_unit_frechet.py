@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qualitygate.errors import InputError
-from qualitygate.units.top_samples import TopSamples
+from qualitygate.units.concepts import TopSamples
 from qualitygate.units.unit_frechet import unit_frechet
 
 

@@ -1,40 +1,105 @@
-"""The check of a candidate: look at a sample, decide the rules that it decides, let it grow for the others, judge.
+"""The check of a candidate: look at a sample, decide the rules that it decides, let it grow for the others, judge, and write it down.
 
 A rule is decided once and stays so; looks end when no rule that counts is open, or when a critical one has failed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import qualitygate
-from qualitygate import names
-from qualitygate.gating.comparison import Comparison, Estimate, compare, draws_for, tail_of
+from qualitygate import names, storage
+from qualitygate.gating.profile import Profile
 from qualitygate.generators.execution import Reporter
-from qualitygate.metrics.real_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, TO_BASELINE, CheckRule
+from qualitygate.metrics.compare import Comparison, Estimate, compare, draws_for, tail_of
+from qualitygate.metrics.measured_set import RealSet
+from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule
 from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import Policy, policy_yaml
 from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
 from qualitygate.produce.gated_set import judge
 from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
 from qualitygate.records.measurement import Interval
-from qualitygate.reports.check_page import Sheet
-from qualitygate.studies.check.advice import advice
-from qualitygate.studies.check.exhibit import sheets
-from qualitygate.studies.check.images import reference_set
-from qualitygate.studies.check.needs import Tools, images_decide, same_checkpoint, settled
-from qualitygate.studies.check.numbers import Drawing, NotKnownError, of_profile, of_sample, worst_layer
-from qualitygate.studies.check.sample import Sample
-from qualitygate.studies.check.subject import Subject, same_latents, unlike
+from qualitygate.reports.check_page import Sheet, check_page
+from qualitygate.reports.github import step_summary
+from qualitygate.reports.junit import junit_xml
+from qualitygate.storage import to_uint8
+from qualitygate.studies.check.model import Subject, Tools, images_decide, same_checkpoint, same_latents, settled, unlike
+from qualitygate.studies.check.sample import Drawing, NotKnownError, Sample, images_of, of_profile, of_sample, reference_set, worst_layer
+
+_NAMED = 3
+
+
+def advice(metric: str, candidate: Subject) -> str:
+    """One sentence with the command, or the units, to look at first."""
+    if metric in SHARES:
+        return "the gallery of `qualitygate gate CANDIDATE --profile OUT/profile`: what was rejected and corrected, and why"
+    if metric == names.DEAD_UNITS:
+        return f"units that never fire: {_units(candidate, names.UNIT_DEAD)}"
+    if names.is_worst_unit_cla(metric):
+        return "`qualitygate units CANDIDATE`: the units with the highest CLA and what they draw"
+    if metric in AGAINST_REAL:
+        return "`qualitygate metrics CANDIDATE --real DIR`: the same number in groups, with its figures"
+    if metric in TO_BASELINE:
+        return "images of both, side by side: where they differ, for better or worse, only --real DIR tells which"
+    if metric in (names.PPL, names.DISCRIMINATOR):
+        return "`qualitygate metrics CANDIDATE`: the samples that are worst in it"
+    if names.low_rate_share_at(metric) is not None:
+        return f"`qualitygate inspect CANDIDATE`; units with the least activity: {_units(candidate, names.UNIT_RATE, lowest=True)}"
+    return f"units with the most low-rate activity: {_units(candidate, names.UNIT_LOW_RATE)}"
+
+
+def _units(candidate: Subject, column: str, *, lowest: bool = False) -> str:
+    table = candidate.profile.units
+    values = np.asarray(table[column], dtype=np.float64)
+    order = np.argsort(values if lowest else -values, kind="stable")[:_NAMED]
+    return ", ".join(table[names.UNIT_KEY][row] for row in order)
+
+
+COUNT = 12
+
+
+def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet, Sheet]:
+    """The first samples, taken as they come, and the candidate's worst by the first rule of the policy.
+
+    Args:
+        ours: of the candidate, gated.
+        theirs: of the baseline; None without one, or if it is the candidate itself.
+        paired: equal ids are equal latents in both.
+    """
+    score = ours.policy.rules[0].score
+    values = np.nan_to_num(ours.columns[score], nan=np.inf)
+    worst = np.argsort(-values, kind="stable")[:COUNT]
+    below = "" if theirs is None else f"; below, the baseline's of the same {'latents' if paired else 'ids, not the same latents'}"
+    return (
+        _sheet("As they come", f"The candidate's first samples{below}.", ours, theirs, np.arange(COUNT)),
+        _sheet("The candidate's worst", f"By {score}, the worst first{below}.", ours, theirs, worst, score),
+    )
+
+
+def _sheet(title: str, caption: str, ours: Sample, theirs: Sample | None, rows: np.ndarray, score: str = "") -> Sheet:
+    ids = ours.ids[rows]
+    details = [f"{value:.4g}" for value in ours.columns[score][rows]] if score else [""] * len(rows)
+    made = {"candidate": _images(ours, ids)} | ({} if theirs is None else {"baseline": _images(theirs, ids)})
+    captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
+    return Sheet(title, caption, captions, made)
+
+
+def _images(sample: Sample, ids: np.ndarray) -> Sequence[np.ndarray]:
+    """uint8 (height, width, channels) each."""
+    batches = images_of(sample.generator, sample.stage.latents(ids), lambda _: None)
+    return [to_uint8(np.nan_to_num(image.cpu().numpy())) for images, _ in batches for image in images]
+
 
 _UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
 
@@ -280,3 +345,34 @@ def _of_layers(metric: str) -> bool:
 
 def _tables(suite: Mapping[str, Any]) -> dict[str, Any]:
     return {table: suite[table] for table in ("samples", "summary")}
+
+
+RECORD, JUNIT, PAGE, SUMMARY, SUITE, SAMPLES, POLICY, PROFILE = (
+    "check.json",
+    "junit.xml",
+    "report.html",
+    "summary.md",
+    "suite.json",
+    "samples.parquet",
+    "policy.yaml",
+    "profile",
+)
+
+
+def write_check(path: str | Path, checked: Checked, policy: Policy, profile: Profile) -> None:
+    """Write the folder; ``profile`` is the candidate's, ready for `qualitygate gate`.
+
+    Raises:
+        OutputError: something else is there already.
+        StorageError: it cannot be written.
+    """
+    record = checked.record
+    with storage.new_folder(path) as folder:
+        storage.write_bytes(folder / RECORD, record.model_dump_json(indent=2).encode())
+        storage.write_bytes(folder / JUNIT, junit_xml(record))
+        storage.write_bytes(folder / PAGE, check_page(record, policy_yaml(policy), checked.sheets).encode())
+        storage.write_bytes(folder / SUMMARY, step_summary(record).encode())
+        storage.write_bytes(folder / SUITE, json.dumps(checked.suite, indent=2).encode())
+        storage.write_bytes(folder / POLICY, policy_yaml(policy).encode())
+        storage.write_table(folder / SAMPLES, checked.samples)
+        profile.save(folder / PROFILE)

@@ -12,10 +12,8 @@ from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.execution import Progress, silent
-from qualitygate.metrics.measures import Ruler
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_images import comparable
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import Population, RealSet, comparable
+from qualitygate.metrics.metric import Ruler
 
 
 @dataclass(frozen=True)

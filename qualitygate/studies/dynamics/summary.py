@@ -8,7 +8,7 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.studies.dynamics.measure import Scores
-from qualitygate.units.compare import rank_correlation
+from qualitygate.units.score import rank_correlation
 
 
 def summary(now: Scores, before: Scores | None = None) -> dict[str, float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import qualitygate
-from qualitygate import names
+from qualitygate import names, storage
 from qualitygate.errors import LatentsError
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
@@ -20,15 +21,15 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.groups import RANDOM_GROUPS, SHARE, extremes, group_size
-from qualitygate.metrics.measures import Ruler, Subject, inception_measurement
+from qualitygate.metrics.measured_set import Population, RealImages
+from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_images import RealImages
 from qualitygate.records.gate import Verdict
 from qualitygate.records.measurement import Measurement
+from qualitygate.records.metrics import METRICS, metric
 from qualitygate.records.metrics_report import GroupRow, MetricsReport, RealInfo
-from qualitygate.studies.metrics.report import Group, group_row, histogram, orders, random_row
+from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
+from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
 from qualitygate.studies.observation import Observatory, Seen, joined, score_of
 
 TRUNCATIONS = (0.3, 0.5, 0.7)
@@ -306,3 +307,52 @@ class _Run:
         if population.discriminator is not None:
             columns[names.DISCRIMINATOR] = population.discriminator
         return columns
+
+
+REPORT, GROUPS, SAMPLES, FIGURES = "metrics.json", "groups.parquet", "samples.parquet", "figures"
+
+
+def write_metrics(path: str | Path, measured: Measured) -> None:
+    """Write the folder, in one step.
+
+    Raises:
+        OutputError: something else is there already.
+        StorageError: it cannot be written.
+    """
+    report = measured.report
+    with storage.new_folder(path) as folder:
+        storage.write_bytes(folder / REPORT, report.model_dump_json(indent=2).encode())
+        storage.write_table(folder / GROUPS, group_table(report))
+        storage.write_table(folder / SAMPLES, measured.samples)
+        (folder / FIGURES).mkdir()
+        for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
+            if (picture := draw(report)) is not None:
+                storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
+
+
+def group_table(report: MetricsReport) -> dict[str, list[Any]]:
+    """One row a group and metric: everything that is known of the number."""
+    rows = [
+        {
+            "group": row.group,
+            "metric": name,
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "spread": row.spread.get(name),
+            "higher_is_better": metric(name).higher_is_better,
+            "samples": one.samples,
+            "real_samples": one.real_samples,
+            "extractor": one.extractor,
+            "note": one.note,
+        }
+        for row in report.groups
+        for name, one in row.measurements.items()
+    ]
+    columns = list(rows[0]) if rows else ["group", "metric", "value"]
+    return {column: [row[column] for row in rows] for column in columns}
+
+
+def shown_metrics(report: MetricsReport) -> list[str]:
+    """Metrics that some group has, in the order of the table of metrics."""
+    return [name for name in METRICS if any(name in row.measurements for row in report.groups)]

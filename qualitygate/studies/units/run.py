@@ -1,38 +1,39 @@
-"""Every unit score of a checkpoint, side by side: the samples they are made from, computed once and shared."""
+"""Every unit score of a checkpoint, side by side, from samples that are made once and shared; and the folder they are written to."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from qualitygate import names
+from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor, SpatialExtractor
 from qualitygate.features.images import ImageSet
 from qualitygate.features.preparation import eight_bit
+from qualitygate.gating.exhibit import made_again
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
 from qualitygate.latents import Latents
+from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.units.classifier import REAL, ArtifactClassifier, Classification, train_classifier
-from qualitygate.units.compare import Agreement, compare, joined
-from qualitygate.units.concepts import clusters, peaks
+from qualitygate.tracking.unit_study import COMPARISON, SHEETS, UNITS
+from qualitygate.units.classifier import REAL, ArtifactClassifier, Classification, artifact_masks, train_classifier
+from qualitygate.units.concepts import TOP, TopSamples, clusters, peaks, representative, top_samples, unit_heat
 from qualitygate.units.contribution import contributions
-from qualitygate.units.defective_score import defective_scores
+from qualitygate.units.defective_score import defective_scores, unit_thresholds
 from qualitygate.units.from_activations import curvature, low_rate_activity_of
-from qualitygate.units.grad_cam import artifact_masks
 from qualitygate.units.labels import ARTIFACT, NORMAL, Labels, standing_in
-from qualitygate.units.score import UnitScores
-from qualitygate.units.thresholds import unit_thresholds
-from qualitygate.units.top_samples import TopSamples, top_samples
+from qualitygate.units.score import Agreement, UnitScores, compare, joined, save_unit_scores
 from qualitygate.units.unit_frechet import unit_frechet
 
 
@@ -328,3 +329,43 @@ def _first(images: ImageSet, count: int) -> Iterator[Tensor]:
         left -= len(batch)
         if left <= 0:
             return
+
+
+SHOWN = 4
+"""Top images of a unit on its sheet."""
+
+
+def write_units(out: str | Path, study: UnitStudy, report: UnitReport) -> None:
+    """Write ``units.parquet``, ``comparison.json`` and, for the top units of every layer, ``sheets/layer_N.png``.
+
+    Raises:
+        OutputError: the folder holds something already.
+        StorageError: it cannot be written.
+    """
+    with storage.new_folder(out) as folder:
+        save_unit_scores(folder / UNITS, report.scores)
+        document = json.dumps(describe(study, report), indent=2, allow_nan=False)
+        storage.write_bytes(folder / COMPARISON, document.encode())
+        (folder / SHEETS).mkdir()
+        for layer, units in report.top.items():
+            pictures = [_pictures(study, report, layer, unit) for unit in units]
+            title = f"Layer {layer}: the units to suspect first ({len(units)})"
+            unit_sheet(pictures, title, _subtitle(study, report)).save(folder / SHEETS / f"layer_{layer}.png")
+
+
+def _subtitle(study: UnitStudy, report: UnitReport) -> str:
+    sources = ", ".join(one.source for one in report.scores[:-1])
+    return (
+        f"By the mean rank in the layer over {sources}. Labels: {report.labels.source}. Top images of {len(study.samples):,} "
+        "samples; units with one cluster number fire for the same artifacts."
+    )
+
+
+def _pictures(study: UnitStudy, report: UnitReport, layer: int, unit: int) -> UnitPictures:
+    rows = study.top_images[layer].rows[unit].numpy()
+    shown = study.samples[rows[:SHOWN]]
+    key = names.unit_key(layer, unit)
+    mean = representative(study.generator, study.samples[rows[:TOP]], layer).numpy()
+    heat = unit_heat(study.generator, shown, layer, unit).numpy()
+    images = made_again(study.generator, shown)
+    return UnitPictures(f"{key}, cluster {report.clusters[key]}", storage.to_uint8(mean), images, list(heat))

@@ -12,8 +12,7 @@ from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import Population, RealSet
 from qualitygate.studies.observation import Observatory
 from qualitygate.studies.validate.scores import Scored, count_settings
 

@@ -15,12 +15,12 @@ import yaml
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.metrics.association import auc, rank_correlation
-from qualitygate.metrics.groups import SHARE
+from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.model import Policy
 from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
+from qualitygate.studies.metrics.groups import SHARE
 from qualitygate.studies.validate.scores import Scored, ScoreTable
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from qualitygate import names
-from qualitygate.metrics.groups import extremes, group_size
 from qualitygate.records.evidence import Setting
 from qualitygate.records.validation import ScoreGroups
-from qualitygate.studies.metrics.report import Group, group_row, orders, random_row
+from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import reporting
 from qualitygate.studies.validate.look import Looked

@@ -8,9 +8,8 @@ import numpy as np
 
 from qualitygate.generators.execution import Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.measures import Ruler, Subject
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_images import RealImages
+from qualitygate.metrics.measured_set import Population, RealImages
+from qualitygate.metrics.metric import Ruler, Subject
 from qualitygate.records.metrics_report import RealInfo
 from qualitygate.studies.observation import Observatory
 from qualitygate.studies.validate.classes import ByClass, Classifier, counts_by_class

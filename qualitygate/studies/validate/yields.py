@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qualitygate.metrics.groups import random_groups
-from qualitygate.metrics.intervals import bootstrap_mean
+from qualitygate.metrics.estimate import bootstrap_mean
 from qualitygate.records.evidence import Estimate, Setting
 from qualitygate.records.validation import ScoreYield, YieldPoint
+from qualitygate.studies.metrics.groups import random_groups
 from qualitygate.studies.validate.findings import SHARES, Judged, reporting
 from qualitygate.studies.validate.look import Looked
 

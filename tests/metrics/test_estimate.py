@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu, spearmanr
 
 from qualitygate.errors import InputError
-from qualitygate.metrics import intervals
-from qualitygate.metrics.intervals import blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
+from qualitygate.metrics import estimate as intervals
+from qualitygate.metrics.estimate import auc, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, rank_correlation, student_t
 
 VALUES = np.random.default_rng(0).normal(size=400)
 
@@ -73,3 +74,44 @@ def test_refusals() -> None:
         bootstrap_ratio(np.zeros(3), np.zeros(3))
     with pytest.raises(InputError, match="at least 2"):
         jackknife(1.0, [1.0])
+
+
+RANDOM = np.random.default_rng(0)
+FIRST = np.round(RANDOM.normal(size=200), 1)  # with ties
+SECOND = np.round(FIRST + RANDOM.normal(size=200), 1)
+
+
+def test_as_scipy_has_it() -> None:
+    bad = SECOND > 0.5
+    expected = mannwhitneyu(FIRST[bad], FIRST[~bad]).statistic / (bad.sum() * (~bad).sum())
+    assert auc(FIRST, bad).value == pytest.approx(expected, abs=1e-12)
+    found = rank_correlation(FIRST, SECOND)
+    assert found is not None
+    assert found.value == pytest.approx(spearmanr(FIRST, SECOND).statistic, abs=1e-12)
+
+
+def test_order_and_sign() -> None:
+    scores, bad = np.arange(8.0), np.arange(8) >= 4
+    assert auc(scores, bad).value == 1.0
+    assert auc(-scores, bad).value == 0.0
+    assert auc(np.zeros(8), bad).value == 0.5
+    scores[7] = np.inf
+    assert auc(scores, bad).value == 1.0
+
+
+def test_intervals_hold_the_value_and_shrink() -> None:
+    bad = SECOND > 0.5
+    few, many = auc(FIRST[:50], bad[:50], seed=3), auc(FIRST, bad, seed=3)
+    for one in (few, many):
+        assert one.low < one.value < one.high
+    assert many.high - many.low < few.high - few.low
+    assert auc(FIRST, bad, seed=3) == many
+    assert auc(FIRST, bad, seed=4) != many
+
+
+def test_what_cannot_be_said() -> None:
+    assert rank_correlation(FIRST, np.zeros(200)) is None
+    with pytest.raises(InputError, match="both kinds"):
+        auc(FIRST, np.zeros(200, dtype=bool))
+    with pytest.raises(InputError, match="cannot be ranked"):
+        auc(np.full(4, np.nan), np.arange(4) > 1)

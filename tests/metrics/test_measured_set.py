@@ -5,7 +5,7 @@ import torch
 from metrics.made_up import Projection
 
 from qualitygate.generators.base import Discriminator
-from qualitygate.metrics.population import Observer
+from qualitygate.metrics.measured_set import Observer
 
 
 class Brightness(Discriminator):

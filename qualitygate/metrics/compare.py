@@ -20,7 +20,7 @@ from enum import StrEnum
 import numpy as np
 
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.metrics.intervals import jackknife
+from qualitygate.metrics.estimate import jackknife
 from qualitygate.policy.check import CheckRule
 from qualitygate.records.gate import RuleState
 from qualitygate.records.measurement import Interval

@@ -1,4 +1,4 @@
-"""The papers' Table 1, Table 2 and figure 6 for one checkpoint: every metric of every group, chance beside it."""
+"""Groups of samples, and the papers' Table 1, Table 2 and figure 6 for one checkpoint: every metric of every group, chance beside it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,64 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qualitygate import names
+from qualitygate.errors import InputError
 from qualitygate.generators.execution import Progress, silent
-from qualitygate.metrics.groups import random_groups
-from qualitygate.metrics.intervals import LEVEL, student_t
-from qualitygate.metrics.measures import Ruler, Subject
+from qualitygate.latents import uniforms
+from qualitygate.metrics.estimate import GROUPS, LEVEL, student_t
+from qualitygate.metrics.metric import Ruler, Subject
 from qualitygate.records.measurement import Measurement
 from qualitygate.records.metrics import metric
 from qualitygate.records.metrics_report import GroupRow, Histogram, Order
+
+RANDOM_GROUPS = 30
+"""Random groups that stand for chance, as in the papers."""
+SHARE = 0.1
+"""Share of the samples in a group, as in the papers: 1,000 of 10,000."""
+
+
+def group_size(count: int, share: float = SHARE) -> int:
+    """Samples in a group.
+
+    Raises:
+        InputError: a share outside (0, 0.5], or one that comes to no sample.
+    """
+    size = round(count * share)
+    if not 0.0 < share <= 0.5 or not size:
+        raise InputError(
+            "A group must be a part of the samples",
+            f"a share of {share:g} of {count} samples",
+            "a share in (0, 0.5] that comes to at least one sample",
+        )
+    return size
+
+
+def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with the lowest and with the highest scores, ``size`` of each, in rising order; of equal scores the earlier row is the lower.
+
+    Args:
+        scores: (N,), not NaN; infinite is highest.
+        size: of each group, at most half of N.
+
+    Raises:
+        InputError: scores that are NaN.
+    """
+    if np.isnan(scores).any():
+        missing = int(np.isnan(scores).sum())
+        raise InputError(
+            "Samples without a score cannot be ranked",
+            f"{missing} of {len(scores)} have none",
+            "a score for each",
+            "choose a score that every sample has",
+        )
+    order = np.argsort(scores, kind="stable")
+    return np.sort(order[:size]), np.sort(order[len(order) - size :])
+
+
+def random_groups(count: int, size: int, groups: int = RANDOM_GROUPS, *, seed: int = 0) -> list[np.ndarray]:
+    """Rows of random groups, each drawn without replacement from all ``count`` samples."""
+    draws = uniforms(seed, GROUPS, np.arange(groups), count)
+    return [np.sort(np.argpartition(draw, size - 1)[:size]) for draw in draws]
+
 
 ORDERED = (names.PRECISION, names.REALISM, names.PPL)
 """Metrics that the papers report to be better in the lowest group than at random, and worse in the highest."""

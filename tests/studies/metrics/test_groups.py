@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.metrics.groups import extremes, group_size, random_groups
+from qualitygate.studies.metrics.groups import extremes, group_size, random_groups
 
 
 def test_extremes() -> None:

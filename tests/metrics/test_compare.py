@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qualitygate.gating.comparison import Estimate, Kind, compare, draws_for, mean_of, quantile_of, resampled, tail_of, worst_of
+from qualitygate.metrics.compare import Estimate, Kind, compare, draws_for, mean_of, quantile_of, resampled, tail_of, worst_of
 from qualitygate.policy.check import CheckRule, Margin
 from qualitygate.records.gate import RuleState
 

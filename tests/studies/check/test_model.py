@@ -12,7 +12,7 @@ from torch import nn
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
 from qualitygate.policy.model import Policy
-from qualitygate.studies.check import subject
+from qualitygate.studies.check import model as subject
 
 
 class Empty:

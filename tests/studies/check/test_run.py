@@ -19,14 +19,12 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import Reporter
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.check import TO_BASELINE, Check, CheckRule, Margin
 from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
-from qualitygate.studies.check.images import REFERENCE_FROM, reference_set
-from qualitygate.studies.check.needs import Tools, needs_reference, settled
-from qualitygate.studies.check.numbers import Drawing, of_sample
+from qualitygate.studies.check.model import Subject, Tools, kept_profile, needs_reference, settled
 from qualitygate.studies.check.run import check
-from qualitygate.studies.check.subject import Subject, kept_profile
+from qualitygate.studies.check.sample import REFERENCE_FROM, Drawing, of_sample, reference_set
 
 SEED = 1
 

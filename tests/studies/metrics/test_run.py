@@ -73,9 +73,8 @@ def test_every_group_is_there(measured: Measured) -> None:
 
 def test_the_images_are_the_gates(tools: Tools, measured: Measured) -> None:
     """What the gate lets out, measured by itself, gives the same numbers."""
-    from qualitygate.metrics.measures import Ruler
-    from qualitygate.metrics.population import Observer
-    from qualitygate.metrics.real_set import RealSet
+    from qualitygate.metrics.measured_set import Observer, RealSet
+    from qualitygate.metrics.metric import Ruler
 
     records, images = zip(*gate(tools.generator, tools.stage.profile, range(150)), strict=True)
     assert measured.samples[names.VERDICT] == [str(record.verdict) for record in records]

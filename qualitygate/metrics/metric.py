@@ -19,13 +19,12 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.metrics import manifold
+from qualitygate.metrics.estimate import LEVEL, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
 from qualitygate.metrics.frechet import GaussianStatistics, extrapolated_frechet_distance, frechet_distance
 from qualitygate.metrics.inception_score import SPLITS, inception_score
-from qualitygate.metrics.intervals import LEVEL, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
+from qualitygate.metrics.measured_set import Population, RealSet, Standing
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_set import RealSet, Standing
 from qualitygate.records.measurement import Interval, Measurement, measured
 
 _FEWEST_FOR_BLOCKS = 4

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from qualitygate import names
-from qualitygate.metrics.real_set import RealSet
-from qualitygate.studies.check.numbers import Drawing, NotKnownError, of_sample
-from qualitygate.studies.check.sample import Sample
+from qualitygate.metrics.measured_set import RealSet
+from qualitygate.studies.check.sample import Drawing, NotKnownError, Sample, of_sample
 
 HOW = Drawing(draws=50, seed=0, tail=0.05)
 REAL = RealSet("photos", "r", torch.arange(10.0)[:, None])

@@ -8,11 +8,10 @@ import torch
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measures import Ruler, inception_measurement
-from qualitygate.metrics.population import Population
-from qualitygate.metrics.real_set import RealSet
+from qualitygate.metrics.measured_set import Population, RealSet
+from qualitygate.metrics.metric import Ruler, inception_measurement
 from qualitygate.records.measurement import Outcome, compare
-from qualitygate.studies.metrics.report import Group, group_row, histogram, orders, random_row
+from qualitygate.studies.metrics.groups import Group, group_row, histogram, orders, random_row
 
 AGAINST_REAL = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
 

@@ -17,8 +17,7 @@ from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblat
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
 from qualitygate.studies.corrections.choice import rate_grid, study_corrections
-from qualitygate.studies.corrections.samples import Samples, worst_samples
-from qualitygate.studies.corrections.table import AtStrength, Outcome, compare
+from qualitygate.studies.corrections.run import AtStrength, Outcome, Samples, compare, worst_samples
 
 
 @pytest.fixture(scope="module")
