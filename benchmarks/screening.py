@@ -23,8 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from qualitygate import names
 from qualitygate.checkpoints.load import load_generator
-from qualitygate.gating.curvature import fitted_screen, free_evidence, rung_column
-from qualitygate.gating.pilot import PilotTable
+from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, rung_column
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import micro_batches, sample_latents, scored_pass

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.cost import with_curvature
+from qualitygate.gating.calibrate import calibrate, with_curvature
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator
 from qualitygate.generators.execution import sample_latents

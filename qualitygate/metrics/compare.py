@@ -21,7 +21,7 @@ import numpy as np
 
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import jackknife
-from qualitygate.policy.check import CheckRule
+from qualitygate.policy.model import CheckRule
 from qualitygate.records.gate import RuleState
 from qualitygate.records.measurement import Interval
 

@@ -19,8 +19,8 @@ from qualitygate.errors import InputError, PolicyError, ProfileError
 from qualitygate.features.images import ImageSet
 from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
+from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator

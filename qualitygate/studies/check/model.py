@@ -16,8 +16,7 @@ from qualitygate.generators.execution import Reporter
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, TO_BASELINE, CheckRule, is_score, score_quantile
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
 from qualitygate.records.gate import Compared, RuleState
 from qualitygate.storage import ContentCache
 

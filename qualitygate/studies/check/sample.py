@@ -25,8 +25,7 @@ from qualitygate.metrics.frechet import GaussianStatistics, frechet_distance
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.measured_set import RealSet, discriminator_values
 from qualitygate.metrics.path_length import PER_SAMPLE, kept, path_lengths
-from qualitygate.policy.check import SHARES, TO_BASELINE, score_quantile
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, score_quantile
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.studies.check.model import Subject

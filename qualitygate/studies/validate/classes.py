@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import Profile, detection_layers
+from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.generators.execution import Reporter, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealSet

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError, StorageError
-from qualitygate.produce.encoding import Encoding
-from qualitygate.produce.forms import Form
-from qualitygate.produce.shards import Entry, ShardWriter, read_shard, shard_writer
+from qualitygate.produce.request import Form
+from qualitygate.produce.shards import Encoding, Entry, ShardWriter, read_shard, shard_writer
 from qualitygate.produce.store import LocalStore, open_store, public
 from qualitygate.produce.worker import _digest
 

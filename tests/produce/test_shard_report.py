@@ -29,7 +29,7 @@ IDS = range(10, 290)
 def made(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made") / "set"
     small.produce(place, ids=IDS)
-    ensure_report(small.order(place, ids=IDS), "cpu")
+    ensure_report(small.job(place, ids=IDS), "cpu")
     return place
 
 
@@ -97,18 +97,18 @@ def test_the_page_says_what_was_drawn_and_what_it_cost(made: Path) -> None:
 
 
 def test_it_is_made_once_and_a_set_without_it_gets_one(small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = small.order(tmp_path / "set", ids=range(64))
-    ensure_report(order, "cpu")
+    job = small.job(tmp_path / "set", ids=range(64))
+    ensure_report(job, "cpu")
     assert not (tmp_path / "set").exists()  # nothing to tell of yet
     small.produce(tmp_path / "set", ids=range(64))
     old = report_page(Material(read_gated(tmp_path / "set")))  # from its records, as `qualitygate report` does it
     assert "No samples were made again" in old
     assert "Samples by score" in old
-    ensure_report(order, "cpu")
+    ensure_report(job, "cpu")
     assert not (tmp_path / "set" / ".partial").exists()
     assert read_survey(tmp_path / "set" / SURVEY).samples == 64
     monkeypatch.setattr(survey_module.Surveyor, "walk", None)
-    ensure_report(order, "cpu")
+    ensure_report(job, "cpu")
     report_page(Material(read_gated(tmp_path / "set")))
 
 
@@ -116,7 +116,7 @@ def test_it_is_made_once_and_a_set_without_it_gets_one(small: Small, made: Path,
 def test_a_set_in_an_object_store_has_its_page_there(small: Small, bucket: str) -> None:
     place, ids = bucket.format("reported"), range(64)
     small.produce(place, ids=ids)
-    ensure_report(small.order(place, ids=ids), "cpu")
+    ensure_report(small.job(place, ids=ids), "cpu")
     store = open_store(place)
     assert {REPORT, EXHIBIT, SURVEY, "gallery", "figures", PROFILE} <= set(store.names(""))
     assert {"best.png", "worst.png"} <= set(store.names("gallery"))

@@ -15,9 +15,9 @@ from small_policy import small_policy
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.produce.forms import Form
+from qualitygate.produce.executor import InProcess
+from qualitygate.produce.request import Form
 from qualitygate.produce.run import produce
-from qualitygate.produce.team import Alone
 from qualitygate.produce.worker import ShardWorker
 
 IDS = range(10, 150)
@@ -73,22 +73,22 @@ def test_a_number_of_images_is_exact_and_the_start_of_a_longer_set(small: Small,
 
 
 def test_what_is_done_is_not_made_again(small: Small, made: Path, tmp_path: Path) -> None:
-    order = small.order(tmp_path / "set", ids=IDS)
-    order.manifest().begin()
-    first = ShardWorker(order, "cpu")(order.plan.shard(0))
+    job = small.job(tmp_path / "set", ids=IDS)
+    job.manifest().begin()
+    first = ShardWorker(job, "cpu")(job.plan.shard(0))
     asked = []
 
-    class Counting(Alone):
+    class Counting(InProcess):
         def work(self, shards):
             asked.extend(shards)
             return super().work(shards)
 
-    summary = produce(order, Counting(order, "cpu"), small.loaded())
-    assert asked == [order.plan.shard(1), order.plan.shard(2)]
+    summary = produce(job, Counting(job, "cpu"), small.loaded())
+    assert asked == [job.plan.shard(1), job.plan.shard(2)]
     assert_whole(tmp_path / "set", IDS, summary)
     assert first.file in pq.read_table(tmp_path / "set" / "manifest.parquet").to_pydict()["file"]
     asked.clear()
-    assert produce(order, Counting(order, "cpu"), small.loaded()) == summary
+    assert produce(job, Counting(job, "cpu"), small.loaded()) == summary
     assert asked == []
 
 

@@ -11,9 +11,7 @@ from shard_helpers.making import Small
 
 from qualitygate import names
 from qualitygate.produce.manifest import ShardRow
-from qualitygate.produce.scales import Scales, distance
-from qualitygate.produce.tally import Tally
-from qualitygate.produce.watch import FALSE_ALARMS, Watch, allowance, least_share
+from qualitygate.produce.watch import FALSE_ALARMS, RunTotals, Scales, Watch, allowance, distance, least_share
 from qualitygate.records.gate import Provenance, SuiteResult
 
 SCORE = "low_rate_0.2"
@@ -24,7 +22,7 @@ class Run:
     """A run made up of scores: those over the limit are corrected or rejected."""
 
     small: Small
-    tally: Tally = field(default_factory=Tally)
+    totals: RunTotals = field(default_factory=RunTotals)
 
     def __post_init__(self) -> None:
         self.profile = self.small.loaded()
@@ -36,7 +34,7 @@ class Run:
     def look(self, scores: np.ndarray, repaired: float = 0.8) -> SuiteResult:
         accepted = int((scores <= self.limit).sum())
         corrected = round((len(scores) - accepted) * repaired)
-        before = self.tally.copy()
+        before = self.totals.copy()
         row = row_of(
             samples=len(scores),
             accepted=accepted,
@@ -44,8 +42,8 @@ class Run:
             rejected=len(scores) - accepted - corrected,
             histograms=self.scales.histograms({SCORE: scores}),
         )
-        self.tally.add(row)
-        return self.watch.look(row, before, self.tally)
+        self.totals.add(row)
+        return self.watch.look(row, before, self.totals)
 
     def usual(self, count: int, seed: int = 0) -> np.ndarray:
         """Scores as the calibration's."""

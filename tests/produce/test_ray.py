@@ -11,7 +11,7 @@ import pytest
 from shard_helpers.making import Small, assert_whole, entries, records
 
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError
-from qualitygate.produce import cluster
+from qualitygate.produce import executor as cluster
 from qualitygate.produce.run import produce
 
 IDS = range(150)
@@ -46,13 +46,13 @@ def test_ray_makes_the_same_set_and_fails_as_we_do(ray: object, small: Small, tm
         cluster.connect("cuda", 4)
     assert time.monotonic() - start < 10
     assert cluster.connect("auto", None) == ("cpu", 2)
-    order = small.order(tmp_path / "ray", ids=IDS)
-    summary = produce(order, cluster.RayTeam(order, "cpu", 2), small.loaded())
+    job = small.job(tmp_path / "ray", ids=IDS)
+    summary = produce(job, cluster.RayExecutor(job, "cpu", 2), small.loaded())
     assert_whole(tmp_path / "ray", IDS, summary)
     small.produce(tmp_path / "here", ids=IDS)
     assert entries(tmp_path / "ray") == entries(tmp_path / "here")
     assert records(tmp_path / "ray") == records(tmp_path / "here")
-    wrong = small.order(tmp_path / "wrong", ids=IDS)
+    wrong = small.job(tmp_path / "wrong", ids=IDS)
     wrong = type(wrong)(wrong.source, wrong.plan.model_copy(update={"checkpoint_sha256": "0" * 64}), wrong.place)
     with pytest.raises(CheckpointError, match="another one than the set was begun with"):
-        produce(wrong, cluster.RayTeam(wrong, "cpu", 1), small.loaded())
+        produce(wrong, cluster.RayExecutor(wrong, "cpu", 1), small.loaded())

@@ -24,11 +24,11 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli import _interrupted
 from qualitygate.errors import CheckpointError, ProfileError, StorageError, WorkerError
 from qualitygate.produce import store as stores
+from qualitygate.produce.executor import _PRELOADED
 from qualitygate.produce.manifest import Manifest
-from qualitygate.produce.run import produce, team
+from qualitygate.produce.run import executor, produce
 from qualitygate.produce.store import open_store
-from qualitygate.produce.team import _PRELOADED
-from qualitygate.produce.worker import Order, ShardWorker
+from qualitygate.produce.worker import Job, ShardWorker
 
 pytestmark = pytest.mark.slow
 
@@ -62,11 +62,11 @@ def started(target: Callable[..., None], *arguments: object) -> multiprocessing.
     return process
 
 
-def drive(small: Small, order: Order, workers: int) -> None:
+def drive(small: Small, job: Job, workers: int) -> None:
     """A driver as the command line runs one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    produce(order, team(order, "cpu", workers), small.loaded())
+    produce(job, executor(job, "cpu", workers), small.loaded())
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
@@ -95,8 +95,8 @@ def test_workers_that_always_die_end_the_run(small: Small, same, tmp_path: Path)
 )
 def test_a_driver_that_is_ended(small: Small, same, tmp_path: Path, number: int, workers: int, code: int) -> None:
     place = tmp_path / "set"
-    order = small.order(place, ids=IDS)
-    driver = started(drive, small, order, workers)
+    job = small.job(place, ids=IDS)
+    driver = started(drive, small, job, workers)
     wait_for(lambda: (place / "manifest").is_dir() and list((place / "manifest").iterdir()))
     assert driver.pid is not None
     os.kill(driver.pid, number)
@@ -109,29 +109,29 @@ def test_a_driver_that_is_ended(small: Small, same, tmp_path: Path, number: int,
 
 
 def test_two_workers_on_one_shard_end_with_one(small: Small, tmp_path: Path) -> None:
-    order = small.order(tmp_path / "set", ids=range(64))
-    order.manifest().begin()
-    both = [started(make_first, order) for _ in range(2)]
+    job = small.job(tmp_path / "set", ids=range(64))
+    job.manifest().begin()
+    both = [started(make_first, job) for _ in range(2)]
     for one in both:
         one.join(60)
         assert one.exitcode == 0
-    row = order.manifest().row(order.plan.shard(0))
+    row = job.manifest().row(job.plan.shard(0))
     assert row is not None
     there = {f"{one.parent.name}/{one.name}" for folder in ("shards", "records") for one in (tmp_path / "set" / folder).iterdir()}
     assert there == set(row.files)
     assert_whole(tmp_path / "set", range(64), small.produce(tmp_path / "set", ids=range(64)))
 
 
-def make_first(order: Order) -> None:
-    ShardWorker(order, "cpu")(order.plan.shard(0))
+def make_first(job: Job) -> None:
+    ShardWorker(job, "cpu")(job.plan.shard(0))
 
 
 def test_the_slower_of_two_workers_takes_its_files_back(small: Small, tmp_path: Path) -> None:
     """As where two kinds of devices make images that differ in the last digit."""
-    order = small.order(tmp_path / "set", ids=range(64))
-    manifest = order.manifest()
+    job = small.job(tmp_path / "set", ids=range(64))
+    manifest = job.manifest()
     manifest.begin()
-    first = ShardWorker(order, "cpu")(order.plan.shard(0))
+    first = ShardWorker(job, "cpu")(job.plan.shard(0))
     slower = first.model_copy(update={"file": "shards/other.tar"})
     (tmp_path / "set" / "shards" / "other.tar").write_bytes(b"")
     assert manifest.commit(slower) == first
@@ -164,14 +164,14 @@ def test_a_store_that_refuses_and_comes_back(small: Small, bucket: str, tmp_path
     server.start()
     server.make_bucket("sets")
     place = server.uri("sets").format("away")
-    order = small.order(place, ids=range(64))
-    order.manifest().begin()
+    job = small.job(place, ids=range(64))
+    job.manifest().begin()
     server.stop()
     back = threading.Timer(1.5, server.start)
     back.start()
-    row = ShardWorker(order, "cpu")(order.plan.shard(0))  # waits
+    row = ShardWorker(job, "cpu")(job.plan.shard(0))  # waits
     back.join()
-    assert order.manifest().row(order.plan.shard(0)) == row
+    assert job.manifest().row(job.plan.shard(0)) == row
     server.stop()
     monkeypatch.setattr(stores, "_WAITS", (0.1,))
     with pytest.raises(StorageError, match=r"does not take or give anything(.|\n)*start the same command again"):
@@ -180,7 +180,7 @@ def test_a_store_that_refuses_and_comes_back(small: Small, bucket: str, tmp_path
     summary = small.produce(place, ids=range(64))
     assert summary.samples == 64
     store = open_store(place)
-    assert Manifest(store, order.plan).done() == [order.plan.shard(0)]
+    assert Manifest(store, job.plan).done() == [job.plan.shard(0)]
     assert store.names(".partial") == []
     server.stop()
 
@@ -193,10 +193,10 @@ def test_a_checkpoint_swapped_in_mid_run_is_refused(small: Small, same, tmp_path
     source = small.source(generator=faulty(Swapped, mine, tmp_path / "mine"), file=mine)
     with pytest.raises(CheckpointError, match="another one than the set was begun with"):
         small.produce(tmp_path / "set", source=source, ids=IDS)
-    order = small.order(tmp_path / "set", ids=IDS)
-    assert order.manifest().done() == []  # not even the shard that was being made
+    job = small.job(tmp_path / "set", ids=IDS)
+    assert job.manifest().done() == []  # not even the shard that was being made
     assert nothing_half(tmp_path / "set")
-    other = Order(small.source(generator=faulty(Swapped, mine, tmp_path / "mine")), order.plan, order.place)
+    other = Job(small.source(generator=faulty(Swapped, mine, tmp_path / "mine")), job.plan, job.place)
     with pytest.raises(ProfileError, match="belongs to another checkpoint"):  # nor does a worker begin with it
         ShardWorker(other, "cpu")
     same(tmp_path / "set", small.produce(tmp_path / "set", ids=IDS))
