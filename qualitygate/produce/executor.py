@@ -287,5 +287,5 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise MissingExtraError("A cluster needs Ray", str(error), "the extra `ray`", "pip install 'qualitygate[ray]'") from error
+        raise MissingExtraError("A cluster needs Ray", str(error), "Ray Data", "pip install 'ray[data]'") from error
     return ray

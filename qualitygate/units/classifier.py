@@ -248,7 +248,7 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Ten
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise MissingExtraError("Grad-CAM needs captum", str(error), "the extra `metrics`", "pip install 'qualitygate[metrics]'") from error
+        raise MissingExtraError("Grad-CAM needs captum", str(error), "captum", "pip install captum") from error
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []
