@@ -19,8 +19,8 @@ from qualitygate.errors import InputError
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
     from qualitygate.generators.base import Discriminator, Generator
-    from qualitygate.generators.execution import Reporter
     from qualitygate.generators.module import ModuleGenerator
+    from qualitygate.generators.passes import Reporter
     from qualitygate.policy.model import Policy
 
 _MODULE = "module:"
@@ -104,7 +104,7 @@ class FileRequest(Request):
 
         if self.layers is not None or self.latent_size is not None:
             raise InputError("--layers and --latent-size are for module:… only", address, "a file without them: it shows both")
-        from qualitygate.generators.execution import Reporter
+        from qualitygate.generators.passes import Reporter
 
         with (reporter or Reporter()).download() as progress:
             return load_checkpoint(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qualitygate.generators.execution import Progress, Reporter
+    from qualitygate.generators.passes import Progress, Reporter
 
 
 _stdout: Any = None  # the real stdout, while everything else is sent to stderr
@@ -75,7 +75,7 @@ def say(message: str) -> None:
 
 def reporter() -> Reporter:
     """Progress bars where stderr is a terminal, silence elsewhere."""
-    from qualitygate.generators.execution import Reporter
+    from qualitygate.generators.passes import Reporter
 
     return _bars() if sys.stderr.isatty() else Reporter()
 
@@ -93,7 +93,7 @@ def _bars() -> Reporter:
     )
     from rich.progress import Progress as Bars
 
-    from qualitygate.generators.execution import Reporter
+    from qualitygate.generators.passes import Reporter
 
     class Terminal(Reporter):
         @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.storage import Arrays, array_cache
 
 CACHE = array_cache("features")

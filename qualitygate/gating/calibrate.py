@@ -28,8 +28,8 @@ from qualitygate.gating.profile import (
 )
 from qualitygate.gating.scoring import Scorer, add_totals, scored
 from qualitygate.gating.unfinished import Unfinished
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, Progress, Reporter, sample_latents, scored_pass, silent
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents, Sampling
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy, Rule, default_policy

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from qualitygate import names, storage
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, sample_latents, silent
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents, Sampling
 from qualitygate.records.gate import canonical_hash
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import MICRO_BATCH, in_halves
+from qualitygate.generators.passes import MICRO_BATCH, in_halves
 
 Sink = Callable[[np.ndarray, Tensor], None]
 """Receives keys (N,) and their images (N, channels, height, width), float32 in [-1, 1], on the generator's device."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from qualitygate import names, timing
-from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import Progress, in_halves, micro_batches, read_layers, scored_pass, silent
+from qualitygate.generators.base import Edit, Generator, State, read_layers
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 

@@ -25,8 +25,8 @@ from qualitygate.gating.late import LateLayers, Work
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.gating.validated import check_validated
-from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import MICRO_BATCH, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, State, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, Risk, decide, first_look
 from qualitygate.policy.model import Policy

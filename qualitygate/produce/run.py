@@ -23,7 +23,7 @@ from qualitygate import names, storage
 from qualitygate.errors import StorageError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import Progress, Reporter
+from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Policy, policy_yaml
 from qualitygate.policy.suite import identified, make_suite, merge_suite
 from qualitygate.produce.executor import Executor, InProcess, ProcessPool

@@ -10,7 +10,7 @@ import numpy as np
 from qualitygate import names
 from qualitygate.gating import exhibit
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce.gated_set import REPORT, recorded_block
 from qualitygate.produce.run import finished
 from qualitygate.produce.showing import write_exhibit, write_figures

@@ -19,7 +19,7 @@ from qualitygate.errors import CheckpointError
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.policy.model import Policy
 from qualitygate.produce.gated_set import PROVENANCE, judge, sample_rows
 from qualitygate.produce.manifest import GATE, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.walk import Grid, Passes, Precision, Walk
 

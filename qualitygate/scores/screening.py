@@ -24,7 +24,7 @@ from torch import Tensor
 
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.walk import Precision

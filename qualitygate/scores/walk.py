@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, Part, State
-from qualitygate.generators.execution import read_layers, scored_pass
+from qualitygate.generators.base import Generator, Part, State, read_layers
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 
 Precision = Literal["float32", "tf32", "bfloat16"]

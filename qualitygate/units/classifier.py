@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
 REAL = "real"

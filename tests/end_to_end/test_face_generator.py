@@ -23,7 +23,7 @@ from qualitygate.gating.profile import correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
+from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
 from qualitygate.produce.gated_set import read_samples

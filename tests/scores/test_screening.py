@@ -7,7 +7,7 @@ import pytest
 from small import small_dcgan, small_pggan
 
 from qualitygate.errors import ProfileError
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.screening import SMALLEST, Climb, Pilot, Rung, Screen, axes_order, ladder
 

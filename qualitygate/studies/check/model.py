@@ -12,8 +12,8 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter
 from qualitygate.generators.module import is_somebody_elses
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile

@@ -20,7 +20,7 @@ import torch
 import qualitygate
 from qualitygate import names, storage
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.compare import Comparison, Estimate, compare, draws_for, tail_of
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule, Policy, policy_yaml

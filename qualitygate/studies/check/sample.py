@@ -15,8 +15,8 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, Progress, Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.compare import Estimate, Kind, mean_of, quantile_of, resampled, worst_of

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.gating.scoring import class_counts, class_rates
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealSet
 from qualitygate.studies.observation import Observatory

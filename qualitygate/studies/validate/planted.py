@@ -8,7 +8,7 @@ from qualitygate import names
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule

@@ -1,23 +1,21 @@
-"""How passes are run: fixed micro-batches, full float32, no gradients."""
+"""How passes are run: fixed micro-batches, full float32, no gradients. `Generator.images` and `Generator.activations` are made of these."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from qualitygate.generators.base import Edit, Generator
-from qualitygate.latents import Latents, Sampling, draw_latents
+from qualitygate.latents import Latents
 
 MICRO_BATCH = 64
 """Samples in one pass. Scored passes always have this shape (the last one is padded), so a sample's numbers do not depend on how many
 were asked for at once."""
 
-_Part = TypeVar("_Part")
+T = TypeVar("T")
 
 Progress = Callable[[int], None]
 """Called with the number of samples just finished."""
@@ -53,6 +51,17 @@ def scored_pass(*, tf32: bool = False) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
+def scored_steps(steps: Iterator[T]) -> Iterator[T]:
+    """Each step is taken in a scored pass; whoever receives it is outside of that again."""
+    while True:
+        with scored_pass():
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield step
+
+
 def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[slice, Latents]]:
     """Rows and latents of each micro-batch; the latents are padded to ``size``, the rows are not."""
     for start in range(0, len(latents), size):
@@ -60,7 +69,12 @@ def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[s
         yield slice(start, stop), latents[start:stop].padded(size)
 
 
-def in_halves(run: Callable[[slice], _Part], rows: int) -> list[_Part]:
+def padded_rows(rows: slice, size: int = MICRO_BATCH) -> np.ndarray:
+    """Rows of a micro-batch, the last one repeated as `Latents.padded` does it: int64 (size,)."""
+    return np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)
+
+
+def in_halves(run: Callable[[slice], T], rows: int) -> list[T]:
     """What ``run`` gives for all rows at once; where the device has no memory for that, for the first and the second half, and so on.
 
     A pass of another shape may differ in the last digits, as on another device.
@@ -82,21 +96,3 @@ def in_halves(run: Callable[[slice], _Part], rows: int) -> list[_Part]:
         middle = (part.start + part.stop) // 2
         waiting += [slice(middle, part.stop), slice(part.start, middle)]
     return done
-
-
-def sample_latents(
-    generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
-) -> Latents:
-    """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
-    return draw_latents(
-        ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
-    )
-
-
-def read_layers(
-    generator: Generator, latents: Latents, indices: Sequence[int], edits: Mapping[int, Edit] | None = None
-) -> Iterator[tuple[int, Tensor]]:
-    """Index and activation of each of the given layers, in one pass up to the last of them."""
-    for state in generator.states(generator.start(latents), max(indices), edits):
-        if state.layer in indices:
-            yield state.layer, state.activation
