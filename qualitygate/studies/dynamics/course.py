@@ -80,9 +80,10 @@ def score_snapshots(
     """
     reporter = reporter or Reporter()
     key = canonical_hash([FORMAT, settings.key, metrics is not None, metrics_key])
+    cache = None if store is None else array_cache(key[:24], root=store)
     course: list[Scored] = []
     for snapshot in snapshots:
-        one = _scored(snapshot, settings, load, store and array_cache(key[:24], root=store), metrics, reporter)
+        one = _scored(snapshot, settings, load, cache, metrics, reporter)
         kinds = {other.latents for other in course if other.latents}
         if one.latents and kinds - {one.latents}:
             error = f"The same latents do not fit: it takes {one.latents}, the earlier ones {kinds.pop()}"
