@@ -82,9 +82,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
-        from qualitygate.studies.validate.folder import write_validation
         from qualitygate.studies.validate.request import Request
-        from qualitygate.studies.validate.run import validate
+        from qualitygate.studies.validate.run import validate, write_validation
 
         if out is not None:
             storage.refuse_existing(out)
@@ -210,7 +209,7 @@ def _classes(real: str | None, path: Path | None, count: int) -> np.ndarray | No
     import numpy as np
 
     from qualitygate.errors import InputError
-    from qualitygate.features.images.digits import digits_labels
+    from qualitygate.features.images import digits_labels
 
     if path is None:
         return digits_labels() if real == DIGITS else None

@@ -1,16 +1,22 @@
-"""Features of real images, kept: by extractor, by the images' contents, by how they were brought to size."""
+"""What was computed of images, kept. Of real ones: by extractor, by the images' contents, by how they were brought to size."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
+from qualitygate.generators.base import Generator
+from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Progress, silent
+from qualitygate.latents import Sampling
 from qualitygate.storage import Arrays, array_cache
 
-CACHE = array_cache("features")
+REAL, SAMPLES = array_cache("features"), array_cache("samples")
+
+_FEATURES = "features"
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one
 
 
@@ -27,14 +33,62 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
     """
 
     def make() -> Arrays:
-        return {"features": extract(extractor, images, progress)}
+        return {_FEATURES: extract(extractor, images, progress)}
 
     if not extractor.kept:
-        return make()["features"]
-    found = CACHE.get(identity(extractor, images), make)["features"]
-    return found if len(found) == len(images) else make()["features"]
+        return make()[_FEATURES]
+    found = REAL.get(identity(extractor, images), make)[_FEATURES]
+    return found if len(found) == len(images) else make()[_FEATURES]
 
 
 def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
     """What numbers of these images under this extractor depend on, and nothing else."""
     return {"version": str(_VERSION), "extractor": extractor.key, "images": images.sha256, "preparation": images.preparation}
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """Where the cache has the features of a checkpoint's untouched images. Nowhere, if the code of generator or extractor is somebody
+    else's: it may have been edited since.
+
+    Attributes:
+        generator: makes the images.
+        sampling: how latents are drawn.
+        seed: of the samples.
+        extractor: makes the features.
+        first: id of the first of them.
+    """
+
+    generator: Generator
+    sampling: Sampling
+    seed: int
+    extractor: Extractor
+    first: int = 0
+
+    def known(self, most: int) -> np.ndarray:
+        """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
+        found = SAMPLES.find(self._identity) if self._is_kept else None
+        return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
+
+    def keep(self, features: np.ndarray) -> None:
+        """Keep the features of the first samples, unless those of more are kept."""
+        if self._is_kept and len(features) > len(self.known(len(features))):
+            SAMPLES.keep(self._identity, {_FEATURES: features})
+
+    @property
+    def _is_kept(self) -> bool:
+        return self.extractor.kept and not is_somebody_elses(self.generator)
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        """All that they depend on; one file may be read as of several families."""
+        return {
+            "checkpoint": self.generator.identity().sha256,
+            "family": self.generator.family,
+            "stored_as": self.generator.stored_as,
+            "sampling": self.sampling.model_dump_json(),
+            "seed": str(self.seed),
+            "first": str(self.first),
+            "extractor": self.extractor.key,
+            "device": self.generator.device.type,
+        }

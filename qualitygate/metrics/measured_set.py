@@ -12,8 +12,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.features.cache import real_features
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import MICRO_BATCH, Reporter, scored_pass

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from features.small_extractor import Means
 from PIL import Image
+from small import small_dcgan
+from torch import nn
 
-from qualitygate.features.cache import CACHE, identity, real_features
+from qualitygate.features.cache import REAL, SampleFeatures, identity, real_features
 from qualitygate.features.images import ImageSet, open_images
+from qualitygate.generators.base import Generator, Origin
+from qualitygate.generators.module import ModuleGenerator
+from qualitygate.latents import Sampling
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
 
@@ -74,7 +79,7 @@ def test_what_is_not_to_be_kept_is_computed_every_time(images: Path) -> None:
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"nonsense", lambda data: data[:-9], lambda data: data[:-1] + b"\xff"])
 def test_what_is_damaged_is_computed_anew(images: Path, damage: Callable[[bytes], bytes]) -> None:
     passes(open_images(images))
-    path = CACHE.place(identity(Means(), open_images(images)))
+    path = REAL.place(identity(Means(), open_images(images)))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UserWarning, match="cannot be read and is computed anew"):
         assert passes(open_images(images)) == 1
@@ -85,3 +90,39 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(images: Path, home: Path)
     home.write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="is not kept"):
         assert passes(open_images(images)) == 1
+
+
+ROWS = np.ones((3, Means.features), np.float32)
+
+
+def shelf(generator: Generator, *, kept: bool = True) -> SampleFeatures:
+    extractor = Means()
+    extractor.kept = kept
+    return SampleFeatures(generator, Sampling(), 1, extractor)
+
+
+def somebody_elses() -> Generator:
+    return ModuleGenerator(nn.Sequential(nn.ConvTranspose2d(4, 3, 4), nn.Tanh()), ["0"], 4)
+
+
+@pytest.mark.parametrize(("somebodys", "kept"), [(True, True), (False, False)])
+def test_code_that_may_be_edited_keeps_nothing(somebodys: bool, kept: bool, tmp_path: Path) -> None:
+    place = shelf(somebody_elses() if somebodys else small_dcgan(), kept=kept)
+    place.keep(ROWS)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert len(place.known(3)) == 0
+
+
+def test_one_file_read_as_of_another_family_is_another_generator() -> None:
+    first, second = small_dcgan(), small_dcgan()
+    first.origin = second.origin = Origin("model.pt", "a" * 64)
+    second.family = "another"  # type: ignore[misc]
+    shelf(first).keep(ROWS)
+    assert len(shelf(first).known(3)) == 3
+    assert len(shelf(second).known(3)) == 0
+
+
+def test_what_is_kept_is_not_for_an_extractor_that_keeps_nothing() -> None:
+    shelf(small_dcgan()).keep(ROWS)
+    assert len(shelf(small_dcgan()).known(3)) == 3
+    assert len(shelf(small_dcgan(), kept=False).known(3)) == 0

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Correcting
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor, SpatialExtractor
+from qualitygate.features.extractor import Extractor, SpatialExtractor, eight_bit, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.features.preparation import eight_bit
 from qualitygate.gating.exhibit import made_again
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Discriminator, Generator, sample_latents

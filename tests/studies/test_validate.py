@@ -12,12 +12,10 @@ import pytest
 import torch
 import yaml
 from metrics.made_up import Projection
-from small import small_dcgan
+from small import image_set, small_dcgan
 from small_policy import small_policy
 
 from qualitygate.errors import InputError, PolicyError, ProfileError
-from qualitygate.features.images import ImageSet
-from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
 from qualitygate.gating.scoring import class_counts, class_rates
@@ -28,16 +26,19 @@ from qualitygate.policy.model import Policy, parse_policy
 from qualitygate.records.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
 from qualitygate.records.validation import ValidationReport
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
-from qualitygate.storage import to_uint8
-from qualitygate.studies.validate.folder import write_validation
 from qualitygate.studies.validate.request import Request, Tools
-from qualitygate.studies.validate.run import validate
+from qualitygate.studies.validate.run import validate, write_validation
 from qualitygate.testing.planted import Defect, Planted, plant
 from qualitygate.units.labels import Labels
 
 QUICK = Request(samples=200, curvature=0)
 SEED = 5
 RULE = named("low_rate_0.2", (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return calibrate(small_dcgan(), small_policy())
 
 
 @pytest.fixture(scope="module")
@@ -188,19 +189,6 @@ def test_evidence_is_sealed(profile: Profile, tmp_path: Path) -> None:
         load_profile(folder)
 
 
-class Made(Source):
-    """The generator's own images stand for real ones."""
-
-    def __init__(self, images: torch.Tensor) -> None:
-        self._images = [to_uint8(image) for image in images.numpy()]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self):
-        return (Item(str(row), image) for row, image in enumerate(self._images))
-
-
 class Red(Discriminator):
     """Dislikes red images."""
 
@@ -221,7 +209,7 @@ def test_real_images_classes_and_a_discriminator(
 ) -> None:
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
     clean = planted.truth.repaired(sample_latents(planted.generator, range(150), 9))
-    real, classes = ImageSet("clean", Made(clean)), np.arange(150) % 3
+    real, classes = image_set("clean", clean), np.arange(150) % 3
     tools = Tools(planted.generator, learned, Red(), Projection(), real, classes)
     report = validate(tools, replace(QUICK, curvature=60, class_samples=120))
     kinds = [source.kind for source in report.evidence.sources]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dynamics.snapshots import made
+from studies.dynamics.snapshots import made
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import sample_latents
