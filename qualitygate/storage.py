@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from qualitygate.errors import OutputError, ProfileError, QualityGateError, StorageError
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 
 _PNG_LEVEL = 1  # of 9: twice as fast as the default for some per cent of size
 _AHEAD = 512  # images encoded or waiting at once

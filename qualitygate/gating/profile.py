@@ -25,8 +25,8 @@ from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
 from qualitygate.policy.suite import check_suite
-from qualitygate.records.evidence import Evidence
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.validation import Evidence
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.units.score import UnitScores
 

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import Correction, Limit, Part, Rate, SequentialAblation, check_rates
-from qualitygate.records.gate import Verdict, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.gate import Verdict
 
 Severity = Literal["critical", "warning", "info"]
 

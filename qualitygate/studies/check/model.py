@@ -17,7 +17,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
-from qualitygate.records.gate import Compared, RuleState
+from qualitygate.records.check import CheckedSide, RuleState
 from qualitygate.storage import ContentCache
 
 _CACHE = ContentCache("profiles", load_profile, lambda place, profile: profile.save(place))
@@ -47,10 +47,10 @@ class Subject:
         return self.profile.info.checkpoint_sha256
 
     @property
-    def compared(self) -> Compared:
+    def compared(self) -> CheckedSide:
         """As it stands in the record."""
         info = self.profile.info
-        return Compared(
+        return CheckedSide(
             source=self.source,
             checkpoint=info.checkpoint,
             checkpoint_sha256=info.checkpoint_sha256,

@@ -24,7 +24,8 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Progress, Reporter, silent
 from qualitygate.metrics.measured_set import Population, RealSet, comparable
 from qualitygate.metrics.metric import Ruler
-from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.storage import Arrays, ContentCache, array_cache
 from qualitygate.studies.dynamics.alarms import Alarm, raised
 from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, rising_units, score, summary

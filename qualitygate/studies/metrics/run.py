@@ -25,9 +25,7 @@ from qualitygate.metrics.measured_set import Population, RealImages
 from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics import METRICS, metric
-from qualitygate.records.metrics_report import GroupRow, MetricsReport, RealInfo
+from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport, RealInfo, metric
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
 from qualitygate.studies.observation import Observatory, Seen, joined, score_of
