@@ -30,6 +30,7 @@ from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pas
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, Risk, decide, first_look
 from qualitygate.policy.model import Policy
+from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
 from qualitygate.records import Provenance
 from qualitygate.records.gate import SampleRecord, Verdict
@@ -98,7 +99,7 @@ class Detecting:
                 "a calibration with calibration.curvature_samples and detection.curvature: screened",
                 "calibrate again with this policy, or set detection.curvature: exact",
             )
-        in_risk = {names.cla_layer(part) for part in self._risk.weights}
+        in_risk = {cla_layer(part) for part in self._risk.weights}
         judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
         screens = {
             layer: fitted_screen(

@@ -20,6 +20,7 @@ from qualitygate import names
 from qualitygate.errors import InputError, PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
+from qualitygate.policy.scores import Score, cla_layer, parse
 from qualitygate.records.gate import RuleLimit, Verdict
 
 
@@ -114,11 +115,6 @@ def fit_weights(risk: Risk, columns: Mapping[str, np.ndarray], broken: np.ndarra
 Columns = Mapping[str, np.ndarray]
 """Scores of N samples by name, each float64 (N,); NaN where there is none."""
 
-COUNT_TOLERANCE = 2.0
-"""Neurons by which a count may differ between devices and shapes of a pass: those whose activation is within rounding of 0."""
-RELATIVE_TOLERANCE = 1e-4
-"""Relative difference of any other score."""
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -201,7 +197,7 @@ def first_look(limits: Limits, columns: Columns) -> Decisions:
                 "calibrate and gate with a policy that computes it",
             )
         score = np.asarray(columns[rule.score], dtype=np.float64)
-        unknown, over = ~np.isfinite(score), score > rule.limit
+        unknown, over = ~np.isfinite(score), (score > rule.limit) if _score(rule.score).higher_is_worse else (score < rule.limit)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
         borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
@@ -257,14 +253,18 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
 
 
 def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
-    counts = rule.score.startswith(("low_rate_", names.NEVER_SEEN))
-    tolerance = COUNT_TOLERANCE if counts else RELATIVE_TOLERANCE * abs(rule.limit)
-    return np.abs(score - rule.limit) <= tolerance
+    kind = _score(rule.score)
+    return np.abs(score - rule.limit) <= kind.tolerance * (abs(rule.limit) if kind.relative else 1.0)
+
+
+def _score(column: str) -> Score:
+    found = parse(column)
+    return Score(column) if found is None else found.score
 
 
 def _screened_across(rule: RuleLimit, columns: Columns) -> np.ndarray | bool:
     """Where a CLA was screened for other limits, and this one lies inside of its interval."""
-    layer = names.cla_layer(rule.score)
+    layer = cla_layer(rule.score)
     if layer is None or names.cla_low(layer) not in columns:
         return False
     return (columns[names.cla_low(layer)] <= rule.limit) & (columns[names.cla_high(layer)] > rule.limit)
