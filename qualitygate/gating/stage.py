@@ -59,7 +59,7 @@ class Detecting:
         self._scored = scored_layers(policy, profile.info.chain)
         self._curvature, self._precision = policy.curvature_layers(), policy.detection.curvature_precision
         rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self._scored, moments=policy.screens)
+        self._score = Scorer(generator, rates, policy.detection.rates, self._scored, policy.read_scores, moments=policy.screens)
         self._risk = risk
         self._screening = self._screen(profile) if policy.screens else None
 

@@ -3,7 +3,7 @@
 Fails closed: a score that is missing or not finite rejects the sample, and so does a correction whose outcome is unknown.
 
 `Risk` joins scores into one. Each part is turned into how rare it is among the calibration's samples,
-``p = (1 + samples at least as high) / (1 + samples)``, and the risk is the weighted sum of ``−ln p`` (Fisher's way of joining tests, with
+``p = (1 + samples at least as bad) / (1 + samples)``, and the risk is the weighted sum of ``−ln p`` (Fisher's way of joining tests, with
 all weights 1; its chi-squared law is not used, since the parts depend on each other: limits on the risk are quantiles like any other). The
 rule was fixed before any result was looked at. A sum of logarithms answers to a single part that is extreme as well as to several that
 are merely high.
@@ -20,7 +20,7 @@ from qualitygate import names
 from qualitygate.errors import InputError, PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
-from qualitygate.policy.scores import Score, cla_layer, parse
+from qualitygate.policy.scores import Score, badness, cla_layer, parse
 from qualitygate.records.gate import RuleLimit, Verdict
 
 
@@ -44,13 +44,13 @@ class Risk:
                 "calibrate with a policy that scores it, or leave it out of risk.weights",
             )
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
-        self._reference = {part: np.sort(reference[part][~np.isnan(reference[part])]) for part in self.weights}
+        self._reference = {part: np.sort(badness(part, reference[part][~np.isnan(reference[part])])) for part in self.weights}
 
     def surprise(self, part: str, values: np.ndarray) -> np.ndarray:
         """``−ln p`` of one part, float64 (N,) in [0, ln(1 + samples)]; NaN where the value is."""
         known = self._reference[part]
-        as_high = len(known) - np.searchsorted(known, values, side="left")
-        return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_high))
+        as_bad = len(known) - np.searchsorted(known, badness(part, values), side="left")
+        return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_bad))
 
     def __call__(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Risk of each sample, float64 (N,), higher = worse; NaN where a part is.
