@@ -21,6 +21,7 @@ from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, s
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import Observer, Population
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 
 
@@ -140,7 +141,7 @@ def score_of(samples: CollectedSamples, generator: Generator, score: str, report
     """
     if score in samples.columns:
         return samples.columns[score]
-    layer = names.cla_layer(score)
+    layer = cla_layer(score)
     if layer is None:
         known = ", ".join(sorted(name for name in samples.columns if not names.is_trial(name))) or "none: there is no profile"
         raise InputError(
