@@ -30,7 +30,7 @@ from qualitygate.units.concepts import TOP, TopSamples, clusters, peaks, represe
 from qualitygate.units.contribution import contributions
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 from qualitygate.units.from_activations import curvature, low_rate_activity_of
-from qualitygate.units.labels import ARTIFACT, NORMAL, Labels, standing_in
+from qualitygate.units.labels import ARTIFACT, NORMAL, Labels, pseudo_labels
 from qualitygate.units.score import Agreement, UnitScores, compare, joined, save_unit_scores
 from qualitygate.units.unit_frechet import unit_frechet
 
@@ -288,9 +288,9 @@ def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, n
 
 
 def stand_ins(profile: Profile, group: int, score: str | None = None) -> Labels:
-    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `standing_in`."""
+    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `pseudo_labels`."""
     name, values = calibrated_score(profile, score)
-    return standing_in(np.array(scored_ids(profile)), values, group, name)
+    return pseudo_labels(np.array(scored_ids(profile)), values, group, name)
 
 
 def describe(study: UnitStudy, report: UnitReport) -> dict[str, Any]:
