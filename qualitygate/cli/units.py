@@ -118,10 +118,11 @@ def _real(path: Path | None, size: int) -> ImageSet | None:
 def _send(folder: Path, tracking_uri: str | None, experiment: str) -> str | None:
     """Log the study; an outage costs nothing but a warning."""
     from qualitygate.errors import TrackingError
-    from qualitygate.tracking.unit_study import log_unit_study
+    from qualitygate.tracking.sending import send
+    from qualitygate.tracking.studies import units_parcel
 
     try:
-        return log_unit_study(folder, tracking_uri, experiment).run_id
+        return send(units_parcel(folder), tracking_uri, experiment).run_id
     except TrackingError as error:
         output.say(f"warning: MLflow was not reached: {error}")
         return None

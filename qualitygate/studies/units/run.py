@@ -24,7 +24,7 @@ from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.tracking.unit_study import COMPARISON, SHEETS, UNITS
+from qualitygate.tracking.studies import COMPARISON, SHEETS, UNITS
 from qualitygate.units.classifier import REAL, ArtifactClassifier, Classification, artifact_masks, train_classifier
 from qualitygate.units.concepts import TOP, TopSamples, clusters, peaks, representative, top_samples, unit_heat
 from qualitygate.units.contribution import contributions
