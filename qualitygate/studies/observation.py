@@ -23,6 +23,7 @@ from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, s
 from qualitygate.generators.passes import Reporter, micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import Observer, Population
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 
 
@@ -157,7 +158,7 @@ def score_of(seen: Seen, generator: Generator, score: str, reporter: Reporter) -
     """
     if score in seen.columns:
         return seen.columns[score]
-    layer = names.cla_layer(score)
+    layer = cla_layer(score)
     if layer is None:
         known = ", ".join(sorted(name for name in seen.columns if not names.is_trial(name))) or "none: there is no profile"
         raise InputError(

@@ -264,7 +264,7 @@ def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray],
 
 def worst_layer(metric: str, sample: Sample) -> int:
     """The layer of a metric of the worst units: the one that it names, or the family's first for curvature."""
-    layer = names.layer_of(metric)
+    layer = names.split_layer(metric)[1]
     return sample.generator.presets.curvature[0] if layer is None else sample.generator.layer(layer).index
 
 

@@ -14,7 +14,7 @@ from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, scored
+from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
@@ -98,7 +98,7 @@ def _counts(generator: Generator, profile: Profile, latents: Latents, reporter: 
     score = Scorer(generator, profile.rates.to(generator.device), profile.info.rates, profile.info.layers)
     parts: list[dict[str, np.ndarray]] = []
     with reporter.phase("scores", len(latents)) as progress:
-        for part in scored(score, latents):
+        for part in score.over(latents):
             parts.append(part)
             progress(len(part[score.columns[0]]))
     return {name: np.concatenate([part[name] for part in parts]) for name in score.columns}
