@@ -29,6 +29,7 @@ from qualitygate.testing.planted.marks import MarkName
 
 Make = Callable[[], Generator]
 MARKS: tuple[MarkName, ...] = ("blob", "stripes", "texture", "cast", "frame")
+ROUNDING = 1e-5  # one thread may sum in another order, by how many units there are and where they lie in memory
 HARD = Defect(layer="4x4", units=3, share=0.2, mark="stripes")
 
 
@@ -117,11 +118,11 @@ def test_without_the_units_the_image_is_the_unplanted_one(make: Make, layer: str
     latents = firing(planted)
     with scored_pass():
         marked, repaired = planted.generator(latents), planted.truth.repaired(latents)
-        differs = (marked != repaired).any(dim=1)
+        differs = ((marked - repaired).abs() > ROUNDING).any(dim=1)
         assert differs.flatten(1).any(dim=1).all()
         assert not differs[:, ~planted.truth.pixels].any()
         for silent in planted.truth.units:
-            assert torch.equal(planted.generator(latents, silenced(planted, silent)), repaired)
+            assert torch.allclose(planted.generator(latents, silenced(planted, silent)), repaired, rtol=0.0, atol=ROUNDING)
 
 
 @every_kind
@@ -168,7 +169,7 @@ def test_a_decoy_fires_and_changes_no_pixel(make: Make) -> None:
     with scored_pass():
         state = planted.generator.run(planted.generator.start(latents), 0)
         assert (state.activation[:, units] > 0).flatten(1).any(dim=1).all()
-        assert torch.equal(planted.generator(latents), planted.truth.repaired(latents))
+        assert torch.allclose(planted.generator(latents), planted.truth.repaired(latents), rtol=0.0, atol=ROUNDING)
     assert not planted.truth.paints
     assert not planted.truth.pixels.any()
     assert not planted.truth.defective(latents).any()
