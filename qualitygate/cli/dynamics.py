@@ -127,7 +127,7 @@ def _unit(text: str | None) -> tuple[int | None, int | None]:
 def _found(sources: list[str], models: Path, tracking_uri: str | None) -> list[Snapshot]:
     """The snapshots behind all sources; those of an MLflow run are its logged models, whose weights go to ``models``."""
     from qualitygate.studies.dynamics.run import Snapshot, find_snapshots, in_order
-    from qualitygate.tracking.run_models import fetch_models, run_of
+    from qualitygate.tracking.fetched import fetch_models, run_of
 
     found = find_snapshots([source for source in sources if run_of(source) is None])
     for source in sources:
@@ -200,10 +200,11 @@ def _draw(
 def _send(out: Path, written: DynamicsRecord, tracking_uri: str | None, experiment: str) -> str | None:
     """Log to MLflow; says so where that failed. Returns the run's id."""
     from qualitygate.errors import TrackingError
-    from qualitygate.tracking.dynamics import log_dynamics
+    from qualitygate.tracking.sending import send
+    from qualitygate.tracking.studies import dynamics_parcel
 
     try:
-        return log_dynamics(written, out / FIGURES, tracking_uri, experiment).run_id
+        return send(dynamics_parcel(written, out / FIGURES), tracking_uri, experiment).run_id
     except TrackingError as error:
         output.say(
             f"warning: MLflow was not reached, the numbers stand in {out}: {error}\n"
