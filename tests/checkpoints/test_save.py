@@ -15,8 +15,8 @@ import qualitygate
 from qualitygate.checkpoints.contents import Contents
 from qualitygate.checkpoints.load import assemble_contents, load_checkpoint
 from qualitygate.errors import CheckpointError, InputError, OutputError, StorageError
-from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator
+from qualitygate.generators.families import DISCRIMINATORS
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.generators.module import ModuleGenerator
 
@@ -53,7 +53,7 @@ def test_every_discriminator_is_registered_under_its_name() -> None:
         return {base, *(below for one in base.__subclasses__() for below in concrete(one))}
 
     ours = {one for one in concrete(Discriminator) - {Discriminator} if one.__module__.startswith("qualitygate.")}
-    assert set(families.discriminators().values()) == ours
+    assert set(DISCRIMINATORS.values()) == ours
 
 
 @pytest.fixture

@@ -36,8 +36,9 @@ from qualitygate.storage import Arrays, ContentCache, array_cache
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
 from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
-from qualitygate.tracking.dynamics import log_dynamics
-from qualitygate.tracking.run_models import fetch_models, run_of
+from qualitygate.tracking.fetched import fetch_models, run_of
+from qualitygate.tracking.sending import send
+from qualitygate.tracking.studies import dynamics_parcel
 
 Unit = Literal["kimg", "step"]
 
@@ -420,7 +421,7 @@ def study_dynamics(request: DynamicsRequest, reporter: Reporter | None = None) -
     mlflow_run = None
     if request.track:
         try:
-            mlflow_run = log_dynamics(record, figures, request.tracking_uri, request.experiment).run_id
+            mlflow_run = send(dynamics_parcel(record, figures), request.tracking_uri, request.experiment).run_id
         except TrackingError as error:
             remedy = "run the same command again later; nothing is scored twice"
             warnings.append(f"MLflow was not reached, the numbers stand in {request.out}: {error}\n  what to do: {remedy}")
