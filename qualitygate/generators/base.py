@@ -310,12 +310,3 @@ def sample_latents(
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )
-
-
-def read_layers(
-    generator: Generator, latents: Latents, indices: Sequence[int], edits: Mapping[int, Edit] | None = None
-) -> Iterator[tuple[int, Tensor]]:
-    """Index and activation of each of the given layers, in one pass up to the last of them."""
-    for state in generator.states(generator.start(latents), max(indices), edits):
-        if state.layer in indices:
-            yield state.layer, state.activation

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import local_activation
@@ -151,8 +150,7 @@ def present(generator: Generator, layers: Sequence[int]) -> tuple[int, ...]:
 def _images(generator: Generator, settings: Settings) -> Tensor:
     """What set metrics see, on the CPU."""
     latents = sample_latents(generator, range(settings.metric_samples), settings.seed)
-    with scored_pass():
-        return torch.cat([generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+    return generator.images(latents)
 
 
 def summary(now: Scores, before: Scores | None = None) -> dict[str, float]:
