@@ -34,8 +34,9 @@ from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import low_rate_counts
 from qualitygate.studies.corrections import NONE, CorrectionsRequest
-from qualitygate.testing.planted import PlantedGenerator, Truth
-from qualitygate.tracking.unit_study import UNITS
+from qualitygate.testing.planted import Truth
+from qualitygate.testing.planted_generator import PlantedGenerator
+from qualitygate.tracking.studies import UNITS
 from qualitygate.units.labels import read_labels
 from qualitygate.units.score import load_unit_scores
 

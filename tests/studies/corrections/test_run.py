@@ -23,7 +23,7 @@ from qualitygate.scores.low_rate import low_rate_counts
 from qualitygate.studies.corrections import rate_grid, study_corrections
 from qualitygate.studies.corrections.folder import write_study
 from qualitygate.studies.corrections.run import AtStrength, Outcome, StudySamples, compare, study, worst_samples
-from qualitygate.testing.extractors import random_patches
+from qualitygate.testing.toys import random_patches
 
 
 @pytest.fixture(scope="module")
