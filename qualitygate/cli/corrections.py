@@ -166,7 +166,7 @@ def _show(made: CorrectionStudy, out: Path | None) -> None:
     for row in rows:
         strength = LEAST if row["strength"] is None and row["method"] else row["strength"]
         table.append((row["correction"], strength, *(row.get(column) for column in columns)))
-    output.table(f"Correcting {made.samples.chosen}", ("correction", "strength", *columns), table)
+    output.table(f"Corrector {made.samples.chosen}", ("correction", "strength", *columns), table)
     if (against := made.yardstick) is not None:
         what = "real images" if against.real else "the generator's own samples, not real images"
         output.emit(

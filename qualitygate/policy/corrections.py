@@ -408,7 +408,7 @@ def check_strengths(values: Sequence[float], what: str, *, most: float | None = 
             raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
-def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
+def recheck_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
     """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
 
     Args:

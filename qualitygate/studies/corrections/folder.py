@@ -13,7 +13,7 @@ from PIL import Image
 
 from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
 from qualitygate.reports.contact_sheet import comparison_sheet
@@ -44,7 +44,7 @@ def steps_sheet(generator: Generator, latents: Latents, rates: ActivationRates, 
     hottest: dict[int, float] = {}
     for done in range(len(layers) + 1):
         edits = low_rate_ablation(rates, layers[:done], rate, generator.device) if done else None
-        images = made_again(generator, latents, edits)
+        images = render(generator, latents, edits)
         after = f"after layers {', '.join(map(str, layers[:done]))}" if done else "generated"
         rows[after] = images
         for layer in layers[done:]:
@@ -122,7 +122,7 @@ def write_kept(folder: str | Path, generator: Generator, made: CorrectionStudy, 
     """
     (outcome,) = (one for one in made.outcomes if one.name == name)
     ids = made.samples.latents.ids.tolist()
-    before = made_again(generator, made.samples.latents)
+    before = render(generator, made.samples.latents)
     place = Path(folder)
     for where, images in ((BEFORE, before), (AFTER, outcome.shown)):
         (place / where).mkdir()
@@ -167,7 +167,7 @@ def _samples(made: CorrectionStudy) -> dict[str, Any]:
 
 def _sheet(generator: Generator, made: CorrectionStudy) -> Any:
     shown = min(len(one.shown) for one in made.outcomes)
-    images = {"generated": made_again(generator, made.samples.latents[:shown])}
+    images = {"generated": render(generator, made.samples.latents[:shown])}
     images |= {f"{one.name}: {one.passed_share:.0%} pass": _first(one, shown) for one in made.outcomes}
     return comparison_sheet(
         list(map(str, made.samples.latents.ids[:shown])),

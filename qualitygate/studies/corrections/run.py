@@ -20,7 +20,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.gating.correcting import Correcting
+from qualitygate.gating.correcting import Corrector
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator, sample_latents
@@ -279,7 +279,7 @@ def _outcome(
 ) -> Outcome:
     policy = policy.with_correction(correction)
     limits = profile.limits(policy)
-    correcting = Correcting(generator, profile, policy, correction, limits)
+    correcting = Corrector(generator, profile, policy, correction, limits)
     of_samples = correcting.method(samples.latents)
     if not of_samples.selects.any():
         raise InputError(
