@@ -117,6 +117,26 @@ CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 RANKING_TABLE = "unit_ranking.json"
 SHEET_KEYS = ("gallery/best", "gallery/worst", "gallery/corrected", "gallery/rejected", "gallery/borderline")
 
+# tags of runs, logged models and versions in MLflow
+TAG_GATE = "qualitygate.gate_id"  # SHA-256 of summary.json, by which the run of a gated set is found again
+TAG_CHECK = "qualitygate.check_id"  # of check.json
+TAG_METRICS = "qualitygate.metrics_id"  # of metrics.json
+TAG_UNITS = "qualitygate.units_id"  # of comparison.json
+TAG_DYNAMICS = "qualitygate.dynamics_id"  # of the settings and the snapshots
+TAG_COMPARISON = "qualitygate.comparison_id"  # of the names of what was compared
+TAG_COMPARED = "qualitygate.compared"
+TAG_CHECKPOINT = "qualitygate.checkpoint_sha256"
+TAG_VERDICT = "qualitygate.verdict"  # of the last gate
+TAG_CHECK_VERDICT = "qualitygate.check_verdict"
+TAG_CHECK_RUN = "qualitygate.check_run"  # the run with the check's record
+TAG_POLICY = "qualitygate.policy_hash"
+TAG_PROFILE = "qualitygate.profile_id"
+TAG_SUITE = "qualitygate.suite_hash"
+TAG_NOT_FINITE = "qualitygate.metrics_not_finite"  # names of metrics that are left out
+TAG_CLAIM = "qualitygate.claim"  # of a registered model that holds an alias while a check moves it
+TAG_CLAIMED_BY = "qualitygate.claimed_by"  # that check's run
+TAG_NOTE = "mlflow.note.content"
+
 
 def rate(value: float) -> str:
     """A rate as it stands in names: ``0.1``."""

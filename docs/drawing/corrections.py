@@ -7,7 +7,7 @@ from drawing.subject import Subject
 from qualitygate import names, storage
 from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.exhibit import render
-from qualitygate.policy.corrections import methods
+from qualitygate.policy.corrections import METHODS
 from qualitygate.reports.contact_sheet import comparison_sheet
 
 CORRECTED: dict[str, tuple[str, float]] = {
@@ -30,7 +30,7 @@ def corrections(subject: Subject) -> bytes:
     latents = subject.latents(rows)
     made = {"generated": render(subject.generator, latents)}
     for label, (name, strength) in CORRECTED.items():
-        chosen = methods()[name]()
+        chosen = METHODS[name]()
         method = chosen.ready(subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop))
         images = corrected_images(subject.generator, latents, method, strength)
         made[label] = [storage.to_uint8(image) for image in images.numpy()]

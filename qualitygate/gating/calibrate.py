@@ -26,10 +26,11 @@ from qualitygate.gating.profile import (
 )
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.families import default_rate
 from qualitygate.generators.passes import MICRO_BATCH, Reporter
 from qualitygate.latents import Sampling
-from qualitygate.policy.corrections import Limit
-from qualitygate.policy.model import Policy, Rule, default_policy
+from qualitygate.policy.corrections import Limit, SequentialAblation
+from qualitygate.policy.model import Detection, Policy, Rule
 from qualitygate.policy.suite import make_suite
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import ActivationRates, growing_rates
@@ -115,6 +116,16 @@ def calibrate(
     rates_so_far.remove()
     scores_so_far.remove()
     return Profile(info, rates, scores, units, policy, suite)
+
+
+def default_policy(family: str) -> Policy:
+    """The default of a family, by the R that it brings."""
+    rate = default_rate(family)
+    return Policy(
+        detection=Detection(rates=tuple(sorted({*Detection().rates, rate}))),
+        rules=(Rule(id="low_rate", score=names.low_rate(rate), limit=Limit(quantile=0.9)),),
+        correction=SequentialAblation(judged_at=rate),
+    )
 
 
 def checkpoint_policy(generator: Generator) -> Policy:

@@ -18,7 +18,7 @@ from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.policy.corrections import SequentialCorrection, ZeroAblation, methods
+from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Limit, Policy
 from qualitygate.records.gate import SampleRecord, Verdict
@@ -27,7 +27,7 @@ from qualitygate.testing import random_toy
 
 IDS = range(80)
 EVERY: dict[str, Any] = {
-    **{method: {"method": method} for method in methods()},
+    **{method: {"method": method} for method in METHODS},
     "units by number": {"method": "zero_ablation", "units": [1, 3]},
     "units by lambda": {"method": "sequential_correction", "lambdas": [0.9, 0.3]},
     "units of the profile": {"method": "sequential_correction", "ranking": "profile"},

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from qualitygate.errors import PolicyError
+from qualitygate.gating.calibrate import default_policy
 from qualitygate.policy.corrections import SequentialAblation, recheck_layers
-from qualitygate.policy.model import Limit, Policy, Rule, default_policy, load_policy, parse_policy, policy_yaml
+from qualitygate.policy.model import Limit, Policy, Rule, load_policy, parse_policy, policy_yaml
 
 FULL: dict[str, Any] = {
     "format": 1,

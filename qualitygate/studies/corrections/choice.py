@@ -8,6 +8,7 @@ from typing import Any
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.policy.corrections import (
+    METHODS,
     RANDOM_UNITS,
     Correction,
     HighRateAblation,
@@ -17,7 +18,6 @@ from qualitygate.policy.corrections import (
     SingleAblation,
     ZeroAblation,
 )
-from qualitygate.policy.corrections import methods as known_methods
 from qualitygate.policy.model import Policy
 
 
@@ -48,7 +48,7 @@ def study_corrections(
     own = policy.correction
     judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
     found: dict[str, Correction] = {}
-    for method in (method for method in known_methods() if method in methods):
+    for method in (method for method in METHODS if method in methods):
         if own is not None and own.method == method:
             found[f"{method}, the policy's"] = own
         common = {**judged, **_strengths(method, (strengths or {}).get(method))}
@@ -73,10 +73,10 @@ def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> 
 def _strengths(method: str, given: tuple[float, ...] | None) -> dict[str, Any]:
     if given is None:
         return {}
-    field = _field(known_methods()[method])
+    field = _field(METHODS[method])
     chosen = {field: given}
     try:
-        known_methods()[method](**chosen)
+        METHODS[method](**chosen)
     except ValueError as error:
         raise InputError(
             f"{method} cannot have these strengths",
@@ -95,14 +95,14 @@ def _places(method: str, layers: Sequence[tuple[int, ...]]) -> dict[str, dict[st
     """Settings of the layers by what is added to the name."""
     if not layers:
         return {"": {}}
-    if known_methods()[method] is SingleAblation:
+    if METHODS[method] is SingleAblation:
         return {f", layer {one[0]}": {"layer": one[0]} for one in layers if len(one) == 1}
     return {f", layers {_listed(one)}": {"layers": one} for one in layers}
 
 
 def _variants(method: str, settings: Mapping[str, Any], own_cla: bool, unit_scores: Sequence[str]) -> dict[str, Correction]:
     """A method by name, one for each source of units or masks."""
-    made = known_methods()[method]
+    made = METHODS[method]
     if issubclass(made, ZeroAblation | SequentialCorrection):
         sources = {
             "own low-rate activity": ("sample", names.UNIT_LOW_RATE),
