@@ -18,8 +18,7 @@ from drawing.subject import Subject
 from qualitygate.gating.exhibit import made_again
 from qualitygate.generators.base import read_layers, sample_latents
 from qualitygate.generators.passes import scored_pass
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK, MUTED
+from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.testing.planted import Defect, plant
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 

@@ -176,8 +176,7 @@ def _draw(
     """The figures: how the metrics move, and the neuron that is followed."""
     from qualitygate import storage
     from qualitygate.errors import QualityGateError
-    from qualitygate.reports.course_figure import course_figure
-    from qualitygate.reports.pattern_figures import dynamics_figure
+    from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
     from qualitygate.scores.local_activation import BOUND
     from qualitygate.studies.dynamics.pattern import find_subject, pattern_column
 
@@ -191,7 +190,7 @@ def _draw(
         except QualityGateError as error:
             output.say(f"warning: no column for {one.snapshot.name}: {str(error).splitlines()[0]}")
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(folder / "course.png", course_figure(written))
+    storage.write_bytes(folder / "course.png", training_figure(written))
     storage.write_bytes(
         folder / "unit.png", dynamics_figure(columns, subject.neuron, subject.axes, BOUND, f"{subject.neuron}; sample {subject.sample}")
     )

@@ -48,7 +48,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.generators.base import sample_latents
-        from qualitygate.reports.pattern_figures import pattern_figure
+        from qualitygate.reports.dynamics_figures import pattern_figure
         from qualitygate.studies.dynamics.pattern import axis_pattern, image_of, plane_pattern, unit_activation
 
         generator = load(source, device)

@@ -16,9 +16,9 @@ from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.gating.exhibit import made_again
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.reports.contact_sheet import comparison_sheet
-from qualitygate.reports.correction_figures import layer_figure, strength_figure, trade_figure
 from qualitygate.reports.pictures import blend_heat
+from qualitygate.reports.sheets import comparison_sheet
+from qualitygate.reports.study_figures import correction_figure, layer_figure, strength_figure
 from qualitygate.scores.low_rate import ActivationRates, low_rate_heatmap
 from qualitygate.storage import image_name
 from qualitygate.studies.corrections.run import COLUMNS, CorrectionStudy, Outcome, document
@@ -68,7 +68,7 @@ def _over(image: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
 
 DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = ("corrections.json", "corrections.parquet", "sheet.png", "table.md", "steps.png", "kept.json")
 BEFORE, AFTER = "before", "after"
-FIGURES = {"trade.png": trade_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
+FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 
 
 @dataclass(frozen=True)

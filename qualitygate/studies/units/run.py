@@ -17,7 +17,7 @@ from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
-from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
+from qualitygate.reports.sheets import UnitPictures, unit_sheet
 from qualitygate.studies.units import UnitsRequest
 from qualitygate.tracking.studies import COMPARISON, SHEETS, UNITS
 from qualitygate.units.classifier import Classification
