@@ -14,20 +14,20 @@ from PIL import Image
 from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy
-from qualitygate.reports.contact_sheet import comparison_sheet
-from qualitygate.reports.correction_figures import layer_figure, strength_figure, trade_figure
 from qualitygate.reports.pictures import blend_heat
+from qualitygate.reports.sheets import comparison_sheet
+from qualitygate.reports.study_figures import correction_figure, layer_figure, strength_figure
 from qualitygate.scores.low_rate import ActivationRates, low_rate_heatmap
 from qualitygate.studies.corrections.run import COLUMNS, CorrectionsResult
 
 DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = ("corrections.json", "corrections.parquet", "sheet.png", "table.md", "steps.png", "kept.json")
 BEFORE, AFTER = "before", "after"
-FIGURES = {"trade.png": trade_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
+FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 _SIDE = 128
 
 
@@ -128,7 +128,7 @@ def steps_sheet(
     hottest: dict[int, float] = {}
     for done in range(len(layers) + 1):
         edits = low_rate_ablation(rates, layers[:done], rate, generator.device) if done else None
-        images = made_again(generator, latents, edits) if done else untouched
+        images = render(generator, latents, edits) if done else untouched
         after = f"after layers {', '.join(map(str, layers[:done]))}" if done else "generated"
         rows[after] = images
         for layer in layers[done:]:

@@ -26,7 +26,7 @@ from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport, RealInfo, metric
-from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
+from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
 from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
 
@@ -167,9 +167,9 @@ class _Run:
     def _other_groups(self, untouched: dict[str, tuple[str, np.ndarray]]) -> Iterator[Group]:
         """Corrected and truncated images."""
         stage = self.tools.stage
-        if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
+        if stage is not None and stage.corrector is not None and names.HIGHEST in untouched:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
-            correction = stage.correcting.method(latents)
+            correction = stage.corrector.method(latents)
             what = f"highest, each corrected at strength {names.rate(strength)}"
             yield self._made_group(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         corrected = self.seen.corrected
@@ -323,7 +323,11 @@ def write_metrics(path: str | Path, measured: Measured) -> None:
         storage.write_table(folder / GROUPS, group_table(report))
         storage.write_table(folder / SAMPLES, measured.samples)
         (folder / FIGURES).mkdir()
-        for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
+        for name, draw in (
+            ("precision_recall", precision_recall_figure),
+            ("groups", group_figure),
+            ("discriminator", discriminator_figure),
+        ):
             if (picture := draw(report)) is not None:
                 storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 

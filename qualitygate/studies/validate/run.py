@@ -18,7 +18,7 @@ from qualitygate.gating.validated import setting_of, write_evidence
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import bootstrap_mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
-from qualitygate.reports.validation_figures import auc_figure, yield_figure
+from qualitygate.reports.study_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
