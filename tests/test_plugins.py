@@ -1,4 +1,4 @@
-"""Families from another package: a real one, installed and used by a process of its own, and broken ones."""
+"""What another package brings: a real one, installed and used by a process of its own, and broken ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
+from qualitygate import plugins
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
-from qualitygate.generators import plugins
-from qualitygate.generators import table as families
+from qualitygate.generators.families import GENERATORS, family_plugins
 from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.latents import draw_latents
 
 PACKAGE = Path(__file__).parent / "plugin_package"
 STORED = {"ring.0": torch.rand(5, 4), "ring.1": torch.rand(3, 5), "paint": torch.rand(1, 3)}
@@ -85,6 +88,32 @@ def test_the_command_line_knows_it(python: Any, tmp_path: Path) -> None:
     assert [layer["size"] for layer in document["layers"]] == ["2x2", "4x4"]
 
 
+POLICY = {
+    "calibration": {"rate_samples": 200, "score_samples": 100},
+    "detection": {"layers": [0], "rates": [0.5]},
+    "correction": None,
+    "rules": [{"id": "low_rate", "score": "low_rate_0.5", "limit": {"quantile": 0.8}, "action": "reject"}],
+}
+
+
+def test_a_unit_score_of_another_package(python: Any, tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    main = ("-c", "from qualitygate.cli import main; main()")
+    made = python(*main, "calibrate", "rings.pt", "--policy", "policy.yaml", "--out", "profile")
+    assert made.returncode == 0, made.stderr
+    labels = "".join(f"{one},{'artifact' if one < 5 else 'normal'}\n" for one in range(20))
+    (tmp_path / "labels.csv").write_text(f"id,label\n{labels}")
+    options = ("--profile", "profile", "--labels", "labels.csv", "--samples", "50", "--out", "units", "--no-track", "--json")
+    found = python(*main, "units", "rings.pt", "--sources", "loudness,low_rate", *options)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["sources"]["loudness"] == {"samples": 5}
+    z = draw_latents(range(5), 0, latent_size=4).z
+    table = pq.read_table(tmp_path / "units" / "units.parquet").to_pandas()
+    by_hand = (z @ STORED["ring.0"].T).relu().mean(dim=0)
+    assert table.query("layer == 0")["loudness"].tolist() == pytest.approx(by_hand.tolist(), rel=1e-5)
+
+
 def test_without_the_package_the_checkpoint_is_not_known(tmp_path: Path) -> None:
     torch.save(STORED, tmp_path / "rings.pt")
     with pytest.raises(Exception, match="add its layout as a plug-in"):
@@ -99,8 +128,8 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Makes qualitygate find one entry point with the given value."""
 
     def found(value: str) -> None:
-        entry = EntryPoint("odd", value, plugins.GROUP)
-        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+        entry = EntryPoint("odd", value, "qualitygate.families")
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == entry.group else [])
         plugins.plugins.cache_clear()
 
     yield found
@@ -133,7 +162,7 @@ def test_a_broken_plugin_is_named(value: str, found: str, offer: Callable[[str],
     value = value.format(here="odd_plugin")
     offer(value)
     with pytest.raises(PluginError, match=rf"(?s)plug-in odd \({value}\) is broken.*{found}.*uninstall"):
-        families.generators()
+        _ = family_plugins(), list(GENERATORS)
 
 
 @pytest.mark.parametrize("value", ["no_module", "no_list"])
@@ -142,3 +171,63 @@ def test_layouts_that_are_none(value: str, offer: Callable[[str], None], monkeyp
     offer(f"odd_plugin:{value}")
     with pytest.raises(PluginError, match=r"(?s)plug-in odd .* layouts"):
         all_layouts()
+
+
+# things of any other kind
+
+
+class Thing:
+    """What a table of a kind holds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+ours, theirs = Thing("ours"), Thing("theirs")
+TABLE: plugins.Table[Thing] = plugins.Table("scores", {"ours": "odd_plugin:ours"}, Thing)
+
+
+@pytest.fixture
+def bring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes qualitygate find entry points by name in the group of scores."""
+    monkeypatch.setitem(sys.modules, "odd_plugin", sys.modules[__name__])
+
+    def found(**values: str) -> None:
+        entries = [EntryPoint(name, value, "qualitygate.scores") for name, value in values.items()]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == "qualitygate.scores" else [])
+        plugins.plugins.cache_clear()
+
+    yield found
+    plugins.plugins.cache_clear()
+
+
+def test_a_table_holds_ours_and_then_those_of_plugins(bring: Callable[..., None]) -> None:
+    bring(theirs="odd_plugin:theirs")
+    assert dict(TABLE) == {"ours": ours, "theirs": theirs}
+    assert list(TABLE) == ["ours", "theirs"]
+    assert "theirs" in TABLE
+    assert "nobody" not in TABLE
+    with pytest.raises(KeyError):
+        TABLE["nobody"]
+
+
+def test_nothing_is_imported_for_its_name(bring: Callable[..., None]) -> None:
+    bring(theirs="qualitygate_that_is_not_there:theirs")
+    assert list(TABLE) == ["ours", "theirs"]
+    assert TABLE["ours"] is ours
+    with pytest.raises(PluginError, match="ModuleNotFoundError"):
+        TABLE["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("ours", "odd_plugin:theirs", "name 'ours', which there is already"),
+        ("other", "odd_plugin:theirs", "name 'theirs' under the name 'other'"),
+        ("theirs", "odd_plugin:PACKAGE", "in scores"),
+    ],
+)
+def test_a_broken_thing_is_named(name: str, value: str, found: str, bring: Callable[..., None]) -> None:
+    bring(**{name: value})
+    with pytest.raises(PluginError, match=rf"(?s)plug-in {name} .* is broken.*{found}"):
+        dict(TABLE)

@@ -22,6 +22,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions
 from qualitygate.policy.model import policy_yaml
+from qualitygate.policy.scores import cla_layer
 from qualitygate.produce.showing import write_exhibit, write_figures
 from qualitygate.records import Provenance
 from qualitygate.records.gate import GateSummary, SampleRecord, SuiteResult, Verdict
@@ -107,8 +108,8 @@ def gate_to_folder(
 def write_report(folder: Path) -> None:
     """The page that people open, from what lies in the folder."""
     from qualitygate.produce.reading import read_gated
-    from qualitygate.reports.page.gate_report import report_page
-    from qualitygate.reports.page.material import Material
+    from qualitygate.reports.gate_report import report_page
+    from qualitygate.reports.material import Material
 
     storage.write_bytes(folder / REPORT, report_page(Material(read_gated(folder))).encode())
 
@@ -301,7 +302,7 @@ def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dic
     verdicts = Counter(rows[names.VERDICT])
     reasons = Counter(reason for of_sample in rows[names.REASONS] for reason in of_sample)
     totals = [*map(names.low_rate, stage.policy.detection.rates), names.NEVER_SEEN]
-    metrics = set_metrics(rows, [*totals, *(name for name in rows if names.cla_layer(name) is not None)])
+    metrics = set_metrics(rows, [*totals, *(name for name in rows if cla_layer(name) is not None)])
     metrics[names.SECONDS] = seconds["gate"]
     metrics[names.IMAGES_PER_SECOND] = total / seconds["gate"]
     return GateSummary(
