@@ -11,7 +11,7 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.policy.corrections import LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation, methods
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
