@@ -108,8 +108,8 @@ def gate_to_folder(
 def write_report(folder: Path) -> None:
     """The page that people open, from what lies in the folder."""
     from qualitygate.produce.reading import read_gated
-    from qualitygate.reports.page.gate_report import report_page
-    from qualitygate.reports.page.material import Material
+    from qualitygate.reports.gate_report import report_page
+    from qualitygate.reports.material import Material
 
     storage.write_bytes(folder / REPORT, report_page(Material(read_gated(folder))).encode())
 

@@ -22,7 +22,7 @@ from qualitygate.generators.passes import Reporter, scored_pass
 from qualitygate.policy.model import default_policy
 from qualitygate.produce.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
 from qualitygate.records.gate import GateSummary
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import PAPER_RATE
 
