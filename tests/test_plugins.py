@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from qualitygate.generators.families.dcgan.generator import DCGAN
 
 from qualitygate import plugins
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
 from qualitygate.generators.families import GENERATORS, family_plugins
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import draw_latents
 
 PACKAGE = Path(__file__).parent / "plugin_package"
