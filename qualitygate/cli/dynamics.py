@@ -13,7 +13,7 @@ from qualitygate.cli.options import Device, Experiment, ExtractorWeights, Json, 
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
-    from qualitygate.records.gate import DynamicsRecord
+    from qualitygate.records.dynamics import DynamicsRecord
     from qualitygate.studies.dynamics.measure import Settings
     from qualitygate.studies.dynamics.run import AgainstReal, Load, Scored, Snapshot
 

@@ -30,7 +30,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.gating.stage import GateStage
     from qualitygate.generators.base import Generator
-    from qualitygate.records.metrics_report import GroupRow, MetricsReport
+    from qualitygate.records.metrics import GroupRow, MetricsReport
     from qualitygate.studies.metrics.run import Tools
 
 NAME = "metrics"
@@ -208,7 +208,7 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
 
     from qualitygate import names
     from qualitygate.errors import InputError
-    from qualitygate.produce.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+    from qualitygate.produce.records import POLICY, PROFILE, SAMPLES, read_samples
 
     if other is not None:
         raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")

@@ -14,7 +14,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.generators.base import Generator
     from qualitygate.latents import Latents
-    from qualitygate.records.patterns import Neuron
+    from qualitygate.records.dynamics import Neuron
 
 NAME = "pattern"
 
@@ -85,7 +85,7 @@ def run(
 def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
     """The neuron that was asked for; what was left open is where its CLA is greatest."""
     from qualitygate.errors import InputError
-    from qualitygate.records.patterns import Neuron
+    from qualitygate.records.dynamics import Neuron
     from qualitygate.studies.dynamics.pattern import greatest_neuron
 
     parts = [] if text is None else text.split("/")

@@ -27,9 +27,8 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     import numpy as np
 
-    from qualitygate.records.evidence import Finding
-    from qualitygate.records.measurement import Measurement
-    from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport
+    from qualitygate.records.metrics import Measurement
+    from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
     from qualitygate.studies.validate.request import Tools
 
 NAME = "validate"
@@ -101,7 +100,7 @@ def run(
 
 def show(report: ValidationReport, out: Path | None) -> None:
     """The answer first, then what it rests on."""
-    from qualitygate.records.evidence import Sight
+    from qualitygate.records.validation import Sight
 
     for remark in report.remarks:
         output.emit(remark)

@@ -22,8 +22,8 @@ import numpy as np
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import jackknife
 from qualitygate.policy.model import CheckRule
-from qualitygate.records.gate import RuleState
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
+from qualitygate.records.check import RuleState
 
 _DRAWS = Purpose.SUBSET + 16 * 4
 _NUMBERS = 2**22  # resampled rows held at once

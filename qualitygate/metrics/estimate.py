@@ -14,7 +14,7 @@ import numpy as np
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -22,6 +22,13 @@ BLOCKS = 10
 
 _BOOTSTRAP, _BLOCKS, GROUPS = (Purpose.SUBSET + 16 * use for use in (1, 2, 3))
 _NUMBERS = 2**22  # resampled values held at once
+
+
+@dataclass(frozen=True)
+class JackknifeInterval(Interval):
+    """An interval with an estimate of how much too large the value is because the sample is small."""
+
+    bias: float
 
 
 def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
@@ -49,7 +56,7 @@ def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, leve
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
 
 
-def jackknife(value: float, left_out: Sequence[float], *, level: float = LEVEL) -> Interval:
+def jackknife(value: float, left_out: Sequence[float], *, level: float = LEVEL) -> JackknifeInterval:
     """Interval of a value of a whole set, from its values without each of B equal blocks of the set (delete-block jackknife).
 
     The standard error is ``√((B−1)/B · Σ(θᵢ − θ̄)²)``, the interval that of Student's t with B − 1 degrees of freedom around the value, and
@@ -64,7 +71,7 @@ def jackknife(value: float, left_out: Sequence[float], *, level: float = LEVEL) 
     without = np.asarray(left_out, dtype=np.float64)
     error = float(np.sqrt((blocks - 1) / blocks * np.square(without - without.mean()).sum()))
     reach = student_t(level, blocks - 1) * error
-    return Interval(value, value - reach, value + reach, float((blocks - 1) * (without.mean() - value)))
+    return JackknifeInterval(value, value - reach, value + reach, float((blocks - 1) * (without.mean() - value)))
 
 
 def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from qualitygate.generators.passes import MICRO_BATCH, Reporter, scored_pass
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import GaussianStatistics
 from qualitygate.metrics.kernel import KernelReference
-from qualitygate.records.metrics_report import RealInfo
+from qualitygate.records.metrics import RealInfo
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.metrics import manifold
-from qualitygate.metrics.estimate import LEVEL, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
+from qualitygate.metrics.estimate import LEVEL, JackknifeInterval, blocks_of, bootstrap_mean, bootstrap_ratio, jackknife, student_t
 from qualitygate.metrics.frechet import GaussianStatistics, extrapolated_frechet_distance, frechet_distance
 from qualitygate.metrics.inception_score import SPLITS, inception_score
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.measured_set import Population, RealSet, Standing
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept
-from qualitygate.records.measurement import Interval, Measurement, measured
+from qualitygate.records import Interval
+from qualitygate.records.metrics import Measurement, measured
 
 _FEWEST_FOR_BLOCKS = 4
 _ONE_SAMPLE = "one sample: no interval"  # a bootstrap would make one of width 0
@@ -165,7 +166,7 @@ class Ruler:
 
     def _jackknifed(
         self, value: float, without: Callable[[list[Tensor]], list[float]], features: Tensor, empty: Measurement
-    ) -> Interval | Measurement:
+    ) -> JackknifeInterval | Measurement:
         """The value with its interval, or bare where none is asked for."""
         if not self.intervals:
             return empty.model_copy(update={"value": value})

@@ -25,7 +25,8 @@ from qualitygate.produce.records import PROFILE, PROVENANCE, SAMPLES, Records
 from qualitygate.produce.report import show
 from qualitygate.produce.store import Store
 from qualitygate.produce.watch import QUANTILES, RunState, RunTotals
-from qualitygate.records.gate import ExpectationResult, GateSummary, Provenance, SuiteResult
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from qualitygate.errors import InputError, StorageError
 from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
-from qualitygate.records.gate import ExpectationResult, Provenance, canonical_hash
+from qualitygate.records import Provenance, Record, canonical_hash
+from qualitygate.records.gate import ExpectationResult
 
 PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
@@ -39,11 +40,7 @@ class Shard:
         return range(self.start, self.stop)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class Plan(_Frozen):
+class Plan(Record):
     """What a set is to hold. Work on a set goes on only under the very same plan.
 
     Attributes:
@@ -84,7 +81,7 @@ class Plan(_Frozen):
         return Shard(start, stop if self.stop is None else min(stop, self.stop))
 
 
-class ShardRow(_Frozen):
+class ShardRow(Record):
     """One shard that is done.
 
     Attributes:

@@ -25,7 +25,8 @@ from qualitygate.policy.decide import Decisions, Limits, decide
 from qualitygate.policy.model import Policy, load_policy
 from qualitygate.produce.manifest import TABLE, ShardRow
 from qualitygate.produce.store import Store
-from qualitygate.records.gate import ExhibitRole, Provenance, RuleLimit, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExhibitRole, RuleLimit, Verdict
 from qualitygate.reports.page.material import rules_on_samples, shown_score
 
 SAMPLES, SURVEY, POLICY, PROFILE = "samples.parquet", "survey.parquet", "policy.yaml", "profile"

@@ -25,7 +25,8 @@ from qualitygate.produce.manifest import RECORDS, TABLE
 from qualitygate.produce.records import PROFILE, SAMPLES, SURVEY, Records, Survey, read_survey, recorded_block
 from qualitygate.produce.store import LocalStore, Store, open_store, public
 from qualitygate.produce.worker import OpenedSource
-from qualitygate.records.gate import DynamicsRecord, ExhibitRole, GateSummary, SampleRecord
+from qualitygate.records.dynamics import DynamicsRecord
+from qualitygate.records.gate import ExhibitRole, GateSummary, SampleRecord
 from qualitygate.reports.exhibit_sheets import exhibit_sheets
 from qualitygate.reports.exhibit_table import EXHIBIT, exhibit_columns, read_exhibit
 from qualitygate.reports.figures import score_figure, trade_off_figure

@@ -280,7 +280,7 @@ def _outcome(
     policy = policy.with_correction(correction)
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
-    of_samples = correcting.method.of(samples.latents)
+    of_samples = correcting.method(samples.latents)
     if not of_samples.selects.any():
         raise InputError(
             "A correction would change nothing",

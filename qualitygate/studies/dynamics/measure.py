@@ -15,7 +15,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.units.contribution import contributions

@@ -18,7 +18,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Progress, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.records.patterns import AxisPattern, Neuron, PatternColumn, PlanePattern, secants
+from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern, secants
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.studies.dynamics.measure import Scores, Settings, fixed_latents, rising_units
 

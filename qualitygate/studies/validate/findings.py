@@ -23,8 +23,8 @@ from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
-from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
+from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
 from qualitygate.studies.metrics.groups import SHARE
 from qualitygate.studies.validate.request import Request, Tools
 from qualitygate.studies.validate.samples import Looked, Scored, ScoreTable, score_table
@@ -50,7 +50,7 @@ class Judged:
         caveat: what its numbers must not be taken for.
     """
 
-    kind: Kind
+    kind: EvidenceKind
     what: str
     badness: np.ndarray
     bad: np.ndarray
@@ -59,13 +59,13 @@ class Judged:
     caveat: str | None = None
 
     @classmethod
-    def by_quality(cls, kind: Kind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:
+    def by_quality(cls, kind: EvidenceKind, what: str, quality: np.ndarray, table: ScoreTable, more: tuple[Scored, ...]) -> Judged:
         """The quarter with the lowest quality is bad."""
         return cls(kind, what, -quality, quality <= np.nanquantile(quality, _WORST_QUARTER), table, more)
 
     @property
-    def source(self) -> Source:
-        return Source(kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum()))
+    def source(self) -> EvidenceSource:
+        return EvidenceSource(kind=self.kind, what=self.what, samples=int((~np.isnan(self.badness)).sum()), bad=int(self.bad.sum()))
 
     @property
     def enough(self) -> bool:
@@ -89,7 +89,7 @@ def reporting(samples: int) -> np.ndarray:
     return np.arange(1, samples, 2)
 
 
-def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> Finding | None:
+def finding(setting: ScoreSetting, values: np.ndarray, judged: Judged, seed: int) -> Finding | None:
     """One score on the evidence; None where too few samples have both."""
     known = ~np.isnan(values) & ~np.isnan(judged.badness)
     choose, report = (rows[known[rows]] for rows in (choosing(len(known)), reporting(len(known))))
@@ -97,7 +97,7 @@ def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> 
         return None
     bad, score = judged.bad[report], values[report]
     correlation = rank_correlation(score, judged.badness[report], seed=seed)
-    chosen_by = None if setting.fitted else Estimate.of(auc(values[choose], judged.bad[choose], seed=seed))
+    chosen_by = None if setting.fitted else auc(values[choose], judged.bad[choose], seed=seed)
     order, tenth = np.argsort(score, kind="stable"), max(1, round(SHARE * len(score)))
     return Finding(
         setting=setting,
@@ -105,14 +105,14 @@ def finding(setting: Setting, values: np.ndarray, judged: Judged, seed: int) -> 
         samples=len(report),
         bad=int(bad.sum()),
         chosen_by=chosen_by,
-        auc=Estimate.of(auc(score, bad, seed=seed)),
-        correlation=None if correlation is None else Estimate.of(correlation),
+        auc=auc(score, bad, seed=seed),
+        correlation=correlation,
         bad_lowest=float(bad[order[:tenth]].mean()),
         bad_highest=float(bad[order[-tenth:]].mean()),
     )
 
 
-def best_of(findings: Iterable[Finding], kind: Kind, *, by_class: bool = False) -> Finding | None:
+def best_of(findings: Iterable[Finding], kind: EvidenceKind, *, by_class: bool = False) -> Finding | None:
     """The score to choose, by the lower end of its AUC on the choosing half: a score that few samples have is not chosen for its luck."""
     candidates = [
         (one.chosen_by.low, one) for one in findings if one.kind is kind and one.chosen_by is not None and one.setting.by_class == by_class
@@ -134,7 +134,7 @@ def fitted_risk(profile: Profile, judged: Judged) -> Scored | None:
     except InputError:
         return None
     rounded = {part: round(weight, 3) for part, weight in weights.items() if weight >= 5e-4}
-    setting = Setting(score=names.RISK, weights=rounded, fitted=True)
+    setting = ScoreSetting(score=names.RISK, weights=rounded, fitted=True)
     return setting, Risk(profile.scores, rounded)(judged.table.columns)
 
 
@@ -179,7 +179,7 @@ def _enough(bad: np.ndarray, known: np.ndarray) -> bool:
 
 def strongest(judged: Sequence[Judged]) -> Judged:
     """The evidence that choices are made by."""
-    order = list(Kind)
+    order = list(EvidenceKind)
     return min(judged, key=lambda one: order.index(one.kind))
 
 
@@ -210,7 +210,7 @@ def planted_evidence(generator: Generator, profile: Profile, latents: Latents, s
         "what a score can find, not what is wrong here"
     )
     level = planted.truth.level(latents).double().numpy()
-    return Judged(Kind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
+    return Judged(EvidenceKind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
 
 
 def _small_policy(profile: Profile) -> Policy:
@@ -232,7 +232,7 @@ def evidence(tools: Tools, request: Request, looked: Looked, reporter: Reporter)
         yield planted_evidence(tools.generator, tools.profile, looked.latents, request.seed, reporter)
     if (values := looked.subject.population.discriminator) is not None:
         what = "the quarter of the samples that the discriminator likes least (weak evidence)"
-        yield Judged.by_quality(Kind.DISCRIMINATOR, what, values, looked.table, looked.by_class.settings)
+        yield Judged.by_quality(EvidenceKind.DISCRIMINATOR, what, values, looked.table, looked.by_class.settings)
 
 
 def enough_of(judged: Sequence[Judged], remarks: Sequence[str]) -> list[Judged]:
@@ -274,7 +274,7 @@ def _labelled(tools: Tools, labels: Labels, curvature: int, reporter: Reporter) 
     seed = info.calibration.seed if tools.label_seed is None else tools.label_seed
     latents = sample_latents(tools.generator, labels.ids, seed, sampling=info.sampling)
     return Judged(
-        Kind.LABELS,
+        EvidenceKind.LABELS,
         f"samples called artifacts in {labels.source}",
         labels.artifact.astype(np.float64),
         labels.artifact,
@@ -290,7 +290,7 @@ def _against_real(looked: Looked) -> Iterator[Judged]:
         return
     against = f"against {real.samples:,} of {real.name}"
     yield Judged.by_quality(
-        Kind.REALISM,
+        EvidenceKind.REALISM,
         f"the quarter of the samples with the lowest realism score {against}",
         standing.realism,
         looked.table,
@@ -298,7 +298,7 @@ def _against_real(looked: Looked) -> Iterator[Judged]:
     )
     inside = standing.inside
     yield Judged(
-        Kind.PRECISION,
+        EvidenceKind.PRECISION,
         f"samples outside of the real images' neighbourhoods {against}",
         1.0 - inside,
         inside < 0.5,

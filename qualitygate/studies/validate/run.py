@@ -15,8 +15,7 @@ from qualitygate import names, storage
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import bootstrap_mean
-from qualitygate.records.evidence import Estimate, Evidence, Setting
-from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport, YieldPoint
+from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.validation_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
@@ -25,7 +24,7 @@ from qualitygate.studies.validate.request import Request, Tools
 from qualitygate.studies.validate.samples import Looked, look
 
 
-def score_groups(looked: Looked, settings: Iterable[Setting]) -> Iterator[ScoreGroups]:
+def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
     """One table for each setting that enough samples have; none where the images were not looked at."""
     if looked.subject.standing is None and looked.subject.population.discriminator is None:
         return
@@ -65,7 +64,7 @@ class Yields:
     judged: Judged
     seed: int
 
-    def by(self, setting: Setting) -> ScoreYield:
+    def by(self, setting: ScoreSetting) -> ScoreYield:
         """What is left, share by share."""
         rows, values = reporting(len(self.judged.bad)), self.judged.table.of(setting)
         rows = rows[~np.isnan(values[rows])]
@@ -77,7 +76,7 @@ class Yields:
         accepted = rows[: len(rows) - round(share * len(rows))]
         seen, classes = self.judged.table is self.looked.table, self.looked.classes
         counts = np.bincount(classes[accepted]) if seen and classes is not None else np.empty(0)
-        bad = Estimate.of(bootstrap_mean(self.judged.bad[accepted].astype(np.float64), seed=self.seed))
+        bad = bootstrap_mean(self.judged.bad[accepted].astype(np.float64), seed=self.seed)
         return YieldPoint(
             rejected=share,
             accepted=len(accepted),

@@ -21,12 +21,12 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealImages, RealSet
 from qualitygate.metrics.metric import Ruler, Subject
-from qualitygate.records.evidence import Setting, named
-from qualitygate.records.metrics_report import RealInfo
+from qualitygate.records.metrics import RealInfo
+from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import Observatory
 from qualitygate.studies.validate.request import Request, Tools
 
-Scored = tuple[Setting, np.ndarray]
+Scored = tuple[ScoreSetting, np.ndarray]
 """A setting and its score of each sample, float64 (N,), NaN where there is none."""
 
 
@@ -42,10 +42,10 @@ class ScoreTable:
     columns: dict[str, np.ndarray]
     settings: tuple[Scored, ...]
 
-    def has(self, setting: Setting) -> bool:
+    def has(self, setting: ScoreSetting) -> bool:
         return any(one.same_score(setting) for one, _ in self.settings)
 
-    def of(self, setting: Setting) -> np.ndarray:
+    def of(self, setting: ScoreSetting) -> np.ndarray:
         """Score of each sample."""
         return next(values for one, values in self.settings if one.same_score(setting))
 
@@ -63,7 +63,7 @@ def score_table(generator: Generator, profile: Profile, latents: Latents, curvat
         rest = len(latents) - first
         columns |= {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in exact.items()}
     settings = list(count_settings(columns, at, layers, detection_layers(profile.policy, profile.info.chain)))
-    settings += [(Setting(score=name), columns[name]) for name in map(names.cla, walked) if name in columns]
+    settings += [(ScoreSetting(score=name), columns[name]) for name in map(names.cla, walked) if name in columns]
     add_totals(columns, at, detection_layers(profile.policy, profile.info.chain))
     try:
         columns[names.RISK] = profile.risk(profile.policy)(columns)
@@ -91,7 +91,7 @@ def count_settings(
     counts += [(names.low_rate(r), partial(names.low_rate, r)) for r in at]
     for score, column in counts:
         for chosen in sets:
-            yield named(score, chosen), np.sum([columns[column(layer)] for layer in chosen], axis=0)
+            yield named_setting(score, chosen), np.sum([columns[column(layer)] for layer in chosen], axis=0)
 
 
 def _counts(generator: Generator, profile: Profile, latents: Latents, reporter: Reporter) -> dict[str, np.ndarray]:
