@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from qualitygate import storage
-from qualitygate.errors import InputError, StorageError
+from qualitygate.errors import InputError, OutputError, StorageError
 from qualitygate.gating.profile import load_profile
 from qualitygate.generators.base import Generator as ImageGenerator
 from qualitygate.generators.passes import Progress, Reporter
@@ -143,9 +143,13 @@ def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary
         storage.refuse_existing(folder)
     store = open_store(job.workplace)
     with _nothing_for_nothing(job):
-        if (known := finished(store)) is None:
+        summary = finished(store)
+        if summary is not None and store.read(PLAN) is None and folder is None:
+            raise OutputError(f"{store} holds a set already", "one that is finished", "an empty place", "choose another place")
+        if summary is None or store.read(PLAN) is not None:
+            job.manifest().begin()
             _settle_images(store, job)
-        summary = known or make(executor, reporter)
+            summary = make(executor, reporter)
         ensure_report(executor, reporter)
         for name in (ROWS, RECORDS, PLAN):
             store.remove(name)

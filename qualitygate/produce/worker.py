@@ -211,13 +211,13 @@ class ShardWorker:
         records = _File.of(place / RECORDS, RECORDS, shard, ".parquet")
         form, kept = self._plan.form, counts["accepted"] + counts["corrected"] if self._plan.images else 0
         file = _File.of(place / SHARDS, SHARDS, shard, form.suffix) if kept and form is not None else None
-        alone = sorted((place / SHARDS).iterdir()) if kept and form is None else []
+        alone = self._plan.images and form is None
         row = ShardRow(
             plan=self._plan.id,
             start=shard.start,
             stop=shard.stop,
             file=None if file is None else file.name,
-            bytes=sum(one.stat().st_size for one in alone) if file is None else file.bytes,
+            bytes=file.bytes if file is not None else sum(one.stat().st_size for one in (place / SHARDS).iterdir()) if alone else 0,
             sha256=None if file is None else file.sha256,
             records=records.name,
             records_sha256=records.sha256,
