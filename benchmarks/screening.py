@@ -26,7 +26,6 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, rung_column
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import activation_rates
@@ -94,8 +93,7 @@ def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarr
     layers = generator.presets.low_rate
     rates = activation_rates(generator, layers, rate_samples, SEED)
     score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
-    with scored_pass():
-        parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(sample_latents(generator, ids, SEED))]
+    parts = list(score.over(sample_latents(generator, ids, SEED)))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return free_evidence(columns, layers, RATES)
 

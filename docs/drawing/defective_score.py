@@ -16,8 +16,7 @@ from torch import Tensor
 from drawing.look import BLUE, GREEN, ORANGE, RED, blank, show
 from drawing.subject import Subject
 from qualitygate.gating.exhibit import made_again
-from qualitygate.generators.base import read_layers, sample_latents
-from qualitygate.generators.passes import scored_pass
+from qualitygate.generators.base import sample_latents
 from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.testing.planted import Defect, plant
@@ -36,9 +35,8 @@ def defective_score(subject: Subject) -> bytes:
     mask = truth.pixels.float()
     overlap = defective_scores(planted.generator, broken, mask.expand(len(broken), -1, -1), thresholds)
     scores = overlap.mean.of(layer)
-    with scored_pass():
-        activation = dict(read_layers(planted.generator, broken[:1], [layer]))[layer][0]
-    regions = F.interpolate((activation > thresholds[layer][:, None, None]).float()[None], size=mask.shape, mode="bilinear")[0]
+    _, _, activation = next(planted.generator.activations(broken[:1], [layer]))
+    regions = F.interpolate((activation > thresholds[layer][:, None, None]).float(), size=mask.shape, mode="bilinear")[0]
     covers = int(np.argmax(scores))
     elsewhere = int((regions.flatten(1).sum(dim=1) * (overlap.overlap[layer][0] < 0.05)).argmax())
     image = made_again(planted.generator, broken[:1])[0]

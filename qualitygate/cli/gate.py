@@ -52,8 +52,8 @@ def run(
 
 def send(place: str, tracking_uri: str | None, experiment: str) -> str | None:
     """Log a gated set to MLflow; says so where that has to wait. Returns the run's id."""
+    from qualitygate.errors import public
     from qualitygate.produce.report import push_stored
-    from qualitygate.produce.store import public
 
     sent = push_stored(place, tracking_uri, experiment)
     if sent.error is not None:

@@ -39,10 +39,11 @@ def run(request: UnitsRequest, json: Json = False) -> None:
 def _send(folder: Path, request: UnitsRequest) -> str | None:
     """Log the study; an outage costs nothing but a warning."""
     from qualitygate.errors import TrackingError
-    from qualitygate.tracking.unit_study import log_unit_study
+    from qualitygate.tracking.sending import send
+    from qualitygate.tracking.studies import units_parcel
 
     try:
-        return log_unit_study(folder, request.tracking_uri, request.experiment).run_id
+        return send(units_parcel(folder), request.tracking_uri, request.experiment).run_id
     except TrackingError as error:
         output.say(f"warning: MLflow was not reached: {error}")
         return None

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord, Verdict
 from qualitygate.scores.low_rate import low_rate_heatmap
@@ -89,6 +87,4 @@ def _shown_strength(record: SampleRecord) -> float:
 
 def made_again(generator: Generator, latents: Latents, edits: Mapping[int, Edit] | None = None) -> list[np.ndarray]:
     """Images of the samples as uint8 (height, width, channels), edited or not."""
-    with scored_pass():
-        parts = [generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-    return [to_uint8(image) for image in torch.cat(parts).numpy()]
+    return [to_uint8(image) for image in generator.images(latents, edits).numpy()]

@@ -78,6 +78,7 @@ class Generator(Network, abc.ABC):
     Attributes:
         truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
         judged_by: family whose discriminators are stored beside it, where that is not its own.
+        rate: R of the low-rate score in the family's default policy; the papers' was chosen on PGGAN and StyleGAN2.
         layers: the chain.
         latent_size: D, length of z.
         operations: floating-point operations of one whole image, counted like `Layer.operations`.
@@ -87,6 +88,7 @@ class Generator(Network, abc.ABC):
 
     truncates: ClassVar[str] = "z"
     judged_by: ClassVar[str] = ""
+    rate: ClassVar[float] = 0.3
 
     layers: tuple[Layer, ...]
     latent_size: int
@@ -131,6 +133,11 @@ class Generator(Network, abc.ABC):
         labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
+    @property
+    def wrapped(self) -> Generator | None:
+        """The generator that this one is made around and stored with; None of any that stands alone."""
+        return None
 
     def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
         """How to run a layer a position at a time, in order of rows: from the state before it to activations (N, units), each of which
@@ -177,13 +184,17 @@ class Generator(Network, abc.ABC):
     ) -> Iterator[tuple[slice, int, Tensor]]:
         """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
         micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
-        the next is made. Other arguments as of `image_batches`; an activation is read after its own layer's edit.
+        the next is made. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an activation is read after
+        its own layer's edit.
 
         Raises:
             LatentsError: the latents do not fit the generator.
             LayerError: no such layer, or none at all.
         """
         indices = self.layer_indices(layers)
+        if not len(latents):
+            for layer in (self.layers[index] for index in indices):
+                yield slice(0, 0), layer.index, torch.empty(0, layer.units, layer.height, layer.width, device=self.device)
         for rows, batch in micro_batches(self.checked(latents)):
             count = rows.stop - rows.start
             of_rows = edits(padded_rows(rows)) if callable(edits) else edits
@@ -303,12 +314,3 @@ def sample_latents(
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )
-
-
-def read_layers(
-    generator: Generator, latents: Latents, indices: Sequence[int], edits: Mapping[int, Edit] | None = None
-) -> Iterator[tuple[int, Tensor]]:
-    """Index and activation of each of the given layers, in one pass up to the last of them."""
-    for state in generator.states(generator.start(latents), max(indices), edits):
-        if state.layer in indices:
-            yield state.layer, state.activation

@@ -18,6 +18,7 @@ from qualitygate.errors import StorageError
 from qualitygate.expectations import run_suite
 from qualitygate.generators.passes import Reporter
 from qualitygate.policy.model import policy_yaml
+from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import POLICY_ID, identified, make_suite, merge_suite
 from qualitygate.produce.executor import Executor
 from qualitygate.produce.manifest import GATE, IMAGES, TABLE, Manifest, Shard
@@ -186,7 +187,7 @@ def _quantiles(path: Path, rates: Iterable[float]) -> dict[str, float]:
     """Of the counts over layers and of CLA, one column in memory at a time."""
     scores = [*map(names.low_rate, rates), names.NEVER_SEEN]
     metrics = {}
-    for name in (*scores, *(one for one in pq.read_schema(path).names if names.cla_layer(one) is not None)):
+    for name in (*scores, *(one for one in pq.read_schema(path).names if cla_layer(one) is not None)):
         known = pq.read_table(path, columns=[name])[name].to_numpy()
         known = known[np.isfinite(known)]
         if len(known):

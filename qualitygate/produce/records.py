@@ -23,6 +23,7 @@ from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, decide
 from qualitygate.policy.model import Policy, load_policy
+from qualitygate.policy.scores import parse
 from qualitygate.produce.manifest import TABLE, ShardRow
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
@@ -413,4 +414,5 @@ def _same_correction(gated_policy: Path, policy: Policy, chain: Chain) -> bool:
 
 
 def _is_count(name: str) -> bool:
-    return names.low_rate_at(name) is not None or names.is_never_seen(name)
+    found = parse(name)
+    return found is not None and found.score.read_by is not None

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError
+from qualitygate.errors import InputError, public
 from qualitygate.gating import exhibit
 from qualitygate.gating.profile import SCORES
 from qualitygate.gating.stage import GateStage
@@ -23,7 +23,7 @@ from qualitygate.latents import Latents
 from qualitygate.produce.executor import Executor
 from qualitygate.produce.manifest import RECORDS, TABLE
 from qualitygate.produce.records import PROFILE, SAMPLES, SURVEY, Records, Survey, read_survey, recorded_block
-from qualitygate.produce.store import LocalStore, Store, open_store, public
+from qualitygate.produce.store import LocalStore, Store, open_store
 from qualitygate.produce.worker import OpenedSource
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import ExhibitRole, GateSummary, SampleRecord
@@ -33,9 +33,8 @@ from qualitygate.reports.figures import score_figure, trade_off_figure
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Gated, Material, Measured, UnitPage
 from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
-from qualitygate.tracking.metrics_set import read_metrics_set
 from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
-from qualitygate.tracking.unit_study import SHEETS
+from qualitygate.tracking.studies import SHEETS, read_metrics_set
 
 GALLERY, FIGURES, CALIBRATION, DYNAMICS = "gallery", "figures", "calibration.parquet", "dynamics.json"
 
@@ -161,7 +160,7 @@ def read_gated(place: str | Path, name: str | None = None, profile: Path | None 
             summary=found.summary,
             columns=_columns(folder / SAMPLES) if surveyed is None else surveyed.columns,
             calibration=_columns((profile or folder / PROFILE) / CALIBRATION),
-            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has_units else None,
+            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has(UNITS) else None,
             exhibit=read_exhibit(folder / EXHIBIT) if (folder / EXHIBIT).is_file() else (),
             drawn_from=surveyed.samples if surveyed is not None and surveyed.is_part else None,
             over={} if surveyed is None else surveyed.over,

@@ -91,7 +91,7 @@ def test_samples_of_a_state_are_apart_in_activation_and_carry(make: type[Generat
     kept = torch.tensor([2, 0])
     part = State(state.layer, state.activation[kept], type(state.carry)(*(tensor[kept] for tensor in state.carry)))
     # batches of another size may be summed in another order: equal to rounding, not to the bit
-    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-5)
+    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-4)
 
 
 @pytest.mark.parametrize(("block_latent", "reaching"), [("chunk", [8, 8, 12, 12, 12]), ("none", [12] * 5)])

@@ -11,9 +11,8 @@ import pytest
 from shard_helpers.making import Small, assert_whole, entries, records
 
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError
-from qualitygate.generators.passes import Reporter
 from qualitygate.produce import executor as cluster
-from qualitygate.produce.run import make
+from qualitygate.produce.run import produce
 
 IDS = range(150)
 TESTS = Path(__file__).parents[1]
@@ -23,7 +22,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"'ray\[data\]'"):
+    with pytest.raises(MissingExtraError, match=r"ray\[data\]"):
         cluster.connect("cpu", 1)
 
 
@@ -48,7 +47,7 @@ def test_ray_makes_the_same_set_and_fails_as_we_do(ray: object, small: Small, tm
     assert time.monotonic() - start < 10
     assert cluster.connect("auto", None) == ("cpu", 2)
     job = small.job(tmp_path / "ray", ids=IDS)
-    summary = make(cluster.RayExecutor(job, "cpu", 2, "cpu"), Reporter())
+    summary = produce(job, cluster.RayExecutor(job, "cpu", 2), small.loaded())
     assert_whole(tmp_path / "ray", IDS, summary)
     small.produce(tmp_path / "here", ids=IDS)
     assert entries(tmp_path / "ray") == entries(tmp_path / "here")
@@ -56,4 +55,4 @@ def test_ray_makes_the_same_set_and_fails_as_we_do(ray: object, small: Small, tm
     wrong = small.job(tmp_path / "wrong", ids=IDS)
     wrong = type(wrong)(wrong.source, wrong.plan.model_copy(update={"checkpoint_sha256": "0" * 64}), wrong.place)
     with pytest.raises(CheckpointError, match="another one than the set was begun with"):
-        make(cluster.RayExecutor(wrong, "cpu", 1, "cpu"), Reporter())
+        produce(wrong, cluster.RayExecutor(wrong, "cpu", 1), small.loaded())

@@ -16,7 +16,8 @@ from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
+from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, score_quantile
+from qualitygate.policy.scores import parse
 from qualitygate.records.check import CheckedSide, RuleState
 from qualitygate.storage import ContentCache
 
@@ -213,4 +214,8 @@ def _lacking(rule: CheckRule, baseline: Subject | None, tools: Tools) -> str | N
 def _in_profile(metric: str) -> bool:
     """Whether a profile alone tells it."""
     quantile = score_quantile(metric)
-    return names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS or (quantile is not None and is_score(quantile[0]))
+    return (
+        names.low_rate_share_at(metric) is not None
+        or metric == names.DEAD_UNITS
+        or (quantile is not None and parse(quantile[0]) is not None)
+    )

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.features.cache import SampleFeatures
-from qualitygate.features.extractor import Extractor, PerceptualDistance, extract
+from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
@@ -56,20 +56,11 @@ def image_features(
         reporter: shows progress.
         earlier: of the first of these ids, from an earlier look; what is not kept in the cache is not made again either.
     """
-    generator, sampling = subject.generator, subject.profile.info.sampling
+    generator = subject.generator
     assert generator is not None
-
-    shelf = SampleFeatures(generator, sampling, seed, extractor, ids.start)
-    found = shelf.known(len(ids))
-    if earlier is not None and len(earlier) > len(found):
-        found = earlier.cpu().numpy()
-    if rest := ids[len(found) :]:
-        with reporter.phase("features", len(rest)) as progress:
-            latents = sample_latents(generator, rest, seed, sampling=sampling)
-            made = extract(extractor, (images for images, _ in images_of(generator, latents, progress)))
-        found = np.concatenate([found, made])
-        shelf.keep(found)
-    return torch.from_numpy(found).to(generator.device)
+    known = None if earlier is None else earlier.cpu().numpy()
+    features = SampleFeatures(generator, subject.profile.info.sampling, seed, extractor, ids.start).get(len(ids), reporter, known)
+    return torch.from_numpy(features).to(generator.device)
 
 
 def reference_set(baseline: Subject, extractor: Extractor, count: int, seed: int, reporter: Reporter) -> RealSet:
@@ -264,7 +255,7 @@ def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray],
 
 def worst_layer(metric: str, sample: Sample) -> int:
     """The layer of a metric of the worst units: the one that it names, or the family's first for curvature."""
-    layer = names.layer_of(metric)
+    layer = names.split_layer(metric)[1]
     return sample.generator.presets.curvature[0] if layer is None else sample.generator.layer(layer).index
 
 

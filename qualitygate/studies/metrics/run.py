@@ -28,7 +28,7 @@ from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport, RealInfo, metric
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
-from qualitygate.studies.observation import Observatory, Seen, joined, score_of
+from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
 
 TRUNCATIONS = (0.3, 0.5, 0.7)
 """ψ of the papers' baseline."""
@@ -122,11 +122,11 @@ class _Run:
         # without real images, features are good for the inception score alone
         inception = tools.extractor if isinstance(tools.extractor, InceptionExtractor) else None
         extractor = inception if tools.real is None else tools.extractor
-        self.place = Observatory(
+        self.place = SampleSource(
             tools.generator, extractor, tools.discriminator, seed=request.seed, sampling=self.sampling, reporter=self.reporter
         )
         self.ruler = self._ruler()
-        self.seen = self.place.look(request.samples, tools.stage)
+        self.seen = self.place.collect(request.samples, tools.stage)
         self.score = None if request.score is None else score_of(self.seen, tools.generator, request.score, self.reporter)
         untouched = dict(self._untouched_groups())
         self.path_rows = self._path_rows(untouched)
@@ -176,7 +176,7 @@ class _Run:
         if corrected is not None and corrected.count:
             yield self._whole_group(names.CORRECTED, "corrected, as kept", corrected)
             accepted = self.seen.rows(Verdict.ACCEPT)
-            kept = joined(iter([(self.seen.untouched, accepted), (corrected, np.arange(corrected.count))]))
+            kept = joined((self.seen.untouched, accepted), (corrected, np.arange(corrected.count)))
             yield self._whole_group(names.KEPT, "accepted and corrected: what the gate lets out", kept)
         for psi in self.request.truncations:
             try:
@@ -187,7 +187,7 @@ class _Run:
 
     def _made_group(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> Group:
         """A group of images that are made for it, with the path lengths of some."""
-        made = self.place.again(latents, name, edits)
+        made = self.place.regenerate(latents, name, edits)
         if self.tools.distance is not None and self._path_size():
             lengths = self._path_lengths(latents, np.arange(self._path_size()), edits)
             made = replace(made, lengths=lengths)
@@ -218,7 +218,7 @@ class _Run:
         """Rows that stand for the whole set: the first ones, as ids are drawn at random anyway."""
         return untouched[names.ALL][1][: PATHS_OF_ALL * self._path_size()]
 
-    def _with_paths(self, seen: Seen, untouched: dict[str, tuple[str, np.ndarray]]) -> Seen:
+    def _with_paths(self, seen: CollectedSamples, untouched: dict[str, tuple[str, np.ndarray]]) -> CollectedSamples:
         """The same samples, the paths of some of each group measured."""
         distance, size = self.tools.distance, self._path_size()
         if distance is None or not size:

@@ -19,7 +19,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
 from qualitygate.studies.units import UnitsRequest
-from qualitygate.tracking.unit_study import COMPARISON, SHEETS, UNITS
+from qualitygate.tracking.studies import COMPARISON, SHEETS, UNITS
 from qualitygate.units.classifier import Classification
 from qualitygate.units.concepts import TOP, clusters, peaks, representative, unit_heat
 from qualitygate.units.labels import Labels, pseudo_labels, read_labels

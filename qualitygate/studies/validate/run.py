@@ -29,7 +29,7 @@ def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[S
     if looked.subject.standing is None and looked.subject.population.discriminator is None:
         return
     rows = reporting(len(looked.latents))
-    subject = looked.ruler.subject(joined(iter([(looked.subject.population, rows)])))
+    subject = looked.ruler.subject(joined((looked.subject.population, rows)))
     size, everything = group_size(len(rows)), np.arange(len(rows))
     chance = random_row(looked.ruler, subject, size, path_rows=everything, path_size=0)
     whole = group_row(looked.ruler, Group(names.ALL, "all samples that are reported on", subject, everything))
