@@ -48,7 +48,7 @@ def run(
         generator = load_generator(face_generator(wheel), chosen_device(device))
         done = demonstrate(generator, out, output.reporter())
         uri = f"sqlite:///{(out / 'mlflow.db').absolute()}"
-        run_id = send(str(out / "gated"), uri, "qualitygate demo")
+        run_id = send(out / "gated", uri, "qualitygate demo")
         seconds = time.perf_counter() - started
         if json:
             output.emit_json(
@@ -61,7 +61,7 @@ def run(
                 }
             )
             return
-        show(done.summary, str(out / "gated"))
+        show(done.summary, out / "gated")
         output.table("What was seen", ("", ""), list(done.facts.items()))
         places = [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")]
         output.table("Where everything is", ("", ""), places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,19 +51,19 @@ def run(
             raise typer.Exit(GATE_FAILED)
 
 
-def send(place: str, tracking_uri: str | None, experiment: str) -> str | None:
+def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | None:
     """Log a gated set to MLflow; says so where that has to wait. Returns the run's id."""
     from qualitygate.errors import public
     from qualitygate.produce.report import push_stored
 
-    sent = push_stored(place, tracking_uri, experiment)
+    sent = push_stored(str(place), tracking_uri, experiment)
     if sent.error is not None:
-        again = f"`qualitygate sync {public(place)}` later"
+        again = f"`qualitygate sync {public(str(place))}` later"
         output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: {again}")
     return sent.run_id
 
 
-def show(summary: GateSummary, out: str) -> None:
+def show(summary: GateSummary, out: str | Path) -> None:
     """The summary of a gated set as tables."""
     verdicts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
     output.table(

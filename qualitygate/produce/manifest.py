@@ -160,11 +160,12 @@ class Manifest:
             self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode())
         found = _parsed(Plan, self._store.read(PLAN), PLAN)
         if found != self.plan:
-            there_is, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
-            differ = [key for key in ours if there_is[key] != ours[key]]
+            theirs, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
+            said = [[f"{key} {str(one[key])[:12]}" for key in ours if theirs[key] != ours[key]] for one in (theirs, ours)]
             raise InputError(
                 f"{self._store} holds a set under another plan",
-                *(", ".join(f"{key} {str(values[key])[:12]}" for key in differ) for values in (there_is, ours)),
+                ", ".join(said[0]),
+                ", ".join(said[1]),
                 "ask for the same as before to go on with it, or choose another place",
             )
 

@@ -136,9 +136,9 @@ def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary
     """
     job, reporter = executor.job, reporter or Reporter()
     if job.plan.form is not None:
-        summary = make(executor, reporter)
+        done = make(executor, reporter)
         ensure_report(executor, reporter)
-        return summary
+        return done
     if (folder := local_path(job.place)) is not None:
         storage.refuse_existing(folder)
     store = open_store(job.workplace)

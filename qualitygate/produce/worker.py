@@ -167,8 +167,9 @@ class ShardWorker:
             with Encoding(shard_writer(self._plan.form, place / SHARDS)) if self._plan.images else nullcontext() as encoding:
                 for block in self._source.blocks(shard.ids):
                     kept = len(block.images)
-                    for row, image in sorted(block.images.items()) if encoding is not None else ():
-                        encoding.put(int(block.latents.ids[row]), image, self._about(block, row))
+                    if encoding is not None:
+                        for row, image in sorted(block.images.items()):
+                            encoding.put(int(block.latents.ids[row]), image, self._about(block, row))
                     block.images.clear()
                     blocks.append(block)
                     progress(len(block.latents) if self._plan.accepted is None else kept)
