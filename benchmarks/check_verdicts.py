@@ -31,7 +31,7 @@ from PIL import Image
 
 from qualitygate import load_generator, sample_latents
 from qualitygate.policy.model import default_policy, load_policy
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.storage import to_uint8, write_bytes
 
 ROOT = Path(__file__).parent.parent

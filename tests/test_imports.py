@@ -14,6 +14,7 @@ import pytest
 import qualitygate
 from qualitygate.generators.families import DISCRIMINATORS, FAMILIES, GENERATORS
 from qualitygate.plugins import Table, resolve
+from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
 HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
@@ -118,7 +119,10 @@ def test_nothing_imports_itself_in_a_circle() -> None:
     assert not {module: sorted(needed - free) for module, needed in imports.items() if module not in free}
 
 
-TABLES = [(name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place]
+TABLES = [
+    *((name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place),
+    *UNIT_SCORES.ours.items(),
+]
 
 
 @pytest.mark.parametrize(("name", "place"), TABLES, ids=[place for _, place in TABLES])
@@ -126,6 +130,10 @@ def test_the_lazy_tables_name_what_is_there(name: str, place: str) -> None:
     """Strings are no imports: a table may name what stands further down, and is not to be believed without a look."""
     assert place.split(":")[0].startswith("qualitygate.")
     assert resolve(place), name
+
+
+def test_a_unit_score_has_the_name_of_its_row() -> None:
+    assert {name: score.name for name, score in UNIT_SCORES.items()} == {name: name for name in UNIT_SCORES}
 
 
 @pytest.mark.parametrize("table", [GENERATORS, DISCRIMINATORS], ids=["generators", "discriminators"])

@@ -14,8 +14,7 @@ from drawing.subject import Subject
 from qualitygate import names
 from qualitygate.gating.exhibit import made_again
 from qualitygate.records.dynamics import AxisPattern, Neuron
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK, MUTED
+from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
 from qualitygate.studies.dynamics.pattern import axis_pattern
 from qualitygate.units.score import rank_correlation

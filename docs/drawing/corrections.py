@@ -8,7 +8,7 @@ from qualitygate import names, storage
 from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.exhibit import made_again
 from qualitygate.policy.corrections import methods
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.reports.sheets import comparison_sheet
 
 CORRECTED: dict[str, tuple[str, float]] = {
     "sequential ablation, R=0.1": ("sequential_ablation", 0.1),

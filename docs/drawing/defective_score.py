@@ -17,8 +17,7 @@ from drawing.look import BLUE, GREEN, ORANGE, RED, blank, show
 from drawing.subject import Subject
 from qualitygate.gating.exhibit import made_again
 from qualitygate.generators.base import sample_latents
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK, MUTED
+from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.testing.planted import Defect, plant
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 

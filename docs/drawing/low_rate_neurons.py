@@ -9,10 +9,9 @@ from drawing.ranking import ranked_faces
 from drawing.subject import Subject
 from qualitygate import names
 from qualitygate.gating.exhibit import made_again
-from qualitygate.reports.contact_sheet import comparison_sheet
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import FAINT, INK, PAPER
 from qualitygate.reports.pictures import blend_heat, picture
+from qualitygate.reports.sheets import comparison_sheet
+from qualitygate.reports.style import FAINT, INK, PAPER, dress, png
 from qualitygate.scores.low_rate import low_rate_heatmap
 
 

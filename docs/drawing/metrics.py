@@ -19,9 +19,8 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
 from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
 from qualitygate.policy.model import Policy, default_policy
-from qualitygate.reports.figures import png
-from qualitygate.reports.metric_figures import trade_figure
-from qualitygate.reports.palette import FAINT, INK, PAPER
+from qualitygate.reports.study_figures import precision_recall_figure
+from qualitygate.reports.style import FAINT, INK, PAPER, png
 from qualitygate.studies.metrics.run import Request, Tools, measure
 
 DIGITS = Path(__file__).parents[2] / "tests" / "data" / "digits" / "snapshot-003000.safetensors"
@@ -101,6 +100,6 @@ def metrics_digits(_: Subject) -> bytes:
     policy = Policy.model_validate(document)
     stage = GateStage(generator, calibrate(generator, policy), policy, seed=1)
     tools = Tools(generator, extractor=make_extractor("random-vgg16-32"), real=digits_images(32), stage=stage)
-    drawn = trade_figure(measure(tools, Request(1000, score=policy.rules[0].score)).report)
+    drawn = precision_recall_figure(measure(tools, Request(1000, score=policy.rules[0].score)).report)
     assert drawn is not None
     return drawn

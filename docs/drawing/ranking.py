@@ -7,10 +7,8 @@ import numpy as np
 from drawing.look import BLUE, RED, blank, jpeg
 from drawing.subject import Subject
 from qualitygate.gating.exhibit import made_again
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.lettering import number
-from qualitygate.reports.palette import INK
 from qualitygate.reports.pictures import picture
+from qualitygate.reports.style import INK, dress, number, png
 
 
 def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = None) -> bytes:

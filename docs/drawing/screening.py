@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from drawing.look import BLUE, RED, below, blank
 from drawing.subject import Subject
 from qualitygate.gating.curvature import fitted_screen, free_evidence, rung_column
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK
+from qualitygate.reports.style import INK, dress, png
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.screening import Bounds, ladder
 from qualitygate.units.score import rank_correlation

@@ -28,7 +28,7 @@ from qualitygate.produce.manifest import TABLE, ShardRow
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
 from qualitygate.records.gate import ExhibitRole, RuleLimit, Verdict
-from qualitygate.reports.page.material import rules_on_samples, shown_score
+from qualitygate.reports.material import rules_on_samples, shown_score
 
 SAMPLES, SURVEY, POLICY, PROFILE = "samples.parquet", "survey.parquet", "policy.yaml", "profile"
 PROVENANCE = "qualitygate.provenance"
@@ -348,7 +348,7 @@ class Change:
             "yield_after": float((after != Verdict.REJECT).mean()),
             "changed": int((after != self.before).sum()),
             "to_gate_again": int((untried | needs_image).sum()),
-            "limits": [limit.model_dump(mode="json") for limit in (*self.limits.rules, *self.limits.judged.values())],
+            "limits": [limit.model_dump(mode="json") for limit in (*self.limits.rules, *self.limits.recheck_limits.values())],
         }
 
 

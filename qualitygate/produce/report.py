@@ -27,11 +27,10 @@ from qualitygate.produce.store import LocalStore, Store, open_store
 from qualitygate.produce.worker import OpenedSource
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import ExhibitRole, GateSummary, SampleRecord
-from qualitygate.reports.exhibit_sheets import exhibit_sheets
-from qualitygate.reports.exhibit_table import EXHIBIT, exhibit_columns, read_exhibit
-from qualitygate.reports.figures import score_figure, trade_off_figure
-from qualitygate.reports.page.gate_report import report_page
-from qualitygate.reports.page.material import Gated, Material, Measured, UnitPage
+from qualitygate.reports.gate_figures import score_figure, trade_off_figure
+from qualitygate.reports.gate_report import report_page
+from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
+from qualitygate.reports.sheets import exhibit_sheets
 from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
 from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
 from qualitygate.tracking.studies import SHEETS, read_metrics_set
@@ -110,7 +109,7 @@ def _write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleR
         roles: why each was chosen.
         folder: of the gated set.
     """
-    items = exhibit.render(stage, latents, records, roles)
+    items = exhibit.exhibit_items(stage, latents, records, roles)
     storage.write_table(folder / EXHIBIT, exhibit_columns(items))
     (folder / GALLERY).mkdir()
     for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
@@ -178,14 +177,14 @@ def _survey(place: str | Path, folder: Path, summary: GateSummary) -> Survey | N
     return Records.of_finished(store).survey(summary.limits)[0]
 
 
-def read_measured(folder: str | Path) -> Measured:
+def read_measured(folder: str | Path) -> MeasuredMetrics:
     """A folder of metrics.
 
     Raises:
         InputError: there are no metrics.
     """
     found = read_metrics_set(folder)
-    return Measured(found.report, _columns(found.folder / SAMPLES))
+    return MeasuredMetrics(found.report, _columns(found.folder / SAMPLES))
 
 
 def read_units(folder: str | Path) -> UnitPage:

@@ -17,9 +17,8 @@ from qualitygate.produce.records import PROFILE, SURVEY, Records, read_survey
 from qualitygate.produce.report import REPORT, ensure_report, read_gated
 from qualitygate.produce.store import open_store
 from qualitygate.records.gate import RuleLimit, Verdict
-from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
-from qualitygate.reports.page.gate_report import report_page
-from qualitygate.reports.page.material import Material
+from qualitygate.reports.gate_report import report_page
+from qualitygate.reports.material import EXHIBIT, Material, read_exhibit
 
 IDS = range(10, 290)
 

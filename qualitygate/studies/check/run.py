@@ -29,8 +29,7 @@ from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
-from qualitygate.reports.github import step_summary
-from qualitygate.reports.junit import junit_xml
+from qualitygate.reports.check_text import junit_xml, step_summary
 from qualitygate.storage import to_uint8
 from qualitygate.studies.check.model import Subject, Tools, images_decide, same_checkpoint, same_latents, settled, unlike
 from qualitygate.studies.check.sample import Drawing, NotKnownError, Sample, images_of, of_profile, of_sample, reference_set, worst_layer

@@ -26,7 +26,7 @@ from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport, RealInfo, metric
-from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
+from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
 from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
 
@@ -323,7 +323,11 @@ def write_metrics(path: str | Path, measured: Measured) -> None:
         storage.write_table(folder / GROUPS, group_table(report))
         storage.write_table(folder / SAMPLES, measured.samples)
         (folder / FIGURES).mkdir()
-        for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
+        for name, draw in (
+            ("precision_recall", precision_recall_figure),
+            ("groups", group_figure),
+            ("discriminator", discriminator_figure),
+        ):
             if (picture := draw(report)) is not None:
                 storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 

@@ -16,9 +16,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from qualitygate.reports.figures import Render
-from qualitygate.reports.lettering import number
-from qualitygate.reports.palette import FAINT, INK, MUTED, PAPER
+from qualitygate.reports.style import FAINT, INK, MUTED, PAPER, Render, number
 
 _THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--line", PAPER: "--paper"}
 """Colours of figures that follow the reader's light or dark theme, and their names in the style sheet."""
@@ -61,7 +59,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("qualitygate.reports.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("qualitygate.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": shown, "share": lambda value: "–" if value is None else f"{value:.1%}"}
     return environment

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from qualitygate.records.metrics import GroupRow, Histogram, Measurement, MetricsReport
-from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
+from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 
 VALUES = {
     "all": (0.6, 0.5),
@@ -51,7 +51,7 @@ def report(values: dict[str, tuple[float | None, float]], histogram: Histogram |
     )
 
 
-@pytest.mark.parametrize("draw", [trade_figure, group_figure])
+@pytest.mark.parametrize("draw", [precision_recall_figure, group_figure])
 def test_size_and_that_the_numbers_decide(draw) -> None:
     drawn = draw(report(VALUES))
     assert Image.open(BytesIO(drawn)).size[0] == 900
@@ -69,5 +69,5 @@ def test_the_histogram() -> None:
 
 def test_nothing_to_draw() -> None:
     assert discriminator_figure(report({})) is None
-    assert trade_figure(report({})) is None
+    assert precision_recall_figure(report({})) is None
     assert group_figure(report({})) is None

@@ -10,8 +10,7 @@ from PIL import Image
 
 from qualitygate.errors import InputError
 from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern, SnapshotRecord, secants
-from qualitygate.reports.course_figure import course_figure
-from qualitygate.reports.pattern_figures import dynamics_figure, pattern_figure
+from qualitygate.reports.dynamics_figures import dynamics_figure, pattern_figure, training_figure
 
 NEURON = Neuron(3, 1, 2, 5)
 OFFSETS = np.linspace(-30, 30, 61)
@@ -70,9 +69,9 @@ def course(*metrics: dict[str, float]) -> DynamicsRecord:
 
 def test_a_panel_for_each_metric() -> None:
     cla = {"dynamics/cla_mean/layer_3": 1.0}
-    small = opened(course_figure(course(cla, {}, {"dynamics/cla_mean/layer_3": 2.0, "dynamics/cla_mean/layer_5": 2.0})))
+    small = opened(training_figure(course(cla, {}, {"dynamics/cla_mean/layer_3": 2.0, "dynamics/cla_mean/layer_5": 2.0})))
     assert small.size == (900, 240)
     more = {**cla, "dynamics/activation_rate/layer_1": 0.5, "dynamics/fid": 12.0}
-    assert opened(course_figure(course(more, more))).size == (900, 480)
+    assert opened(training_figure(course(more, more))).size == (900, 480)
     with pytest.raises(InputError, match="nothing to draw"):
-        course_figure(course({}, {}))
+        training_figure(course({}, {}))

@@ -8,8 +8,8 @@ from reports.made_up import item, limits
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records.gate import ExhibitRole
-from qualitygate.reports import exhibit_sheets as module
-from qualitygate.reports.exhibit_sheets import exhibit_sheets
+from qualitygate.reports import sheets as module
+from qualitygate.reports.sheets import exhibit_sheets
 
 VERDICTS = {ExhibitRole.CORRECTED: "correct", ExhibitRole.REJECTED: "reject"}
 

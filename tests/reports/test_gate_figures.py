@@ -14,9 +14,9 @@ from reports.made_up import SCORE, limits
 
 from qualitygate.errors import InputError
 from qualitygate.records.gate import RuleLimit, Verdict
-from qualitygate.reports import figures
-from qualitygate.reports.figures import score_figure, trade_off_figure
-from qualitygate.reports.palette import LINE_COLORS, VERDICT_COLORS
+from qualitygate.reports import gate_figures
+from qualitygate.reports.gate_figures import score_figure, trade_off_figure
+from qualitygate.reports.style import LINE_COLORS, VERDICT_COLORS
 
 COUNT = 400
 CLA = "cla/layer_2"
@@ -86,8 +86,8 @@ def test_values_that_are_not_finite_are_left_out_and_said(scores, verdicts, rule
 @pytest.mark.parametrize("values", [np.array([370.0]), np.full(9, 0.25), np.arange(5000.0), np.array([-1.5, 700.25]), np.array([])])
 @pytest.mark.parametrize("limit", [370.0, 0.25, -3.5])
 def test_bins_hold_all_values_and_no_bin_spans_the_limit(values: np.ndarray, limit: float) -> None:
-    edges = figures._bin_edges(values, np.array([limit, limit + 1]))
-    assert 2 <= len(edges) <= figures.BINS + 4
+    edges = gate_figures._bin_edges(values, np.array([limit, limit + 1]))
+    assert 2 <= len(edges) <= gate_figures.BINS + 4
     assert np.histogram(values, edges)[0].sum() == len(values)
     assert edges[0] <= limit <= edges[-1]
     over = np.histogram(values[values > limit], edges)[0] > 0
@@ -98,7 +98,7 @@ def test_bins_hold_all_values_and_no_bin_spans_the_limit(values: np.ndarray, lim
 def test_trade_off_share_kept_by_hand() -> None:
     gated = np.array([1.0, 2.0, 3.0, np.nan])
     calibration = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
-    kept = figures._kept(gated, calibration, np.array([0.0, 0.25, 0.5, 1.0]))
+    kept = gate_figures._share_within(gated, calibration, np.array([0.0, 0.25, 0.5, 1.0]))
     assert kept.tolist() == [0.0, 0.25, 0.5, 0.75]
 
 
@@ -136,10 +136,10 @@ def test_nothing_global_is_touched(scores, verdicts, rules) -> None:
     trade_off_figure(scores, scores, rules)
     assert dict(matplotlib.rcParams) == before
     code = (
-        "import sys, numpy as np; from qualitygate.reports import contact_sheet, exhibit_sheets, figures;"
+        "import sys, numpy as np; from qualitygate.reports import gate_figures, sheets;"
         "from qualitygate.records.gate import RuleLimit;"
         "limits = [RuleLimit(rule='r', score='s', limit=4.0, source='absolute', action='reject')];"
-        "figures.score_figure({'s': np.arange(9.0)}, limits, np.full(9, 'accept'));"
+        "gate_figures.score_figure({'s': np.arange(9.0)}, limits, np.full(9, 'accept'));"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

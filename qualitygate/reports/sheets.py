@@ -1,4 +1,4 @@
-"""Contact sheets: the samples of an exhibit in a grid, for people to look at."""
+"""Contact sheets: samples in a grid for people to look at; one for each reason why samples were chosen; and what units draw."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from math import ceil
 import numpy as np
 from PIL import Image, ImageDraw
 
+from qualitygate import names
 from qualitygate.errors import InputError, Reason
-from qualitygate.records.gate import ExhibitItem, RuleLimit, SampleRecord
-from qualitygate.reports.lettering import draw_lines, draw_within, font, line_height, number, widest_word, wrap
-from qualitygate.reports.palette import FAINT, INK, MUTED, PAPER, VERDICT_COLORS
-from qualitygate.reports.pictures import blend_heat, heat_scale, picture
+from qualitygate.records.gate import ExhibitItem, ExhibitRole, RuleLimit, SampleRecord
+from qualitygate.reports.pictures import blend_heat, draw_lines, draw_within, font, heat_scale, line_height, picture, widest_word, wrap
+from qualitygate.reports.style import FAINT, INK, MUTED, PAPER, VERDICT_COLORS, number
 
 MARGIN = 24
 NARROWEST = 560
@@ -21,6 +21,27 @@ NARROWEST = 560
 SMALLEST = 32
 """Side of the smallest picture, in pixels: the height of two lines of words."""
 GENERATED, CORRECTED, HEAT = "generated", "corrected", "low-rate neurons"
+UNIT_SIDE = 128
+COMPACT_OVER = 24
+"""Best and worst samples beyond this many are shown by their images alone: they are there to be compared at a glance."""
+
+_WORDS: Mapping[ExhibitRole, tuple[str, str]] = {
+    ExhibitRole.BEST: ("Best samples", "Accepted samples with the lowest scores, the lowest first."),
+    ExhibitRole.WORST: ("Worst samples", "The samples with the highest scores, the highest first, whatever became of them."),
+    ExhibitRole.CORRECTED: (
+        "Corrected samples",
+        "Samples over a limit whose correction passed, the highest score first: as generated, and as kept.",
+    ),
+    ExhibitRole.REJECTED: (
+        "Rejected samples",
+        "Samples that were thrown away, the highest score first: as generated and, where a correction was tried, after the strongest one.",
+    ),
+    ExhibitRole.BORDERLINE: (
+        "Borderline samples",
+        "Samples with a score so close to its limit that another device might decide otherwise, the lowest score first.",
+    ),
+}
+"""Title of a role's sheet, and how its samples were chosen: as `qualitygate.gating.exhibit` does it."""
 
 
 @dataclass(frozen=True)
@@ -228,3 +249,75 @@ def _sheet(header: Image.Image, grid: Image.Image) -> Image.Image:
     canvas.paste(header, (MARGIN, MARGIN))
     canvas.paste(grid, (MARGIN, MARGIN + header.height))
     return canvas
+
+
+def exhibit_sheets(items: Sequence[ExhibitItem], *, limits: Sequence[RuleLimit] = ()) -> dict[str, Image.Image]:
+    """Contact sheets of an exhibit, by the keys of `names.SHEET_KEYS` and in their order; roles without samples have none.
+
+    Args:
+        items: the exhibit, in any order of roles; within a role the order is kept.
+        limits: the rules as they were applied: captions then hold the score that decided, and subtitles the limits.
+
+    Raises:
+        InputError: an empty exhibit.
+    """
+    if not items:
+        raise InputError("There is no exhibit to show", "no items", "at least one sample", "gate with an exhibit")
+    sheets = {}
+    for key in names.SHEET_KEYS:
+        role = ExhibitRole(key.removeprefix("gallery/"))
+        chosen = [item for item in items if item.role is role]
+        if chosen:
+            sheets[key] = _role_sheet(role, chosen, limits)
+    return sheets
+
+
+def _role_sheet(role: ExhibitRole, items: Sequence[ExhibitItem], limits: Sequence[RuleLimit]) -> Image.Image:
+    title, chosen = _WORDS[role]
+    rules = "; ".join(f"{limit.score} over {number(limit.limit)}: {limit.action}" for limit in limits)
+    subtitle = f"{chosen} Rules: {rules}." if rules else chosen
+    compact = role in (ExhibitRole.BEST, ExhibitRole.WORST) and len(items) > COMPACT_OVER
+    return contact_sheet(items, f"{title} ({len(items)})", subtitle, limits=limits, compact=compact)
+
+
+@dataclass(frozen=True)
+class UnitPictures:
+    """One unit.
+
+    Attributes:
+        caption: what it is called.
+        representative: uint8 (height, width, channels).
+        images: those it is most active in, each uint8 (height, width, channels), the most active first.
+        heat: where it is active in each of them, finite float (height, width), at least 0.
+    """
+
+    caption: str
+    representative: np.ndarray
+    images: Sequence[np.ndarray]
+    heat: Sequence[np.ndarray]
+
+
+def unit_sheet(units: Sequence[UnitPictures], title: str, subtitle: str = "", columns: int = 10) -> Image.Image:
+    """A sheet of units: representative image, then each of the top images with the unit's heat below it. Heat is scaled to the hottest
+    place of the unit's own images.
+
+    Args:
+        units: in the order of the sheet, all with as many images.
+        title, subtitle: as in `contact_sheet`.
+        columns: units beside each other, at most.
+
+    Raises:
+        InputError: no units, or arrays that are no images.
+    """
+    if not units:
+        raise InputError("There is nothing to put on a contact sheet", "no units", "at least one unit")
+    rows: dict[str, list[np.ndarray]] = {"representative": [unit.representative for unit in units]}
+    for place in range(len(units[0].images)):
+        rows[f"most active {place + 1}"] = [unit.images[place] for unit in units]
+        rows[f"where {place + 1}"] = [_heated(unit, place) for unit in units]
+    return comparison_sheet([unit.caption for unit in units], rows, title, subtitle, columns, UNIT_SIDE)
+
+
+def _heated(unit: UnitPictures, place: int) -> np.ndarray:
+    hottest = max((float(heat.max()) for heat in unit.heat), default=0.0)
+    return np.asarray(blend_heat(picture(unit.images[place], UNIT_SIDE), unit.heat[place], hottest or 1.0))

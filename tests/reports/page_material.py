@@ -11,8 +11,7 @@ from reports.made_up import PROVENANCE, SCORE, item, limits
 
 from qualitygate import names, storage
 from qualitygate.records.gate import ExhibitRole, ExpectationResult, GateSummary, SuiteResult, Verdict
-from qualitygate.reports.exhibit_table import EXHIBIT, Shown, exhibit_columns, read_exhibit
-from qualitygate.reports.page.material import Gated
+from qualitygate.reports.material import EXHIBIT, Gated, Shown, exhibit_columns, read_exhibit
 
 HOSTILE = 'models/<script>alert(1)</script> & "x" {{ 7 * 7 }} $y$.pt'
 SAMPLES = 200
