@@ -113,14 +113,14 @@ def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tup
         for word, rows in (("fewest", order[:EXTREMES]), ("most", order[::-1][:EXTREMES])):
             latents = stage.latents(rows)
             title = f"The {EXTREMES} samples of {total:,} with the {word} active low-rate neurons at R = {r:g}"
-            rows_of = {"generated": exhibit.render(generator, latents)}
+            rows_of = {"generated": exhibit.made_again(generator, latents)}
             yield f"{word}_{names.low_rate(r)}", comparison_sheet(list(map(str, rows)), rows_of, title)
     worst = np.argsort(columns[names.low_rate(stage.policy.headline_rate)], kind="stable")[::-1][:_ABLATED]
     latents = stage.latents(worst)
-    made = {"generated": exhibit.render(generator, latents)}
+    made = {"generated": exhibit.made_again(generator, latents)}
     for r in stage.limits.strengths:
         edits = low_rate_ablation(rates, stage.detection, r, generator.device)
-        made[f"R = {r:g}"] = exhibit.render(generator, latents, edits)
+        made[f"R = {r:g}"] = exhibit.made_again(generator, latents, edits)
     # the random choice belongs to the sample, so the padded batch needs its own padded ids: one batch, no padding
     with scored_pass():
         random = generator(latents, random_ablation(latents, stage.detection)).cpu().numpy()
