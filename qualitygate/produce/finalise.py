@@ -83,7 +83,7 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
         borderline=totals.borderline,
         metrics={names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]},
         reasons=dict(sorted(totals.reasons.items())),
-        limits=(*limits.rules, *limits.judged.values()),
+        limits=(*limits.rules, *limits.recheck_limits.values()),
         seconds=dict(sorted(totals.seconds.items())),
         suite=None,
         provenance=row.provenance,

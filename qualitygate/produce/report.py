@@ -109,7 +109,7 @@ def _write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleR
         roles: why each was chosen.
         folder: of the gated set.
     """
-    items = exhibit.render(stage, latents, records, roles)
+    items = exhibit.exhibit_items(stage, latents, records, roles)
     storage.write_table(folder / EXHIBIT, exhibit_columns(items))
     (folder / GALLERY).mkdir()
     for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():

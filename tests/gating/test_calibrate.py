@@ -14,7 +14,7 @@ import torch
 from small import small_dcgan
 from small_policy import small_policy
 
-from qualitygate.gating import unfinished
+from qualitygate.gating import calibrate as calibration
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.families.dcgan.generator import DCGAN
@@ -55,7 +55,7 @@ def whole(generator: DCGAN) -> Profile:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path))
-    monkeypatch.setattr(unfinished, "INTERVAL", 0.0)
+    monkeypatch.setattr(calibration, "INTERVAL", 0.0)
     return tmp_path / "unfinished"
 
 
@@ -140,7 +140,7 @@ def test_a_beginning_of_other_work_is_said_and_not_used(generator: DCGAN, whole:
 
 def test_a_short_run_writes_nothing(generator: DCGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(unfinished, "INTERVAL", 1e6)
+    monkeypatch.setattr(calibration, "INTERVAL", 1e6)
     with pytest.raises(KeyboardInterrupt):
         calibrate(generator, POLICY, reporter=Counted(SCORES, 2))
     assert not (tmp_path / "cache").exists()
@@ -151,7 +151,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
 ) -> None:
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(unfinished, "INTERVAL", 0.0)
+    monkeypatch.setattr(calibration, "INTERVAL", 0.0)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert_same(calibrate(generator, POLICY), whole)
