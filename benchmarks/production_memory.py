@@ -24,7 +24,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration, Policy
 from qualitygate.produce.executor import InProcess

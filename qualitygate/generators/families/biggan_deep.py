@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import State
-from qualitygate.generators.residual import ResidualBlock, SelfAttention, UpsamplingConv, operations
-from qualitygate.generators.residual_generator import ResidualGenerator
+from qualitygate.generators.residual import ResidualBlock, ResidualGenerator, SelfAttention, UpsamplingConv, operations
 from qualitygate.latents import Latents
 
 BOTTOM_WIDTH = 4

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.pggan import PGGAN
 from qualitygate.latents import draw_latents
 
 

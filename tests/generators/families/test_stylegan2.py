@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator, minibatch_deviation
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator, minibatch_deviation
 from qualitygate.latents import Latents, Sampling
 
 

@@ -12,10 +12,15 @@ Our choice of presets, as the papers have none: low-rate neurons in L0, L1 and L
 correction stops at the last layer with a sampling rate of at most 32, which in the published configurations is the one
 whose bandwidth is that of a 16×16 image. (By size that would be no layer: L0 is 36×36 already, of which a margin of 10
 on each side never reaches the image.)
+
+Its nonlinearity (section 3.2) is a LeakyReLU at a higher sampling rate, between two low-pass filters. A pointwise nonlinearity makes
+frequencies that the layer's grid cannot hold: so the signal is up-sampled, bent there, and filtered while it is brought to the rate of the
+next layer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -23,10 +28,68 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
-from qualitygate.generators.filtered_lrelu import Resampling, filtered_lrelu
-from qualitygate.generators.modulated import ToRGB
-from qualitygate.generators.styles import Dense, Mapping, demodulation, normalised
+from qualitygate.generators.resampling import upfirdn
+from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, ToRGB, demodulation, normalised
 from qualitygate.latents import Latents
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Sizes and rates of one filtered LeakyReLU; everything is square.
+
+    Attributes:
+        inputs, outputs: size of what comes in and of what goes out.
+        up, down: factors of the sampling rate.
+        up_taps, down_taps: length of the filters.
+        radial: the down filter is circular, (down_taps, down_taps), and not separable.
+    """
+
+    inputs: int
+    outputs: int
+    up: int
+    down: int
+    up_taps: int
+    down_taps: int
+    radial: bool
+
+    @property
+    def between(self) -> int:
+        """Size at which the LeakyReLU is applied."""
+        return (self.outputs - 1) * self.down + self.down_taps
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and after, in up-sampled samples; negative crops. The output is centred on the input."""
+        total = self.between + self.up_taps - 1 - self.inputs * self.up
+        before = (total + self.up) // 2
+        return before, total - before
+
+    @property
+    def operations(self) -> int:
+        """Operations of one unit, 2 per multiply-add: a separable filter goes along one axis and then the other, and
+        the inserted zeros cost nothing."""
+        up = self.between * (self.inputs + self.between) * self.up_taps // self.up
+        separable = self.outputs * (self.between + self.outputs) * self.down_taps
+        down = self.outputs**2 * self.down_taps**2 if self.radial else separable
+        return 2 * (up + down)
+
+
+def filtered_lrelu(x: Tensor, up_filter: Tensor, down_filter: Tensor, plan: Resampling, clamp: float | None) -> Tensor:
+    """Up-sampling, LeakyReLU·√2 clamped to ±``clamp`` (None: not), down-sampling.
+
+    Args:
+        x: (N, units, plan.inputs, plan.inputs), the bias added.
+        up_filter: (plan.up_taps,).
+        down_filter: (plan.down_taps,), or square where ``plan.radial``.
+
+    Returns:
+        (N, units, plan.outputs, plan.outputs).
+    """
+    x = upfirdn(x, up_filter, up=plan.up, padding=plan.padding, gain=plan.up**2)
+    x = F.leaky_relu_(x, SLOPE).mul_(GAIN)
+    x = x if clamp is None else x.clamp_(-clamp, clamp)
+    return upfirdn(x, down_filter, down=plan.down)
+
 
 _STOP_RATE = 32
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.discriminator import Discriminator
-from qualitygate.generators.families.biggan.discriminator import ProjectionHead
+from qualitygate.generators.families.biggan import ProjectionHead
+from qualitygate.generators.network import Discriminator
 from qualitygate.generators.residual import DownBlock, SelfAttention, UpBlock
 
 
