@@ -17,7 +17,7 @@ from PIL import Image
 from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
@@ -356,7 +356,7 @@ def steps_sheet(
     for done in range(len(layers) + 1):
         edits = low_rate_ablation(profile.rates, layers[:done], rate, generator.device) if done else None
         after = f"after layers {', '.join(map(str, layers[:done]))}" if done else "generated"
-        rows[after] = made_again(generator, latents, edits) if done else untouched
+        rows[after] = render(generator, latents, edits) if done else untouched
         for layer in layers[done:]:
             heat = low_rate_heatmap(generator, latents, profile.rates, rate, [layer], edits).numpy()
             scale = hottest.setdefault(layer, max(float(heat.max()), 1e-6))
