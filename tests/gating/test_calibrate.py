@@ -17,7 +17,7 @@ from small_policy import small_policy
 from qualitygate.gating import calibrate as calibration
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration
 

@@ -17,7 +17,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Limit, Policy

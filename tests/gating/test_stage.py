@@ -23,7 +23,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, Origin, State, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import load_latents
 from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import decide

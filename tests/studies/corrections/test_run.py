@@ -14,7 +14,7 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.layers import Edits
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
