@@ -88,9 +88,8 @@ def parse(column: str) -> ScoreColumn | None:
     if score is None:
         name, _, digits = stem.rpartition("_")
         score, rate = SCORES.get(name), names.number(digits)
-    if score is None or (rate is not None) != score.by_rate or not (score.total if layer is None else score.by_layer):
-        return None
-    return ScoreColumn(score, rate, layer)
+    there_is = score is not None and (rate is not None) == score.by_rate and (score.total if layer is None else score.by_layer)
+    return ScoreColumn(score, rate, layer) if score is not None and there_is and score.column(rate, layer) == column else None
 
 
 def cla_layer(column: str) -> int | None:
