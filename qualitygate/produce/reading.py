@@ -21,7 +21,7 @@ from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import GateSummary
 from qualitygate.reports.material import EXHIBIT, Gated, MeasuredMetrics, UnitPage, read_exhibit
 from qualitygate.tracking.gated_set import UNITS, read_gated_set
-from qualitygate.tracking.studies import SHEETS, read_metrics_set
+from qualitygate.tracking.studies import SHEETS, read_metrics
 
 SAMPLES, CALIBRATION, DYNAMICS = "samples.parquet", "calibration.parquet", "dynamics.json"
 
@@ -70,8 +70,7 @@ def read_measured(folder: str | Path) -> MeasuredMetrics:
     Raises:
         InputError: there are no metrics.
     """
-    found = read_metrics_set(folder)
-    return MeasuredMetrics(found.report, _columns(found.folder / SAMPLES))
+    return MeasuredMetrics(read_metrics(folder)[0], _columns(Path(folder) / SAMPLES))
 
 
 def read_units(folder: str | Path) -> UnitPage:
