@@ -31,7 +31,7 @@ from qualitygate import timing
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.produce.request import Form
 from qualitygate.produce.shards import Encoding, shard_writer

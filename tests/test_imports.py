@@ -14,6 +14,8 @@ import pytest
 import qualitygate
 from qualitygate.generators.families import DISCRIMINATORS, FAMILIES, GENERATORS
 from qualitygate.plugins import Table, resolve
+from qualitygate.policy.corrections import METHODS
+from qualitygate.policy.scores import SCORES
 from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
@@ -122,6 +124,10 @@ def test_nothing_imports_itself_in_a_circle() -> None:
 TABLES = [
     *((name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place),
     *UNIT_SCORES.ours.items(),
+    *SCORES.ours.items(),
+    *METHODS.ours.items(),
+    *((name, score.read_by) for name, score in SCORES.items() if score.read_by),
+    *((name, made.made_by) for name, made in METHODS.items()),
 ]
 
 
@@ -132,13 +138,14 @@ def test_the_lazy_tables_name_what_is_there(name: str, place: str) -> None:
     assert resolve(place), name
 
 
-def test_a_unit_score_has_the_name_of_its_row() -> None:
-    assert {name: score.name for name, score in UNIT_SCORES.items()} == {name: name for name in UNIT_SCORES}
-
-
 @pytest.mark.parametrize("table", [GENERATORS, DISCRIMINATORS], ids=["generators", "discriminators"])
-def test_a_thing_has_the_name_of_its_row(table: Table[Any]) -> None:
+def test_a_family_has_the_name_of_its_row(table: Table[Any]) -> None:
     assert {name: thing.family for name, thing in table.items()} == {name: name for name in table}
+
+
+@pytest.mark.parametrize("table", [SCORES, METHODS, UNIT_SCORES], ids=["scores", "corrections", "unit scores"])
+def test_a_thing_has_the_name_of_its_row(table: Table[Any]) -> None:
+    assert {name: thing.name for name, thing in table.items()} == {name: name for name in table}
 
 
 @pytest.mark.parametrize("barred", NEVER)

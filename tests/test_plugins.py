@@ -23,7 +23,7 @@ from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
 from qualitygate.generators.families import GENERATORS, family_plugins
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import draw_latents
 
 PACKAGE = Path(__file__).parent / "plugin_package"

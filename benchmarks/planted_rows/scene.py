@@ -11,12 +11,12 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.screening import THIN, axes_order
 from qualitygate.testing.planted import Planted

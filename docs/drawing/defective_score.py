@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drawing.look import BLUE, GREEN, ORANGE, RED, blank, show
 from drawing.subject import Subject
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.generators.base import sample_latents
 from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.testing.planted import Defect, plant
@@ -38,7 +38,7 @@ def defective_score(subject: Subject) -> bytes:
     regions = F.interpolate((activation > thresholds[layer][:, None, None]).float(), size=mask.shape, mode="bilinear")[0]
     covers = int(np.argmax(scores))
     elsewhere = int((regions.flatten(1).sum(dim=1) * (overlap.overlap[layer][0] < 0.05)).argmax())
-    image = made_again(planted.generator, broken[:1])[0]
+    image = render(planted.generator, broken[:1])[0]
     figure = blank(4.0)
     *cells, bars = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
     show(cells[0], image, "an image with the defect")

@@ -15,10 +15,10 @@ from drawing.subject import Subject
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.features.images import digits_images
 from qualitygate.features.registry import make_extractor
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.stage import GateStage
 from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
-from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.model import Policy
 from qualitygate.reports.study_figures import precision_recall_figure
 from qualitygate.reports.style import FAINT, INK, PAPER, png
 from qualitygate.studies.metrics.run import Request, Tools, measure

@@ -105,14 +105,14 @@ def _subjects(
     from dataclasses import replace
 
     from qualitygate.checkpoints.sources import shown
+    from qualitygate.gating.calibrate import checkpoint_policy
     from qualitygate.gating.profile import load_profile
-    from qualitygate.policy.model import default_policy
     from qualitygate.studies.check.model import Subject, check_covers, kept_profile
 
     learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
     address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
     generator, discriminator = load_both(replace(source, checkpoint=address), device, registry.uri)
-    policy = given or (learned.policy if learned else default_policy(generator.family))
+    policy = given or (learned.policy if learned else checkpoint_policy(generator))
     if learned is not None:  # the same latents as in the profile
         policy = policy.model_copy(update={"calibration": learned.info.calibration})
         check_covers(learned, policy)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import CheckpointError
 

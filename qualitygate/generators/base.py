@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError, LayerError
-from qualitygate.generators.discriminator import Discriminator
 from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, Part, State
-from qualitygate.generators.network import Network, one_hot
+from qualitygate.generators.network import Discriminator, Network, one_hot
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 

@@ -313,7 +313,7 @@ def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dic
         borderline=int(np.sum(rows[names.BORDERLINE])),
         metrics=metrics,
         reasons=dict(sorted(reasons.items())),
-        limits=(*stage.limits.rules, *stage.limits.judged.values()),
+        limits=(*stage.limits.rules, *stage.limits.recheck_limits.values()),
         seconds=seconds,
         suite=None,
         provenance=stage.provenance,

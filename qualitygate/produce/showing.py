@@ -29,7 +29,7 @@ def write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleRe
         roles: why each was chosen.
         folder: of the gated set.
     """
-    items = exhibit.render(stage, latents, records, roles)
+    items = exhibit.exhibit_items(stage, latents, records, roles)
     storage.write_table(folder / EXHIBIT, exhibit_columns(items))
     (folder / GALLERY).mkdir()
     for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.families.biggan.deep import BigGANDeep
-from qualitygate.generators.families.biggan.generator import BigGAN
+from qualitygate.generators.convolutions import nearest_then_3x3
+from qualitygate.generators.families.biggan import BigGAN
+from qualitygate.generators.families.biggan_deep import BigGANDeep
 from qualitygate.generators.residual import SelfAttention, UpsamplingConv, operations
-from qualitygate.generators.transposed import nearest_then_3x3
 from qualitygate.latents import Latents, Sampling
 
 

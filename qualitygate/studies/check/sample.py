@@ -103,7 +103,7 @@ class Sample:
     def __post_init__(self) -> None:
         assert self.subject.generator is not None
         self.generator = self.subject.generator
-        self.stage = GateStage(self.generator, self.subject.profile, self.policy, seed=self.policy.check.seed, ruler=self.ruler)
+        self.stage = GateStage(self.generator, self.subject.profile, self.policy, seed=self.policy.check.seed, reference_profile=self.ruler)
 
     def gate(self, count: int) -> None:
         """Scores and verdicts of samples 0 … count − 1, those that are not known yet."""

@@ -10,8 +10,7 @@ from pydantic import Field
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.policy.corrections import RANDOM_UNITS, Correction, HighRateAblation, SequentialAblation
-from qualitygate.policy.corrections import methods as known_methods
+from qualitygate.policy.corrections import METHODS, RANDOM_UNITS, Correction, HighRateAblation, SequentialAblation
 from qualitygate.policy.model import Policy
 from qualitygate.requests import Flag, GeneratorRequest, WithExtractor, WithPolicy, WithReal
 
@@ -73,10 +72,10 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
             for one in self.strengths or ():
                 method, _, values = one.partition("=")
                 strengths[method] = tuple(_numbers(values, "strengths"))
-            if unknown := sorted({*(self.method or ()), *strengths} - known_methods().keys()):
-                raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(known_methods())}")
+            if unknown := sorted({*(self.method or ()), *strengths} - METHODS.keys()):
+                raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
             edited = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in self.edit or ()]
-            methods = self.method or tuple(known_methods())
+            methods = self.method or tuple(METHODS)
             chosen = study_corrections(policy, methods, own_cla=self.own_cla, unit_scores=unit_scores, strengths=strengths, layers=edited)
         if self.keep is not None and self.keep not in chosen:
             raise InputError("There is no such correction to keep", self.keep, f"one of {'; '.join(chosen)}")
@@ -110,7 +109,7 @@ def study_corrections(
     own = policy.correction
     judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
     found: dict[str, Correction] = {}
-    for method, made in ((method, made) for method, made in known_methods().items() if method in methods):
+    for method, made in ((method, made) for method, made in METHODS.items() if method in methods):
         if own is not None and own.method == method:
             found[f"{method}, the policy's"] = own
         common = {**judged, **_strengths(method, made, (strengths or {}).get(method))}

@@ -14,7 +14,7 @@ from PIL import Image
 from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
@@ -128,7 +128,7 @@ def steps_sheet(
     hottest: dict[int, float] = {}
     for done in range(len(layers) + 1):
         edits = low_rate_ablation(rates, layers[:done], rate, generator.device) if done else None
-        images = made_again(generator, latents, edits) if done else untouched
+        images = render(generator, latents, edits) if done else untouched
         after = f"after layers {', '.join(map(str, layers[:done]))}" if done else "generated"
         rows[after] = images
         for layer in layers[done:]:

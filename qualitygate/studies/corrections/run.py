@@ -20,7 +20,7 @@ from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.gating.correcting import Correcting
+from qualitygate.gating.correcting import Corrector
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, padded_rows, scored_pass, silent
@@ -589,7 +589,7 @@ class _Trial:
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, correction: Correction, show: int) -> None:
         policy = policy.with_correction(correction)
         self._generator, self._correction, self._limits = generator, correction, profile.limits(policy)
-        self._correcting = Correcting(generator, profile, policy, correction, self._limits)
+        self._correcting = Corrector(generator, profile, policy, correction, self._limits)
         self._edited, self._judged = correction_layers(policy, profile.info.chain)
         self.at = {strength: _Collected(show) for strength in correction.strengths}
         self.selects = False

@@ -167,9 +167,9 @@ class _Run:
     def _other_groups(self, untouched: dict[str, tuple[str, np.ndarray]]) -> Iterator[Group]:
         """Corrected and truncated images."""
         stage = self.tools.stage
-        if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
+        if stage is not None and stage.corrector is not None and names.HIGHEST in untouched:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
-            correction = stage.correcting.method(latents)
+            correction = stage.corrector.method(latents)
             what = f"highest, each corrected at strength {names.rate(strength)}"
             yield self._made_group(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         corrected = self.seen.corrected

@@ -12,7 +12,7 @@ import numpy as np
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import Reporter
@@ -192,5 +192,5 @@ def _pictures(inputs: UnitInputs, result: UnitsResult, layer: int, unit: int) ->
     shown, key = inputs.samples[rows[:SHOWN]], names.unit_key(layer, unit)
     mean = representative(inputs.generator, inputs.samples[rows[:TOP]], layer).numpy()
     heat = unit_heat(inputs.generator, shown, layer, unit).numpy()
-    images = made_again(inputs.generator, shown)
+    images = render(inputs.generator, shown)
     return UnitPictures(f"{key}, cluster {result.clusters[key]}", storage.to_uint8(mean), images, list(heat))
