@@ -44,7 +44,7 @@ class SoftwareOrigin(Record):
     device: str
 
 
-class Provenance(CheckpointOrigin, SoftwareOrigin):
+class Provenance(SoftwareOrigin, CheckpointOrigin):
     """Enough, with seed and id, to make the same image again and to know by which rules it was judged."""
 
     profile_id: str

@@ -215,7 +215,7 @@ class Histogram(Record):
     counts: dict[str, tuple[int, ...]]
 
 
-class MetricsReport(CheckpointOrigin, SoftwareOrigin):
+class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     """What ``metrics.json`` holds."""
 
     format: Literal[1] = 1
