@@ -43,10 +43,10 @@ def run(request: ReportRequest, json: Json = False) -> None:
 
         material = Material(
             gated=read_gated(request.gated, profile=request.profile),
-            metrics=request.metrics and read_measured(request.metrics),
-            units=request.units and read_units(request.units),
-            dynamics=request.dynamics and read_dynamics(request.dynamics),
-            baseline=request.baseline and read_gated(request.baseline),
+            metrics=None if request.metrics is None else read_measured(request.metrics),
+            units=None if request.units is None else read_units(request.units),
+            dynamics=None if request.dynamics is None else read_dynamics(request.dynamics),
+            baseline=None if request.baseline is None else read_gated(request.baseline),
         )
         page = report_page(material).encode()
         storage.write_bytes(request.out, page)

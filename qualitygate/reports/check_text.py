@@ -37,8 +37,8 @@ def reason(record: CheckRecord) -> str:
     of = {state: [one.id for one in record.rules if one.state is state and one.severity == "critical"] for state in RuleState}
     wishes = [one.id for one in record.suite.failures if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}]
     if record.verdict is RuleState.FAILED:
-        found = (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
-        parts = [f"{', '.join(ids)} {what}" for what, ids in found if ids]
+        why = (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
+        parts = [f"{', '.join(ids)} {what}" for what, ids in why if ids]
         return f"Critical: {'; '.join(parts)}." if parts else "The suite failed."
     if record.verdict is RuleState.INCONCLUSIVE:
         found = ", ".join(of[RuleState.INCONCLUSIVE])
