@@ -30,9 +30,9 @@ def run(request: DynamicsRequest, json: Json = False) -> None:
     others go on; what was scored before is not scored again.
     """
     with output.only_result_on_stdout():
-        from qualitygate.studies.dynamics.run import study_dynamics
+        from qualitygate.studies.dynamics import run as study
 
-        result = study_dynamics(request, output.reporter())
+        result = study.run(request, output.reporter())
         for warning in result.warnings:
             output.say(f"warning: {warning}")
         if json:

@@ -21,9 +21,9 @@ def run(request: PatternRequest, json: Json = False) -> None:
     Without `--at` the neuron with the highest CLA of the sample is shown.
     """
     with output.only_result_on_stdout():
-        from qualitygate.studies.dynamics.pattern import draw_pattern
+        from qualitygate.studies.dynamics import pattern
 
-        found = draw_pattern(request, output.reporter())
+        found = pattern.run(request, output.reporter())
         along = found.along
         document = {
             "out": str(request.out),

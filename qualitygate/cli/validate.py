@@ -30,9 +30,9 @@ def run(request: ValidateRequest, json: Json = False) -> None:
     chance it says so, and gating by one warns from then on.
     """
     with output.only_result_on_stdout():
-        from qualitygate.studies.validate.run import study_validation
+        from qualitygate.studies.validate import run as study
 
-        report = study_validation(request, output.reporter())
+        report = study.run(request, output.reporter())
         if json:
             output.emit_json({"out": None if request.out is None else str(request.out), **report.model_dump(mode="json")})
         else:

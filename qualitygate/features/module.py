@@ -115,10 +115,8 @@ class DiscriminatorExtractor(SpatialExtractor):
 
     def _seen(self, images: Tensor, name: str) -> Tensor:
         judge = self._discriminator
+        channels, size, _ = judge.image_shape
+        images = in_colour(images.to(judge.device))
+        images = smooth_resized(images if channels == 3 else images.mean(dim=1, keepdim=True), size)
         labels = torch.zeros(len(images), dtype=torch.int64, device=judge.device) if judge.label_size else None
-        return judge.taps(self._prepared(images), labels, names=[name])[name]
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        channels, size, _ = self._discriminator.image_shape
-        images = in_colour(images.to(self._discriminator.device))
-        return smooth_resized(images if channels == 3 else images.mean(dim=1, keepdim=True), size)
+        return judge.taps(images, labels, names=[name])[name]

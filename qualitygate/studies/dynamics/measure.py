@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,18 +78,13 @@ def score(
         unit_rate={layer: rates.rates[layer].mean(dim=(1, 2)).numpy() for layer in rated},
         low_rate={layer: rates.low_rate(layer, settings.rate).numpy() for layer in early},
         contribution={layer: parts.double().mean(dim=0).numpy() for layer, parts in judged.items()},
-        metrics={} if metrics is None else dict(metrics(_images(generator, settings))),
+        metrics={} if metrics is None else dict(metrics(generator.images(fixed_latents(generator, settings, settings.metric_samples)))),
     )
 
 
-def fixed_latents(generator: Generator, settings: ScoringSettings) -> Latents:
-    """The latents that go through every snapshot."""
-    return sample_latents(generator, range(settings.samples), settings.seed)
-
-
-def _images(generator: Generator, settings: ScoringSettings) -> Tensor:
-    """What set metrics see, on the CPU."""
-    return generator.images(sample_latents(generator, range(settings.metric_samples), settings.seed))
+def fixed_latents(generator: Generator, settings: ScoringSettings, count: int | None = None) -> Latents:
+    """The latents that go through every snapshot; more of them where a count is given."""
+    return sample_latents(generator, range(count or settings.samples), settings.seed)
 
 
 def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[str, float]:
@@ -97,10 +92,44 @@ def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[s
 
     What compares with the snapshot before is only there for layers that both have, in the same size.
     """
-    found = {names.at_layer(metric, layer): value for metric, layer, value in _alone(now)}
+    found: dict[tuple[str, int], float] = {}
+    for layer, scores in now.sample_cla.items():
+        units = now.unit_cla[layer].mean(axis=0)
+        found[names.CLA_MEAN, layer] = scores.mean()
+        found[names.CLA_Q90, layer] = np.quantile(scores, 0.9)
+        found[names.CLA_UNIT_Q99, layer] = np.quantile(units, 0.99)
+        found[names.CLA_UNIT_MAX, layer] = units.max()
+        found[names.ACTIVATION_SCALE, layer] = now.scale[layer]
+    for layer, rates in now.unit_rate.items():
+        found[names.ACTIVATION_RATE, layer] = rates.mean()
+    for layer, low in now.low_rate.items():
+        found[names.LOW_RATE_SHARE, layer] = low.mean()
+    for layer, parts in now.contribution.items():
+        found[names.AGAINST_SHARE, layer] = (parts < 0).mean()
+        found[names.AGAINST_CLA_RANK, layer] = rank_correlation(-parts, now.unit_cla[layer].mean(axis=0))
     if before is not None:
-        found |= {names.at_layer(metric, layer): value for metric, layer, value in _compared(now, before)}
-    return found | {names.of_set(name): value for name, value in now.metrics.items()}
+        found |= _compared(now, before)
+    named = {names.at_layer(metric, layer): float(value) for (metric, layer), value in found.items()}
+    return named | {names.of_set(name): value for name, value in now.metrics.items()}
+
+
+def _compared(now: SnapshotScores, before: SnapshotScores) -> dict[tuple[str, int], float]:
+    """What changed since the snapshot before, by metric and layer."""
+    found = {}
+    for layer, low in now.low_rate.items():
+        earlier = before.low_rate.get(layer)
+        if earlier is not None and earlier.shape == low.shape:
+            found[names.LOW_RATE_BORN, layer] = (low & ~earlier).mean()
+            found[names.LOW_RATE_GONE, layer] = (earlier & ~low).mean()
+    for layer, parts in before.contribution.items():
+        rates = now.unit_rate.get(layer)
+        if rates is None or rates.shape != parts.shape:
+            continue
+        change = rates - before.unit_rate[layer]
+        for metric, units in ((names.AGAINST_RATE_CHANGE, parts < 0), (names.FOR_RATE_CHANGE, parts > 0)):
+            if units.any():
+                found[metric, layer] = change[units].mean()
+    return found
 
 
 def rising_units(scores: Sequence[SnapshotScores], layer: int, count: int = 10) -> list[tuple[int, float]]:
@@ -120,36 +149,3 @@ def rising_units(scores: Sequence[SnapshotScores], layer: int, count: int = 10) 
     units = [one.unit_cla[layer].mean(axis=0) for one in scores if layer in one.unit_cla and one.unit_cla[layer].shape == last.shape]
     rise = units[-1] - np.min(units, axis=0)
     return [(int(unit), float(rise[unit])) for unit in np.argsort(-rise, kind="stable")[:count]]
-
-
-def _alone(now: SnapshotScores) -> Iterator[tuple[str, int, float]]:
-    for layer, scores in now.sample_cla.items():
-        units = now.unit_cla[layer].mean(axis=0)
-        yield names.CLA_MEAN, layer, float(scores.mean())
-        yield names.CLA_Q90, layer, float(np.quantile(scores, 0.9))
-        yield names.CLA_UNIT_Q99, layer, float(np.quantile(units, 0.99))
-        yield names.CLA_UNIT_MAX, layer, float(units.max())
-        yield names.ACTIVATION_SCALE, layer, now.scale[layer]
-    for layer, rates in now.unit_rate.items():
-        yield names.ACTIVATION_RATE, layer, float(rates.mean())
-    for layer, low in now.low_rate.items():
-        yield names.LOW_RATE_SHARE, layer, float(low.mean())
-    for layer, parts in now.contribution.items():
-        yield names.AGAINST_SHARE, layer, float((parts < 0).mean())
-        yield names.AGAINST_CLA_RANK, layer, rank_correlation(-parts, now.unit_cla[layer].mean(axis=0))
-
-
-def _compared(now: SnapshotScores, before: SnapshotScores) -> Iterator[tuple[str, int, float]]:
-    for layer, low in now.low_rate.items():
-        earlier = before.low_rate.get(layer)
-        if earlier is not None and earlier.shape == low.shape:
-            yield names.LOW_RATE_BORN, layer, float((low & ~earlier).mean())
-            yield names.LOW_RATE_GONE, layer, float((earlier & ~low).mean())
-    for layer, parts in before.contribution.items():
-        rates = now.unit_rate.get(layer)
-        if rates is None or rates.shape != parts.shape:
-            continue
-        change = rates - before.unit_rate[layer]
-        for metric, units in ((names.AGAINST_RATE_CHANGE, parts < 0), (names.FOR_RATE_CHANGE, parts > 0)):
-            if units.any():
-                yield metric, layer, float(change[units].mean())

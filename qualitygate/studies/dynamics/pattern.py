@@ -187,7 +187,7 @@ class PatternResult:
     axes: tuple[int, int]
 
 
-def draw_pattern(request: PatternRequest, reporter: Reporter | None = None) -> PatternResult:
+def run(request: PatternRequest, reporter: Reporter | None = None) -> PatternResult:
     """Draw a neuron's activation around one sample, as PNG.
 
     Raises:

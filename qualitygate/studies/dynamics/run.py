@@ -36,14 +36,13 @@ from qualitygate.storage import Arrays, ContentCache, array_cache
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
 from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
-from qualitygate.tracking.fetched import fetch_models, run_of
+from qualitygate.tracking.fetched import SUFFIXES, fetch_models, run_of
 from qualitygate.tracking.sending import send
 from qualitygate.tracking.studies import dynamics_parcel
 
 Unit = Literal["kimg", "step"]
 UNITS: tuple[Unit, ...] = ("kimg", "step")
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".ckpt", ".bin", ".tar")
 _PROGRESS: tuple[tuple[str, Unit], ...] = (
     (r"kimg[-_=]?(\d+(?:\.\d+)?)", "kimg"),
     (r"(\d+(?:\.\d+)?)[-_]?kimg", "kimg"),
@@ -152,11 +151,11 @@ def _expanded(source: str) -> list[str]:
         return [source]
     path = Path(source)
     if path.is_dir():
-        files = sorted(str(file) for file in path.iterdir() if file.suffix in _SUFFIXES and file.stem != "resume")
+        files = sorted(str(file) for file in path.iterdir() if file.suffix in SUFFIXES and file.stem != "resume")
     else:
         files = sorted(glob.glob(source)) if glob.has_magic(source) and not path.exists() else [source]
     if not files:
-        needed, remedy = f"files ending in {', '.join(_SUFFIXES)}", "name the folder or give a pattern in quotes"
+        needed, remedy = f"files ending in {', '.join(SUFFIXES)}", "name the folder or give a pattern in quotes"
         raise InputError(f"There are no snapshots at {source}", "no file that could be one", needed, remedy)
     return files
 
@@ -349,7 +348,7 @@ class DynamicsResult:
     warnings: tuple[str, ...]
 
 
-def study_dynamics(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsResult:
+def run(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsResult:
     """Score the same latents through every snapshot of a training run; write numbers and figures, and send them to MLflow.
 
     Raises:

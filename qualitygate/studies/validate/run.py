@@ -30,7 +30,7 @@ REPORT, FINDINGS, RECOMMENDED, FIGURES = "validation.json", "findings.parquet", 
 _CHANCE = 5  # random sets that a point of the yield is compared with
 
 
-def study_validation(request: ValidateRequest, reporter: Reporter | None = None) -> ValidationReport:
+def run(request: ValidateRequest, reporter: Reporter | None = None) -> ValidationReport:
     """Validate a checkpoint; write the folder, and the evidence into the profile.
 
     Raises:
