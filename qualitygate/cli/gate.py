@@ -102,11 +102,11 @@ def run(
             raise typer.Exit(verdict_code(summary, exit_zero))
         _refuse({"--accepted": accepted, "--workers": workers, "--cluster": cluster, "--out s3://…": "://" in out}, "with --shards only")
         from qualitygate import storage
-        from qualitygate.checkpoints.digest import file_sha256
         from qualitygate.gating.profile import load_profile
         from qualitygate.gating.stage import GateStage
         from qualitygate.latents import load_latents
         from qualitygate.produce.gated_set import gate_to_folder
+        from qualitygate.storage import file_sha256
 
         folder = Path(out)
         storage.refuse_existing(folder)

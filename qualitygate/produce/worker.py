@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from qualitygate import names, storage, timing
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import CheckpointError
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
@@ -28,6 +27,7 @@ from qualitygate.produce.shards import WAIT, Encoding, shard_writer
 from qualitygate.produce.store import open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
+from qualitygate.storage import file_sha256
 
 _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
 
