@@ -1,9 +1,8 @@
 """Inception-v3 of 2015-12-05, the network of the Fréchet Inception distance (Heusel et al. 2017) and of the inception score
 (Salimans et al. 2016).
 
-It is the graph that TensorFlow published on that day, which differs from the later Inception-v3: 1,008 classes, padding
-does not count in average pooling, and the last block takes a maximum where the others average. Parts have the names that
-they have in the graph. Its weights are read from
+It is the graph that TensorFlow published on that day: unlike the later Inception-v3, it has 1,008 classes, padding does not count in
+average pooling, and the last block takes a maximum where the others average. Parts have their names in the graph. Weights are read from
 
 - ``inception-2015-12-05.pt`` of NVIDIA's StyleGAN2-ADA (TorchScript), and the pickle of StyleGAN3 with the same names;
 - ``pt_inception-2015-12-05-6726825d.pth`` of pytorch-fid (a state dict under torchvision's names).
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.features.extractor import Extractor, in_colour, tf1_resized
-from qualitygate.features.weights import Weights, fill
+from qualitygate.features.weights import Weights, set_parameter
 
 SIZE = 299
 FEATURES = 2048
@@ -112,12 +111,7 @@ class Inception(nn.Module):
 
 
 class InceptionExtractor(Extractor):
-    """The pool_3 features of Inception-v3 of 2015-12-05.
-
-    Args:
-        network: on the device to use.
-        key: what identifies network and weights.
-    """
+    """The pool_3 features of Inception-v3 of 2015-12-05. It works where the network is."""
 
     features = FEATURES
 
@@ -138,11 +132,7 @@ class InceptionExtractor(Extractor):
 
 
 def inception_of(weights: Weights) -> Inception:
-    """The network, on the CPU.
-
-    Raises:
-        CheckpointError: these are other weights.
-    """
+    """The network, on the CPU. Raises `CheckpointError` where these are other weights."""
     network = Inception()
     of_nvidia = "layers.conv.weight" in weights.tensors
     if not of_nvidia and "Conv2d_1a_3x3.conv.weight" not in weights.tensors:
@@ -158,8 +148,12 @@ def inception_of(weights: Weights) -> Inception:
         else:
             weight = f"{of_fid}.conv.weight"
             scale, *norm = (weights.take(f"{of_fid}.bn.{part}", count) for part in ("weight", "bias", "running_mean", "running_var"))
-        fill(unit, *_folded(weights.take(weight, *unit.weight.shape), scale, *norm))
-    fill(network.classes, weights.take(f"{classes}.weight", CLASSES, FEATURES), weights.take(f"{classes}.bias", CLASSES))
+        shift, mean, variance = (one.double() for one in norm)
+        factor = scale.double() / torch.sqrt(variance + _EPSILON)
+        folded = weights.take(weight, *unit.weight.shape).double() * factor[:, None, None, None]
+        set_parameter(unit, "weight", folded.float())
+        set_parameter(unit, "bias", (shift - mean * factor).float())
+    weights.fill(network.classes, classes)
     return network
 
 
@@ -173,12 +167,6 @@ def _nvidia_name(name: str) -> str:
     """In the last two blocks, NVIDIA's names join what is nested by underscores."""
     block, _, part = name.partition(".")
     return f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}"
-
-
-def _folded(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution with the batch norm after it."""
-    factor = scale.double() / torch.sqrt(variance.double() + _EPSILON)
-    return (weight.double() * factor[:, None, None, None]).float(), (shift.double() - mean.double() * factor).float()
 
 
 def _average() -> nn.Module:

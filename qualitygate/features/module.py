@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +10,9 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, SpatialExtractor, in_colour, smooth_resized
 from qualitygate.generators.base import Discriminator
+from qualitygate.generators.module import import_object
 from qualitygate.generators.network import tensor_digest
 
-_SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
 _PROBE = 64
 
@@ -71,28 +68,18 @@ class ModuleExtractor(Extractor):
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
-    """The extractor at an import path: an `Extractor`, an `nn.Module` or a function of images, or a class of the former two
-    that needs no arguments.
+    """The extractor at an import path, ``package.module:attribute`` or ``package.module:attribute@SIZE``: an `Extractor`, an `nn.Module`
+    or a function of images, or a class of the former two that needs no arguments. An `Extractor` chooses its own device.
 
     The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
-
-    Args:
-        spec: ``package.module:attribute`` or ``package.module:attribute@SIZE``.
-        device: as in `ModuleExtractor`; an `Extractor` chooses its own.
 
     Raises:
         InputError: nothing is there, or nothing that can be called.
     """
-    found = _SPEC.fullmatch(spec)
-    if found is None:
+    path, _, size = spec.partition("@")
+    if size and not size.isdigit():
         raise InputError("This is no import path", repr(spec), _FORM)
-    try:
-        made: Any = importlib.import_module(found[1])
-        for attribute in found[2].split("."):
-            made = getattr(made, attribute)
-    except (ImportError, AttributeError) as error:
-        instead = "check the path; the package must be installed, or its folder in PYTHONPATH"
-        raise InputError(f"There is no {found[1]}:{found[2]}", str(error), _FORM, instead) from error
+    made = import_object(path, _FORM)
     if isinstance(made, type):
         made = made()
     if isinstance(made, Extractor):
@@ -100,18 +87,15 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
         return made
     if not callable(made):
         raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")
-    return ModuleExtractor(made, f"{found[1]}:{found[2]}", size=int(found[3]) if found[3] else None, device=device)
+    return ModuleExtractor(made, path, size=int(size) if size else None, device=device)
 
 
 class DiscriminatorExtractor(SpatialExtractor):
-    """The last hidden activation of a discriminator: what its value is a linear function of; as spatial features, the last
+    """The last hidden activation of a discriminator, on its device: what its value is a linear function of; as spatial features, the last
     activation that has a place in the image.
 
-    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before
-    that). Conditional discriminators are shown class 0: neither activation depends on the label.
-
-    Args:
-        discriminator: on the device to use; it is not changed.
+    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before that). Conditional
+    discriminators are shown class 0: neither activation depends on the label.
     """
 
     def __init__(self, discriminator: Discriminator) -> None:

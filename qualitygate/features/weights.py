@@ -1,8 +1,5 @@
-"""Weight files of the published networks: read as data, whatever they are packed in, and put into our networks.
-
-TorchScript archives are torch archives that hold code beside the tensors: our reader takes the tensors and never looks at
-the code.
-"""
+"""Weight files of the published networks: read as data, whatever they are packed in (of TorchScript archives the tensors alone, never
+the code), and put into our networks."""
 
 from __future__ import annotations
 
@@ -26,24 +23,14 @@ Source = str | Path
 
 @dataclass(frozen=True)
 class Weights:
-    """What stands in one or more weight files.
-
-    Attributes:
-        name: of the files.
-        sha256: of the file; of all files' hashes where there are several.
-        tensors: by their full names.
-    """
+    """What stands in one or more weight files: tensors by their full names. The hash is of all files' hashes where there are several."""
 
     name: str
     sha256: str
     tensors: Mapping[str, Tensor]
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of this name as float32.
-
-        Raises:
-            CheckpointError: it is not there, of another shape, or not finite.
-        """
+        """The tensor of this name as float32. Raises `CheckpointError` where it is not there, of another shape, or not finite."""
         if name not in self.tensors:
             raise self.wrong(f"without a tensor {name}", f"{name} {shape}")
         tensor = self.tensors[name]
@@ -53,14 +40,15 @@ class Weights:
             raise self.wrong(f"{name} with NaN or infinity", "finite weights")
         return tensor.float()
 
+    def fill(self, layer: nn.Module, name: str) -> None:
+        """Give a layer its weight and bias; errors as of `take`."""
+        for part in ("weight", "bias"):
+            set_parameter(layer, part, self.take(f"{name}.{part}", *getattr(layer, part).shape))
+
     def wrong(self, found: str, needed: str) -> CheckpointError:
         """The error for other weights than the ones needed."""
-        return CheckpointError(
-            f"{self.name} does not hold the weights of this network",
-            found,
-            needed,
-            "take the file that the documentation names, or check its SHA-256",
-        )
+        remedy = "take the file that the documentation names, or check its SHA-256"
+        return CheckpointError(f"{self.name} does not hold the weights of this network", found, needed, remedy)
 
 
 def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) -> Weights:
@@ -87,10 +75,9 @@ def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) 
     return Weights(" and ".join(path.name for path in paths), whole, tensors)
 
 
-def fill(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Give a layer, which may be on the meta device, its parameters."""
-    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.contiguous(), requires_grad=False)
+def set_parameter(layer: nn.Module, name: str, value: Tensor) -> None:
+    """Put a frozen tensor in the place of a parameter, which may be on the meta device."""
+    setattr(layer, name, nn.Parameter(value.contiguous(), requires_grad=False))
 
 
 def _named(node: Any, path: str) -> Iterator[tuple[str, Tensor]]:
