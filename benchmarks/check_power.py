@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from qualitygate.metrics.compare import Estimate, compare, draws_for, mean_of, resampled, tail_of
-from qualitygate.policy.check import CheckRule, Margin
+from qualitygate.policy.model import CheckRule, Margin
 from qualitygate.records.gate import RuleState
 
 MARGIN = 0.05

@@ -28,13 +28,11 @@ from subjects import from_checkpoint, random_dcgan, random_pggan, random_stylega
 from timing import Spread, Timed, interleaved
 from torch import Tensor
 
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import Latents
-from qualitygate.scores.curvature import Grid
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.precision import Passes, Precision
+from qualitygate.scores.walk import Grid, Passes, Precision
 
 SEED = 1
 _CPU_WIDTH = 64

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import scored_pass
 from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.passes import scored_pass
 
 CPU_PRODUCTS = ((400, 512, 256), (1024, 1024, 1024), (2048, 2048, 2048))
 GPU_PRODUCTS = ((8192, 512, 512), (16384, 4608, 512), (8192, 8192, 8192))

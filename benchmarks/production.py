@@ -31,12 +31,11 @@ from qualitygate import timing
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import micro_batches, scored_pass
 from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
-from qualitygate.produce.encoding import Encoding
-from qualitygate.produce.forms import Form
-from qualitygate.produce.shards import shard_writer
+from qualitygate.produce.request import Form
+from qualitygate.produce.shards import Encoding, shard_writer
 from qualitygate.records.gate import Verdict
 
 SEED = 1

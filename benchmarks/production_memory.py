@@ -25,11 +25,11 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import load_profile
-from qualitygate.generators.execution import Progress, Reporter
 from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration, Policy
-from qualitygate.produce.run import plan, produce, team
-from qualitygate.produce.worker import Order, Source
+from qualitygate.produce.run import executor, plan, produce
+from qualitygate.produce.worker import Job, Source
 
 
 class Curve(Reporter):
@@ -59,8 +59,8 @@ def main() -> None:
         folder = Path(name)
         source = _source(folder)
         asked = plan(source.open("cpu"), ids=range(options.ids), shard_size=options.shard_size)
-        order, curve = Order(source, asked, str(folder / "set")), Curve()
-        summary = produce(order, team(order, "cpu", 1), load_profile(source.profile), reporter=curve)
+        job, curve = Job(source, asked, str(folder / "set")), Curve()
+        summary = produce(job, executor(job, "cpu", 1), load_profile(source.profile), reporter=curve)
         print(f"{summary.samples:,} ids, {summary.accepted + summary.corrected:,} images")
     if options.out is not None:
         options.out.write_text(json.dumps(curve.points))

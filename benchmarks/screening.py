@@ -23,11 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from qualitygate import names
 from qualitygate.checkpoints.load import load_generator
-from qualitygate.gating.curvature import fitted_screen, free_evidence, rung_column
-from qualitygate.gating.pilot import PilotTable
+from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, rung_column
 from qualitygate.gating.scoring import Scorer
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import activation_rates

@@ -31,9 +31,9 @@ from qualitygate import storage
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.scores.low_rate import activation_rates

@@ -14,7 +14,7 @@ _HOME = {
     "load_generator": "qualitygate.checkpoints.load",
     "load_checkpoint": "qualitygate.checkpoints.load",
     "save_generator": "qualitygate.checkpoints.save",
-    "sample_latents": "qualitygate.generators.execution",
+    "sample_latents": "qualitygate.generators.base",
     "load_latents": "qualitygate.latents",
     "Latents": "qualitygate.latents",
     "Sampling": "qualitygate.latents",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from qualitygate.gating.calibrate import calibrate
     from qualitygate.gating.profile import Profile, load_profile
     from qualitygate.gating.stage import gate
-    from qualitygate.generators.execution import sample_latents
+    from qualitygate.generators.base import sample_latents
     from qualitygate.latents import Latents, Sampling, load_latents
     from qualitygate.policy.model import Policy, default_policy, load_policy
     from qualitygate.records.gate import SampleRecord, Verdict

@@ -223,9 +223,7 @@ def lightning_callback(
     try:
         from lightning.pytorch import Callback
     except ImportError as error:
-        raise MissingExtraError(
-            "A callback for Lightning needs Lightning", str(error), "the extra `lightning`", "pip install 'qualitygate[lightning]'"
-        ) from error
+        raise MissingExtraError("A callback for Lightning needs Lightning", str(error), "lightning", "pip install lightning") from error
 
     class Watching(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

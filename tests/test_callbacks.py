@@ -170,7 +170,7 @@ def test_it_is_exported() -> None:
 
 def test_without_lightning_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    with pytest.raises(MissingExtraError, match=r"qualitygate\[lightning\]"):
+    with pytest.raises(MissingExtraError, match="pip install lightning"):
         lightning_callback(TrainingWatch(every=1, clock=clock), lambda module: module.generator)
 
 

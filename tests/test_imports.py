@@ -29,7 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("metrics",),
     ("units",),
     ("expectations", "reports", "tracking"),
-    ("testing",),
+    ("testing", "requests"),
     ("gating",),
     ("produce",),
     ("studies",),

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from planted_rows.scene import Scene
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
 from qualitygate.studies.units.run import stand_ins
 from qualitygate.units.classifier import artifact_masks, train_classifier

@@ -14,8 +14,8 @@ from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.scoring import Scorer, add_totals
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import micro_batches, read_layers, sample_latents, scored_pass
+from qualitygate.generators.base import Discriminator, Generator, read_layers, sample_latents
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy, default_policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation

@@ -11,8 +11,8 @@ import torch
 from planted_rows.scene import ESTIMATED_AXES, RATES, Scene
 from qualitygate import names
 from qualitygate.gating.scoring import add_totals
-from qualitygate.generators.execution import micro_batches, scored_pass
-from qualitygate.policy.risk import Risk, default_weights
+from qualitygate.generators.passes import micro_batches, scored_pass
+from qualitygate.policy.decide import Risk, default_weights
 from qualitygate.scores.screening import THIN
 
 Score = Callable[[Scene], np.ndarray | None]

@@ -16,7 +16,8 @@ from torch import Tensor
 from drawing.look import BLUE, GREEN, ORANGE, RED, blank, show
 from drawing.subject import Subject
 from qualitygate.gating.exhibit import made_again
-from qualitygate.generators.execution import read_layers, sample_latents, scored_pass
+from qualitygate.generators.base import read_layers, sample_latents
+from qualitygate.generators.passes import scored_pass
 from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.testing.planted import Defect, plant

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.cost import with_curvature
+from qualitygate.gating.calibrate import calibrate, with_curvature
 from qualitygate.gating.profile import Profile, load_profile
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.policy.model import default_policy
 

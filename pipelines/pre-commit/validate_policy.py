@@ -15,10 +15,18 @@ def main() -> int:
         return _refuse(f"python3 is {sys.version.split()[0]}", "3.11 or newer")
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     try:
-        from qualitygate.policy.validate import main as validate
+        from qualitygate.errors import PolicyError
+        from qualitygate.policy.model import load_policy
     except ModuleNotFoundError as error:
         return _refuse(f"python3 has no {error.name}", "`pip install 'pydantic>=2.10' 'pyyaml>=6'`, which is all it takes")
-    return validate(sys.argv[1:])
+    code = 0
+    for path in sys.argv[1:]:
+        try:
+            load_policy(path)
+        except PolicyError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
+    return code
 
 
 def _refuse(found: str, needed: str) -> int:

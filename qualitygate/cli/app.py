@@ -29,7 +29,7 @@ from qualitygate.cli import (
 )
 
 _PREFIX = "QUALITYGATE"
-_OTHERS = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE", "QUALITYGATE_TEST_VECTORS"}
+_OTHERS = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE"}
 
 app = typer.Typer(
     name="qualitygate",

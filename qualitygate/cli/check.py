@@ -16,8 +16,7 @@ from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Track,
 from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
-    from qualitygate.policy.check import CheckRule
-    from qualitygate.policy.model import Policy
+    from qualitygate.policy.model import CheckRule, Policy
     from qualitygate.records.gate import CheckRecord
     from qualitygate.studies.check.model import Subject, Tools
 
@@ -146,7 +145,7 @@ def _is_profile(baseline: str) -> bool:
 def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
     """Real images that no rule would look at: whoever gives them thinks that they count."""
     from qualitygate.errors import InputError
-    from qualitygate.policy.check import AGAINST_REAL
+    from qualitygate.policy.model import AGAINST_REAL
 
     if real is not None and not any(rule.metric in AGAINST_REAL for rule in rules):
         raise InputError(

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
 from qualitygate.cli.options import Json
-from qualitygate.cli.source import Source, reads_generator
+from qualitygate.cli.requests import command
+from qualitygate.requests import FileRequest, Flag
 
 NAME = "convert"
 
 
-@reads_generator
-def run(
-    source: Source,
-    out: Annotated[Path, typer.Argument(help="The file to write: ….safetensors; must not exist yet.", show_default=False)],
-    json: Json = False,
-) -> None:
+class ConvertRequest(FileRequest):
+    """What is written as what."""
+
+    out: Annotated[Path, Flag(argument=True)] = Field(description="The file to write: ….safetensors; must not exist yet.")
+
+
+@command(ConvertRequest)
+def run(request: ConvertRequest, json: Json = False) -> None:
     """Write a checkpoint as safetensors with family and settings in it: no pickle, and nothing left to recognise.
 
     It makes the same images bit for bit. A discriminator in the checkpoint is kept in the same file.
@@ -29,14 +32,14 @@ def run(
         from qualitygate.checkpoints.save import check_new, save_generator
         from qualitygate.generators.base import Generator
 
-        check_new(out)
-        loaded = source.load()
+        check_new(request.out)
+        loaded = request.load(output.reporter())
         generator, file = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded)
         discriminator = None if file is None else file.discriminator
-        save_generator(generator, out, discriminator=discriminator)
+        save_generator(generator, request.out, discriminator=discriminator)
         document: dict[str, Any] = {
-            "out": str(out),
-            "sha256": file_sha256(out),
+            "out": str(request.out),
+            "sha256": file_sha256(request.out),
             "from": generator.identity().name,
             "from_sha256": generator.identity().sha256,
             "family": generator.family,
@@ -52,4 +55,4 @@ def run(
             ("left out", ", ".join(document["left_out"]) or "nothing"),
             ("SHA-256", document["sha256"]),
         ]
-        output.table(f"{document['from']} written to {out}", ("", ""), rows)
+        output.table(f"{document['from']} written to {request.out}", ("", ""), rows)

@@ -125,7 +125,7 @@ def defective(generator: Generator, profile: Profile, most: int, pool: int, seed
     """The defective samples of a pool, by the truth."""
     import numpy as np
 
-    from qualitygate.generators.execution import sample_latents
+    from qualitygate.generators.base import sample_latents
     from qualitygate.studies.corrections.run import said_samples
     from qualitygate.testing.planted import PlantedGenerator, Truth
 

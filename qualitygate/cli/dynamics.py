@@ -166,7 +166,7 @@ def _loader(device: str, tracking_uri: str | None) -> Load:
     where = chosen_device(device)
 
     def load(snapshot: Snapshot) -> Checkpoint:
-        with output.download_bar() as progress:
+        with output.reporter().download() as progress:
             return load_checkpoint(snapshot.source, where, tracking_uri=tracking_uri, progress=progress)
 
     return load

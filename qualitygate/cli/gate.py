@@ -23,7 +23,7 @@ from qualitygate.cli.options import (
     load_policy_or_none,
 )
 from qualitygate.cli.source import Source, reads_generator
-from qualitygate.produce.forms import SHARD_SIZE, Form
+from qualitygate.produce.request import SHARD_SIZE, Form
 
 if TYPE_CHECKING:
     from qualitygate.records.gate import GateSummary

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import output
 from qualitygate.cli.options import Json
-from qualitygate.cli.source import Source, reads_generator
+from qualitygate.cli.requests import command
+from qualitygate.requests import FileRequest
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 NAME = "inspect"
 
 
-@reads_generator
-def run(source: Source, json: Json = False) -> None:
+@command(FileRequest)
+def run(request: FileRequest, json: Json = False) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
     with output.only_result_on_stdout():
-        document = describe(source.load())
+        document = describe(request.load(output.reporter()))
         if json:
             output.emit_json(document)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qualitygate.generators.execution import Progress, Reporter
+    from qualitygate.generators.passes import Progress, Reporter
 
 
 _stdout: Any = None  # the real stdout, while everything else is sent to stderr
@@ -75,30 +75,25 @@ def say(message: str) -> None:
 
 def reporter() -> Reporter:
     """Progress bars where stderr is a terminal, silence elsewhere."""
-    from qualitygate.generators.execution import Reporter
+    from qualitygate.generators.passes import Reporter
 
     return _bars() if sys.stderr.isatty() else Reporter()
 
 
-@contextlib.contextmanager
-def download_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for a download where stderr is a terminal, silence elsewhere; it appears with the first bytes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
-        task = bars.add_task("download", total=None, visible=False)
-        yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
-
-
 def _bars() -> Reporter:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bars
 
-    from qualitygate.generators.execution import Reporter
+    from qualitygate.generators.passes import Reporter
 
     class Terminal(Reporter):
         @contextlib.contextmanager
@@ -107,5 +102,12 @@ def _bars() -> Reporter:
             with Bars(*columns, console=Console(stderr=True)) as bars:
                 task = bars.add_task(name, total=total)
                 yield lambda done: bars.advance(task, done)
+
+        @contextlib.contextmanager
+        def download(self) -> Iterator[Callable[[int, int | None], None]]:
+            columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            with Bars(*columns, console=Console(stderr=True)) as bars:
+                task = bars.add_task("download", total=None, visible=False)  # it appears with the first bytes
+                yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
 
     return Terminal()

@@ -47,7 +47,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.generators.execution import sample_latents
+        from qualitygate.generators.base import sample_latents
         from qualitygate.reports.pattern_figures import pattern_figure
         from qualitygate.studies.dynamics.pattern import axis_pattern, plane_pattern, unit_activation
         from qualitygate.studies.dynamics.subject import image_of

@@ -1,4 +1,4 @@
-"""``qualitygate gate --shards``: what the options ask for, as an order to the production stage."""
+"""``qualitygate gate --shards``: what the options ask for, as a job to the production stage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qualitygate.cli.options import chosen_device, load, load_policy_or_none
 
 if TYPE_CHECKING:
     from qualitygate.cli.source import Source
-    from qualitygate.produce.forms import Form
-    from qualitygate.produce.team import Team
-    from qualitygate.produce.worker import Order
+    from qualitygate.produce.executor import Executor
+    from qualitygate.produce.request import Form
+    from qualitygate.produce.worker import Job
     from qualitygate.records.gate import GateSummary
 
 
@@ -60,28 +60,28 @@ def make_shards(
         policy=load_policy_or_none(policy),
         seed=seed,
     )
-    team = _team(wanted, device)
+    make = _executor(wanted, device)
     asked = plan(what.open("cpu"), ids=wanted.ids, accepted=wanted.accepted, shard_size=wanted.shard_size, form=wanted.form)
-    order = worker.Order(what, asked, out)
-    summary = produce(order, team(order), load_profile(profile), reporter=output.reporter())
-    ensure_report(order, chosen_device(device if wanted.cluster is None else "auto"), output.reporter())
+    job = worker.Job(what, asked, out)
+    summary = produce(job, make(job), load_profile(profile), reporter=output.reporter())
+    ensure_report(job, chosen_device(device if wanted.cluster is None else "auto"), output.reporter())
     return summary, None if experiment is None else _send(out, tracking_uri, experiment)
 
 
-def _team(wanted: Wanted, device: str) -> Callable[[Order], Team]:
+def _executor(wanted: Wanted, device: str) -> Callable[[Job], Executor]:
     """Workers on this machine, or on a cluster; what is not there is said before anything is loaded."""
     if wanted.cluster is not None:
-        from qualitygate.produce.cluster import RayTeam, connect
+        from qualitygate.produce.executor import RayExecutor, connect
 
         found = connect(device, wanted.workers)
-        return lambda order: RayTeam(order, *found)
+        return lambda job: RayExecutor(job, *found)
     import torch
 
-    from qualitygate.produce.run import team
+    from qualitygate.produce.run import executor
 
     device = chosen_device(device)
     workers = wanted.workers or (torch.cuda.device_count() if device == "cuda" else 1)
-    return lambda order: team(order, device, workers)
+    return lambda job: executor(job, device, workers)
 
 
 def _send(out: str, tracking_uri: str | None, experiment: str) -> str | None:

@@ -52,7 +52,7 @@ class Source:
 
         if self.layers is not None or self.latent_size is not None:
             raise InputError("--layers and --latent-size are for module:… only", self.checkpoint, "a file without them: it shows both")
-        with output.download_bar() as progress:
+        with output.reporter().download() as progress:
             return load_checkpoint(
                 self.checkpoint,
                 device,

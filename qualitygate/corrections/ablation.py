@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
 

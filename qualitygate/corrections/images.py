@@ -9,10 +9,10 @@ from torch import Tensor
 
 from qualitygate.corrections.attenuation import PAPER_LAMBDA, PAPER_SHARE, UnitScores, unit_attenuation
 from qualitygate.corrections.local_region import local_region
-from qualitygate.corrections.method import Method, OwnRegion, SameForAll, padded_rows
+from qualitygate.corrections.method import Method, OwnRegion, SameForAll
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.generators.passes import micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents
 
 

@@ -18,10 +18,8 @@ from torch import Tensor
 from qualitygate.corrections.ablation import random_ablation
 from qualitygate.corrections.attenuation import UnitScores, attenuate, unit_attenuation, unit_factors
 from qualitygate.corrections.local_region import fade
-from qualitygate.generators.base import Edit
+from qualitygate.generators.base import Edits
 from qualitygate.latents import Latents
-
-Edits = Mapping[int, Edit]
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,3 @@ class OwnRegion(Method):
             return {layer: partial(fade, masks=of_rows, weight=weight) for layer in self._layers}
 
         return OfSamples(edits, (masks.amax(dim=(1, 2)) > 0).cpu().numpy())
-
-
-def padded_rows(rows: slice, size: int) -> np.ndarray:
-    """Rows of a micro-batch, the last one repeated as `Latents.padded` does it: int64 (size,)."""
-    return np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)

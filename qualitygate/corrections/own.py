@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, micro_batches, read_layers, scored_pass
+from qualitygate.generators.base import Generator, read_layers
+from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.low_rate import ActivationRates, low_rate_heatmap

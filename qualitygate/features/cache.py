@@ -20,7 +20,7 @@ from qualitygate.errors import StorageError
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.storage import Arrays
 
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one

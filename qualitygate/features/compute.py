@@ -11,7 +11,7 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.preparation import eight_bit
-from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 
 
 def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> np.ndarray:

@@ -11,7 +11,7 @@ from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.features.preparation import in_colour
 from qualitygate.features.vgg16 import STAGES, Convolutions
-from qualitygate.generators.execution import scored_pass
+from qualitygate.generators.passes import scored_pass
 
 _EPSILON = 1e-10
 

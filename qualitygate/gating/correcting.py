@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.method import OfSamples, padded_rows
-from qualitygate.gating.late import LateLayers
+from qualitygate.corrections.method import OfSamples
+from qualitygate.gating.late import LateLayers, Work
 from qualitygate.gating.methods import method_of
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
-from qualitygate.gating.work import Work
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import micro_batches
+from qualitygate.generators.passes import micro_batches, padded_rows
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired

@@ -10,7 +10,7 @@ import torch
 from qualitygate.corrections.images import corrected_images
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord, Verdict
 from qualitygate.scores.low_rate import low_rate_heatmap

@@ -1,16 +1,18 @@
-"""The remaining layers: survivors of the gate are regrouped, so that these run on full batches whatever was rejected in between."""
+"""What a block of samples collects while it is gated, and the remaining layers: survivors are regrouped, so that these run on full
+batches whatever was rejected in between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import timing
+from qualitygate import names, timing
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import MICRO_BATCH, in_halves
+from qualitygate.generators.passes import MICRO_BATCH, in_halves
 
 Sink = Callable[[np.ndarray, Tensor], None]
 """Receives keys (N,) and their images (N, channels, height, width), float32 in [-1, 1], on the generator's device."""
@@ -64,3 +66,35 @@ class LateLayers:
 
         parts = in_halves(finish, count)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@dataclass
+class Work:
+    """Columns and finished images of a block, by row.
+
+    Attributes:
+        count: samples in the block.
+        columns: every score and every outcome of a correction, by name, float64 (count,).
+        images: by row, float32 (channels, height, width).
+    """
+
+    count: int
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    images: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, count: int) -> Work:
+        return cls(count, {names.IMAGE_FINITE: np.full(count, np.nan), names.MOVED: np.full(count, np.nan)})
+
+    def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        """Put values of some rows into columns; other rows of a new column are empty."""
+        for name, values in columns.items():
+            empty = 0.0 if names.is_tried(name) else np.nan
+            self.columns.setdefault(name, np.full(self.count, empty))[rows] = values
+
+    def receive(self, rows: np.ndarray, images: Tensor) -> None:
+        """Keep finished images, and whether they are finite; a `late.Sink`."""
+        finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
+        self.columns[names.IMAGE_FINITE][rows] = finite
+        for row, image in zip(rows.tolist(), images.cpu().numpy(), strict=True):
+            self.images[row] = image

@@ -22,9 +22,8 @@ from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import judged_layers
-from qualitygate.policy.decide import Limits, resolve
+from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
-from qualitygate.policy.risk import Risk, default_weights
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.evidence import Evidence
 from qualitygate.records.gate import canonical_hash

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from qualitygate import names, timing
-from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import in_halves, micro_batches, scored_pass
+from qualitygate.generators.base import Edit, Generator, State, read_layers
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
 
@@ -110,3 +110,54 @@ def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequ
     for r in at:
         columns[names.low_rate(r)] = np.sum([columns[names.low_rate(r, layer)] for layer in layers], axis=0)
     columns[names.never_seen()] = np.sum([columns[names.never_seen(layer)] for layer in layers], axis=0)
+
+
+def class_rates(
+    generator: Generator, latents: Latents, classes: np.ndarray, layers: Sequence[int], progress: Progress = silent
+) -> dict[int, ActivationRates]:
+    """Activation rates of each class that has samples, in one pass.
+
+    Args:
+        generator: the generator.
+        latents: N samples.
+        classes: int64 (N,), from 0.
+        layers: layers to estimate.
+        progress: called with samples done.
+    """
+    one_hot = torch.nn.functional.one_hot(torch.from_numpy(classes)).float().to(generator.device)
+    counts: dict[int, Tensor] = {}
+    with scored_pass():
+        for rows, batch in micro_batches(latents):
+            valid = rows.stop - rows.start
+            for layer, activation in read_layers(generator, batch, layers):
+                active = (activation[:valid] > 0).float()
+                found = torch.einsum("nk,nuyx->kuyx", one_hot[rows], active).round().long().cpu()
+                counts[layer] = counts[layer] + found if layer in counts else found
+            progress(valid)
+    seed, sampling = latents.seed or 0, latents.sampling
+    sizes = np.bincount(classes)
+    return {
+        k: ActivationRates({layer: of_layer[k] for layer, of_layer in counts.items()}, int(size), seed, sampling)
+        for k, size in enumerate(sizes)
+        if size
+    }
+
+
+def class_counts(
+    generator: Generator,
+    latents: Latents,
+    classes: np.ndarray,
+    rates: dict[int, ActivationRates],
+    at: Sequence[float],
+    layers: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """Low-rate counts of each sample against the rates of its class, as columns by layer: float64 (N,), NaN where a class has no rates."""
+    columns: dict[str, np.ndarray] = {}
+    with scored_pass():
+        for k, own in rates.items():
+            rows = np.flatnonzero(classes == k)
+            score = Scorer(generator, own.to(generator.device), at, layers)
+            for part, batch in micro_batches(latents[rows]):
+                for name, values in score(batch, part.stop - part.start)[0].items():
+                    columns.setdefault(name, np.full(len(classes), np.nan))[rows[part]] = values
+    return columns

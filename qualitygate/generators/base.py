@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,11 +20,25 @@ from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError, LayerError
 from qualitygate.generators.discriminator import Discriminator
-from qualitygate.generators.layers import Edit, Layer, LayerLike, Part, State
+from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, Part, State
 from qualitygate.generators.network import Network, one_hot
-from qualitygate.latents import Latents
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
+from qualitygate.latents import Latents, Sampling, draw_latents
 
-__all__ = ["Discriminator", "Edit", "Generator", "Layer", "LayerLike", "Origin", "Part", "Presets", "State"]
+__all__ = [
+    "Discriminator",
+    "Edit",
+    "Edits",
+    "EditsOfRows",
+    "Generator",
+    "Layer",
+    "LayerLike",
+    "Origin",
+    "Part",
+    "Presets",
+    "State",
+    "sample_latents",
+]
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,64 @@ class Generator(Network, abc.ABC):
         is overwritten by the next. None where that is no better than running it whole."""
         return None
 
-    # what everyone else uses
+    # what everyone else uses: any number of samples, in micro-batches of one shape, without gradients and in full float32
+
+    def images(self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent) -> Tensor:
+        """Images of all samples at once, on the CPU: float32 (N, channels, height, width) in [-1, 1]. Arguments as of `image_batches`."""
+        latents = self.checked(latents)
+        images = torch.empty(len(latents), *self.image_shape)
+        for rows, made in self.image_batches(latents, edits, progress):
+            images[rows] = made
+        return images
+
+    def image_batches(
+        self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device.
+
+        Args:
+            latents: N samples, or a bare z tensor (N, D) where there are no labels.
+            edits: edit to apply after each layer; for edits that differ from sample to sample a function of rows (B,) int64 of the
+                latents, one of which may stand there several times.
+            progress: called with the number of samples that are done with.
+
+        Raises:
+            LatentsError: the latents do not fit the generator.
+        """
+        for rows, batch in micro_batches(self.checked(latents)):
+            places = padded_rows(rows)
+
+            def render(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Tensor:
+                return self(batch[part], edits(places[part]) if callable(edits) else edits)
+
+            with scored_pass():
+                parts = in_halves(render, len(batch))
+            yield rows, (parts[0] if len(parts) == 1 else torch.cat(parts))[: rows.stop - rows.start]
+            progress(rows.stop - rows.start)
+
+    def activations(
+        self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+    ) -> Iterator[tuple[slice, int, Tensor]]:
+        """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
+        micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
+        the next is made. Other arguments as of `image_batches`; an activation is read after its own layer's edit.
+
+        Raises:
+            LatentsError: the latents do not fit the generator.
+            LayerError: no such layer, or none at all.
+        """
+        indices = self.layer_indices(layers)
+        for rows, batch in micro_batches(self.checked(latents)):
+            count = rows.stop - rows.start
+            of_rows = edits(padded_rows(rows)) if callable(edits) else edits
+            with scored_pass():
+                start = self.start(batch)
+            for state in scored_steps(self.states(start, indices[-1], of_rows)):
+                if state.layer in indices:
+                    yield rows, state.layer, state.activation[:count]
+            progress(count)
+
+    # one batch, as it comes
 
     def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images (N, channels, height, width), float32 in [-1, 1].
@@ -223,3 +294,21 @@ class Generator(Network, abc.ABC):
 def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
     """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
     return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
+
+
+def sample_latents(
+    generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
+) -> Latents:
+    """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
+    return draw_latents(
+        ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
+    )
+
+
+def read_layers(
+    generator: Generator, latents: Latents, indices: Sequence[int], edits: Mapping[int, Edit] | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Index and activation of each of the given layers, in one pass up to the last of them."""
+    for state in generator.states(generator.start(latents), max(indices), edits):
+        if state.layer in indices:
+            yield state.layer, state.activation

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_only
@@ -14,6 +15,12 @@ from qualitygate.errors import InputError
 
 Edit = Callable[[Tensor], Tensor]
 """A pure edit of one layer's activation (N, units, height, width); returns a new tensor."""
+
+Edits = Mapping[int, Edit]
+"""What to edit after which layer, by index."""
+
+EditsOfRows = Callable[[np.ndarray], Edits]
+"""Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
 
 LayerLike = int | str
 """A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import TAIL, Estimate
-from qualitygate.policy.check import CheckRule
+from qualitygate.policy.model import CheckRule
 from qualitygate.records.gate import RuleState
 from qualitygate.records.measurement import Interval, Measurement
 

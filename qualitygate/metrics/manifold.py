@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import scored_pass
+from qualitygate.generators.passes import scored_pass
 
 K = 3
 """Neighbours, as in the paper."""

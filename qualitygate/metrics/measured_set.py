@@ -16,7 +16,7 @@ from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.execution import MICRO_BATCH, Reporter, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, Reporter, scored_pass
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import GaussianStatistics
 from qualitygate.metrics.kernel import KernelReference

@@ -9,7 +9,7 @@ The published code puts latents on the unit sphere, right only where the generat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
-from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.execution import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.base import EditsOfRows, Generator
 from qualitygate.generators.families.stylegan2.generator import StyleGAN2
 from qualitygate.generators.families.stylegan3.generator import StyleGAN3
+from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 
 EPSILON = 1e-4
@@ -36,9 +35,6 @@ TAILS = (0.01, 0.99)
 Space = Literal["z", "w"]
 Where = Literal["end", "full"]
 """At the start of the path, or anywhere on it."""
-
-EditsOfRows = Callable[[np.ndarray], Mapping[int, Edit]]
-"""Edits of a batch of samples, from their rows; the last row may stand more than once."""
 
 
 @dataclass(frozen=True)

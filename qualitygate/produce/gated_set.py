@@ -18,7 +18,7 @@ from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.gating import exhibit
 from qualitygate.gating.stage import GatedBlock, GateStage
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions
 from qualitygate.policy.model import policy_yaml

@@ -13,12 +13,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qualitygate.errors import InputError, StorageError
-from qualitygate.produce.forms import Form
+from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
 from qualitygate.records.gate import ExpectationResult, Provenance, canonical_hash
 
 PLAN, ROWS, SHARDS, RECORDS = "plan.json", "manifest", "shards", "records"
 TABLE = "manifest.parquet"
+GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
+"""Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
 
 
 @dataclass(frozen=True, order=True)

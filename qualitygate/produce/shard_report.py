@@ -10,23 +10,23 @@ import numpy as np
 from qualitygate import names
 from qualitygate.gating import exhibit
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import Reporter
-from qualitygate.produce.finish import finished
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce.gated_set import REPORT, recorded_block
+from qualitygate.produce.run import finished
 from qualitygate.produce.showing import write_exhibit, write_figures
 from qualitygate.produce.store import Store, open_store
 from qualitygate.produce.survey import SURVEY, Surveyor
-from qualitygate.produce.worker import Order
+from qualitygate.produce.worker import Job
 from qualitygate.records.gate import ExhibitRole, GateSummary
 
 
-def ensure_report(order: Order, device: str, reporter: Reporter | None = None) -> None:
+def ensure_report(job: Job, device: str, reporter: Reporter | None = None) -> None:
     """Write exhibit, figures and page of a finished set, unless they are there: the page comes last.
 
     The work is bounded whatever the size of the set, but for one pass over a few columns of its records.
 
     Args:
-        order: what was made, and where.
+        job: what was made, and where.
         device: where the shown samples are made again.
         reporter: shows progress.
 
@@ -37,14 +37,14 @@ def ensure_report(order: Order, device: str, reporter: Reporter | None = None) -
     from qualitygate.reports.page.gate_report import report_page
     from qualitygate.reports.page.material import Material
 
-    store = open_store(order.place)
+    store = open_store(job.place)
     summary = finished(store)
     if summary is None or REPORT in store.names(""):
         return
     with (reporter or Reporter()).phase("report", 2) as progress:
-        _show(store, summary, order.source.open(device))
+        _show(store, summary, job.source.open(device))
         progress(1)
-        store.put(REPORT, report_page(Material(read_gated(order.place))).encode())
+        store.put(REPORT, report_page(Material(read_gated(job.place))).encode())
         store.sweep()
         progress(1)
 

@@ -9,18 +9,27 @@ from __future__ import annotations
 import abc
 import io
 import json
+import os
+import queue
 import tarfile
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qualitygate import names
 from qualitygate.errors import StorageError
-from qualitygate.produce.forms import Form
+from qualitygate.produce.request import Form
+from qualitygate.storage import png, to_uint8
 
 _ROWS = 256  # of a group in a Parquet shard: what is held in memory while it is written
 _METADATA = "metadata.jsonl"
@@ -169,3 +178,81 @@ def _read_folder(path: Path) -> Iterator[Entry]:
 
 def _json(about: dict[str, Any]) -> bytes:
     return json.dumps(about, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+ENCODE, WRITE, WAIT = "encode", "write", "wait"
+"""Parts of the work: seconds of all encoding threads together, of the writing thread, and of generation held up by them."""
+
+_AHEAD = 256  # images that are encoded or wait
+_POLL = 0.2
+
+
+class Encoding:
+    """Encodes images into a shard in the background. Use as a context manager: after it, everything is written or an error was raised.
+
+    Args:
+        writer: the shard; closed in the end.
+        threads: that encode.
+    """
+
+    def __init__(self, writer: ShardWriter, threads: int | None = None) -> None:
+        self._writer = writer
+        self._pool = ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+        self._queue: queue.Queue[Future[Entry] | None] = queue.Queue(_AHEAD)
+        self._thread = threading.Thread(target=self._write, name="write", daemon=True)
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self.seconds: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopped = error is not None
+        self._pool.shutdown(wait=False, cancel_futures=self._stopped)
+        self._hand(None)
+        self._thread.join()
+        self._pool.shutdown()
+        if error is None and self._error is not None:
+            raise self._error
+
+    def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
+        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way.
+
+        Raises:
+            Whatever went wrong when earlier ones were encoded or written.
+        """
+        start = time.perf_counter()
+        self._hand(self._pool.submit(self._encode, sample, image, about))
+        self.seconds[WAIT] += time.perf_counter() - start  # type: ignore[assignment]
+
+    def _hand(self, item: Future[Entry] | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(item, timeout=_POLL)
+                return
+            except queue.Full:
+                continue
+        if item is not None and self._error is not None:
+            raise self._error
+
+    def _encode(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> Entry:
+        start = time.perf_counter()
+        entry = Entry(sample, png(to_uint8(image)), about)
+        with self._lock:
+            self.seconds[ENCODE] += time.perf_counter() - start  # type: ignore[assignment]
+        return entry
+
+    def _write(self) -> None:
+        try:
+            with self._writer:
+                while (item := self._queue.get()) is not None:
+                    if self._stopped:
+                        continue
+                    entry, start = item.result(), time.perf_counter()
+                    self._writer.add(entry)
+                    self.seconds[WRITE] += time.perf_counter() - start  # type: ignore[assignment]
+        except BaseException as error:
+            self._error = error

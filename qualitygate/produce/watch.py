@@ -16,28 +16,168 @@ probability, whatever the size and the number of shards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from qualitygate import names
+from qualitygate import names, timing
 from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.decide import Limits, first_look
 from qualitygate.policy.model import BatchRule, Policy
 from qualitygate.policy.suite import POLICY_ID
-from qualitygate.produce.manifest import ShardRow
-from qualitygate.produce.scales import Scales, distance
-from qualitygate.produce.tally import Tally
+from qualitygate.produce.manifest import GATE, ShardRow
+from qualitygate.produce.shards import ENCODE, WRITE
 from qualitygate.records.gate import SuiteResult, Verdict
+
+_STEPS = 512
+"""Steps of a scale; scores that take fewer values in the calibration, as most counts do, keep each of them."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """One scale for every score that is followed.
+
+    Attributes:
+        edges: upper, inclusive ends of the steps, rising, by score. What is beyond the last one, or not finite, is in one more step.
+        calibration: counts of the calibration samples in those steps.
+    """
+
+    edges: Mapping[str, np.ndarray]
+    calibration: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, profile: Profile, policy: Policy) -> Scales:
+        """The scales of the scores that summaries tell of, and of those that rules are on, as far as they were calibrated."""
+        columns = profile.columns(policy)
+        followed = [*map(names.low_rate, policy.detection.rates), names.never_seen(), *(rule.score for rule in policy.rules)]
+        known = {name: columns[name][np.isfinite(columns[name])] for name in dict.fromkeys(followed) if name in columns}
+        edges = {name: _edges(values) for name, values in known.items() if len(values)}
+        return cls(edges, {name: _counted(edges[name], known[name]) for name in edges})
+
+    def histograms(self, rows: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """How many samples lie in each step of each scale."""
+        return {name: tuple(_counted(edges, rows[name]).tolist()) for name, edges in self.edges.items() if name in rows}
+
+    def quantile(self, name: str, counts: np.ndarray, q: float) -> float:
+        """The upper end of the step in which the quantile lies: exact for counts, else to within a step; the calibration's
+        largest score where it lies beyond that."""
+        edges = self.edges[name]
+        step = int(np.searchsorted(np.cumsum(counts), q * counts.sum(), side="left"))
+        return float(edges[min(step, len(edges) - 1)])
+
+
+def distance(counts: np.ndarray, others: np.ndarray) -> float:
+    """Kolmogorov and Smirnov's distance between two samples counted on one scale: never more than between the samples themselves."""
+    return float(np.abs(np.cumsum(counts) / counts.sum() - np.cumsum(others) / others.sum()).max())
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    different = np.unique(values)
+    if len(different) <= _STEPS:
+        return different
+    return np.unique(np.quantile(values, np.linspace(0.0, 1.0, _STEPS), method="higher"))
+
+
+def _counted(edges: np.ndarray, values: Any) -> np.ndarray:
+    column = np.asarray(values, dtype=np.float64)
+    step = np.searchsorted(edges, np.where(np.isnan(column), np.inf, column), side="left")
+    return np.bincount(step, minlength=len(edges) + 1)
+
+
+_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+_TIMED = (timing.EARLY, timing.LATE, ENCODE, WRITE)
+
+
+@dataclass
+class RunTotals:
+    """Sums over shards. ``probes`` are seconds of an image without the gate, one for each worker that measured them."""
+
+    samples: int = 0
+    accepted: int = 0
+    corrected: int = 0
+    rejected: int = 0
+    borderline: int = 0
+    shards: int = 0
+    bytes: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    probes: list[float] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        return self.accepted + self.corrected
+
+    def add(self, row: ShardRow) -> None:
+        self.samples += row.samples
+        self.accepted += row.accepted
+        self.corrected += row.corrected
+        self.rejected += row.rejected
+        self.borderline += row.borderline
+        self.shards += 1
+        self.bytes += row.bytes
+        self.reasons.update(row.reasons)
+        self.seconds.update(row.seconds)
+        for name, counts in row.histograms.items():
+            self.histograms[name] = self.histograms.get(name, 0) + np.array(counts, dtype=np.int64)
+        if row.probe is not None:
+            self.probes.append(row.probe)
+
+    def copy(self) -> RunTotals:
+        """The sums so far, which stay as they are when more is added."""
+        return replace(
+            self, reasons=self.reasons.copy(), seconds=self.seconds.copy(), histograms=dict(self.histograms), probes=list(self.probes)
+        )
+
+    def shares(self) -> dict[str, float]:
+        """Shares of the verdicts, under their promised names."""
+        total = max(self.samples, 1)
+        return {
+            names.ASKED: float(self.samples),
+            names.ACCEPTED_SHARE: self.accepted / total,
+            names.CORRECTED_SHARE: self.corrected / total,
+            names.REJECTED_SHARE: self.rejected / total,
+            names.YIELD: self.kept / total,
+            names.BORDERLINE_SHARE: self.borderline / total,
+        }
+
+    def metrics(self, scales: Scales) -> dict[str, float]:
+        """Everything that a summary tells of the set, as one row."""
+        metrics = self.shares()
+        for name, counts in self.histograms.items():
+            metrics.update({names.quantile(name, q): scales.quantile(name, counts, q) for q in _QUANTILES})
+        return metrics | self.costs()
+
+    def costs(self) -> dict[str, float]:
+        """Where the workers' time went, and what a kept image cost.
+
+        Generate-then-filter makes every image whole and throws some away: with a judge that costs nothing and accepts what the gate accepts
+        (it cannot correct), its cost of an accepted image is that of an image without the gate over the accepted share. Encoding and
+        writing are the same on all sides and run beside generation; they are in none of the three.
+        """
+        spent = self.seconds[GATE]
+        if not spent or not self.samples:
+            return {}
+        costs = {names.time_share(part): self.seconds[part] / spent for part in _TIMED}
+        if self.kept:
+            costs[names.COST_ACCEPTED] = spent / self.kept
+        if self.probes:
+            costs[names.COST_UNGATED] = float(np.median(self.probes))
+            if self.accepted:
+                costs[names.COST_FILTERED] = costs[names.COST_UNGATED] * self.samples / self.accepted
+        return costs
+
 
 FALSE_ALARMS = 0.001
 """Probability, at most, that a run without any drift is stopped."""
 LEAST_KEPT = 0.01
 """A run of which surely less than this share is kept has collapsed, whatever its policy says."""
 
-_SHARES = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.BORDERLINE_SHARE)
+_WATCHED_SHARES = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.BORDERLINE_SHARE)
 
 _Metrics = dict[str, float]
 
@@ -79,12 +219,12 @@ class Watch:
     def __init__(self, profile: Profile, policy: Policy) -> None:
         self._scales = Scales.of(profile, policy)
         self._watched = [rule.score for rule in policy.rules if rule.score in self._scales.edges]
-        self._rules = [rule for rule in policy.batch if rule.metric in _SHARES]
+        self._rules = [rule for rule in policy.batch if rule.metric in _WATCHED_SHARES]
         self._dimensions = len(policy.rules)
         self._expected, self._known = _accepted_before(profile.columns(policy), profile.limits(policy))
         self._checks = 2 * len(self._watched) + len(self._rules) + 3
 
-    def look(self, row: ShardRow, before: Tally, after: Tally) -> SuiteResult:
+    def look(self, row: ShardRow, before: RunTotals, after: RunTotals) -> SuiteResult:
         """The outcome for one more shard, given the sums without and with it."""
         chance = FALSE_ALARMS / (self._checks * after.shards * (after.shards + 1))
         metrics: _Metrics = {}
@@ -97,7 +237,7 @@ class Watch:
             asked.extend(_expectations(*one))
         return _evaluated(asked, metrics)
 
-    def _drift(self, row: ShardRow, after: Tally, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _drift(self, row: ShardRow, after: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
         for score in self._watched:
             calibration = self._scales.calibration[score]
             for name, counts in ((names.drift(score), np.array(row.histograms[score])), (names.run_drift(score), after.histograms[score])):
@@ -105,7 +245,7 @@ class Watch:
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
                 yield f"watch/{name}", name, None, largest, "critical"
 
-    def _shares(self, row: ShardRow, before: Tally, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _shares(self, row: ShardRow, before: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
         """The share accepted at once against the calibration's, and the share corrected against that of all shards before."""
         metrics[names.ACCEPTED_SHARE] = row.accepted / row.samples
         metrics[names.CORRECTED_SHARE] = row.corrected / row.samples
@@ -118,7 +258,7 @@ class Watch:
             share = before.corrected / before.samples
             yield f"watch/{names.CORRECTED_SHARE}", names.CORRECTED_SHARE, share - wide, share + wide, "critical"
 
-    def _collapse(self, after: Tally, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _collapse(self, after: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
         """A rule on the whole set that the run so far breaks beyond chance; and a run that keeps next to nothing."""
         shares, wide = after.shares(), allowance(after.samples, chance)
         metrics[names.COLLAPSE] = shares[names.YIELD]

@@ -19,19 +19,15 @@ from qualitygate.errors import CheckpointError
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.policy.model import Policy
-from qualitygate.produce.encoding import WAIT, Encoding
-from qualitygate.produce.forms import Form
 from qualitygate.produce.gated_set import PROVENANCE, judge, sample_rows
-from qualitygate.produce.manifest import RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
-from qualitygate.produce.scales import Scales
-from qualitygate.produce.shards import shard_writer
+from qualitygate.produce.manifest import GATE, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
+from qualitygate.produce.request import Form
+from qualitygate.produce.shards import WAIT, Encoding, shard_writer
 from qualitygate.produce.store import open_store
+from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
-
-GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
-"""Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
 
 _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
 
@@ -65,7 +61,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """What a worker is to make, and where."""
 
     source: Source
@@ -80,7 +76,7 @@ class ShardWorker:
     """Makes shards on one device, one after the other.
 
     Args:
-        order: what to make.
+        job: what to make.
         device: where passes run.
 
     Raises:
@@ -88,14 +84,14 @@ class ShardWorker:
         ProfileError: the profile is of another checkpoint.
     """
 
-    def __init__(self, order: Order, device: str) -> None:
-        self._source, self._plan = order.source, order.plan
-        self._store = open_store(order.place)
-        self._manifest = Manifest(self._store, order.plan)
-        self._seen = _signature(order.source.file)
-        self._stage = order.source.open(device)
-        _check(self._stage.generator.identity().sha256, order.plan.checkpoint_sha256)
-        self._file_sha256 = None if order.source.file is None else file_sha256(order.source.file)
+    def __init__(self, job: Job, device: str) -> None:
+        self._source, self._plan = job.source, job.plan
+        self._store = open_store(job.place)
+        self._manifest = Manifest(self._store, job.plan)
+        self._seen = _signature(job.source.file)
+        self._stage = job.source.open(device)
+        _check(self._stage.generator.identity().sha256, job.plan.checkpoint_sha256)
+        self._file_sha256 = None if job.source.file is None else file_sha256(job.source.file)
         self._scales = Scales.of(self._stage.profile, self._stage.policy)
         self._probed = False
 

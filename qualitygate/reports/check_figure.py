@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qualitygate.errors import InputError
-from qualitygate.policy.check import HIGHER_IS_BETTER
+from qualitygate.policy.model import HIGHER_IS_BETTER
 from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_text import number
 from qualitygate.reports.figures import DPI, WIDTH, Render, png

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qualitygate.policy.check import OF_IMAGES, TO_BASELINE
+from qualitygate.policy.model import OF_IMAGES, TO_BASELINE
 from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
 
 HEADER = ("rule", "severity", "result", "metric", "candidate", "baseline", "beyond the limit", "look at")

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.curvature import Grid
-from qualitygate.scores.precision import Passes, Precision
-from qualitygate.scores.walk import Walk
+from qualitygate.scores.walk import Grid, Passes, Precision, Walk
 
 BOUND = 30.0
 """Half the length of the search range on each axis (the paper's R)."""

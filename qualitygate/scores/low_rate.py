@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError, ProfileError
-from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.execution import MICRO_BATCH, Progress, micro_batches, read_layers, sample_latents, scored_pass, silent
+from qualitygate.generators.base import Edit, Generator, LayerLike, read_layers, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents, Sampling
 
 PAPER_RATE = 0.3

@@ -3,21 +3,139 @@
 A pass takes some axes of some samples with all their grid points. What it gives is folded part by part as it comes, so the activations
 of the grid never exist all at once. How many axes and samples go together follows from the memory; where that runs out all the
 same, half as many do.
+
+The grid and the curvature on it are section 3.1 of the paper, for many neurons at once. In which numbers the passes run is a named choice,
+`Precision`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import read_layers, scored_pass
+from qualitygate.errors import InputError
+from qualitygate.generators.base import Generator, Part, State, read_layers
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
-from qualitygate.scores.curvature import Grid, curvature
-from qualitygate.scores.precision import Passes
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as float32 on the CPU.
+``bfloat16``: weights and activations in bfloat16, after whatever comes before the first layer. What is read off them is computed
+in float32 always."""
+
+
+class Passes:
+    """A generator's layers at a precision.
+
+    Args:
+        generator: the generator; its weights are copied for bfloat16, so a change of them later does not show.
+        precision: the choice.
+    """
+
+    def __init__(self, generator: Generator, precision: Precision) -> None:
+        if precision not in get_args(Precision):
+            raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
+        self.precision = precision
+        self._layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
+
+    @property
+    def bytes(self) -> int:
+        """Of one activation."""
+        return 2 if self.precision == "bfloat16" else 4
+
+    def parts(self, state: State, upto: int) -> Iterator[Part]:
+        """The activations from the given state's to that of layer ``upto``, still in the passes' numbers."""
+        state = self._converted(state)
+        yield Part.whole(state)
+        yield from self._layers.parts(state, upto)
+
+    def states(self, state: State, upto: int) -> Iterator[State]:
+        """The states after the given one up to layer ``upto``, in the passes' numbers."""
+        return self._layers.states(self._converted(state), upto)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """No gradients, and products in the numbers that were chosen."""
+        with scored_pass(tf32=self.precision != "float32"):
+            yield
+
+    def _converted(self, state: State) -> State:
+        if self.precision != "bfloat16":
+            return state
+        carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
+        return replace(state, activation=state.activation.bfloat16(), carry=carry)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Distances from the sample on either side of an axis, from the bound inwards."""
+
+    distances: tuple[float, ...]
+
+    @classmethod
+    def of(cls, bound: float, divisions: int, points: Sequence[int] | None) -> Grid:
+        """The grid of ``divisions`` steps over ``[−bound, bound]``, or some of its points, counted in steps from the sample.
+
+        Raises:
+            InputError: there is no such grid, or the points are not some of its steps with the bound among them.
+        """
+        if not bound > 0 or divisions < 2 or divisions % 2:
+            raise InputError(
+                "The search range cannot be divided so",
+                f"bound {bound}, divisions {divisions}",
+                "a positive bound and an even number of divisions, at least 2",
+            )
+        steps = divisions // 2
+        walked = sorted(range(1, steps + 1) if points is None else points, reverse=True)
+        if not walked or walked[0] != steps or walked[-1] < 1 or len({*walked}) != len(walked):
+            raise InputError("Not a choice of grid points", str(list(points or ())), f"different steps in [1, {steps}], {steps} included")
+        return cls(tuple(bound * step / steps for step in walked))
+
+    def signed(self, device: torch.device) -> Tensor:
+        """Float32 (2, points): one side, then the other."""
+        one_side = torch.tensor(self.distances, device=device)
+        return torch.stack((one_side, -one_side))
+
+
+def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
+    """Curvature of neurons on their axes: the difference of the secant slopes to the change points of either side, over their distance.
+
+    Args:
+        along: (2, P, N, A, …), activations on both sides of N samples on A axes, from the bound inwards.
+        start: float32 (N, …), activations at the samples.
+        distances: float32 (2, P), signed.
+
+    Returns:
+        float32 (N, A, …).
+    """
+    start = start[:, None]
+    turn = _change_points(along, ~(start <= 0))
+    value = along.gather(1, turn).squeeze(1).float()
+    at = torch.stack([side[index] for side, index in zip(distances, turn.squeeze(1), strict=True)])
+    slope = value.sub_(start).div_(at)
+    return slope[0].sub_(slope[1]).div_(at[0].sub_(at[1]))
+
+
+def _change_points(along: Tensor, positive: Tensor) -> Tensor:
+    """Which point of each side (2, 1, N, A, …) is the nearest with another sign; the bound where there is none."""
+    # NaN counts as positive. Comparing floats is not vectorised on the CPU: there two other passes are faster than the one
+    changed = (along <= 0).bitwise_xor_(~positive) if along.is_cuda else F.relu(along).bool().bitwise_xor_(positive)
+    # nearer points have larger numbers, so the nearest change is a maximum of small integers, and no change is the bound's 0
+    numbers = torch.arange(along.shape[1], dtype=_smallest_integer(along.shape[1]), device=along.device)
+    return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()
+
+
+def _smallest_integer(count: int) -> torch.dtype:
+    return torch.uint8 if count <= 256 else torch.int32
+
 
 _LIVE = 6  # copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included
 _CPU_MEMORY = 2**30  # bytes a walk on the CPU may use unless told otherwise

@@ -14,12 +14,11 @@ from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
 from qualitygate.gating import exhibit
-from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.cost import with_curvature
+from qualitygate.gating.calibrate import calibrate, with_curvature
 from qualitygate.gating.profile import Profile, load_profile, profile_id
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, scored_pass
+from qualitygate.generators.passes import Reporter, scored_pass
 from qualitygate.policy.model import default_policy
 from qualitygate.produce.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
 from qualitygate.records.gate import GateSummary

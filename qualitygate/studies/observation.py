@@ -14,17 +14,15 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
+from qualitygate.generators.passes import Reporter, micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import Observer, Population
-from qualitygate.metrics.path_length import EditsOfRows
 from qualitygate.records.gate import Verdict
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.latents import Latents
 
 _SAMPLES = 5

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.generators.execution import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
 REAL = "real"
@@ -248,7 +248,7 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Ten
     try:
         from captum.attr import LayerGradCam
     except ImportError as error:
-        raise MissingExtraError("Grad-CAM needs captum", str(error), "the extra `metrics`", "pip install 'qualitygate[metrics]'") from error
+        raise MissingExtraError("Grad-CAM needs captum", str(error), "captum", "pip install captum") from error
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []

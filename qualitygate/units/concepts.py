@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import Progress, micro_batches, read_layers, scored_pass, silent
+from qualitygate.generators.base import Generator, LayerLike, read_layers
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Edit, Generator, LayerLike
-from qualitygate.generators.execution import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
 

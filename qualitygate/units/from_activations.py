@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 
 from qualitygate import names
-from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import Progress, micro_batches, read_layers, scored_pass, silent
+from qualitygate.generators.base import Generator, LayerLike, read_layers
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import LocalActivation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates

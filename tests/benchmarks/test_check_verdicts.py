@@ -16,8 +16,7 @@ from check_verdicts import Row, page
 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import CheckpointError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.planted import PlantedGenerator
 
 BY_NAME = {one.name: one for one in candidates()}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from qualitygate.corrections.ablation import ablate, high_rate_ablation, low_rate_ablation, random_ablation, sequential_ablation
 from qualitygate.errors import InputError, LayerError, ProfileError
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.latents import Sampling, draw_latents
 from qualitygate.scores.low_rate import ActivationRates, activation_rates
 from qualitygate.testing import ToyGenerator

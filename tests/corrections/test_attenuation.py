@@ -10,8 +10,8 @@ from torch import Tensor
 from qualitygate.corrections.attenuation import attenuate, random_units, top_units, unit_attenuation, unit_factors
 from qualitygate.corrections.images import sequential_correction
 from qualitygate.errors import InputError, LayerError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 
 SCORES = torch.tensor([0.0, 4.0, 1.0, 2.0, 4.0], dtype=torch.float64)
 

@@ -9,7 +9,8 @@ from small import small_dcgan
 from qualitygate.corrections.images import local_region_correction
 from qualitygate.corrections.local_region import fade, local_region, mask_at
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 
 
 def test_a_mask_at_the_size_of_a_layer() -> None:

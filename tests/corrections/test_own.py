@@ -8,7 +8,7 @@ import torch
 from small import small_dcgan
 
 from qualitygate.corrections import own
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates, low_rate_heatmap
 

@@ -8,7 +8,7 @@ import torch
 from dynamics.snapshots import made
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
 from qualitygate.records.patterns import Neuron, secants
 from qualitygate.scores.local_activation import local_activation

@@ -18,12 +18,12 @@ from qualitygate import names, storage
 from qualitygate.checkpoints.demonstration import WEIGHTS_SHA256, face_generator
 from qualitygate.corrections.ablation import low_rate_ablation
 from qualitygate.errors import InputError
-from qualitygate.gating.pilot import SHIPPED, PilotTable
+from qualitygate.gating.curvature import SHIPPED, PilotTable
 from qualitygate.gating.profile import correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, scored_pass
+from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
 from qualitygate.produce.gated_set import read_samples

@@ -17,8 +17,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.methods import method_of, profile_scores
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
 from qualitygate.policy.decide import decide

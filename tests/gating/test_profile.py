@@ -18,8 +18,8 @@ from qualitygate import names
 from qualitygate.errors import InputError, LayerError, OutputError, PolicyError, ProfileError, QualityGateError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, correction_layers, detection_layers, load_profile
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule

@@ -15,15 +15,15 @@ from small_policy import small_policy
 from qualitygate import names, storage
 from qualitygate.errors import PolicyError, ProfileError
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.pilot import SHIPPED, PilotTable
+from qualitygate.gating.curvature import SHIPPED, PilotTable
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import Sampling
+from qualitygate.policy.corrections import Limit
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Detection, JoinedRisk, Policy, Rule
-from qualitygate.policy.parts import Limit
 from qualitygate.records.gate import Verdict
 
 IDS = range(300)

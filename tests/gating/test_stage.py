@@ -22,8 +22,7 @@ from qualitygate.gating import stage as stage_module
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
-from qualitygate.generators.base import Generator, Origin, State
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, Origin, State, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.latents import load_latents
 from qualitygate.policy.corrections import SequentialAblation

@@ -17,8 +17,8 @@ from small_policy import small_policy
 from qualitygate.gating import unfinished
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.execution import Progress, Reporter
 from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration
 
 POLICY = small_policy(calibration=Calibration(rate_samples=300, score_samples=200))  # 5 and 4 micro-batches

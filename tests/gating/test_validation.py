@@ -19,12 +19,11 @@ from qualitygate.errors import InputError, PolicyError, ProfileError
 from qualitygate.features.images import ImageSet
 from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
+from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
-from qualitygate.generators.base import Discriminator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Discriminator, sample_latents
 from qualitygate.policy.model import Policy, parse_policy
 from qualitygate.records.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
 from qualitygate.records.validation import ValidationReport

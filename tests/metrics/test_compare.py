@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qualitygate.metrics.compare import Estimate, Kind, compare, draws_for, mean_of, quantile_of, resampled, tail_of, worst_of
-from qualitygate.policy.check import CheckRule, Margin
+from qualitygate.policy.model import CheckRule, Margin
 from qualitygate.records.gate import RuleState
 
 TAIL = 0.01

@@ -10,7 +10,7 @@ from metrics.made_up import Squares
 from small import small_dcgan, small_pggan, small_stylegan2
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept, path_length, path_lengths, slerp
 from qualitygate.testing.toys import random_toy

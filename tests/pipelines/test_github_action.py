@@ -63,7 +63,7 @@ def test_its_variables_are_options(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that sets nothing."""
-    for name in ("MLFLOW_TRACKING_URI", "QUALITYGATE_CACHE", "QUALITYGATE_TEST_VECTORS"):
+    for name in ("MLFLOW_TRACKING_URI", "QUALITYGATE_CACHE"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from qualitygate.errors import PolicyError
-from qualitygate.policy.check import HIGHER_IS_BETTER, OF_IMAGES, TO_BASELINE, Check, default_rules
-from qualitygate.policy.model import Policy, parse_policy
+from qualitygate.policy.model import HIGHER_IS_BETTER, OF_IMAGES, TO_BASELINE, Check, Policy, default_rules, parse_policy
 from qualitygate.records.metrics import METRICS
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError, PolicyError
-from qualitygate.policy.risk import Risk, default_weights, fit_weights
+from qualitygate.policy.decide import Risk, default_weights, fit_weights
 
 REFERENCE = {"a": np.array([1.0, 2.0, 3.0, 4.0]), "b": np.array([0.0, 0.0, 0.0, 9.0, np.nan])}
 

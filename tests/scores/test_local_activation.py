@@ -14,8 +14,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import Contents
 from qualitygate.checkpoints.load import assemble_contents
 from qualitygate.errors import InputError, LayerError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.latents import Latents, draw_latents
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.testing import ToyGenerator, random_toy

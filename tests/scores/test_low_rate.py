@@ -11,8 +11,8 @@ from small import small_dcgan
 from torch import Tensor
 
 from qualitygate.errors import InputError, LayerError, ProfileError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.latents import Sampling
 from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, activation_rates, count_active, low_rate_counts, low_rate_heatmap
 from qualitygate.testing import ToyGenerator, random_toy

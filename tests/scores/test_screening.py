@@ -7,10 +7,9 @@ import pytest
 from small import small_dcgan, small_pggan
 
 from qualitygate.errors import ProfileError
-from qualitygate.generators.execution import sample_latents
-from qualitygate.scores.climb import Climb
+from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.scores.screening import SMALLEST, Pilot, Rung, Screen, axes_order, ladder
+from qualitygate.scores.screening import SMALLEST, Climb, Pilot, Rung, Screen, axes_order, ladder
 
 
 def pilot_like(count: int, seed: int, tiers: int = 3, noise: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02)) -> Pilot:

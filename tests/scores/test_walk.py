@@ -12,8 +12,7 @@ from small import small_dcgan, small_pggan, small_stylegan2
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, State
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.latents import Latents, draw_latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.testing import ToyGenerator

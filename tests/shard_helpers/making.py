@@ -17,11 +17,11 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator
-from qualitygate.produce.forms import Form
 from qualitygate.produce.manifest import Plan
-from qualitygate.produce.run import plan, produce, team
+from qualitygate.produce.request import Form
+from qualitygate.produce.run import executor, plan, produce
 from qualitygate.produce.shards import Entry, read_shard
-from qualitygate.produce.worker import Order, Source
+from qualitygate.produce.worker import Job, Source
 from qualitygate.records.gate import GateSummary
 
 
@@ -49,9 +49,9 @@ class Small:
         }
         return Source(**{**given, **changes})
 
-    def order(self, place: Path | str, source: Source | None = None, **asked: Any) -> Order:
+    def job(self, place: Path | str, source: Source | None = None, **asked: Any) -> Job:
         source = source or self.source()
-        return Order(source, self.plan(source, **asked), str(place))
+        return Job(source, self.plan(source, **asked), str(place))
 
     def plan(self, source: Source, **asked: Any) -> Plan:
         asked = {"ids": range(300), **asked} if "accepted" not in asked else asked
@@ -61,8 +61,8 @@ class Small:
         return load_profile(self.profile)
 
     def produce(self, place: Path | str, workers: int = 1, source: Source | None = None, **asked: Any) -> GateSummary:
-        order = self.order(place, source, **asked)
-        return produce(order, team(order, "cpu", workers), self.loaded())
+        job = self.job(place, source, **asked)
+        return produce(job, executor(job, "cpu", workers), self.loaded())
 
 
 def load(path: Path, device: str) -> Generator:

@@ -19,9 +19,9 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli.inspect import describe
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import CheckpointError, InputError, LatentsError, LayerError
-from qualitygate.generators.base import Edit, Generator, State
-from qualitygate.generators.execution import sample_latents, scored_pass
+from qualitygate.generators.base import Edit, Generator, State, sample_latents
 from qualitygate.generators.module import ModuleGenerator
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.testing.planted import Defect, Planted, PlantedGenerator, load_planted, plant, save_planted

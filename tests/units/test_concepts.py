@@ -8,7 +8,7 @@ import torch
 from small import small_dcgan, small_pggan, small_stylegan2
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import read_layers, sample_latents
+from qualitygate.generators.base import read_layers, sample_latents
 from qualitygate.testing.toys import ToyGenerator
 from qualitygate.units.concepts import clusters, peaks, representative, top_samples, unit_heat
 

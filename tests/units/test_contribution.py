@@ -8,8 +8,7 @@ from small import small_dcgan, small_pggan, small_stylegan2
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Discriminator, Generator, State
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Discriminator, Generator, State, sample_latents
 from qualitygate.testing.toys import ToyGenerator
 from qualitygate.units.contribution import contributions
 

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from small import small_dcgan, small_pggan
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import State
-from qualitygate.generators.execution import read_layers, sample_latents
+from qualitygate.generators.base import State, read_layers, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.testing.toys import ToyGenerator
 from qualitygate.units.defective_score import UnitQuantiles, defective_scores, soft_iou, unit_thresholds

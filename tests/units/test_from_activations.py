@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from small import small_dcgan
 
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.units.from_activations import curvature, low_rate_activity, low_rate_activity_of

@@ -24,7 +24,7 @@ def fetch(source: str) -> Path:
         from huggingface_hub import errors, hf_hub_download
     except ImportError as error:
         raise MissingExtraError(
-            f"{source} needs the library of the Hugging Face hub", str(error), "the extra `hub`", "pip install 'qualitygate[hub]'"
+            f"{source} needs the library of the Hugging Face hub", str(error), "huggingface_hub", "pip install huggingface_hub"
         ) from error
     repository, name, revision = parts.groups()
     try:

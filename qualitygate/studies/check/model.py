@@ -15,12 +15,11 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter
 from qualitygate.generators.module import is_somebody_elses
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, TO_BASELINE, CheckRule, is_score, score_quantile
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
 from qualitygate.records.gate import Compared, RuleState, canonical_hash
 
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one

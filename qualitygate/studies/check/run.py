@@ -20,13 +20,11 @@ import torch
 import qualitygate
 from qualitygate import names, storage
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.compare import Comparison, Estimate, compare, draws_for, tail_of
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.check import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule
-from qualitygate.policy.check_suite import HIGH, LOW, column, make_check_suite
-from qualitygate.policy.model import Policy, policy_yaml
-from qualitygate.policy.suite import FORMAT, merge_suite, suite_hash
+from qualitygate.policy.model import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule, Policy, policy_yaml
+from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite, merge_suite, suite_hash
 from qualitygate.produce.gated_set import judge
 from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
 from qualitygate.records.measurement import Interval

@@ -15,8 +15,8 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import MICRO_BATCH, Progress, Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.compare import Estimate, Kind, mean_of, quantile_of, resampled, worst_of
@@ -25,8 +25,7 @@ from qualitygate.metrics.frechet import GaussianStatistics, frechet_distance
 from qualitygate.metrics.kernel import kernel_distance, kernel_distances_without
 from qualitygate.metrics.measured_set import RealSet, discriminator_values
 from qualitygate.metrics.path_length import PER_SAMPLE, kept, path_lengths
-from qualitygate.policy.check import SHARES, TO_BASELINE, score_quantile
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, score_quantile
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.studies.check.model import Subject

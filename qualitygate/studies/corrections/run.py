@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.method import padded_rows
 from qualitygate.errors import InputError
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
@@ -25,8 +24,8 @@ from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Correcting
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, Reporter, micro_batches, sample_latents, scored_pass, silent
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, Reporter, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few

@@ -16,7 +16,7 @@ from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.load import Checkpoint
 from qualitygate.errors import InputError, QualityGateError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash
 from qualitygate.studies.dynamics.alarms import Alarm, raised
 from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score

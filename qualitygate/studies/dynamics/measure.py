@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Progress, micro_batches, sample_latents, scored_pass, silent
+from qualitygate.generators.base import Discriminator, Generator, sample_latents
+from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.records.gate import canonical_hash
 from qualitygate.scores.local_activation import local_activation

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.records.patterns import AxisPattern, Neuron, PlanePattern, secants
 from qualitygate.scores.local_activation import BOUND, DIVISIONS

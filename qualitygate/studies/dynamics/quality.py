@@ -11,7 +11,7 @@ from torch import Tensor
 from qualitygate.features.compute import extract
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.metrics.measured_set import Population, RealSet, comparable
 from qualitygate.metrics.metric import Ruler
 

@@ -11,7 +11,7 @@ import torch
 from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import scored_pass
+from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.records.patterns import Neuron, PatternColumn
 from qualitygate.scores.local_activation import local_activation

@@ -18,8 +18,8 @@ import numpy as np
 from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.storage import image_name
 from qualitygate.studies.units.run import calibrated_score, scored_ids
 from qualitygate.units.labels import ARTIFACT, LABELS, NORMAL, SAMPLE, Answer, Labels, read_answers, settled

@@ -9,7 +9,7 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import Progress, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import uniforms
 from qualitygate.metrics.estimate import GROUPS, LEVEL, student_t
 from qualitygate.metrics.metric import Ruler, Subject

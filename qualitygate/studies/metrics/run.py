@@ -18,12 +18,12 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
 from qualitygate.features.inception import InceptionExtractor
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.base import Discriminator, EditsOfRows, Generator
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import Population, RealImages
 from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
-from qualitygate.metrics.path_length import PER_SAMPLE, EditsOfRows, PathSettings, path_lengths
+from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
 from qualitygate.records.measurement import Measurement
 from qualitygate.records.metrics import METRICS, metric

@@ -21,8 +21,8 @@ from qualitygate.features.images import ImageSet
 from qualitygate.features.preparation import eight_bit
 from qualitygate.gating.exhibit import made_again
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.execution import Reporter, micro_batches, sample_latents, scored_pass
+from qualitygate.generators.base import Discriminator, Generator, sample_latents
+from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
 from qualitygate.scores.local_activation import local_activation

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.gating.class_rates import class_counts, class_rates
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.gating.scoring import class_counts, class_rates
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealSet
 from qualitygate.studies.observation import Observatory

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from qualitygate.errors import InputError
-from qualitygate.generators.execution import Reporter, sample_latents
+from qualitygate.generators.base import sample_latents
+from qualitygate.generators.passes import Reporter
 from qualitygate.records.evidence import Kind
 from qualitygate.studies.validate.findings import Judged
 from qualitygate.studies.validate.look import Looked

@@ -16,8 +16,8 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.metrics.estimate import auc, rank_correlation
+from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Policy
-from qualitygate.policy.risk import Risk, fit_weights
 from qualitygate.records.evidence import FEWEST, Estimate, Finding, Kind, Setting, Sight, Source
 from qualitygate.records.gate import Verdict
 from qualitygate.studies.metrics.groups import SHARE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import Population, RealImages
 from qualitygate.metrics.metric import Ruler, Subject

@@ -8,10 +8,10 @@ from qualitygate import names
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
+from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
-from qualitygate.policy.parts import Limit
 from qualitygate.records.evidence import Kind
 from qualitygate.records.gate import Verdict
 from qualitygate.studies.validate.findings import Judged

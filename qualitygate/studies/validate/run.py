@@ -6,7 +6,7 @@ import time
 
 import qualitygate
 from qualitygate.gating.validated import setting_of
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.records.evidence import Evidence
 from qualitygate.records.validation import ValidationReport
 from qualitygate.studies.validate.choice import Choice

@@ -15,7 +15,7 @@ from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals, scored
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.records.evidence import Setting, named
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.execution import read_layers, sample_latents, scored_pass
+from qualitygate.generators.base import Generator, LayerLike, read_layers, sample_latents
 from qualitygate.generators.latent_region import Region, Shape
+from qualitygate.generators.passes import scored_pass
 from qualitygate.generators.planted import PlantedGenerator, Planting
 from qualitygate.latents import Purpose, normals, uniforms
 from qualitygate.testing.planted.marks import MarkName, draw, numbers_needed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qualitygate.generators.execution import micro_batches, scored_pass
+from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.generators.planted import PlantedGenerator
 from qualitygate.latents import Latents
 

@@ -18,9 +18,9 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.check import TO_BASELINE, Check, CheckRule, Margin
+from qualitygate.policy.model import TO_BASELINE, Check, CheckRule, Margin
 from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
 from qualitygate.studies.check.model import Subject, Tools, kept_profile, needs_reference, settled
 from qualitygate.studies.check.run import check

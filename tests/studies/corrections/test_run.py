@@ -10,8 +10,7 @@ from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
-from qualitygate.generators.base import Generator
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
 from qualitygate.records.gate import Verdict

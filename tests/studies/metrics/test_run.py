@@ -19,7 +19,7 @@ from qualitygate.features.images import ImageSet
 from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage, gate
-from qualitygate.generators.execution import sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.records.gate import Verdict
 from qualitygate.storage import to_uint8
 from qualitygate.studies.metrics.run import Measured, Request, Tools, measure

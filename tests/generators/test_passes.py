@@ -1,0 +1,111 @@
+"""The loop that everything runs through: any number of samples, in micro-batches of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qualitygate.errors import LatentsError, LayerError
+from qualitygate.generators.base import Edit, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.testing import ToyGenerator, random_toy
+
+COUNTS = [1, 3, MICRO_BATCH, MICRO_BATCH + 7]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ToyGenerator:
+    return random_toy(5, [(4, 2, 2), (3, 4, 4)], label_size=3)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_images_are_those_of_one_large_batch(generator: ToyGenerator, count: int) -> None:
+    latents, done = sample_latents(generator, range(count), 0), list[int]()
+    images = generator.images(latents, progress=done.append)
+    torch.testing.assert_close(images, generator(latents))
+    assert not images.requires_grad
+    assert sum(done) == count
+    parts = list(generator.image_batches(latents))
+    assert [rows for rows, _ in parts] == [slice(at, min(at + MICRO_BATCH, count)) for at in range(0, count, MICRO_BATCH)]
+    assert torch.equal(torch.cat([part for _, part in parts]), images)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_activations_of_each_layer_in_one_pass(generator: ToyGenerator, count: int) -> None:
+    latents = sample_latents(generator, range(count), 0)
+    seen: dict[int, list[Tensor]] = {0: [], 1: []}
+    for rows, layer, activation in generator.activations(latents, [1, "layer0"]):
+        assert len(activation) == rows.stop - rows.start
+        seen[layer].append(activation)
+    for state in generator.states(generator.start(latents)):
+        torch.testing.assert_close(torch.cat(seen[state.layer]), state.activation)
+
+
+def test_the_pass_ends_at_the_last_layer_asked_for(generator: ToyGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    advance = ToyGenerator.advance
+    monkeypatch.setattr(ToyGenerator, "advance", lambda self, state: ran.append(state.layer + 1) or advance(self, state))
+    list(generator.activations(sample_latents(generator, range(2), 0), [0]))
+    assert ran == [0]
+
+
+def test_a_bare_z_will_do(generator: ToyGenerator) -> None:
+    plain = random_toy(5, [(4, 2, 2), (3, 4, 4)])
+    latents = sample_latents(plain, range(3), 0)
+    assert torch.equal(plain.images(latents.z), plain.images(latents))
+    read = zip(plain.activations(latents.z, [1]), plain.activations(latents, [1]), strict=True)
+    assert all(torch.equal(ours[2], theirs[2]) for ours, theirs in read)
+    with pytest.raises(LatentsError, match="conditional"):
+        generator.images(latents.z)
+    with pytest.raises(LayerError, match="no such layer"):
+        list(plain.activations(latents, [7]))
+
+
+def test_edits_of_rows_reach_their_samples(generator: ToyGenerator) -> None:
+    count = MICRO_BATCH + 3
+    latents = sample_latents(generator, range(count), 0)
+    factors = torch.linspace(0.0, 1.0, count)
+
+    def edits(rows: np.ndarray) -> Mapping[int, Edit]:
+        assert len(rows) == MICRO_BATCH
+        return {0: lambda activation: activation * factors[rows][:, None, None, None]}
+
+    whole: dict[int, Edit] = {0: lambda activation: activation * factors[:, None, None, None]}
+    torch.testing.assert_close(generator.images(latents, edits), generator(latents, whole))
+    read = torch.cat([activation for _, _, activation in generator.activations(latents, [0], edits)])
+    torch.testing.assert_close(read, torch.cat([a for _, _, a in generator.activations(latents, [0])]) * factors[:, None, None, None])
+
+
+def test_no_gradients_inside_and_the_callers_own_mode_in_between(generator: ToyGenerator) -> None:
+    latents = sample_latents(generator, range(MICRO_BATCH + 1), 0)
+    for _, _, activation in generator.activations(latents, [0, 1]):
+        assert torch.is_grad_enabled()
+        assert not activation.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_where_the_device_has_no_room_for_a_batch_its_halves_are_made(generator: ToyGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = sample_latents(generator, range(MICRO_BATCH + 5), 0)
+    factors = torch.linspace(0.0, 1.0, len(latents))
+
+    def edits(rows: np.ndarray) -> Mapping[int, Edit]:
+        return {0: lambda activation: activation * factors[rows][:, None, None, None]}
+
+    expected = generator.images(latents, edits)
+    begin = ToyGenerator.begin
+
+    def narrow(self: ToyGenerator, batch: object) -> object:
+        if len(batch) > 10:  # type: ignore[arg-type]
+            raise torch.OutOfMemoryError("no room")
+        return begin(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ToyGenerator, "begin", narrow)
+    torch.testing.assert_close(generator.images(latents, edits), expected)
+
+
+def test_no_samples_are_no_images(generator: ToyGenerator) -> None:
+    assert generator.images(sample_latents(generator, [], 0)).shape == (0, *generator.image_shape)
