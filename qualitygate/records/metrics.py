@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from qualitygate import names
@@ -58,3 +60,31 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 """Ours."""
+
+
+def all_metrics() -> Mapping[str, Metric]:
+    """Ours, and those of other packages that are installed."""
+    return METRICS | {name: one.info for name, one in _plugins().items()}
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if name not in (known := all_metrics()):
+        raise InputError("There is no such metric", repr(name), f"one of {', '.join(known)}", "install the package that it comes from")
+    return known[name]
+
+
+def plugin(name: str) -> Any:
+    """The set metric of that name from another package: a `qualitygate.metrics.metric.SetMetric`."""
+    return _plugins()[name]
+
+
+@cache
+def _plugins() -> Mapping[str, Any]:
+    return {one.info.name: one for one in (entry.load() for entry in entry_points(group="qualitygate.metrics"))}
