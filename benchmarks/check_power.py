@@ -15,7 +15,7 @@ import numpy as np
 
 from qualitygate.metrics.compare import Estimate, compare, draws_for, mean_of, resampled, tail_of
 from qualitygate.policy.model import CheckRule, Margin
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 
 MARGIN = 0.05
 RULE = CheckRule(id="score", metric="low_rate_0.1/q0.9", worse_by=Margin(relative=MARGIN))

@@ -25,8 +25,8 @@ _HOME = {
     "local_activation": "qualitygate.scores.local_activation",
     "LocalActivation": "qualitygate.scores.local_activation",
     "sequential_ablation": "qualitygate.corrections.ablation",
-    "sequential_correction": "qualitygate.corrections.images",
-    "local_region_correction": "qualitygate.corrections.images",
+    "sequential_correction": "qualitygate.corrections.attenuation",
+    "local_region_correction": "qualitygate.corrections.local_region",
     "Policy": "qualitygate.policy.model",
     "load_policy": "qualitygate.policy.model",
     "default_policy": "qualitygate.policy.model",
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from qualitygate.checkpoints.load import load_checkpoint, load_generator
     from qualitygate.checkpoints.save import save_generator
     from qualitygate.corrections.ablation import sequential_ablation
-    from qualitygate.corrections.images import local_region_correction, sequential_correction
+    from qualitygate.corrections.attenuation import sequential_correction
+    from qualitygate.corrections.local_region import local_region_correction
     from qualitygate.errors import QualityGateError
     from qualitygate.gating.calibrate import calibrate
     from qualitygate.gating.profile import Profile, load_profile

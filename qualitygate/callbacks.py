@@ -23,8 +23,7 @@ import torch
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.studies.dynamics.alarms import Alarm, Point, Raised, parse_alarm, raised
-from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score
-from qualitygate.studies.dynamics.summary import summary
+from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score, summary
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer

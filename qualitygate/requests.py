@@ -17,12 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from qualitygate.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from qualitygate.checkpoints.load import Checkpoint
+    from qualitygate.features.extractor import Extractor
+    from qualitygate.features.images import ImageSet
     from qualitygate.generators.base import Discriminator, Generator
     from qualitygate.generators.module import ModuleGenerator
     from qualitygate.generators.passes import Reporter
     from qualitygate.policy.model import Policy
 
+DIGITS = "digits"
+"""In place of a path: scikit-learn's digits."""
+DISCRIMINATOR = "discriminator"
+"""In place of an extractor's name: what the checkpoint's own discriminator sees."""
 _MODULE = "module:"
 _MODULE_SETTINGS = ("label_size", "image_range", "latent_form", "label_form")
 
@@ -189,6 +197,14 @@ class WithTracking(Request):
 class WithReal(Request):
     real: str | None = Field(None, description="Real images: a folder, .zip, .tar, .parquet, .npz, or `digits` (scikit-learn's).")
 
+    def load_real(self, size: int) -> ImageSet | None:
+        """The real images at the generator's size, or None where none were given."""
+        from qualitygate.features.images import digits_images, open_images
+
+        if self.real is None:
+            return None
+        return digits_images(size) if self.real == DIGITS else open_images(self.real, size=size)
+
 
 class WithExtractor(Request):
     extractor: str = Field(
@@ -196,3 +212,19 @@ class WithExtractor(Request):
         description="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:….",
     )
     weights: str | None = Field(None, description="Weights of the extractor: a file, or https://…#sha256=….")
+
+    def load_extractor(self, discriminator: Discriminator | None, device: str | torch.device) -> Extractor:
+        """The extractor of the name, or what the checkpoint's own discriminator sees."""
+        from qualitygate.features.module import DiscriminatorExtractor
+        from qualitygate.features.registry import make_extractor
+
+        if self.extractor != DISCRIMINATOR:
+            return make_extractor(self.extractor, weights=self.weights, device=device)
+        if discriminator is None:
+            raise InputError(
+                "The checkpoint has no discriminator to look with",
+                "a generator alone",
+                "a file that holds both",
+                "name another --extractor",
+            )
+        return DiscriminatorExtractor(discriminator)

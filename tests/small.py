@@ -1,12 +1,16 @@
-"""Small generators with seeded random weights, for tests that do not care which family it is."""
+"""Small generators with seeded random weights, for tests that do not care which family it is, and their images as real ones."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from qualitygate.features.image_sources import Item, Source
+from qualitygate.features.images import ImageSet
 from qualitygate.generators.families.dcgan.generator import DCGAN
 from qualitygate.generators.families.pggan.generator import PGGAN
 from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.storage import to_uint8
 
 
 def small_dcgan(units: tuple[int, ...] = (8, 6, 4, 3), latent_size: int = 5, seed: int = 0, shift: float = -0.5) -> DCGAN:
@@ -37,3 +41,9 @@ def small_stylegan2() -> StyleGAN2:
         for tensor in [*generator.parameters(), *generator.buffers()]:
             tensor.normal_(0.0, 0.3, generator=random)
     return generator.eval().requires_grad_(False)
+
+
+def image_set(name: str, images: Tensor) -> ImageSet:
+    """Images (N, channels, height, width) in [-1, 1] in the place of real ones."""
+    items = [Item(str(row), to_uint8(image)) for row, image in enumerate(images.numpy())]
+    return ImageSet(name, Source(len(items), lambda: iter(items)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dynamics.snapshots import judge, made
+from studies.dynamics.snapshots import judge, made
 from torch import nn
 
 import qualitygate

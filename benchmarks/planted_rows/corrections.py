@@ -15,9 +15,8 @@ from planted_rows.units import UNIT_SCORES
 from planted_rows.words import ORACLE
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.corrections.attenuation import unit_attenuation
-from qualitygate.corrections.images import corrected_images
-from qualitygate.corrections.method import Method, OwnRegion, SameForAll
-from qualitygate.gating.methods import method_of
+from qualitygate.corrections.local_region import own_region
+from qualitygate.corrections.method import Method, corrected_images, same_for_all
 from qualitygate.gating.stage import GateStage
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction as CorrectionModel
@@ -63,13 +62,13 @@ def by_method(make: Callable[[Scene], Method], strength: float, scene: Scene, la
 def neurons(correction: CorrectionModel, scene: Scene) -> Method:
     """Ablation of other neurons, or of fewer layers, as a policy would ask for it."""
     layers = correction.edited(scene.layers, scene.generator.presets.stop)
-    return method_of(correction, scene.generator, scene.profile, layers)
+    return correction.ready(scene.generator, scene.profile, layers)
 
 
 def units(ranking: str, size: float, lambda_: float, scene: Scene) -> Method:
     """Attenuation of the units that a ranking puts first in every layer it ranks."""
     scores = UNIT_SCORES[ranking](scene)
-    return SameForAll({size: unit_attenuation(scores, size, lambda_, in_shares=size < 1)})
+    return same_for_all({size: unit_attenuation(scores, size, lambda_, in_shares=size < 1)})
 
 
 def planted_units(scene: Scene) -> Method:
@@ -78,14 +77,14 @@ def planted_units(scene: Scene) -> Method:
     scores = {layer: torch.zeros(scene.generator.layers[layer].units) for layer in scene.layers if layer in planted}
     for layer, of_layer in scores.items():
         of_layer[list(planted[layer])] = 1.0
-    return SameForAll({1.0: unit_attenuation(scores, 1.0, 0.0)} if scores else {1.0: {}})
+    return same_for_all({1.0: unit_attenuation(scores, 1.0, 0.0)} if scores else {1.0: {}})
 
 
 def planted_region(scene: Scene) -> Method:
     """The best that a mask can do: the planted pixels themselves."""
     pixels = scene.planted.truth.pixels.float()
     stop = scene.generator.presets.stop
-    return OwnRegion(lambda latents: pixels.expand(len(latents), *pixels.shape), range(stop + 1))
+    return own_region(lambda latents: pixels.expand(len(latents), *pixels.shape), range(stop + 1))
 
 
 _FOUND = ("low-rate activity, R = 0.1, all samples", "low-rate activity, R = 0.1, defective samples", "CLA, defective samples")

@@ -10,7 +10,7 @@ from torch import Tensor
 from planted_rows.labelled import LABELS, Labelled
 from planted_rows.scene import Scene
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
+from qualitygate.features.extractor import extract
 from qualitygate.units import from_activations
 from qualitygate.units.concepts import top_samples
 from qualitygate.units.contribution import contributions

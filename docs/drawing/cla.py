@@ -13,7 +13,7 @@ from drawing.ranking import ranked_faces
 from drawing.subject import Subject
 from qualitygate import names
 from qualitygate.gating.exhibit import made_again
-from qualitygate.records.patterns import AxisPattern, Neuron
+from qualitygate.records.dynamics import AxisPattern, Neuron
 from qualitygate.reports.figures import dress, png
 from qualitygate.reports.palette import INK, MUTED
 from qualitygate.scores.local_activation import DIVISIONS, local_activation

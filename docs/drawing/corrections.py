@@ -5,10 +5,9 @@ from __future__ import annotations
 from drawing.look import jpeg
 from drawing.subject import Subject
 from qualitygate import names, storage
-from qualitygate.corrections.images import corrected_images
+from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.exhibit import made_again
-from qualitygate.gating.methods import method_of
-from qualitygate.policy.corrections import METHODS
+from qualitygate.policy.corrections import methods
 from qualitygate.reports.contact_sheet import comparison_sheet
 
 CORRECTED: dict[str, tuple[str, float]] = {
@@ -31,8 +30,8 @@ def corrections(subject: Subject) -> bytes:
     latents = subject.latents(rows)
     made = {"generated": made_again(subject.generator, latents)}
     for label, (name, strength) in CORRECTED.items():
-        chosen = METHODS[name]()
-        method = method_of(chosen, subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop))
+        chosen = methods()[name]()
+        method = chosen.ready(subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop))
         images = corrected_images(subject.generator, latents, method, strength)
         made[label] = [storage.to_uint8(image) for image in images.numpy()]
     captions = [f"{count:,.0f}" for count in subject.column(names.low_rate(subject.rate))[rows]]

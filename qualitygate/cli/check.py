@@ -17,7 +17,7 @@ from qualitygate.cli.source import Source, reads_generator
 
 if TYPE_CHECKING:
     from qualitygate.policy.model import CheckRule, Policy
-    from qualitygate.records.gate import CheckRecord
+    from qualitygate.records.check import CheckRecord
     from qualitygate.studies.check.model import Subject, Tools
 
 NAME = "check"
@@ -90,7 +90,7 @@ def run(
 
 def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     """0 passed, 1 failed, 4 inconclusive."""
-    from qualitygate.records.gate import RuleState
+    from qualitygate.records.check import RuleState
 
     open_warning = any(one.state is RuleState.INCONCLUSIVE and one.severity == "warning" for one in record.rules)
     if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):

@@ -10,7 +10,7 @@ from qualitygate.cli import output
 
 if TYPE_CHECKING:
     from qualitygate.cli.source import Source
-    from qualitygate.records.gate import CheckRecord
+    from qualitygate.records.check import CheckRecord
     from qualitygate.tracking.promotion import Version
     from qualitygate.tracking.spool import Tracking
 

@@ -27,13 +27,15 @@ def chosen_corrections(
     policy: Policy, methods: list[str] | None, strengths: list[str] | None, edit: list[str] | None, own_cla: bool, unit_scores: list[str]
 ) -> dict[str, Correction]:
     """Methods × units × layers × strengths, by name."""
-    from qualitygate.policy.corrections import METHODS
+    from qualitygate.policy.corrections import methods as known_methods
     from qualitygate.studies.corrections.choice import study_corrections
 
     by_method = dict(_of_method(one) for one in strengths or ())
     _known_methods([*(methods or ()), *by_method])
     layers = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in edit or ()]
-    return study_corrections(policy, methods or list(METHODS), own_cla=own_cla, unit_scores=unit_scores, strengths=by_method, layers=layers)
+    return study_corrections(
+        policy, methods or list(known_methods()), own_cla=own_cla, unit_scores=unit_scores, strengths=by_method, layers=layers
+    )
 
 
 def grid_corrections(policy: Policy, profile: Profile, text: str) -> dict[str, Correction]:
@@ -50,10 +52,10 @@ def grid_corrections(policy: Policy, profile: Profile, text: str) -> dict[str, C
 
 def _known_methods(given: list[str]) -> None:
     from qualitygate.errors import InputError
-    from qualitygate.policy.corrections import METHODS
+    from qualitygate.policy.corrections import methods
 
-    if unknown := sorted(set(given) - set(METHODS)):
-        raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
+    if unknown := sorted(set(given) - set(methods())):
+        raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(methods())}")
 
 
 def _of_method(text: str) -> tuple[str, tuple[float, ...]]:

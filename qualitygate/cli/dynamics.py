@@ -13,11 +13,9 @@ from qualitygate.cli.options import Device, Experiment, ExtractorWeights, Json, 
 
 if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
-    from qualitygate.records.gate import DynamicsRecord
-    from qualitygate.studies.dynamics.course import Load, Scored
+    from qualitygate.records.dynamics import DynamicsRecord
     from qualitygate.studies.dynamics.measure import Settings
-    from qualitygate.studies.dynamics.quality import AgainstReal
-    from qualitygate.studies.dynamics.snapshots import Snapshot
+    from qualitygate.studies.dynamics.run import AgainstReal, Load, Scored, Snapshot
 
 NAME = "dynamics"
 SUMMARY, FIGURES, STORE, MODELS = "dynamics.json", "figures", "scores", "models"
@@ -71,8 +69,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.studies.dynamics.alarms import parse_alarm
-        from qualitygate.studies.dynamics.course import record, score_snapshots
         from qualitygate.studies.dynamics.measure import Settings
+        from qualitygate.studies.dynamics.run import record, score_snapshots
 
         alarms = [parse_alarm(text) for text in alarm or ()]
         chosen_layer, chosen_unit = _unit(unit)
@@ -128,7 +126,7 @@ def _unit(text: str | None) -> tuple[int | None, int | None]:
 
 def _found(sources: list[str], models: Path, tracking_uri: str | None) -> list[Snapshot]:
     """The snapshots behind all sources; those of an MLflow run are its logged models, whose weights go to ``models``."""
-    from qualitygate.studies.dynamics.snapshots import Snapshot, find_snapshots, in_order
+    from qualitygate.studies.dynamics.run import Snapshot, find_snapshots, in_order
     from qualitygate.tracking.run_models import fetch_models, run_of
 
     found = find_snapshots([source for source in sources if run_of(source) is None])
@@ -143,7 +141,7 @@ def _against_real(real: str, extractor: tuple[str, str | None], device: str, fou
     """Set metrics against the real images, at the size of the snapshots' images."""
     from qualitygate.cli.looking import real_images
     from qualitygate.features.registry import make_extractor
-    from qualitygate.studies.dynamics.quality import AgainstReal
+    from qualitygate.studies.dynamics.run import AgainstReal
 
     images = real_images(real, _image_size(found, load))
     with output.reporter().phase("real images", len(images)) as progress:
@@ -181,7 +179,7 @@ def _draw(
     from qualitygate.reports.course_figure import course_figure
     from qualitygate.reports.pattern_figures import dynamics_figure
     from qualitygate.scores.local_activation import BOUND
-    from qualitygate.studies.dynamics.subject import find_subject, pattern_column
+    from qualitygate.studies.dynamics.pattern import find_subject, pattern_column
 
     scored = [one for one in course if one.scores is not None]
     subject = find_subject(load(scored[-1].snapshot).generator, [one.scores for one in scored if one.scores], settings, layer, unit)

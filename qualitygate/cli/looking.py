@@ -18,7 +18,7 @@ DISCRIMINATOR = "discriminator"
 def extractor_of(name: str, weights: str | None, discriminator: Discriminator | None, device: str) -> Extractor:
     """The extractor of a name, or what the checkpoint's own discriminator sees."""
     from qualitygate.errors import InputError
-    from qualitygate.features.discriminator import DiscriminatorExtractor
+    from qualitygate.features.module import DiscriminatorExtractor
     from qualitygate.features.registry import make_extractor
 
     if name != DISCRIMINATOR:

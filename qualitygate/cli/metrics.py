@@ -30,7 +30,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.gating.stage import GateStage
     from qualitygate.generators.base import Generator
-    from qualitygate.records.metrics_report import GroupRow, MetricsReport
+    from qualitygate.records.metrics import GroupRow, MetricsReport
     from qualitygate.studies.metrics.run import Tools
 
 NAME = "metrics"

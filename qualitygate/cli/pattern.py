@@ -14,7 +14,7 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     from qualitygate.generators.base import Generator
     from qualitygate.latents import Latents
-    from qualitygate.records.patterns import Neuron
+    from qualitygate.records.dynamics import Neuron
 
 NAME = "pattern"
 
@@ -49,8 +49,7 @@ def run(
         from qualitygate import storage
         from qualitygate.generators.base import sample_latents
         from qualitygate.reports.pattern_figures import pattern_figure
-        from qualitygate.studies.dynamics.pattern import axis_pattern, plane_pattern, unit_activation
-        from qualitygate.studies.dynamics.subject import image_of
+        from qualitygate.studies.dynamics.pattern import axis_pattern, image_of, plane_pattern, unit_activation
 
         generator = load(source, device)
         latents = sample_latents(generator, [sample], seed)
@@ -86,8 +85,8 @@ def run(
 def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
     """The neuron that was asked for; what was left open is where its CLA is greatest."""
     from qualitygate.errors import InputError
-    from qualitygate.records.patterns import Neuron
-    from qualitygate.studies.dynamics.subject import greatest_neuron
+    from qualitygate.records.dynamics import Neuron
+    from qualitygate.studies.dynamics.pattern import greatest_neuron
 
     parts = [] if text is None else text.split("/")
     layer = generator.layer(parts[0]).index if parts else generator.presets.curvature[0]

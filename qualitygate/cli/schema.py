@@ -20,7 +20,8 @@ def run(
     from pydantic import BaseModel
 
     from qualitygate.policy.model import Policy, default_policy, policy_yaml
-    from qualitygate.records.gate import CheckRecord, GateSummary, SampleRecord
+    from qualitygate.records.check import CheckRecord
+    from qualitygate.records.gate import GateSummary, SampleRecord
 
     if example:
         output.emit(policy_yaml(default_policy(family)).rstrip())

@@ -27,9 +27,8 @@ from qualitygate.cli.source import Source, reads_generator
 if TYPE_CHECKING:
     import numpy as np
 
-    from qualitygate.records.evidence import Finding
-    from qualitygate.records.measurement import Measurement
-    from qualitygate.records.validation import ScoreGroups, ScoreYield, ValidationReport
+    from qualitygate.records.metrics import Measurement
+    from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
     from qualitygate.studies.validate.request import Tools
 
 NAME = "validate"
@@ -82,9 +81,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.gating.validated import write_evidence
-        from qualitygate.studies.validate.folder import write_validation
         from qualitygate.studies.validate.request import Request
-        from qualitygate.studies.validate.run import validate
+        from qualitygate.studies.validate.run import validate, write_validation
 
         if out is not None:
             storage.refuse_existing(out)
@@ -102,7 +100,7 @@ def run(
 
 def show(report: ValidationReport, out: Path | None) -> None:
     """The answer first, then what it rests on."""
-    from qualitygate.records.evidence import Sight
+    from qualitygate.records.validation import Sight
 
     for remark in report.remarks:
         output.emit(remark)
@@ -210,7 +208,7 @@ def _classes(real: str | None, path: Path | None, count: int) -> np.ndarray | No
     import numpy as np
 
     from qualitygate.errors import InputError
-    from qualitygate.features.images.digits import digits_labels
+    from qualitygate.features.images import digits_labels
 
     if path is None:
         return digits_labels() if real == DIGITS else None

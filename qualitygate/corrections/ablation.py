@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Latents, Purpose, uniforms
+from qualitygate.policy.corrections import HighRateAblation, RandomAblation, SequentialAblation, SingleAblation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
 
 RANDOM_SHARE = 0.3
@@ -67,6 +68,26 @@ def random_ablation(latents: Latents, layers: Iterable[int], share: float = RAND
     return {layer: edit(layer) for layer in layers}
 
 
+def rate_ablation(
+    correction: SequentialAblation | SingleAblation | HighRateAblation, generator: Generator, profile: Learned, layers: tuple[int, ...]
+) -> Method:
+    """Low-rate or high-rate ablation by a policy's settings, see `Correction.ready`; the strengths are values of R."""
+    ablation = high_rate_ablation if isinstance(correction, HighRateAblation) else low_rate_ablation
+    return same_for_all({rate: ablation(profile.rates, layers, rate, generator.device) for rate in correction.rates})
+
+
+def share_ablation(correction: RandomAblation, generator: Generator, profile: Learned, layers: tuple[int, ...]) -> Method:
+    """Random ablation by a policy's settings; the strengths are shares."""
+
+    def of(latents: Latents) -> SampleEdits:
+        def edits(share: float, rows: np.ndarray) -> Edits:
+            return random_ablation(latents[rows], layers, share, correction.seed)
+
+        return SampleEdits(edits, np.ones(len(latents), dtype=bool))
+
+    return of
+
+
 def sequential_ablation(
     generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
 ) -> Tensor:
@@ -84,8 +105,7 @@ def sequential_ablation(
     """
     indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
     edits = low_rate_ablation(rates, indices, rate, generator.device)
-    with scored_pass():
-        return torch.cat([generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+    return generator.images(latents, edits)
 
 
 def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:

@@ -6,16 +6,22 @@ The printed algorithm is off by one in its indices; the text decides: a layer's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate import names
+from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.latents import Purpose, uniforms
+from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.latents import Latents, Purpose, uniforms
+from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, ZeroAblation
+from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.low_rate import ActivationRates
 
 PAPER_SHARE = 0.2
 """Share of a layer's units that the paper attenuates."""
@@ -104,3 +110,85 @@ def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> 
         layer: torch.from_numpy(uniforms(seed, Purpose.RANDOM_UNITS + 16 * layer, sample, generator.layers[layer].units)[0])
         for layer in layers
     }
+
+
+def own_low_rate_activity(
+    generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]
+) -> dict[int, Tensor]:
+    """Share of each unit's positions that are low-rate at R = ``rate`` and active: float64 (N, units) by layer. One pass."""
+    masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in layers}
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    for _, layer, activation in generator.activations(latents, layers):
+        parts[layer].append(((activation > 0) & masks[layer]).double().mean(dim=(2, 3)).cpu())
+    return {layer: torch.cat(part) for layer, part in parts.items()}
+
+
+def own_local_activation(generator: Generator, latents: Latents, layers: Sequence[int]) -> dict[int, Tensor]:
+    """CLA unit scores of each sample: float64 (N, units) by layer. One walk along all axes for all layers."""
+    parts = [
+        local_activation(generator, latents[start : start + MICRO_BATCH], layers).unit_score
+        for start in range(0, len(latents), MICRO_BATCH)  # the curvature of every neuron of many samples would not fit in memory
+    ]
+    return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
+
+
+def unit_correction(
+    correction: ZeroAblation | SequentialCorrection, generator: Generator, profile: Learned, layers: tuple[int, ...]
+) -> Method:
+    """Attenuation by a policy's settings, see `Correction.ready`: by one ranking of the units for all samples, or by each sample's own."""
+    in_shares, device = correction.in_shares, generator.device
+    if correction.score == RANDOM_UNITS or correction.ranking == "profile":
+        by_rank = correction.score != RANDOM_UNITS
+        scores = profile.unit_scores(correction.score, layers) if by_rank else random_units(generator, layers)
+        placed = {layer: one.to(device) for layer, one in scores.items()}
+        return same_for_all({at: unit_attenuation(placed, *correction.at(at), in_shares=in_shares) for at in correction.strengths})
+
+    def of(latents: Latents) -> SampleEdits:
+        if correction.score == names.UNIT_CLA:
+            own = own_local_activation(generator, latents, layers)
+        else:
+            own = own_low_rate_activity(generator, latents, profile.rates, correction.rate, layers)
+        scores = {layer: one.to(device) for layer, one in own.items()}
+
+        def edits(strength: float, rows: np.ndarray) -> Edits:
+            size, lambda_ = correction.at(strength)
+            picked = torch.from_numpy(rows).to(device)
+            factors = {layer: unit_factors(one[picked], size, lambda_, in_shares=in_shares) for layer, one in scores.items()}
+            return {layer: partial(attenuate, factors=of_layer) for layer, of_layer in factors.items()}
+
+        suspect = torch.stack([(one > 0).any(dim=1) for one in scores.values()]).any(dim=0)
+        return SampleEdits(edits, suspect.cpu().numpy())
+
+    return of
+
+
+def sequential_correction(
+    generator: Generator,
+    latents: Latents,
+    scores: UnitScores,
+    *,
+    size: float = PAPER_SHARE,
+    lambda_: float = PAPER_LAMBDA,
+    in_shares: bool = True,
+) -> Tensor:
+    """Images with the most suspect units of each layer attenuated: ``h_u ← λ·(1 − DS_u)·h_u`` (Tousi et al., CVPR 2021, algorithm 1).
+
+    Args:
+        generator: the generator; it is not changed.
+        latents: N samples.
+        scores: scores (units,) of the units of every layer to edit: layers 0 … stopping layer in the paper.
+        size: units of each layer, or their share; the paper's is 20 %.
+        lambda_: λ; 0 is zero ablation.
+        in_shares: whether ``size`` is a share.
+
+    Returns:
+        (N, channels, height, width), float32 in [-1, 1].
+
+    Raises:
+        InputError: nothing would be attenuated, or size and λ are out of range.
+        LayerError: no such layer.
+    """
+    indices = generator.layer_indices(scores)
+    placed = {layer: scores[layer].to(generator.device) for layer in indices}
+    edits = unit_attenuation(placed, size, lambda_, in_shares=in_shares)
+    return corrected_images(generator, latents, same_for_all({lambda_: edits}), lambda_)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import numpy as np
 from qualitygate import storage
 from qualitygate.checkpoints.sources.cache import folder
 from qualitygate.errors import StorageError
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
+from qualitygate.generators.base import Generator
+from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Progress, silent
+from qualitygate.latents import Sampling
 from qualitygate.storage import Arrays
 
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one
@@ -100,3 +103,54 @@ def _read(path: Path) -> Arrays | None:
     except StorageError as error:
         warnings.warn(f"{path} cannot be read and is computed anew: {error}", stacklevel=3)
         return None
+
+
+_KIND, _FEATURES = "samples", "features"
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """Where the cache has the features of a checkpoint's untouched images. Nowhere, if the code of generator or extractor is somebody
+    else's: it may have been edited since.
+
+    Attributes:
+        generator: makes the images.
+        sampling: how latents are drawn.
+        seed: of the samples.
+        extractor: makes the features.
+        first: id of the first of them.
+    """
+
+    generator: Generator
+    sampling: Sampling
+    seed: int
+    extractor: Extractor
+    first: int = 0
+
+    def known(self, most: int) -> np.ndarray:
+        """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""
+        found = find(_KIND, self._identity) if self._is_kept else None
+        return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
+
+    def keep(self, features: np.ndarray) -> None:
+        """Keep the features of the first samples, unless those of more are kept."""
+        if self._is_kept and len(features) > len(self.known(len(features))):
+            keep(_KIND, self._identity, {_FEATURES: features})
+
+    @property
+    def _is_kept(self) -> bool:
+        return self.extractor.kept and not is_somebody_elses(self.generator)
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        """All that they depend on; one file may be read as of several families."""
+        return {
+            "checkpoint": self.generator.identity().sha256,
+            "family": self.generator.family,
+            "stored_as": self.generator.stored_as,
+            "sampling": self.sampling.model_dump_json(),
+            "seed": str(self.seed),
+            "first": str(self.first),
+            "extractor": self.extractor.key,
+            "device": self.generator.device.type,
+        }

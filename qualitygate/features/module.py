@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import Extractor
-from qualitygate.features.preparation import in_colour, smooth_resized
+from qualitygate.features.extractor import Extractor, SpatialExtractor, in_colour, smooth_resized
+from qualitygate.generators.base import Discriminator
 from qualitygate.generators.network import tensor_digest
 
 _SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
@@ -113,3 +113,40 @@ def _imported(module: str, attribute: str) -> Any:
             "check the path; the package must be installed, or its folder in PYTHONPATH",
         ) from error
     return found
+
+
+class DiscriminatorExtractor(SpatialExtractor):
+    """The last hidden activation of a discriminator: what its value is a linear function of; as spatial features, the last
+    activation that has a place in the image.
+
+    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before
+    that). Conditional discriminators are shown class 0: neither activation depends on the label.
+
+    Args:
+        discriminator: on the device to use; it is not changed.
+    """
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        self._discriminator = discriminator.alone()
+        size = "×".join(map(str, discriminator.image_shape[1:]))
+        self.key = f"discriminator of {discriminator.family}, {discriminator.fingerprint()}, smooth bilinear to {size}, float32"
+        with torch.no_grad():
+            probe = torch.zeros(1, *discriminator.image_shape, device=discriminator.device)
+            self.features = self._seen(probe, "vector").shape[1]
+            self.channels = self._seen(probe, "features").shape[1]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._seen(images, "vector")
+
+    def spatial(self, images: Tensor) -> Tensor:
+        return self._seen(images, "features")
+
+    def _seen(self, images: Tensor, name: str) -> Tensor:
+        judge = self._discriminator
+        labels = torch.zeros(len(images), dtype=torch.int64, device=judge.device) if judge.label_size else None
+        return judge.taps(self._prepared(images), labels, names=[name])[name]
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        channels, size, _ = self._discriminator.image_shape
+        images = in_colour(images.to(self._discriminator.device))
+        return smooth_resized(images if channels == 3 else images.mean(dim=1, keepdim=True), size)

@@ -12,15 +12,19 @@ import torch
 from torch import nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.features.inception import InceptionExtractor
-from qualitygate.features.inception_weights import inception_of
+from qualitygate.features.extractor import Extractor, PerceptualDistance, averaged_down, smooth_resized, tf1_resized
+from qualitygate.features.inception import InceptionExtractor, inception_of
 from qualitygate.features.module import extractor_at
-from qualitygate.features.preparation import averaged_down, smooth_resized, tf1_resized
-from qualitygate.features.random_vgg16 import random_convolutions, random_vgg16
-from qualitygate.features.stages import StageDistance, even_weights
-from qualitygate.features.vgg16 import VGG16Extractor
-from qualitygate.features.vgg16_weights import convolutions_of, lpips_weights_of, vgg16_of
+from qualitygate.features.vgg16 import (
+    StageDistance,
+    VGG16Extractor,
+    convolutions_of,
+    even_weights,
+    lpips_weights_of,
+    random_convolutions,
+    random_vgg16,
+    vgg16_of,
+)
 from qualitygate.features.weights import Source, Weights, read_weights
 
 _RANDOM = re.compile(r"random-vgg16-(\d{1,4})")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.features.preparation import in_colour
+from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, in_colour
+from qualitygate.features.weights import Weights, fill
+from qualitygate.generators.passes import scored_pass
+from qualitygate.latents import Purpose, normals
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Units of the convolutions, a maximum over 2×2 after each stage."""
@@ -109,3 +116,159 @@ def _normalised(images: Tensor) -> Tensor:
     """RGB images in [-1, 1] with each colour shifted and scaled by ImageNet's mean and deviation."""
     mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
     return ((images + 1.0) / 2.0 - mean) / deviation
+
+
+_FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
+_LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
+_BY_INDEX = re.compile(r"(?:features|net\.slice\d)\.(\d+)\.weight")
+"""torchvision's convolutions, whose numbers count ReLUs and maxima too; lpips keeps them in slices."""
+
+
+def vgg16_of(weights: Weights) -> VGG16:
+    """The network up to fc2, on the CPU.
+
+    Raises:
+        CheckpointError: these are no weights of a VGG16, or without its fully connected layers.
+    """
+    network = VGG16()
+    network.convolutions = convolutions_of(weights)
+    names = ("layers.fc1", "layers.fc2") if "layers.fc1.weight" in weights.tensors else ("classifier.0", "classifier.3")
+    inputs = STAGES[-1][-1] * (network.size // 2 ** len(STAGES)) ** 2
+    for layer, name, size in zip(network.dense, names, (inputs, DENSE), strict=True):
+        fill(layer, weights.take(f"{name}.weight", DENSE, size), weights.take(f"{name}.bias", DENSE))
+    return network
+
+
+def convolutions_of(weights: Weights) -> Convolutions:
+    """The convolutions alone, on the CPU.
+
+    Raises:
+        CheckpointError: these are no weights of a VGG16.
+    """
+    network = Convolutions()
+    names = _convolution_names(weights)
+    inputs = [3, *(units for stage in STAGES for units in stage)]
+    for index, (layer, name) in enumerate(zip(network.layers, names, strict=True)):
+        outputs = inputs[index + 1]
+        fill(layer, weights.take(f"{name}.weight", outputs, inputs[index], 3, 3), weights.take(f"{name}.bias", outputs))
+    return network
+
+
+def lpips_weights_of(weights: Weights) -> list[Tensor]:
+    """Weight of each unit, one tensor a stage.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    found = []
+    for index, stage in enumerate(STAGES):
+        units = stage[-1]
+        if f"lpips{index}" in weights.tensors:
+            found.append(weights.take(f"lpips{index}", units, 1, 1).flatten())
+        elif f"lin{index}.model.1.weight" in weights.tensors:
+            found.append(weights.take(f"lin{index}.model.1.weight", 1, units, 1, 1).flatten())
+        else:
+            raise weights.wrong("no LPIPS weights", _LPIPS_FORMS)
+    return found
+
+
+def _convolution_names(weights: Weights) -> list[str]:
+    count = sum(map(len, STAGES))
+    if "layers.conv1.weight" in weights.tensors:
+        return [f"layers.conv{index + 1}" for index in range(count)]
+    numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
+    if len(numbered) != count:
+        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
+    return [numbered[index] for index in sorted(numbered)]
+
+
+SEED = 0
+_DRAWN_AT_ONCE = 2**21
+
+
+@lru_cache(maxsize=1)  # drawing takes seconds; the network is frozen, and copied to other devices
+def random_vgg16(size: int) -> VGG16:
+    """A VGG16 for images of this size, on the CPU; its convolutions are the same for every size.
+
+    Raises:
+        InputError: the size is no multiple of 32.
+    """
+    network = VGG16(size).to_empty(device="cpu")
+    network.convolutions = random_convolutions()
+    for index, layer in enumerate(network.dense, start=len(network.convolutions.layers)):
+        _draw(layer, index)
+    return network
+
+
+@lru_cache(maxsize=1)
+def random_convolutions() -> Convolutions:
+    """The convolutions alone, on the CPU."""
+    convolutions = Convolutions().to_empty(device="cpu")
+    for index, layer in enumerate(convolutions.layers):
+        _draw(layer, index)
+    return convolutions
+
+
+def _draw(layer: nn.Module, index: int) -> None:
+    """Fill a layer from the stream of its place in the network."""
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    layer.weight.copy_(_he_normal(layer.weight.shape, Purpose.EMBEDDING + 16 * index))
+    assert layer.bias is not None
+    layer.bias.zero_()
+
+
+def _he_normal(shape: torch.Size, stream: int) -> Tensor:
+    """Weights (units, …). Each unit owns its stretch of the stream, however many are drawn at once."""
+    inputs = math.prod(shape[1:])
+    weight = np.empty((shape[0], inputs), dtype=np.float32)
+    step = max(1, _DRAWN_AT_ONCE // inputs)
+    for start in range(0, len(weight), step):
+        units = np.arange(start, min(start + step, len(weight)))
+        weight[units] = normals(SEED, stream, units, inputs) * math.sqrt(2.0 / inputs)
+    return torch.from_numpy(weight).view(shape)
+
+
+_EPSILON = 1e-10
+
+
+class StageDistance(PerceptualDistance):
+    """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units,
+    and the squared differences are weighed by unit, averaged over positions and summed over stages.
+
+    Args:
+        network: on the device to use.
+        weights: weight of each unit (units,), one tensor a stage.
+        key: what identifies network, weights and resizing.
+        resize: brings images to the size at which they are compared.
+    """
+
+    def __init__(self, network: Convolutions, weights: Sequence[Tensor], key: str, resize: Callable[[Tensor], Tensor]) -> None:
+        self.key = key
+        device = next(network.parameters()).device
+        self._network, self._resize = network, resize
+        self._weights = [weight.to(device) for weight in weights]
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        if first.shape != second.shape:
+            raise InputError("Only images of one size can be compared", f"{tuple(first.shape)} and {tuple(second.shape)}", "one shape")
+        with scored_pass():
+            pairs = zip(self._stages(first), self._stages(second), self._weights, strict=True)
+            return torch.stack([_distance(a, b, weight) for a, b, weight in pairs]).sum(dim=0)
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        return list(self._network.stages(self._resize(in_colour(images.to(self._weights[0].device)))))
+
+
+def even_weights() -> list[Tensor]:
+    """Weights under which every unit of a stage counts the same, and every stage as much as another."""
+    return [torch.full((stage[-1],), 1.0 / stage[-1]) for stage in STAGES]
+
+
+def _distance(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Distance (N,) of activations (N, units, height, width)."""
+    difference = (_scaled(a) - _scaled(b)).square()
+    return torch.einsum("nuhw,u->nhw", difference, weight).mean(dim=(1, 2))
+
+
+def _scaled(activation: Tensor) -> Tensor:
+    return activation / (activation.norm(dim=1, keepdim=True) + _EPSILON)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.method import OfSamples
+from qualitygate.corrections.method import Method, SampleEdits
 from qualitygate.gating.late import LateLayers, Work
-from qualitygate.gating.methods import method_of
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, State
@@ -42,12 +41,12 @@ class Correcting:
         edited, judged = correction_layers(policy, profile.info.chain)
         self._last = max(*edited, *judged)
         self._judge = Scorer(generator, profile.rates.to(generator.device), (correction.judged_at,), judged)
-        self.method = method_of(correction, generator, profile, edited)
+        self.method: Method = correction.ready(generator, profile, edited)
 
     def correct(self, latents: Latents, waiting: Waiting, work: Work) -> None:
         """Least correction: from the weakest strength on, each on the samples that none has repaired yet."""
         open_ = np.concatenate([rows for rows, _ in waiting])
-        correction = self.method.of(latents[open_])
+        correction = self.method(latents[open_])
         places = np.arange(len(open_))  # of the open samples among those that the correction looked at
         late = LateLayers(self._generator, work.receive)
         for strength in self._limits.strengths:
@@ -67,7 +66,7 @@ class Correcting:
         self._measure_moved(waiting, work)
 
     def attempt(
-        self, correction: OfSamples, strength: float, places: np.ndarray, batch: Latents, valid: int
+        self, correction: SampleEdits, strength: float, places: np.ndarray, batch: Latents, valid: int
     ) -> tuple[dict[str, np.ndarray], State]:
         """One strength on a micro-batch.
 

@@ -18,7 +18,7 @@ from qualitygate.checkpoints.sources import cache
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents, Sampling
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.scores.screening import Climb, Pilot, Rung, Screen, axes_order, ladder
 from qualitygate.scores.walk import Precision

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from qualitygate.corrections.images import corrected_images
+from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Edit, Generator
 from qualitygate.generators.passes import micro_batches, scored_pass

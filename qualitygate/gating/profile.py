@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as tensors_bytes
+from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.checkpoints.digest import file_sha256
@@ -25,8 +26,8 @@ from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
 from qualitygate.policy.suite import check_suite
-from qualitygate.records.evidence import Evidence
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.validation import Evidence
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.units.score import UnitScores
 
@@ -179,6 +180,28 @@ class Profile:
             table[names.given_unit_score(one.source)] = [of_unit.get(key) for key in keys]
         return replace(self, units=table)
 
+    def unit_scores(self, column: str, layers: tuple[int, ...]) -> dict[int, Tensor]:
+        """A column of the table of units as scores, float64 (units,) by layer.
+
+        Raises:
+            ProfileError: there is no such column, or it does not know all of these layers.
+        """
+        table = self.units
+        scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
+        wanted = f"{column} of the units of layers {list(layers)}"
+        if column not in scores:
+            raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
+        by_layer: dict[int, list[Any]] = {layer: [] for layer in layers}
+        for layer, value in zip(table[names.LAYER], table[column], strict=True):
+            if layer in by_layer:
+                by_layer[layer].append(value)
+        unknown = [layer for layer, values in by_layer.items() if not values or None in values]
+        if unknown:
+            raise ProfileError(
+                f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, _remedy(column)
+            )
+        return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in by_layer.items()}
+
     def check_generator(self, generator: Generator) -> None:
         """Raises `ProfileError` unless the profile is of this very checkpoint."""
         origin = generator.identity()
@@ -269,6 +292,15 @@ def load_profile(path: str | Path) -> Profile:
         check_suite(suite, str(folder / SUITE)),
         evidence,
     )
+
+
+def _remedy(column: str) -> str:
+    if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
+        return (
+            "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
+            "by each sample's own CLA: ranking: sample"
+        )
+    return "choose one of those, or calibrate again with a policy that has this correction"
 
 
 def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:

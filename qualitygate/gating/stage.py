@@ -31,7 +31,8 @@ from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, Risk, decide, first_look
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
-from qualitygate.records.gate import Provenance, SampleRecord, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import SampleRecord, Verdict
 
 Seen = tuple[slice, dict[str, np.ndarray], State]
 """Rows of a micro-batch, their columns, and the state that their early layers ended in."""

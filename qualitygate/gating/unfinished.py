@@ -17,7 +17,7 @@ import numpy as np
 from qualitygate import storage
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import StorageError
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 
 INTERVAL = 30.0
 """Seconds between two writes, and before the first."""

@@ -10,7 +10,7 @@ from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import PolicyError, ProfileError
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, detection_layers, load_profile
 from qualitygate.policy.model import Policy
-from qualitygate.records.evidence import Evidence, Finding, Setting, Sight, named
+from qualitygate.records.validation import Evidence, Finding, ScoreSetting, Sight, named_setting
 
 
 class BlindScoreWarning(UserWarning):
@@ -41,12 +41,12 @@ def check_validated(profile: Profile, policy: Policy) -> None:
             warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)
 
 
-def setting_of(profile: Profile, policy: Policy, score: str) -> Setting:
+def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
     """What a score of a policy is: over which layers, with which weights."""
     if score == names.RISK:
-        return named(score, (), profile.risk(policy).weights)
+        return named_setting(score, (), profile.risk(policy).weights)
     summed = names.layer_of(score) is None
-    return named(score, detection_layers(policy, profile.info.chain)) if summed else Setting(score=score)
+    return named_setting(score, detection_layers(policy, profile.info.chain)) if summed else ScoreSetting(score=score)
 
 
 def write_evidence(folder: str | Path, evidence: Evidence) -> None:

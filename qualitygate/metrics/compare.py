@@ -19,8 +19,9 @@ from enum import StrEnum
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import TAIL, Estimate
 from qualitygate.policy.model import CheckRule
+from qualitygate.records import Interval
 from qualitygate.records.gate import RuleState
-from qualitygate.records.measurement import Interval, Measurement
+from qualitygate.records.metrics import Measurement
 
 
 @dataclass(frozen=True)

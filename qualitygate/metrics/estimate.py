@@ -19,7 +19,7 @@ from scipy.stats import norm, rankdata, t
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
 
 TAIL = 0.025
 """Chance beyond each end of a 95 % interval."""
@@ -124,9 +124,7 @@ class Estimate:
     def plus(self, other: Estimate) -> Self:
         """Sum of two, draw by draw; both of one kind."""
         samples = min(self.samples, other.samples)
-        return replace(
-            self, value=self.value + other.value, draws=self.draws + other.draws, step=self.step + other.step, samples=samples
-        )
+        return replace(self, value=self.value + other.value, draws=self.draws + other.draws, step=self.step + other.step, samples=samples)
 
     def interval(self, tail: float = TAIL) -> Interval:
         """Where the true number most likely lies, each end being wrong with a chance of ``tail``.
@@ -139,7 +137,7 @@ class Estimate:
         if self.kind is DrawKind.JACKKNIFE:
             blocks = len(self.draws)
             reach = float(t.isf(tail, blocks - 1) * np.sqrt((blocks - 1) / blocks * np.square(self.draws - self.draws.mean()).sum()))
-            return Interval(self.value, self.value - reach, self.value + reach, self.bias)
+            return Interval(self.value, self.value - reach, self.value + reach)
         low = float(np.quantile(self.draws, tail, method="lower"))
         high = float(np.quantile(self.draws, 1.0 - tail, method="higher"))
         if low == high:  # an event that n samples did not show may have a chance of up to −ln(tail) / n

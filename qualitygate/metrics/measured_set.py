@@ -12,8 +12,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.features.cache import real_features
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import Reporter
@@ -21,8 +20,7 @@ from qualitygate.metrics import manifold
 from qualitygate.metrics.discriminator import discriminator_values
 from qualitygate.metrics.frechet import GaussianStatistics
 from qualitygate.metrics.kernel import KernelReference
-from qualitygate.records.metrics import Need
-from qualitygate.records.metrics_report import RealInfo
+from qualitygate.records.metrics import Need, RealInfo
 
 
 @dataclass(frozen=True)

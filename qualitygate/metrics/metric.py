@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics import METRICS, Metric, all_metrics, metric, plugin
+from qualitygate.records.metrics import METRICS, Measurement, Metric, all_metrics, metric, plugin
 
 if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group, MeasuredSet, RealSet
+    from qualitygate.metrics.measured_set import Group, MeasuredSet
 
 
 class SetMetric(ABC):
@@ -81,9 +80,7 @@ class Evaluator:
     seed: int = 0
     intervals: bool = True
 
-    def measure(
-        self, measured: MeasuredSet, rows: np.ndarray | None = None, *, leave_out: Collection[str] = ()
-    ) -> dict[str, Measurement]:
+    def measure(self, measured: MeasuredSet, rows: np.ndarray | None = None, *, leave_out: Collection[str] = ()) -> dict[str, Measurement]:
         """Every metric of groups that can be measured of this one, by name.
 
         Args:

@@ -13,17 +13,28 @@ score that chose the units, so CLA is never judged after a correction by CLA.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
 
 Rate = float
 """An activation rate R, in (0, 1]."""
+Ranking = Literal["profile", "sample"]
+Look = Literal["nothing", "pass", "walk"]
+"""One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
+SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
+"""Unit scores that a sample has of its own, without labels."""
+RANDOM_UNITS = "random"
+"""In place of a unit score: units drawn at random, the same for all samples; the paper's baseline."""
 
 
 class Part(BaseModel):
@@ -48,53 +59,27 @@ class Limit(Part):
         return f"quantile {self.quantile:g}" if self.quantile is not None else "absolute"
 
 
-def check_rates(rates: Sequence[float], *, falling: bool = False) -> None:
-    """Rates in order, each with a short name of its own.
+class Correction(Part, abc.ABC):
+    """What all corrections have. A method is a subclass with a ``method`` of its own, ``Literal["name"] = "name"``.
 
-    Raises:
-        ValueError: out of range, out of order, or two of one name.
+    Attributes:
+        strength_field: the setting that holds the strengths, from the least to the most correction.
+        falling: whether the strengths fall.
+        made_by: function that makes the edits, as ``"module:name"``, imported when it is first needed; see `ready`.
     """
-    if not all(0.0 < rate <= 1.0 for rate in rates):
-        raise ValueError("every rate must lie in (0, 1]")
-    check_order(rates, "rates", falling=falling)
-
-
-def check_order(values: Sequence[float], what: str, *, falling: bool = False) -> None:
-    """Strengths from the least to the most correction, each with a short name of its own.
-
-    Raises:
-        ValueError: they are not.
-    """
-    in_order = values[::-1] if falling else values
-    if any(after <= before for before, after in pairwise(in_order)):
-        raise ValueError(f"{what} must {'fall' if falling else 'rise'}, each once")
-    for value in values:
-        if not names.has_short_name(value):  # two of them would share one column
-            raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
-
-
-Ranking = Literal["profile", "sample"]
-Look = Literal["nothing", "pass", "walk"]
-"""One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
-SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
-"""Unit scores that a sample has of its own, without labels."""
-RANDOM_UNITS = "random"
-"""In place of a unit score: units drawn at random, the same for all samples; the paper's baseline."""
-
-_LAYERS = Field(None, description="layers that are edited; default: the family's preset")
-
-
-class _Correction(Part, abc.ABC):
-    """What all corrections have."""
 
     method: str
     judged_at: Rate = Field(0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates")
     limit: Limit = Limit(quantile=0.9)
 
+    strength_field: ClassVar[str] = "rates"
+    falling: ClassVar[bool] = False
+    made_by: ClassVar[str]
+
     @property
-    @abc.abstractmethod
     def strengths(self) -> tuple[float, ...]:
         """From the least to the most correction."""
+        return tuple(map(float, getattr(self, self.strength_field)))
 
     @abc.abstractmethod
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
@@ -104,6 +89,21 @@ class _Correction(Part, abc.ABC):
             preset: the family's layers for low-rate neurons.
             stop: the family's stopping layer; None where that is not known.
         """
+
+    def ready(self, generator: Any, profile: Any, layers: tuple[int, ...]) -> Any:
+        """The correction ready to be used on a generator: a `qualitygate.corrections.method.Method`.
+
+        Args:
+            generator: the generator that it will be used on; it is never changed.
+            profile: its `qualitygate.Profile`: ``rates``, and ``unit_scores(column, layers)``.
+            layers: layers to edit.
+
+        Raises:
+            InputError: it would change nothing.
+            ProfileError: the profile does not hold the scores that it needs.
+        """
+        module, _, name = self.made_by.partition(":")
+        return getattr(import_module(module), name)(self, generator, profile, layers)
 
     @property
     def edit(self) -> dict[str, Any]:
@@ -120,9 +120,14 @@ class _Correction(Part, abc.ABC):
         """What it costs to look at a sample before it is corrected."""
         return "nothing"
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_strengths(getattr(self, self.strength_field), self.strength_field, falling=self.falling)
+        return self
 
-class _OfLayers(_Correction):
-    layers: tuple[int, ...] | None = _LAYERS
+
+class _OfLayers(Correction):
+    layers: tuple[int, ...] | None = Field(None, description="layers that are edited; default: the family's preset")
 
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
         return preset if self.layers is None else self.layers
@@ -131,59 +136,42 @@ class _OfLayers(_Correction):
 class SequentialAblation(_OfLayers):
     """Active low-rate neurons are set to 0, layer after layer (Choi, Chang, Choi, IJCAI 2022, algorithm 1)."""
 
+    made_by = "qualitygate.corrections.ablation:rate_ablation"
+
     method: Literal["sequential_ablation"] = "sequential_ablation"
     rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        return self.rates
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        check_rates(self.rates)
-        return self
-
-
-class SingleAblation(_Correction):
+class SingleAblation(Correction):
     """Active low-rate neurons of one layer are set to 0."""
+
+    made_by = "qualitygate.corrections.ablation:rate_ablation"
 
     method: Literal["single_ablation"] = "single_ablation"
     layer: int | None = Field(None, description="the layer; default: the last of the family's preset")
     rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        return self.rates
-
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
         return (max(preset) if self.layer is None else self.layer,)
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        check_rates(self.rates)
-        return self
 
 
 class HighRateAblation(_OfLayers):
     """Active *high*-rate neurons are set to 0: the paper's counter-experiment, for comparison; it destroys images."""
+
+    made_by = "qualitygate.corrections.ablation:rate_ablation"
+    falling = True
 
     method: Literal["high_rate_ablation"] = "high_rate_ablation"
     rates: tuple[Rate, ...] = Field(
         (0.9, 0.8, 0.7), min_length=1, description="strengths: values of R, falling; the lower, the more neurons go"
     )
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        return self.rates
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        check_rates(self.rates, falling=True)
-        return self
-
 
 class RandomAblation(_OfLayers):
     """A random share of each sample's active neurons is set to 0, drawn by sample id: the paper's baseline, for comparison."""
+
+    made_by = "qualitygate.corrections.ablation:share_ablation"
+    strength_field = "shares"
 
     method: Literal["random_ablation"] = "random_ablation"
     shares: tuple[float, ...] = Field(
@@ -191,21 +179,37 @@ class RandomAblation(_OfLayers):
     )
     seed: int = Field(0, ge=0, lt=2**64)
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        return self.shares
+
+class _UpToStop(Correction):
+    layers: tuple[int, ...] | None = Field(None, description="layers that are edited, instead of all up to the stopping layer")
+    stop: int | None = Field(None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's")
+
+    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
+        stop = stop if self.stop is None else self.stop
+        if self.layers is not None:
+            return self.layers
+        if stop is None:
+            raise PolicyError(
+                "The correction has no stopping layer",
+                "a profile that does not say the family's",
+                "a stopping layer",
+                "set correction.stop, or calibrate again",
+            )
+        return tuple(range(stop + 1))
 
     @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        _check_shares(self.shares)
+    def _one_place(self) -> Self:
+        if self.layers is not None and self.stop is not None:
+            raise ValueError("give layers or stop, not both")
         return self
 
 
-class _OfUnits(_Correction):
+class _OfUnits(_UpToStop):
     """The units of each layer that score highest, by the profile's ranking or the sample's own."""
 
-    layers: tuple[int, ...] | None = Field(None, description="layers that are edited, instead of all up to the stopping layer")
-    stop: int | None = Field(None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's")
+    made_by = "qualitygate.corrections.attenuation:unit_correction"
+    strength_field = "sizes"
+
     score: str = Field(
         names.UNIT_LOW_RATE,
         description="score that ranks the units: a column of the profile's units.parquet (low_rate_activity; cla, with "
@@ -230,10 +234,6 @@ class _OfUnits(_Correction):
         return self.units is None
 
     @property
-    def strengths(self) -> tuple[float, ...]:
-        return tuple(float(size) for size in self.sizes)
-
-    @property
     def edit(self) -> dict[str, Any]:
         return {**super().edit, "in_shares": self.in_shares}
 
@@ -251,20 +251,13 @@ class _OfUnits(_Correction):
         """Size and λ at a strength."""
         return strength, 0.0
 
-    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
-        return _up_to(self.layers, self.stop if self.stop is not None else stop)
-
     @model_validator(mode="after")
-    def _units_known(self) -> Self:
-        if self.layers is not None and self.stop is not None:
-            raise ValueError("give layers or stop, not both")
+    def _in_order(self) -> Self:
         if self.units is not None and self.shares is not None:
             raise ValueError("give units or shares, not both")
         if self.units is not None and min(self.units) < 1:
             raise ValueError("units: at least one of each layer")
-        check_order(self.sizes, "units")
-        if self.in_shares:
-            _check_shares(self.sizes)
+        check_strengths(self.sizes, "shares" if self.in_shares else "units", most=1.0 if self.in_shares else None)
         if self.ranking == "sample" and self.score not in (*SAMPLE_SCORES, RANDOM_UNITS):
             raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; use ranking: profile")
         return self
@@ -312,19 +305,20 @@ class SequentialCorrection(_OfUnits):
     def _one_strength(self) -> Self:
         if not all(0.0 <= one <= 1.0 for one in self.lambdas):
             raise ValueError("every λ must lie in [0, 1]")
-        check_order(self.lambdas, "lambdas", falling=True)
+        check_strengths(self.lambdas, "lambdas", most=None, falling=True)
         if len(self.lambdas) > 1 and len(self.sizes) > 1:
             raise ValueError("give several lambdas or several sizes, not both: one of them is the strength")
         return self
 
 
-class LocalRegion(_Correction):
+class LocalRegion(_UpToStop):
     """``h ← (1 − w·mask)·h`` in every layer up to the stopping layer, the sample's own mask brought to the layer's size: only the
     masked region changes (Tousi et al., CVPR 2021, section 4.2, with Grad-CAM in place of this mask)."""
 
+    made_by = "qualitygate.corrections.local_region:region_correction"
+    strength_field = "weights"
+
     method: Literal["local_region"] = "local_region"
-    layers: tuple[int, ...] | None = Field(None, description="layers that are edited, instead of all up to the stopping layer")
-    stop: int | None = Field(None, ge=0, description="stopping layer: layers 0 … stop are edited; default: the family's")
     mask: Literal["low_rate", "cla"] = Field(
         "low_rate", description="the sample's own mask: where its low-rate neurons fire, or its CLA, which costs a walk"
     )
@@ -334,36 +328,84 @@ class LocalRegion(_Correction):
     )
 
     @property
-    def strengths(self) -> tuple[float, ...]:
-        return self.weights
-
-    @property
     def look(self) -> Look:
         return "walk" if self.mask == "cla" else "pass"
 
-    def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
-        return _up_to(self.layers, self.stop if self.stop is not None else stop)
 
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        if self.layers is not None and self.stop is not None:
-            raise ValueError("give layers or stop, not both")
-        _check_shares(self.weights, "weights")
-        return self
-
-
-_Any = SequentialAblation | SingleAblation | HighRateAblation | RandomAblation | ZeroAblation | SequentialCorrection | LocalRegion
+_OURS: tuple[type[Correction], ...] = (
+    SequentialAblation,
+    SingleAblation,
+    HighRateAblation,
+    RandomAblation,
+    ZeroAblation,
+    SequentialCorrection,
+    LocalRegion,
+)
 
 
-def _with_method(document: Any) -> Any:
-    """Sequential ablation is what a document without a method means."""
-    return {"method": "sequential_ablation", **document} if isinstance(document, dict) else document
+@cache
+def methods() -> Mapping[str, type[Correction]]:
+    """Every correction by its method.
+
+    Raises:
+        PluginError: a plug-in is broken.
+    """
+    return {one.model_fields["method"].default: one for one in _OURS}
 
 
-Correction = Annotated[_Any, Field(discriminator="method"), BeforeValidator(_with_method)]
-"""One of the corrections, told by its ``method``; without one it is sequential ablation."""
+@cache
+def _any_correction() -> TypeAdapter[Correction]:
+    union: Any = None
+    for one in methods().values():
+        union = one if union is None else union | one
+    return TypeAdapter(Annotated[union, Field(discriminator="method")])
 
-METHODS: dict[str, type[_Any]] = {one.model_fields["method"].default: one for one in get_args(_Any)}
+
+def _chosen(document: Any) -> Any:
+    """The correction that the ``method`` names; sequential ablation is what a document without one means."""
+    if not isinstance(document, dict):
+        return document
+    return _any_correction().validate_python({"method": "sequential_ablation", **document})
+
+
+class _ByMethod:
+    """Reads any correction, and writes each with all of its own settings."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(lambda one, info: one.model_dump(mode=info.mode), info_arg=True)
+        any_of_them = core_schema.is_instance_schema(Correction)
+        return core_schema.no_info_before_validator_function(_chosen, any_of_them, serialization=written)
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(_any_correction().core_schema)
+
+
+AnyCorrection = Annotated[Correction, _ByMethod]
+"""One of `methods`, told by its ``method``."""
+
+
+def check_strengths(values: Sequence[float], what: str, *, most: float | None = 1.0, falling: bool = False) -> None:
+    """Strengths, or rates, from the least to the most, each with a short name of its own.
+
+    Args:
+        values: the strengths.
+        what: they are, in words.
+        most: the largest that is allowed, where they must lie in (0, most].
+        falling: whether they fall.
+
+    Raises:
+        ValueError: out of range, out of order, or two of one name.
+    """
+    if most is not None and not all(0.0 < value <= most for value in values):
+        raise ValueError(f"{what} must lie in (0, {most:g}]")
+    in_order = values[::-1] if falling else values
+    if any(after <= before for before, after in pairwise(in_order)):
+        raise ValueError(f"{what} must {'fall' if falling else 'rise'}, each once")
+    for value in values:
+        if not names.has_short_name(value):  # two of them would share one column
+            raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
 def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
@@ -385,22 +427,3 @@ def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
             "name the layers to edit in the correction",
         )
     return judged
-
-
-def _up_to(layers: tuple[int, ...] | None, stop: int | None) -> tuple[int, ...]:
-    if layers is not None:
-        return layers
-    if stop is None:
-        raise PolicyError(
-            "The correction has no stopping layer",
-            "a profile that does not say the family's",
-            "a stopping layer",
-            "set correction.stop, or calibrate again",
-        )
-    return tuple(range(stop + 1))
-
-
-def _check_shares(shares: tuple[float, ...], what: str = "shares") -> None:
-    if not all(0.0 < share <= 1.0 for share in shares):
-        raise ValueError(f"{what} must lie in (0, 1]")
-    check_order(shares, what)

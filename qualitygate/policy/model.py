@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
-from qualitygate.policy.corrections import Correction, Limit, Part, Rate, SequentialAblation, check_rates
-from qualitygate.records.gate import Verdict, canonical_hash
+from qualitygate.policy.corrections import AnyCorrection, Correction, Limit, Part, Rate, SequentialAblation, check_strengths
+from qualitygate.records import canonical_hash
+from qualitygate.records.gate import Verdict
 
 Severity = Literal["critical", "warning", "info"]
 
@@ -218,7 +219,7 @@ class Detection(Part):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        check_rates(self.rates)
+        check_strengths(self.rates, "rates")
         return self
 
     @property
@@ -286,7 +287,7 @@ class Policy(Part):
     calibration: Calibration = Calibration()
     risk: JoinedRisk = JoinedRisk()
     rules: tuple[Rule, ...] = Field((Rule(id="low_rate", score=names.low_rate(0.1), limit=Limit(quantile=0.9)),), min_length=1)
-    correction: Correction | None = SequentialAblation()
+    correction: AnyCorrection | None = SequentialAblation()
     batch: tuple[BatchRule, ...] = (
         BatchRule(id="yield", metric=names.YIELD, min=0.8),
         BatchRule(id="accepted", metric=names.ACCEPTED_SHARE, min=0.75, severity="warning"),

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.policy.model import BatchRule, CheckRule, Policy, problems
-from qualitygate.records.gate import Verdict, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.gate import Verdict
 
 FORMAT = 1
 TABLES = ("samples", "summary")

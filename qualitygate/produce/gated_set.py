@@ -23,7 +23,8 @@ from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions
 from qualitygate.policy.model import policy_yaml
 from qualitygate.produce.showing import write_exhibit, write_figures
-from qualitygate.records.gate import GateSummary, Provenance, SampleRecord, SuiteResult, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import GateSummary, SampleRecord, SuiteResult, Verdict
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 
 SAMPLES, SUMMARY, UNITS, POLICY, SUITE, IMAGES, PROFILE = (

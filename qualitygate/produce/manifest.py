@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from qualitygate.errors import InputError, StorageError
 from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
-from qualitygate.records.gate import ExpectationResult, Provenance, canonical_hash
+from qualitygate.records import Provenance, canonical_hash
+from qualitygate.records.gate import ExpectationResult
 
 PLAN, ROWS, SHARDS, RECORDS = "plan.json", "manifest", "shards", "records"
 TABLE = "manifest.parquet"

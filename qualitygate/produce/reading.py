@@ -17,7 +17,8 @@ from qualitygate.produce.local import PROFILE, is_sharded, local
 from qualitygate.produce.manifest import RECORDS
 from qualitygate.produce.store import open_store, public
 from qualitygate.produce.survey import SURVEY, Survey, Surveyor, read_survey
-from qualitygate.records.gate import DynamicsRecord, GateSummary
+from qualitygate.records.dynamics import DynamicsRecord
+from qualitygate.records.gate import GateSummary
 from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
 from qualitygate.reports.page.material import Gated, Measured, UnitPage
 from qualitygate.tracking.gated_set import UNITS, read_gated_set

@@ -34,7 +34,8 @@ from qualitygate.produce.shards import read_shard, shard_writer
 from qualitygate.produce.store import Store, open_store
 from qualitygate.produce.watch import RunTotals, Scales, Watch
 from qualitygate.produce.worker import File, Job, Source, counted, file_fields, image_file
-from qualitygate.records.gate import ExpectationResult, GateSummary, Provenance, SuiteResult, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult, Verdict
 
 
 def cut_shard(store: Store, manifest: Manifest, scales: Scales, row: ShardRow, images: int) -> ShardRow:

@@ -1,0 +1,52 @@
+"""Everything that outlives a run, as it lies on disk; what several records carry stands here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Base of all that is written down: frozen, unknown keys are errors, and NaN stays NaN through JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and where the true one most likely lies, at 95 % where nothing else is said."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+class Provenance(Record):
+    """Enough, with seed and id, to make the same image again and to know by which rules it was judged."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    family: str
+    profile_id: str
+    policy_hash: str
+    suite_hash: str
+    package_version: str
+    torch_version: str
+    device: str
+    precision: str = "float32"
+    seed: int | None
+    latents: str | None = None
+    """SHA-256 of the latents file, where the latents were the user's own."""
+
+
+def canonical_hash(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

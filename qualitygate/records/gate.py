@@ -1,14 +1,12 @@
-"""What is written down: of a sample, of a gated set, and of where both came from."""
+"""What is written down of a sample and of a gated set, and the samples that are chosen for people to look at."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from qualitygate.records import Provenance, Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,29 +20,7 @@ class Verdict(StrEnum):
     REJECT = "reject"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")  # NaN stays NaN through JSON
-
-
-class Provenance(_Frozen):
-    """Enough, with seed and id, to make the same image again and to know by which rules it was judged."""
-
-    checkpoint: str
-    checkpoint_sha256: str
-    family: str
-    profile_id: str
-    policy_hash: str
-    suite_hash: str
-    package_version: str
-    torch_version: str
-    device: str
-    precision: str = "float32"
-    seed: int | None
-    latents: str | None = None
-    """SHA-256 of the latents file, where the latents were the user's own."""
-
-
-class Trial(_Frozen):
+class Trial(Record):
     """One strength of a correction that was tried on a sample, and what it was judged on."""
 
     strength: float
@@ -52,7 +28,7 @@ class Trial(_Frozen):
     passed: bool
 
 
-class SampleRecord(_Frozen):
+class SampleRecord(Record):
     """What is written down of one sample. ``scores`` are raw: another policy can decide again without generating."""
 
     id: int
@@ -69,7 +45,7 @@ class SampleRecord(_Frozen):
     provenance: Provenance
 
 
-class RuleLimit(_Frozen):
+class RuleLimit(Record):
     """A rule as it was applied: the score, the number it was held against and where that came from."""
 
     rule: str
@@ -79,7 +55,7 @@ class RuleLimit(_Frozen):
     action: Verdict
 
 
-class ExpectationResult(_Frozen):
+class ExpectationResult(Record):
     """Outcome of one expectation of the suite."""
 
     id: str
@@ -91,7 +67,7 @@ class ExpectationResult(_Frozen):
     note: str | None = None
 
 
-class SuiteResult(_Frozen):
+class SuiteResult(Record):
     """Outcome of a suite. ``passed`` is false as soon as a critical expectation failed."""
 
     passed: bool
@@ -103,7 +79,7 @@ class SuiteResult(_Frozen):
         return tuple(result for result in self.results if not result.success)
 
 
-class GateSummary(_Frozen):
+class GateSummary(Record):
     """One gated set."""
 
     samples: int
@@ -125,132 +101,6 @@ class GateSummary(_Frozen):
         if self.suite is None:
             return "unjudged"
         return "passed" if self.suite.passed else "failed"
-
-
-class SnapshotRecord(_Frozen):
-    """One snapshot of a training run. ``error`` says why there are no metrics."""
-
-    checkpoint: str
-    checkpoint_sha256: str | None
-    family: str | None
-    model_id: str | None
-    """MLflow's logged model that it came from."""
-    at: float
-    metrics: dict[str, float]
-    error: str | None
-
-
-class DynamicsRecord(_Frozen):
-    """The snapshots of a training run, in order, scored on the same latents."""
-
-    unit: str
-    """What ``at`` counts: ``kimg`` or ``step``."""
-    settings: dict[str, Any]
-    snapshots: tuple[SnapshotRecord, ...]
-    rising: dict[int, tuple[tuple[int, float], ...]]
-    """By layer, the units whose CLA rose most, and by how much."""
-    alarms: tuple[str, ...]
-
-
-class RuleState(StrEnum):
-    """What became of a rule of a check."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"
-    """The sample is too small to say, or the rule could not be evaluated."""
-    LEFT_OUT = "left_out"
-    """Optional, and what it needs was not given."""
-
-
-class Range(_Frozen):
-    """A number and its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class RuleOutcome(_Frozen):
-    """A rule of a check, and what the candidate's numbers say of it."""
-
-    id: str
-    metric: str
-    severity: str
-    rule: str
-    """The rule in words."""
-    state: RuleState
-    value: float | None = None
-    baseline: float | None = None
-    difference: Range | None = None
-    """Candidate less baseline."""
-    excess: Range | None = None
-    """How far the candidate is beyond what the rule allows: above 0 it fails, at or below 0 it passes."""
-    samples: int | None = None
-    look: int | None = None
-    """The look, from 1, at which it was decided, or the last one."""
-    note: str | None = None
-    advice: str | None = None
-    """What to look at."""
-
-
-class Compared(_Frozen):
-    """One side of a check."""
-
-    source: str
-    checkpoint: str
-    checkpoint_sha256: str
-    family: str
-    profile_id: str
-    version: str | None = None
-    """Of the registered model, where it came from there: ``faces/3``."""
-
-
-class CheckRecord(_Frozen):
-    """One check of a candidate: what CI keeps of it."""
-
-    format: int = 1
-    verdict: RuleState
-    candidate: Compared
-    baseline: Compared | None
-    paired: bool
-    """Whether both were looked at on the same latents."""
-    samples: int
-    looks: int
-    looks_planned: int
-    seed: int
-    error: float
-    """Chance that any rule was decided wrongly, over all rules and looks."""
-    tail: float
-    """Chance that each end of each interval was left with."""
-    rules: tuple[RuleOutcome, ...]
-    suite: SuiteResult
-    policy_hash: str
-    suite_hash: str
-    real: str | None
-    """Content hash of the real images."""
-    extractor: str | None
-    package_version: str
-    torch_version: str
-    device: str
-    seconds: float
-
-    @property
-    def worst_first(self) -> tuple[RuleOutcome, ...]:
-        """The rules in the order in which a person should read them."""
-        states, severities = list(WORST_FIRST), ("critical", "warning", "info")
-        return tuple(sorted(self.rules, key=lambda one: (states.index(one.state), severities.index(one.severity))))
-
-    @property
-    def warned(self) -> bool:
-        """Whether a rule that is only a warning failed."""
-        return any(one.state is RuleState.FAILED and one.severity == "warning" for one in self.rules) or any(
-            not one.success and one.severity == "warning" for one in self.suite.results
-        )
-
-
-WORST_FIRST = (RuleState.FAILED, RuleState.INCONCLUSIVE, RuleState.PASSED, RuleState.LEFT_OUT)
-"""The order in which a person should read rules."""
 
 
 class ExhibitRole(StrEnum):
@@ -281,9 +131,3 @@ class ExhibitItem:
     image: np.ndarray
     corrected: np.ndarray | None
     heatmap: np.ndarray
-
-
-def canonical_hash(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

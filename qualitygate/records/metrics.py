@@ -1,4 +1,5 @@
-"""The metrics of sets of images that there are, which way is better and what each needs: the one place that says so.
+"""The metrics of sets of images that there are, which way is better and what each needs: the one place that says so. And one measured
+number with all that makes it comparable, and what `metrics` writes.
 
 Another package's metrics come through the entry points `qualitygate.metrics`, each a `qualitygate.metrics.metric.SetMetric`.
 """
@@ -9,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.records import Record
 
 Need = Literal["real", "discriminator", "paths", "classes"]
 """What a metric cannot do without: real images, the checkpoint's discriminator, path lengths, or class probabilities."""
@@ -88,3 +92,139 @@ def plugin(name: str) -> Any:
 @cache
 def _plugins() -> Mapping[str, Any]:
     return {one.info.name: one for one in (entry.load() for entry in entry_points(group="qualitygate.metrics"))}
+
+
+class Measurement(Record):
+    """A metric of a set of images.
+
+    ``value`` is None where a number would mean nothing; then ``note`` says why.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    samples: int
+    """Samples that had a part in it."""
+    real_samples: int | None = None
+    real: str | None = None
+    """Content hash of the real set."""
+    extractor: str | None = None
+    """Key of the extractor, or of the distance: network, weights, size and manner of resizing, precision."""
+    settings: dict[str, float | str] = Field(default_factory=dict)
+    """What else the number depends on: k, ε, the space of the paths."""
+    note: str | None = None
+    blocks: tuple[float, ...] | None = None
+    """The value without each block of the samples: two records that keep them are compared by the interval of their difference."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        metric(self.metric)
+        return self
+
+    @property
+    def higher_is_better(self) -> bool:
+        return metric(self.metric).higher_is_better
+
+
+class GroupRow(Record):
+    """One group of the table.
+
+    Attributes:
+        group: as in `qualitygate.names`.
+        samples: how many it has.
+        what: which samples they are, in words.
+        measurements: by metric.
+        spread: standard deviation over the random groups, by metric; empty for any other group.
+    """
+
+    group: str
+    samples: int
+    what: str
+    measurements: dict[str, Measurement]
+    spread: dict[str, float] = Field(default_factory=dict)
+
+
+class GroupOrder(Record):
+    """Whether the lowest group is better than chance, and the highest worse: the papers' order.
+
+    Attributes:
+        holds: the values are in this order.
+        clear: and both lie outside of where 95 % of random groups fall.
+    """
+
+    metric: str
+    lowest: float
+    random: float
+    highest: float
+    holds: bool
+    clear: bool
+
+    @property
+    def in_words(self) -> str:
+        """What became of it, as the end of a sentence."""
+        if self.clear:
+            return "holds"
+        return "holds, but within what random groups do" if self.holds else "does NOT hold"
+
+
+class RealInfo(Record):
+    """The real set that was compared with."""
+
+    name: str
+    digest: str
+    samples: int
+    preparation: str
+
+
+class Histogram(Record):
+    """How the discriminator's values are distributed, by group, on common bins."""
+
+    edges: tuple[float, ...]
+    counts: dict[str, tuple[int, ...]]
+
+
+class MetricsReport(Record):
+    """What ``metrics.json`` holds."""
+
+    format: Literal[1] = 1
+    checkpoint: str
+    checkpoint_sha256: str
+    family: str
+    profile_id: str | None
+    policy_hash: str | None
+    package_version: str
+    torch_version: str
+    device: str
+    precision: str = "float32"
+    seed: int
+    samples: int
+    sampling: dict[str, Any]
+    score: str | None
+    group_share: float
+    extractor: str | None
+    distance: str | None
+    real: RealInfo | None
+    groups: tuple[GroupRow, ...]
+    order: tuple[GroupOrder, ...]
+    histogram: Histogram | None
+    left_out: tuple[str, ...]
+    """What was not measured, and why."""
+    seconds: float
+
+    def row(self, group: str) -> GroupRow | None:
+        """The group of that name, if there is one."""
+        return next((row for row in self.groups if row.group == group), None)
+
+    def values(self) -> dict[str, float]:
+        """Every value under the name it is logged by; bounds of the whole set and spreads of chance beside them."""
+        found: dict[str, float] = {}
+        for row in self.groups:
+            for name, one in row.measurements.items():
+                if one.value is None:
+                    continue
+                found[names.of_group(name, row.group)] = one.value
+                if row.group == names.ALL and one.low is not None and one.high is not None:
+                    found |= {names.low_bound(name): one.low, names.high_bound(name): one.high}
+            found |= {names.spread(name): value for name, value in row.spread.items()}
+        return found

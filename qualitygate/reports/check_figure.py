@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from qualitygate.errors import InputError
 from qualitygate.policy.model import HIGHER_IS_BETTER
-from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_text import number
 from qualitygate.reports.figures import DPI, WIDTH, Render, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from qualitygate.records.gate import WORST_FIRST, CheckRecord, Range, RuleState
+from qualitygate.records import Interval
+from qualitygate.records.check import WORST_FIRST, CheckRecord, RuleState
 from qualitygate.reports.check_figure import interval_figure
 from qualitygate.reports.check_text import cells, footing, reason
 from qualitygate.reports.contact_sheet import comparison_sheet
@@ -77,6 +78,6 @@ def _with_code(text: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _cell(found: Range | None) -> Cell:
+def _cell(found: Interval | None) -> Cell:
     """A number over its interval."""
     return Cell("–") if found is None else Cell(f"{found.value:+.3g}", f"{found.low:+.3g} … {found.high:+.3g}")

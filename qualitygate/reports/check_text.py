@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qualitygate.policy.model import OF_IMAGES, TO_BASELINE
-from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
+from qualitygate.records import Interval
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 
 HEADER = ("rule", "severity", "result", "metric", "candidate", "baseline", "beyond the limit", "look at")
 
@@ -73,7 +74,7 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def interval(found: Range | None) -> str:
+def interval(found: Interval | None) -> str:
     return "–" if found is None else f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 

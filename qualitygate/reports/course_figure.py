@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.gate import DynamicsRecord
+from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.reports.figures import DPI, WIDTH, Render, dress, png
 from qualitygate.reports.palette import INK, LINE_COLORS, PAPER
 

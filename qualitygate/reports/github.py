@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_text import HEADER, cells, footing, hand_written_failures, headline
 
 SUMMARY_BYTES = 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_text import footing, hand_written_failures, headline, interval, number
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -7,9 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qualitygate import names
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics import METRICS
-from qualitygate.records.metrics_report import GroupRow, MetricsReport
+from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport
 from qualitygate.reports.figures import DPI, WIDTH, Render, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from mpl_toolkits.mplot3d import Axes3D
 
 from qualitygate.errors import InputError
-from qualitygate.records.patterns import AxisPattern, Neuron, PatternColumn, PlanePattern
+from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.figures import DPI, dress, png
 from qualitygate.reports.lettering import number
 from qualitygate.reports.palette import HEAT_MAP, INK, LINE_COLORS, MUTED, PAPER

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
-from qualitygate.records.evidence import CLEAR, Finding
 from qualitygate.records.metrics import METRICS
-from qualitygate.records.validation import ScoreYield, ValidationReport, YieldPoint
+from qualitygate.records.validation import CLEAR, Finding, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.figures import DPI, WIDTH, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 

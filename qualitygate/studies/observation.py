@@ -15,8 +15,8 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
-from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from qualitygate.errors import InputError
-from qualitygate.records.gate import CheckRecord
+from qualitygate.records.check import CheckRecord
 from qualitygate.tracking.describe import CHECKPOINT, NOTE, POLICY_HASH, PROFILE_ID, SUITE_HASH
 from qualitygate.tracking.models import TrackedCheckpoint
 from qualitygate.tracking.sending import EXPERIMENT, Logged, Parcel, link_model, send_metrics, send_once

@@ -9,7 +9,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qualitygate.records.gate import DynamicsRecord, SnapshotRecord, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.tracking.describe import NOTE
 from qualitygate.tracking.gated_set import read_image
 from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model

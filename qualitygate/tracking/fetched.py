@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from qualitygate.errors import InputError
-from qualitygate.records.gate import canonical_hash
+from qualitygate.records import canonical_hash
 from qualitygate.tracking.describe import CHECKPOINT, NOTE
 from qualitygate.tracking.gated_set import FILES, is_gated_set
 from qualitygate.tracking.metrics_logging import METRICS_ID

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.metrics import METRICS
-from qualitygate.records.metrics_report import MetricsReport
+from qualitygate.records.metrics import METRICS, MetricsReport
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
 from qualitygate.errors import InputError, QualityGateError, TrackingError
-from qualitygate.records.gate import CheckRecord, RuleState
+from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
 from qualitygate.tracking.claim import file_lock, sole_mover
 from qualitygate.tracking.describe import CHECKPOINT

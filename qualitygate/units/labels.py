@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ LABELS = (ARTIFACT, NORMAL)
 SAMPLE = "sample_id"
 """Where a task of Label Studio says which sample it shows."""
 
-_ID_IN_NAME = re.compile(r"(?:^|[^0-9])(\d+)$")
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _FORMS = "a CSV file with columns id and label, Label Studio's JSON export, or a folder with folders artifact/ and normal/"
 
@@ -41,14 +41,12 @@ class Labels:
         artifact: bool (N,).
         source: where the labels come from, in words.
         contradictions: ids that as many people called an artifact as normal; they are left out.
-        answers: how many answers they were made from.
     """
 
     ids: np.ndarray
     artifact: np.ndarray
     source: str
     contradictions: tuple[int, ...] = ()
-    answers: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,20 +58,12 @@ class Labels:
         return {ARTIFACT: artifacts, NORMAL: len(self) - artifacts}
 
 
-def read_labels(path: str | Path, known: Iterable[int] | None = None) -> Labels:
-    """Labels of a file or folder; where people contradict each other the majority counts.
-
-    Args:
-        path: see `read_answers`.
-        known: ids that may be labelled; by default any.
-
-    Raises:
-        InputError: see `read_answers`; an id that is not known.
-    """
-    return settled(read_answers(path), str(path), known)
+def read_labels(path: str | Path) -> Labels:
+    """Labels of a file or folder; where people contradict each other the majority counts. Raises as `read_answers`."""
+    return majority(read_answers(path), str(path))
 
 
-def read_answers(path: str | Path, answers_are: Sequence[str] = LABELS) -> list[Answer]:
+def read_answers(path: str | Path, allowed: Sequence[str] = LABELS) -> list[Answer]:
     """Every answer of a file or folder.
 
     - CSV with columns ``id`` and ``label`` and, if several people answered, ``rater``; a row with an empty label was not answered.
@@ -81,11 +71,9 @@ def read_answers(path: str | Path, answers_are: Sequence[str] = LABELS) -> list[
       the image's name.
     - A folder with folders ``artifact`` and ``normal`` of image files, whose names end in the id.
 
-    Labels are in any case.
-
     Args:
         path: the file or folder.
-        answers_are: the labels that there are.
+        allowed: the labels that there are, in any case.
 
     Raises:
         InputError: nothing there, another form, another label, or no answer in it.
@@ -93,44 +81,42 @@ def read_answers(path: str | Path, answers_are: Sequence[str] = LABELS) -> list[
     path = Path(path)
     if not path.exists():
         raise InputError(f"There are no labels at {path}", "no such file or folder", _FORMS)
-    if path.is_dir():
-        answers = list(_of_folders(path))
-    elif path.suffix.lower() == ".json":
-        answers = list(_of_label_studio(path, answers_are))
-    else:
-        answers = list(_of_csv(path, answers_are))
+    read = _of_folders if path.is_dir() else _of_label_studio if path.suffix.lower() == ".json" else _of_csv
+    answers = [Answer(sample, _label(text, where, allowed), rater) for sample, text, rater, where in read(path, allowed)]
     if not answers:
         raise InputError(f"Nobody has labelled anything in {path}", "no answer", _FORMS)
     return answers
 
 
-def settled(answers: Iterable[Answer], source: str, known: Iterable[int] | None = None) -> Labels:
+def majority(answers: Iterable[Answer], source: str, known: Iterable[int] | None = None) -> Labels:
     """One label a sample: the majority's; ids with as many answers for either are contradictions and left out.
+
+    Args:
+        answers: every answer, of `LABELS`.
+        source: where they come from, in words.
+        known: ids that may be labelled; by default any.
 
     Raises:
         InputError: an id that is not known, or no sample is left.
     """
-    votes: dict[int, int] = {}
-    count = 0
+    balance: Counter[int] = Counter()
     for answer in answers:
-        votes[answer.id] = votes.get(answer.id, 0) + (1 if answer.label == ARTIFACT else -1)
-        count += 1
-    if known is not None and (strange := sorted(votes.keys() - set(known))):
+        balance[answer.id] += 1 if answer.label == ARTIFACT else -1
+    if known is not None and (strange := sorted(balance.keys() - set(known))):
         raise InputError(
             f"Labels of {source} are of samples that were not asked about",
             f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}",
             "ids of the tasks",
             "check that the labels belong to this checkpoint and these tasks",
         )
-    ids = sorted(one for one, balance in votes.items() if balance)
+    ids = sorted(one for one, votes in balance.items() if votes)
     if not ids:
-        raise InputError(f"The labels of {source} decide nothing", f"{count} answers that cancel out", "a majority")
-    artifact = np.array([votes[one] > 0 for one in ids])
-    contradictions = tuple(sorted(votes.keys() - set(ids)))
-    return Labels(np.array(ids, dtype=np.int64), artifact, source, contradictions, count)
+        raise InputError(f"The labels of {source} decide nothing", f"answers on {len(balance)} samples that cancel out", "a majority")
+    artifact = np.array([balance[one] > 0 for one in ids])
+    return Labels(np.array(ids, dtype=np.int64), artifact, source, tuple(sorted(balance.keys() - set(ids))))
 
 
-def standing_in(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> Labels:
+def pseudo_labels(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> Labels:
     """Labels where nobody has labelled: the samples with the highest scores stand in for artifacts, those with the lowest for normal ones.
 
     Args:
@@ -151,10 +137,9 @@ def standing_in(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> La
         )
     order = scored[np.argsort(score[scored], kind="stable")]
     chosen = np.concatenate((order[:count], order[-count:]))
-    artifact = np.repeat([False, True], count)
-    by_id = np.argsort(ids[chosen], kind="stable")
     source = f"nobody: the {count:,} highest and lowest of {len(scored):,} by {name} stand in for artifact and normal"
-    return Labels(ids[chosen][by_id], artifact[by_id], source)
+    by_id = chosen[np.argsort(ids[chosen], kind="stable")]
+    return Labels(ids[by_id], np.isin(by_id, order[-count:]), source)
 
 
 def write_answers(path: str | Path, answers: Iterable[Answer]) -> None:
@@ -171,13 +156,17 @@ def id_of(name: str) -> int:
     Raises:
         InputError: there is none.
     """
-    found = _ID_IN_NAME.search(Path(name).stem)
+    found = re.search(r"(?:^|[^0-9])(\d+)$", Path(name).stem)
     if found is None:
         raise InputError("The name of an image does not say which sample it is", name, "a name like 00000012.png")
     return int(found[1])
 
 
-def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
+_Raw = tuple[int, str, str, str]
+"""Sample, label as it was written, rater, and where it stands."""
+
+
+def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -187,51 +176,47 @@ def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
         if not {"id", "label"} <= row.keys():
             raise InputError(f"{path} is not a table of labels", f"columns {', '.join(filter(None, row))}", _FORMS)
         if (row["label"] or "").strip():
-            yield Answer(
-                _id(row["id"], f"{path}, line {line}"), _label(row["label"], f"{path}, line {line}", allowed), row.get("rater") or ""
-            )
+            where = f"{path}, line {line}"
+            yield _id(row["id"], where), row["label"], row.get("rater") or "", where
 
 
-def _of_folders(path: Path) -> Iterator[Answer]:
+def _of_folders(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
     if missing := [name for name in LABELS if not (path / name).is_dir()]:
         raise InputError(f"{path} is not a folder of labels", f"no folder {' or '.join(missing)} in it", _FORMS)
     for label in LABELS:
         for image in sorted((path / label).iterdir()):
             if image.suffix.lower() in _IMAGES:
-                yield Answer(id_of(image.name), label)
+                yield id_of(image.name), label, "", str(path)
 
 
-def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[Answer]:
+def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
     try:
         tasks = json.loads(path.read_text(encoding="utf8"))
         if not isinstance(tasks, list):
             raise TypeError(f"a {type(tasks).__name__} at the top")
         for number, task in enumerate(tasks):
             where = f"{path}, task {number}"
-            yield from (_whole if "annotations" in task else _minimal)(task, where, allowed)
+            for data, label, rater in _whole(task) if "annotations" in task else _minimal(task, where, allowed):
+                yield _sample(data, where), label, _rater(rater), where
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS) from error
 
 
-def _whole(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[Answer]:
+def _whole(task: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
     """A task as the full export has it: a list of people's annotations, each a list of results."""
-    sample = _sample(task["data"], where)
     for annotation in task["annotations"]:
-        if annotation.get("was_cancelled"):
-            continue
-        for result in annotation["result"]:
+        for result in () if annotation.get("was_cancelled") else annotation["result"]:
             if result.get("type") == "choices":
                 (choice,) = result["value"]["choices"]
-                yield Answer(sample, _label(choice, where, allowed), _rater(annotation.get("completed_by")))
+                yield task["data"], choice, annotation.get("completed_by")
 
 
-def _minimal(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[Answer]:
+def _minimal(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
     """A task as the minimal export has it: its data and its answer in one flat object."""
     choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
     if len(choices) > 1:
         raise InputError("A task has several answers", where, "one choice a task")
-    for choice in choices:
-        yield Answer(_sample(task, where), _label(choice, where, allowed), _rater(task.get("annotator")))
+    yield from ((task, choice, task.get("annotator")) for choice in choices)
 
 
 def _sample(data: Mapping[str, Any], where: str) -> int:
@@ -256,8 +241,8 @@ def _id(text: Any, where: str) -> int:
     return int(text)
 
 
-def _label(text: str, where: str, allowed: Sequence[str]) -> str:
-    label = text.strip().lower()
+def _label(text: Any, where: str, allowed: Sequence[str]) -> str:
+    label = str(text).strip().lower()
     if label not in allowed:
         raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(allowed))
     return label

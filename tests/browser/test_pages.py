@@ -14,7 +14,7 @@ from cli.real_report import write_real_report
 from reports.pages import gated
 from reports.test_check_reports import outcome, record
 
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 from qualitygate.reports.check_page import check_page
 from qualitygate.reports.page.comparison import Compared, comparison_page
 from qualitygate.reports.page.gate_report import report_page

@@ -10,7 +10,7 @@ import torch
 import yaml
 from cli.conftest import POLICY, Call, dcgan_state_dict
 from cli.test_units import discriminator_state_dict
-from dynamics.snapshots import write
+from studies.dynamics.snapshots import write
 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate

@@ -16,8 +16,8 @@ from metrics.made_up import Projection, Squares
 
 from qualitygate import names
 from qualitygate.features import registry
+from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
-from qualitygate.features.sample_cache import SampleFeatures
 from qualitygate.latents import Sampling
 from qualitygate.studies.check import model as subject
 from qualitygate.testing.extractors import random_patches

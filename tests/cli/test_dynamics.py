@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from cli.conftest import Call
-from dynamics.snapshots import write
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from PIL import Image
+from studies.dynamics.snapshots import write
 
 SMALL = ("--samples", 2, "--axes", 2, "--rate-samples", 16, "--layers", "3")
 
@@ -50,7 +50,7 @@ def test_an_alarm_is_exit_code_1(call: Call, run: Path, tmp_path: Path) -> None:
 
 
 def test_realism_where_there_are_real_images(call: Call, run: Path, tmp_path: Path) -> None:
-    extractor = ("--extractor", "module:dynamics.snapshots:pixels@8")
+    extractor = ("--extractor", "module:studies.dynamics.snapshots:pixels@8")
     done = call("dynamics", run, "--out", tmp_path / "out", "--no-track", "--real", "digits", *extractor, "--images", 8, "--json", *SMALL)
     assert done.code == 0, done.stderr
     assert all(0 < one["metrics"]["dynamics/realism"] < 1 for one in done.json["snapshots"])

@@ -11,7 +11,7 @@ import pytest
 from cli.conftest import Call, Place
 from PIL import Image
 
-from qualitygate.records.metrics_report import MetricsReport
+from qualitygate.records.metrics import MetricsReport
 
 
 @pytest.fixture(scope="module")

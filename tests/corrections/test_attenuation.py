@@ -7,11 +7,21 @@ import torch
 from small import small_dcgan
 from torch import Tensor
 
-from qualitygate.corrections.attenuation import attenuate, random_units, top_units, unit_attenuation, unit_factors
-from qualitygate.corrections.images import sequential_correction
+from qualitygate.corrections.attenuation import (
+    attenuate,
+    own_local_activation,
+    own_low_rate_activity,
+    random_units,
+    sequential_correction,
+    top_units,
+    unit_attenuation,
+    unit_factors,
+)
 from qualitygate.errors import InputError, LayerError
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.low_rate import activation_rates
 
 SCORES = torch.tensor([0.0, 4.0, 1.0, 2.0, 4.0], dtype=torch.float64)
 
@@ -127,3 +137,25 @@ def test_random_units_are_by_layer_and_seed(generator: Generator) -> None:
     assert torch.equal(random_units(generator, [1])[1], scores[1])
     assert not torch.equal(random_units(generator, [0], seed=1)[0], scores[0])
     assert not torch.equal(scores[0][:6], scores[1])
+
+
+def test_own_low_rate_activity() -> None:
+    generator = small_dcgan()
+    rates = activation_rates(generator, [0, 1], 300)
+    latents = sample_latents(generator, range(70), 1)
+    scores = own_low_rate_activity(generator, latents, rates, 0.3, (0, 1))
+    state = generator.run(generator.start(latents), 1)
+    active = (state.activation > 0) & rates.low_rate(1, 0.3)
+    torch.testing.assert_close(scores[1], active.double().mean(dim=(2, 3)), rtol=0.0, atol=1e-6)
+    assert scores[0].shape == (70, 8)
+    other = own_low_rate_activity(generator, latents, rates, 0.1, (0, 1))
+    assert (other[1] <= scores[1]).all()
+    assert not torch.equal(other[1], scores[1])
+
+
+def test_own_local_activation() -> None:
+    generator = small_dcgan()
+    latents = sample_latents(generator, range(3), 1)
+    scores = own_local_activation(generator, latents, (0, 1))
+    exact = local_activation(generator, latents, [0, 1])
+    torch.testing.assert_close(scores, exact.unit_score)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small import small_dcgan
 
-from qualitygate.corrections.images import local_region_correction
-from qualitygate.corrections.local_region import fade, local_region, mask_at
+from qualitygate.corrections.local_region import (
+    _over_hottest,
+    fade,
+    local_region,
+    local_region_correction,
+    mask_at,
+    own_local_activation_mask,
+    own_low_rate_mask,
+)
 from qualitygate.errors import InputError
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.low_rate import activation_rates, low_rate_heatmap
 
 
 def test_a_mask_at_the_size_of_a_layer() -> None:
@@ -74,3 +84,31 @@ def test_what_cannot_be_used() -> None:
     for weight in (0.0, 1.1, float("nan")):
         with pytest.raises(InputError, match="weight of a mask"):
             local_region(torch.ones(2, 4, 4), [0], weight)
+
+
+def test_own_mask_of_local_activation() -> None:
+    generator = small_dcgan()
+    latents = sample_latents(generator, range(3), 1)
+    exact = local_activation(generator, latents, [0, 1])
+    mask = own_local_activation_mask(generator, latents, (0, 1))
+    assert mask.shape == (3, *generator.image_shape[1:])
+    assert mask.amax(dim=(1, 2)).tolist() == [1.0, 1.0, 1.0]
+    assert float(mask.min()) >= 0.0
+    one = own_local_activation_mask(generator, latents, (1,))
+    heat = exact.neuron_score(1).sum(dim=1, keepdim=True)
+    heat = torch.nn.functional.interpolate(heat, size=mask.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(one, heat / heat.amax(dim=(1, 2), keepdim=True))
+
+
+def test_own_mask_is_the_heatmap_over_its_hottest_place() -> None:
+    generator = small_dcgan()
+    rates = activation_rates(generator, [0, 1], 300)
+    latents = sample_latents(generator, range(40), 1)
+    mask = own_low_rate_mask(generator, latents, rates, 0.2, (0, 1))
+    heat = low_rate_heatmap(generator, latents, rates, 0.2, (0, 1))
+    hottest = heat.amax(dim=(1, 2))
+    assert (hottest > 0).any()
+    for row in range(40):
+        assert mask[row].numpy() == pytest.approx(heat[row].numpy() / max(float(hottest[row]), 1e-9))
+    empty = _over_hottest(torch.stack((torch.zeros(2, 2), torch.full((2, 2), np.nan), torch.eye(2) * 0.2)))
+    assert empty.tolist() == [[[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[1.0, 0.0], [0.0, 1.0]]]

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from features.small_extractor import Means
 from PIL import Image
+from small import small_dcgan
+from torch import nn
 
-from qualitygate.features.cache import identity, kept, place, real_features
+from qualitygate.features.cache import SampleFeatures, identity, kept, place, real_features
 from qualitygate.features.images import ImageSet, open_images
+from qualitygate.generators.base import Generator, Origin
+from qualitygate.generators.module import ModuleGenerator
+from qualitygate.latents import Sampling
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
 
@@ -101,3 +106,39 @@ def test_other_kinds_have_places_of_their_own() -> None:
     assert kept("means", same, lambda: {"mean": np.zeros(2)})["mean"].dtype == np.float64
     assert kept("radii", same, lambda: {"radii": np.ones(3)}).keys() == {"radii"}
     assert kept("means", same, dict).keys() == {"mean"}
+
+
+ROWS = np.ones((3, Means.features), np.float32)
+
+
+def shelf(generator: Generator, *, kept: bool = True) -> SampleFeatures:
+    extractor = Means()
+    extractor.kept = kept
+    return SampleFeatures(generator, Sampling(), 1, extractor)
+
+
+def somebody_elses() -> Generator:
+    return ModuleGenerator(nn.Sequential(nn.ConvTranspose2d(4, 3, 4), nn.Tanh()), ["0"], 4)
+
+
+@pytest.mark.parametrize(("somebodys", "kept"), [(True, True), (False, False)])
+def test_code_that_may_be_edited_keeps_nothing(somebodys: bool, kept: bool, tmp_path: Path) -> None:
+    place = shelf(somebody_elses() if somebodys else small_dcgan(), kept=kept)
+    place.keep(ROWS)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert len(place.known(3)) == 0
+
+
+def test_one_file_read_as_of_another_family_is_another_generator() -> None:
+    first, second = small_dcgan(), small_dcgan()
+    first.origin = second.origin = Origin("model.pt", "a" * 64)
+    second.family = "another"  # type: ignore[misc]
+    shelf(first).keep(ROWS)
+    assert len(shelf(first).known(3)) == 3
+    assert len(shelf(second).known(3)) == 0
+
+
+def test_what_is_kept_is_not_for_an_extractor_that_keeps_nothing() -> None:
+    shelf(small_dcgan()).keep(ROWS)
+    assert len(shelf(small_dcgan()).known(3)) == 3
+    assert len(shelf(small_dcgan(), kept=False).known(3)) == 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from PIL import Image
 
 from qualitygate.errors import InputError
+from qualitygate.features.image_sources import Item, Source
 from qualitygate.features.images import ImageSet, digits_images, open_images
-from qualitygate.features.images.image_set import Item, Source
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (70, 6, 6, 3), dtype=np.uint8)
@@ -162,22 +163,11 @@ def test_files_of_every_kind_are_rgb(kind: str, mode: str, tmp_path: Path) -> No
 
 
 def test_memory_holds_a_few_batches_only() -> None:
-    class Endless(Source):
-        given = 0
-
-        def __len__(self) -> int:
-            return 10**9
-
-        def __iter__(self) -> Iterator[Item]:
-            while True:
-                self.given += 1
-                yield Item("one", PIXELS[0])
-
-    source = Endless()
-    batches = iter(ImageSet("endless", source))
+    given = itertools.count()
+    batches = iter(ImageSet("endless", Source(10**9, lambda: (Item(f"image {row}", PIXELS[0]) for row in given))))
     for _ in range(3):
         next(batches)
-    assert source.given <= 6 * 64
+    assert next(given) <= 6 * 64
 
 
 def test_grey_arrays_have_one_channel(tmp_path: Path) -> None:
@@ -213,10 +203,10 @@ def test_images_beyond_pillows_limit_are_refused(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("pack", [*PACKED, as_npy])
 def test_files_beyond_the_limit_are_not_read(pack: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qualitygate.features.images import decoding
+    from qualitygate.features import image_sources
 
     images = open_images(pack(tmp_path))
-    monkeypatch.setattr(decoding, "MAX_FILE", 50)
+    monkeypatch.setattr(image_sources, "MAX_FILE", 50)
     with pytest.raises(InputError, match="too large for an image"):
         list(images)
 

@@ -14,8 +14,7 @@ from features.weight_files import random_tensors, save_plain, save_script
 from torch import Tensor
 
 from qualitygate.errors import CheckpointError, InputError
-from qualitygate.features.inception import Inception, InceptionExtractor
-from qualitygate.features.inception_weights import nvidia_name, pytorch_fid_name, units
+from qualitygate.features.inception import Inception, InceptionExtractor, nvidia_name, pytorch_fid_name, units
 from qualitygate.features.registry import make_extractor
 from qualitygate.features.weights import read_weights
 

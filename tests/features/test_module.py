@@ -12,8 +12,14 @@ from features.small_extractor import Means
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.module import ModuleExtractor
+from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
 from qualitygate.features.registry import make_extractor
+from qualitygate.generators.base import Discriminator
+from qualitygate.generators.families.biggan.discriminator import BigGANDiscriminator
+from qualitygate.generators.families.dcgan.discriminator import DCGANDiscriminator
+from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
+from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator
+from qualitygate.generators.families.unetgan.discriminator import UNetDiscriminator
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -52,7 +58,7 @@ def test_a_module_by_path(attribute: str) -> None:
     assert extractor.key.endswith("images smooth bilinear to 8, float32")
 
 
-def test_the_key_is_of_the_weights(package: types.ModuleType) -> None:
+def test_the_key_of_a_module_is_of_the_weights(package: types.ModuleType) -> None:
     before = make_extractor("module:someones:net@8").key
     assert before == make_extractor("module:someones:net@8").key
     nn.init.constant_(package.net.linear.weight, 0.2)
@@ -94,3 +100,86 @@ def test_paths_that_do_not_do(spec: str, message: str) -> None:
 
 def test_objects_are_named_by_who_gives_them() -> None:
     assert ModuleExtractor(Net(), "mine", size=8).key.startswith("mine, weights ")
+
+
+FAMILIES: dict[str, tuple[Discriminator, int, int]] = {
+    "dcgan": (DCGANDiscriminator([4, 6], 1), 6 * 16, 6),
+    "pggan": (PGGANDiscriminator([4, 4, 5, 6, 7]), 7, 5),
+    "stylegan2": (StyleGAN2Discriminator([4, 5, 6], 3, "resnet"), 6, 6),
+    "biggan": (BigGANDiscriminator(16, [4, 5], [True, False], True, [], 3), 5, 5),
+    "unet": (UNetDiscriminator([4, 5], [5, 4], [], 0), 5, 5),
+}
+"""With the number of features and of channels."""
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> tuple[Discriminator, int, int]:
+    discriminator, features, channels = FAMILIES[request.param]
+    random = torch.Generator().manual_seed(0)
+    for parameter in discriminator.parameters():
+        nn.init.normal_(parameter, 0.0, 0.4, generator=random)
+    return discriminator.eval(), features, channels
+
+
+def images_for(discriminator: Discriminator, count: int = 12) -> torch.Tensor:
+    return torch.rand(count, *discriminator.image_shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_shapes(family: tuple[Discriminator, int, int]) -> None:
+    discriminator, features, channels = family
+    extractor = DiscriminatorExtractor(discriminator)
+    assert (extractor.features, extractor.channels) == (features, channels)
+    large = torch.zeros(2, 3, 50, 40)
+    assert extractor(large).shape == (2, features)
+    assert extractor.spatial(large).shape[:2] == (2, channels)
+    assert discriminator.family in extractor.key
+
+
+def test_the_value_is_linear_in_the_features(family: tuple[Discriminator, int, int]) -> None:
+    discriminator, features, _ = family
+    images = images_for(discriminator, 2 * features + 8)
+    labels = torch.zeros(len(images), dtype=torch.int64) if discriminator.label_size else None
+    with torch.no_grad():
+        found = DiscriminatorExtractor(discriminator)(images).double()
+        values = discriminator.alone()(images, labels).double()
+    design = torch.cat((found, torch.ones(len(found), 1, dtype=torch.float64)), dim=1)
+    fitted = design @ torch.linalg.lstsq(design, values[:, None], driver="gelsd").solution
+    torch.testing.assert_close(fitted[:, 0], values, rtol=1e-3, atol=1e-3 * values.abs().max().item())
+
+
+def test_neighbours_have_no_say(family: tuple[Discriminator, int, int]) -> None:
+    discriminator, _, _ = family
+    extractor = DiscriminatorExtractor(discriminator)
+    images = images_for(discriminator)
+    with torch.no_grad():
+        together = extractor(images)
+        torch.testing.assert_close(extractor(images[3:4]), together[3:4], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(extractor(images.flip(0)), together.flip(0), rtol=1e-4, atol=1e-5)
+
+
+def test_spatial_features_have_gradients(family: tuple[Discriminator, int, int]) -> None:
+    discriminator, _, _ = family
+    images = images_for(discriminator, 2).requires_grad_()
+    DiscriminatorExtractor(discriminator).spatial(images).square().sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_the_key_of_a_discriminator_is_of_the_weights(family: tuple[Discriminator, int, int]) -> None:
+    discriminator, _, _ = family
+    before = DiscriminatorExtractor(discriminator).key
+    with torch.no_grad():
+        next(discriminator.parameters()).add_(1.0)
+    assert DiscriminatorExtractor(discriminator).key != before
+
+
+@pytest.mark.parametrize("name", ["pggan", "stylegan2"])
+def test_alone_leaves_the_discriminator_as_it_was(name: str) -> None:
+    discriminator = FAMILIES[name][0]
+    with torch.no_grad():
+        images = images_for(discriminator)
+        before = discriminator(images)
+        alone = discriminator.alone()
+        assert not torch.allclose(alone(images), before)
+        torch.testing.assert_close(alone(images[:1]), discriminator(images[:1]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(discriminator(images), before)

@@ -11,15 +11,14 @@ from small import small_dcgan
 from small_policy import small_policy
 
 from qualitygate import names
-from qualitygate.corrections.images import corrected_images
+from qualitygate.corrections.method import corrected_images
 from qualitygate.errors import InputError, ProfileError
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.methods import method_of, profile_scores
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
+from qualitygate.policy.corrections import SequentialCorrection, ZeroAblation, methods
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Limit, Policy
 from qualitygate.records.gate import SampleRecord, Verdict
@@ -28,7 +27,7 @@ from qualitygate.testing import random_toy
 
 IDS = range(80)
 EVERY: dict[str, Any] = {
-    **{method: {"method": method} for method in METHODS},
+    **{method: {"method": method} for method in methods()},
     "units by number": {"method": "zero_ablation", "units": [1, 3]},
     "units by lambda": {"method": "sequential_correction", "lambdas": [0.9, 0.3]},
     "units of the profile": {"method": "sequential_correction", "ranking": "profile"},
@@ -54,7 +53,7 @@ def test_least_correction_by_every_method(generator: DCGAN, profile: Profile, se
     policy = policy_with(**settings)
     assert policy.correction is not None
     strengths, limits = policy.correction.strengths, profile.limits(policy)
-    method = method_of(policy.correction, generator, profile, policy.correction.edited((0, 1, 2), 2))
+    method = policy.correction.ready(generator, profile, policy.correction.edited((0, 1, 2), 2))
     tried = 0
     for record, image in gated(generator, profile, policy):
         passed = [trial.passed for trial in record.trials]
@@ -92,7 +91,7 @@ def test_verdicts_do_not_depend_on_the_batch(generator: DCGAN, profile: Profile,
 
 def test_judged_before_each_layers_own_edit(generator: DCGAN, profile: Profile) -> None:
     policy = policy_with(method="zero_ablation", ranking="profile", units=[2])
-    scores = profile_scores(profile, names.UNIT_LOW_RATE, (0, 1, 2))
+    scores = profile.unit_scores(names.UNIT_LOW_RATE, (0, 1, 2))
     seen = 0
     for record, _ in gated(generator, profile, policy):
         for trial in record.trials:
@@ -163,13 +162,13 @@ def test_units_are_ranked_by_cla_where_the_correction_asks(tmp_path: Any) -> Non
     calibrate(toy, policy).save(tmp_path / "p")
     profile = load_profile(tmp_path / "p")
     exact = local_activation(toy, sample_latents(toy, range(200, 270), 0), [0, 1])
-    scores = profile_scores(profile, names.UNIT_CLA, (0, 1))
+    scores = profile.unit_scores(names.UNIT_CLA, (0, 1))
     for layer in (0, 1):
         torch.testing.assert_close(scores[layer], exact.unit_score[layer].mean(dim=0), rtol=1e-5, atol=1e-9)
         np.testing.assert_allclose(profile.scores[names.cla(layer)][:70], exact.score[layer].numpy(), rtol=1e-5)
     assert {record.verdict for record, _ in gate(toy, profile, range(60))} & {Verdict.CORRECT, Verdict.REJECT}
     with pytest.raises(ProfileError, match=r"no cla at layers \[2\](.|\n)*set calibration.curvature_samples"):
-        profile_scores(profile, names.UNIT_CLA, (1, 2))
+        profile.unit_scores(names.UNIT_CLA, (1, 2))
 
 
 def test_rankings_that_the_profile_does_not_hold(generator: DCGAN, profile: Profile) -> None:
@@ -183,7 +182,7 @@ def test_rankings_that_the_profile_does_not_hold(generator: DCGAN, profile: Prof
     with pytest.raises(ProfileError, match=r"scores activation_rate, dead_share, low_rate_activity(.|\n)*ranking: sample"):
         GateStage(generator, profile, asked, seed=1)
     with pytest.raises(ProfileError, match="needed: defective_score of the units of layers"):
-        profile_scores(profile, "defective_score", (0,))
+        profile.unit_scores("defective_score", (0,))
 
 
 def test_a_profile_from_before_knows_no_stopping_layer(generator: DCGAN) -> None:
@@ -195,4 +194,4 @@ def test_a_ranking_without_a_suspect_is_an_error_before_anything_runs() -> None:
     toy = random_toy(3, [(4, 2, 2)] * 4, shift=2.0)  # no unit is ever dead
     profile = calibrate(toy, small_policy())
     with pytest.raises(InputError, match="would change nothing"):
-        method_of(ZeroAblation(ranking="profile", score="dead_share"), toy, profile, (0,))
+        ZeroAblation(ranking="profile", score="dead_share").ready(toy, profile, (0,))

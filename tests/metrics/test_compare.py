@@ -7,7 +7,7 @@ import pytest
 
 from qualitygate.metrics.compare import Estimate, Kind, compare, draws_for, mean_of, quantile_of, resampled, tail_of, worst_of
 from qualitygate.policy.model import CheckRule, Margin
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 
 TAIL = 0.01
 

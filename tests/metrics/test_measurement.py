@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.measurement import Measurement, Outcome, compare
-from qualitygate.records.metrics import METRICS, metric
+from qualitygate.records.metrics import METRICS, Measurement, Outcome, compare, metric
 
 
 def fid(value: float, reach: float = 1.0, /, **changes: object) -> Measurement:

@@ -10,7 +10,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.metrics.measured_set import Population, RealSet
 from qualitygate.metrics.metric import Ruler, inception_measurement
-from qualitygate.records.measurement import Outcome, compare
+from qualitygate.records.metrics import Outcome, compare
 from qualitygate.studies.metrics.groups import Group, group_row, histogram, orders, random_row
 
 AGAINST_REAL = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}

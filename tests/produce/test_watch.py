@@ -12,7 +12,8 @@ from shard_helpers.making import Small
 from qualitygate import names
 from qualitygate.produce.manifest import ShardRow
 from qualitygate.produce.watch import FALSE_ALARMS, RunTotals, Scales, Watch, allowance, distance, least_share
-from qualitygate.records.gate import Provenance, SuiteResult
+from qualitygate.records import Provenance
+from qualitygate.records.gate import SuiteResult
 
 SCORE = "low_rate_0.2"
 

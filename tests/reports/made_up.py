@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qualitygate.records.gate import ExhibitItem, ExhibitRole, Provenance, RuleLimit, SampleRecord, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExhibitItem, ExhibitRole, RuleLimit, SampleRecord, Verdict
 
 SCORE = "low_rate_0.1"
 PROVENANCE = Provenance(

@@ -12,7 +12,9 @@ from PIL import Image
 from reports.pages import HOSTILE
 
 from qualitygate.errors import InputError
-from qualitygate.records.gate import CheckRecord, Compared, ExpectationResult, Range, RuleOutcome, RuleState, SuiteResult
+from qualitygate.records import Interval
+from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.gate import ExpectationResult, SuiteResult
 from qualitygate.reports.check_figure import baseline_excess, interval_figure
 from qualitygate.reports.check_page import check_page
 from qualitygate.reports.check_text import footing, headline, reason
@@ -29,12 +31,12 @@ def outcome(name: str, state: RuleState = RuleState.FAILED, severity: str = "cri
         state=state,
         value=0.5,
         note=note,
-        excess=Range(value=0.3, low=0.2, high=0.4),
+        excess=Interval(value=0.3, low=0.2, high=0.4),
     )
 
 
 def record(*rules: RuleOutcome, checkpoint: str = "model.pt") -> CheckRecord:
-    side = Compared(source=checkpoint, checkpoint=checkpoint, checkpoint_sha256="a" * 64, family="dcgan", profile_id="p")
+    side = CheckedSide(source=checkpoint, checkpoint=checkpoint, checkpoint_sha256="a" * 64, family="dcgan", profile_id="p")
     return CheckRecord(
         verdict=RuleState.FAILED,
         candidate=side,
@@ -244,8 +246,8 @@ def against(metric: str, difference: float, excess: float) -> RuleOutcome:
         rule="worse by at most 0.05",
         state=RuleState.PASSED,
         value=0.0,
-        difference=Range(value=difference, low=difference, high=difference),
-        excess=Range(value=excess, low=excess, high=excess),
+        difference=Interval(value=difference, low=difference, high=difference),
+        excess=Interval(value=excess, low=excess, high=excess),
     )
 
 
@@ -269,7 +271,7 @@ def test_the_figure_has_a_row_for_every_rule_that_was_measured() -> None:
 def test_intervals_stand_on_their_side_of_the_limit() -> None:
     """The colour of a state is found right of the line for a failure, left of it for a pass."""
     beyond = outcome("a")
-    within = outcome("a", RuleState.PASSED).model_copy(update={"excess": Range(value=-0.3, low=-0.4, high=-0.2)})
+    within = outcome("a", RuleState.PASSED).model_copy(update={"excess": Interval(value=-0.3, low=-0.4, high=-0.2)})
     for one, color, side in ((beyond, (0xD5, 0x5E, 0x00), 1), (within, (0x00, 0x9E, 0x73), -1)):
         pixels = np.asarray(Image.open(BytesIO(interval_figure(record(one)))).convert("RGB"))[60:100]
         columns = np.flatnonzero((pixels == color).all(axis=2).any(axis=0))

@@ -5,8 +5,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics_report import GroupRow, Histogram, MetricsReport
+from qualitygate.records.metrics import GroupRow, Histogram, Measurement, MetricsReport
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 
 VALUES = {

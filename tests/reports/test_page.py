@@ -10,9 +10,9 @@ from reports.pages import HOSTILE, gated, units
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.records.gate import DynamicsRecord, ExhibitRole, SnapshotRecord
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics_report import GroupRow, MetricsReport
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
+from qualitygate.records.gate import ExhibitRole
+from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
 from qualitygate.reports.exhibit_table import exhibit_columns, read_exhibit
 from qualitygate.reports.page.comparison import Compared, comparison_page, unit_moves
 from qualitygate.reports.page.gallery import command_again

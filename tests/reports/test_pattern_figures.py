@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from qualitygate.errors import InputError
-from qualitygate.records.gate import DynamicsRecord, SnapshotRecord
-from qualitygate.records.patterns import AxisPattern, Neuron, PatternColumn, PlanePattern, secants
+from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern, SnapshotRecord, secants
 from qualitygate.reports.course_figure import course_figure
 from qualitygate.reports.pattern_figures import dynamics_figure, pattern_figure
 

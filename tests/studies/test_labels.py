@@ -11,7 +11,8 @@ from PIL import Image
 
 from qualitygate.errors import InputError
 from qualitygate.storage import image_name
-from qualitygate.studies.labels.second_round import Round, Task, make_round, read_round, read_round_answers, summary, write_round
+from qualitygate.studies.labels.run import RoundTask as Task
+from qualitygate.studies.labels.run import SecondRound, make_round, read_round, read_round_answers, round_summary, write_round
 from qualitygate.units.labels import Answer
 
 IDS = list(range(40, 52))
@@ -50,16 +51,16 @@ def test_the_folder_does_not_say_which_is_which(study: Path, tmp_path: Path) -> 
 
 def test_shares_by_hand() -> None:
     tasks = (Task(1, "before", False), Task(1, "after", False), Task(2, "after", False), Task(1, "after", True), Task(2, "before", True))
-    asked = Round("some", frozenset({1}), tasks)
+    asked = SecondRound("some", (1,), tasks)
     ann = [(0, "artifact"), (1, "normal"), (2, "artifact"), (3, "left"), (4, "same")]
     bob = [(0, "artifact"), (1, "normal"), (2, "normal"), (3, "left"), (4, "right")]
-    found = summary(asked, [Answer(*one, who) for who, said in (("ann", ann), ("bob", bob)) for one in said])
+    found = round_summary(asked, [Answer(*one, who) for who, said in (("ann", ann), ("bob", bob)) for one in said])
     assert found["raters"]["ann"] == {"corrected": 0.5, "normal_before": 0.0, "improved": 0.5}
     assert found["raters"]["bob"] == {"corrected": 1.0, "normal_before": 0.0, "improved": 1.0}
     assert (found["corrected"], found["improved"]) == (0.75, 0.75)
     assert found["corrected_spread"] == pytest.approx(0.5**0.5 / 2)
     assert found["of_passed"]["corrected"] == 1.0
-    nobody = summary(asked, [Answer(0, "normal", "ann")])
+    nobody = round_summary(asked, [Answer(0, "normal", "ann")])
     assert nobody["corrected"] is None
     assert nobody["normal_before_spread"] is None
 

@@ -6,7 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from qualitygate.records.gate import CheckRecord, Compared, Range, RuleOutcome, RuleState, SuiteResult
+from qualitygate.records import Interval
+from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.gate import SuiteResult
 from qualitygate.tracking.check import RECORD, log_check
 from qualitygate.tracking.promotion import Version, register, tag_version
 
@@ -16,7 +18,7 @@ def write_check(folder: Path, name: str, state: RuleState = RuleState.PASSED) ->
     folder.mkdir(parents=True)
     file = folder / f"{name}.pt"
     file.write_bytes(name.encode())
-    side = Compared(
+    side = CheckedSide(
         source=name, checkpoint=file.name, checkpoint_sha256=hashlib.sha256(name.encode()).hexdigest(), family="dcgan", profile_id="p"
     )
     rule = RuleOutcome(
@@ -26,7 +28,7 @@ def write_check(folder: Path, name: str, state: RuleState = RuleState.PASSED) ->
         rule="at least 0.8",
         state=state,
         value=0.9,
-        excess=Range(value=-0.1, low=-0.2, high=-0.05),
+        excess=Interval(value=-0.1, low=-0.2, high=-0.05),
     )
     record = CheckRecord(
         verdict=state,

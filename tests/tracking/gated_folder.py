@@ -12,7 +12,8 @@ from PIL import Image
 
 from qualitygate import names
 from qualitygate.policy.model import Policy, policy_yaml
-from qualitygate.records.gate import ExpectationResult, GateSummary, Provenance, RuleLimit, SuiteResult, Verdict
+from qualitygate.records import Provenance
+from qualitygate.records.gate import ExpectationResult, GateSummary, RuleLimit, SuiteResult, Verdict
 
 SHA256 = "c0ffee" + "0" * 58
 UNITS = 260  # more than the ranking table shows

@@ -10,7 +10,7 @@ from mlflow.entities import LoggedModelOutput
 from PIL import Image
 
 from qualitygate.errors import InputError, TrackingError
-from qualitygate.records.gate import DynamicsRecord, SnapshotRecord
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.tracking.dynamics import log_dynamics, step
 from qualitygate.tracking.run_models import fetch_models, run_of
 from qualitygate.tracking.store import experiment_id

@@ -8,8 +8,7 @@ from PIL import Image
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics_report import GroupRow, MetricsReport, Order, RealInfo
+from qualitygate.records.metrics import GroupOrder, GroupRow, Measurement, MetricsReport, RealInfo
 from qualitygate.tracking.logging import log_gated_set
 from qualitygate.tracking.metrics_logging import log_metrics_set
 from qualitygate.tracking.spool import State, pending, push, sync
@@ -25,7 +24,7 @@ def report(seed: int = 1) -> MetricsReport:
             group=group, samples=10, what=group, measurements={names.FID: one}, spread={"fid": 0.5} if group == "random" else {}
         )
 
-    order = Order(metric="ppl", lowest=1.0, random=2.0, highest=3.0, holds=True, clear=False)
+    order = GroupOrder(metric="ppl", lowest=1.0, random=2.0, highest=3.0, holds=True, clear=False)
     return MetricsReport(
         checkpoint="models/faces.v2.safetensors",
         checkpoint_sha256=SHA256,

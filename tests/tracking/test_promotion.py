@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 from qualitygate.tracking import claim, promotion
 from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD, log_check, read_check
 from qualitygate.tracking.describe import CHECKPOINT

@@ -11,8 +11,7 @@ import numpy as np
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records.gate import ExhibitRole
-from qualitygate.records.measurement import Measurement, Outcome, compare
-from qualitygate.records.metrics import METRICS
+from qualitygate.records.metrics import METRICS, Measurement, Outcome, compare
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page import tables
 from qualitygate.reports.page.gallery import Tile, tiles

@@ -10,9 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from qualitygate import names
-from qualitygate.records.gate import DynamicsRecord
-from qualitygate.records.metrics import METRICS
-from qualitygate.records.metrics_report import MetricsReport
+from qualitygate.records.dynamics import DynamicsRecord
+from qualitygate.records.metrics import METRICS, MetricsReport
 from qualitygate.reports.course_figure import course_figure
 from qualitygate.reports.exhibit_table import webp
 from qualitygate.reports.figures import score_figure, trade_off_figure

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qualitygate import names
-from qualitygate.records.gate import DynamicsRecord, GateSummary, RuleLimit
+from qualitygate.records.dynamics import DynamicsRecord
+from qualitygate.records.gate import GateSummary, RuleLimit
 from qualitygate.reports.exhibit_table import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from qualitygate.records.metrics_report import MetricsReport
+    from qualitygate.records.metrics import MetricsReport
 
 
 @dataclass(frozen=True)

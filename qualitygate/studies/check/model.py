@@ -20,7 +20,8 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
-from qualitygate.records.gate import Compared, RuleState, canonical_hash
+from qualitygate.records import canonical_hash
+from qualitygate.records.check import CheckedSide, RuleState
 
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one
 
@@ -48,10 +49,10 @@ class Subject:
         return self.profile.info.checkpoint_sha256
 
     @property
-    def compared(self) -> Compared:
+    def compared(self) -> CheckedSide:
         """As it stands in the record."""
         info = self.profile.info
-        return Compared(
+        return CheckedSide(
             source=self.source,
             checkpoint=info.checkpoint,
             checkpoint_sha256=info.checkpoint_sha256,

@@ -26,8 +26,8 @@ from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule, Policy, policy_yaml
 from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite, merge_suite, suite_hash
 from qualitygate.produce.gated_set import judge
-from qualitygate.records.gate import CheckRecord, Range, RuleOutcome, RuleState
-from qualitygate.records.measurement import Interval
+from qualitygate.records import Interval
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
 from qualitygate.reports.github import step_summary
 from qualitygate.reports.junit import junit_xml
@@ -318,18 +318,17 @@ def _with_numbers(
         found.state,
         value=ours.value,
         baseline=None if theirs is None else theirs.value,
-        difference=_range(found.difference),
-        excess=_range(found.excess),
+        difference=_finite(found.difference),
+        excess=_finite(found.excess),
         samples=ours.samples,
         look=look,
         advice=None if good else advice(rule.metric, candidate),
     )
 
 
-def _range(interval: Interval | None) -> Range | None:
-    if interval is None or not all(map(math.isfinite, (interval.value, interval.low, interval.high))):
-        return None
-    return Range(value=interval.value, low=interval.low, high=interval.high)
+def _finite(interval: Interval | None) -> Interval | None:
+    known = interval is not None and all(map(math.isfinite, (interval.value, interval.low, interval.high)))
+    return interval if known else None
 
 
 def _number(value: float | None) -> float:

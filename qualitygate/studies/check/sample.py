@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.features.sample_cache import SampleFeatures
+from qualitygate.features.cache import SampleFeatures
+from qualitygate.features.extractor import Extractor, PerceptualDistance, extract
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator, sample_latents

@@ -8,7 +8,6 @@ from typing import Any
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.policy.corrections import (
-    METHODS,
     RANDOM_UNITS,
     Correction,
     HighRateAblation,
@@ -18,13 +17,8 @@ from qualitygate.policy.corrections import (
     SingleAblation,
     ZeroAblation,
 )
+from qualitygate.policy.corrections import methods as known_methods
 from qualitygate.policy.model import Policy
-
-_STRENGTHS = {
-    method: "rates" if "rates" in made.model_fields else "weights" if "weights" in made.model_fields else "shares"
-    for method, made in METHODS.items()
-}
-"""Field that holds a method's strengths."""
 
 
 def study_corrections(
@@ -42,7 +36,7 @@ def study_corrections(
 
     Args:
         policy: the policy.
-        methods: those of `METHODS` to take.
+        methods: those of `policy.corrections.methods` to take.
         own_cla: also rank and mask by each sample's own CLA.
         unit_scores: further columns of the profile's table of units to rank by, see `Profile.with_unit_scores`.
         strengths: by method, in place of its default strengths.
@@ -54,7 +48,7 @@ def study_corrections(
     own = policy.correction
     judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
     found: dict[str, Correction] = {}
-    for method in (method for method in METHODS if method in methods):
+    for method in (method for method in known_methods() if method in methods):
         if own is not None and own.method == method:
             found[f"{method}, the policy's"] = own
         common = {**judged, **_strengths(method, (strengths or {}).get(method))}
@@ -79,30 +73,36 @@ def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> 
 def _strengths(method: str, given: tuple[float, ...] | None) -> dict[str, Any]:
     if given is None:
         return {}
-    chosen = {_STRENGTHS[method]: given}
+    field = _field(known_methods()[method])
+    chosen = {field: given}
     try:
-        METHODS[method](**chosen)
+        known_methods()[method](**chosen)
     except ValueError as error:
         raise InputError(
             f"{method} cannot have these strengths",
             ", ".join(f"{one:g}" for one in given),
-            f"{_STRENGTHS[method]} from the least to the most correction, each in (0, 1]",
+            f"{field} from the least to the most correction, each in (0, 1]",
         ) from error
     return chosen
+
+
+def _field(made: type[Correction]) -> str:
+    """Setting that holds a method's strengths; of units it is given as shares."""
+    return "shares" if made.strength_field == "sizes" else made.strength_field
 
 
 def _places(method: str, layers: Sequence[tuple[int, ...]]) -> dict[str, dict[str, Any]]:
     """Settings of the layers by what is added to the name."""
     if not layers:
         return {"": {}}
-    if METHODS[method] is SingleAblation:
+    if known_methods()[method] is SingleAblation:
         return {f", layer {one[0]}": {"layer": one[0]} for one in layers if len(one) == 1}
     return {f", layers {_listed(one)}": {"layers": one} for one in layers}
 
 
 def _variants(method: str, settings: Mapping[str, Any], own_cla: bool, unit_scores: Sequence[str]) -> dict[str, Correction]:
     """A method by name, one for each source of units or masks."""
-    made = METHODS[method]
+    made = known_methods()[method]
     if issubclass(made, ZeroAblation | SequentialCorrection):
         sources = {
             "own low-rate activity": ("sample", names.UNIT_LOW_RATE),

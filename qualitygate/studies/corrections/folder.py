@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,23 @@ BEFORE, AFTER = "before", "after"
 FIGURES = {"trade.png": trade_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 
 
+@dataclass(frozen=True)
+class KeptImages:
+    """Which images before and after a correction lie beside a study.
+
+    Attributes:
+        correction: its name.
+        chosen: who chose the samples, in words.
+        ids: of the samples.
+        passed: ids of those that the gate would let pass after it.
+    """
+
+    correction: str
+    chosen: str
+    ids: tuple[int, ...]
+    passed: tuple[int, ...]
+
+
 def write_study(folder: str | Path, generator: Generator, made: CorrectionStudy, steps: bytes | None = None) -> None:
     """Write the study into a new folder, in one step.
 
@@ -110,8 +128,8 @@ def write_kept(folder: str | Path, generator: Generator, made: CorrectionStudy, 
         (place / where).mkdir()
         for sample, image in zip(ids, images, strict=True):
             storage.write_bytes(place / where / image_name(sample), storage.png(image))
-    passed = [sample for sample, kept in zip(ids, outcome.kept.tolist(), strict=True) if kept >= 0]
-    _write_json(place / KEPT, {"correction": name, "chosen": made.samples.chosen, "ids": ids, "passed": passed})
+    passed = tuple(sample for sample, kept in zip(ids, outcome.kept.tolist(), strict=True) if kept >= 0)
+    _write_json(place / KEPT, vars(KeptImages(name, made.samples.chosen, tuple(ids), passed)))
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

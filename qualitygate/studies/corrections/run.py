@@ -18,8 +18,7 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Correcting
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers
@@ -281,7 +280,7 @@ def _outcome(
     policy = policy.with_correction(correction)
     limits = profile.limits(policy)
     correcting = Correcting(generator, profile, policy, correction, limits)
-    of_samples = correcting.method.of(samples.latents)
+    of_samples = correcting.method(samples.latents)
     if not of_samples.selects.any():
         raise InputError(
             "A correction would change nothing",

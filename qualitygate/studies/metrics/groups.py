@@ -13,9 +13,7 @@ from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import uniforms
 from qualitygate.metrics.estimate import GROUPS, LEVEL, student_t
 from qualitygate.metrics.metric import Ruler, Subject
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics import metric
-from qualitygate.records.metrics_report import GroupRow, Histogram, Order
+from qualitygate.records.metrics import GroupOrder, GroupRow, Histogram, Measurement, metric
 
 RANDOM_GROUPS = 30
 """Random groups that stand for chance, as in the papers."""
@@ -120,7 +118,7 @@ def random_row(
     return _summed_up(values, size)
 
 
-def orders(rows: Sequence[GroupRow]) -> tuple[Order, ...]:
+def orders(rows: Sequence[GroupRow]) -> tuple[GroupOrder, ...]:
     """The papers' order, for each metric that all three groups have."""
     by_name = {row.group: row for row in rows}
     if not {names.LOWEST, names.RANDOM, names.HIGHEST} <= by_name.keys():
@@ -159,7 +157,7 @@ def _summed_up(values: Sequence[Mapping[str, Measurement]], size: int) -> GroupR
     )
 
 
-def _order(name: str, lowest: Measurement | None, chance: Measurement | None, highest: Measurement | None) -> Order | None:
+def _order(name: str, lowest: Measurement | None, chance: Measurement | None, highest: Measurement | None) -> GroupOrder | None:
     if lowest is None or chance is None or highest is None:
         return None
     low, middle, high = lowest.value, chance.value, highest.value
@@ -168,4 +166,4 @@ def _order(name: str, lowest: Measurement | None, chance: Measurement | None, hi
     better = metric(name).higher_is_better
     holds = low > middle > high if better else low < middle < high
     outside = (low > chance.high and high < chance.low) if better else (low < chance.low and high > chance.high)
-    return Order(metric=name, lowest=low, random=middle, highest=high, holds=holds, clear=holds and outside)
+    return GroupOrder(metric=name, lowest=low, random=middle, highest=high, holds=holds, clear=holds and outside)

@@ -25,9 +25,7 @@ from qualitygate.metrics.measured_set import Population, RealImages
 from qualitygate.metrics.metric import Ruler, Subject, inception_measurement
 from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
-from qualitygate.records.measurement import Measurement
-from qualitygate.records.metrics import METRICS, metric
-from qualitygate.records.metrics_report import GroupRow, MetricsReport, RealInfo
+from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport, RealInfo, metric
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, SHARE, Group, extremes, group_row, group_size, histogram, orders, random_row
 from qualitygate.studies.observation import Observatory, Seen, joined, score_of
@@ -171,7 +169,7 @@ class _Run:
         stage = self.tools.stage
         if stage is not None and stage.correcting is not None and names.HIGHEST in untouched:
             latents, strength = self.seen.latents[untouched[names.HIGHEST][1]], stage.limits.strengths[-1]
-            correction = stage.correcting.method.of(latents)
+            correction = stage.correcting.method(latents)
             what = f"highest, each corrected at strength {names.rate(strength)}"
             yield self._made_group(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         corrected = self.seen.corrected

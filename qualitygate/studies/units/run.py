@@ -15,10 +15,8 @@ from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract
-from qualitygate.features.extractor import Extractor, SpatialExtractor
+from qualitygate.features.extractor import Extractor, SpatialExtractor, eight_bit, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.features.preparation import eight_bit
 from qualitygate.gating.exhibit import made_again
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
@@ -32,7 +30,7 @@ from qualitygate.units.concepts import TOP, TopSamples, clusters, peaks, represe
 from qualitygate.units.contribution import contributions
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 from qualitygate.units.from_activations import curvature, low_rate_activity_of
-from qualitygate.units.labels import ARTIFACT, NORMAL, Labels, standing_in
+from qualitygate.units.labels import ARTIFACT, NORMAL, Labels, pseudo_labels
 from qualitygate.units.score import Agreement, UnitScores, compare, joined, save_unit_scores
 from qualitygate.units.unit_frechet import unit_frechet
 
@@ -290,9 +288,9 @@ def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, n
 
 
 def stand_ins(profile: Profile, group: int, score: str | None = None) -> Labels:
-    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `standing_in`."""
+    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `pseudo_labels`."""
     name, values = calibrated_score(profile, score)
-    return standing_in(np.array(scored_ids(profile)), values, group, name)
+    return pseudo_labels(np.array(scored_ids(profile)), values, group, name)
 
 
 def describe(study: UnitStudy, report: UnitReport) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import TO_BASELINE, Check, CheckRule, Margin
-from qualitygate.records.gate import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.studies.check.model import Subject, Tools, kept_profile, needs_reference, settled
 from qualitygate.studies.check.run import check
 from qualitygate.studies.check.sample import REFERENCE_FROM, Drawing, of_sample, reference_set

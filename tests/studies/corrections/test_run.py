@@ -12,7 +12,7 @@ from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
+from qualitygate.policy.corrections import LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation, methods
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
 from qualitygate.studies.corrections.choice import rate_grid, study_corrections
@@ -90,13 +90,13 @@ def test_least_correction_by_hand() -> None:
 
 def test_what_is_compared() -> None:
     policy = small_policy()
-    chosen = study_corrections(policy, METHODS)
+    chosen = study_corrections(policy, methods())
     assert chosen["sequential_ablation, the policy's"] is policy.correction
-    assert {one.method for one in chosen.values()} == set(METHODS)
+    assert {one.method for one in chosen.values()} == set(methods())
     assert all(one.judged_at == 0.1 and one.limit.quantile == 0.8 for one in chosen.values())
     assert all(one.look != "walk" for one in chosen.values())
     assert len({repr(one) for one in chosen.values()}) == len(chosen)  # nothing twice
-    assert any(one.look == "walk" for one in study_corrections(policy, METHODS, own_cla=True).values())
+    assert any(one.look == "walk" for one in study_corrections(policy, methods(), own_cla=True).values())
     assert set(study_corrections(policy, ["random_ablation"])) == {"random_ablation"}
     grid = rate_grid(policy, (0, 2), (0.1, 0.5))
     assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [("sequ", (0,), (0.1,)), ("high", (0,), (0.1,))]

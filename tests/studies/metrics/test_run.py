@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 import torch
 from metrics.made_up import Projection, Squares
-from small import small_dcgan
+from small import image_set, small_dcgan
 from small_policy import small_policy
-from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.features.images import ImageSet
-from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import sample_latents
 from qualitygate.records.gate import Verdict
-from qualitygate.storage import to_uint8
 from qualitygate.studies.metrics.run import Measured, Request, Tools, measure
 
 REQUEST = Request(
@@ -29,23 +25,10 @@ REQUEST = Request(
 )
 
 
-class Made(Source):
-    """Images of another generator stand for real ones."""
-
-    def __init__(self, images: Tensor) -> None:
-        self._images = [to_uint8(image) for image in images.numpy()]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[Item]:
-        return (Item(str(row), image) for row, image in enumerate(self._images))
-
-
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
     generator, other = small_dcgan(), small_dcgan(seed=1)
-    real = ImageSet("others", Made(other(sample_latents(other, range(80), 3))))
+    real = image_set("others", other(sample_latents(other, range(80), 3)))
     profile = calibrate(generator, small_policy())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.mktemp("cache")))

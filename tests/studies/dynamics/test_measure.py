@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qualitygate.studies.dynamics.measure import Scores
-from qualitygate.studies.dynamics.summary import rising_units, summary
+from qualitygate.studies.dynamics.measure import Scores, rising_units, summary
 
 
 def scores(units: list[float], low: list[bool], rates: list[float], parts: list[float] | None = None, layer: int = 3) -> Scores:

@@ -12,12 +12,10 @@ import pytest
 import torch
 import yaml
 from metrics.made_up import Projection
-from small import small_dcgan
+from small import image_set, small_dcgan
 from small_policy import small_policy
 
 from qualitygate.errors import InputError, PolicyError, ProfileError
-from qualitygate.features.images import ImageSet
-from qualitygate.features.images.image_set import Item, Source
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
 from qualitygate.gating.scoring import class_counts, class_rates
@@ -25,19 +23,22 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator, sample_latents
 from qualitygate.policy.model import Policy, parse_policy
-from qualitygate.records.evidence import Estimate, Evidence, Finding, Kind, Setting, Sight, named
-from qualitygate.records.validation import ValidationReport
+from qualitygate.records import Interval
+from qualitygate.records.validation import Evidence, EvidenceKind, Finding, ScoreSetting, Sight, ValidationReport, named_setting
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
-from qualitygate.storage import to_uint8
-from qualitygate.studies.validate.folder import write_validation
 from qualitygate.studies.validate.request import Request, Tools
-from qualitygate.studies.validate.run import validate
+from qualitygate.studies.validate.run import validate, write_validation
 from qualitygate.testing.planted import Defect, Planted, plant
 from qualitygate.units.labels import Labels
 
 QUICK = Request(samples=200, curvature=0)
 SEED = 5
-RULE = named("low_rate_0.2", (0, 1, 2))
+RULE = named_setting("low_rate_0.2", (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return calibrate(small_dcgan(), small_policy())
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def seen(planted: Planted, learned: Profile) -> ValidationReport:
 def test_a_score_that_sees_is_found_and_recommended(seen: ValidationReport, learned: Profile) -> None:
     assert seen.best is not None
     assert seen.best.sight is Sight.SEES
-    assert seen.best.kind is Kind.LABELS
+    assert seen.best.kind is EvidenceKind.LABELS
     assert seen.best.samples == 200  # the other half
     assert seen.best.bad_highest > seen.best.bad_lowest
     assert seen.fitted is not None
@@ -108,8 +109,8 @@ def evidence_of(profile: Profile, *findings: Finding) -> Evidence:
     return Evidence(profile_id=profile.info.profile_id, package_version="0", seed=1, sources=(), findings=findings, recommended=None)
 
 
-def finding(low: float, value: float, kind: Kind = Kind.LABELS, setting: Setting = RULE) -> Finding:
-    auc = Estimate(value=value, low=low, high=1.0)
+def finding(low: float, value: float, kind: EvidenceKind = EvidenceKind.LABELS, setting: ScoreSetting = RULE) -> Finding:
+    auc = Interval(value=value, low=low, high=1.0)
     return Finding(
         setting=setting, kind=kind, samples=100, bad=50, chosen_by=auc, auc=auc, correlation=None, bad_lowest=0.0, bad_highest=1.0
     )
@@ -119,17 +120,19 @@ def test_sight() -> None:
     assert finding(0.4, 0.9).sight is Sight.BLIND
     assert finding(0.51, 0.6).sight is Sight.HARDLY
     assert finding(0.51, 0.7).sight is Sight.SEES
-    assert "weak evidence" in str(finding(0.51, 0.7, Kind.PLANTED))
+    assert "weak evidence" in str(finding(0.51, 0.7, EvidenceKind.PLANTED))
 
 
 def test_the_strongest_evidence_counts(profile: Profile) -> None:
-    evidence = evidence_of(profile, finding(0.6, 0.9, Kind.DISCRIMINATOR), finding(0.4, 0.5), finding(0.6, 0.9, Kind.REALISM))
+    evidence = evidence_of(
+        profile, finding(0.6, 0.9, EvidenceKind.DISCRIMINATOR), finding(0.4, 0.5), finding(0.6, 0.9, EvidenceKind.REALISM)
+    )
     found = evidence.of(RULE)
     assert found is not None
-    assert found.kind is Kind.LABELS
-    assert evidence.of(named("low_rate_0.2", (0, 1))) is None
+    assert found.kind is EvidenceKind.LABELS
+    assert evidence.of(named_setting("low_rate_0.2", (0, 1))) is None
     assert evidence.of(RULE.model_copy(update={"by_class": True})) is None
-    assert named("low_rate_0.2", (1,)) == Setting(score="low_rate_0.2/layer_1")
+    assert named_setting("low_rate_0.2", (1,)) == ScoreSetting(score="low_rate_0.2/layer_1")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_the_strongest_evidence_counts(profile: Profile) -> None:
         ((), "nothing is known"),
         ((finding(0.6, 0.9),), None),
         ((finding(0.51, 0.6),), "hardly sees"),
-        ((finding(0.6, 0.9, Kind.PLANTED),), "weak evidence"),
+        ((finding(0.6, 0.9, EvidenceKind.PLANTED),), "weak evidence"),
     ],
 )
 def test_a_policy_can_demand_validated_scores(profile: Profile, findings: tuple[Finding, ...], refused: str | None) -> None:
@@ -159,7 +162,8 @@ def test_a_policy_can_demand_validated_scores(profile: Profile, findings: tuple[
 
 def test_a_risk_is_known_by_its_weights(profile: Profile) -> None:
     weights = {"low_rate_0.1/layer_0": 1.5, "never_seen_active/layer_1": 0.5}
-    known = replace(profile, evidence=evidence_of(profile, finding(0.6, 0.9, setting=Setting(score="risk", weights=weights, fitted=True))))
+    fitted = finding(0.6, 0.9, setting=ScoreSetting(score="risk", weights=weights, fitted=True))
+    known = replace(profile, evidence=evidence_of(profile, fitted))
     rule = {"id": "r", "score": "risk", "limit": {"quantile": 0.9}}
     document = {"detection": {"rates": [0.1, 0.2, 0.3]}, "rules": [rule], "correction": {"judged_at": 0.1}, "require_validated": True}
     check_validated(known, parse_policy(document | {"risk": {"weights": weights}}, "p"))
@@ -188,19 +192,6 @@ def test_evidence_is_sealed(profile: Profile, tmp_path: Path) -> None:
         load_profile(folder)
 
 
-class Made(Source):
-    """The generator's own images stand for real ones."""
-
-    def __init__(self, images: torch.Tensor) -> None:
-        self._images = [to_uint8(image) for image in images.numpy()]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self):
-        return (Item(str(row), image) for row, image in enumerate(self._images))
-
-
 class Red(Discriminator):
     """Dislikes red images."""
 
@@ -221,14 +212,14 @@ def test_real_images_classes_and_a_discriminator(
 ) -> None:
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
     clean = planted.truth.repaired(sample_latents(planted.generator, range(150), 9))
-    real, classes = ImageSet("clean", Made(clean)), np.arange(150) % 3
+    real, classes = image_set("clean", clean), np.arange(150) % 3
     tools = Tools(planted.generator, learned, Red(), Projection(), real, classes)
     report = validate(tools, replace(QUICK, curvature=60, class_samples=120))
     kinds = [source.kind for source in report.evidence.sources]
-    assert kinds[0] is Kind.REALISM
-    assert kinds[-1] is Kind.DISCRIMINATOR
-    assert Kind.PLANTED not in kinds  # there is better evidence
-    settings = {str(one.setting) for one in report.evidence.findings if one.kind is Kind.REALISM}
+    assert kinds[0] is EvidenceKind.REALISM
+    assert kinds[-1] is EvidenceKind.DISCRIMINATOR
+    assert EvidenceKind.PLANTED not in kinds  # there is better evidence
+    settings = {str(one.setting) for one in report.evidence.findings if one.kind is EvidenceKind.REALISM}
     assert {"low_rate_0.2, layers 0, 1, 2", "low_rate_0.1/layer_0", "never_seen_active/layer_1", "low_rate_0.3, layers 0, 1"} <= settings
     assert "low_rate_0.2, layers 0, 1, 2, by class" in settings
     assert any(one.startswith("risk") for one in settings)
@@ -252,7 +243,7 @@ def test_real_images_classes_and_a_discriminator(
 def test_without_evidence_a_defect_is_planted(profile: Profile) -> None:
     tools = Tools(small_dcgan(), profile)
     report = validate(tools, replace(QUICK, samples=500))
-    assert [source.kind for source in report.evidence.sources] == [Kind.PLANTED]
+    assert [source.kind for source in report.evidence.sources] == [EvidenceKind.PLANTED]
     assert any("weak" in one for one in report.remarks)
     assert "require_validated" not in (report.evidence.recommended or "")
     with pytest.raises(InputError, match="no evidence"):

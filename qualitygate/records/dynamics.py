@@ -1,11 +1,39 @@
-"""The activation pattern of a neuron, as numbers: made by `qualitygate.studies.dynamics`, drawn by `qualitygate.reports`."""
+"""How a generator trains: what was measured of its snapshots, and the activation patterns of its neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from qualitygate.records import Record
+
+
+class SnapshotRecord(Record):
+    """One snapshot of a training run. ``error`` says why there are no metrics."""
+
+    checkpoint: str
+    checkpoint_sha256: str | None
+    family: str | None
+    model_id: str | None
+    """MLflow's logged model that it came from."""
+    at: float
+    metrics: dict[str, float]
+    error: str | None
+
+
+class DynamicsRecord(Record):
+    """The snapshots of a training run, in order, scored on the same latents."""
+
+    unit: str
+    """What ``at`` counts: ``kimg`` or ``step``."""
+    settings: dict[str, Any]
+    snapshots: tuple[SnapshotRecord, ...]
+    rising: dict[int, tuple[tuple[int, float], ...]]
+    """By layer, the units whose CLA rose most, and by how much."""
+    alarms: tuple[str, ...]
 
 
 @dataclass(frozen=True)

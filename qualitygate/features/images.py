@@ -1,52 +1,31 @@
-"""A set of images as a stream: decoded, checked, brought to one size, hashed."""
+"""Sets of images as streams: decoded within bounds, checked, brought to one size, hashed."""
 
 from __future__ import annotations
 
-import abc
 import hashlib
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from qualitygate.errors import InputError
-from qualitygate.features.images.decoding import decoded
+from qualitygate.errors import InputError, MissingExtraError
+from qualitygate.features.image_sources import Item, Source, open_source, too_large
 
 BATCH = 64
 _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image as it is stored.
-
-    Attributes:
-        name: how messages call it.
-        content: bytes of an image file, or uint8 (height, width, 1 or 3).
-    """
-
-    name: str
-    content: bytes | np.ndarray
-
-
-class Source(abc.ABC):
-    """Where images are stored. They can be gone through any number of times, always in the same order."""
-
-    @abc.abstractmethod
-    def __len__(self) -> int:
-        """How many there are."""
-
-    @abc.abstractmethod
-    def __iter__(self) -> Iterator[Item]:
-        """The images, one in memory at a time."""
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_NEEDED = "an 8-bit PNG, JPEG, WebP or BMP image"
 
 
 @dataclass(frozen=True)
@@ -65,9 +44,9 @@ class Resize:
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (size, size, channels) of uint8 (height, width, channels)."""
         height, width, channels = pixels.shape
-        side = min(height, width)
         if (height, width) == (self.size, self.size):
             return pixels
+        side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         square = pixels[top : top + side, left : left + side]
         image = Image.fromarray(square[:, :, 0] if channels == 1 else square)
@@ -91,9 +70,8 @@ class ImageSet:
     """
 
     def __init__(self, name: str, source: Source, resize: Resize | None = None) -> None:
-        self.name, self.resize = name, resize
+        self.name, self.resize, self.count = name, resize, source.count
         self._source = source
-        self.count = len(source)
 
     def __len__(self) -> int:
         return self.count
@@ -102,7 +80,7 @@ class ImageSet:
         shape: tuple[int, ...] | None = None
         batch: list[np.ndarray] = []
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
-            for name, pixels in _ahead(pool, self._pixels, self._source):
+            for name, pixels in _ahead(pool, self._pixels, self._source.items()):
                 if shape not in (None, pixels.shape):
                     raise InputError(
                         f"The images of {self.name} are not of one size",
@@ -128,20 +106,91 @@ class ImageSet:
         """SHA-256 over the contents in their order: the files' bytes, or the pixels. Names, dates and the way they are packed do
         not count. Reads all of them once."""
         digest = hashlib.sha256()
-        for item in self._source:
-            content = item.content
-            if isinstance(content, np.ndarray):
-                digest.update(f"pixels {content.shape}\n".encode())
-                digest.update(np.ascontiguousarray(content).data)
+        for item in self._source.items():
+            if isinstance(item.content, np.ndarray):
+                digest.update(f"pixels {item.content.shape}\n".encode())
+                digest.update(np.ascontiguousarray(item.content).data)
             else:
-                digest.update(f"file {len(content)}\n".encode())
-                digest.update(content)
+                digest.update(f"file {len(item.content)}\n".encode())
+                digest.update(item.content)
         return digest.hexdigest()
 
     def _pixels(self, item: Item) -> tuple[str, np.ndarray]:
-        content = item.content
-        pixels = content if isinstance(content, np.ndarray) else decoded(content, item.name)
+        pixels = item.content if isinstance(item.content, np.ndarray) else _decoded(item.content, item.name)
         return item.name, self.resize(pixels) if self.resize else pixels
+
+
+def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
+    """The images at a path, in the order of their names (of their rows, where they have no names).
+
+    Nothing is decoded before the first batch is asked for. See `ImageSet` for what comes out.
+
+    Args:
+        path: a folder (searched with all folders below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet
+            file with a column of such files' bytes, or an ``.npy`` or ``.npz`` with an array of images.
+        size: height and width to bring them to; default as they are.
+
+    Raises:
+        InputError: nothing is there, or nothing of a known kind; an image cannot be read (while iterating).
+    """
+    path = Path(path)
+    return ImageSet(path.name or str(path), open_source(path), Resize(size) if size is not None else None)
+
+
+def digits_images(size: int = 32) -> ImageSet:
+    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), resized.
+
+    Args:
+        size: height and width.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    pixels, _ = _digits()
+    return ImageSet(
+        "scikit-learn digits", Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels))), Resize(size)
+    )
+
+
+def digits_labels() -> np.ndarray:
+    """Which digit each of them is: int64 (1797,).
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    return _digits()[1]
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (1797, 8, 8, 1) and labels int64 (1797,)."""
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("The digits are part of scikit-learn", str(error), "scikit-learn", "pip install scikit-learn") from error
+    digits = load_digits()
+    return np.rint(digits.images * (255.0 / 16)).astype(np.uint8)[..., None], digits.target.astype(np.int64)  # pixels are 0 … 16
+
+
+def _decoded(content: bytes, name: str) -> np.ndarray:
+    """Pixels uint8 (height, width, 3) of an image file; transparency is dropped, and EXIF rotations are not applied.
+
+    Raises:
+        InputError: damaged, too large, of another format, or with more than 8 bits a colour.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise too_large(name, f"{image.width}×{image.height} pixels")
+            if image.mode not in _MODES:
+                raise InputError(f"{name} cannot be used", f"pixels of kind {image.mode}", _NEEDED, "convert it to 8 bits")
+            return np.asarray(image.convert("RGB"))
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(name, str(error)) from error
+    except Exception as error:  # damaged files break decoders in many ways
+        found = f"{type(error).__name__}: {error}"
+        raise InputError(f"{name} cannot be read as an image", found, _NEEDED, "repair or remove it") from error
 
 
 def _ahead(

@@ -6,21 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from dynamics.snapshots import made, pixels, write
+from studies.dynamics.snapshots import made, pixels, write
 
 from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.errors import InputError
 from qualitygate.features.images import digits_images
 from qualitygate.features.module import ModuleExtractor
 from qualitygate.studies.dynamics.alarms import Alarm
-from qualitygate.studies.dynamics.course import record, score_snapshots
 from qualitygate.studies.dynamics.measure import Settings
-from qualitygate.studies.dynamics.quality import AgainstReal
-from qualitygate.studies.dynamics.snapshots import Snapshot, find_snapshots
-from qualitygate.studies.dynamics.subject import find_subject, pattern_column
+from qualitygate.studies.dynamics.pattern import find_subject, pattern_column
+from qualitygate.studies.dynamics.run import AgainstReal, Snapshot, find_snapshots, in_order, progress_in, record, score_snapshots
 
 SETTINGS = Settings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
-DIGITS = Path(__file__).parents[1] / "data" / "digits"
+DIGITS = Path(__file__).parents[2] / "data" / "digits"
 
 
 class Loading:
@@ -173,3 +171,65 @@ def test_real_snapshots() -> None:
     relative = [one.metrics["dynamics/cla_mean/layer_3"] / one.metrics["dynamics/activation_scale/layer_3"] for one in (middle, last)]
     assert relative[1] > relative[0]
     assert "dynamics/units_against_realism/layer_3" in last.metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "progress"),
+    [
+        ("network-snapshot-000200.pkl", (200, "kimg")),
+        ("network-snapshot-256x256-001000.pkl", (1000, "kimg")),
+        ("karras2018iclr-6000kimg.pkl", (6000, "kimg")),
+        ("kimg12.5.safetensors", (12.5, "kimg")),
+        ("epoch=3-step=400.ckpt", (400, "step")),
+        ("gan_iter_70000.pt", (70000, "step")),
+        ("550000.pt", (550000, "step")),
+        ("net_v2_0300.pth", (300, "step")),
+        ("final.pt", None),
+    ],
+)
+def test_progress_in_names(name: str, progress: tuple[float, str] | None) -> None:
+    assert progress_in(name) == progress
+
+
+def test_order_of_training_whatever_the_order_given(tmp_path: Path) -> None:
+    paths = [str(write(tmp_path, kimg)) for kimg in (200, 9, 30)]
+    (tmp_path / "resume.pt").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    expected = [(9, "kimg"), (30, "kimg"), (200, "kimg")]
+    for sources in (paths, [str(tmp_path)], [str(tmp_path / "net-*.safetensors")], [str(tmp_path), paths[1]]):
+        assert [(one.at, one.unit) for one in find_snapshots(sources)] == expected
+
+
+def test_metadata_goes_before_the_name(tmp_path: Path) -> None:
+    path = write(tmp_path, 40)
+    moved = path.rename(tmp_path / "step-7.safetensors")
+    assert [(one.at, one.unit) for one in find_snapshots([str(moved)])] == [(40, "kimg")]
+    moved.write_bytes(moved.read_bytes()[:20])  # unreadable: the name is all there is
+    assert [(one.at, one.unit) for one in find_snapshots([str(moved)])] == [(7, "step")]
+
+
+def test_addresses_stand_for_themselves() -> None:
+    found = find_snapshots(["https://host/runs/network-snapshot-000400.pkl#sha256=12", "hf://me/gan/step_9.pt"][:1])
+    assert found == [Snapshot("https://host/runs/network-snapshot-000400.pkl#sha256=12", 400, "kimg")]
+    assert found[0].name == "network-snapshot-000400.pkl"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no snapshots"),
+        (["last.pt"], "does not say how far"),
+        (["a-10.pt", "b-10.pt"], "same step"),
+        (["step-10.pt", "kimg-20.pt"], "cannot be put in order"),
+    ],
+)
+def test_what_cannot_be_ordered_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=message):
+        find_snapshots([str(tmp_path)])
+
+
+def test_a_snapshot_given_twice_counts_once() -> None:
+    one = Snapshot("a-1.pt", 1, "step")
+    assert in_order([one, one]) == [one]

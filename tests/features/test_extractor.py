@@ -8,7 +8,7 @@ import torch
 from features.small_extractor import Means
 
 from qualitygate.errors import InputError
-from qualitygate.features.compute import extract, rebatched
+from qualitygate.features.extractor import extract, rebatched
 from qualitygate.generators.passes import MICRO_BATCH
 
 IMAGES = torch.rand(150, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -1,0 +1,318 @@
+"""Where images are stored: a folder, a zip or tar archive, Parquet, a numpy file. Nothing is unpacked to disk or held whole, and no
+entry is read beyond what it may be."""
+
+from __future__ import annotations
+
+import math
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from PIL import Image
+
+from qualitygate.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_FILE = 2**28
+"""Bytes of one image file; the largest that its pixels may be is Pillow's MAX_IMAGE_PIXELS."""
+_KNOWN = "a folder, .zip, .tar (.tar.gz, .tgz), .parquet, .npz or .npy"
+_BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+"""What the standard library and numpy raise on damaged, encrypted or exotic files."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as it is stored.
+
+    Attributes:
+        name: how messages call it.
+        content: bytes of an image file, or uint8 (height, width, 1 or 3).
+    """
+
+    name: str
+    content: bytes | np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """Stored images.
+
+    Attributes:
+        count: how many there are.
+        items: goes through them from the start, always in the same order, one in memory at a time.
+    """
+
+    count: int
+    items: Callable[[], Iterator[Item]]
+
+
+def open_source(path: Path) -> Source:
+    """The images at a path, in the order of their names (of their rows, where they have no names). Nothing is decoded.
+
+    Raises:
+        InputError: nothing is there, nothing of a known kind, no images, or (while iterating) one that cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"There is nothing at {path}", "no such file or folder", _KNOWN, "check the path")
+    if path.is_dir():
+        return _folder(path)
+    for endings, opened in _OPENERS.items():
+        if path.name.lower().endswith(endings):
+            return opened(path)
+    raise InputError(f"{path} is no set of images", f"a file called {path.name}", _KNOWN, "pack the images in one of these")
+
+
+def too_large(name: str, found: str) -> InputError:
+    """The error for an image beyond the limits."""
+    limits = f"at most {Image.MAX_IMAGE_PIXELS:,} pixels and {MAX_FILE:,} bytes"
+    return InputError(f"{name} is too large for an image", found, limits, "remove it, or make it smaller")
+
+
+def _checked_length(length: int, name: str) -> int:
+    if length > MAX_FILE:
+        raise too_large(name, f"{length:,} bytes")
+    return length
+
+
+def _is_image(name: str) -> bool:
+    """Whether a file of this name is one that we read: hidden ones are not."""
+    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
+
+
+def _some(names: Sequence[str], path: Path, there: str = "other files, or none") -> Sequence[str]:
+    if not names:
+        raise InputError(f"There are no images in {path}", there, f"files ending in {', '.join(SUFFIXES)}")
+    return names
+
+
+@contextmanager
+def _explained(where: str | Path, needed: str, *more: type[Exception]) -> Iterator[None]:
+    """Says what cannot be read, and what would be needed."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _BROKEN + more as error:
+        raise InputError(f"{where} cannot be read", f"{type(error).__name__}: {error}".splitlines()[0], needed) from error
+
+
+def _folder(path: Path) -> Source:
+    """The image files below a folder, sorted by their paths within it."""
+    found = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if _is_image(one.name) and one.is_file())
+    names = _some(found, path, ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing in it")
+
+    def items() -> Iterator[Item]:
+        for name in names:
+            file = path / name
+            with _explained(file, "a file that can be read"):
+                _checked_length(file.stat().st_size, str(file))
+                content = file.read_bytes()
+            yield Item(str(file), content)
+
+    return Source(len(names), items)
+
+
+_ARCHIVE = "a whole zip or tar archive, not encrypted"
+
+
+def _zip(path: Path) -> Source:
+    """The image files of a zip archive, sorted by name."""
+    with _explained(path, _ARCHIVE), zipfile.ZipFile(path) as archive:
+        names = _some(sorted({entry.filename for entry in archive.infolist() if _is_image(entry.filename)}), path)
+
+    def items() -> Iterator[Item]:
+        with _explained(path, _ARCHIVE), zipfile.ZipFile(path) as archive:
+            for name in names:
+                size = _checked_length(archive.getinfo(name).file_size, f"{path}/{name}")
+                with _explained(f"{name} in {path}", _ARCHIVE), archive.open(name) as file:
+                    content = file.read(size)  # no more than the directory says is ever unpacked
+                yield Item(f"{path}/{name}", content)
+
+    return Source(len(names), items)
+
+
+def _tar(path: Path) -> Source:
+    """The image files of a tar archive, sorted by name; a compressed one is fast only if they are stored in this order."""
+    with _explained(path, _ARCHIVE), tarfile.open(path) as archive:
+        members = {one.name: one for one in archive if one.isreg() and _is_image(one.name)}
+        _check_end(archive)
+    names = _some(sorted(members), path)
+
+    def items() -> Iterator[Item]:
+        with _explained(path, _ARCHIVE), tarfile.open(path) as archive:
+            for name in names:
+                _checked_length(members[name].size, f"{path}/{name}")
+                with _explained(f"{name} in {path}", _ARCHIVE):
+                    file = archive.extractfile(members[name])
+                    assert file is not None  # it is a regular file
+                    content = file.read()
+                yield Item(f"{path}/{name}", content)
+
+    return Source(len(names), items)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """An archive that was cut off between two files looks whole to the library; a whole one ends in zeros."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("the end of the archive is missing: it was probably cut off")
+
+
+_PARQUET = "a whole Parquet file"
+
+
+def _parquet(path: Path) -> Source:
+    """The images in the rows of a Parquet file, in the order of the rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _explained(path, _PARQUET, pa.ArrowException), pq.ParquetFile(path) as file:
+        column, nested = _image_column(file.schema_arrow, path)
+        rows = file.metadata.num_rows
+    if not rows:
+        raise InputError(f"There are no images in {path}", "no rows", "at least one")
+
+    def items() -> Iterator[Item]:
+        row = 0
+        with _explained(path, _PARQUET, pa.ArrowException), pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(64, columns=[column]):
+                values = batch.column(0)
+                for value in values.field("bytes") if nested else values:
+                    name = f"row {row} of {path}"
+                    if not value.is_valid:
+                        raise InputError(f"There is no image in {name}", "a missing value", "the bytes of an image", "remove the row")
+                    content: bytes = value.as_py()
+                    _checked_length(len(content), name)
+                    yield Item(name, content)
+                    row += 1
+
+    return Source(rows, items)
+
+
+def _image_column(schema: Any, path: Path) -> tuple[str, bool]:
+    """Name of the column with images, and whether they are a field of its records."""
+    import pyarrow.types as types
+
+    def is_binary(kind: Any) -> bool:
+        return types.is_binary(kind) or types.is_large_binary(kind)
+
+    found = {}
+    for field in schema:
+        nested = types.is_struct(field.type) and any(one.name == "bytes" and is_binary(one.type) for one in field.type)
+        if nested or is_binary(field.type):
+            found[field.name] = nested
+    chosen = [name for name in ("image", "img", "png", "jpg", "bytes") if name in found][:1] or list(found)
+    if len(chosen) != 1:
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        needed = "one column of image bytes, or of records with a field `bytes` (as Hugging Face data sets have)"
+        raise InputError(f"It is not clear which column of {path} holds images", columns[:300], needed)
+    return chosen[0], found[chosen[0]]
+
+
+_NUMPY = "a whole .npy or .npz file"
+_IMAGES = "an array (N, height, width), (N, height, width, 1 or 3) or (N, 1 or 3, height, width) of uint8, or of floats in [-1, 1]"
+_NAMES = ("images", "image", "x", "data", "arr_0")
+"""Arrays of an ``.npz`` that are taken for the images where there are several of their shape, in this order."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+    @property
+    def axes(self) -> tuple[int, int, int] | None:
+        """Which axes of one image are height, width and channels; None if these are no images. 2 may stand for a channel
+        axis that there is not."""
+        one = self.shape[1:]
+        if self.dtype.kind not in "uf" or (self.dtype.kind == "u" and self.dtype.itemsize > 1) or self.fortran:
+            return None
+        if len(one) == 2 or (len(one) == 3 and one[2] in (1, 3)):
+            return 0, 1, 2
+        return (1, 2, 0) if len(one) == 3 and one[0] in (1, 3) else None
+
+
+def _array(path: Path) -> Source:
+    """The images of an ``.npy`` file, or of the array of images in an ``.npz``, read one at a time."""
+    with _explained(path, _NUMPY):
+        headers = {}
+        for name in _array_names(path):
+            with _opened(path, name) as file:
+                headers[name] = _read_header(file)
+    fitting = [name for name, header in headers.items() if header.axes is not None and header.shape[0]]
+    chosen = [name for name in _NAMES if name in fitting][:1] if len(fitting) > 1 else fitting
+    if len(chosen) != 1:
+        there = ", ".join(f"{name or 'an array'} {one.dtype} {one.shape}" for name, one in headers.items())
+        raise InputError(f"It is not clear what in {path} are images", there[:300] or "no arrays", _IMAGES)
+    header = headers[chosen[0]]
+    (count, *shape), axes, floats = header.shape, header.axes, header.dtype.kind == "f"
+    assert axes is not None  # it was chosen for that
+
+    def items() -> Iterator[Item]:
+        size = _checked_length(math.prod(shape) * header.dtype.itemsize, f"an image of {path}")
+        lowest = math.inf
+        with _explained(path, _NUMPY), _opened(path, chosen[0]) as file:
+            _read_header(file)
+            for row in range(count):
+                data = file.read(size)
+                if len(data) != size:
+                    raise EOFError(f"it breaks off in image {row} of {count}")
+                values = np.frombuffer(data, header.dtype).reshape(shape if len(shape) == 3 else (*shape, 1))
+                if floats:
+                    values = _as_8_bit(values, f"image {row} of {path}")
+                    lowest = min(lowest, int(values.min()))
+                yield Item(f"image {row} of {path}", np.ascontiguousarray(values.transpose(axes)))
+        if floats and lowest > 127:
+            raise InputError(f"The images of {path} seem to be in [0, 1]", "no value below 0", _IMAGES, "store 2·images − 1")
+
+    return Source(count, items)
+
+
+def _as_8_bit(values: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(values).all() or np.abs(values).max() > 1.0:
+        raise InputError(f"The values of {name} are none of an image", f"values from {values.min():g} to {values.max():g}", _IMAGES)
+    return np.rint((values.astype(np.float64) + 1.0) * 127.5).astype(np.uint8)
+
+
+def _array_names(path: Path) -> list[str]:
+    """Names of the arrays in a file; the one of an ``.npy`` has none."""
+    if path.suffix.lower() == ".npy":
+        return [""]
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as file:
+            yield file
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            yield member
+
+
+def _read_header(file: IO[bytes]) -> _Header:
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(file))
+    if read is None:
+        raise ValueError("a version of numpy's format that nobody writes for images")
+    shape, fortran, dtype = read(file)
+    return _Header(shape, dtype, fortran and len(shape) > 1)
+
+
+_OPENERS: dict[tuple[str, ...], Callable[[Path], Source]] = {
+    (".zip",): _zip,
+    (".tar", ".tar.gz", ".tgz"): _tar,
+    (".parquet",): _parquet,
+    (".npz", ".npy"): _array,
+}
+"""By the endings of file names."""

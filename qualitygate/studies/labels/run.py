@@ -1,0 +1,402 @@
+"""Images for people to label, and what they answered.
+
+**Which samples are artifacts.** Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and
+the rest are random, so that the labels also say what share of all samples is wrong and whether the score means anything.
+
+**What a correction did**: a second round, as in the paper on automatic correction (CVPR 2021, human evaluation). *Corrected %*: single
+images, untouched and corrected ones mixed, each called an artifact or normal; the share of corrected ones that are called normal.
+*Improved %*: pairs of the same sample, left and right at random; the share in which the corrected one is called better. Both are means over
+raters, with the spread between them.
+
+In both, people see the images in random order and do not know which is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+from pydantic import TypeAdapter
+
+from qualitygate import storage
+from qualitygate.errors import InputError
+from qualitygate.gating.profile import Profile, load_profile
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Reporter
+from qualitygate.storage import image_name
+from qualitygate.studies.corrections.folder import AFTER, BEFORE, KEPT, KeptImages
+from qualitygate.studies.labels import LabelRequest
+from qualitygate.studies.units.run import calibrated_score, scored_ids
+from qualitygate.units.labels import ARTIFACT, LABELS, NORMAL, SAMPLE, Answer, Labels, majority, read_answers, write_answers
+
+TASKS, TEMPLATE, README, INTERFACE, IMAGES = "tasks.json", "labels.csv", "README.md", "label_studio.xml", "images"
+KEY, ROUND_KEY = "key.json", "relabel_key.json"
+HIGHEST, LOWEST, RANDOM = "highest", "lowest", "random"
+LEFT, RIGHT, SAME = "left", "right", "same"
+SINGLE, PAIR = "single", "pair"
+_QUESTIONS = {
+    SINGLE: f"Is something wrong with it ({ARTIFACT}), or is it fine ({NORMAL})?",
+    PAIR: f"Which one is better: {LEFT}, {RIGHT}, or {SAME}?",
+}
+T = TypeVar("T")
+_GAP = 8  # pixels between the images of a pair
+
+
+@dataclass(frozen=True)
+class LabelTasks:
+    """What people were asked.
+
+    Attributes:
+        groups: ids by why they were chosen; the groups share none.
+        score: the score whose extremes they are.
+        seed: of the samples.
+        checkpoint_sha256: of the checkpoint that drew them.
+    """
+
+    groups: dict[str, list[int]]
+    score: str
+    seed: int
+    checkpoint_sha256: str
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted(one for ids in self.groups.values() for one in ids)
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """One image of the second round.
+
+    Attributes:
+        sample: the sample it is of.
+        shows: ``before``, ``after``, or of a pair what stands left.
+        pair: whether it is a pair.
+    """
+
+    sample: int
+    shows: str
+    pair: bool
+
+    @property
+    def kind(self) -> str:
+        return PAIR if self.pair else SINGLE
+
+
+@dataclass(frozen=True)
+class SecondRound:
+    """What people were asked about a correction.
+
+    Attributes:
+        correction: its name.
+        passed: ids of the samples that the gate would let pass after it.
+        tasks: by number, in the order in which they are shown.
+    """
+
+    correction: str
+    passed: tuple[int, ...]
+    tasks: tuple[RoundTask, ...]
+
+
+def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Write a folder of tasks, or read the answers to one; what came of it, as JSON values.
+
+    Raises:
+        InputError: a request for several things or none, or what the functions below say.
+        OutputError: there is something at ``out`` already.
+    """
+    storage.refuse_existing(request.out)
+    given = {name for name in ("checkpoint", "profile", "read", "tasks", "corrected") if getattr(request, name) is not None}
+    if request.corrected is not None and given == {"corrected"}:
+        asked = make_round(request.corrected)
+        write_round(request.corrected, asked, request.out)
+        return {"correction": asked.correction, "tasks": len(asked.tasks)}
+    if request.read is not None and request.tasks is not None and given <= {"read", "tasks", "profile"}:
+        return _read(request.read, request.tasks, request.out)
+    if request.profile is not None and given == {"checkpoint", "profile"}:
+        profile = load_profile(request.profile)
+        tasks = choose_tasks(profile, request.count, random_share=request.random_share, score=request.score)
+        write_tasks(request.load_both(reporter)[0], profile, tasks, request.out, reporter)
+        return {"tasks": len(tasks.ids), "score": tasks.score, "groups": {group: len(ids) for group, ids in tasks.groups.items()}}
+    raise InputError(
+        "It is not clear what to do",
+        "a mix of options",
+        "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
+        "see `qualitygate label --help`",
+    )
+
+
+def _read(path: Path, tasks: Path, out: Path) -> dict[str, Any]:
+    if (tasks / ROUND_KEY).is_file():
+        asked = read_round(tasks)
+        answers = read_round_answers(path, asked)
+        found = round_summary(asked, answers)
+    else:
+        of = read_tasks(tasks)
+        answers = read_answers(path)
+        found = summary(of, answers, majority(answers, str(path), of.ids))
+    with storage.new_file(out) as partial:
+        write_answers(partial, answers)
+    return found
+
+
+def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None, seed: int = 0) -> LabelTasks:
+    """Choose samples to label among those that the calibration scored.
+
+    Args:
+        profile: of the checkpoint.
+        count: images to label.
+        random_share: share of them that is random; the rest is half the highest and half the lowest of the score.
+        score: column of the calibration; by default that of the first rule.
+        seed: of the random choice.
+
+    Raises:
+        InputError: a share out of range, more images than the calibration scored, or no such score.
+    """
+    name, values = calibrated_score(profile, score)
+    scored = np.flatnonzero(~np.isnan(values))
+    if not 0.0 <= random_share <= 1.0 or not 1 <= count <= len(scored):
+        raise InputError(
+            "So many tasks cannot be chosen",
+            f"{count} with a random share of {random_share:g}",
+            f"1 to {len(scored):,} samples, a share in [0, 1]",
+        )
+    extremes = count - round(random_share * count)
+    order = scored[np.argsort(values[scored], kind="stable")]
+    lowest, highest = order[: extremes // 2], order[len(order) - (extremes - extremes // 2) :]
+    rest = np.setdiff1d(scored, np.concatenate((lowest, highest)))
+    random = np.random.default_rng(seed).choice(rest, count - extremes, replace=False)
+    first, info = scored_ids(profile).start, profile.info
+    groups = {group: sorted((first + rows).tolist()) for group, rows in ((HIGHEST, highest), (LOWEST, lowest), (RANDOM, random))}
+    return LabelTasks(groups, name, info.calibration.seed, info.checkpoint_sha256)
+
+
+def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: str | Path, reporter: Reporter | None = None) -> None:
+    """Write the folder: images, tasks and interface for Label Studio, a table to fill in, and the key, which labellers need not see.
+
+    Raises:
+        ProfileError: the profile is of another checkpoint.
+        OutputError: the folder holds something already.
+        StorageError: it cannot be written.
+    """
+    profile.check_generator(generator)
+    shown = np.random.default_rng(tasks.seed).permutation(tasks.ids).tolist()
+    latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
+    with storage.new_folder(out) as folder:
+        with (reporter or Reporter()).phase("images", len(latents)) as progress, storage.ImageFolder(folder / IMAGES) as images:
+            for rows, made in generator.image_batches(latents, progress=progress):
+                for sample, image in zip(shown[rows], made.cpu().numpy(), strict=True):
+                    images.add(sample, image)
+        _write_folder(
+            folder,
+            {KEY: tasks, TASKS: [_task(sample) for sample in shown]},
+            ["id,label,rater", *(f"{sample},," for sample in shown)],
+            _interface(LABELS),
+            _readme(tasks, profile.info.checkpoint),
+        )
+
+
+def read_tasks(folder: str | Path) -> LabelTasks:
+    """What people were asked, from a folder that `write_tasks` wrote. Raises `InputError` if it is none."""
+    return _read_json(LabelTasks, Path(folder) / KEY, f"{folder} is not a folder of tasks", "a folder written by `qualitygate label`")
+
+
+def summary(tasks: LabelTasks, answers: list[Answer], labels: Labels) -> dict[str, Any]:
+    """What the answers say, as JSON values: counts, and by group and rater how many were called an artifact."""
+    artifact = dict(zip(labels.ids.tolist(), labels.artifact.tolist(), strict=True))
+    return {
+        "tasks": len(tasks.ids),
+        "answers": len(answers),
+        "labelled": len(labels),
+        **labels.counts,
+        "contradictions": list(labels.contradictions),
+        "unanswered": len(tasks.ids) - len({one.id for one in answers}),
+        "groups": {
+            group: {"labelled": sum(one in artifact for one in ids), ARTIFACT: sum(artifact.get(one, False) for one in ids)}
+            for group, ids in tasks.groups.items()
+        },
+        "raters": {
+            rater: {label: [one.label for one in of_rater].count(label) for label in LABELS}
+            for rater, of_rater in _by_rater(answers).items()
+        },
+    }
+
+
+def make_round(study: str | Path, seed: int = 0) -> SecondRound:
+    """Two single images and a pair of every sample whose images a study kept, in random order.
+
+    Raises:
+        InputError: the study kept none.
+    """
+    what = f"{study} holds no images before and after a correction"
+    needed = "a folder that `qualitygate corrections --keep NAME --out FOLDER` wrote"
+    kept = _read_json(KeptImages, Path(study) / KEPT, what, needed)
+    draw = np.random.default_rng(seed)
+    left = np.where(draw.random(len(kept.ids)) < 0.5, BEFORE, AFTER).tolist()
+    tasks = [RoundTask(sample, shows, False) for sample in kept.ids for shows in (BEFORE, AFTER)]
+    tasks += [RoundTask(sample, shows, True) for sample, shows in zip(kept.ids, left, strict=True)]
+    return SecondRound(kept.correction, kept.passed, tuple(tasks[place] for place in draw.permutation(len(tasks))))
+
+
+def write_round(study: str | Path, asked: SecondRound, out: str | Path) -> None:
+    """Write the folder: images under numbers that say nothing, tasks for Label Studio, a table to fill in, and the key.
+
+    Raises:
+        InputError: an image of the study is missing.
+        OutputError: the folder holds something already.
+        StorageError: it cannot be written.
+    """
+    with storage.new_folder(out) as folder:
+        (folder / IMAGES).mkdir()
+        for number, task in enumerate(asked.tasks):
+            storage.write_bytes(folder / IMAGES / image_name(number), storage.png(_picture(Path(study), task)))
+        _write_folder(
+            folder,
+            {ROUND_KEY: asked, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(asked.tasks)]},
+            ["id,kind,label,rater", *(f"{number},{task.kind},," for number, task in enumerate(asked.tasks))],
+            _interface((*LABELS, LEFT, RIGHT, SAME), '  <Header value="$question"/>\n'),
+            _ROUND_README.format(count=len(asked.tasks)),
+        )
+
+
+def read_round(folder: str | Path) -> SecondRound:
+    """What people were asked, from a folder that `write_round` wrote. Raises `InputError` if it is none."""
+    needed = "a folder written by `qualitygate label --corrected`"
+    return _read_json(SecondRound, Path(folder) / ROUND_KEY, f"{folder} is not a second round of labels", needed)
+
+
+def read_round_answers(path: str | Path, asked: SecondRound) -> list[Answer]:
+    """Every answer.
+
+    Raises:
+        InputError: as `read_answers`; a task that does not exist, or an answer to the other question.
+    """
+    answers = read_answers(path, (*LABELS, LEFT, RIGHT, SAME))
+    for one in answers:
+        if not 0 <= one.id < len(asked.tasks):
+            raise InputError("An answer is to a task that does not exist", str(one.id), f"tasks 0 … {len(asked.tasks) - 1}")
+        if (one.label in LABELS) == asked.tasks[one.id].pair:
+            raise InputError(f"Task {one.id} was answered with another question's answer", one.label, _QUESTIONS[asked.tasks[one.id].kind])
+    return answers
+
+
+def round_summary(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Corrected % and improved % as shares, as JSON values: by rater, and their mean and standard deviation between raters.
+
+    ``normal_before`` is the share of *untouched* images called normal: what corrected % has to be read against. ``of_passed`` holds the
+    same numbers over the samples that the gate would let pass alone.
+    """
+    return {
+        "correction": asked.correction,
+        "tasks": len(asked.tasks),
+        "answers": len(answers),
+        **_shares(asked, answers),
+        "of_passed": _shares(asked, [one for one in answers if asked.tasks[one.id].sample in asked.passed]),
+    }
+
+
+def _shares(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
+    by_rater = {rater: _of_rater(asked, of_rater) for rater, of_rater in _by_rater(answers).items()}
+    found: dict[str, Any] = {"raters": by_rater}
+    for name in ("corrected", "normal_before", "improved"):
+        known = [share for one in by_rater.values() if (share := one[name]) is not None]
+        found[name] = float(np.mean(known)) if known else None
+        found[f"{name}_spread"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return found
+
+
+def _of_rater(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, float | None]:
+    said: dict[str, list[bool]] = {BEFORE: [], AFTER: [], PAIR: []}
+    for answer in answers:
+        task = asked.tasks[answer.id]
+        right = (LEFT if task.shows == AFTER else RIGHT) if task.pair else NORMAL
+        said[PAIR if task.pair else task.shows].append(answer.label == right)
+    names = {"corrected": AFTER, "normal_before": BEFORE, "improved": PAIR}
+    return {name: float(np.mean(said[of])) if said[of] else None for name, of in names.items()}
+
+
+def _by_rater(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
+    for one in sorted(answers, key=lambda answer: answer.rater):
+        found.setdefault(one.rater, []).append(one)
+    return found
+
+
+def _picture(study: Path, task: RoundTask) -> np.ndarray:
+    sides = (task.shows, BEFORE if task.shows == AFTER else AFTER) if task.pair else (task.shows,)
+    try:
+        images = [np.atleast_3d(np.asarray(Image.open(study / side / image_name(task.sample)))) for side in sides]
+    except OSError as error:
+        raise InputError("An image of the study cannot be read", str(error), "the folder as `corrections --keep` wrote it") from error
+    gap = np.full((images[0].shape[0], _GAP, images[0].shape[2]), 255, dtype=np.uint8)
+    return np.concatenate((images[0], gap, images[1]), axis=1) if task.pair else images[0]
+
+
+def _read_json(kind: type[T], path: Path, what: str, needed: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(what, f"{type(error).__name__}: {error}", f"{needed}, with its {path.name}") from error
+
+
+def _write_folder(folder: Path, documents: Mapping[str, Any], table: Iterable[str], interface: str, readme: str) -> None:
+    for name, document in documents.items():
+        storage.write_bytes(folder / name, TypeAdapter(type(document)).dump_json(document, indent=1))
+    for name, text in ((TEMPLATE, "\n".join((*table, ""))), (INTERFACE, interface), (README, readme)):
+        storage.write_bytes(folder / name, text.encode())
+
+
+def _task(number: int, **more: str) -> dict[str, Any]:
+    return {"data": {"image": f"{IMAGES}/{image_name(number)}", SAMPLE: number, **more}}
+
+
+def _interface(answers: Iterable[str], header: str = "") -> str:
+    choices = "".join(f'    <Choice value="{one}" hotkey="{one[0]}"/>\n' for one in answers)
+    return f"""<View>
+  <Image name="image" value="$image" zoom="true"/>
+{header}  <Choices name="label" toName="image" choice="single" showInLine="true">
+{choices}  </Choices>
+</View>
+"""
+
+
+def _readme(tasks: LabelTasks, checkpoint: str) -> str:
+    sizes = {group: len(ids) for group, ids in tasks.groups.items()}
+    return f"""# Images to label
+
+{len(tasks.ids)} images of {checkpoint}: is something wrong with it (`{ARTIFACT}`), or is it fine (`{NORMAL}`)?
+
+Judge what the image shows, not whether you like it: a broken face, a melted object, a pattern that is not of this world is an
+artifact. Look at each image by itself; leave out what you cannot decide. The order is random.
+
+Use one of:
+
+- `{TEMPLATE}`: write `{ARTIFACT}` or `{NORMAL}` in the column `label` of each image in `{IMAGES}/`, and your name in `rater`;
+- two folders: put copies of the images into folders `{ARTIFACT}/` and `{NORMAL}/`;
+- Label Studio: paste `{INTERFACE}` as the labelling interface and import `{TASKS}`; images are found where it serves this folder
+  (Local storage), with the paths in `{TASKS}` beginning there. Export as JSON.
+
+Then: `qualitygate label --read ANSWERS --tasks THIS_FOLDER --out labels.csv`.
+
+How they were chosen ({KEY} says which is which; better not look before you are done): the {sizes[HIGHEST]} samples with the highest
+and the {sizes[LOWEST]} with the lowest `{tasks.score}` of the calibration's, and {sizes[RANDOM]} random ones.
+"""
+
+
+_ROUND_README = f"""# Images to label, second round
+
+{{count}} images in random order. Some are single images: {_QUESTIONS[SINGLE]}
+Some are pairs: {_QUESTIONS[PAIR]}
+
+Judge what the image shows. Leave out what you cannot decide. Use one of:
+
+- `{TEMPLATE}`: write your answer in the column `label` of each image in `{IMAGES}/`, and your name in `rater`;
+- Label Studio: paste `{INTERFACE}` as the labelling interface and import `{TASKS}`; export as JSON.
+
+Several people: put their rows into one table, each with a name. Then:
+`qualitygate label --read ANSWERS --tasks THIS_FOLDER --out answers.csv`.
+`{ROUND_KEY}` says which is which; better not look before you are done.
+"""
