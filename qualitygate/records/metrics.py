@@ -6,7 +6,7 @@ Another package's metrics come through the entry points `qualitygate.metrics`, e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -41,6 +41,11 @@ class Metric:
     needs: Need
     where: str = ""
     of_groups: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Its title with an arrow that says which way is better."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -127,6 +132,12 @@ class Measurement(Record):
         return metric(self.metric).higher_is_better
 
 
+def shown(measured: Iterable[Collection[str]]) -> list[Metric]:
+    """Metrics that some of these have, in the order of the table of metrics."""
+    known = set[str]().union(*measured)
+    return [info for name, info in all_metrics().items() if name in known]
+
+
 class GroupRow(Record):
     """One group of the table.
 
@@ -211,6 +222,11 @@ class MetricsReport(Record):
     left_out: tuple[str, ...]
     """What was not measured, and why."""
     seconds: float
+
+    @property
+    def shown(self) -> list[Metric]:
+        """Metrics that some group has, in the order of the table of metrics."""
+        return shown(row.measurements for row in self.groups)
 
     def row(self, group: str) -> GroupRow | None:
         """The group of that name, if there is one."""

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qualitygate import names
-from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport
+from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport, metric
 from qualitygate.reports.figures import DPI, WIDTH, Render, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
 
@@ -59,7 +59,7 @@ def group_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     Returns:
         PNG, 900 pixels wide.
     """
-    panels = [name for name in METRICS if sum(_known(row, name) for row in report.groups) > 1]
+    panels = [one.name for one in report.shown if sum(_known(row, one.name) for row in report.groups) > 1]
     if not panels:
         return None
     height = 0.9 + 0.3 * len(report.groups)
@@ -99,7 +99,7 @@ def _panel(axes: Axes, name: str, rows: list[GroupRow]) -> None:
     for place, row in zip(places, rows, strict=True):
         one = row.measurements[name]
         axes.errorbar([_value(row, name)], [place], xerr=_reach(one), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[0])
-    dress(axes, f"{METRICS[name].title} ({'higher' if METRICS[name].higher_is_better else 'lower'} is better)", "")
+    dress(axes, f"{metric(name).title} ({'higher' if metric(name).higher_is_better else 'lower'} is better)", "")
     axes.set_yticks(places, [f"{row.group.replace('_', ', ')} ({row.measurements[name].samples:,})" for row in rows])
     axes.invert_yaxis()
 

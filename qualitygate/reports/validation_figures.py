@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
-from qualitygate.records.metrics import METRICS
+from qualitygate.records.metrics import metric
 from qualitygate.records.validation import CLEAR, Finding, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.figures import DPI, WIDTH, dress, png
 from qualitygate.reports.palette import FAINT, INK, LINE_COLORS, MUTED, PAPER
@@ -59,8 +59,8 @@ def yield_figure(report: ValidationReport) -> bytes | None:
     for axes, name in zip(others, panels, strict=True):
         for place, one in enumerate(report.yields):
             _metric(axes, one, name, LINE_COLORS[place])
-        better = "higher" if METRICS[name].higher_is_better else "lower"
-        dress(axes, "rejected", f"{METRICS[name].title} ({better} is better)")
+        better = "higher" if metric(name).higher_is_better else "lower"
+        dress(axes, "rejected", f"{metric(name).title} ({better} is better)")
     for axes in (first, *others):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return png(figure)

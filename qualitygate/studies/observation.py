@@ -22,7 +22,7 @@ from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
 from qualitygate.generators.passes import Reporter, micro_batches, padded_rows, scored_pass
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.measured_set import Observer, Population
+from qualitygate.metrics.measured_set import MeasuredSet, Observer
 from qualitygate.records.gate import Verdict
 
 
@@ -39,10 +39,10 @@ class Seen:
     """
 
     latents: Latents
-    untouched: Population
+    untouched: MeasuredSet
     columns: dict[str, np.ndarray]
     verdict: np.ndarray | None = None
-    corrected: Population | None = None
+    corrected: MeasuredSet | None = None
 
     def rows(self, verdict: Verdict) -> np.ndarray:
         """Rows of the samples with this verdict."""
@@ -86,7 +86,7 @@ class Observatory:
         """Latents of samples 0 … count − 1."""
         return sample_latents(self.generator, range(count), self.seed, sampling=sampling or self.sampling)
 
-    def again(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
+    def again(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
         """Images of these latents, edited or not, looked at."""
         return self._watched(self._observer(), latents, phase, edits)
 
@@ -100,10 +100,10 @@ class Observatory:
     def _ungated(self, count: int, known: np.ndarray | None) -> Seen:
         latents = self.latents(count)
         if known is not None and len(known) == count and self._discriminator is None:  # no image would tell more
-            return Seen(latents, Population(count, torch.from_numpy(known).to(self.generator.device)), {})
+            return Seen(latents, MeasuredSet(count, torch.from_numpy(known).to(self.generator.device)), {})
         return Seen(latents, self._watched(self._observer(known), latents, "images"), {})
 
-    def _watched(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
+    def _watched(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
         with self._reporter.phase(phase, len(latents)) as progress:
             for rows, batch in micro_batches(latents):
                 count = rows.stop - rows.start
@@ -111,7 +111,7 @@ class Observatory:
                     images = self.generator(batch, edits(padded_rows(rows, len(batch))) if edits else None)[:count]
                 observer.add(images, None if batch.labels is None else batch.labels[:count])
                 progress(count)
-        return observer.population()
+        return observer.measured()
 
     def _through_the_gate(self, stage: GateStage, count: int, known: np.ndarray | None) -> Seen:
         untouched, corrected = self._observer(known), self._observer()
@@ -127,10 +127,10 @@ class Observatory:
                 progress(len(block.latents))
         return Seen(
             Latents.concatenated([block.latents for block in blocks]),
-            untouched.population(),
+            untouched.measured(),
             _columns(blocks),
             np.concatenate([block.decisions.verdict for block in blocks]),
-            corrected.population(),
+            corrected.measured(),
         )
 
     def _untouched(self, block: GatedBlock) -> Tensor:
@@ -181,7 +181,7 @@ def _columns(blocks: list[GatedBlock]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([block.columns[name] for block in blocks]) for name in sorted(shared)}
 
 
-def joined(parts: Iterator[tuple[Population, np.ndarray]]) -> Population:
+def joined(parts: Iterator[tuple[MeasuredSet, np.ndarray]]) -> MeasuredSet:
     """Rows of several populations as one, without path lengths."""
     chosen = list(parts)
     count = sum(len(rows) for _, rows in chosen)
@@ -189,4 +189,4 @@ def joined(parts: Iterator[tuple[Population, np.ndarray]]) -> Population:
         one.features[torch.from_numpy(rows).to(one.features.device)] for one, rows in chosen if one.features is not None and len(rows)
     ]
     values = [one.discriminator[rows] for one, rows in chosen if one.discriminator is not None and len(rows)]
-    return Population(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)
+    return MeasuredSet(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)

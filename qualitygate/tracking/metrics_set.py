@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.metrics import METRICS, MetricsReport
+from qualitygate.records.metrics import MetricsReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class MetricsSet:
         """One row a group, one column a metric: what MLflow lays beside that of another checkpoint."""
         import pandas as pd
 
-        shown = [name for name in METRICS if any(name in row.measurements for row in self.report.groups)]
+        shown = [one.name for one in self.report.shown]
         return pd.DataFrame(
             [
                 {"group": row.group, "samples": row.samples}

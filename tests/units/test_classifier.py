@@ -11,7 +11,8 @@ from units.images import SQUARE, artifact_images, normal_images
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.testing.extractors import PatchExtractor, random_patches
-from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier, wilson
+from qualitygate.metrics.estimate import wilson
+from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier
 
 BACKBONE = random_patches(1, channels=16)
 

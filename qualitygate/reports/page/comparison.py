@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +10,16 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.gate import ExhibitRole
-from qualitygate.records.metrics import METRICS, Measurement, Outcome, compare
+from qualitygate.records.gate import ExhibitRole, Verdict
+from qualitygate.metrics.compare import Outcome, compare_records
+from qualitygate.metrics.estimate import TAIL, Resampling, mean, wilson
+from qualitygate.records.metrics import Measurement, shown
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page import tables
 from qualitygate.reports.page.gallery import Tile, tiles
 from qualitygate.reports.page.gate_report import overlay
 from qualitygate.reports.page.markup import drawn_as, render
 from qualitygate.reports.page.material import Gated, Measured
-from qualitygate.units.classifier import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,14 +104,11 @@ def _moves_by_layer(first: Gated, other: Gated) -> dict[int, list[UnitMove]]:
 def _metric_rows(compared: Sequence[Compared]) -> list[tuple[str, list[tuple[tables.Cell, str]]]]:
     """Metrics of the whole sets, with how each stands to the first's."""
     whole = [_whole(one) for one in compared]
-    rows = []
-    for name in METRICS:
-        if not any(name in one for one in whole):
-            continue
-        first = whole[0].get(name)
-        cells = [(_cell(one.get(name)), "" if place == 0 else _outcome(one.get(name), first)) for place, one in enumerate(whole)]
-        rows.append((f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}", cells))
-    return rows
+    outcomes = [{}, *(_outcomes(one, whole[0]) for one in whole[1:])]
+    return [
+        (info.heading, [(_cell(one.get(info.name)), said.get(info.name, "")) for one, said in zip(whole, outcomes, strict=True)])
+        for info in shown(whole)
+    ]
 
 
 def _whole(one: Compared) -> dict[str, Measurement]:
@@ -125,13 +123,15 @@ def _cell(one: Measurement | None) -> tables.Cell:
     return tables.Cell(number(one.value), reach)
 
 
-def _outcome(candidate: Measurement | None, first: Measurement | None) -> str:
-    if candidate is None or first is None:
-        return ""
-    try:
-        return compare(candidate, first).value
-    except InputError:
-        return "not comparable"
+def _outcomes(candidate: Mapping[str, Measurement], first: Mapping[str, Measurement]) -> dict[str, str]:
+    """What became of each metric that both have, in words. All of them together are wrong with a chance of 5 %."""
+    outcomes = {}
+    for name in (both := candidate.keys() & first.keys()):
+        try:
+            outcomes[name] = str(compare_records(candidate[name], first[name], TAIL / len(both)))
+        except InputError:
+            outcomes[name] = "not comparable"
+    return outcomes
 
 
 def _galleries(sets: Sequence[Gated]) -> list[tuple[str, list[list[Tile]]]]:
@@ -150,14 +150,28 @@ def _sentence(letter: str, first: Compared, other: Compared) -> str:
     parts = []
     counts = [(one.gated.summary.accepted + one.gated.summary.corrected, one.gated.summary.samples) for one in (first, other)]
     (before, total), (after, own_total) = counts
-    low, high = _difference(after, own_total, before, total)
+    low, high = _paired(first.gated, other.gated) or _difference(after, own_total, before, total)
     word = "the same within chance" if low <= 0.0 <= high else "higher" if low > 0 else "lower"
     parts.append(f"yield {before / total:.1%} → {after / own_total:.1%}, {word} (difference {low:+.1%} … {high:+.1%})")
-    for name in METRICS:
-        outcome = _outcome(_whole(other).get(name), _whole(first).get(name))
-        if outcome in (Outcome.BETTER, Outcome.WORSE):
-            parts.append(f"{METRICS[name].title} {outcome}")
+    outcomes = _outcomes(_whole(other), _whole(first))
+    for info in shown([outcomes]):
+        if outcomes[info.name].startswith((Outcome.BETTER, Outcome.WORSE)):
+            parts.append(f"{info.title} {outcomes[info.name]}")
     return f"{letter} ({other.gated.name}, {other.gated.verdict}) against A ({first.gated.name}): {'; '.join(parts)}."
+
+
+def _paired(first: Gated, other: Gated) -> tuple[float, float] | None:
+    """Interval of the difference of the yields, the same samples of both drawn again together; None where not all verdicts of both, of
+    the same ids and seed, are at hand."""
+    sets, seed = (first, other), first.summary.provenance.seed
+    known = all({names.ID, names.VERDICT} <= one.columns.keys() and len(one.columns[names.ID]) == one.summary.samples for one in sets)
+    if not known or seed is None or seed != other.summary.provenance.seed:
+        return None
+    if not np.array_equal(first.columns[names.ID], other.columns[names.ID]):
+        return None
+    before, after = (mean(one.columns[names.VERDICT] != Verdict.REJECT, Resampling(seed), step=1.0) for one in sets)
+    found = after.plus(before.scaled(-1.0)).interval()
+    return found.low, found.high
 
 
 def _difference(hits: int, count: int, base_hits: int, base_count: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from qualitygate import names
 from qualitygate.records.dynamics import DynamicsRecord
-from qualitygate.records.metrics import METRICS, MetricsReport
+from qualitygate.records.metrics import MetricsReport
 from qualitygate.reports.course_figure import course_figure
 from qualitygate.reports.exhibit_table import webp
 from qualitygate.reports.figures import score_figure, trade_off_figure
@@ -105,19 +105,18 @@ def _study(units: UnitPage) -> dict[str, Any]:
 
 def metric_table(report: MetricsReport) -> tuple[list[str], list[tuple[str, str, int, list[tables.Cell]]]]:
     """Titles of the metrics that some group has, and a row a group."""
-    known = [name for name in METRICS if any(name in row.measurements for row in report.groups)]
     rows = []
     for row in report.groups:
         cells = []
-        for name in known:
-            one = row.measurements.get(name)
+        for info in report.shown:
+            one = row.measurements.get(info.name)
             if one is None or one.value is None:
                 cells.append(tables.Cell("–"))
                 continue
             reach = "" if one.low is None or one.high is None else f"{number(one.low)} … {number(one.high)}"
             cells.append(tables.Cell(number(one.value), reach))
         rows.append((row.group.replace("_", ", "), row.what, row.samples, cells))
-    return [f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}" for name in known], rows
+    return [one.heading for one in report.shown], rows
 
 
 def _metrics(report: MetricsReport) -> dict[str, Any]:

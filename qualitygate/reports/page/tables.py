@@ -13,12 +13,11 @@ from qualitygate import names, timing
 from qualitygate.records.gate import GateSummary, RuleLimit, Verdict
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page.material import Gated
-from qualitygate.units.classifier import wilson
+from qualitygate.metrics.estimate import TAIL, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.95
 UNITS_SHOWN = 10
 """Units of each layer in a ranking."""
 
@@ -86,7 +85,7 @@ def share_cell(count: int, total: int) -> Cell:
     """A share with Wilson's interval."""
     if not total:
         return Cell("–")
-    low, high = wilson(count, total, LEVEL)
+    low, high = wilson(count, total)
     return Cell(f"{count / total:.1%}", f"{abs(low):.1%} … {high:.1%}")  # no minus before a bound that rounds to 0
 
 
@@ -95,7 +94,7 @@ def quantile_cell(values: np.ndarray, q: float) -> Cell:
     if not len(values):
         return Cell("–")
     ordered = np.sort(values)
-    low, high = binom.ppf(((1 - LEVEL) / 2, (1 + LEVEL) / 2), len(values), q).astype(int)
+    low, high = binom.ppf((TAIL, 1.0 - TAIL), len(values), q).astype(int)
     bounds = ordered[max(low - 1, 0)], ordered[min(high, len(values) - 1)]
     return Cell(number(float(np.quantile(values, q))), f"{number(float(bounds[0]))} … {number(float(bounds[1]))}")
 

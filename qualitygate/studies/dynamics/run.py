@@ -25,8 +25,8 @@ from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Progress, Reporter, silent
-from qualitygate.metrics.measured_set import Population, RealSet, comparable
-from qualitygate.metrics.metric import Ruler
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet, comparable
+from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.studies.dynamics.alarms import Alarm, raised
@@ -176,12 +176,14 @@ class AgainstReal:
 
     Attributes:
         extractor: makes the features.
-        ruler: measures them.
+        real: what they are held against.
+        evaluator: measures them.
         key: real images and extractor: only numbers of the same key can be compared.
     """
 
     extractor: Extractor
-    ruler: Ruler
+    real: RealSet
+    evaluator: Evaluator
     key: str
 
     @classmethod
@@ -190,11 +192,11 @@ class AgainstReal:
         features = torch.from_numpy(extract(extractor, images, progress))
         real = RealSet(images.name, images.sha256, features)
         how = comparable(extractor, images)
-        return cls(extractor, Ruler(real, how, intervals=False), f"{real.digest}; {how}")
+        return cls(extractor, real, Evaluator(how, intervals=False), f"{real.digest}; {how}")
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         features = torch.from_numpy(extract(self.extractor, images))
-        measured = self.ruler.measure(self.ruler.subject(Population(len(images), features)))
+        measured = self.evaluator.measure(MeasuredSet(len(images), features, real=self.real))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 

@@ -230,7 +230,7 @@ def evidence(tools: Tools, request: Request, looked: Looked, reporter: Reporter)
     wanted = request.planted
     if wanted or (wanted is None and tools.labels is None and tools.real is None):
         yield planted_evidence(tools.generator, tools.profile, looked.latents, request.seed, reporter)
-    if (values := looked.subject.population.discriminator) is not None:
+    if (values := looked.measured.discriminator) is not None:
         what = "the quarter of the samples that the discriminator likes least (weak evidence)"
         yield Judged.by_quality(EvidenceKind.DISCRIMINATOR, what, values, looked.table, looked.by_class.settings)
 
@@ -285,18 +285,18 @@ def _labelled(tools: Tools, labels: Labels, curvature: int, reporter: Reporter) 
 
 def _against_real(looked: Looked) -> Iterator[Judged]:
     """How the images stand to real ones."""
-    standing, real = looked.subject.standing, looked.real
-    if standing is None or real is None:
+    measured, real = looked.measured, looked.real
+    if real is None:
         return
     against = f"against {real.samples:,} of {real.name}"
     yield Judged.by_quality(
         EvidenceKind.REALISM,
         f"the quarter of the samples with the lowest realism score {against}",
-        standing.realism,
+        measured.realism,
         looked.table,
         looked.by_class.settings,
     )
-    inside = standing.inside
+    inside = measured.inside
     yield Judged(
         EvidenceKind.PRECISION,
         f"samples outside of the real images' neighbourhoods {against}",

@@ -14,10 +14,10 @@ import qualitygate
 from qualitygate import names, storage
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.estimate import bootstrap_mean
+from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.validation_figures import auc_figure, yield_figure
-from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_groups, random_row
+from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import SHARES, Choice, Judged, enough_of, evidence, remarks_on, reporting
 from qualitygate.studies.validate.request import Request, Tools
@@ -26,13 +26,13 @@ from qualitygate.studies.validate.samples import Looked, look
 
 def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
     """One table for each setting that enough samples have; none where the images were not looked at."""
-    if looked.subject.standing is None and looked.subject.population.discriminator is None:
+    if not (looked.measured.has("real") or looked.measured.has("discriminator")):
         return
     rows = reporting(len(looked.latents))
-    subject = looked.ruler.subject(joined(iter([(looked.subject.population, rows)])))
+    measured = joined(iter([(looked.measured, rows)])).against(looked.measured.real)
     size, everything = group_size(len(rows)), np.arange(len(rows))
-    chance = random_row(looked.ruler, subject, size, path_rows=everything, path_size=0)
-    whole = group_row(looked.ruler, Group(names.ALL, "all samples that are reported on", subject, everything))
+    chance = random_row(looked.evaluator, measured, size, path_rows=everything, path_size=0)
+    whole = group_row(looked.evaluator, names.ALL, "all samples that are reported on", measured)
     for setting in settings:
         values = looked.table.of(setting)[rows]
         known = np.flatnonzero(~np.isnan(values))
@@ -40,7 +40,7 @@ def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[S
             continue
         lowest, highest = (known[found] for found in extremes(values[known], size))
         ends = [
-            group_row(looked.ruler, Group(name, f"{name} {setting}", subject, found))
+            group_row(looked.evaluator, name, f"{name} {setting}", measured, found)
             for name, found in ((names.LOWEST, lowest), (names.HIGHEST, highest))
         ]
         table = [whole, chance, *ends]
@@ -76,21 +76,21 @@ class Yields:
         accepted = rows[: len(rows) - round(share * len(rows))]
         seen, classes = self.judged.table is self.looked.table, self.looked.classes
         counts = np.bincount(classes[accepted]) if seen and classes is not None else np.empty(0)
-        bad = bootstrap_mean(self.judged.bad[accepted].astype(np.float64), seed=self.seed)
+        bad = mean(self.judged.bad[accepted], Resampling(self.seed)).interval()
         return YieldPoint(
             rejected=share,
             accepted=len(accepted),
             bad=bad,
-            measurements=self.looked.ruler.measure(self.looked.subject, accepted) if seen else {},
+            measurements=self.looked.evaluator.measure(self.looked.measured, accepted) if seen else {},
             chance=self._chance(rows, len(accepted)) if seen and share else {},
             classes={k: float(count / len(accepted)) for k, count in enumerate(counts) if count},
         )
 
     def _chance(self, rows: np.ndarray, size: int) -> dict[str, float]:
         """The same numbers of as many samples at random, their mean over a few draws."""
-        bare = replace(self.looked.ruler, intervals=False)
+        bare = replace(self.looked.evaluator, intervals=False)
         drawn = random_groups(len(rows), size, _CHANCE, seed=self.seed)
-        found = [bare.measure(self.looked.subject, np.sort(rows[places])) for places in drawn]
+        found = [bare.measure(self.looked.measured, np.sort(rows[places])) for places in drawn]
         values = {name: [one[name].value for one in found] for name in found[0]}
         return {name: float(np.mean([v for v in of if v is not None])) for name, of in values.items() if None not in of}
 
@@ -169,7 +169,7 @@ def validate(tools: Tools, request: Request, reporter: Reporter | None = None) -
         checkpoint=origin.name,
         checkpoint_sha256=origin.sha256,
         samples=request.samples,
-        extractor=looked.ruler.extractor,
+        extractor=looked.evaluator.extractor,
         real=looked.real,
         evidence=known,
         best=choice.best,

@@ -19,8 +19,8 @@ from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.measured_set import Population, RealImages, RealSet
-from qualitygate.metrics.metric import Ruler, Subject
+from qualitygate.metrics.measured_set import MeasuredSet, RealImages, RealSet
+from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import Observatory
@@ -119,13 +119,13 @@ class Classifier:
     real: RealSet | None
     classes: np.ndarray | None
 
-    def __call__(self, latents: Latents, population: Population) -> np.ndarray | None:
+    def __call__(self, latents: Latents, measured: MeasuredSet) -> np.ndarray | None:
         """Class of each sample, int64 (N,); None where there are no classes."""
         if latents.labels is not None:
             return latents.labels.numpy() if latents.labels.ndim == 1 else None
-        if self.classes is None or self.real is None or population.features is None:
+        if self.classes is None or self.real is None or measured.features is None:
             return None
-        return self.classes[_nearest_rows(population.features, self.real.features)]
+        return self.classes[_nearest_rows(measured.features, self.real.features)]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def counts_by_class(
     info, generator = profile.info, place.generator
     ids = range(min(most, info.calibration.rate_samples))
     others = sample_latents(generator, ids, info.calibration.seed, sampling=info.sampling)
-    looked = Population(len(others)) if others.labels is not None else place.again(others, "images of classes")
+    looked = MeasuredSet(len(others)) if others.labels is not None else place.again(others, "images of classes")
     theirs = classifier(others, looked)
     assert theirs is not None  # what gives the samples a class gives the others one
     with reporter.phase("rates by class", len(others)) as progress:
@@ -173,8 +173,8 @@ class Looked:
     Attributes:
         latents: what they are made from.
         table: their scores.
-        ruler: what their images are measured with.
-        subject: their images, ready to be measured.
+        evaluator: what their images are measured with.
+        measured: their images, held against the real ones.
         real: real images that they are held against; None without.
         classes: class of each of them, int64 (N,); None where there are none.
         by_class: scores against the rates of those classes.
@@ -182,8 +182,8 @@ class Looked:
 
     latents: Latents
     table: ScoreTable
-    ruler: Ruler
-    subject: Subject
+    evaluator: Evaluator
+    measured: MeasuredSet
     real: RealInfo | None
     classes: np.ndarray | None
     by_class: ByClass
@@ -197,7 +197,7 @@ def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
     """
     generator, profile = tools.generator, tools.profile
     real = RealImages.of(tools.real, tools.extractor, generator.device, reporter) if tools.real is not None else None
-    ruler = Ruler(real.reference, real.key, seed=request.seed) if real is not None else Ruler(seed=request.seed)
+    evaluator = Evaluator(real.key if real is not None else None, seed=request.seed)
     place = Observatory(
         generator,
         tools.extractor if tools.real is not None else None,
@@ -209,10 +209,11 @@ def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
     latents = place.latents(request.samples)
     table = score_table(generator, profile, latents, request.curvature, reporter)
     looks = tools.real is not None or tools.discriminator is not None
-    population = place.again(latents, "images") if looks else Population(request.samples)
-    classifier = Classifier(ruler.real, tools.real_classes)
-    classes, by_class = classifier(latents, population), ByClass()
+    measured = place.again(latents, "images") if looks else MeasuredSet(request.samples)
+    measured = measured.against(real.reference if real is not None else None)
+    classifier = Classifier(measured.real, tools.real_classes)
+    classes, by_class = classifier(latents, measured), ByClass()
     if classes is not None:
         by_class = counts_by_class(place, profile, classifier, latents, classes, request.class_samples, reporter)
     info = real.info if real is not None else None
-    return Looked(latents, table, ruler, ruler.subject(population), info, classes, by_class)
+    return Looked(latents, table, evaluator, measured, info, classes, by_class)
