@@ -7,12 +7,14 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +23,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from qualitygate.errors import OutputError, ProfileError, StorageError
+from qualitygate.errors import OutputError, ProfileError, QualityGateError, StorageError
+from qualitygate.records import canonical_hash
 
 _PNG_LEVEL = 1  # of 9: twice as fast as the default for some per cent of size
 _AHEAD = 512  # images encoded or waiting at once
@@ -46,10 +49,9 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     refuse_existing(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = _beside(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
             yield partial
@@ -60,6 +62,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name that nobody else comes by: in containers that share a volume all processes may have the same number."""
+    return path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
 
 
 @contextlib.contextmanager
@@ -83,7 +90,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
         StorageError: no space, no permission.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = _beside(path)
     with explained(path):
         try:
             yield partial
@@ -159,6 +166,94 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """``$QUALITYGATE_CACHE``, else ``qualitygate`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if given := os.environ.get("QUALITYGATE_CACHE"):
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "qualitygate"
+
+
+Kept = TypeVar("Kept")
+
+
+class ContentCache(Generic[Kept]):
+    """What was computed, kept under a hash of all that it depends on. Anybody may delete any of it: it is computed anew then.
+
+    A cache never stops the work: what cannot be read is computed anew, what cannot be written is lost, and a `UserWarning` says so.
+
+    Args:
+        kind: what is kept, e.g. ``"profiles"``: its folder in the cache.
+        read: of a path; raises a `QualityGateError` where it cannot be read.
+        write: to a path, in one step; raises a `QualityGateError` where it cannot be written.
+        suffix: of the files; none for folders.
+        root: the folder of the cache; default `cache_folder`.
+    """
+
+    def __init__(
+        self, kind: str, read: Callable[[Path], Kept], write: Callable[[Path, Kept], None], *, suffix: str = "", root: Path | None = None
+    ) -> None:
+        self._kind, self._read, self._write, self._suffix, self._root = kind, read, write, suffix, root
+
+    def place(self, identity: Mapping[str, Any]) -> Path:
+        """Where it stands, or would stand.
+
+        Args:
+            identity: JSON values: all that the thing depends on.
+        """
+        return (self._root or cache_folder()) / self._kind / f"{canonical_hash(dict(identity))}{self._suffix}"
+
+    def find(self, identity: Mapping[str, Any]) -> Kept | None:
+        """What is kept, or None."""
+        place = self.place(identity)
+        try:
+            return self._read(place) if place.exists() else None
+        except (QualityGateError, OSError) as error:
+            warnings.warn(f"{place} cannot be read and is computed anew: {error}", stacklevel=2)
+            return None
+
+    def keep(self, identity: Mapping[str, Any], thing: Kept) -> None:
+        """Put something in its place; a file over an older one."""
+        place = self.place(identity)
+        try:
+            with explained(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
+            self._write(place, thing)
+        except QualityGateError as error:
+            if self._suffix or not place.exists():  # a folder that is there: another process was quicker
+                warnings.warn(f"What was computed is not kept: {error}", stacklevel=2)
+
+    def get(self, identity: Mapping[str, Any], make: Callable[[], Kept]) -> Kept:
+        """What is kept; if nothing is, it is made, and kept from then on."""
+        if (found := self.find(identity)) is None:
+            found = make()
+            self.keep(identity, found)
+        return found
+
+    def remove(self, identity: Mapping[str, Any]) -> None:
+        """Take a file out of the cache. One that cannot be removed does no harm."""
+        with contextlib.suppress(OSError):
+            self.place(identity).unlink(missing_ok=True)
+
+
+def array_cache(kind: str, root: Path | None = None) -> ContentCache[Arrays]:
+    """A cache of arrays, which are checked to be what was written, and to be in their own place."""
+    return ContentCache(kind, _read_kept, _write_kept, suffix=".safetensors", root=root)
+
+
+_PLACE = "place in the cache"
+
+
+def _read_kept(path: Path) -> Arrays:
+    arrays, metadata = read_arrays(path)
+    if metadata.get(_PLACE) != path.name:
+        raise StorageError(f"{path} is something else than its name says", str(metadata.get(_PLACE)), path.name)
+    return arrays
+
+
+def _write_kept(path: Path, arrays: Arrays) -> None:
+    write_arrays(path, arrays, {_PLACE: path.name})
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

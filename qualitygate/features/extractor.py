@@ -1,4 +1,4 @@
-"""From images as the package has them to what a network was trained on: colours, size."""
+"""What metrics and unit scores ask of a feature extractor, how images are prepared for one, and features of many images."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.image_sources import Item, Source, open_source, too_large
 
 BATCH = 64
+DIGITS = "digits"
+"""In place of a path: scikit-learn's digits."""
 _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
@@ -135,6 +137,11 @@ def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
     """
     path = Path(path)
     return ImageSet(path.name or str(path), open_source(path), Resize(size) if size is not None else None)
+
+
+def real_images(real: str | Path, size: int) -> ImageSet:
+    """The images at a path, or ``digits``, at a size. Arguments and errors as of `open_images` and `digits_images`."""
+    return digits_images(size) if real == DIGITS else open_images(real, size=size)
 
 
 def digits_images(size: int = 32) -> ImageSet:

@@ -3,7 +3,10 @@
 
 It is the graph that TensorFlow published on that day, which differs from the later Inception-v3: 1,008 classes, padding
 does not count in average pooling, and the last block takes a maximum where the others average. Parts have the names that
-they have in the graph.
+they have in the graph. Its weights are read from
+
+- ``inception-2015-12-05.pt`` of NVIDIA's StyleGAN2-ADA (TorchScript), and the pickle of StyleGAN3 with the same names;
+- ``pt_inception-2015-12-05-6726825d.pth`` of pytorch-fid (a state dict under torchvision's names).
 
 Images are prepared as in the graph, whatever file the weights come from: TensorFlow 1's ``resize_bilinear`` to 299×299
 (no half-pixel centres, no low-pass filter), then ``(x − 128) / 128`` of 0 … 255. (pytorch-fid resizes with half-pixel
@@ -11,8 +14,6 @@ centres and scales by 127.5: its numbers are close to the graph's, but not the s
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,25 @@ SIZE = 299
 FEATURES = 2048
 CLASSES = 1008
 _Kernel = int | tuple[int, int]
+
+_EPSILON = 1e-3  # of the batch norms
+_FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_DOUBLE = ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
+_AT_35 = ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE, "branch_pool")
+_SEVEN = (*(f"branch7x7_{i}" for i in (1, 2, 3)), *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)))
+_AT_17 = ("branch1x1", *_SEVEN, "branch_pool")
+_TO_8 = ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4)))
+_AT_8 = ("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", *_DOUBLE[:2], "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool")
+_BLOCKS = {
+    **dict.fromkeys(("5b", "5c", "5d"), _AT_35),
+    "6a": ("branch3x3", *_DOUBLE),
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), _AT_17),
+    "7a": _TO_8,
+    **dict.fromkeys(("7b", "7c"), _AT_8),
+}
+_PYTORCH_FID = (*_STEM, *(f"Mixed_{block}.{name}" for block, names in _BLOCKS.items() for name in names))
+"""pytorch-fid's names of the convolutions, in the order of the graph's."""
 
 
 class Unit(nn.Module):
@@ -117,6 +137,50 @@ class InceptionExtractor(Extractor):
         return F.linear(features.double(), directions).softmax(dim=1)
 
 
+def inception_of(weights: Weights) -> Inception:
+    """The network, on the CPU.
+
+    Raises:
+        CheckpointError: these are other weights.
+    """
+    network = Inception()
+    of_nvidia = "layers.conv.weight" in weights.tensors
+    if not of_nvidia and "Conv2d_1a_3x3.conv.weight" not in weights.tensors:
+        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
+    classes = "output" if of_nvidia else "fc"
+    if (rows := len(weights.tensors.get(f"{classes}.weight", ()))) != CLASSES:
+        raise weights.wrong(f"{rows:,} classes: another Inception-v3, e.g. torchvision's classifier", _FORMS)
+    for unit, of_graph, of_fid in units(network):
+        count = len(unit.bias)
+        if of_nvidia:
+            weight, scale = f"{of_graph}.weight", torch.ones(count)
+            norm = [weights.take(f"{of_graph}.{part}", count) for part in ("beta", "mean", "var")]
+        else:
+            weight = f"{of_fid}.conv.weight"
+            scale, *norm = (weights.take(f"{of_fid}.bn.{part}", count) for part in ("weight", "bias", "running_mean", "running_var"))
+        fill(unit, *_folded(weights.take(weight, *unit.weight.shape), scale, *norm))
+    fill(network.classes, weights.take(f"{classes}.weight", CLASSES, FEATURES), weights.take(f"{classes}.bias", CLASSES))
+    return network
+
+
+def units(network: Inception) -> list[tuple[Unit, str, str]]:
+    """All convolutions, with their names in NVIDIA's file, which are the graph's, and in pytorch-fid's."""
+    found = [(name, part) for name, part in network.layers.named_modules() if isinstance(part, Unit)]
+    return [(unit, _nvidia_name(name), of_fid) for (name, unit), of_fid in zip(found, _PYTORCH_FID, strict=True)]
+
+
+def _nvidia_name(name: str) -> str:
+    """In the last two blocks, NVIDIA's names join what is nested by underscores."""
+    block, _, part = name.partition(".")
+    return f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}"
+
+
+def _folded(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the batch norm after it."""
+    factor = scale.double() / torch.sqrt(variance.double() + _EPSILON)
+    return (weight.double() * factor[:, None, None, None]).float(), (shift.double() - mean.double() * factor).float()
+
+
 def _average() -> nn.Module:
     return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
@@ -181,130 +245,3 @@ def _at_8(inputs: int, pool: nn.Module) -> Joined:
         tower_1=_tower(Unit(inputs, 448, 1), Unit(448, 384, 3), both()),
         tower_2=_tower(pool, Unit(inputs, 192, 1)),
     )
-
-
-_EPSILON = 1e-3  # of the batch norms
-_FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
-
-_STEM = {
-    "conv": "Conv2d_1a_3x3",
-    "conv_1": "Conv2d_2a_3x3",
-    "conv_2": "Conv2d_2b_3x3",
-    "conv_3": "Conv2d_3b_1x1",
-    "conv_4": "Conv2d_4a_3x3",
-}
-_AT_35 = {
-    "conv": "branch1x1",
-    "tower.conv": "branch5x5_1",
-    "tower.conv_1": "branch5x5_2",
-    "tower_1.conv": "branch3x3dbl_1",
-    "tower_1.conv_1": "branch3x3dbl_2",
-    "tower_1.conv_2": "branch3x3dbl_3",
-    "tower_2.conv": "branch_pool",
-}
-_TO_17 = {"conv": "branch3x3", "tower.conv": "branch3x3dbl_1", "tower.conv_1": "branch3x3dbl_2", "tower.conv_2": "branch3x3dbl_3"}
-_AT_17 = {
-    "conv": "branch1x1",
-    "tower.conv": "branch7x7_1",
-    "tower.conv_1": "branch7x7_2",
-    "tower.conv_2": "branch7x7_3",
-    "tower_1.conv": "branch7x7dbl_1",
-    "tower_1.conv_1": "branch7x7dbl_2",
-    "tower_1.conv_2": "branch7x7dbl_3",
-    "tower_1.conv_3": "branch7x7dbl_4",
-    "tower_1.conv_4": "branch7x7dbl_5",
-    "tower_2.conv": "branch_pool",
-}
-_TO_8 = {
-    "tower.conv": "branch3x3_1",
-    "tower.conv_1": "branch3x3_2",
-    "tower_1.conv": "branch7x7x3_1",
-    "tower_1.conv_1": "branch7x7x3_2",
-    "tower_1.conv_2": "branch7x7x3_3",
-    "tower_1.conv_3": "branch7x7x3_4",
-}
-_AT_8 = {
-    "conv": "branch1x1",
-    "tower.conv": "branch3x3_1",
-    "tower.mixed.conv": "branch3x3_2a",
-    "tower.mixed.conv_1": "branch3x3_2b",
-    "tower_1.conv": "branch3x3dbl_1",
-    "tower_1.conv_1": "branch3x3dbl_2",
-    "tower_1.mixed.conv": "branch3x3dbl_3a",
-    "tower_1.mixed.conv_1": "branch3x3dbl_3b",
-    "tower_2.conv": "branch_pool",
-}
-_BLOCKS = {
-    "mixed": ("Mixed_5b", _AT_35),
-    "mixed_1": ("Mixed_5c", _AT_35),
-    "mixed_2": ("Mixed_5d", _AT_35),
-    "mixed_3": ("Mixed_6a", _TO_17),
-    "mixed_4": ("Mixed_6b", _AT_17),
-    "mixed_5": ("Mixed_6c", _AT_17),
-    "mixed_6": ("Mixed_6d", _AT_17),
-    "mixed_7": ("Mixed_6e", _AT_17),
-    "mixed_8": ("Mixed_7a", _TO_8),
-    "mixed_9": ("Mixed_7b", _AT_8),
-    "mixed_10": ("Mixed_7c", _AT_8),
-}
-"""Our names, which are the graph's, to pytorch-fid's."""
-_FLAT = ("mixed_9", "mixed_10")
-"""Blocks in which NVIDIA's names join what is nested by underscores."""
-
-
-def inception_of(weights: Weights) -> Inception:
-    """The network, on the CPU.
-
-    Raises:
-        CheckpointError: these are other weights.
-    """
-    network = Inception()
-    of_nvidia = "layers.conv.weight" in weights.tensors
-    if not of_nvidia and "Conv2d_1a_3x3.conv.weight" not in weights.tensors:
-        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
-    classes = "output" if of_nvidia else "fc"
-    if (rows := len(weights.tensors.get(f"{classes}.weight", ()))) != CLASSES:
-        raise weights.wrong(f"{rows:,} classes: another Inception-v3, e.g. torchvision's classifier", _FORMS)
-    for name, unit in units(network):
-        fill(unit, *(_nvidia(weights, name, unit) if of_nvidia else _pytorch_fid(weights, name, unit)))
-    fill(network.classes, weights.take(f"{classes}.weight", CLASSES, FEATURES), weights.take(f"{classes}.bias", CLASSES))
-    return network
-
-
-def units(network: Inception) -> Iterator[tuple[str, Unit]]:
-    """All convolutions with their names within the network's layers."""
-    return ((name, part) for name, part in network.layers.named_modules() if isinstance(part, Unit))
-
-
-def nvidia_name(name: str) -> str:
-    """What a convolution is called in NVIDIA's file."""
-    block, _, part = name.partition(".")
-    return f"layers.{block}.{part.replace('.', '_')}" if block in _FLAT else f"layers.{name}"
-
-
-def pytorch_fid_name(name: str) -> str:
-    """What a convolution is called in pytorch-fid's file."""
-    block, _, part = name.partition(".")
-    if not part:
-        return _STEM[block]
-    theirs, parts = _BLOCKS[block]
-    return f"{theirs}.{parts[part]}"
-
-
-def _nvidia(weights: Weights, name: str, unit: Unit) -> tuple[Tensor, Tensor]:
-    name, count = nvidia_name(name), len(unit.bias)
-    shift, mean, variance = (weights.take(f"{name}.{part}", count) for part in ("beta", "mean", "var"))
-    return _folded(weights.take(f"{name}.weight", *unit.weight.shape), torch.ones(count), shift, mean, variance)
-
-
-def _pytorch_fid(weights: Weights, name: str, unit: Unit) -> tuple[Tensor, Tensor]:
-    name, count = pytorch_fid_name(name), len(unit.bias)
-    parts = ("weight", "bias", "running_mean", "running_var")
-    norm = [weights.take(f"{name}.bn.{part}", count) for part in parts]
-    return _folded(weights.take(f"{name}.conv.weight", *unit.weight.shape), *norm)
-
-
-def _folded(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution with the batch norm after it."""
-    factor = scale.double() / torch.sqrt(variance.double() + _EPSILON)
-    return (weight.double() * factor[:, None, None, None]).float(), (shift.double() - mean.double() * factor).float()

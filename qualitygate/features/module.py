@@ -1,4 +1,4 @@
-"""Any module, or any function of images, as an extractor."""
+"""Extractors of other networks: any module or function of images, and the checkpoint's own discriminator."""
 
 from __future__ import annotations
 
@@ -65,12 +65,9 @@ class ModuleExtractor(Extractor):
         except InputError:
             raise
         except Exception as error:  # somebody else's code
-            raise InputError(
-                f"{self._name} fails on images of {size}×{size}",
-                f"{type(error).__name__}: {error}",
-                "a module that takes RGB images (N, 3, height, width) in [-1, 1]",
-                "name the size that it takes: @SIZE",
-            ) from error
+            needed, instead = "a module that takes RGB images (N, 3, height, width) in [-1, 1]", "name the size that it takes: @SIZE"
+            found = f"{type(error).__name__}: {error}"
+            raise InputError(f"{self._name} fails on images of {size}×{size}", found, needed, instead) from error
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
@@ -89,7 +86,13 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise InputError("This is no import path", repr(spec), _FORM)
-    made = _imported(found[1], found[2])
+    try:
+        made: Any = importlib.import_module(found[1])
+        for attribute in found[2].split("."):
+            made = getattr(made, attribute)
+    except (ImportError, AttributeError) as error:
+        instead = "check the path; the package must be installed, or its folder in PYTHONPATH"
+        raise InputError(f"There is no {found[1]}:{found[2]}", str(error), _FORM, instead) from error
     if isinstance(made, type):
         made = made()
     if isinstance(made, Extractor):
@@ -98,21 +101,6 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     if not callable(made):
         raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")
     return ModuleExtractor(made, f"{found[1]}:{found[2]}", size=int(found[3]) if found[3] else None, device=device)
-
-
-def _imported(module: str, attribute: str) -> Any:
-    try:
-        found: Any = importlib.import_module(module)
-        for name in attribute.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"There is no {module}:{attribute}",
-            str(error),
-            _FORM,
-            "check the path; the package must be installed, or its folder in PYTHONPATH",
-        ) from error
-    return found
 
 
 class DiscriminatorExtractor(SpatialExtractor):

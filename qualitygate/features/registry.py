@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -14,53 +14,74 @@ from torch import nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, PerceptualDistance, averaged_down, smooth_resized, tf1_resized
 from qualitygate.features.inception import InceptionExtractor, inception_of
-from qualitygate.features.module import extractor_at
+from qualitygate.features.module import DiscriminatorExtractor, extractor_at
 from qualitygate.features.vgg16 import (
     StageDistance,
     VGG16Extractor,
     convolutions_of,
-    even_weights,
     lpips_weights_of,
     random_convolutions,
     random_vgg16,
     vgg16_of,
 )
 from qualitygate.features.weights import Source, Weights, read_weights
+from qualitygate.generators.base import Discriminator
 
-_RANDOM = re.compile(r"random-vgg16-(\d{1,4})")
-_PRECISION = "float32"
+Device = torch.device | str | None
 Network = TypeVar("Network", bound=nn.Module)
-EXTRACTORS = ("inception", "vgg16", "random-vgg16-SIZE", "module:package.module:attribute[@SIZE]")
+_RANDOM = re.compile(r"random-vgg16-(\d{1,4})")
+
+
+def _on(network: Network, device: Device) -> Network:
+    """The network on a device; one that others may hold too is not moved but copied."""
+    return network if torch.device(device or "cpu").type == "cpu" else copy.deepcopy(network).to(device)
+
+
+_PUBLISHED: dict[str, tuple[str, Callable[[Weights, str, Device], Extractor]]] = {
+    "inception": ("TF1 bilinear to 299", lambda weights, key, device: InceptionExtractor(_on(inception_of(weights), device), key)),
+    "vgg16": ("TF1 bilinear to 224", lambda weights, key, device: VGG16Extractor(_on(vgg16_of(weights), device), key, tf1_resized)),
+}
+"""Extractors with published weights: how images are prepared, and the extractor of weights, key and device."""
+EXTRACTORS = (*_PUBLISHED, "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
 DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
 def make_extractor(
-    spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: torch.device | str | None = None
+    spec: str,
+    *,
+    weights: Source | Sequence[Source] | None = None,
+    sha256: str | None = None,
+    device: Device = None,
+    discriminator: Discriminator | None = None,
 ) -> Extractor:
     """The extractor of a name.
 
     Args:
         spec: ``inception`` (Inception-v3 of 2015-12-05, for FID, KID and the inception score), ``vgg16`` (fc2, for precision and
-            recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), or
-            ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
-        weights: the network's weight file: a path, or ``https://…#sha256=…``; see `inception_weights` and `vgg16_weights` for
-            the files that are known.
+            recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), ``discriminator`` (what the checkpoint's own
+            sees), or ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
+        weights: the network's weight file: a path, or ``https://…#sha256=…``; see `inception` and `vgg16` for the files that are
+            known.
         sha256: of that file, in hexadecimal.
         device: where it works; default the CPU.
+        discriminator: the checkpoint's own; it works where it is.
 
     Raises:
         InputError: no such name, or weights missing or given in vain.
         CheckpointError: a file with other weights.
     """
-    if spec == "inception":
+    if spec in _PUBLISHED:
         given = _read(spec, weights, sha256)
-        return InceptionExtractor(_on(inception_of(given), device), _key(spec, given, "TF1 bilinear to 299"))
-    if spec == "vgg16":
-        given = _read(spec, weights, sha256)
-        return VGG16Extractor(_on(vgg16_of(given), device), _key(spec, given, "TF1 bilinear to 224"), tf1_resized)
+        preparation, made = _PUBLISHED[spec]
+        return made(given, _key(spec, given, preparation), device)
+    if spec == "discriminator":
+        if discriminator is None:
+            found, needed, instead = "a generator alone", "a file that holds both", "name another --extractor"
+            raise InputError("The checkpoint has no discriminator to look with", found, needed, instead)
+        return DiscriminatorExtractor(discriminator)
     _refuse_weights(spec, weights, EXTRACTORS)
-    if (size := _random_size(spec)) is not None:
-        return VGG16Extractor(_on(random_vgg16(size), device), f"{spec}, {_PRECISION}", smooth_resized)
+    if size := _random_size(spec):
+        return VGG16Extractor(_on(random_vgg16(size), device), f"{spec}, float32", smooth_resized)
     if spec.startswith("module:"):
         return extractor_at(spec.removeprefix("module:"), device)
     raise _unknown(spec, "extractor", EXTRACTORS)
@@ -68,18 +89,18 @@ def make_extractor(
 
 def reads_weights(spec: str) -> bool:
     """Whether the extractor of this name cannot be made without a weight file."""
-    return spec in ("inception", "vgg16")
+    return spec in _PUBLISHED
 
 
 def make_distance(
-    spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: torch.device | str | None = None
+    spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: Device = None
 ) -> PerceptualDistance:
     """The perceptual distance of a name.
 
     Args:
         spec: ``lpips`` (LPIPS with VGG16; images from 512 on are averaged down to 256 first), or ``random-vgg16-SIZE``
             (needs no weights; a stand-in, to be compared with nothing but itself).
-        weights: as in `make_extractor`; LPIPS may need two files: see `vgg16_weights`.
+        weights: as in `make_extractor`; LPIPS may need two files: see `vgg16`.
         sha256, device: as in `make_extractor`.
 
     Raises:
@@ -87,12 +108,11 @@ def make_distance(
     """
     if spec == "lpips":
         given = _read(spec, weights, sha256)
-        key = _key("lpips-vgg16", given, "averaged down to 256")
-        return StageDistance(_on(convolutions_of(given), device), lpips_weights_of(given), key, averaged_down)
+        network, key = _on(convolutions_of(given), device), _key("lpips-vgg16", given, "averaged down to 256")
+        return StageDistance(network, key, averaged_down, lpips_weights_of(given))
     _refuse_weights(spec, weights, DISTANCES)
-    if (size := _random_size(spec)) is not None:
-        network, key = _on(random_convolutions(), device), f"{spec} distance, {_PRECISION}"
-        return StageDistance(network, even_weights(), key, partial(smooth_resized, size=size))
+    if size := _random_size(spec):
+        return StageDistance(_on(random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size))
     raise _unknown(spec, "perceptual distance", DISTANCES)
 
 
@@ -101,30 +121,22 @@ def _random_size(spec: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _on(network: Network, device: torch.device | str | None) -> Network:
-    """The network on a device; one that others may hold too is not moved but copied."""
-    return network if torch.device(device or "cpu").type == "cpu" else copy.deepcopy(network).to(device)
-
-
 def _read(spec: str, weights: Source | Sequence[Source] | None, sha256: str | None) -> Weights:
     if weights is None:
-        raise InputError(
-            f"{spec} needs its weights",
-            "no weight file",
-            "a path, or https://…#sha256=…",
-            "give the file, or use random-vgg16-SIZE, which needs none",
-        )
+        needed, instead = "a path, or https://…#sha256=…", "give the file, or use random-vgg16-SIZE, which needs none"
+        raise InputError(f"{spec} needs its weights", "no weight file", needed, instead)
     return read_weights(weights, sha256)
 
 
 def _key(name: str, weights: Weights, preparation: str) -> str:
-    return f"{name}, weights {weights.sha256}, {preparation}, {_PRECISION}"
+    return f"{name}, weights {weights.sha256}, {preparation}, float32"
 
 
 def _refuse_weights(spec: str, weights: object, known: Sequence[str]) -> None:
     """A weight file that nothing would read was meant for something else."""
     if weights is not None:
-        raise InputError(f"{spec} reads no weight file", "one was given", f"no weights, or one of {', '.join(known[:-1])}")
+        reading = ", ".join(name for name in known if name in (*_PUBLISHED, "lpips"))
+        raise InputError(f"{spec} reads no weight file", "one was given", f"no weights, or one of {reading}")
 
 
 def _unknown(spec: str, what: str, known: Sequence[str]) -> InputError:

@@ -1,4 +1,19 @@
-"""VGG16 (Simonyan and Zisserman 2015): feature vectors for precision and recall, maps for explanations."""
+"""VGG16 (Simonyan and Zisserman 2015): feature vectors for precision and recall, maps for explanations, distances for path lengths.
+
+The published weights are read from
+
+- ``vgg16.pt`` of NVIDIA's StyleGAN2-ADA (TorchScript): convolutions, fully connected layers and LPIPS weights;
+- ``vgg16-397923af.pth`` of torchvision (a state dict): convolutions and fully connected layers;
+- ``vgg.pth`` of richzhang/PerceptualSimilarity (a state dict): LPIPS weights, to go with the former; or the state dict of
+  the whole ``lpips.LPIPS(net="vgg")``, which holds the convolutions too.
+
+With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020, "Reliable fidelity and
+diversity metrics for generative models"). They embed with an untrained VGG16 at 224×224 and report its fc2 activation
+beside ImageNet's, for images that ImageNet has nothing to say about. Here the input size is free and part of the name: the
+first fully connected layer reads what the convolutions leave of it (at 32×32 one position in place of 7×7). They leave the
+draw to their framework; here it is written down: He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0)
+in every layer, from our own stream of random numbers, so that the embedding is the same in every version of every library.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +39,19 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 DENSE = 4096
 INPUT = 224
 """Height and width of the images that the published weights were trained on."""
+SEED = 0
+"""Of the random weights."""
 _SHRINK = 2 ** len(STAGES)
+_WIDTHS = (3, *(units for stage in STAGES for units in stage))
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+_DRAWN_AT_ONCE = 2**21
+_FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
+_LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
+_BY_INDEX = re.compile(r"(?:features|net\.slice\d)\.(\d+)\.weight")
+"""torchvision's convolutions, whose numbers count ReLUs and maxima too; lpips keeps them in slices."""
 
 Resize = Callable[[Tensor, int], Tensor]
-"""Images to images of a given height and width, one of `preparation`."""
+"""Images to images of a given height and width."""
 
 
 class Convolutions(nn.Module):
@@ -36,13 +59,13 @@ class Convolutions(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = [3, *(units for stage in STAGES for units in stage)]
-        self.layers = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(widths))
+        self.layers = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1, device="meta") for inputs, outputs in pairwise(_WIDTHS))
         self.eval().requires_grad_(False)
 
     def stages(self, images: Tensor) -> Iterator[Tensor]:
         """The last activation of each stage, before the maximum, of RGB images in [-1, 1]."""
-        x = _normalised(images)
+        mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
+        x = ((images + 1.0) / 2.0 - mean) / deviation
         layers = iter(self.layers)
         for index, stage in enumerate(STAGES):
             x = F.max_pool2d(x, 2) if index else x
@@ -70,7 +93,7 @@ class VGG16(nn.Module):
             raise InputError("VGG16 has no such input size", str(size), f"a multiple of {_SHRINK}")
         self.size = size
         self.convolutions = Convolutions()
-        left = STAGES[-1][-1] * (size // _SHRINK) ** 2
+        left = _WIDTHS[-1] * (size // _SHRINK) ** 2
         self.dense = nn.ModuleList(nn.Linear(inputs, DENSE, device="meta") for inputs in (left, DENSE))
         self.eval().requires_grad_(False)
 
@@ -112,16 +135,39 @@ class VGG16Extractor(SpatialExtractor):
         return self._resize(in_colour(images.to(device)), self._network.size)
 
 
-def _normalised(images: Tensor) -> Tensor:
-    """RGB images in [-1, 1] with each colour shifted and scaled by ImageNet's mean and deviation."""
-    mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
-    return ((images + 1.0) / 2.0 - mean) / deviation
+class StageDistance(PerceptualDistance):
+    """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units,
+    and the squared differences are weighed by unit, averaged over positions and summed over stages.
 
+    Args:
+        network: on the device to use.
+        weights: weight of each unit (units,), one tensor a stage; by default every unit of a stage counts the same, and every
+            stage as much as another.
+        key: what identifies network, weights and resizing.
+        resize: brings images to the size at which they are compared.
+    """
 
-_FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
-_LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
-_BY_INDEX = re.compile(r"(?:features|net\.slice\d)\.(\d+)\.weight")
-"""torchvision's convolutions, whose numbers count ReLUs and maxima too; lpips keeps them in slices."""
+    def __init__(
+        self, network: Convolutions, key: str, resize: Callable[[Tensor], Tensor], weights: Sequence[Tensor] | None = None
+    ) -> None:
+        self.key = key
+        self._network, self._resize = network, resize
+        device = next(network.parameters()).device
+        even = [torch.full((stage[-1],), 1.0 / stage[-1]) for stage in STAGES]
+        self._weights = [weight.to(device) for weight in weights or even]
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        if first.shape != second.shape:
+            raise InputError("Only images of one size can be compared", f"{tuple(first.shape)} and {tuple(second.shape)}", "one shape")
+        with scored_pass():
+            pairs = zip(self._stages(first), self._stages(second), self._weights, strict=True)
+            differences = [((a - b).square(), weight) for a, b, weight in pairs]
+            return torch.stack([torch.einsum("nuhw,u->nhw", *one).mean(dim=(1, 2)) for one in differences]).sum(dim=0)
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        """Activations of unit length over units."""
+        stages = self._network.stages(self._resize(in_colour(images.to(self._weights[0].device))))
+        return [one / (one.norm(dim=1, keepdim=True) + 1e-10) for one in stages]
 
 
 def vgg16_of(weights: Weights) -> VGG16:
@@ -133,9 +179,9 @@ def vgg16_of(weights: Weights) -> VGG16:
     network = VGG16()
     network.convolutions = convolutions_of(weights)
     names = ("layers.fc1", "layers.fc2") if "layers.fc1.weight" in weights.tensors else ("classifier.0", "classifier.3")
-    inputs = STAGES[-1][-1] * (network.size // 2 ** len(STAGES)) ** 2
-    for layer, name, size in zip(network.dense, names, (inputs, DENSE), strict=True):
-        fill(layer, weights.take(f"{name}.weight", DENSE, size), weights.take(f"{name}.bias", DENSE))
+    for layer, name in zip(network.dense, names, strict=True):
+        assert isinstance(layer, nn.Linear)
+        fill(layer, weights.take(f"{name}.weight", DENSE, layer.in_features), weights.take(f"{name}.bias", DENSE))
     return network
 
 
@@ -146,12 +192,19 @@ def convolutions_of(weights: Weights) -> Convolutions:
         CheckpointError: these are no weights of a VGG16.
     """
     network = Convolutions()
-    names = _convolution_names(weights)
-    inputs = [3, *(units for stage in STAGES for units in stage)]
-    for index, (layer, name) in enumerate(zip(network.layers, names, strict=True)):
-        outputs = inputs[index + 1]
-        fill(layer, weights.take(f"{name}.weight", outputs, inputs[index], 3, 3), weights.take(f"{name}.bias", outputs))
+    for layer, name, (inputs, outputs) in zip(network.layers, _convolution_names(weights), pairwise(_WIDTHS), strict=True):
+        fill(layer, weights.take(f"{name}.weight", outputs, inputs, 3, 3), weights.take(f"{name}.bias", outputs))
     return network
+
+
+def _convolution_names(weights: Weights) -> list[str]:
+    count = len(_WIDTHS) - 1
+    if "layers.conv1.weight" in weights.tensors:
+        return [f"layers.conv{index + 1}" for index in range(count)]
+    numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
+    if len(numbered) != count:
+        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
+    return [numbered[index] for index in sorted(numbered)]
 
 
 def lpips_weights_of(weights: Weights) -> list[Tensor]:
@@ -161,8 +214,7 @@ def lpips_weights_of(weights: Weights) -> list[Tensor]:
         CheckpointError: there are none.
     """
     found = []
-    for index, stage in enumerate(STAGES):
-        units = stage[-1]
+    for index, (*_, units) in enumerate(STAGES):
         if f"lpips{index}" in weights.tensors:
             found.append(weights.take(f"lpips{index}", units, 1, 1).flatten())
         elif f"lin{index}.model.1.weight" in weights.tensors:
@@ -172,23 +224,9 @@ def lpips_weights_of(weights: Weights) -> list[Tensor]:
     return found
 
 
-def _convolution_names(weights: Weights) -> list[str]:
-    count = sum(map(len, STAGES))
-    if "layers.conv1.weight" in weights.tensors:
-        return [f"layers.conv{index + 1}" for index in range(count)]
-    numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
-    if len(numbered) != count:
-        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
-    return [numbered[index] for index in sorted(numbered)]
-
-
-SEED = 0
-_DRAWN_AT_ONCE = 2**21
-
-
 @lru_cache(maxsize=1)  # drawing takes seconds; the network is frozen, and copied to other devices
 def random_vgg16(size: int) -> VGG16:
-    """A VGG16 for images of this size, on the CPU; its convolutions are the same for every size.
+    """A VGG16 with random weights for images of this size, on the CPU; its convolutions are the same for every size.
 
     Raises:
         InputError: the size is no multiple of 32.
@@ -210,65 +248,16 @@ def random_convolutions() -> Convolutions:
 
 
 def _draw(layer: nn.Module, index: int) -> None:
-    """Fill a layer from the stream of its place in the network."""
+    """Fill a layer with He's normal distribution, from the stream of its place in the network. Each unit owns its stretch of the
+    stream, however many are drawn at once."""
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    layer.weight.copy_(_he_normal(layer.weight.shape, Purpose.EMBEDDING + 16 * index))
     assert layer.bias is not None
-    layer.bias.zero_()
-
-
-def _he_normal(shape: torch.Size, stream: int) -> Tensor:
-    """Weights (units, …). Each unit owns its stretch of the stream, however many are drawn at once."""
+    shape = layer.weight.shape
     inputs = math.prod(shape[1:])
     weight = np.empty((shape[0], inputs), dtype=np.float32)
     step = max(1, _DRAWN_AT_ONCE // inputs)
     for start in range(0, len(weight), step):
         units = np.arange(start, min(start + step, len(weight)))
-        weight[units] = normals(SEED, stream, units, inputs) * math.sqrt(2.0 / inputs)
-    return torch.from_numpy(weight).view(shape)
-
-
-_EPSILON = 1e-10
-
-
-class StageDistance(PerceptualDistance):
-    """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units,
-    and the squared differences are weighed by unit, averaged over positions and summed over stages.
-
-    Args:
-        network: on the device to use.
-        weights: weight of each unit (units,), one tensor a stage.
-        key: what identifies network, weights and resizing.
-        resize: brings images to the size at which they are compared.
-    """
-
-    def __init__(self, network: Convolutions, weights: Sequence[Tensor], key: str, resize: Callable[[Tensor], Tensor]) -> None:
-        self.key = key
-        device = next(network.parameters()).device
-        self._network, self._resize = network, resize
-        self._weights = [weight.to(device) for weight in weights]
-
-    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        if first.shape != second.shape:
-            raise InputError("Only images of one size can be compared", f"{tuple(first.shape)} and {tuple(second.shape)}", "one shape")
-        with scored_pass():
-            pairs = zip(self._stages(first), self._stages(second), self._weights, strict=True)
-            return torch.stack([_distance(a, b, weight) for a, b, weight in pairs]).sum(dim=0)
-
-    def _stages(self, images: Tensor) -> list[Tensor]:
-        return list(self._network.stages(self._resize(in_colour(images.to(self._weights[0].device)))))
-
-
-def even_weights() -> list[Tensor]:
-    """Weights under which every unit of a stage counts the same, and every stage as much as another."""
-    return [torch.full((stage[-1],), 1.0 / stage[-1]) for stage in STAGES]
-
-
-def _distance(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """Distance (N,) of activations (N, units, height, width)."""
-    difference = (_scaled(a) - _scaled(b)).square()
-    return torch.einsum("nuhw,u->nhw", difference, weight).mean(dim=(1, 2))
-
-
-def _scaled(activation: Tensor) -> Tensor:
-    return activation / (activation.norm(dim=1, keepdim=True) + _EPSILON)
+        weight[units] = normals(SEED, Purpose.EMBEDDING + 16 * index, units, inputs) * math.sqrt(2.0 / inputs)
+    layer.weight.copy_(torch.from_numpy(weight).view(shape))
+    layer.bias.zero_()

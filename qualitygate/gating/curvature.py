@@ -1,8 +1,8 @@
 """CLA of the samples that are gated, exact or screened as far as their verdicts need it; and the pilot that screening goes by.
 
 The pilot, exact CLA of some calibration samples and every cheaper estimate of it, is the dear part of a calibration, so what is done is
-kept: in the cache, a file every few samples, under a hash of all that the numbers depend on. A run that was cut off goes on from there,
-and another calibration of the same checkpoint finds it. The pilot of the demonstration's checkpoint comes with the package.
+kept in the cache, every few samples. A run that was cut off goes on from there, and another calibration of the same checkpoint finds it.
+The pilot of the demonstration's checkpoint comes with the package.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.sources import cache
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents, Sampling
@@ -22,6 +20,7 @@ from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.scores.screening import Climb, Pilot, Rung, Screen, axes_order, ladder
 from qualitygate.scores.walk import Precision
+from qualitygate.storage import Arrays, array_cache
 
 Columns = Mapping[str, np.ndarray]
 Undecided = Callable[[Columns, Columns], np.ndarray]
@@ -158,6 +157,7 @@ class _Found:
         return {**by_layer, names.CLA_PASSES: self.passes}
 
 
+CACHE = array_cache("pilots")
 SHIPPED = Path(__file__).parent / "pilots"
 _AT_ONCE = 16
 
@@ -179,40 +179,35 @@ class PilotTable:
         self._generator, self._sampling, self._seed = generator, sampling, seed
         self._layers, self._precision = tuple(layers), precision
         rungs = ladder(generator.latent_size)
-        self.key = canonical_hash(
-            {
-                "format": 1,
-                "checkpoint": generator.identity().sha256,
-                "sampling": sampling.model_dump(mode="json"),
-                "seed": seed,
-                "layers": list(self._layers),
-                "precision": precision,
-                "bound": BOUND,
-                "divisions": DIVISIONS,
-                "rungs": [[rung.axes, rung.points] for rung in rungs],
-                "axes": axes_order(generator.latent_size),
-            }
-        )[:32]
-        self._folder = cache.folder() / "pilots" / self.key
+        self._identity = {
+            "format": 1,
+            "checkpoint": generator.identity().sha256,
+            "sampling": sampling.model_dump(mode="json"),
+            "seed": seed,
+            "layers": list(self._layers),
+            "precision": precision,
+            "bound": BOUND,
+            "divisions": DIVISIONS,
+            "rungs": [[rung.axes, rung.points] for rung in rungs],
+            "axes": axes_order(generator.latent_size),
+        }
+        self.key = canonical_hash(self._identity)[:32]
 
     def columns(self, ids: Sequence[int], progress: Progress) -> dict[str, np.ndarray]:
         """The columns of these samples, float64 (len(ids),) each: estimates of every rung, and the exact scores."""
-        known = self._known()
-        there = known.column(names.ID).to_numpy() if known else np.empty(0, dtype=np.int64)
-        missing = np.setdiff1d(np.asarray(ids), there)
+        table = self._known()
+        missing = np.setdiff1d(np.asarray(ids), table.get(names.ID, ()))
         progress(len(ids) - len(missing))
-        parts = [known] if known else []
         for start in range(0, len(missing), _AT_ONCE):
             part = self.made(missing[start : start + _AT_ONCE])
-            storage.write_table(self._folder / f"{part[names.ID][0]}-{part[names.ID][-1]}.parquet", part)
-            parts.append(pa.table(part))
+            table = {name: np.concatenate([table[name], part[name]]) for name in part} if table else part
+            CACHE.keep(self._identity, table)
             progress(len(part[names.ID]))
-        table = pa.concat_tables(parts)
-        row_of = {one: row for row, one in enumerate(table.column(names.ID).to_pylist())}
+        row_of = {one: row for row, one in enumerate(table[names.ID].tolist())}
         rows = [row_of[one] for one in ids]
-        return {name: table.column(name).to_numpy()[rows] for name in table.column_names if name != names.ID}
+        return {name: column[rows] for name, column in table.items() if name != names.ID}
 
-    def made(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+    def made(self, ids: np.ndarray) -> Arrays:
         """The rows of these samples, computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
         climb = Climb(self._generator, latents, self._layers, self._precision)
@@ -222,10 +217,10 @@ class PilotTable:
             columns.update({rung_column(rung, self._generator.latent_size, layer): scores[layer] for layer in scores})
         return columns
 
-    def _known(self) -> pa.Table | None:
-        with storage.explained(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+    def _known(self) -> Arrays:
+        """What was made before; where the cache has nothing, what comes with the package."""
         shipped = SHIPPED / f"{self.key}.parquet"
-        files = [*([shipped] if shipped.exists() else []), *sorted(self._folder.glob("*.parquet"))]
-        tables = [storage.read_table(path)[0] for path in files]
-        return pa.concat_tables(tables) if tables else None
+        if (found := CACHE.find(self._identity)) is not None or not shipped.exists():
+            return found or {}
+        table, _ = storage.read_table(shipped)
+        return {name: table[name].to_numpy() for name in table.column_names}

@@ -12,7 +12,7 @@ from PIL import Image
 from small import small_dcgan
 from torch import nn
 
-from qualitygate.features.cache import SampleFeatures, identity, kept, place, real_features
+from qualitygate.features.cache import REAL, SampleFeatures, identity, real_features
 from qualitygate.features.images import ImageSet, open_images
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
@@ -79,7 +79,7 @@ def test_what_is_not_to_be_kept_is_computed_every_time(images: Path) -> None:
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"nonsense", lambda data: data[:-9], lambda data: data[:-1] + b"\xff"])
 def test_what_is_damaged_is_computed_anew(images: Path, damage: Callable[[bytes], bytes]) -> None:
     passes(open_images(images))
-    path = place("features", identity(Means(), open_images(images)))
+    path = REAL.place(identity(Means(), open_images(images)))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UserWarning, match="cannot be read and is computed anew"):
         assert passes(open_images(images)) == 1
@@ -90,22 +90,6 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(images: Path, home: Path)
     home.write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="is not kept"):
         assert passes(open_images(images)) == 1
-
-
-def test_nothing_is_left_behind_when_computing_fails(home: Path) -> None:
-    def fail() -> dict[str, np.ndarray]:
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError, match="no"):
-        kept("features", {"extractor": "x"}, fail)
-    assert not list(home.rglob("*.safetensors"))
-
-
-def test_other_kinds_have_places_of_their_own() -> None:
-    same = {"extractor": "x"}
-    assert kept("means", same, lambda: {"mean": np.zeros(2)})["mean"].dtype == np.float64
-    assert kept("radii", same, lambda: {"radii": np.ones(3)}).keys() == {"radii"}
-    assert kept("means", same, dict).keys() == {"mean"}
 
 
 ROWS = np.ones((3, Means.features), np.float32)

@@ -14,7 +14,7 @@ from features.weight_files import random_tensors, save_plain, save_script
 from torch import Tensor
 
 from qualitygate.errors import CheckpointError, InputError
-from qualitygate.features.inception import Inception, InceptionExtractor, nvidia_name, pytorch_fid_name, units
+from qualitygate.features.inception import Inception, InceptionExtractor, units
 from qualitygate.features.registry import make_extractor
 from qualitygate.features.weights import read_weights
 
@@ -26,8 +26,7 @@ IMAGES = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(3)) * 
 def plain() -> dict[str, Tensor]:
     """Random weights as pytorch-fid's file has them."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, unit in units(Inception()):
-        theirs = pytorch_fid_name(name)
+    for unit, _, theirs in units(Inception()):
         shapes[f"{theirs}.conv.weight"] = tuple(unit.weight.shape)
         shapes |= {f"{theirs}.{part}": (len(unit.bias),) for part in NORM}
     tensors = random_tensors(shapes | {"fc.weight": (1008, 2048), "fc.bias": (1008,)})
@@ -44,8 +43,7 @@ def extractor(plain: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory
 
 def as_nvidia(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {"output.weight": plain["fc.weight"], "output.bias": plain["fc.bias"]}
-    for name, _ in units(Inception()):
-        theirs, ours = pytorch_fid_name(name), nvidia_name(name)
+    for _, ours, theirs in units(Inception()):
         found[f"{ours}.weight"] = plain[f"{theirs}.conv.weight"]
         for part, other in (("beta", "bias"), ("mean", "running_mean"), ("var", "running_var")):
             found[f"{ours}.{part}"] = plain[f"{theirs}.bn.{other}"]

@@ -6,7 +6,6 @@ hash. One process at a time works in a folder, others wait and then find what th
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +19,6 @@ from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import CheckpointError
 
 
-def folder() -> Path:
-    """``$QUALITYGATE_CACHE``, else ``qualitygate`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if given := os.environ.get("QUALITYGATE_CACHE"):
-        return Path(given).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "qualitygate"
-
-
 @contextmanager
 def place(sha256: str) -> Iterator[Path]:
     """The folder of the file with this hash, held against other processes.
@@ -34,7 +26,7 @@ def place(sha256: str) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be made or written to.
     """
-    home = folder() / sha256
+    home = storage.cache_folder() / sha256
     with storage.explained(home):
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):
@@ -44,9 +36,9 @@ def place(sha256: str) -> Iterator[Path]:
 @contextmanager
 def workspace() -> Iterator[Path]:
     """A temporary folder on the cache's disk, for what is fetched before its hash is known."""
-    with storage.explained(folder()):
-        folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder()) as name:
+    with storage.explained(storage.cache_folder()):
+        storage.cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=storage.cache_folder()) as name:
             home = Path(name) / "model"
             home.mkdir()
             yield home

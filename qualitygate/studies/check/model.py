@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from qualitygate import names
-from qualitygate.checkpoints.sources.cache import folder as cache_folder
-from qualitygate.errors import ProfileError, QualityGateError
+from qualitygate.errors import ProfileError
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
@@ -20,9 +17,10 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, is_score, score_quantile
-from qualitygate.records import canonical_hash
 from qualitygate.records.check import CheckedSide, RuleState
+from qualitygate.storage import ContentCache
 
+_CACHE = ContentCache("profiles", load_profile, lambda place, profile: profile.save(place))
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one
 
 
@@ -89,41 +87,31 @@ def same_latents(first: Subject, second: Subject) -> bool:
 def kept_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
     """The checkpoint's profile under this policy; calibrated only if that was not done before.
 
-    It stands in ``profiles`` in the cache folder, where anybody may delete it; not where the network's code is somebody else's, which may
-    have been edited since.
+    Not kept where the network's code is somebody else's, which may have been edited since.
     """
     sampling = sampling or Sampling()
     if is_somebody_elses(generator):
         return calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    place = _place(generator, policy, sampling)
-    if place.exists():
-        try:
-            return replace(load_profile(place), policy=policy)
-        except QualityGateError as error:
-            warnings.warn(f"{place} cannot be read and is computed anew: {error.what}", stacklevel=2)
+    identity = _identity(generator, policy, sampling)
+    if (found := _CACHE.find(identity)) is not None:
+        return replace(found, policy=policy)
     profile = calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    try:
-        profile.save(place)
-    except QualityGateError as error:
-        if not place.exists():  # else another process was quicker
-            warnings.warn(f"The profile is not kept: {error}", stacklevel=2)
+    _CACHE.keep(identity, profile)
     return profile
 
 
-def _place(generator: Generator, policy: Policy, sampling: Sampling) -> Path:
-    """Where the cache has it: by all that a calibration depends on. One file may be read as of several families."""
-    chain = Chain.of(generator)
-    depends = {
+def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[str, Any]:
+    """All that a calibration depends on. One file may be read as of several families."""
+    return {
         "version": _VERSION,
         "checkpoint": generator.identity().sha256,
         "family": generator.family,
         "stored_as": generator.stored_as,
         "device": generator.device.type,
-        "layers": calibrated_layers(policy, chain),
+        "layers": calibrated_layers(policy, Chain.of(generator)),
         "sampling": sampling.model_dump(mode="json"),
         "policy": policy.model_dump(mode="json", exclude={"check", "batch"}),
     }
-    return cache_folder() / "profiles" / canonical_hash(depends)
 
 
 def check_covers(baseline: Profile, policy: Policy) -> None:

@@ -6,18 +6,15 @@ import glob
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
-from zipfile import BadZipFile
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import storage
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.load import Checkpoint
 from qualitygate.errors import InputError, QualityGateError
@@ -29,6 +26,7 @@ from qualitygate.metrics.measured_set import MeasuredSet, RealSet, comparable
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
+from qualitygate.storage import Arrays, ContentCache, array_cache
 from qualitygate.studies.dynamics.alarms import Alarm, raised
 from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, rising_units, score, summary
 
@@ -200,7 +198,7 @@ class AgainstReal:
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
-FORMAT = 1
+FORMAT = 2
 """Of the stored scores; another one is not read."""
 
 Load = Callable[[Snapshot], Checkpoint]
@@ -252,13 +250,16 @@ def score_snapshots(
 
     Raises:
         InputError: none of them could be scored.
-        StorageError: the scores cannot be kept.
+
+    Warns:
+        UserWarning: the scores of a snapshot cannot be kept, or cannot be read and are made anew.
     """
     reporter = reporter or Reporter()
     key = canonical_hash([FORMAT, settings.key, metrics is not None, metrics_key])
+    cache = None if store is None else array_cache(key[:24], root=store)
     course: list[Scored] = []
     for snapshot in snapshots:
-        one = _scored(snapshot, settings, load, store and store / key[:24], metrics, reporter)
+        one = _scored(snapshot, settings, load, cache, metrics, reporter)
         kinds = {other.latents for other in course if other.latents}
         if one.latents and kinds - {one.latents}:
             error = f"The same latents do not fit: it takes {one.latents}, the earlier ones {kinds.pop()}"
@@ -303,14 +304,14 @@ def record(course: Sequence[Scored], settings: Settings, alarms: Sequence[Alarm]
 
 
 def _scored(
-    snapshot: Snapshot, settings: Settings, load: Load, store: Path | None, metrics: SetMetrics | None, reporter: Reporter
+    snapshot: Snapshot, settings: Settings, load: Load, cache: ContentCache[Arrays] | None, metrics: SetMetrics | None, reporter: Reporter
 ) -> Scored:
     sha256 = None
     try:
         if Path(snapshot.source).is_file():
             sha256 = file_sha256(Path(snapshot.source))
-            if (stored := _stored(snapshot, sha256, _place(store, sha256))) is not None:
-                return stored
+            if cache is not None and (arrays := cache.find({"checkpoint": sha256})) is not None:
+                return _from_arrays(snapshot, sha256, arrays)
         checkpoint = load(snapshot)
         generator = checkpoint.generator
         sha256 = generator.identity().sha256
@@ -319,8 +320,8 @@ def _scored(
     except QualityGateError as error:
         return Scored(snapshot, sha256, error=str(error).replace("\n", ";"))
     one = Scored(snapshot, sha256, generator.family, _kind(generator), scores)
-    if (place := _place(store, sha256)) is not None:
-        _keep(one, place)
+    if cache is not None:
+        cache.keep({"checkpoint": sha256}, _to_arrays(one))
     return one
 
 
@@ -328,34 +329,23 @@ def _kind(generator: Generator) -> str:
     return f"{generator.latent_size} numbers and {generator.label_size} classes"
 
 
-def _place(store: Path | None, sha256: str) -> Path | None:
-    return store and store / f"{sha256}.npz"
-
-
-def _keep(one: Scored, place: Path) -> None:
+def _to_arrays(one: Scored) -> Arrays:
     assert one.scores is not None
     arrays = {
-        f"{name}/{layer}": value for name, of_layers in vars(one.scores).items() if name != "metrics" for layer, value in of_layers.items()
+        f"{name}/{layer}": np.asarray(value)
+        for name, of_layers in vars(one.scores).items()
+        if name != "metrics"
+        for layer, value in of_layers.items()
     }
     about = {"family": one.family, "latents": one.latents, "metrics": dict(one.scores.metrics)}
-    with storage.explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    with storage.new_file(place) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
 
 
-def _stored(snapshot: Snapshot, sha256: str, place: Path | None) -> Scored | None:
-    """The scores that are kept at a place; None if there are none, or not whole."""
-    if place is None or not place.is_file():
-        return None
-    with suppress(OSError, ValueError, KeyError, BadZipFile), place.open("rb") as file, np.load(file) as archive:
-        about = json.loads(str(archive["about"]))
-        fields: dict[str, dict[int, np.ndarray]] = {name: {} for name in Scores.__dataclass_fields__ if name != "metrics"}
-        for name in archive.files:
-            if name != "about":
-                of, layer = name.split("/")
-                fields[of][int(layer)] = archive[name]
-        scale = {layer: float(value) for layer, value in fields.pop("scale").items()}
-        scores = Scores(**fields, scale=scale, metrics=about["metrics"])
-        return Scored(snapshot, sha256, about["family"], about["latents"], scores, resumed=True)
-    return None
+def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> Scored:
+    fields: dict[str, dict[int, Any]] = {name: {} for name in Scores.__dataclass_fields__ if name != "metrics"}
+    about = json.loads(arrays["about"].tobytes())
+    for name, value in arrays.items():
+        if name != "about":
+            of, layer = name.split("/")
+            fields[of][int(layer)] = value.item() if of == "scale" else value
+    return Scored(snapshot, sha256, about["family"], about["latents"], Scores(**fields, metrics=about["metrics"]), resumed=True)
