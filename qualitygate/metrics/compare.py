@@ -20,7 +20,7 @@ from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import TAIL, Estimate
 from qualitygate.policy.model import CheckRule
 from qualitygate.records import Interval
-from qualitygate.records.gate import RuleState
+from qualitygate.records.check import RuleState
 from qualitygate.records.metrics import Measurement
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Self
 
 import numpy as np
@@ -29,7 +29,7 @@ _NUMBERS = 2**22  # resampled rows held at once
 _BEYOND = 10  # draws that lie beyond each end of an interval
 _LEAST_DRAWS = 1000
 _RANK_DRAWS = 200  # many scores are ranked
-_NO_DRAWS = np.empty(0)
+_nothing = partial(np.empty, 0)
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Rows of resamples, int64 (draws, N), to the statistic of each, float64 (draws,)."""
@@ -86,10 +86,10 @@ class Estimate:
 
     value: float
     samples: int
-    draws: np.ndarray = field(default=_NO_DRAWS, repr=False)
+    draws: np.ndarray = field(default_factory=_nothing, repr=False)
     kind: DrawKind = DrawKind.BOOTSTRAP
     step: float = 0.0
-    blocks: np.ndarray = field(default=_NO_DRAWS, repr=False)
+    blocks: np.ndarray = field(default_factory=_nothing, repr=False)
     left_out: int = 0
     note: str | None = None
 

@@ -40,6 +40,8 @@ class FrechetDistance(SetMetric):
         if how is None:
             return Estimate(value, len(group))
         blocks = [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
+        if (fewest := len(group) - len(blocks[0])) <= width:
+            return Estimate(value, len(group), note=f"too few for an interval: {fewest:,} samples for {width:,} features")
         without = [frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks]
         found = Estimate.jackknife(value, without, len(group))
         return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")

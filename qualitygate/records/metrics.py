@@ -73,7 +73,7 @@ METRICS: Mapping[str, Metric] = {
 
 def all_metrics() -> Mapping[str, Metric]:
     """Ours, and those of other packages that are installed."""
-    return METRICS | {name: one.info for name, one in _plugins().items()}
+    return {**METRICS} | {name: one.info for name, one in _plugins().items()}
 
 
 def metric(name: str) -> Metric:

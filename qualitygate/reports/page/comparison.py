@@ -10,9 +10,9 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.gate import ExhibitRole, Verdict
 from qualitygate.metrics.compare import Outcome, compare_records
 from qualitygate.metrics.estimate import TAIL, Resampling, mean, wilson
+from qualitygate.records.gate import ExhibitRole, Verdict
 from qualitygate.records.metrics import Measurement, shown
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page import tables

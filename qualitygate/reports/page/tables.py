@@ -10,10 +10,10 @@ import numpy as np
 from scipy.stats import binom
 
 from qualitygate import names, timing
+from qualitygate.metrics.estimate import TAIL, wilson
 from qualitygate.records.gate import GateSummary, RuleLimit, Verdict
 from qualitygate.reports.lettering import number
 from qualitygate.reports.page.material import Gated
-from qualitygate.metrics.estimate import TAIL, wilson
 
 if TYPE_CHECKING:
     import pandas as pd

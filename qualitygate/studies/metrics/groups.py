@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.stats import t
@@ -15,7 +16,7 @@ from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import TAIL
 from qualitygate.metrics.measured_set import MeasuredSet
 from qualitygate.metrics.metric import Evaluator
-from qualitygate.records.metrics import GroupOrder, GroupRow, Histogram, Measurement, metric
+from qualitygate.records.metrics import GroupOrder, GroupRow, Histogram, Measurement, MetricsReport, metric
 
 RANDOM_GROUPS = 30
 """Random groups that stand for chance, as in the papers."""

@@ -28,16 +28,7 @@ from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics import MetricsRequest
-from qualitygate.studies.metrics.groups import (
-    RANDOM_GROUPS,
-    extremes,
-    group_row,
-    group_size,
-    group_table,
-    histogram,
-    orders,
-    random_row,
-)
+from qualitygate.studies.metrics.groups import RANDOM_GROUPS, extremes, group_row, group_size, group_table, histogram, orders, random_row
 from qualitygate.studies.observation import Observatory, Seen, joined, score_of
 
 TRUNCATIONS = (0.3, 0.5, 0.7)
@@ -286,7 +277,12 @@ class _Run:
         return replace(whole, lengths=self._lengths(seen.latents, chosen))
 
     def _lengths(
-        self, latents: Latents, rows: np.ndarray, edits: EditsOfRows | None = None, how: PathSettings = PER_SAMPLE, phase: str = "path lengths"
+        self,
+        latents: Latents,
+        rows: np.ndarray,
+        edits: EditsOfRows | None = None,
+        how: PathSettings = PER_SAMPLE,
+        phase: str = "path lengths",
     ) -> torch.Tensor:
         """Lengths of the paths of all latents, float64 (N, paths), NaN but in these rows. Edits are asked for by rows of the latents."""
         assert self.inputs.distance is not None
