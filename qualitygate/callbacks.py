@@ -22,15 +22,15 @@ import torch
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.studies.dynamics.alarms import Alarm, Point, Raised, parse_alarm, raised
-from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, score, summary
+from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, score, summary
+from qualitygate.studies.dynamics.request import Alarm, Point, RaisedAlarm, ScoringSettings, parse_alarm, raised_alarms
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
 
 SHARE = 0.02
 """Of the training time that scoring may take."""
-WHILE_TRAINING = Settings(samples=8, axes=32, rate_samples=512)
+WHILE_TRAINING = ScoringSettings(samples=8, axes=32, rate_samples=512)
 """What is scored unless told otherwise: an estimate of CLA that takes a hundredth of the exact one's time."""
 
 Log = Callable[[dict[str, float], int], None]
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Budget:
+class TimeBudget:
     """A share of the time that has passed, and what of it is used.
 
     Attributes:
@@ -75,7 +75,7 @@ class Budget:
         expected = self.expected or 0.0
         return self.spent + expected <= self.share * (self.clock() - self._began + expected)
 
-    def timed(self, work: Callable[[], Scores], device: torch.device) -> tuple[Scores, float]:
+    def timed(self, work: Callable[[], SnapshotScores], device: torch.device) -> tuple[SnapshotScores, float]:
         """Do some work; its result and its seconds, which are booked. What a GPU still has to do is not counted as the work's."""
         _finish_queued(device)
         start = self.clock()
@@ -120,11 +120,11 @@ class TrainingWatch:
         self,
         every: float,
         *,
-        settings: Settings = WHILE_TRAINING,
+        settings: ScoringSettings = WHILE_TRAINING,
         share: float = SHARE,
         alarms: Sequence[Alarm | str] = (),
         log: Log | None = None,
-        on_alarm: Callable[[Raised], None] | None = None,
+        on_alarm: Callable[[RaisedAlarm], None] | None = None,
         metrics: SetMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -134,8 +134,8 @@ class TrainingWatch:
         self._alarms = [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
         self._metrics = metrics
         self._due: float | None = None
-        self._before: Scores | None = None
-        self.budget = Budget(share, clock)
+        self._before: SnapshotScores | None = None
+        self.budget = TimeBudget(share, clock)
         self.course: list[Point] = []
         self.postponed = 0
 
@@ -188,7 +188,7 @@ class TrainingWatch:
         return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
 
     def _report(self, at: float, metrics: dict[str, float]) -> None:
-        for one in raised(self.course, self._alarms):
+        for one in raised_alarms(self.course, self._alarms):
             if one.at == at:
                 _logger.warning("alarm: %s", one)
                 if self._on_alarm is not None:

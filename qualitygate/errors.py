@@ -6,7 +6,15 @@ exit code of the command line: 2 where the input is at fault, 3 where something 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def public(text: str) -> str:
+    """An address, or a text with addresses in it, without user and password: ``postgresql://***@host/mlflow``."""
+    return _USER.sub("***@", text)
 
 
 class QualityGateError(Exception):

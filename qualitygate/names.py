@@ -5,8 +5,6 @@ Layers are named by index. Rates are written the short way (``0.1``, not ``0.10`
 
 from __future__ import annotations
 
-import re
-
 # columns of samples.parquet and calibration.parquet
 ID = "id"
 SEED = "seed"
@@ -82,15 +80,6 @@ METRIC_FIGURES = ("metrics/precision_recall", "metrics/groups", "metrics/discrim
 # corrections as they stand in names
 TRIED = "tried"
 _METHODS = {"sequential_ablation": "ablation"}  # others by their own names
-_CORRECTIONS = (
-    "ablation",
-    "single_ablation",
-    "high_rate_ablation",
-    "random_ablation",
-    "zero_ablation",
-    "sequential_correction",
-    "local_region",
-)
 
 # metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
 CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
@@ -112,8 +101,6 @@ COST_FILTERED = "cost/seconds_per_accepted_filtered"
 COST_UNGATED = "cost/seconds_per_image_ungated"
 COLLAPSE = "kept_share"
 
-_LAYER = r"(?:/layer_(0|[1-9][0-9]*))"  # how `_of_layer` writes it
-
 # metrics of a check of a checkpoint
 LOW_RATE_NEURONS = "low_rate_share"  # at R: share of the neurons of the calibrated layers
 DEAD_UNITS = "dead_units"  # share of the units whose neurons never fired in the calibration
@@ -130,6 +117,26 @@ CLASSIFIER_ACCURACY = "classifier_validation_accuracy"
 RANKING_TABLE = "unit_ranking.json"
 SHEET_KEYS = ("gallery/best", "gallery/worst", "gallery/corrected", "gallery/rejected", "gallery/borderline")
 
+# tags of runs, logged models and versions in MLflow
+TAG_GATE = "qualitygate.gate_id"  # SHA-256 of summary.json, by which the run of a gated set is found again
+TAG_CHECK = "qualitygate.check_id"  # of check.json
+TAG_METRICS = "qualitygate.metrics_id"  # of metrics.json
+TAG_UNITS = "qualitygate.units_id"  # of comparison.json
+TAG_DYNAMICS = "qualitygate.dynamics_id"  # of the settings and the snapshots
+TAG_COMPARISON = "qualitygate.comparison_id"  # of the names of what was compared
+TAG_COMPARED = "qualitygate.compared"
+TAG_CHECKPOINT = "qualitygate.checkpoint_sha256"
+TAG_VERDICT = "qualitygate.verdict"  # of the last gate
+TAG_CHECK_VERDICT = "qualitygate.check_verdict"
+TAG_CHECK_RUN = "qualitygate.check_run"  # the run with the check's record
+TAG_POLICY = "qualitygate.policy_hash"
+TAG_PROFILE = "qualitygate.profile_id"
+TAG_SUITE = "qualitygate.suite_hash"
+TAG_NOT_FINITE = "qualitygate.metrics_not_finite"  # names of metrics that are left out
+TAG_CLAIM = "qualitygate.claim"  # of a registered model that holds an alias while a check moves it
+TAG_CLAIMED_BY = "qualitygate.claimed_by"  # that check's run
+TAG_NOTE = "mlflow.note.content"
+
 
 def rate(value: float) -> str:
     """A rate as it stands in names: ``0.1``."""
@@ -138,37 +145,37 @@ def rate(value: float) -> str:
 
 def low_rate(at: float, layer: int | None = None) -> str:
     """Active low-rate neurons at R = ``at``: of one layer, or summed over the detection layers."""
-    return _of_layer(f"low_rate_{rate(at)}", layer)
+    return of_layer(f"low_rate_{rate(at)}", layer)
 
 
 def never_seen(layer: int | None = None) -> str:
     """Active neurons that never fired in the estimate of the rates: of one layer, or summed over the detection layers."""
-    return _of_layer(NEVER_SEEN, layer)
+    return of_layer(NEVER_SEEN, layer)
 
 
 def cla(layer: int) -> str:
     """Sample score of the curvature of local activation at one layer."""
-    return _of_layer("cla", layer)
+    return of_layer("cla", layer)
 
 
 def cla_low(layer: int) -> str:
     """Lower end of the interval of a screened CLA; the score itself where it is exact."""
-    return _of_layer("cla_low", layer)
+    return of_layer("cla_low", layer)
 
 
 def cla_high(layer: int) -> str:
     """Upper end of the interval of a screened CLA; the score itself where it is exact."""
-    return _of_layer("cla_high", layer)
+    return of_layer("cla_high", layer)
 
 
 def cla_estimate(axes: int, points: int, layer: int) -> str:
     """Column of the calibration: CLA over so many axes, with so many grid steps on each side."""
-    return _of_layer(f"cla_{axes}x{points}", layer)
+    return of_layer(f"cla_{axes}x{points}", layer)
 
 
 def activation_moments(layer: int) -> tuple[str, ...]:
     """Over a layer's neurons: the mean of the positive activations, the mean square, and the share that is active."""
-    return tuple(_of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
+    return tuple(of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
 def correction(method: str, strength: float) -> str:
@@ -192,13 +199,25 @@ def is_tried(column: str) -> bool:
 
 
 def is_trial(column: str) -> bool:
-    """Whether a column is the outcome of a correction: its first part names a method and a strength."""
-    return re.match(rf"(?:{'|'.join(_CORRECTIONS)})_[0-9.]+/", column) is not None
+    """Whether a column is the outcome of a correction: its first part names a method and a strength, the rest what was judged."""
+    head, _, judged = column.partition("/")
+    return number(head.rpartition("_")[2]) is not None and bool(judged) and not judged.startswith("layer_")
+
+
+def number(text: str) -> float | None:
+    """A number as it stands in names, or None if it is none, or not written as `rate` writes it."""
+    if not text or set(text) - set("0123456789."):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if rate(value) == text else None
 
 
 def has_short_name(value: float) -> bool:
     """Whether a number is told apart from all others by the short way it is written in names, without an exponent."""
-    return re.fullmatch(r"[0-9]*\.?[0-9]+", rate(value)) is not None and float(rate(value)) == value
+    return number(rate(value)) == value
 
 
 def quantile(column: str, q: float) -> str:
@@ -246,12 +265,6 @@ def time_share(part: str) -> str:
     return f"time_share/{part}"
 
 
-def low_rate_at(column: str) -> float | None:
-    """R of a low-rate column, or None if it is another score, or not written as we write it."""
-    found = re.fullmatch(rf"low_rate_([0-9]*\.?[0-9]+){_LAYER}?", column)
-    return float(found[1]) if found and rate(float(found[1])) == found[1] else None
-
-
 def low_rate_share(at: float) -> str:
     """Share of a checkpoint's neurons with an activation rate of at most ``at``: ``low_rate_share_0.1``."""
     return f"{LOW_RATE_NEURONS}_{rate(at)}"
@@ -259,13 +272,13 @@ def low_rate_share(at: float) -> str:
 
 def low_rate_share_at(metric: str) -> float | None:
     """R of a share of low-rate neurons, or None if it is another metric."""
-    found = re.fullmatch(rf"{LOW_RATE_NEURONS}_([0-9]*\.?[0-9]+)", metric)
-    return float(found[1]) if found and rate(float(found[1])) == found[1] else None
+    stem, _, at = metric.rpartition("_")
+    return number(at) if stem == LOW_RATE_NEURONS else None
 
 
 def is_worst_unit_cla(metric: str) -> bool:
     """Whether this is the CLA of the worst units: of a layer, or of the family's first curvature layer."""
-    return re.fullmatch(rf"{WORST_UNIT_CLA}{_LAYER}?", metric) is not None
+    return split_layer(metric)[0] == WORST_UNIT_CLA
 
 
 def unit_key(layer: int, unit: int) -> str:
@@ -278,26 +291,17 @@ def given_unit_score(source: str) -> str:
     return f"units/{source}"
 
 
-def cla_layer(column: str) -> int | None:
-    """Layer of a CLA column, or None if it is another score."""
-    found = re.fullmatch(rf"cla{_LAYER}", column)
-    return int(found[1]) if found else None
-
-
-def is_never_seen(column: str) -> bool:
-    """Whether a column counts never-seen neurons."""
-    return re.fullmatch(rf"{NEVER_SEEN}{_LAYER}?", column) is not None
-
-
-def layer_of(column: str) -> int | None:
-    """The layer that a column is of, or None if it is a sum over layers."""
-    found = re.search(rf"{_LAYER}$", column)
-    return int(found[1]) if found else None
+def split_layer(column: str) -> tuple[str, int | None]:
+    """A column without its layer, and the layer; None where it is of no single one."""
+    stem, _, digits = column.rpartition("/layer_")
+    if stem and digits.isdecimal() and str(int(digits)) == digits:
+        return stem, int(digits)
+    return column, None
 
 
 def at_layer(metric: str, layer: int) -> str:
     """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
-    return _of_layer(metric, layer)
+    return of_layer(metric, layer)
 
 
 def of_set(metric: str) -> str:
@@ -305,5 +309,5 @@ def of_set(metric: str) -> str:
     return f"dynamics/{metric}"
 
 
-def _of_layer(name: str, layer: int | None) -> str:
+def of_layer(name: str, layer: int | None) -> str:
     return name if layer is None else f"{name}/layer_{layer}"

@@ -16,9 +16,9 @@ from qualitygate import callbacks
 from qualitygate.callbacks import TrainingWatch, lightning_callback
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.generators.module import ModuleGenerator
-from qualitygate.studies.dynamics.measure import Settings
+from qualitygate.studies.dynamics.request import ScoringSettings
 
-SMALL = Settings(layers=(3,), early=(1,), samples=2, axes=2, rate_samples=16)
+SMALL = ScoringSettings(layers=(3,), early=(1,), samples=2, axes=2, rate_samples=16)
 
 
 class Clock:
@@ -114,7 +114,7 @@ def test_nothing_is_left_behind(clock: Clock) -> None:
 def test_a_plain_network_by_its_layers(clock: Clock) -> None:
     network = nn.Sequential(nn.ConvTranspose2d(6, 5, 4), nn.ReLU(), nn.ConvTranspose2d(5, 1, 4, 2, 1), nn.Tanh())
     generator = ModuleGenerator(network, layers=["1"], latent_size=6)
-    watch = TrainingWatch(every=1, settings=Settings(samples=2, rate_samples=16), share=1.0, clock=clock)
+    watch = TrainingWatch(every=1, settings=ScoringSettings(samples=2, rate_samples=16), share=1.0, clock=clock)
     watch(generator, 0)
     found = watch(generator, 1)
     assert found is not None

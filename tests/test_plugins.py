@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from qualitygate import plugins
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
-from qualitygate.generators import plugins
-from qualitygate.generators import table as families
+from qualitygate.generators.families import GENERATORS, family_plugins
 from qualitygate.generators.families.dcgan.generator import DCGAN
 
 PACKAGE = Path(__file__).parent / "plugin_package"
@@ -99,8 +99,8 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Makes qualitygate find one entry point with the given value."""
 
     def found(value: str) -> None:
-        entry = EntryPoint("odd", value, plugins.GROUP)
-        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+        entry = EntryPoint("odd", value, "qualitygate.families")
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == entry.group else [])
         plugins.plugins.cache_clear()
 
     yield found
@@ -133,7 +133,7 @@ def test_a_broken_plugin_is_named(value: str, found: str, offer: Callable[[str],
     value = value.format(here="odd_plugin")
     offer(value)
     with pytest.raises(PluginError, match=rf"(?s)plug-in odd \({value}\) is broken.*{found}.*uninstall"):
-        families.generators()
+        _ = family_plugins(), list(GENERATORS)
 
 
 @pytest.mark.parametrize("value", ["no_module", "no_list"])
@@ -142,3 +142,63 @@ def test_layouts_that_are_none(value: str, offer: Callable[[str], None], monkeyp
     offer(f"odd_plugin:{value}")
     with pytest.raises(PluginError, match=r"(?s)plug-in odd .* layouts"):
         all_layouts()
+
+
+# things of any other kind
+
+
+class Thing:
+    """What a table of a kind holds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+ours, theirs = Thing("ours"), Thing("theirs")
+TABLE: plugins.Table[Thing] = plugins.Table("scores", {"ours": "odd_plugin:ours"}, Thing)
+
+
+@pytest.fixture
+def bring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes qualitygate find entry points by name in the group of scores."""
+    monkeypatch.setitem(sys.modules, "odd_plugin", sys.modules[__name__])
+
+    def found(**values: str) -> None:
+        entries = [EntryPoint(name, value, "qualitygate.scores") for name, value in values.items()]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == "qualitygate.scores" else [])
+        plugins.plugins.cache_clear()
+
+    yield found
+    plugins.plugins.cache_clear()
+
+
+def test_a_table_holds_ours_and_then_those_of_plugins(bring: Callable[..., None]) -> None:
+    bring(theirs="odd_plugin:theirs")
+    assert dict(TABLE) == {"ours": ours, "theirs": theirs}
+    assert list(TABLE) == ["ours", "theirs"]
+    assert "theirs" in TABLE
+    assert "nobody" not in TABLE
+    with pytest.raises(KeyError):
+        TABLE["nobody"]
+
+
+def test_nothing_is_imported_for_its_name(bring: Callable[..., None]) -> None:
+    bring(theirs="qualitygate_that_is_not_there:theirs")
+    assert list(TABLE) == ["ours", "theirs"]
+    assert TABLE["ours"] is ours
+    with pytest.raises(PluginError, match="ModuleNotFoundError"):
+        TABLE["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("ours", "odd_plugin:theirs", "name 'ours', which there is already"),
+        ("other", "odd_plugin:theirs", "name 'theirs' under the name 'other'"),
+        ("theirs", "odd_plugin:PACKAGE", "in scores"),
+    ],
+)
+def test_a_broken_thing_is_named(name: str, value: str, found: str, bring: Callable[..., None]) -> None:
+    bring(**{name: value})
+    with pytest.raises(PluginError, match=rf"(?s)plug-in {name} .* is broken.*{found}"):
+        dict(TABLE)

@@ -12,7 +12,7 @@ from torch import Tensor
 from planted_rows.scene import Scene
 from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
-from qualitygate.studies.units.run import stand_ins
+from qualitygate.studies.units.run import pseudo_labelled
 from qualitygate.units.classifier import artifact_masks, train_classifier
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
@@ -44,7 +44,7 @@ def truth(scene: Scene) -> Labelled:
 
 def standing_in(scene: Scene) -> Labelled:
     """As many as are truly defective, so that only who says so differs."""
-    said = stand_ins(scene.profile, int(scene.fires.sum()))
+    said = pseudo_labelled(scene.profile, int(scene.fires.sum()))
     artifacts, normal = (
         sample_latents(scene.generator, said.ids[said.artifact == wrong], 0, sampling=scene.profile.info.sampling)
         for wrong in (True, False)

@@ -20,8 +20,8 @@ from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy, default_policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.screening import THIN, axes_order
-from qualitygate.testing.extractors import random_patches
 from qualitygate.testing.planted import Planted
+from qualitygate.testing.toys import random_patches
 from qualitygate.units.defective_score import unit_thresholds
 
 RATES = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3)

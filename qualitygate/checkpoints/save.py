@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from qualitygate import storage
 from qualitygate.checkpoints.layouts import native
 from qualitygate.errors import InputError, OutputError
-from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.generators.planted import PlantedGenerator
+from qualitygate.generators.families import DISCRIMINATORS, GENERATORS
 
 _SUFFIX = ".safetensors"
 
@@ -39,23 +38,18 @@ def save_generator(
     """
     path = Path(path)
     check_new(path)
-    for network in _with_wrapped(generator):
-        _check_known(network, families.generators())
+    network: Generator | None = generator
+    while network is not None:
+        _check_known(network, GENERATORS)
+        network = network.wrapped
     if discriminator is not None:
-        _check_known(discriminator, families.discriminators())
+        _check_known(discriminator, DISCRIMINATORS)
     tensors = {name: tensor.contiguous() for name, tensor in native.tensors(generator, discriminator).items()}
     with storage.new_file(path) as partial:
         try:
             save_file(tensors, partial, {**(notes or {}), **native.metadata(generator, discriminator)})
         except SafetensorError as error:  # how that library says what the operating system says
             raise OSError(str(error)) from error
-
-
-def _with_wrapped(generator: Generator) -> Iterator[Generator]:
-    """The generator and, of a planted one, what it was planted in."""
-    yield generator
-    if isinstance(generator, PlantedGenerator):
-        yield from _with_wrapped(generator.base)
 
 
 def _check_known(network: Generator | Discriminator, known: Mapping[str, type[Any]]) -> None:

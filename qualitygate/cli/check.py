@@ -145,8 +145,8 @@ class Registry:
             _check_stands_alone(request)
         if not any((acts, candidate.startswith("models:"), (baseline or "").startswith("models:"))):
             return cls(request, request.tracking_uri)
+        from qualitygate.mlflow_client import tracking_uri
         from qualitygate.tracking.promotion import alias_version, version_of
-        from qualitygate.tracking.store import tracking_uri
 
         uri = tracking_uri(request.tracking_uri)
         ours, theirs = version_of(candidate, uri), None if baseline is None else version_of(baseline, uri)
@@ -170,7 +170,7 @@ class Registry:
         """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote one that is ``good``: that
         passed, without warnings where they count."""
         from qualitygate.errors import TrackingError
-        from qualitygate.tracking.store import tracking_uri
+        from qualitygate.mlflow_client import tracking_uri
 
         uri, kept = tracking_uri(self.uri), self.request.out is not None
         sent = _sent(folder, uri, self.request.experiment, kept=kept)
@@ -209,13 +209,14 @@ class Registry:
 def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
     """What became of the sending. Of a folder that is about to go nobody is told to send it later."""
     from qualitygate.errors import QualityGateError
-    from qualitygate.tracking.check import log_check
+    from qualitygate.tracking.check import check_parcel
+    from qualitygate.tracking.sending import send
     from qualitygate.tracking.spool import State, Tracking, push
 
     if kept:
         return push(folder, uri, experiment)
     try:
-        logged = log_check(folder, uri, experiment)
+        logged = send(check_parcel(folder), uri, experiment)
     except QualityGateError as error:
         return Tracking(state=State.PENDING, error=f"{error.what}: {error.found}")
     return Tracking(state=State.SENT, run_id=logged.run_id, model_id=logged.model_id)

@@ -44,7 +44,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.produce.store import public
+        from qualitygate.errors import public
         from qualitygate.reports.page.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
@@ -84,10 +84,11 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
 def _send(page: Path, runs: list[str], words: list[str], tracking_uri: str | None, experiment: str) -> str | None:
     """Log the page; an outage costs nothing but a warning."""
     from qualitygate.errors import TrackingError
-    from qualitygate.tracking.fetched import log_comparison
+    from qualitygate.tracking.fetched import comparison_parcel
+    from qualitygate.tracking.sending import send
 
     try:
-        return log_comparison(page, runs, "\n".join(f"- {one}" for one in words), tracking_uri, experiment)
+        return send(comparison_parcel(page, runs, "\n".join(f"- {one}" for one in words)), tracking_uri, experiment).run_id
     except TrackingError as error:
         output.say(f"warning: MLflow was not reached, the page stands: {error}")
         return None

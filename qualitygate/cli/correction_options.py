@@ -77,7 +77,7 @@ def with_units(profile: Profile, folder: Path | None) -> tuple[Profile, list[str
     if folder is None:
         return profile, []
     from qualitygate.names import given_unit_score
-    from qualitygate.tracking.unit_study import UNITS
+    from qualitygate.tracking.studies import UNITS
     from qualitygate.units.score import load_unit_scores
 
     scores = load_unit_scores(folder / UNITS)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
+from qualitygate.cli.requests import command
+from qualitygate.requests import Flag, Request
 
 NAME = "schema"
 
 
-def run(
-    what: Annotated[Literal["policy", "record", "summary", "profile", "check"], typer.Argument(help="Which document.")] = "policy",
-    example: Annotated[bool, typer.Option("--example", help="Print the default policy as YAML instead, ready to edit.")] = False,
-    family: Annotated[str, typer.Option(help="Family whose default policy is printed.")] = "dcgan",
-) -> None:
+class SchemaRequest(Request):
+    """Which document's schema."""
+
+    what: Annotated[Literal["policy", "record", "summary", "profile", "check"], Flag(argument=True)] = Field(
+        "policy", description="Which document."
+    )
+    example: bool = Field(False, description="Print the default policy as YAML instead, ready to edit.")
+    family: str = Field("dcgan", description="Family whose default policy is printed.")
+
+
+@command(SchemaRequest)
+def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
     from pydantic import BaseModel
 
@@ -23,13 +32,13 @@ def run(
     from qualitygate.records.check import CheckRecord
     from qualitygate.records.gate import GateSummary, SampleRecord
 
-    if example:
-        output.emit(policy_yaml(default_policy(family)).rstrip())
+    if request.example:
+        output.emit(policy_yaml(default_policy(request.family)).rstrip())
         return
-    if what == "profile":
+    if request.what == "profile":
         from qualitygate.gating.profile import ProfileInfo
 
         output.emit_json(ProfileInfo.model_json_schema())
         return
     models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary, "check": CheckRecord}
-    output.emit_json(models[what].model_json_schema())
+    output.emit_json(models[request.what].model_json_schema())

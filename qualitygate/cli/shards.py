@@ -85,7 +85,7 @@ def _executor(wanted: Wanted, device: str) -> Callable[[Job], Executor]:
 
 
 def _send(out: str, tracking_uri: str | None, experiment: str) -> str | None:
-    from qualitygate.produce.store import public
+    from qualitygate.errors import public
     from qualitygate.produce.tracked import push_stored
 
     sent = push_stored(out, tracking_uri, experiment)

@@ -17,7 +17,7 @@ from qualitygate import names
 from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, ZeroAblation
 from qualitygate.scores.local_activation import local_activation
@@ -113,12 +113,12 @@ def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> 
 
 
 def own_low_rate_activity(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]
+    generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int], progress: Progress = silent
 ) -> dict[int, Tensor]:
     """Share of each unit's positions that are low-rate at R = ``rate`` and active: float64 (N, units) by layer. One pass."""
     masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in layers}
     parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    for _, layer, activation in generator.activations(latents, layers):
+    for _, layer, activation in generator.activations(latents, layers, progress=progress):
         parts[layer].append(((activation > 0) & masks[layer]).double().mean(dim=(2, 3)).cpu())
     return {layer: torch.cat(part) for layer, part in parts.items()}
 

@@ -1,4 +1,4 @@
-"""What was computed of images, kept. Of real ones: by extractor, by the images' contents, by how they were brought to size."""
+"""Features that are kept: of real images by extractor, contents and preparation; of a checkpoint's samples by all that makes them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.base import Generator
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.module import is_somebody_elses
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import Progress, Reporter, silent
 from qualitygate.latents import Sampling
-from qualitygate.storage import Arrays, array_cache
+from qualitygate.storage import array_cache
 
 REAL, SAMPLES = array_cache("features"), array_cache("samples")
-
 _FEATURES = "features"
 _VERSION = 1  # of what is kept: a change in how features are computed makes another one
 
@@ -31,14 +30,13 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
     Raises:
         InputError: as `extract`, and as the images.
     """
-
-    def make() -> Arrays:
-        return {_FEATURES: extract(extractor, images, progress)}
-
-    if not extractor.kept:
-        return make()[_FEATURES]
-    found = REAL.get(identity(extractor, images), make)[_FEATURES]
-    return found if len(found) == len(images) else make()[_FEATURES]
+    found = REAL.find(identity(extractor, images)) if extractor.kept else None
+    if found is not None and len(found[_FEATURES]) == len(images):
+        return found[_FEATURES]
+    made = extract(extractor, images, progress)
+    if extractor.kept:
+        REAL.keep(identity(extractor, images), {_FEATURES: made})
+    return made
 
 
 def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
@@ -48,8 +46,8 @@ def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Where the cache has the features of a checkpoint's untouched images. Nowhere, if the code of generator or extractor is somebody
-    else's: it may have been edited since.
+    """Features of a checkpoint's untouched images, in the order of their ids: whoever asks first has them made, and more only join them.
+    They are kept unless the code of generator or extractor is somebody else's: it may have been edited since.
 
     Attributes:
         generator: makes the images.
@@ -64,6 +62,25 @@ class SampleFeatures:
     seed: int
     extractor: Extractor
     first: int = 0
+
+    def get(self, count: int, reporter: Reporter, earlier: np.ndarray | None = None) -> np.ndarray:
+        """Features float32 (count, features) of the first samples; images are made only for those that nobody has asked for yet.
+
+        Args:
+            count: how many.
+            reporter: shows progress.
+            earlier: of the first M samples, where the caller has them already: what is not kept is not made again either.
+        """
+        found = self.known(count)
+        if earlier is not None and len(earlier) > len(found):
+            found = earlier[:count]
+        if rest := range(self.first + len(found), self.first + count):
+            latents = sample_latents(self.generator, rest, self.seed, sampling=self.sampling)
+            with reporter.phase("features", len(rest)) as progress:
+                made = extract(self.extractor, (images for _, images in self.generator.image_batches(latents, progress=progress)))
+            found = np.concatenate([found, made])
+            self.keep(found)
+        return found
 
     def known(self, most: int) -> np.ndarray:
         """Features float32 (N, features) of the first N samples: as many as are kept, but at most this many."""

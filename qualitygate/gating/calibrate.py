@@ -26,7 +26,7 @@ from qualitygate.gating.profile import (
     profile_id,
     score_summary,
 )
-from qualitygate.gating.scoring import Scorer, add_totals, scored
+from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.gating.unfinished import Unfinished
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, scored_pass, silent
@@ -73,7 +73,9 @@ class Passes:
         self._rates = Unfinished("rates", alike)
         self._scores = Unfinished(
             "scores",
-            alike | {"score_samples": policy.calibration.score_samples, "rates": list(policy.detection.rates), "moments": policy.screens},
+            alike
+            | {"score_samples": policy.calibration.score_samples, "rates": list(policy.detection.rates), "moments": policy.screens}
+            | {"read": [score.name for score in policy.read_scores]},
         )
 
     def rates(self) -> ActivationRates:
@@ -105,7 +107,7 @@ class Passes:
             InputError: activations that are not finite.
         """
         settings, at = self._policy.calibration, self._policy.detection.rates
-        score = Scorer(self._generator, rates, at, rates.layers, moments=self._policy.screens)
+        score = Scorer(self._generator, rates, at, rates.layers, self._policy.read_scores, moments=self._policy.screens)
         begun = self._scores.begun()
         parts: list[Mapping[str, np.ndarray]] = [] if begun is None else [begun]
         done = 0 if begun is None else len(begun[score.columns[0]])
@@ -113,7 +115,7 @@ class Passes:
         latents = sample_latents(self._generator, ids[done:], settings.seed, sampling=rates.sampling)
         with self._reporter.phase("scores", len(ids)) as progress:
             progress(done)
-            for part in scored(score, latents):
+            for part in score.over(latents):
                 parts.append(part)
                 self._scores.keep(partial(_joined, parts, score.columns))
                 progress(len(part[score.columns[0]]))

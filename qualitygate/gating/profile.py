@@ -25,6 +25,7 @@ from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import judged_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
+from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.records.validation import Evidence
@@ -141,7 +142,9 @@ class Profile:
                     f"The profile has no score {score}", f"scores {', '.join(sorted(columns))}", score, "calibrate again with this policy"
                 )
             known = columns[score][~np.isnan(columns[score])]  # exact CLA: of a part of the calibration only
-            return float(np.quantile(known, q, method="higher"))
+            found = parse(score)
+            rises = found is None or found.score.higher_is_worse
+            return float(np.quantile(known, q, method="higher" if rises else "lower"))
 
         return resolve(policy, judged, quantile)
 

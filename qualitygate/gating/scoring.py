@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qualitygate import names, timing
-from qualitygate.generators.base import Edit, Generator, State, read_layers
+from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.low_rate import ActivationRates, LowRateCounter, finite_samples
+from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, Score, scores
+from qualitygate.scores.low_rate import ActivationRates, finite_samples
+
+Reader = Callable[[int, Tensor], Tensor]
+"""Scores of each sample, (N, any), from a layer's index and its activation (N, units, height, width)."""
 
 
 class Scorer:
-    """Low-rate counts and never-seen neurons of every layer it is asked about.
+    """Scores of every layer it is asked about.
 
     Args:
         generator: the generator.
         rates: activation rates of the untouched generator.
         at: values of R.
         layers: layers to score, in order.
+        read: the scores: what counts low-rate neurons unless a policy names more.
         moments: moments of the activations too, the free evidence that screening starts from.
+
+    Attributes:
+        columns: names of the columns, in order.
     """
 
     def __init__(
-        self, generator: Generator, rates: ActivationRates, at: Sequence[float], layers: Sequence[int], *, moments: bool = False
+        self,
+        generator: Generator,
+        rates: ActivationRates,
+        at: Sequence[float],
+        layers: Sequence[int],
+        read: Sequence[Score] = (NEVER_SEEN, LOW_RATE),
+        *,
+        moments: bool = False,
     ) -> None:
-        self._generator = generator
-        self._layers = tuple(layers)
-        self._at = tuple(at)
-        self._moments = moments
-        self._count = LowRateCounter(rates, at, generator.device, self._layers)
+        self._generator, self._layers = generator, tuple(layers)
+        by_reader: dict[str, list[Score]] = {}
+        for score in read:
+            by_reader.setdefault(score.read_by or "", []).append(score)
+        self._readers: list[Reader] = [_loaded(path)(rates, at, generator.device, self._layers) for path in by_reader]
+        if moments:
+            self._readers.append(_moments)
+        self.columns = [
+            name
+            for layer in self._layers
+            for name in (
+                *(name for together in by_reader.values() for score in together for name in score.columns(at, layer)),
+                *(names.activation_moments(layer) if moments else ()),
+            )
+        ]
 
     def __call__(
         self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | None = None
@@ -45,7 +71,7 @@ class Scorer:
             latents: the micro-batch, padded.
             valid: how many of its samples count.
             upto: layer to run to; by default the last scored one.
-            edits: corrections; each layer is counted *before* its own edit.
+            edits: corrections; each layer is read *before* its own edit.
 
         Returns:
             columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
@@ -56,66 +82,57 @@ class Scorer:
         state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
         return dict(zip(self.columns, table.T, strict=True)), state
 
-    def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
-        counts: list[Tensor] = []
+    def over(self, latents: Latents) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of one micro-batch of the latents after the other."""
+        for rows, batch in micro_batches(latents):
+            with scored_pass():
+                columns, _ = self(batch, rows.stop - rows.start)
+            yield columns
 
-        def counted(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
+    def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
+        tables: list[Tensor] = []
+
+        def read(layer: int, edit: Edit | None, activation: Tensor) -> Tensor:
             if layer in self._layers:
-                counts.append(self._scores(layer, activation))
+                table = torch.cat([reader(layer, activation).double() for reader in self._readers], dim=1)
+                tables.append(table.masked_fill(~finite_samples(activation)[:, None], torch.nan))
             return activation if edit is None else edit(activation)
 
         last = max(*self._layers, upto or 0)
-        watch = {layer: partial(counted, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
+        watch = {layer: partial(read, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
         state = self._generator.run(self._generator.start(latents), last, watch)
-        return torch.cat(counts, dim=1), state
-
-    def _scores(self, layer: int, activation: Tensor) -> Tensor:
-        scores = self._count(layer, activation).double()
-        if self._moments:
-            scores = torch.cat([scores, _moments(activation)], dim=1)
-        return scores.masked_fill(~finite_samples(activation)[:, None], torch.nan)
-
-    @cached_property
-    def columns(self) -> list[str]:
-        """Names of the columns, in order."""
-        return [
-            name
-            for layer in self._layers
-            for name in (
-                names.never_seen(layer),
-                *(names.low_rate(r, layer) for r in self._at),
-                *(names.activation_moments(layer) if self._moments else ()),
-            )
-        ]
+        return torch.cat(tables, dim=1), state
 
 
-def _moments(activation: Tensor) -> Tensor:
-    """`names.activation_moments` of each sample, float64 (N, 3)."""
+def _loaded(path: str) -> Callable[[ActivationRates, Sequence[float], torch.device, tuple[int, ...]], Reader]:
+    module, _, name = path.partition(":")
+    made: Callable[[ActivationRates, Sequence[float], torch.device, tuple[int, ...]], Reader] = getattr(import_module(module), name)
+    return made
+
+
+def _moments(layer: int, activation: Tensor) -> Tensor:
+    """`names.activation_moments` of each sample, (N, 3)."""
     mean = activation.clamp(min=0).mean(dim=(1, 2, 3))
     square = activation.square().mean(dim=(1, 2, 3))
     active = (activation > 0).float().mean(dim=(1, 2, 3))
-    return torch.stack([mean, square, active], dim=1).double()
-
-
-def scored(score: Scorer, latents: Latents) -> Iterator[dict[str, np.ndarray]]:
-    """Columns of one micro-batch of the latents after the other."""
-    for rows, batch in micro_batches(latents):
-        with scored_pass():
-            columns, _ = score(batch, rows.stop - rows.start)
-        yield columns
+    return torch.stack([mean, square, active], dim=1)
 
 
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
-    """Adds the sums over the detection layers: the paper's sample score at each R, and the never-seen neurons."""
-    for r in at:
-        columns[names.low_rate(r)] = np.sum([columns[names.low_rate(r, layer)] for layer in layers], axis=0)
-    columns[names.never_seen()] = np.sum([columns[names.never_seen(layer)] for layer in layers], axis=0)
+    """Adds the sums over the detection layers, of every score that is known at all of them: the paper's sample score at each R among
+    them."""
+    for score in scores().values():
+        for rate in (at if score.by_rate else (None,)) if score.by_layer and score.total else ():
+            parts = [score.column(rate, layer) for layer in layers]
+            if all(part in columns for part in parts):
+                columns[score.column(rate)] = np.sum([columns[part] for part in parts], axis=0)
 
 
 def class_rates(
     generator: Generator, latents: Latents, classes: np.ndarray, layers: Sequence[int], progress: Progress = silent
 ) -> dict[int, ActivationRates]:
-    """Activation rates of each class that has samples, in one pass.
+    """Activation rates of each class that has samples, in one pass: in a generator of several modes, a neuron that is rare over all may be
+    a mode's own. A policy cannot ask for counts against them: the class of an unconditional sample is known only once its image is made.
 
     Args:
         generator: the generator.
@@ -126,14 +143,9 @@ def class_rates(
     """
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(classes)).float().to(generator.device)
     counts: dict[int, Tensor] = {}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            valid = rows.stop - rows.start
-            for layer, activation in read_layers(generator, batch, layers):
-                active = (activation[:valid] > 0).float()
-                found = torch.einsum("nk,nuyx->kuyx", one_hot[rows], active).round().long().cpu()
-                counts[layer] = counts[layer] + found if layer in counts else found
-            progress(valid)
+    for rows, layer, activation in generator.activations(latents, layers, progress=progress):
+        found = torch.einsum("nk,nuyx->kuyx", one_hot[rows], (activation > 0).float()).round().long().cpu()
+        counts[layer] = counts[layer] + found if layer in counts else found
     seed, sampling = latents.seed or 0, latents.sampling
     sizes = np.bincount(classes)
     return {

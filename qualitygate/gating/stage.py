@@ -30,6 +30,7 @@ from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pas
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, Risk, decide, first_look
 from qualitygate.policy.model import Policy
+from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
 from qualitygate.records import Provenance
 from qualitygate.records.gate import SampleRecord, Verdict
@@ -58,7 +59,7 @@ class Detecting:
         self._scored = scored_layers(policy, profile.info.chain)
         self._curvature, self._precision = policy.curvature_layers(), policy.detection.curvature_precision
         rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self._scored, moments=policy.screens)
+        self._score = Scorer(generator, rates, policy.detection.rates, self._scored, policy.read_scores, moments=policy.screens)
         self._risk = risk
         self._screening = self._screen(profile) if policy.screens else None
 
@@ -98,7 +99,7 @@ class Detecting:
                 "a calibration with calibration.curvature_samples and detection.curvature: screened",
                 "calibrate again with this policy, or set detection.curvature: exact",
             )
-        in_risk = {names.cla_layer(part) for part in self._risk.weights}
+        in_risk = {cla_layer(part) for part in self._risk.weights}
         judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
         screens = {
             layer: fitted_screen(

@@ -45,7 +45,7 @@ def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
     """What a score of a policy is: over which layers, with which weights."""
     if score == names.RISK:
         return named_setting(score, (), profile.risk(policy).weights)
-    summed = names.layer_of(score) is None
+    summed = names.split_layer(score)[1] is None
     return named_setting(score, detection_layers(policy, profile.info.chain)) if summed else ScoreSetting(score=score)
 
 

@@ -78,6 +78,7 @@ class Generator(Network, abc.ABC):
     Attributes:
         truncates: where ``Sampling.psi`` acts: ``"z"`` (redrawn components) or ``"w"`` (towards the mean style, in `begin`).
         judged_by: family whose discriminators are stored beside it, where that is not its own.
+        rate: R of the low-rate score in the family's default policy; the papers' was chosen on PGGAN and StyleGAN2.
         layers: the chain.
         latent_size: D, length of z.
         operations: floating-point operations of one whole image, counted like `Layer.operations`.
@@ -87,6 +88,7 @@ class Generator(Network, abc.ABC):
 
     truncates: ClassVar[str] = "z"
     judged_by: ClassVar[str] = ""
+    rate: ClassVar[float] = 0.3
 
     layers: tuple[Layer, ...]
     latent_size: int
@@ -131,6 +133,11 @@ class Generator(Network, abc.ABC):
         labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
+
+    @property
+    def wrapped(self) -> Generator | None:
+        """The generator that this one is made around and stored with; None of any that stands alone."""
+        return None
 
     def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
         """How to run a layer a position at a time, in order of rows: from the state before it to activations (N, units), each of which

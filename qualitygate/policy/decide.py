@@ -3,7 +3,7 @@
 Fails closed: a score that is missing or not finite rejects the sample, and so does a correction whose outcome is unknown.
 
 `Risk` joins scores into one. Each part is turned into how rare it is among the calibration's samples,
-``p = (1 + samples at least as high) / (1 + samples)``, and the risk is the weighted sum of ``−ln p`` (Fisher's way of joining tests, with
+``p = (1 + samples at least as bad) / (1 + samples)``, and the risk is the weighted sum of ``−ln p`` (Fisher's way of joining tests, with
 all weights 1; its chi-squared law is not used, since the parts depend on each other: limits on the risk are quantiles like any other). The
 rule was fixed before any result was looked at. A sum of logarithms answers to a single part that is extreme as well as to several that
 are merely high.
@@ -20,6 +20,7 @@ from qualitygate import names
 from qualitygate.errors import InputError, PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
+from qualitygate.policy.scores import Score, badness, cla_layer, parse
 from qualitygate.records.gate import RuleLimit, Verdict
 
 
@@ -43,13 +44,13 @@ class Risk:
                 "calibrate with a policy that scores it, or leave it out of risk.weights",
             )
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
-        self._reference = {part: np.sort(reference[part][~np.isnan(reference[part])]) for part in self.weights}
+        self._reference = {part: np.sort(badness(part, reference[part][~np.isnan(reference[part])])) for part in self.weights}
 
     def surprise(self, part: str, values: np.ndarray) -> np.ndarray:
         """``−ln p`` of one part, float64 (N,) in [0, ln(1 + samples)]; NaN where the value is."""
         known = self._reference[part]
-        as_high = len(known) - np.searchsorted(known, values, side="left")
-        return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_high))
+        as_bad = len(known) - np.searchsorted(known, badness(part, values), side="left")
+        return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_bad))
 
     def __call__(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Risk of each sample, float64 (N,), higher = worse; NaN where a part is.
@@ -113,11 +114,6 @@ def fit_weights(risk: Risk, columns: Mapping[str, np.ndarray], broken: np.ndarra
 
 Columns = Mapping[str, np.ndarray]
 """Scores of N samples by name, each float64 (N,); NaN where there is none."""
-
-COUNT_TOLERANCE = 2.0
-"""Neurons by which a count may differ between devices and shapes of a pass: those whose activation is within rounding of 0."""
-RELATIVE_TOLERANCE = 1e-4
-"""Relative difference of any other score."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +197,7 @@ def first_look(limits: Limits, columns: Columns) -> Decisions:
                 "calibrate and gate with a policy that computes it",
             )
         score = np.asarray(columns[rule.score], dtype=np.float64)
-        unknown, over = ~np.isfinite(score), score > rule.limit
+        unknown, over = ~np.isfinite(score), (score > rule.limit) if _score(rule.score).higher_is_worse else (score < rule.limit)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
         borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
@@ -257,14 +253,18 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
 
 
 def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
-    counts = rule.score.startswith(("low_rate_", names.NEVER_SEEN))
-    tolerance = COUNT_TOLERANCE if counts else RELATIVE_TOLERANCE * abs(rule.limit)
-    return np.abs(score - rule.limit) <= tolerance
+    kind = _score(rule.score)
+    return np.abs(score - rule.limit) <= kind.tolerance * (abs(rule.limit) if kind.relative else 1.0)
+
+
+def _score(column: str) -> Score:
+    found = parse(column)
+    return Score(column) if found is None else found.score
 
 
 def _screened_across(rule: RuleLimit, columns: Columns) -> np.ndarray | bool:
     """Where a CLA was screened for other limits, and this one lies inside of its interval."""
-    layer = names.cla_layer(rule.score)
+    layer = cla_layer(rule.score)
     if layer is None or names.cla_low(layer) not in columns:
         return False
     return (columns[names.cla_low(layer)] <= rule.limit) & (columns[names.cla_high(layer)] > rule.limit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import AnyCorrection, Correction, Limit, Part, Rate, SequentialAblation, check_strengths
+from qualitygate.policy.scores import CLA, LOW_RATE, Score, ScoreColumn, cla_layer, parse, scores
 from qualitygate.records import canonical_hash
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import Metric, Need, all_metrics
@@ -177,10 +177,9 @@ def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
 
 def score_quantile(metric: str) -> tuple[str, float] | None:
     """Score and q of a metric ``<score>/q<q>``, or None."""
-    found = re.fullmatch(r"(.+)/q(0\.[0-9]+)", metric)
-    if found is None or names.quantile(found[1], float(found[2])) != metric:
-        return None
-    return found[1], float(found[2])
+    score, _, digits = metric.rpartition("/q")
+    q = names.number(digits)
+    return (score, q) if score and q is not None and 0.0 < q < 1.0 else None
 
 
 def check_metric(metric: str) -> None:
@@ -190,17 +189,11 @@ def check_metric(metric: str) -> None:
     if names.low_rate_share_at(metric) is not None:
         return
     found = score_quantile(metric)
-    if found is None or not is_score(found[0]):
+    if found is None or parse(found[0]) is None:
         raise ValueError(
             f"there is no metric {metric!r}: name a share ({', '.join(SHARES)}), a quantile of a score (low_rate_0.1/q0.9), "
             f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join((*of_images(), *TO_BASELINE))}"
         )
-
-
-def is_score(name: str) -> bool:
-    """Whether this is the name of a sample score that a gate can compute."""
-    known = names.low_rate_at(name) is not None or names.cla_layer(name) is not None
-    return known or names.is_never_seen(name) or name == names.RISK
 
 
 class Detection(Part):
@@ -336,8 +329,7 @@ class Policy(Part):
     @property
     def headline_rate(self) -> float:
         """R of the first rule on low-rate counts: the one that rankings, heatmaps and pictures use. The paper's 0.3 if there is none."""
-        rates = (names.low_rate_at(rule.score) for rule in self.rules)
-        return next((rate for rate in rates if rate is not None), 0.3)
+        return next((found.rate for found in self._judged if found.score is LOW_RATE and found.rate is not None), 0.3)
 
     @property
     def profile_curvature(self) -> bool:
@@ -358,14 +350,25 @@ class Policy(Part):
 
     def counted_layers(self) -> tuple[int, ...]:
         """Layers whose counts a rule needs by themselves, whether or not they are summed for detection."""
-        counts = (rule.score for rule in self.rules if names.cla_layer(rule.score) is None)
-        return tuple(sorted({layer for score in counts if (layer := names.layer_of(score)) is not None}))
+        return tuple(sorted({found.layer for found in self._judged if found.score.read_by is not None and found.layer is not None}))
 
     def curvature_layers(self) -> tuple[int, ...]:
         """Layers whose CLA is scored: for a rule, for the risk, or because the detection asks for it."""
         scores = [*(rule.score for rule in self.rules), *(self.risk.weights or ())]
-        named = {layer for score in scores if (layer := names.cla_layer(score)) is not None}
+        named = {layer for score in scores if (layer := cla_layer(score)) is not None}
         return tuple(sorted(named | set(self.detection.curvature_layers)))
+
+    @property
+    def read_scores(self) -> tuple[Score, ...]:
+        """Scores that are read in the early pass: those that always are, and others that a rule, the risk or the check names."""
+        checked = [quantile[0] for rule in self.check.rules or () if (quantile := score_quantile(rule.metric)) is not None]
+        columns = [*(rule.score for rule in self.rules), *(self.risk.weights or ()), *checked]
+        named = {found.score.name for column in columns if (found := parse(column)) is not None}
+        return tuple(one for one in scores().values() if one.read_by is not None and (one.always or one.name in named))
+
+    @property
+    def _judged(self) -> list[ScoreColumn]:
+        return [found for rule in self.rules if (found := parse(rule.score)) is not None]
 
     @property
     def screens(self) -> bool:
@@ -422,23 +425,21 @@ def _check_rule(rule: CheckRule, policy: Policy) -> None:
     """A rule of the check is on something that is measured."""
     quantile = score_quantile(rule.metric)
     at = names.low_rate_share_at(rule.metric)
-    if quantile is not None and is_score(quantile[0]):
-        at = names.low_rate_at(quantile[0])
-        layer = names.cla_layer(quantile[0])
-        if layer is not None and layer not in policy.curvature_layers():
-            raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {layer} to detection.curvature_layers")
+    if quantile is not None and (found := parse(quantile[0])) is not None:
+        at = found.rate
+        if found.score is CLA and found.layer not in policy.curvature_layers():
+            raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {found.layer} to detection.curvature_layers")
     if at is not None and at not in policy.detection.rates:
         raise ValueError(f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(policy.detection.rates)}")
 
 
 def _check_score(rule: Rule, policy: Policy) -> None:
-    rate = names.low_rate_at(rule.score)
-    if rate is not None and rate not in policy.detection.rates:
-        raise ValueError(f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}")
-    if names.cla_layer(rule.score) is not None and rule.limit.quantile is not None and not policy.calibration.curvature_samples:
-        raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
-    known = rate is not None or names.cla_layer(rule.score) is not None or names.is_never_seen(rule.score)
-    if not known and rule.score != names.RISK:
+    found = parse(rule.score)
+    if found is None:
         raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
+    if found.rate is not None and found.rate not in policy.detection.rates:
+        raise ValueError(f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}")
+    if found.score is CLA and rule.limit.quantile is not None and not policy.calibration.curvature_samples:
+        raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
     if rule.action is Verdict.CORRECT and policy.correction is None:
         raise ValueError(f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject")

@@ -22,6 +22,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions
 from qualitygate.policy.model import policy_yaml
+from qualitygate.policy.scores import cla_layer
 from qualitygate.produce.showing import write_exhibit, write_figures
 from qualitygate.records import Provenance
 from qualitygate.records.gate import GateSummary, SampleRecord, SuiteResult, Verdict
@@ -301,7 +302,7 @@ def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dic
     verdicts = Counter(rows[names.VERDICT])
     reasons = Counter(reason for of_sample in rows[names.REASONS] for reason in of_sample)
     totals = [*map(names.low_rate, stage.policy.detection.rates), names.NEVER_SEEN]
-    metrics = set_metrics(rows, [*totals, *(name for name in rows if names.cla_layer(name) is not None)])
+    metrics = set_metrics(rows, [*totals, *(name for name in rows if cla_layer(name) is not None)])
     metrics[names.SECONDS] = seconds["gate"]
     metrics[names.IMAGES_PER_SECOND] = total / seconds["gate"]
     return GateSummary(

@@ -12,18 +12,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError
+from qualitygate.errors import InputError, public
 from qualitygate.produce.local import PROFILE, is_sharded, local
 from qualitygate.produce.manifest import RECORDS
-from qualitygate.produce.store import open_store, public
+from qualitygate.produce.store import open_store
 from qualitygate.produce.survey import SURVEY, Survey, Surveyor, read_survey
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import GateSummary
 from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
 from qualitygate.reports.page.material import Gated, Measured, UnitPage
 from qualitygate.tracking.gated_set import UNITS, read_gated_set
-from qualitygate.tracking.metrics_set import read_metrics_set
-from qualitygate.tracking.unit_study import SHEETS
+from qualitygate.tracking.studies import SHEETS, read_metrics_set
 
 SAMPLES, CALIBRATION, DYNAMICS = "samples.parquet", "calibration.parquet", "dynamics.json"
 
@@ -49,7 +48,7 @@ def read_gated(place: str | Path, name: str | None = None, profile: Path | None 
             summary=found.summary,
             columns=_columns(folder / SAMPLES) if surveyed is None else surveyed.columns,
             calibration=_columns((profile or folder / PROFILE) / CALIBRATION),
-            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has_units else None,
+            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has(UNITS) else None,
             exhibit=read_exhibit(folder / EXHIBIT) if (folder / EXHIBIT).is_file() else (),
             drawn_from=surveyed.samples if surveyed is not None and surveyed.is_part else None,
             over={} if surveyed is None else surveyed.over,

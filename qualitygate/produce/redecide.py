@@ -16,6 +16,7 @@ from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.validated import check_validated
 from qualitygate.policy.decide import Limits, decide
 from qualitygate.policy.model import Policy, load_policy
+from qualitygate.policy.scores import parse
 from qualitygate.produce.gated_set import POLICY, PROFILE, SAMPLES, read_samples
 from qualitygate.records.gate import Verdict
 
@@ -117,4 +118,5 @@ def _same_correction(gated_policy: Path, policy: Policy, chain: Chain) -> bool:
 
 
 def _is_count(name: str) -> bool:
-    return names.low_rate_at(name) is not None or names.is_never_seen(name)
+    found = parse(name)
+    return found is not None and found.score.read_by is not None

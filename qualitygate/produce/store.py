@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qualitygate import storage
-from qualitygate.errors import InputError, StorageError
+from qualitygate.errors import InputError, StorageError, public
 
 _PARTIAL = ".partial"
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -91,11 +90,6 @@ def open_store(place: str | Path) -> Store:
             f"Cannot use the store {public(str(place))}", public(str(error)), "a local folder, s3://bucket/path, gs://bucket/path"
         ) from error
     return RemoteStore(files, path.rstrip("/"), public(str(place)))
-
-
-def public(uri: str) -> str:
-    """A URI without what stands before the ``@``."""
-    return re.sub(r"(://)[^/@\s]*@", r"\1***@", uri)
 
 
 class LocalStore(Store):

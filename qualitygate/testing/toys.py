@@ -1,6 +1,6 @@
-"""Toy generators with values one can work out by hand.
+"""Toy generators, and a toy feature extractor, with values one can work out by hand.
 
-Every layer is ``act(W · x + b)`` with ``x`` the flattened activation before it and ``act`` a leaky ReLU, so
+Every layer of a toy generator is ``act(W · x + b)`` with ``x`` the flattened activation before it and ``act`` a leaky ReLU, so
 
 - a neuron of the first layer with weights ``a`` and bias ``b`` is active with probability ``Φ(b / |a|)`` over standard normal latents;
 - along axis ``d`` it is piecewise linear, with its only change point at ``r = −(a·z + b) / a_d``.
@@ -12,6 +12,7 @@ Every layer is ``act(W · x + b)`` with ``x`` the flattened activation before it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
+from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.latents import Latents
 
@@ -136,3 +138,31 @@ def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence
     if not fits:
         found = f"weights {[tuple(one.shape) for one in weights]}, biases {[tuple(one.shape) for one in biases]}, shapes {list(shapes)}"
         raise InputError("The layers of the toy do not fit together", found, "for each layer (neurons, inputs), (neurons,) and its shape")
+
+
+class PatchExtractor(SpatialExtractor):
+    """One convolution and a ReLU: each feature is how well a filter fits a patch. As a vector, the mean over patches.
+
+    Args:
+        filters: (channels, image channels, size, size).
+        stride: between patches, in pixels.
+    """
+
+    def __init__(self, filters: Tensor, stride: int) -> None:
+        self._filters, self._stride = filters, stride
+        self.channels = self.features = len(filters)
+        digest = hashlib.sha256(filters.cpu().contiguous().numpy().tobytes()).hexdigest()
+        self.key = f"patches {digest[:12]}, stride {stride}, float32"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.spatial(images).mean(dim=(2, 3))
+
+    def spatial(self, images: Tensor) -> Tensor:
+        filters = self._filters.to(images.device)
+        return F.relu(F.conv2d(images, filters, stride=self._stride, padding=filters.shape[2] // 2))
+
+
+def random_patches(image_channels: int, channels: int = 64, size: int = 7, stride: int = 4, seed: int = 0) -> PatchExtractor:
+    """Seeded random filters of length 1."""
+    filters = torch.randn(channels, image_channels, size, size, generator=torch.Generator().manual_seed(seed))
+    return PatchExtractor(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], stride)

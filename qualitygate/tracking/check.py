@@ -1,49 +1,20 @@
-"""Send a check to MLflow: a run with the record and the report, and the verdict on the candidate's logged model."""
+"""A check as it lies on disk, and what of it is sent to MLflow: a run with the record and the report, and the verdict on the candidate."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records.check import CheckRecord
-from qualitygate.tracking.describe import CHECKPOINT, NOTE, POLICY_HASH, PROFILE_ID, SUITE_HASH
-from qualitygate.tracking.models import TrackedCheckpoint
-from qualitygate.tracking.sending import EXPERIMENT, Logged, Parcel, link_model, send_metrics, send_once
+from qualitygate.tracking.sending import Parcel, TrackedCheckpoint
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-CHECK_ID = "qualitygate.check_id"
-CHECK_VERDICT = "qualitygate.check_verdict"
-CHECK_RUN = "qualitygate.check_run"
 RECORD = "check.json"
 FILES = (RECORD, "report.html", "junit.xml", "summary.md", "suite.json", "policy.yaml", "samples.parquet")
-
-
-def log_check(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Logged:
-    """Send a check; one that was sent before is not sent again.
-
-    Raises:
-        InputError: the folder holds no check.
-        TrackingError: MLflow cannot be reached, or refused something.
-    """
-    folder = Path(folder)
-    record, digest = read_check(folder)
-    ours = record.candidate
-    checkpoint = TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, {})
-    parcel = Parcel(folder, checkpoint, (CHECK_ID, digest), f"{checkpoint.name}, check, seed {record.seed}")
-    return send_once(parcel, lambda client, run, model_id: _send(client, run, model_id, folder, record), uri, experiment)
-
-
-def is_check(folder: Path) -> bool:
-    """Whether `qualitygate check --out` wrote the folder."""
-    return (folder / RECORD).is_file()
 
 
 def read_check(folder: Path) -> tuple[CheckRecord, str]:
@@ -59,15 +30,46 @@ def read_check(folder: Path) -> tuple[CheckRecord, str]:
         raise InputError(f"{folder} holds no check", str(error).splitlines()[0], "a folder of `qualitygate check --out`") from error
 
 
-def verdict_tags(record: CheckRecord, run_id: str) -> dict[str, str]:
-    """What the logged model and the registered version carry: verdict, by which rules, and where the report is."""
-    return {
-        CHECK_VERDICT: record.verdict.value,
-        POLICY_HASH: record.policy_hash,
-        SUITE_HASH: record.suite_hash,
-        CHECK_RUN: run_id,
-        CHECKPOINT: record.candidate.checkpoint_sha256,
+def check_parcel(folder: str | Path) -> Parcel:
+    """What is sent of a check.
+
+    Raises:
+        InputError: the folder holds no check.
+    """
+    folder = Path(folder)
+    record, digest = read_check(folder)
+    ours = record.candidate
+    shown = verdict_tags(record)
+    checkpoint = TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, shown, check_metrics(record))
+    counted = ", ".join(f"{one.id} {one.state.value}" for one in record.worst_first)
+    return Parcel(
+        what=folder,
+        identity=(names.TAG_CHECK, digest),
+        run_name=f"{checkpoint.name}, check, seed {record.seed}",
+        checkpoints=(checkpoint,),
+        params={
+            "family": ours.family,
+            "check.samples": record.samples,
+            "check.seed": record.seed,
+            "check.baseline": record.baseline.checkpoint_sha256 if record.baseline else "none",
+            "check.error": record.error,
+        },
+        tags=shown | {names.TAG_PROFILE: ours.profile_id},
+        run_tag=names.TAG_CHECK_RUN,
+        note=f"**{record.verdict.value}**: {counted}"[:4000],
+        files=[folder / name for name in FILES if (folder / name).is_file()],
+    )
+
+
+def verdict_tags(record: CheckRecord, run_id: str | None = None) -> dict[str, str]:
+    """What the logged model and the registered version carry: verdict, by which rules, and the run where the report is."""
+    tags = {
+        names.TAG_CHECK_VERDICT: record.verdict.value,
+        names.TAG_POLICY: record.policy_hash,
+        names.TAG_SUITE: record.suite_hash,
+        names.TAG_CHECKPOINT: record.candidate.checkpoint_sha256,
     }
+    return tags if run_id is None else tags | {names.TAG_CHECK_RUN: run_id}
 
 
 def check_metrics(record: CheckRecord) -> Mapping[str, float]:
@@ -79,27 +81,3 @@ def check_metrics(record: CheckRecord) -> Mapping[str, float]:
         if one.excess is not None
         for end in ("value", "low", "high")
     }
-
-
-def _send(client: MlflowClient, run: Run, model_id: str, folder: Path, record: CheckRecord) -> None:
-    from mlflow.entities import Param, RunTag
-
-    run_id = run.info.run_id
-    params = {
-        "family": record.candidate.family,
-        "check.samples": record.samples,
-        "check.seed": record.seed,
-        "check.baseline": record.baseline.checkpoint_sha256 if record.baseline else "none",
-        "check.error": record.error,
-    }
-    counted = ", ".join(f"{one.id} {one.state.value}" for one in record.worst_first)
-    tags = verdict_tags(record, run_id) | {PROFILE_ID: record.candidate.profile_id, NOTE: f"**{record.verdict.value}**: {counted}"[:4000]}
-    client.log_batch(
-        run_id, params=[Param(key, str(value)) for key, value in params.items()], tags=[RunTag(key, value) for key, value in tags.items()]
-    )
-    link_model(client, run, model_id)
-    send_metrics(client, run, model_id, check_metrics(record))
-    for name in FILES:
-        if (folder / name).is_file():
-            client.log_artifact(run_id, str(folder / name))
-    client.set_logged_model_tags(model_id, verdict_tags(record, run_id))

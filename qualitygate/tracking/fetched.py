@@ -1,27 +1,51 @@
-"""Gated sets and metrics that MLflow has, copied back to be read; and the comparison of them, sent to it."""
+"""What MLflow has, copied back to be read: gated sets, metrics, and the models that a training run logged; and the page that compares."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qualitygate.errors import InputError
+from qualitygate import names, storage
+from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
+from qualitygate.errors import InputError, QualityGateError, TrackingError, public
+from qualitygate.mlflow_client import artifacts, connect, tracking_uri
 from qualitygate.records import canonical_hash
-from qualitygate.tracking.describe import CHECKPOINT, NOTE
 from qualitygate.tracking.gated_set import FILES, is_gated_set
-from qualitygate.tracking.metrics_logging import METRICS_ID
-from qualitygate.tracking.metrics_set import FILES as METRIC_FILES
-from qualitygate.tracking.metrics_set import REPORT
-from qualitygate.tracking.sending import EXPERIMENT, as_tracking_error, closing, find_or_create_run
-from qualitygate.tracking.store import artifacts, connect, experiment_id, tracking_uri
+from qualitygate.tracking.sending import Parcel
+from qualitygate.tracking.studies import METRICS_FILES, METRICS_REPORT
 
-COMPARED = "qualitygate.compared"
-COMPARISON_ID = "qualitygate.comparison_id"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_RUN = re.compile(r"runs:/+(\w+)/?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """A logged model of a run.
+
+    Attributes:
+        model_id: MLflow's.
+        step: at which the run logged it.
+        source: the file with its weights; the model's address where there is not exactly one, which no loader reads.
+    """
+
+    model_id: str
+    step: int
+    source: str
 
 
 def is_run_id(text: str) -> bool:
     """Whether a text is the id of an MLflow run."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def run_of(source: str) -> str | None:
+    """The run's id, if the source is a run as a whole: ``runs:/…`` without a path."""
+    found = _RUN.fullmatch(source)
+    return found and found[1]
 
 
 def fetch_gated_set(run_id: str, folder: Path, uri: str | None = None) -> Path:
@@ -31,54 +55,101 @@ def fetch_gated_set(run_id: str, folder: Path, uri: str | None = None) -> Path:
         InputError: there is no such run, or it is not that of a gate.
         TrackingError: MLflow cannot be reached.
     """
-    with artifacts(tracking_uri(uri), run_id=run_id) as found:
-        there = set(found.files())
-        for name in sorted(there & set(FILES)):
-            found.download(name, folder)
+    there = _download(run_id, FILES, folder, uri)
     if not is_gated_set(folder):
-        raise InputError(
-            f"Run {run_id} is not that of a gate", f"files {', '.join(sorted(there)[:5]) or 'none'}", "a run that `qualitygate gate` logged"
-        )
+        found = f"files {', '.join(sorted(there)[:5]) or 'none'}"
+        raise InputError(f"Run {run_id} is not that of a gate", found, "a run that `qualitygate gate` logged")
     return folder
 
 
 def fetch_metrics(sha256: str, run_id: str, folder: Path, uri: str | None = None) -> Path | None:
     """Copy the newest metrics of a checkpoint, of the experiment of a gate's run, into ``folder``; None if there are none."""
-    uri = tracking_uri(uri)
-    with connect(uri) as client:
+    with connect(tracking_uri(uri)) as client:
         home = client.get_run(run_id).info.experiment_id
-        query = f"tags.`{CHECKPOINT}` = '{sha256}' and tags.`{METRICS_ID}` LIKE '%'"
+        query = f"tags.`{names.TAG_CHECKPOINT}` = '{sha256}' and tags.`{names.TAG_METRICS}` LIKE '%'"
         found = client.search_runs([home], query, max_results=1, order_by=["attributes.start_time DESC"])
     if not found:
         return None
-    with artifacts(uri, run_id=found[0].info.run_id) as files:
-        for name in sorted(set(files.files()) & set(METRIC_FILES)):
-            files.download(name, folder)
-    return folder if (folder / REPORT).is_file() else None
+    _download(found[0].info.run_id, METRICS_FILES, folder, uri)
+    return folder if (folder / METRICS_REPORT).is_file() else None
 
 
-def log_comparison(page: Path, runs: list[str], note: str, uri: str | None = None, experiment: str = EXPERIMENT) -> str:
-    """Send a page that compares runs, as a run of its own; the same comparison again replaces it. Returns the run's id.
+def fetch_models(run_id: str, folder: Path, uri: str | None = None) -> list[RunModel]:
+    """Download the weights of every logged model of a run, those that are not there yet.
+
+    Raises:
+        InputError: there is no such run, or it has no models.
+        TrackingError: MLflow cannot be reached.
+        StorageError: the files cannot be kept.
+    """
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri(uri)
+    with connect(uri) as client:
+        try:
+            outputs = client.get_run(run_id).outputs
+            steps = {one.model_id: one.step for one in (outputs.model_outputs if outputs else [])}
+            if not steps:
+                raise InputError(
+                    f"Run {run_id} has no logged models",
+                    "none",
+                    "a run that logged its snapshots",
+                    "name the files, or runs:/RUN/path for an artifact",
+                )
+            return [RunModel(model_id, step, _weights(client, model_id, folder / model_id, uri)) for model_id, step in steps.items()]
+        except QualityGateError:
+            raise
+        except MlflowException as error:
+            raise InputError(
+                f"MLflow at {public(uri)} does not give the models of run {run_id}",
+                public(str(error)),
+                "the id of a run there",
+                "set MLFLOW_TRACKING_URI if it is elsewhere",
+            ) from error
+        except Exception as error:  # artifact stores raise their own clients' exceptions
+            raise TrackingError(
+                f"MLflow at {public(uri)} broke off",
+                public(f"{type(error).__name__}: {error}"),
+                "a server that answers",
+                "try again; what has come is kept",
+            ) from error
+
+
+def comparison_parcel(page: Path, runs: list[str], note: str) -> Parcel:
+    """A page that compares runs, as a run of its own; the same comparison again replaces it.
 
     Args:
         page: the HTML file.
         runs: ids of runs, or other names of what was compared.
         note: what differs, in Markdown.
-        uri: where MLflow is; default as in `tracking_uri`.
-        experiment: name of the experiment, created if it is new.
-
-    Raises:
-        TrackingError: MLflow cannot be reached, or refused something.
     """
-    uri = tracking_uri(uri)
-    remedy = "nothing is lost: the page stands; when the cause is gone, run `qualitygate compare` again"
-    with as_tracking_error(page, uri, remedy), connect(uri) as client:
-        home = experiment_id(client, uri, experiment)
-        identity = (COMPARISON_ID, canonical_hash(runs))
-        run = find_or_create_run(client, home, identity, f"comparison of {len(runs)} gated sets")
-        run_id: str = run.info.run_id
-        with closing(client, run_id):
-            client.set_tag(run_id, COMPARED, ", ".join(runs)[:5000])
-            client.set_tag(run_id, NOTE, note[:5000])
-            client.log_artifact(run_id, str(page))
-    return run_id
+    return Parcel(
+        what=page,
+        identity=(names.TAG_COMPARISON, canonical_hash(runs)),
+        run_name=f"comparison of {len(runs)} gated sets",
+        tags={names.TAG_COMPARED: ", ".join(runs)[:5000]},
+        note=note[:5000],
+        files=(page,),
+        again=True,
+        remedy="nothing is lost: the page stands; when the cause is gone, run `qualitygate compare` again",
+    )
+
+
+def _download(run_id: str, wanted: tuple[str, ...], folder: Path, uri: str | None) -> set[str]:
+    """Copy those of the wanted files that a run has; the names of all that it has."""
+    with artifacts(tracking_uri(uri), run_id=run_id) as found:
+        there = set(found.files())
+        for name in sorted(there & set(wanted)):
+            found.download(name, folder)
+    return there
+
+
+def _weights(client: MlflowClient, model_id: str, folder: Path, uri: str) -> str:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if not folder.exists():
+        repository = get_artifact_repository(client.get_logged_model(model_id).artifact_location, tracking_uri=uri)
+        with storage.new_folder(folder) as partial:
+            repository.download_artifacts("", str(partial))
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
+    return str(files[0]) if len(files) == 1 else f"models:/{model_id}"

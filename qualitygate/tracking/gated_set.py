@@ -1,25 +1,28 @@
-"""A gated set as it lies on disk: all that is ever sent, and nothing but that."""
+"""A gated set as it lies on disk, and what of it is sent to MLflow: all that MLflow knows, and nothing but that."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.records.gate import GateSummary
+from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
+from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, software_tags
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
+    from mlflow import MlflowClient
 
 SUMMARY = "summary.json"
 POLICY = "policy.yaml"
@@ -27,7 +30,15 @@ UNITS = "units.parquet"
 REPORT = "report.html"
 FILES = (REPORT, SUMMARY, "samples.parquet", "manifest.parquet", "survey.parquet", "exhibit.parquet", UNITS, POLICY, "suite.json")
 FOLDERS = ("gallery", "figures")
+"""Bounded folders of pictures; the images themselves stay."""
 RANKING_ROWS = 200
+CHAMPION = "champion"
+
+_LISTED = 20
+"""Entries of a list in a tag or note, which MLflow limits to 8,000 characters; all of them are in the artifacts."""
+_FIRST = 3  # expectations on the first line
+_LONGEST = 100
+"""Characters of one such entry."""
 
 
 @dataclass(frozen=True)
@@ -46,66 +57,34 @@ class GatedSet:
     policy: Policy
     gate_id: str
 
-    @property
-    def verdict(self) -> str:
-        """``passed`` or ``failed`` by its suite, ``unjudged`` without one."""
-        return self.summary.verdict
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        return checkpoint_name(self.summary.provenance.checkpoint)
-
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The finite metrics. MLflow would store an infinite one as 1.8e308."""
+        """The finite metrics."""
         return {name: value for name, value in self.summary.metrics.items() if math.isfinite(value)}
-
-    @property
-    def not_finite(self) -> list[str]:
-        """Names of the metrics that are left out."""
-        return sorted(self.summary.metrics.keys() - self.metrics.keys())
-
-    @property
-    def files(self) -> list[Path]:
-        """The single files that are there."""
-        return [self.folder / name for name in FILES if (self.folder / name).is_file()]
-
-    @property
-    def folders(self) -> list[Path]:
-        """The bounded folders of pictures that are there; the images themselves stay."""
-        return [self.folder / name for name in FOLDERS if (self.folder / name).is_dir()]
 
     @property
     def sheets(self) -> dict[str, Path]:
         """The contact sheets that are there, by image key."""
         return {key: path for key in names.SHEET_KEYS if (path := self.folder / f"{key}.png").is_file()}
 
-    @property
-    def has_units(self) -> bool:
-        """Whether there is a table of units."""
-        return (self.folder / UNITS).is_file()
-
-    @property
-    def has_report(self) -> bool:
-        """Whether there is a page for people."""
-        return (self.folder / REPORT).is_file()
-
-    def ranking(self) -> pd.DataFrame | None:
-        """The units to look at first: by CLA where it was computed, then by low-rate activity. None if there is no unit table."""
-        import pandas as pd
-
-        if not self.has_units:
-            return None
-        units = pd.read_parquet(self.folder / UNITS)
-        units = units[[names.UNIT_KEY, *units.columns.drop(names.UNIT_KEY)]]
-        by = [names.UNIT_CLA, names.UNIT_LOW_RATE]
-        return units.sort_values(by, ascending=False, na_position="last", kind="stable").head(RANKING_ROWS)
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return (self.folder / name).is_file()
 
 
-def checkpoint_name(checkpoint: str) -> str:
-    """A checkpoint's file name without folder and ending."""
-    return PurePath(checkpoint).stem or "generator"
+@dataclass(frozen=True)
+class Champion:
+    """The checkpoint that stands now: the version of a registered model with the alias ``champion``.
+
+    Attributes:
+        name: of the registered model.
+        version: the one with the alias.
+        metrics: the newest of its logged model, by name: what its last gate measured.
+    """
+
+    name: str
+    version: str
+    metrics: Mapping[str, float]
 
 
 def is_gated_set(folder: Path) -> bool:
@@ -132,10 +111,171 @@ def read_gated_set(folder: str | Path) -> GatedSet:
     return GatedSet(folder, summary, load_policy(folder / POLICY), hashlib.sha256(content).hexdigest())
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A picture as uint8 (height, width, 3). MLflow rescales floats, each image by its own range."""
-    import numpy as np
-    from PIL import Image
+def gated_parcel(folder: str | Path) -> Parcel:
+    """What is sent of a gated set; the folder is only read.
 
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    Raises:
+        InputError: the folder holds no gated set.
+    """
+    gated = read_gated_set(folder)
+    origin = gated.summary.provenance
+    shown = {
+        names.TAG_CHECKPOINT: origin.checkpoint_sha256,
+        names.TAG_VERDICT: gated.summary.verdict,
+        names.TAG_POLICY: origin.policy_hash,
+        names.TAG_PROFILE: origin.profile_id,
+    }
+    checkpoint = TrackedCheckpoint(origin.checkpoint, origin.checkpoint_sha256, origin.family, shown, gated.metrics)
+    left_out = sorted(gated.summary.metrics.keys() - gated.metrics.keys())
+    return Parcel(
+        what=gated.folder,
+        identity=(names.TAG_GATE, gated.gate_id),
+        run_name=f"{checkpoint.name}, seed {origin.seed}",
+        checkpoints=(checkpoint,),
+        params=run_params(gated),
+        tags=shown
+        | {names.TAG_SUITE: origin.suite_hash}
+        | software_tags(origin)
+        | ({names.TAG_NOT_FINITE: ", ".join(_at_most(left_out))} if left_out else {}),
+        note=lambda client: note(gated, find_champion(client, origin.family, origin.checkpoint_sha256)),
+        files=[gated.folder / name for name in FILES if gated.has(name)],
+        folders={name: gated.folder / name for name in FOLDERS if (gated.folder / name).is_dir()},
+        table=(names.RANKING_TABLE, ranking(gated.folder / UNITS, names.UNIT_CLA, names.UNIT_LOW_RATE)) if gated.has(UNITS) else None,
+        images=gated.sheets,
+    )
+
+
+def ranking(table: Path, *by: str) -> pd.DataFrame:
+    """The units of a table to look at first: those with the highest values of the first column that has any, then of the next."""
+    import pandas as pd
+
+    units = pd.read_parquet(table)
+    units = units[[names.UNIT_KEY, *units.columns.drop(names.UNIT_KEY)]]
+    return units.sort_values(list(by), ascending=False, na_position="last", kind="stable").head(RANKING_ROWS)
+
+
+def run_params(gated: GatedSet) -> dict[str, str]:
+    """What decided: the policy's detection, rules and correction, and the limits as they were applied."""
+    policy = gated.policy
+    params = {
+        "family": gated.summary.provenance.family,
+        "seed": str(gated.summary.provenance.seed),
+        "detection.layers": _listed(policy.detection.layers),
+        "detection.rates": _listed(policy.detection.rates),
+    }
+    for rule in policy.rules:
+        params |= {
+            f"rule.{rule.id}.score": rule.score,
+            f"rule.{rule.id}.limit": _limit(rule.limit.quantile, rule.limit.value),
+            f"rule.{rule.id}.action": rule.action.value,
+        }
+    params |= _correction(policy.correction)
+    return params | {f"limit.{limit.rule}/{limit.score}": f"{limit.limit:g}" for limit in gated.summary.limits}
+
+
+def find_champion(client: MlflowClient, family: str, sha256: str) -> Champion | None:
+    """The champion of this family, if there is exactly one and it is another checkpoint; anything else would be a guess."""
+    found = []
+    for model in client.search_registered_models():
+        if (version := model.aliases.get(CHAMPION)) is None:
+            continue
+        source = client.get_model_version(model.name, str(version)).source or ""
+        if source.startswith("models:/m-"):  # else it was made from a file
+            logged = client.get_logged_model(source.removeprefix("models:/"))
+            if logged.params.get("family") == family:
+                found.append((model.name, str(version), logged))
+    if len(found) != 1 or found[0][2].tags.get(names.TAG_CHECKPOINT) == sha256:
+        return None
+    name, version, logged = found[0]
+    newest = sorted(logged.metrics or [], key=lambda metric: metric.timestamp)
+    return Champion(name, version, {metric.key: metric.value for metric in newest})
+
+
+def note(gated: GatedSet, against: Champion | None = None) -> str:
+    """A few sentences in Markdown: verdict, shares, the expectations that failed, what changed against the champion, what to look at."""
+    return "\n\n".join(_paragraphs(gated, against))
+
+
+def _paragraphs(gated: GatedSet, against: Champion | None) -> Iterator[str]:
+    summary, suite = gated.summary, gated.summary.suite
+    yield f"**{summary.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`{_why(suite)}"
+    parts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
+    shares = (f"{count / max(summary.samples, 1):.1%} {name}" for name, count in parts.items())
+    yield f"{', '.join(shares)}; {summary.borderline:,} within tolerance of a limit."
+    if suite is None:
+        yield "No expectations were evaluated."
+    elif not suite.failures:
+        yield f"All {suite.evaluated} expectations were met."
+    else:
+        yield f"{len(suite.failures)} of {suite.evaluated} expectations failed:"
+        yield "\n".join(f"- {failure}" for failure in _at_most([_failure(result) for result in suite.failures]))
+    if summary.reasons:
+        often = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))[:5]
+        yield "Most frequent reasons: " + ", ".join(f"`{_short(reason)}` ({count:,})" for reason, count in often) + "."
+    if against is not None:
+        yield _changes(gated, against)
+    places = [f"`{REPORT}`, under Artifacts (everything on one page)"] if gated.has(REPORT) else []
+    places += [f"`{key}`" for key in gated.sheets]
+    if gated.has(UNITS):
+        places.append(f"`{names.RANKING_TABLE}` (the units to suspect)")
+    if places:
+        yield f"Look at {', '.join(places)}."
+
+
+def _why(suite: SuiteResult | None) -> str:
+    """The expectations that decided, on the first line: MLflow folds the rest away."""
+    decisive = [] if suite is None else [one.id for one in suite.failures if one.severity == "critical"]
+    more = f" and {len(decisive) - _FIRST} more" if len(decisive) > _FIRST else ""
+    return f"; failed {', '.join(f'`{_short(one)}`' for one in decisive[:_FIRST])}{more}" if decisive else ""
+
+
+def _changes(gated: GatedSet, against: Champion) -> str:
+    """How the shares stand to the champion's. Score quantiles are relative to each checkpoint's own rates: they do not compare."""
+    who = f"the champion, `{_short(against.name)}` version {against.version}"
+    shares = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE)
+    known = [name for name in shares if name in against.metrics and name in gated.metrics]
+    if not known:
+        return f"Nothing is known of {who}, that could be compared."
+    changes = (f"{name} {against.metrics[name]:.1%} → {gated.metrics[name]:.1%}" for name in known)
+    return f"Against {who}: {', '.join(changes)}. `qualitygate compare` tells what of it is chance."
+
+
+def _failure(result: ExpectationResult) -> str:
+    return f"`{_short(result.id)}` ({result.severity}): observed {_short(str(result.observed))}"
+
+
+def _correction(correction: Correction | None) -> dict[str, str]:
+    if correction is None:
+        return {"correction": "none"}
+    settings = {name: value for name, value in correction if name not in ("method", "limit")}
+    return {
+        "correction": correction.method,
+        **{f"correction.{name}": _setting(name, value) for name, value in settings.items()},
+        "correction.limit": _limit(correction.limit.quantile, correction.limit.value),
+    }
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return "preset" if name == "layers" else "default"
+    if isinstance(value, tuple):
+        return _listed(value)
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
+
+
+def _limit(quantile: float | None, value: float | None) -> str:
+    return f"quantile {quantile:g}" if quantile is not None else f"{value:g}"
+
+
+def _listed(values: Sequence[float] | None) -> str:
+    return "preset" if values is None else ", ".join(f"{value:g}" for value in values)
+
+
+def _at_most(entries: Sequence[str]) -> list[str]:
+    more = len(entries) - _LISTED
+    return [*entries[:_LISTED], f"and {more} more"] if more > 0 else list(entries)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qualitygate import names
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
-from qualitygate.errors import InputError, QualityGateError, TrackingError
+from qualitygate.errors import InputError, QualityGateError, TrackingError, public
+from qualitygate.mlflow_client import connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
 from qualitygate.tracking.claim import file_lock, sole_mover
-from qualitygate.tracking.describe import CHECKPOINT
-from qualitygate.tracking.store import connect, public, sqlite_file, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -133,9 +133,10 @@ def promote(version: Version, alias: str, expected: str | None, folder: Path, ru
         raise InputError("Only a pass is promoted", record.verdict.value, "passed")
     with _registry(uri) as client:
         _read_back(client, version, record, digest, run_id)
-        with sole_mover(client, _address(), version.name, alias, run_id):
+        with sole_mover(client, _address(), version.name, alias, run_id) as confirm:
             if (now := _alias(client, version.name, alias)) != expected:
                 raise _moved(version, alias, now, expected)
+            confirm()
             client.set_registered_model_alias(version.name, alias, version.version)
             if (now := _alias(client, version.name, alias)) != version.version:
                 raise _moved(version, alias, now, version.version)
@@ -171,13 +172,13 @@ def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
 
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:
     """The oldest version with this checkpoint."""
-    found = [int(one.version) for one in client.search_model_versions(f"name = '{name}'") if one.tags.get(CHECKPOINT) == sha256]
+    found = [int(one.version) for one in client.search_model_versions(f"name = '{name}'") if one.tags.get(names.TAG_CHECKPOINT) == sha256]
     return Version(name, str(min(found))) if found else None
 
 
 def _create_version(client: MlflowClient, name: str, model_id: str, sha256: str, uri: str) -> Version:
     """A version made from the logged model; a registry of its own knows no logged models, only where their files are."""
-    tags = {CHECKPOINT: sha256}
+    tags = {names.TAG_CHECKPOINT: sha256}
     if _address() == uri:
         made = client.create_model_version(name, f"models:/{model_id}", model_id=model_id, tags=tags)
     else:

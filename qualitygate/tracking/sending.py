@@ -1,29 +1,36 @@
-"""How anything is sent to MLflow: as one run, on the checkpoint's logged model, found again by an id tag.
+"""How anything is sent to MLflow: a parcel says what, and goes out as one run, on the logged model of each checkpoint it is about.
 
-Every step can be done twice without harm, so a push that broke half way goes on in the run it began.
+Every step can be done twice without harm, so a push that broke half way goes on in the run it began. The weights of a checkpoint stay
+where they are: its model is what MLflow hangs all of its gates on.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
-from qualitygate.errors import QualityGateError, TrackingError
-from qualitygate.tracking.gated_set import read_image
-from qualitygate.tracking.models import TrackedCheckpoint, checkpoint_model
-from qualitygate.tracking.store import connect, experiment_id, public, tracking_uri
+from qualitygate import names
+from qualitygate.errors import QualityGateError, TrackingError, public
+from qualitygate.mlflow_client import connect, experiment_id, tracking_uri
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
+
+    from qualitygate.records import Provenance
+    from qualitygate.records.metrics import MetricsReport, RealInfo
 
 EXPERIMENT = "qualitygate"
+MODEL_TYPE = "qualitygate.generator"
+_DIGEST = 36  # characters of a dataset's digest that MLflow keeps
 
 
 @dataclass(frozen=True)
@@ -37,28 +44,86 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What is sent once.
+class TrackedCheckpoint:
+    """A checkpoint and what is said of it.
 
     Attributes:
-        folder: where it lies, and from where `qualitygate sync` sends it later.
-        checkpoint: what it is about.
-        identity: name and value of the tag by which its run is found again.
-        run_name: for people.
+        checkpoint, sha256, family: which it is; its model is found by its SHA-256.
+        tags: what its model shows.
+        metrics: by name; one that is not finite must not be among them: MLflow would store infinity as 1.8e308.
+        step: of the metrics.
+        model_id: of its model, where that is known.
     """
 
-    folder: Path
-    checkpoint: TrackedCheckpoint
+    checkpoint: str
+    sha256: str
+    family: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    model_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's file name without folder and ending."""
+        return PurePath(self.checkpoint).stem or "generator"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent as one run.
+
+    Attributes:
+        what: the folder or page, for errors.
+        identity: name and value of the tag by which its run is found again.
+        run_name: for people.
+        checkpoints: what it is about.
+        params: a value beyond MLflow's limit is left to the files.
+        tags: of the run.
+        run_tag: name of the tag of run and models that holds the run's id.
+        note: a few sentences in Markdown; a function where they depend on what MLflow holds already.
+        real: the real images that the metrics were measured against.
+        files, folders: artifacts; folders by their name there.
+        documents: JSON artifacts by name.
+        table: name and rows of the table that MLflow lays beside that of another run.
+        images: PNG files by the key under which MLflow lays runs side by side.
+        again: whether it is sent although it was sent before.
+        remedy: what to do when it cannot be sent.
+    """
+
+    what: object
     identity: tuple[str, str]
     run_name: str
+    checkpoints: Sequence[TrackedCheckpoint] = ()
+    params: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    run_tag: str | None = None
+    note: str | Callable[[MlflowClient], str] = ""
+    real: RealInfo | None = None
+    files: Sequence[Path] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    documents: Mapping[str, Any] = field(default_factory=dict)
+    table: tuple[str, pd.DataFrame] | None = None
+    images: Mapping[str, Path] = field(default_factory=dict)
+    again: bool = False
+    remedy: str | None = None
 
 
-def send_once(parcel: Parcel, send: Callable[[MlflowClient, Run, str], None], uri: str | None, experiment: str) -> Logged:
+def software_tags(made: Provenance | MetricsReport) -> dict[str, str]:
+    """By which software, and on what, numbers were made."""
+    return {
+        "qualitygate.version": made.package_version,
+        "qualitygate.torch_version": made.torch_version,
+        "qualitygate.device": made.device,
+        "qualitygate.precision": made.precision,
+    }
+
+
+def send(parcel: Parcel, uri: str | None = None, experiment: str = EXPERIMENT) -> Logged:
     """Send a parcel; one that was sent before is not sent again.
 
     Args:
         parcel: what is sent.
-        send: writes it, given the client, the run and the id of the checkpoint's model.
         uri: where MLflow is; default as in `tracking_uri`.
         experiment: name of the experiment, created if it is new.
 
@@ -66,51 +131,93 @@ def send_once(parcel: Parcel, send: Callable[[MlflowClient, Run, str], None], ur
         TrackingError: MLflow cannot be reached, or refused something. A run that was begun is left as FAILED, to be resumed.
     """
     uri = tracking_uri(uri)
-    with as_tracking_error(parcel.folder, uri), connect(uri) as client:
-        home = experiment_id(client, uri, experiment)
-        model_id = checkpoint_model(client, home, parcel.checkpoint)
-        run = find_or_create_run(client, home, parcel.identity, parcel.run_name)
-        if run.info.status != "FINISHED":
-            with closing(client, run.info.run_id):
-                send(client, run, model_id)
-    return Logged(run.info.run_id, model_id, home, public(uri))
+    try:
+        with connect(uri) as client:
+            home = experiment_id(client, uri, experiment)
+            models = [one.model_id or _model(client, home, one) for one in parcel.checkpoints]
+            run = _find_or_create_run(client, home, parcel)
+            if parcel.again or run.info.status != "FINISHED":
+                with _closing(client, run.info.run_id):
+                    _send(client, run, models, parcel)
+    except QualityGateError:
+        raise
+    except Exception as error:  # artifact stores raise their own clients' exceptions
+        raise TrackingError(
+            f"MLflow at {public(uri)} did not take all of {parcel.what}",
+            public(f"{type(error).__name__}: {error}"),
+            "a server that takes it",
+            parcel.remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {parcel.what}`",
+        ) from error
+    return Logged(run.info.run_id, models[-1] if models else "", home, public(uri))
 
 
-def link_model(client: MlflowClient, run: Run, model_id: str) -> None:
-    """Say that the run is about this model."""
+def _send(client: MlflowClient, run: Run, models: Sequence[str], parcel: Parcel) -> None:
+    from mlflow.entities import Param, RunTag
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+    run_id = run.info.run_id
+    own = {} if parcel.run_tag is None else {parcel.run_tag: run_id}
+    note = parcel.note if isinstance(parcel.note, str) else parcel.note(client)
+    params = [Param(key, str(value)) for key, value in parcel.params.items() if len(str(value)) <= MAX_PARAM_VAL_LENGTH]
+    tags = [RunTag(key, value) for key, value in {**parcel.tags, **own, names.TAG_NOTE: note}.items()]
+    client.log_batch(run_id, params=params, tags=tags)
+    _link_models(client, run, {model: one.step for model, one in zip(models, parcel.checkpoints, strict=True)})
+    dataset = None if parcel.real is None else _send_real_set(client, run, parcel.real)
+    for model, one in zip(models, parcel.checkpoints, strict=True):
+        _send_metrics(client, run, model, one, dataset)
+    for path in parcel.files:
+        client.log_artifact(run_id, str(path))
+    for name, path in parcel.folders.items():
+        client.log_artifacts(run_id, str(path), name)
+    for name, document in parcel.documents.items():
+        client.log_dict(run_id, document, name)
+    if parcel.table is not None:
+        _send_table(client, run_id, *parcel.table)
+    _send_images(client, run_id, parcel.images)
+    for model, one in zip(models, parcel.checkpoints, strict=True):
+        if shown := {**one.tags, **own}:
+            client.set_logged_model_tags(model, shown)
+
+
+def _link_models(client: MlflowClient, run: Run, steps: Mapping[str, int]) -> None:
+    """Say which models the run is about; a second link to the same model is refused."""
     from mlflow.entities import LoggedModelOutput
 
-    if not run.outputs or not run.outputs.model_outputs:  # a second link to the same model is refused
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
+    linked = {one.model_id for one in run.outputs.model_outputs} if run.outputs else set()
+    links = [LoggedModelOutput(model, step) for model, step in steps.items() if model not in linked]
+    if links:
+        client.log_outputs(run.info.run_id, links)
 
 
-def send_metrics(
-    client: MlflowClient, run: Run, model_id: str, metrics: Mapping[str, float], dataset: tuple[str, str] | None = None
-) -> None:
-    """Metrics of the run and of its model. The run's start is their time, so that sending one twice makes it no other metric.
+def _send_real_set(client: MlflowClient, run: Run, real: RealInfo) -> tuple[str, str]:
+    """The real set as the run's input; returns the name and digest by which metrics point to it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    Args:
-        client: of MLflow.
-        run: the run.
-        model_id: the checkpoint's model.
-        metrics: finite values by name.
-        dataset: name and digest of the logged dataset that they were measured on.
-    """
+    source = json.dumps({"name": real.name, "sha256": real.digest})
+    profile = json.dumps({"images": real.samples, "preparation": real.preparation})
+    dataset = Dataset(real.name, real.digest[:_DIGEST], "local", source, profile=profile)
+    if not run.inputs or not run.inputs.dataset_inputs:
+        client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "real")])])
+    return dataset.name, dataset.digest
+
+
+def _send_metrics(client: MlflowClient, run: Run, model_id: str, about: TrackedCheckpoint, dataset: tuple[str, str] | None) -> None:
+    """Metrics of the run and of a model. The run's start is their time, so that sending one twice makes it no other metric."""
     from mlflow.entities import Metric
 
     known = client.get_logged_model(model_id).metrics or []
     sent = {metric.key for metric in known if metric.run_id == run.info.run_id}
-    time = run.info.start_time
-    name, digest = dataset or (None, None)
+    time, (name, digest) = run.info.start_time, dataset or (None, None)
     missing = [
-        Metric(key, value, time, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
-        for key, value in metrics.items()
+        Metric(key, value, time, about.step, model_id=model_id, dataset_name=name, dataset_digest=digest)
+        for key, value in about.metrics.items()
         if key not in sent
     ]
     client.log_batch(run.info.run_id, metrics=missing)
 
 
-def send_table(client: MlflowClient, run_id: str, table: pd.DataFrame, name: str) -> None:
+def _send_table(client: MlflowClient, run_id: str, name: str, table: pd.DataFrame) -> None:
     """A table, as `MlflowClient.log_table` writes it. That one appends to what is there: sent twice, every row would be too."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
@@ -121,30 +228,38 @@ def send_table(client: MlflowClient, run_id: str, table: pd.DataFrame, name: str
     client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": name, "type": "table"}]))
 
 
-def send_images(client: MlflowClient, run_id: str, images: Mapping[str, Path]) -> None:
-    """Pictures, under the keys by which MLflow lays runs side by side; each once, for every sending gets a name of its own."""
+def _send_images(client: MlflowClient, run_id: str, images: Mapping[str, Path]) -> None:
+    """Pictures, each once, for every sending gets a name of its own."""
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
-    sent = [file.path for file in client.list_artifacts(run_id, "images")]
+    sent = [file.path for file in client.list_artifacts(run_id, "images")] if images else []
     for key, path in images.items():
         start = f"images/{key.replace('/', '~')}+step+0+"
         if not any(file.startswith(start) and file.endswith("+compressed.webp") for file in sent):  # the last file of an image
-            client.log_image(run_id, read_image(path), key=key, step=0, synchronous=True)
+            client.log_image(run_id, _read_image(path), key=key, step=0, synchronous=True)
     if images:
         client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
 
 
-def find_or_create_run(client: MlflowClient, experiment: str, identity: tuple[str, str], name: str) -> Run:
-    """The run with this tag; one of this name if there is none yet."""
-    tag, value = identity
-    runs = client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+def _read_image(path: Path) -> np.ndarray:
+    """A picture as uint8 (height, width, 3). MLflow rescales floats, each image by its own range."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _find_or_create_run(client: MlflowClient, home: str, parcel: Parcel) -> Run:
+    tag, value = parcel.identity
+    runs = client.search_runs([home], f"tags.`{tag}` = '{value}'", max_results=1)
     if runs:
         return client.get_run(runs[0].info.run_id)  # a search leaves out the links to models
-    return client.create_run(experiment, tags={tag: value}, run_name=name)
+    return client.create_run(home, tags={tag: value}, run_name=parcel.run_name)
 
 
 @contextmanager
-def closing(client: MlflowClient, run_id: str) -> Iterator[None]:
+def _closing(client: MlflowClient, run_id: str) -> Iterator[None]:
     """FINISHED or FAILED is about the sending alone; the gate's verdict is a tag."""
     client.update_run(run_id, status="RUNNING")
     try:
@@ -156,23 +271,37 @@ def closing(client: MlflowClient, run_id: str) -> Iterator[None]:
     client.set_terminated(run_id, status="FINISHED")
 
 
-@contextmanager
-def as_tracking_error(what: object, uri: str, remedy: str | None = None) -> Iterator[None]:
-    """Whatever goes wrong with MLflow in the ``with`` block is a `TrackingError`.
+def _model(client: MlflowClient, home: str, about: TrackedCheckpoint) -> str:
+    """Id of the checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new."""
+    from mlflow.entities import LoggedModelStatus
 
-    Args:
-        what: is being sent: a folder, unless there is a remedy of its own.
-        uri: of MLflow.
-        remedy: what to do.
-    """
-    try:
-        yield
-    except QualityGateError:
-        raise
-    except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(
-            f"MLflow at {public(uri)} did not take all of {what}",
-            public(f"{type(error).__name__}: {error}"),
-            "a server that takes it",
-            remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {what}`",
-        ) from error
+    oldest_first = [{"field_name": "creation_time", "ascending": True}]
+    query = f"tags.`{names.TAG_CHECKPOINT}` = '{about.sha256}'"
+    found = client.search_logged_models([home], query, max_results=1, order_by=oldest_first)
+    model = found[0] if found else _create_model(client, home, about)
+    if model.status != LoggedModelStatus.READY:
+        _make_ready(client, model)
+    return model.model_id
+
+
+def _create_model(client: MlflowClient, home: str, about: TrackedCheckpoint) -> LoggedModel:
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+
+    return client.create_logged_model(
+        home,
+        name=re.sub(r"[/:.%\"']", "_", about.name),  # characters that MLflow refuses in a model's name
+        model_type=MODEL_TYPE,
+        params={"family": about.family, "sha256": about.sha256, "checkpoint": about.checkpoint},
+        tags={**about.tags, names.TAG_CHECKPOINT: about.sha256, MLFLOW_MODEL_IS_EXTERNAL: "true"},
+    )
+
+
+def _make_ready(client: MlflowClient, model: LoggedModel) -> None:
+    """What `mlflow.create_external_model` does, which only works on the global tracking address: the registry wants the file."""
+    from mlflow.models.model import MLMODEL_FILE_NAME
+    from mlflow.models.utils import get_external_mlflow_model_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, "READY")

@@ -1,35 +1,34 @@
-"""The gated folder is the spool: the verdict is on disk first, MLflow is told afterwards, and what it did not hear stays pending."""
+"""The written folder is the spool: the verdict is on disk first, MLflow is told afterwards, and what it did not hear stays pending."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qualitygate import storage
-from qualitygate.errors import InputError, QualityGateError
-from qualitygate.tracking.check import is_check, log_check, read_check
-from qualitygate.tracking.gated_set import is_gated_set, read_gated_set
-from qualitygate.tracking.logging import log_gated_set
-from qualitygate.tracking.metrics_logging import log_metrics_set
-from qualitygate.tracking.metrics_set import is_metrics_set, read_metrics_set
-from qualitygate.tracking.sending import EXPERIMENT, Logged
-from qualitygate.tracking.store import public, tracking_uri
+from qualitygate.errors import InputError, QualityGateError, public
+from qualitygate.mlflow_client import tracking_uri
+from qualitygate.tracking.check import RECORD, check_parcel
+from qualitygate.tracking.gated_set import SUMMARY, gated_parcel
+from qualitygate.tracking.sending import EXPERIMENT, Parcel, send
+from qualitygate.tracking.studies import METRICS_REPORT, metrics_parcel
 
 TRACKING = "tracking.json"
+_PARCELS: Mapping[str, Callable[[Path], Parcel]] = {RECORD: check_parcel, METRICS_REPORT: metrics_parcel, SUMMARY: gated_parcel}
+"""What is sent of a folder, by the file that tells what it is."""
 
 
 class State(StrEnum):
-    """How far a gated set got."""
+    """How far a folder got."""
 
     PENDING = "pending"
     SENT = "sent"
     OFF = "off"
-    """Gated with tracking off: sent only when asked for."""
+    """Written with tracking off: sent only when asked for."""
 
 
 class Tracking(BaseModel):
@@ -46,21 +45,20 @@ class Tracking(BaseModel):
 
 
 def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracking:
-    """Send a gated set or a folder of metrics now. What fails stays pending, is told in ``error`` and not raised: an outage never
-    touches a verdict.
+    """Send a gated set, a folder of metrics or a check now. What fails stays pending, is told in ``error`` and not raised: an outage
+    never touches a verdict.
 
     Raises:
-        InputError: the folder holds neither.
+        InputError: the folder holds none of them.
         StorageError: the outcome cannot be written into the folder.
     """
     folder = Path(folder)
-    kind = _kind(folder)
-    kind.read(folder)
+    parcel = next((parcel for name, parcel in _PARCELS.items() if (folder / name).is_file()), gated_parcel)(folder)
     uri = tracking_uri(uri)
     pending = Tracking(state=State.PENDING, uri=public(uri), experiment=experiment)
     _write(folder, pending)  # before anything is sent: a process that is killed leaves it pending
     try:
-        logged = kind.log(folder, uri, experiment)
+        logged = send(parcel, uri, experiment)
     except QualityGateError as error:
         outcome = pending.model_copy(update={"error": str(error)})
     else:
@@ -70,7 +68,7 @@ def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMEN
 
 
 def tracking_state(folder: str | Path) -> Tracking:
-    """What is known of a gated set's sending; `State.OFF` where tracking was off.
+    """What is known of a folder's sending; `State.OFF` where tracking was off.
 
     Raises:
         InputError: ``tracking.json`` cannot be read.
@@ -81,23 +79,19 @@ def tracking_state(folder: str | Path) -> Tracking:
     try:
         return Tracking.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(
-            f"Cannot read {path}",
-            str(error),
-            "what the gate wrote there",
-            "delete the file and send the set as one that was gated with tracking off",
-        ) from error
+        remedy = "delete the file and send the set as one that was gated with tracking off"
+        raise InputError(f"Cannot read {path}", str(error), "what the gate wrote there", remedy) from error
 
 
 def pending(root: str | Path) -> list[Path]:
-    """Gated sets at or below ``root`` that are to be sent, in order of their names."""
-    return [folder for folder in gated_sets(root) if tracking_state(folder).state is State.PENDING]
+    """Folders at or below ``root`` that are to be sent, in order of their names."""
+    return [folder for folder in sendable(root) if tracking_state(folder).state is State.PENDING]
 
 
-def gated_sets(root: str | Path) -> Iterator[Path]:
-    """Gated sets and folders of metrics at or below ``root``, in order of their names. Their images are not walked through."""
-    for folder, below, _ in os.walk(root):
-        if any(kind.here(Path(folder)) for kind in _KINDS):
+def sendable(root: str | Path) -> Iterator[Path]:
+    """Gated sets, folders of metrics and checks at or below ``root``, in order of their names. Their images are not walked through."""
+    for folder, below, files in os.walk(root):
+        if not _PARCELS.keys().isdisjoint(files):
             below.clear()
             yield Path(folder)
         below.sort()
@@ -109,20 +103,20 @@ def sync(
     """Send what is pending at or below each of the paths, to where it was meant to go.
 
     Args:
-        paths: gated sets and folders of metrics, or folders above them.
+        paths: gated sets, folders of metrics and checks, or folders above them.
         uri: another place to send to. Default: the one written down, or, where that had a password, ``MLFLOW_TRACKING_URI``.
         experiment: another experiment than the one written down.
         untracked: also send sets that were gated with tracking off.
 
     Returns:
-        Every gated set that was found and its state now: sent (now or before), pending with the error, or off.
+        Every folder that was found and its state now: sent (now or before), pending with the error, or off.
 
     Raises:
-        InputError: a path holds neither.
+        InputError: a path holds none.
     """
     outcome: dict[Path, Tracking] = {}
     for path in paths:
-        found = list(gated_sets(path))
+        found = list(sendable(path))
         if not found:
             raise InputError(
                 f"Nothing to send at {path}",
@@ -139,26 +133,6 @@ def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: 
         return known
     written = known.uri if known.uri and "***" not in known.uri else None
     return push(folder, uri or written, experiment or known.experiment)
-
-
-class _Kind(NamedTuple):
-    """A kind of folder that can be sent."""
-
-    here: Callable[[Path], bool]
-    read: Callable[[Path], object]
-    log: Callable[[Path, str, str], Logged]
-
-
-_KINDS = (
-    _Kind(is_check, read_check, log_check),
-    _Kind(is_metrics_set, read_metrics_set, log_metrics_set),
-    _Kind(is_gated_set, read_gated_set, log_gated_set),
-)
-
-
-def _kind(folder: Path) -> _Kind:
-    """What lies in the folder; a gated set's reader says what is wrong with one that is nothing."""
-    return next((kind for kind in _KINDS if kind.here(folder)), _KINDS[-1])
 
 
 def _write(folder: Path, tracking: Tracking) -> None:

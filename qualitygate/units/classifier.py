@@ -57,15 +57,8 @@ class Classification:
 
     def describe(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return {
-            "classes": list(self.classes),
-            "confusion": self.confusion.tolist(),
-            "training_accuracy": self.training_accuracy,
-            "validation_accuracy": self.validation_accuracy,
-            "interval": list(self.interval),
-            "images": dict(self.images),
-            "backbone": self.backbone,
-        }
+        as_json = {"classes": list(self.classes), "confusion": self.confusion.tolist(), "interval": list(self.interval)}
+        return {**vars(self), **as_json, "images": dict(self.images)}
 
 
 class ArtifactClassifier(nn.Module):
@@ -134,15 +127,16 @@ def train_classifier(
             f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
             "label more samples; the paper has about 2,000",
         )
-    held_out = [_held_out(len(one), seed + index).to(one.device) for index, one in enumerate(features)]
-    training = [one[~out] for one, out in zip(features, held_out, strict=True)]
-    validation = [one[out] for one, out in zip(features, held_out, strict=True)]
+    orders = [np.random.default_rng(seed + index).permutation(len(one)) for index, one in enumerate(features)]
+    held_out = [np.isin(np.arange(len(order)), order[: round(VALIDATION * len(order))]) for order in orders]
+    training = [one[torch.from_numpy(~out).to(one.device)] for one, out in zip(features, held_out, strict=True)]
+    validation = [one[torch.from_numpy(out).to(one.device)] for one, out in zip(features, held_out, strict=True)]
     weight, bias = _fitted(training, decay)
-    said = [F.linear(one, weight, bias) for one in validation]
-    accuracy, interval = _balanced(said)
+    outputs = [F.linear(one, weight, bias) for one in validation]
+    accuracy, interval = _balanced(outputs)
     found = Classification(
         classes=classes,
-        confusion=np.stack([_counted(one.argmax(dim=1), len(classes)) for one in said]),
+        confusion=np.stack([np.bincount(one.argmax(dim=1).cpu().numpy(), minlength=len(classes)) for one in outputs]),
         training_accuracy=_balanced([F.linear(one, weight, bias) for one in training])[0],
         validation_accuracy=accuracy,
         interval=interval,
@@ -169,17 +163,6 @@ def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progr
                 parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))
     return torch.cat(parts) if parts else torch.empty(0, backbone.channels, dtype=torch.float64)
-
-
-def _held_out(count: int, seed: int) -> Tensor:
-    """Which of ``count`` images are for validation, bool (count,)."""
-    chosen = np.zeros(count, dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(count)[: round(VALIDATION * count)]] = True
-    return torch.from_numpy(chosen)
-
-
-def _counted(said: Tensor, classes: int) -> np.ndarray:
-    return np.bincount(said.cpu().numpy(), minlength=classes)
 
 
 def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:

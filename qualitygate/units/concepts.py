@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike, read_layers
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.base import Generator, LayerLike
+from qualitygate.generators.passes import Progress, scored_pass, silent
 from qualitygate.latents import Latents
 
 
@@ -44,31 +44,20 @@ def top_samples(
     if not 1 <= count <= len(latents):
         raise InputError("Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are")
     indices = generator.layer_indices(layers)
-    kept = {layer: _nothing(generator.layers[layer].units, generator.device) for layer in indices}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            numbers = torch.arange(rows.start, rows.stop, device=generator.device)
-            for layer, activation in read_layers(generator, batch, indices):
-                peak = activation[: len(numbers)].amax(dim=(2, 3)).float().T
-                kept[layer] = _merged(kept[layer], peak, numbers, count)
-            progress(len(numbers))
-    return {layer: TopSamples(one.rows.cpu(), one.peak.cpu()) for layer, one in kept.items()}
+    best = {
+        layer: (torch.empty(units, 0, device=generator.device), torch.empty(units, 0, dtype=torch.int64, device=generator.device))
+        for layer, units in ((layer, generator.layers[layer].units) for layer in indices)
+    }
+    for rows, layer, activation in generator.activations(latents, indices, progress=progress):
+        peaks = torch.cat((best[layer][0], activation.amax(dim=(2, 3)).float().T), dim=1)
+        numbers = torch.arange(rows.start, rows.stop, device=generator.device).expand(len(peaks), -1)
+        order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]  # of equally active ones the earlier
+        best[layer] = peaks.gather(1, order), torch.cat((best[layer][1], numbers), dim=1).gather(1, order)
+    return {layer: TopSamples(numbers.cpu(), peaks.cpu()) for layer, (peaks, numbers) in best.items()}
 
 
-def _nothing(units: int, device: torch.device) -> TopSamples:
-    return TopSamples(torch.empty(units, 0, dtype=torch.int64, device=device), torch.empty(units, 0, device=device))
-
-
-def _merged(kept: TopSamples, peak: Tensor, numbers: Tensor, count: int) -> TopSamples:
-    """The best of what was kept and of new samples; of equally active ones the earlier."""
-    peaks = torch.cat((kept.peak, peak), dim=1)
-    rows = torch.cat((kept.rows, numbers.expand(len(peak), -1)), dim=1)
-    order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return TopSamples(rows.gather(1, order), peaks.gather(1, order))
-
-
-TOP, SAMPLES = 20, 20_000
-"""Top images of a unit, and samples they are chosen from, in the paper."""
+TOP = 20
+"""Top images of a unit in the paper, of 20,000 samples."""
 SHARED = 0.5
 """Correlation from which on units are said to share what they draw."""
 
@@ -92,29 +81,19 @@ def representative(generator: Generator, latents: Latents, layer: int) -> Tensor
 
 def unit_heat(generator: Generator, latents: Latents, layer: int, unit: int) -> Tensor:
     """Where in the images a unit is active: float32 (N, height, width), at least 0, bilinear to the size of the image."""
-    rows = []
-    with scored_pass():
-        for valid, batch in micro_batches(latents):
-            for _, activation in read_layers(generator, batch, (layer,)):
-                own = activation[: valid.stop - valid.start, unit : unit + 1].clamp(min=0.0).float()
-                heat = F.interpolate(own, size=generator.image_shape[1:], mode="bilinear", align_corners=False)
-                rows.append(heat[:, 0].cpu())
-    return torch.cat(rows)
+    parts = []
+    for _, _, activation in generator.activations(latents, [layer]):
+        own = activation[:, unit : unit + 1].clamp(min=0.0).float()
+        parts.append(F.interpolate(own, size=generator.image_shape[1:], mode="bilinear", align_corners=False)[:, 0].cpu())
+    return torch.cat(parts)
 
 
-def peaks(generator: Generator, latents: Latents, units: Mapping[int, Sequence[int]], progress: Progress = silent) -> Tensor:
+def peaks(generator: Generator, latents: Latents, units: Mapping[int, Sequence[int]]) -> Tensor:
     """Highest activation over positions of chosen units in each sample, float32 (N, units), in order of layer and as given within it."""
-    layers = sorted(units)
-    rows = []
-    with scored_pass():
-        for valid, batch in micro_batches(latents):
-            of_layers = [
-                activation[: valid.stop - valid.start, list(units[layer])].amax(dim=(2, 3)).float()
-                for layer, activation in read_layers(generator, batch, layers)
-            ]
-            rows.append(torch.cat(of_layers, dim=1).cpu())
-            progress(valid.stop - valid.start)
-    return torch.cat(rows)
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in sorted(units)}
+    for _, layer, activation in generator.activations(latents, units):
+        parts[layer].append(activation[:, list(units[layer])].amax(dim=(2, 3)).float().cpu())
+    return torch.cat([torch.cat(part) for part in parts.values()], dim=1)
 
 
 def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
@@ -142,19 +121,11 @@ def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
         )
     if units == 1:
         return np.zeros(1, dtype=np.int64)
-    distance = 1.0 - _correlations(active.double())
+    correlation = torch.corrcoef(active.double().T).nan_to_num(0.0).numpy()  # with a constant unit there is none
     above = np.triu_indices(units, 1)
-    found = fcluster(linkage(distance.numpy()[above], "average"), 1.0 - shared, "distance")
+    found = fcluster(linkage(1.0 - correlation[above], "average"), 1.0 - shared, "distance")
     _, first, place = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[place].astype(np.int64)
-
-
-def _correlations(active: Tensor) -> Tensor:
-    """Correlation of each pair of columns, 0 where one of them is constant."""
-    deviations = active - active.mean(dim=0)
-    lengths = deviations.norm(dim=0, keepdim=True)
-    unit = torch.where(lengths > 0, deviations / lengths, 0.0)
-    return (unit.T @ unit).clamp(-1.0, 1.0)
 
 
 def _mean_row(tensor: Tensor) -> Tensor:

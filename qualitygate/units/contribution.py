@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Discriminator, Edit, Generator, LayerLike
+from qualitygate.generators.base import Discriminator, Generator, LayerLike
 from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
+from qualitygate.units.table import UnitInputs, UnitScore
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,11 @@ def contributions(
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}
     for rows, batch in micro_batches(latents):
-        valid = rows.stop - rows.start
-        value, of_layers = _one_pass(generator, discriminator, batch, indices, valid)
+        value, of_layers = _one_pass(generator, discriminator, batch, indices, rows.stop - rows.start)
         values.append(value)
         for layer, part in of_layers.items():
             parts[layer].append(part)
-        progress(valid)
+        progress(len(value))
     return Contributions(torch.cat(values), {layer: torch.cat(part) for layer, part in parts.items()})
 
 
@@ -79,19 +80,26 @@ def _one_pass(
 ) -> tuple[Tensor, dict[int, Tensor]]:
     seen: dict[int, Tensor] = {}
 
-    def keep(layer: int) -> Edit:
-        def kept(activation: Tensor) -> Tensor:
-            # a copy that takes part in the rest, so that nothing downstream can change it in place
-            seen[layer] = activation.clone() if activation.requires_grad else activation.clone().requires_grad_()
-            return seen[layer]
-
-        return kept
+    def keep(layer: int, activation: Tensor) -> Tensor:
+        # a copy that takes part in the rest, so that nothing downstream can change it in place
+        seen[layer] = activation.clone() if activation.requires_grad else activation.clone().requires_grad_()
+        return seen[layer]
 
     with scored_pass(), torch.enable_grad():
-        state = generator.run(generator.start(batch), generator.layers[-1].index, {layer: keep(layer) for layer in indices})
+        state = generator.run(generator.start(batch), generator.layers[-1].index, {layer: partial(keep, layer) for layer in indices})
         labels = None if batch.labels is None else batch.labels.to(generator.device)
         value = discriminator(generator.finish(state), labels if discriminator.label_size else None)[:valid]
         gradients = torch.autograd.grad(value.sum(), [seen[layer] for layer in indices])
     return value.detach().double().cpu(), {
         layer: (gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)).cpu() for layer, gradient in zip(indices, gradients, strict=True)
     }
+
+
+class ContributionScore(UnitScore):
+    """What artifacts' units take from the discriminator's value."""
+
+    name, needs = "contribution", ("discriminator",)
+
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        with inputs.reporter.phase("contributions", len(inputs.artifacts)) as progress:
+            return contributions(inputs.generator, inputs.discriminator, inputs.artifacts, inputs.layers, progress).mean

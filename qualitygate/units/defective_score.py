@@ -20,10 +20,11 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike, read_layers
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.base import Generator, LayerLike
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
+from qualitygate.units.table import UnitInputs, UnitScore
 
 SHARE = 0.005
 """The paper's τ: share of a unit's activations that are beyond its threshold."""
@@ -100,12 +101,8 @@ def unit_thresholds(
         )
     indices = generator.layer_indices(layers)
     quantiles = {layer: UnitQuantiles(generator.layers[layer].units, generator.device) for layer in indices}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            valid = rows.stop - rows.start
-            for layer, activation in read_layers(generator, batch, indices):
-                quantiles[layer].add(activation[:valid])
-            progress(valid)
+    for _, layer, activation in generator.activations(latents, indices, progress=progress):
+        quantiles[layer].add(activation)
     return {layer: of_layer.above(share) for layer, of_layer in quantiles.items()}
 
 
@@ -135,8 +132,8 @@ _MEMORY = 2**27  # bytes that enlarged regions may take at once
 
 
 @dataclass(frozen=True)
-class DefectiveScores:
-    """Defective scores of some samples.
+class UnitOverlaps:
+    """How well the regions of units cover what is wrong in some samples.
 
     Attributes:
         overlap: by layer, float32 (N, units): IoU of each unit's region with the sample's own mask, in [0, 1].
@@ -168,7 +165,7 @@ def defective_scores(
     mask_threshold: float | None = None,
     memory: int = _MEMORY,
     progress: Progress = silent,
-) -> DefectiveScores:
+) -> UnitOverlaps:
     """Defective scores of N artifact samples at every layer that thresholds are known of.
 
     The paper does not say how a continuous mask is intersected; ours is the soft IoU, the sum of the minima over that of the maxima. Where
@@ -196,14 +193,9 @@ def defective_scores(
     rows_at_once = max(1, memory // (4 * masks[0].numel()))
     parts: dict[int, list[Tensor]] = {layer: [] for layer in thresholds}
     limits = {layer: values.to(generator.device)[:, None, None] for layer, values in thresholds.items()}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            here = masks[rows].to(generator.device)
-            for layer, activation in read_layers(generator, batch, tuple(thresholds)):
-                active = activation[: len(here)] > limits[layer]
-                parts[layer].append(soft_iou(active, here, rows_at_once).cpu())
-            progress(len(here))
-    return DefectiveScores({layer: torch.cat(part) for layer, part in parts.items()}, mask_threshold)
+    for rows, layer, activation in generator.activations(latents, thresholds, progress=progress):
+        parts[layer].append(soft_iou(activation > limits[layer], masks[rows].to(generator.device), rows_at_once).cpu())
+    return UnitOverlaps({layer: torch.cat(part) for layer, part in parts.items()}, mask_threshold)
 
 
 def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
@@ -226,3 +218,16 @@ def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
         union = region.flatten(1).sum(dim=1) + size[of_sample] - common
         overlap[of_sample, of_unit] = common / union
     return overlap
+
+
+class DefectiveScore(UnitScore):
+    """Over the artifacts, with masks from a classifier's Grad-CAM."""
+
+    name, needs = "defective", ("backbone",)
+
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        masks = inputs.masks
+        with inputs.reporter.phase("unit thresholds", len(inputs.samples)) as progress:
+            thresholds = unit_thresholds(inputs.generator, inputs.samples, inputs.layers, progress=progress)
+        with inputs.reporter.phase("defective score", len(masks)) as progress:
+            return defective_scores(inputs.generator, inputs.artifacts, masks, thresholds, progress=progress).mean

@@ -1,23 +1,23 @@
-"""Unit scores from activations alone: low-rate activity and curvature of local activation."""
+"""Unit scores from activations alone: low-rate activity (Choi, Chang, Choi 2022) and curvature (Jeong, Han, Choi 2022)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from qualitygate import names
-from qualitygate.generators.base import Generator, LayerLike, read_layers
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.corrections.attenuation import own_low_rate_activity
+from qualitygate.generators.base import Generator, LayerLike
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation
+from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
 from qualitygate.units.score import UnitScores
+from qualitygate.units.table import UnitInputs, UnitScore
 
 
 def low_rate_activity(rates: ActivationRates, rate: float = PAPER_RATE) -> UnitScores:
-    """Low-rate activity of every unit: the mean over samples of the share of its positions that are low-rate and active (Choi, Chang,
-    Choi 2022). Over the latents of the estimate it follows from the rates: no pass is needed.
+    """Low-rate activity of every unit: the mean over samples of the share of its positions that are low-rate and active. Over the latents
+    of the estimate it follows from the rates: no pass is needed.
 
     Args:
         rates: activation rates of the untouched generator.
@@ -35,31 +35,36 @@ def low_rate_activity_of(
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> UnitScores:
-    """Low-rate activity over given samples, for example those that someone found to be artifacts.
-
-    Args:
-        generator: the generator.
-        latents: the samples.
-        rates: activation rates of the untouched generator.
-        rate: R.
-        layers: layers to score; by default all that the rates know.
-        progress: called after each micro-batch.
-    """
+    """Low-rate activity over given samples, for example those that someone found to be artifacts, at some layers: by default all that the
+    rates know."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
-    masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in indices}
-    total = {layer: torch.zeros(len(mask), dtype=torch.float64) for layer, mask in masks.items()}
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
-            valid = rows.stop - rows.start
-            for layer, activation in read_layers(generator, batch, indices):
-                active = (activation[:valid] > 0) & masks[layer]
-                total[layer] += active.double().mean(dim=(2, 3)).sum(dim=0).cpu()
-            progress(valid)
-    scores = {layer: sums / len(latents) for layer, sums in total.items()}
+    of_samples = own_low_rate_activity(generator, latents, rates, rate, indices, progress)
+    scores = {layer: one.mean(dim=0) for layer, one in of_samples.items()}
     return UnitScores.of_layers(scores, names.UNIT_LOW_RATE, {"rate": rate, "samples": len(latents)})
 
 
 def curvature(local: LocalActivation) -> UnitScores:
-    """CLA of every unit: the mean over samples and positions of its neurons' parts of the sample score (Jeong, Han, Choi 2022)."""
+    """CLA of every unit: the mean over samples and positions of its neurons' parts of the sample score."""
     scores = {layer: of_samples.mean(dim=0) for layer, of_samples in local.unit_score.items()}
     return UnitScores.of_layers(scores, names.UNIT_CLA, {"samples": len(next(iter(local.activation.values())))})
+
+
+class LowRateScore(UnitScore):
+    """Low-rate activity over the artifacts."""
+
+    name = "low_rate"
+
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        with inputs.reporter.phase("low-rate activity", len(inputs.artifacts)) as progress:
+            return low_rate_activity_of(inputs.generator, inputs.artifacts, inputs.rates, inputs.rate, progress=progress)
+
+
+class CurvatureScore(UnitScore):
+    """Exact CLA over some artifacts."""
+
+    name = "cla"
+
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        artifacts = inputs.artifacts[: inputs.curvature]
+        with inputs.reporter.phase("exact CLA", len(artifacts)) as progress:
+            return curvature(local_activation(inputs.generator, artifacts, inputs.layers, progress=progress))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import Tensor
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LayerError
 
+TOP = 20
+"""Units whose overlap is measured unless told otherwise: as many as GAN Dissection ablates."""
 _SETTINGS = "qualitygate.unit_scores"
 
 
@@ -71,69 +73,45 @@ class UnitScores:
             raise LayerError(f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them")
         return self.score[rows]
 
-    def normalised(self) -> UnitScores:
-        """The scores over their layer's maximum, so in [0, 1] (the paper of the defective score says "normalized"; the maximum of
-        the layer is our reading). A score below 0 becomes 0: such a unit is not suspected. A layer without a positive score is 0."""
-        score = np.clip(self.score, 0.0, None)  # NaN stays NaN
-        for layer in self.layers:
-            rows = self.layer == layer
-            highest = np.max(score[rows], where=~np.isnan(score[rows]), initial=0.0)
-            score[rows] = score[rows] / highest if highest else score[rows]
-        return UnitScores(self.layer, self.unit, score, self.source, {**self.settings, "normalised": True})
-
-    def top(self, count: int | float, layer: int) -> np.ndarray:
+    def top(self, count: int, layer: int) -> np.ndarray:
         """The most suspected units of a layer, int64, the highest score first; of equal scores the lower unit first. A unit without a
         score is never among them.
 
-        Args:
-            count: how many, or, as a float in (0, 1], which share of the layer's units.
-
         Raises:
-            InputError: a count below 1, or a share out of range.
+            InputError: a count below 1.
             LayerError: the layer was not scored.
         """
+        if count < 1:
+            raise InputError("Not a number of units", str(count), "at least 1")
         scores = self.of(layer)
-        valid = 0.0 < count <= 1.0 if isinstance(count, float) else count >= 1
-        if not valid:
-            raise InputError("Not a number of units", str(count), "at least 1, or a share in (0.0, 1.0]")
-        wanted = round(count * len(scores)) if isinstance(count, float) else count
-        order = np.argsort(-scores, kind="stable")  # NaN last
-        return order[: min(max(1, wanted), int((~np.isnan(scores)).sum()))]
+        return np.argsort(-scores, kind="stable")[: min(count, int((~np.isnan(scores)).sum()))]  # NaN last
 
     def tensor(self, layer: int) -> Tensor:
         """Scores of one layer's units as a tensor, float64 (units,)."""
         return torch.from_numpy(self.of(layer).copy())
 
 
-def unit_columns(scores: Sequence[UnitScores]) -> dict[str, Any]:
-    """Several unit scores as one table with a row for each unit that any of them knows: the join key, layer, unit, and a column for
-    each source. Where a source does not know a unit its column is None, which is null; a score that is not defined is NaN.
-
-    Raises:
-        InputError: nothing to put there, or two scores of one source.
-    """
-    sources = [one.source for one in scores]
-    if not sources or len(set(sources)) != len(sources):
-        raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")
-    rows = sorted({key for one in scores for key in _keys(one)})
-    known = [dict(zip(_keys(one), one.score.tolist(), strict=True)) for one in scores]
-    return {
-        names.UNIT_KEY: [names.unit_key(*key) for key in rows],
-        names.LAYER: [layer for layer, _ in rows],
-        names.UNIT: [unit for _, unit in rows],
-        **{source: [of_unit.get(key) for key in rows] for source, of_unit in zip(sources, known, strict=True)},
-    }
-
-
 def save_unit_scores(path: str | Path, scores: Sequence[UnitScores]) -> None:
-    """Write unit scores as one Parquet file, see `unit_columns`; their settings go into its metadata.
+    """Write several unit scores as one Parquet file with a row for each unit that any of them knows: the join key, layer, unit, and a
+    column for each source. Where a source does not know a unit its column is null; a score that is not defined is NaN. Their settings go
+    into its metadata.
 
     Raises:
         InputError: nothing to write, or two scores of one source.
         StorageError: it cannot be written.
     """
-    settings = {one.source: dict(one.settings) for one in scores}
-    storage.write_table(path, unit_columns(scores), {_SETTINGS: json.dumps(settings)})
+    known = {one.source: dict(zip(_keys(one), one.score.tolist(), strict=True)) for one in scores}
+    if not scores or len(known) != len(scores):
+        sources = ", ".join(one.source for one in scores) or "none"
+        raise InputError("These scores do not make a table", sources, "at least one, sources different")
+    rows = sorted({key for of_unit in known.values() for key in of_unit})
+    columns: dict[str, Any] = {
+        names.UNIT_KEY: [names.unit_key(*key) for key in rows],
+        names.LAYER: [layer for layer, _ in rows],
+        names.UNIT: [unit for _, unit in rows],
+        **{source: [of_unit.get(key) for key in rows] for source, of_unit in known.items()},
+    }
+    storage.write_table(path, columns, {_SETTINGS: json.dumps({one.source: dict(one.settings) for one in scores})})
 
 
 def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
@@ -161,10 +139,6 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
 
 def _keys(scores: UnitScores) -> Iterable[tuple[int, int]]:
     return zip(scores.layer.tolist(), scores.unit.tolist(), strict=True)
-
-
-TOP = 20
-"""Units whose overlap is measured unless told otherwise: as many as GAN Dissection ablates."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +177,12 @@ def compare(scores: Sequence[UnitScores], top: int = TOP) -> list[Agreement]:
     """
     if top < 1:
         raise InputError("Not a number of units", str(top), "at least 1")
-    return sorted(_pairs(scores, top), key=lambda one: one.layer)
+    found = [
+        _agreement(first, second, layer, top)
+        for first, second in combinations(scores, 2)
+        for layer in sorted({*first.layers} & {*second.layers})
+    ]
+    return sorted(found, key=lambda one: one.layer)
 
 
 def joined(scores: Sequence[UnitScores]) -> UnitScores:
@@ -213,26 +192,24 @@ def joined(scores: Sequence[UnitScores]) -> UnitScores:
     Raises:
         InputError: no scores.
     """
-    layers = sorted({layer for one in scores for layer in one.layers})
-    return UnitScores.of_layers(
-        {layer: _mean_rank([one.of(layer) for one in scores if layer in one.layers]) for layer in layers},
-        names.UNIT_JOINED,
-        {"sources": [one.source for one in scores]},
-    )
+    from scipy.stats import rankdata
+
+    found = {}
+    for layer in sorted({layer for one in scores for layer in one.layers}):
+        values = np.stack([one.of(layer) for one in scores if layer in one.layers])
+        known = ~np.isnan(values)
+        ranks = np.nan_to_num(rankdata(values, axis=1, nan_policy="omit")) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+        mean = np.where(known.any(axis=0), ranks.sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+        found[layer] = torch.from_numpy(mean)
+    return UnitScores.of_layers(found, names.UNIT_JOINED, {"sources": [one.source for one in scores]})
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's: the correlation of the ranks, equal values sharing their mean rank. NaN where one side is constant."""
-    ranks = np.stack((_ranks(first), _ranks(second)))
-    deviations = ranks - ranks.mean(axis=1, keepdims=True)
-    lengths = np.sqrt((deviations**2).sum(axis=1))
-    return float(deviations[0] @ deviations[1] / lengths.prod()) if lengths.all() else float("nan")
+    """Spearman's, in [-1, 1]; NaN where one side is constant, or there is nothing."""
+    from scipy.stats import spearmanr
 
-
-def _pairs(scores: Sequence[UnitScores], top: int) -> Iterator[Agreement]:
-    for first, second in combinations(scores, 2):
-        for layer in sorted({*first.layers} & {*second.layers}):
-            yield _agreement(first, second, layer, top)
+    constant = any(not len(side) or side.min() == side.max() for side in (first, second))
+    return float("nan") if constant else float(spearmanr(first, second).statistic)
 
 
 def _agreement(first: UnitScores, second: UnitScores, layer: int, top: int) -> Agreement:
@@ -247,23 +224,8 @@ def _agreement(first: UnitScores, second: UnitScores, layer: int, top: int) -> A
         first=first.source,
         second=second.source,
         units=count,
-        correlation=rank_correlation(a, b) if count else float("nan"),
+        correlation=rank_correlation(a, b),
         top=top,
         overlap=len(common) / top if top else float("nan"),
         by_chance=top / count if count else float("nan"),
     )
-
-
-def _mean_rank(of_sources: Sequence[np.ndarray]) -> Tensor:
-    ranks = np.full((len(of_sources), len(of_sources[0])), np.nan)
-    for row, values in zip(ranks, of_sources, strict=True):
-        known = ~np.isnan(values)
-        row[known] = _ranks(values[known]) / max(1, known.sum())
-    scored = (~np.isnan(ranks)).sum(axis=0)
-    return torch.from_numpy(np.where(scored, np.nansum(ranks, axis=0) / np.maximum(scored, 1), np.nan))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[place]

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.features.extractor import extract
 from qualitygate.units.concepts import TopSamples
 from qualitygate.units.score import UnitScores
+from qualitygate.units.table import UnitInputs, UnitScore
 
-PAPER_IMAGES, PAPER_SAMPLES = 10_000, 200_000
-"""Images of a unit, and samples they are chosen from, in GAN Dissection."""
 RANDOM_SETS = 8
 """Random sets by which the bias is measured."""
 _MEMORY = 2**28  # bytes that the sets of some units may take at once
@@ -109,3 +109,19 @@ class _Distance:
         gram = (mapped @ mapped.mT if wide else mapped.mT @ mapped) / rows.shape[1]
         shared = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().sum(dim=1)
         return (mean.square().sum(dim=(1, 2)) + trace + self._trace - 2.0 * shared).clamp(min=0.0)
+
+
+class FrechetScore(UnitScore):
+    """FID of each unit's most active images, against real images or, without any, the generator's own. (GAN Dissection takes 10,000 of
+    200,000 samples.)"""
+
+    name, needs = "frechet", ("extractor",)
+
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        with inputs.reporter.phase("features", len(inputs.samples)) as progress:
+            features = extract(inputs.extractor, inputs.images(inputs.samples), progress)
+        reference, against = features, "the generator's own samples"
+        if inputs.real is not None:
+            with inputs.reporter.phase("real images", len(inputs.real)) as progress:
+                reference, against = extract(inputs.extractor, inputs.real, progress), inputs.real.name
+        return unit_frechet(features, inputs.top_samples, reference, extractor=inputs.extractor.key, against=against)

@@ -19,9 +19,9 @@ from qualitygate.reports.check_page import check_page
 from qualitygate.reports.page.comparison import Compared, comparison_page
 from qualitygate.reports.page.gate_report import report_page
 from qualitygate.reports.page.material import Material
-from qualitygate.tracking.fetched import log_comparison
-from qualitygate.tracking.logging import log_gated_set
-from qualitygate.tracking.sending import Logged
+from qualitygate.tracking.fetched import comparison_parcel
+from qualitygate.tracking.gated_set import gated_parcel
+from qualitygate.tracking.sending import Logged, send
 from tests.browser.chromium import Browser, browser, executable
 from tests.tracking.gated_folder import suite_result, write_gated_folder
 
@@ -129,7 +129,7 @@ def runs(server: str, tmp_path_factory: pytest.TempPathFactory) -> list[Logged]:
     for seed, failed in ((1, ()), (2, ("yield",))):
         place = write_gated_folder(folder / str(seed), seed=seed, suite=suite_result(*failed), checkpoint=f"faces-{seed}.pt")
         (place / "report.html").write_text(report_page(Material(gated(seed, f"faces-{seed}.pt", not failed))), encoding="utf8")
-        logged.append(log_gated_set(place, server, "faces"))
+        logged.append(send(gated_parcel(place), server, "faces"))
     return logged
 
 
@@ -178,8 +178,8 @@ def test_a_comparison_is_a_run_of_its_own(tab: Browser, server: str, runs: list[
     page = tmp_path / "comparison.html"
     page.write_text(comparison_page([Compared(gated()), Compared(gated(2))]), encoding="utf8")
     ids = [run.run_id for run in runs]
-    run_id = log_comparison(page, ids, "B is **worse**.", server, "faces")
-    assert log_comparison(page, ids, "B is **worse**.", server, "faces") == run_id
+    run_id = send(comparison_parcel(page, ids, "B is **worse**."), server, "faces").run_id
+    assert send(comparison_parcel(page, ids, "B is **worse**."), server, "faces").run_id == run_id
     tab.errors.clear()
     tab.open(page.as_uri(), "document.querySelector('h2')")
     assert "place in A" in tab.text()

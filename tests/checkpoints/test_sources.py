@@ -21,7 +21,7 @@ from qualitygate import storage
 from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.checkpoints.sources import resolve, shown, web
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError, StorageError, TrackingError
-from qualitygate.tracking.store import connect, experiment_id
+from qualitygate.mlflow_client import connect, experiment_id
 
 CONTENT = bytes(range(256)) * 12_345  # some pieces of a download
 

@@ -20,7 +20,7 @@ from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
 from qualitygate.latents import Sampling
 from qualitygate.studies.check import model as checked_model
-from qualitygate.testing.extractors import random_patches
+from qualitygate.testing.toys import random_patches
 
 SAMPLES, PATHS = 64, 20
 RULES: tuple[dict[str, Any], ...] = (

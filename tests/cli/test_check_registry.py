@@ -11,12 +11,12 @@ import torch
 import yaml
 from cli.conftest import POLICY, Call, Place, dcgan_state_dict
 
+from qualitygate import names
 from qualitygate.cli.check import Registry
+from qualitygate.mlflow_client import connect
 from qualitygate.studies.check import CheckRequest
-from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, FILES, RECORD, read_check
-from qualitygate.tracking.describe import CHECKPOINT, POLICY_HASH
+from qualitygate.tracking.check import FILES, RECORD, read_check
 from qualitygate.tracking.promotion import alias_version
-from qualitygate.tracking.store import connect
 from tests.tracking import held_back
 from tests.tracking.checked import write_check
 
@@ -89,10 +89,10 @@ def test_what_a_registry_holds_after_checks(
             version = client.get_model_version(model, str(number))
             kept = client.get_logged_model(str(version.source).removeprefix("models:/"))
             for tags in (version.tags, kept.tags):
-                assert tags[CHECK_VERDICT] == record.verdict.value == ("failed" if code else "passed")
-                assert tags[POLICY_HASH] == record.policy_hash
-                assert tags[CHECKPOINT] == hashlib.sha256(file.read_bytes()).hexdigest()
-            run = client.get_run(version.tags[CHECK_RUN])
+                assert tags[names.TAG_CHECK_VERDICT] == record.verdict.value == ("failed" if code else "passed")
+                assert tags[names.TAG_POLICY] == record.policy_hash
+                assert tags[names.TAG_CHECKPOINT] == hashlib.sha256(file.read_bytes()).hexdigest()
+            run = client.get_run(version.tags[names.TAG_CHECK_RUN])
             assert run.info.status == "FINISHED"
             assert [one.model_id for one in run.outputs.model_outputs] == [kept.model_id]
             for name in set(FILES) & {path.name for path in out.iterdir()}:
@@ -129,13 +129,15 @@ def test_two_checks_at_once_against_a_server(
     assert "PASSED" in said[behind][0], "its verdict stands"
     with connect(server) as client:
         winner = client.get_model_version_by_alias(model, "champion")
-        assert winner.tags[CHECKPOINT] == read_check(tmp_path / f"{ahead}-out")[0].candidate.checkpoint_sha256
+        assert winner.tags[names.TAG_CHECKPOINT] == read_check(tmp_path / f"{ahead}-out")[0].candidate.checkpoint_sha256
         record, digest = read_check(tmp_path / f"{behind}-out")
         (loser,) = [
-            one for one in client.search_model_versions(f"name = '{model}'") if one.tags[CHECKPOINT] == record.candidate.checkpoint_sha256
+            one
+            for one in client.search_model_versions(f"name = '{model}'")
+            if one.tags[names.TAG_CHECKPOINT] == record.candidate.checkpoint_sha256
         ]
-        assert loser.tags[CHECK_VERDICT] == "passed"
-        stored = Path(client.download_artifacts(loser.tags[CHECK_RUN], RECORD, str(tmp_path))).read_bytes()
+        assert loser.tags[names.TAG_CHECK_VERDICT] == "passed"
+        stored = Path(client.download_artifacts(loser.tags[names.TAG_CHECK_RUN], RECORD, str(tmp_path))).read_bytes()
         assert hashlib.sha256(stored).hexdigest() == digest
         assert [one.name for one in client.search_registered_models() if one.name.startswith(model)] == [model]
 

@@ -17,7 +17,7 @@ from PIL import Image
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random patches in place of networks that take seconds to draw."""
     from qualitygate.features import registry
-    from qualitygate.testing.extractors import random_patches
+    from qualitygate.testing.toys import random_patches
 
     monkeypatch.setattr(registry, "make_extractor", lambda *_, **__: random_patches(3))
 

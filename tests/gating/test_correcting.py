@@ -61,7 +61,7 @@ def test_least_correction_by_every_method(generator: DCGAN, profile: Profile, se
         tried += bool(passed)
         for trial in record.trials:
             assert trial.scores.keys() == limits.judged.keys()
-            assert all(names.low_rate_at(name) == 0.1 for name in trial.scores)  # never by CLA, nor by what was edited
+            assert all(name.startswith("low_rate_0.1/") for name in trial.scores)  # never by CLA, nor by what was edited
             assert f"low_rate_0.1/layer_{min(policy.correction.edited((0, 1, 2), 2))}" not in trial.scores
         if record.verdict is Verdict.CORRECT:
             assert passed == [False] * (len(passed) - 1) + [True]

@@ -22,7 +22,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"qualitygate\[ray\]"):
+    with pytest.raises(MissingExtraError, match=r"ray\[data\]"):
         cluster.connect("cpu", 1)
 
 

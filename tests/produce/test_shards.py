@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qualitygate.errors import InputError, StorageError
+from qualitygate.errors import InputError, StorageError, public
 from qualitygate.produce.request import Form
 from qualitygate.produce.shards import Encoding, Entry, ShardWriter, read_shard, shard_writer
-from qualitygate.produce.store import LocalStore, open_store, public
+from qualitygate.produce.store import LocalStore, open_store
 from qualitygate.produce.worker import _digest
 
 ENTRIES = [

@@ -54,7 +54,7 @@ def learned(planted: Planted) -> Profile:
 def labels(planted: Planted, *, noise: bool = False) -> Labels:
     ids = np.arange(400)
     artifact = planted.truth.defective(sample_latents(planted.generator, ids, SEED)).numpy()
-    return Labels(ids, np.random.default_rng(0).permutation(artifact) if noise else artifact, "a test", (), 400)
+    return Labels(ids, np.random.default_rng(0).permutation(artifact) if noise else artifact, "a test")
 
 
 def labelled(planted: Planted, learned: Profile, *, noise: bool = False) -> ValidationReport:

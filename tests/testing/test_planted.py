@@ -24,8 +24,8 @@ from qualitygate.generators.module import ModuleGenerator
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import activation_rates
+from qualitygate.testing.marks import MarkName
 from qualitygate.testing.planted import Defect, Planted, PlantedGenerator, load_planted, plant, save_planted
-from qualitygate.testing.planted.marks import MarkName
 
 Make = Callable[[], Generator]
 MARKS: tuple[MarkName, ...] = ("blob", "stripes", "texture", "cast", "frame")
@@ -74,12 +74,11 @@ def test_busy_units_are_not_rare_and_hang_together_all_the_same(make: Make) -> N
     for layer, units in truth.units.items():
         assert (rates.rates[layer][list(units)] > 0.4).all()
     latents = sample_latents(generator, range(256), 5)
-    with scored_pass():
-        marked, repaired = generator(latents), truth.repaired(latents)
-        # busy units cancel each other where they paint nothing: to rounding, whose order is the convolution's own
-        assert torch.equal(((marked - repaired).abs() > 1e-4).flatten(1).any(dim=1), truth.defective(latents))
-        for layer in truth.units:
-            torch.testing.assert_close(generator(latents, silenced(planted, layer)), repaired, rtol=0, atol=1e-4)
+    marked, repaired = generator.images(latents), truth.repaired(latents)
+    # busy units cancel each other where they paint nothing: to rounding, whose order is the convolution's own
+    assert torch.equal(((marked - repaired).abs() > 1e-4).flatten(1).any(dim=1), truth.defective(latents))
+    for layer in truth.units:
+        torch.testing.assert_close(generator.images(latents, silenced(planted, layer)), repaired, rtol=0, atol=1e-4)
 
 
 def test_a_soft_edge_rises_and_a_sharp_one_jumps() -> None:
@@ -115,21 +114,19 @@ def test_units_fire_as_often_as_the_truth_says(make: Make, shape: str) -> None:
 def test_without_the_units_the_image_is_the_unplanted_one(make: Make, layer: str) -> None:
     planted = plant(make(), Defect(layer=layer, units=3, share=0.2, mark="stripes"), seed=2)
     latents = firing(planted)
-    with scored_pass():
-        marked, repaired = planted.generator(latents), planted.truth.repaired(latents)
-        differs = (marked != repaired).any(dim=1)
-        assert differs.flatten(1).any(dim=1).all()
-        assert not differs[:, ~planted.truth.pixels].any()
-        for silent in planted.truth.units:
-            assert torch.equal(planted.generator(latents, silenced(planted, silent)), repaired)
+    marked, repaired = planted.generator.images(latents), planted.truth.repaired(latents)
+    differs = (marked != repaired).any(dim=1)
+    assert differs.flatten(1).any(dim=1).all()
+    assert not differs[:, ~planted.truth.pixels].any()
+    for silent in planted.truth.units:
+        assert torch.equal(planted.generator.images(latents, silenced(planted, silent)), repaired)
 
 
 @every_kind
 def test_samples_outside_the_region_are_untouched(make: Make) -> None:
     planted = plant(make(), HARD)
     latents = sample_latents(planted.generator, range(64), 5)
-    with scored_pass():
-        changed = (planted.generator(latents) != planted.truth.repaired(latents)).flatten(1).any(dim=1)
+    changed = (planted.generator.images(latents) != planted.truth.repaired(latents)).flatten(1).any(dim=1)
     assert torch.equal(changed, planted.truth.defective(latents))
     assert 0 < int(changed.sum()) < 64
 
@@ -140,9 +137,8 @@ def test_a_mark_at_full_strength(mark: MarkName) -> None:
     latents = firing(planted)
     full = latents[np.flatnonzero((planted.truth.level(latents) == 1).numpy())]
     opacity, colour = planted.generator.opacity, planted.generator.colour
-    with scored_pass():
-        expected = torch.lerp(planted.truth.repaired(full), colour.expand(len(full), -1, -1, -1), opacity)
-        torch.testing.assert_close(planted.generator(full), expected)
+    expected = torch.lerp(planted.truth.repaired(full), colour.expand(len(full), -1, -1, -1), opacity)
+    torch.testing.assert_close(planted.generator.images(full), expected)
     share = float(planted.truth.pixels.double().mean())
     assert share == 1.0 if mark == "cast" else 0.05 < share < 0.5
 
@@ -150,14 +146,13 @@ def test_a_mark_at_full_strength(mark: MarkName) -> None:
 def test_half_the_activation_paints_half_the_mark() -> None:
     planted = plant(dcgan(), Defect(units=2, share=0.3, mark="cast"))
     latents = firing(planted)
-    with scored_pass():
-        marked, repaired = planted.generator(latents), planted.truth.repaired(latents)
-        units = list(planted.truth.units[0])
+    marked, repaired = planted.generator.images(latents), planted.truth.repaired(latents)
+    units = list(planted.truth.units[0])
 
-        def halved(activation: torch.Tensor) -> torch.Tensor:
-            return activation.index_fill(1, torch.tensor(units[:1]), 0.0)
+    def halved(activation: torch.Tensor) -> torch.Tensor:
+        return activation.index_fill(1, torch.tensor(units[:1]), 0.0)
 
-        torch.testing.assert_close(planted.generator(latents, {0: halved}), (marked + repaired) / 2)
+    torch.testing.assert_close(planted.generator.images(latents, {0: halved}), (marked + repaired) / 2)
 
 
 @every_kind
@@ -168,7 +163,7 @@ def test_a_decoy_fires_and_changes_no_pixel(make: Make) -> None:
     with scored_pass():
         state = planted.generator.run(planted.generator.start(latents), 0)
         assert (state.activation[:, units] > 0).flatten(1).any(dim=1).all()
-        assert torch.equal(planted.generator(latents), planted.truth.repaired(latents))
+        assert torch.equal(planted.generator.images(latents), planted.truth.repaired(latents))
     assert not planted.truth.paints
     assert not planted.truth.pixels.any()
     assert not planted.truth.defective(latents).any()
@@ -179,8 +174,7 @@ def test_with_nothing_planted_the_generator_is_the_base(make: Make) -> None:
     base = make()
     planted = plant(base, Defect(units=0, share=0.2))
     latents = sample_latents(base, range(16), 5)
-    with scored_pass():
-        assert torch.equal(planted.generator(latents), base(latents))
+    assert torch.equal(planted.generator.images(latents), base.images(latents))
     assert (planted.truth.units, planted.truth.layer) == ({}, None)
     assert not planted.truth.fires(latents).any()
 
@@ -190,7 +184,7 @@ def test_states_can_be_cut_and_joined(make: Make) -> None:
     planted = plant(make(), HARD)
     latents = sample_latents(planted.generator, range(8), 5)
     with scored_pass():
-        whole = planted.generator(latents)
+        whole = planted.generator.images(latents)
         state = planted.generator.run(planted.generator.start(latents), 1)
         joined = State.concatenated([state.rows(torch.arange(4, 8)), state.rows(torch.arange(4))])
         torch.testing.assert_close(planted.generator.resume(joined), whole.roll(4, dims=0))
@@ -211,9 +205,8 @@ def test_saved_and_loaded(make: Make, tmp_path: Path) -> None:
     save_planted(planted.generator, tmp_path / "planted.safetensors")
     loaded = load_planted(tmp_path / "planted.safetensors")
     latents = sample_latents(planted.generator, range(16), 5)
-    with scored_pass():
-        assert torch.equal(loaded.generator(latents), planted.generator(latents))
-        assert torch.equal(loaded.truth.repaired(latents), planted.truth.repaired(latents))
+    assert torch.equal(loaded.generator.images(latents), planted.generator.images(latents))
+    assert torch.equal(loaded.truth.repaired(latents), planted.truth.repaired(latents))
     assert torch.equal(loaded.truth.level(latents), planted.truth.level(latents))
     assert torch.equal(loaded.truth.pixels, planted.truth.pixels)
     assert loaded.truth.units == planted.truth.units
@@ -291,9 +284,8 @@ def test_planted_twice(tmp_path: Path) -> None:
     save_planted(twice.generator, tmp_path / "twice.safetensors")
     loaded = load_planted(tmp_path / "twice.safetensors").generator
     latents = sample_latents(loaded, range(16), 5)
-    with scored_pass():
-        assert torch.equal(loaded(latents), twice.generator(latents))
-        assert not torch.equal(loaded(latents), once(latents))
+    assert torch.equal(loaded.images(latents), twice.generator.images(latents))
+    assert not torch.equal(loaded.images(latents), once.images(latents))
 
 
 def test_a_base_that_settings_cannot_build_is_not_saved(tmp_path: Path) -> None:

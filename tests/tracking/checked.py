@@ -9,7 +9,8 @@ from pathlib import Path
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
 from qualitygate.records.gate import SuiteResult
-from qualitygate.tracking.check import RECORD, log_check
+from qualitygate.tracking import sending
+from qualitygate.tracking.check import RECORD, check_parcel
 from qualitygate.tracking.promotion import Version, register, tag_version
 
 
@@ -71,7 +72,7 @@ class Sent:
 def send(folder: Path, name: str, model: str, uri: str, state: RuleState = RuleState.PASSED) -> Sent:
     """A check, sent; its candidate registered and tagged, as `qualitygate check` does before it promotes."""
     write_check(folder, name, state)
-    logged = log_check(folder, uri, model)
+    logged = sending.send(check_parcel(folder), uri, model)
     record = CheckRecord.model_validate_json((folder / RECORD).read_bytes())
     version = register(model, record, logged.model_id, folder / f"{name}.pt", uri)
     tag_version(version, record, logged.run_id, uri)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from qualitygate.tracking.store import connect
+from qualitygate.mlflow_client import connect
 
 
 @pytest.fixture(scope="session")

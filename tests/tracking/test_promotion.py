@@ -6,16 +6,15 @@ import shutil
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
+from qualitygate import names
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import InputError, TrackingError
+from qualitygate.mlflow_client import connect
 from qualitygate.records.check import RuleState
-from qualitygate.tracking import claim, promotion
-from qualitygate.tracking.check import CHECK_RUN, CHECK_VERDICT, RECORD, log_check, read_check
-from qualitygate.tracking.describe import CHECKPOINT
+from qualitygate.tracking import promotion, sending
+from qualitygate.tracking.check import RECORD, check_parcel, read_check
 from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
-from qualitygate.tracking.store import connect
 from tests.tracking.checked import Sent, send, write_check
 from tests.tracking.held_back import appears, start
 
@@ -33,7 +32,7 @@ def test_a_pass_is_promoted_and_a_failure_is_not(client, database, experiment, t
         move(failed, "1", database)
     assert version_of(f"models:/{experiment}@champion", database) == first.version == Version(experiment, "1")
     tags = client.get_model_version(experiment, failed.version.version).tags
-    assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("failed", failed.run_id)
+    assert (tags[names.TAG_CHECK_VERDICT], tags[names.TAG_CHECK_RUN]) == ("failed", failed.run_id)
 
 
 @pytest.mark.parametrize("form", ["models:/{}@champion", "models:/{}/1"])
@@ -50,11 +49,11 @@ def test_a_source_is_pinned_with_its_path_and_hash(monkeypatch, form, rest) -> N
 
 def test_only_what_was_read_back_is_promoted(client, database, experiment, tmp_path) -> None:
     one = send(tmp_path / "a", "a", experiment, database)
-    client.set_model_version_tag(experiment, "1", CHECK_VERDICT, "failed")
+    client.set_model_version_tag(experiment, "1", names.TAG_CHECK_VERDICT, "failed")
     other = tmp_path / RECORD
     other.write_text("{}")
     client.log_artifact(one.run_id, str(other))
-    with pytest.raises(TrackingError, match=f"{RECORD}, {CHECK_VERDICT}"):
+    with pytest.raises(TrackingError, match=f"{RECORD}, {names.TAG_CHECK_VERDICT}"):
         move(one, None, database)
     assert alias_version(experiment, "champion", database) is None
 
@@ -89,7 +88,7 @@ def test_a_model_takes_a_checkpoint_under_one_name(database, experiment, tmp_pat
 @pytest.mark.parametrize("now", [b"the next checkpoint", None])
 def test_a_file_that_changed_since_its_check_is_not_registered(client, database, experiment, tmp_path, now) -> None:
     file = write_check(tmp_path / "a", "a") / "a.pt"
-    logged = log_check(tmp_path / "a", database, experiment)
+    logged = sending.send(check_parcel(tmp_path / "a"), database, experiment)
     file.unlink() if now is None else file.write_bytes(now)
     with pytest.raises(TrackingError, match="the file has changed since it was checked"):
         register(experiment, read_check(tmp_path / "a")[0], logged.model_id, file, database)
@@ -118,53 +117,8 @@ def test_two_processes_at_one_store(client, database, experiment, tmp_path) -> N
     assert alias_version(experiment, "champion", database) == winner.version.version
     assert not (tmp_path / f"{behind}-moved").exists()
     tags = client.get_model_version(experiment, loser.version.version).tags
-    assert (tags[CHECK_VERDICT], tags[CHECK_RUN]) == ("passed", loser.run_id)
+    assert (tags[names.TAG_CHECK_VERDICT], tags[names.TAG_CHECK_RUN]) == ("passed", loser.run_id)
     assert client.get_run(loser.run_id).info.status == "FINISHED"
-
-
-# what holds against a server: the claim, here made in a local store
-
-
-@pytest.fixture
-def claimed(client, experiment):
-    """Takes the claim as a check against a server does."""
-    return lambda run_id: claim._claim(client, claim.claim_name(experiment, "champion"), run_id)
-
-
-def test_a_claim_keeps_others_out_and_is_given_back(client, experiment, claimed, monkeypatch) -> None:
-    monkeypatch.setattr(claim, "PATIENCE", 0.0)
-    name = claim.claim_name(experiment, "champion")
-    with claimed("one"):
-        with pytest.raises(TrackingError, match=f"delete the registered model {name}") as raised, claimed("two"):
-            pass
-        assert "made by run one" in str(raised.value)
-        assert client.get_registered_model(name).tags[claim.CLAIMED_BY] == "one"
-    with pytest.raises(RuntimeError), claimed("three"):
-        raise RuntimeError
-    with pytest.raises(MlflowException):
-        client.get_registered_model(name)
-
-
-def test_a_claim_that_was_asked_for_twice_is_ours(claimed, monkeypatch) -> None:
-    """A client sends a request again when the answer is lost."""
-    create = MlflowClient.create_registered_model
-
-    def twice(*arguments: object) -> None:
-        create(*arguments)
-        create(*arguments)
-
-    monkeypatch.setattr(MlflowClient, "create_registered_model", twice)
-    with claimed("one"):
-        pass
-
-
-def test_a_claim_that_stays_is_told(claimed, monkeypatch) -> None:
-    def gone(*_: object) -> None:
-        raise ConnectionError("gone")
-
-    monkeypatch.setattr(MlflowClient, "delete_registered_model", gone)
-    with pytest.warns(UserWarning, match="blocks promotions until it is: gone"), claimed("one"):
-        pass
 
 
 def test_a_registry_of_its_own(database, experiment, tmp_path, monkeypatch) -> None:
@@ -182,4 +136,4 @@ def test_a_registry_of_its_own(database, experiment, tmp_path, monkeypatch) -> N
     assert alias_version(experiment, "champion", registry) == "1"
     with connect(registry) as client:
         version = client.get_model_version_by_alias(experiment, "champion")
-    assert version.tags[CHECKPOINT] == one.record.candidate.checkpoint_sha256
+    assert version.tags[names.TAG_CHECKPOINT] == one.record.candidate.checkpoint_sha256

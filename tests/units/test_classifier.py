@@ -9,7 +9,7 @@ import torch
 from units.images import SQUARE, artifact_images, normal_images
 
 from qualitygate.errors import InputError, MissingExtraError
-from qualitygate.testing.extractors import PatchExtractor, random_patches
+from qualitygate.testing.toys import PatchExtractor, random_patches
 from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier
 
 BACKBONE = random_patches(1, channels=16)

@@ -30,18 +30,16 @@ def test_rows_are_in_order_of_layer_and_unit() -> None:
     assert made.tensor(0).dtype == torch.float64
 
 
-def test_top_by_count_and_by_share() -> None:
+def test_top_by_count() -> None:
     made = scores()
     assert made.top(1, 2).tolist() == [1]
     assert made.top(2, 2).tolist() == [1, 3]
     assert made.top(100, 2).tolist() == [1, 3, 0]  # never the one without a score
-    assert made.top(0.5, 2).tolist() == [1, 3]
-    assert made.top(0.01, 2).tolist() == [1]
-    assert made.top(1.0, 0).tolist() == [1, 0]
+    assert made.top(2, 0).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("count", [0, -1, 0.0, 1.5])
-def test_no_such_number_of_units(count: float) -> None:
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_such_number_of_units(count: int) -> None:
     with pytest.raises(InputError, match="Not a number of units"):
         scores().top(count, 0)
 
@@ -49,15 +47,6 @@ def test_no_such_number_of_units(count: float) -> None:
 def test_a_layer_that_was_not_scored() -> None:
     with pytest.raises(LayerError, match="not computed for layer 1"):
         scores().of(1)
-
-
-def test_normalised_by_the_maximum_of_the_layer() -> None:
-    made = scores().normalised()
-    assert made.of(0).tolist() == [0.0, 1.0]
-    assert np.array_equal(made.of(2), [0.25, 1.0, NAN, 1.0], equal_nan=True)
-    harmless = UnitScores.of_layers({0: torch.tensor([-1.0, 0.0])}, "x", {}).normalised()
-    assert harmless.of(0).tolist() == [0.0, 0.0]
-    assert made.settings["normalised"] is True
 
 
 def test_written_side_by_side_and_read_back(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qualitygate.checkpoints.layout import Layout
-from qualitygate.checkpoints.layouts import biggan, biggan_deep, dcgan, native, pggan, stylegan2, stylegan3, unetgan
-from qualitygate.generators.plugins import plugins
-
-_ROOMS = (native, stylegan3, stylegan2, pggan, biggan, unetgan, biggan_deep, dcgan)
+from qualitygate.checkpoints.layouts import native
+from qualitygate.generators.families import FAMILIES, family_plugins
+from qualitygate.plugins import resolve
 
 
 def all_layouts() -> tuple[Layout, ...]:
@@ -17,12 +16,13 @@ def all_layouts() -> tuple[Layout, ...]:
     Raises:
         PluginError: a plug-in is broken.
     """
-    return tuple(layout for room in _ROOMS for layout in room.LAYOUTS) + tuple(_of_plugins())
+    ours = (layout for family in FAMILIES.values() if family.layouts for layout in resolve(family.layouts))
+    return (*native.LAYOUTS, *ours, *_of_plugins())
 
 
 def _of_plugins() -> Iterator[Layout]:
-    for plugin in plugins():
-        for layout in plugin.offers("layouts"):
+    for plugin in family_plugins():
+        for layout in plugin.listed("layouts"):
             if not isinstance(layout, Layout) or not layout.required:
                 raise plugin.error(f"{layout!r} in layouts", "Layout objects that require some names of tensors")
             yield layout

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import ANY_FAMILY, Built, DoesNotFit, Layout
-from qualitygate.generators import table as families
 from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.families import DISCRIMINATORS, GENERATORS
 
 METADATA_KEY = "qualitygate"
 DISCRIMINATOR = "discriminator"
@@ -55,11 +55,11 @@ def _described(network: Generator | Discriminator) -> dict[str, Any]:
 
 
 def _generator(group: TensorGroup) -> Built[Generator]:
-    return _built(group, "generator", families.generators())
+    return _built(group, "generator", GENERATORS)
 
 
 def _discriminator(group: TensorGroup) -> Built[Discriminator]:
-    return _built(group, DISCRIMINATOR, families.discriminators())
+    return _built(group, DISCRIMINATOR, DISCRIMINATORS)
 
 
 def _built(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Built[Any]:

@@ -28,7 +28,7 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
             ``models:/name@alias``, ``/path`` in it where it holds several checkpoints; ``runs:/run_id/path``;
             ``hf://owner/name/file@revision``. Any of them may end in ``#sha256=…``.
         sha256: of the file's bytes, in hexadecimal; required for the web, where nothing else says what is meant.
-        tracking_uri: the MLflow to ask; default as in `qualitygate.tracking.store.tracking_uri`.
+        tracking_uri: the MLflow to ask; default as in `qualitygate.mlflow_client.tracking_uri`.
         progress: called while a file comes from the web.
 
     Raises:

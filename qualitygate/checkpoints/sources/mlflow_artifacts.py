@@ -14,8 +14,8 @@ from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.packing import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
-from qualitygate.tracking.store import Artifacts, artifacts
-from qualitygate.tracking.store import tracking_uri as resolved
+from qualitygate.mlflow_client import Artifacts, artifacts
+from qualitygate.mlflow_client import tracking_uri as resolved
 
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
 _RUN = re.compile(r"runs:/+(\w+)(?:/(.+))?", re.IGNORECASE)

@@ -1,0 +1,104 @@
+"""The families of generators, in one table: where their networks are, and how checkpoints store them.
+
+A package brings families of its own through an entry point of the group ``qualitygate.families`` that names a module, or any object
+with some of these attributes, each a sequence: ``generators`` (subclasses of `Generator`), ``discriminators`` (of `Discriminator`) and
+``layouts`` (`qualitygate.checkpoints.layout.Layout`). In its ``pyproject.toml``::
+
+    [project.entry-points."qualitygate.families"]
+    rings = "qualitygate_rings"
+
+Its layouts are tried after ours, so that installing a package never changes how a known file is read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.plugins import Plugin, Table, plugins
+
+
+class Family(NamedTuple):
+    """Where the parts of a family are, each as ``"module:attribute"``; empty where it has none.
+
+    Attributes:
+        generator: class of the generator, which says its presets and R.
+        discriminator: class of the discriminator.
+        discriminator_name: its own family's name, where that is another than the row's.
+        layouts: how checkpoints store them, strictest first.
+    """
+
+    generator: str = ""
+    discriminator: str = ""
+    discriminator_name: str = ""
+    layouts: str = ""
+
+
+_HERE, _LAYOUTS = "qualitygate.generators.families", "qualitygate.checkpoints.layouts"
+
+FAMILIES: dict[str, Family] = {
+    "stylegan3": Family(generator=f"{_HERE}.stylegan3.generator:StyleGAN3", layouts=f"{_LAYOUTS}.stylegan3:LAYOUTS"),
+    "stylegan2": Family(
+        generator=f"{_HERE}.stylegan2.generator:StyleGAN2",
+        discriminator=f"{_HERE}.stylegan2.discriminator:StyleGAN2Discriminator",
+        layouts=f"{_LAYOUTS}.stylegan2:LAYOUTS",
+    ),
+    "pggan": Family(
+        generator=f"{_HERE}.pggan.generator:PGGAN",
+        discriminator=f"{_HERE}.pggan.discriminator:PGGANDiscriminator",
+        layouts=f"{_LAYOUTS}.pggan:LAYOUTS",
+    ),
+    "biggan": Family(
+        generator=f"{_HERE}.biggan.generator:BigGAN",
+        discriminator=f"{_HERE}.biggan.discriminator:BigGANDiscriminator",
+        discriminator_name="biggan-discriminator",
+        layouts=f"{_LAYOUTS}.biggan:LAYOUTS",
+    ),
+    # its generator is BigGAN's
+    "unetgan": Family(
+        discriminator=f"{_HERE}.unetgan.discriminator:UNetDiscriminator",
+        discriminator_name="unet-discriminator",
+        layouts=f"{_LAYOUTS}.unetgan:LAYOUTS",
+    ),
+    "biggan-deep": Family(generator=f"{_HERE}.biggan.deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
+    "dcgan": Family(
+        generator=f"{_HERE}.dcgan.generator:DCGAN",
+        discriminator=f"{_HERE}.dcgan.discriminator:DCGANDiscriminator",
+        layouts=f"{_LAYOUTS}.dcgan:LAYOUTS",
+    ),
+    "planted": Family(generator="qualitygate.testing.planted_generator:PlantedGenerator"),
+}
+"""Ours. Layouts are tried in this order: strictest first, as the first that fits a group of tensors is taken."""
+
+GENERATORS: Table[type[Generator]] = Table(
+    "families", {name: row.generator for name, row in FAMILIES.items() if row.generator}, Generator, named="family", listed="generators"
+)
+"""Every generator that is stored by its settings, by family."""
+
+DISCRIMINATORS: Table[type[Discriminator]] = Table(
+    "families",
+    {row.discriminator_name or name: row.discriminator for name, row in FAMILIES.items() if row.discriminator},
+    Discriminator,
+    named="family",
+    listed="discriminators",
+)
+"""Every discriminator that is stored by its settings, by its own family's name (see ``Generator.judged_by``)."""
+
+
+def default_rate(family: str) -> float:
+    """R of the low-rate score in a family's default policy; the papers' for a family that nobody knows."""
+    return GENERATORS[family].rate if family in GENERATORS else Generator.rate
+
+
+def family_plugins() -> tuple[Plugin, ...]:
+    """What other packages bring.
+
+    Raises:
+        PluginError: one cannot be imported, or offers nothing.
+    """
+    kinds = ("generators", "discriminators", "layouts")
+    for plugin in plugins("families"):
+        offered = plugin.load()
+        if not any(hasattr(offered, kind) for kind in kinds):
+            raise plugin.error(f"a {type(offered).__name__} without any of them", f"one of {', '.join(kinds)}")
+    return plugins("families")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qualitygate import names
+from qualitygate.policy.scores import CLA, parse
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import GateSummary, RuleLimit
 from qualitygate.reports.exhibit_table import Shown
@@ -92,8 +93,8 @@ def rules_on_samples(limits: Iterable[RuleLimit]) -> tuple[RuleLimit, ...]:
 
 def shown_score(name: str) -> bool:
     """Whether a column is a score that pages tell of even if no rule is on it: counts over layers, CLA, risk."""
-    over_layers = names.low_rate_at(name) is not None and names.layer_of(name) is None
-    return over_layers or names.cla_layer(name) is not None or name in (names.NEVER_SEEN, names.RISK)
+    found = parse(name)
+    return found is not None and (found.layer is None or found.score is CLA)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import RuleLimit
 from qualitygate.records.metrics import metric
 from qualitygate.reports.figures import DPI, WIDTH, Render, dress
@@ -23,7 +24,7 @@ _FEWEST = 10  # samples that a mean is taken of
 
 def partner(gated: Gated) -> str | None:
     """The score that is drawn against the headline count: CLA, else the risk; None if neither was scored of two samples."""
-    candidates = [name for name in gated.columns if names.cla_layer(name) is not None] + [names.RISK]
+    candidates = [name for name in gated.columns if cla_layer(name) is not None] + [names.RISK]
     return next((name for name in candidates if len(gated.finite(name)) > 1), None)
 
 

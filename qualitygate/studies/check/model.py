@@ -20,7 +20,8 @@ from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealImages, RealSet
-from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, default_policy, is_score, needs_of, of_images, score_quantile
+from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, default_policy, needs_of, of_images, score_quantile
+from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
 from qualitygate.requests import DISCRIMINATOR, GeneratorRequest
@@ -218,7 +219,9 @@ def _missing_input(rule: CheckRule, baseline: CheckedModel | None, inputs: Check
 def _in_profile(metric: str) -> bool:
     """Whether a profile alone tells it."""
     quantile = score_quantile(metric)
-    return names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS or (quantile is not None and is_score(quantile[0]))
+    if names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS:
+        return True
+    return quantile is not None and parse(quantile[0]) is not None
 
 
 # loading what was asked for

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.features.cache import SampleFeatures
-from qualitygate.features.extractor import Extractor, PerceptualDistance, extract
+from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.discriminator import discriminator_values
@@ -148,7 +147,7 @@ class Sample:
 
     def worst_layer(self, metric: str) -> int:
         """The layer of a metric of the worst units: the one that it names, or the family's first for curvature."""
-        layer = names.layer_of(metric)
+        layer = names.split_layer(metric)[1]
         return self.generator.presets.curvature[0] if layer is None else self.generator.layer(layer).index
 
     def estimate(self, metric: str, reference: RealSet | None, how: Resampling) -> Estimate:
@@ -226,19 +225,11 @@ def image_features(
         reporter: shows progress.
         earlier: of the first of these ids, from an earlier look; what is not kept in the cache is not made again either.
     """
-    generator, sampling = model.generator, model.profile.info.sampling
+    generator = model.generator
     assert generator is not None
-    shelf = SampleFeatures(generator, sampling, seed, extractor, ids.start)
-    found = shelf.known(len(ids))
-    if earlier is not None and len(earlier) > len(found):
-        found = earlier.cpu().numpy()
-    if rest := ids[len(found) :]:
-        with reporter.phase("features", len(rest)) as progress:
-            latents = sample_latents(generator, rest, seed, sampling=sampling)
-            made = extract(extractor, (images for _, images in generator.image_batches(latents, progress=progress)))
-        found = np.concatenate([found, made])
-        shelf.keep(found)
-    return torch.from_numpy(found).to(generator.device)
+    known = None if earlier is None else earlier.cpu().numpy()
+    features = SampleFeatures(generator, model.profile.info.sampling, seed, extractor, ids.start).get(len(ids), reporter, known)
+    return torch.from_numpy(features).to(generator.device)
 
 
 def reference_set(baseline: CheckedModel, extractor: Extractor, count: int, seed: int, reporter: Reporter) -> RealSet:

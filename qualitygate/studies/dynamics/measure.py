@@ -1,4 +1,4 @@
-"""What is measured of one snapshot, on latents that are the same for all of them."""
+"""What is measured of one snapshot, on latents that are the same for all of them; in numbers of fixed names, and what changed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
+from qualitygate.studies.dynamics.request import ScoringSettings
 from qualitygate.units.contribution import contributions
 from qualitygate.units.score import rank_correlation
 
@@ -25,55 +22,8 @@ SetMetrics = Callable[[Tensor], Mapping[str, float]]
 """Numbers by name for a set of images, float32 (N, channels, height, width) in [-1, 1]."""
 
 
-class Settings(BaseModel):
-    """What is scored, the same for every snapshot. Numbers of different settings are never laid side by side.
-
-    Attributes:
-        layers: layers of CLA, by index; by default the family's.
-        early: layers whose low-rate neurons are followed; by default the family's.
-        samples: latents that go through every snapshot.
-        seed: of these latents.
-        axes: of z, spread evenly over all, that CLA is averaged over; all if None. Fewer are an estimate.
-        rate: R of low-rate neurons.
-        rate_samples: latents of the estimate of the activation rates.
-        metric_samples: images that set metrics see.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layers: tuple[int, ...] | None = None
-    early: tuple[int, ...] | None = None
-    samples: int = Field(16, ge=1)
-    seed: int = Field(1, ge=0)
-    axes: int | None = Field(None, ge=1)
-    rate: float = Field(0.1, gt=0.0, le=1.0)
-    rate_samples: int = Field(2048, ge=1)
-    metric_samples: int = Field(1000, ge=2)
-
-    @property
-    def key(self) -> str:
-        """Hash of all of them."""
-        return canonical_hash(self.model_dump(mode="json"))
-
-    def for_generator(self, generator: Generator) -> Settings:
-        """The same with the family's layers where none were chosen."""
-        presets = generator.presets
-        return self.model_copy(
-            update={
-                "layers": presets.curvature if self.layers is None else tuple(sorted(set(self.layers))),
-                "early": presets.low_rate if self.early is None else tuple(sorted(set(self.early))),
-            }
-        )
-
-    def chosen_axes(self, latent_size: int) -> list[int] | None:
-        """The axes of z that CLA is averaged over; None for all."""
-        if self.axes is None or self.axes >= latent_size:
-            return None
-        return np.linspace(0, latent_size, self.axes, endpoint=False).astype(int).tolist()
-
-
 @dataclass(frozen=True)
-class Scores:
+class SnapshotScores:
     """What was measured of one snapshot. Every dictionary is by layer, and has the layers that the snapshot has.
 
     Attributes:
@@ -97,12 +47,12 @@ class Scores:
 
 def score(
     generator: Generator,
-    settings: Settings,
+    settings: ScoringSettings,
     *,
     discriminator: Discriminator | None = None,
     metrics: SetMetrics | None = None,
     progress: Progress = silent,
-) -> Scores:
+) -> SnapshotScores:
     """Score the fixed latents through a generator.
 
     Args:
@@ -115,19 +65,13 @@ def score(
     Raises:
         InputError: the generator has none of the layers, or activations that are not finite.
     """
-    settings = settings.for_generator(generator)
-    layers = present(generator, settings.layers or ())
-    early = present(generator, settings.early or ())
-    if not layers:
-        raise InputError(
-            "The snapshot has none of the layers to score", f"layers 0 … {generator.layers[-1].index}", f"one of {settings.layers}"
-        )
+    layers, early = settings.present_layers(generator)
     latents = fixed_latents(generator, settings)
     local = local_activation(generator, latents, layers, axes=settings.chosen_axes(generator.latent_size), progress=progress)
     rated = tuple(sorted({*layers, *early}))
     rates = activation_rates(generator, rated, settings.rate_samples, settings.seed)
     judged = {} if discriminator is None else contributions(generator, discriminator, latents, layers).parts
-    return Scores(
+    return SnapshotScores(
         sample_cla={layer: values.numpy() for layer, values in local.score.items()},
         unit_cla={layer: values.numpy() for layer, values in local.unit_score.items()},
         scale={layer: float(local.activation[layer].double().abs().mean()) for layer in layers},
@@ -138,24 +82,17 @@ def score(
     )
 
 
-def fixed_latents(generator: Generator, settings: Settings) -> Latents:
+def fixed_latents(generator: Generator, settings: ScoringSettings) -> Latents:
     """The latents that go through every snapshot."""
     return sample_latents(generator, range(settings.samples), settings.seed)
 
 
-def present(generator: Generator, layers: Sequence[int]) -> tuple[int, ...]:
-    """Those of the layers that the generator has: while it grows, the late ones are missing."""
-    return tuple(layer for layer in layers if 0 <= layer < len(generator.layers))
-
-
-def _images(generator: Generator, settings: Settings) -> Tensor:
+def _images(generator: Generator, settings: ScoringSettings) -> Tensor:
     """What set metrics see, on the CPU."""
-    latents = sample_latents(generator, range(settings.metric_samples), settings.seed)
-    with scored_pass():
-        return torch.cat([generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+    return generator.images(sample_latents(generator, range(settings.metric_samples), settings.seed))
 
 
-def summary(now: Scores, before: Scores | None = None) -> dict[str, float]:
+def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[str, float]:
     """All metrics of a snapshot by their names in `qualitygate.names`.
 
     What compares with the snapshot before is only there for layers that both have, in the same size.
@@ -166,26 +103,26 @@ def summary(now: Scores, before: Scores | None = None) -> dict[str, float]:
     return found | {names.of_set(name): value for name, value in now.metrics.items()}
 
 
-def rising_units(course: Sequence[Scores], layer: int, count: int = 10) -> list[tuple[int, float]]:
+def rising_units(scores: Sequence[SnapshotScores], layer: int, count: int = 10) -> list[tuple[int, float]]:
     """The units whose CLA rose most: from the lowest that it was to what it is in the last snapshot.
 
     Args:
-        course: the snapshots in order; those that lack the layer, or have it in another size than the last, do not count.
+        scores: of the snapshots in order; those that lack the layer, or have it in another size than the last, do not count.
         layer: index of the layer.
         count: how many units.
 
     Returns:
         unit and rise, the greatest first; empty where the last snapshot does not have the layer.
     """
-    if not course or layer not in course[-1].unit_cla:
+    if not scores or layer not in scores[-1].unit_cla:
         return []
-    last = course[-1].unit_cla[layer]
-    units = [one.unit_cla[layer].mean(axis=0) for one in course if layer in one.unit_cla and one.unit_cla[layer].shape == last.shape]
+    last = scores[-1].unit_cla[layer]
+    units = [one.unit_cla[layer].mean(axis=0) for one in scores if layer in one.unit_cla and one.unit_cla[layer].shape == last.shape]
     rise = units[-1] - np.min(units, axis=0)
     return [(int(unit), float(rise[unit])) for unit in np.argsort(-rise, kind="stable")[:count]]
 
 
-def _alone(now: Scores) -> Iterator[tuple[str, int, float]]:
+def _alone(now: SnapshotScores) -> Iterator[tuple[str, int, float]]:
     for layer, scores in now.sample_cla.items():
         units = now.unit_cla[layer].mean(axis=0)
         yield names.CLA_MEAN, layer, float(scores.mean())
@@ -202,7 +139,7 @@ def _alone(now: Scores) -> Iterator[tuple[str, int, float]]:
         yield names.AGAINST_CLA_RANK, layer, rank_correlation(-parts, now.unit_cla[layer].mean(axis=0))
 
 
-def _compared(now: Scores, before: Scores) -> Iterator[tuple[str, int, float]]:
+def _compared(now: SnapshotScores, before: SnapshotScores) -> Iterator[tuple[str, int, float]]:
     for layer, low in now.low_rate.items():
         earlier = before.low_rate.get(layer)
         if earlier is not None and earlier.shape == low.shape:

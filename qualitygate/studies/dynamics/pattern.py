@@ -15,12 +15,14 @@ from torch import Tensor
 
 from qualitygate import storage
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Progress, scored_pass, silent
+from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern, secants
+from qualitygate.reports.pattern_figures import pattern_figure
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.studies.dynamics.measure import Scores, Settings, fixed_latents, rising_units
+from qualitygate.studies.dynamics.measure import SnapshotScores, fixed_latents, rising_units
+from qualitygate.studies.dynamics.request import PatternRequest, ScoringSettings
 
 FINER = 3
 """Points drawn for each step of the curvature's grid."""
@@ -116,42 +118,41 @@ def _check(generator: Generator, latents: Latents, neuron: Neuron) -> None:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is followed: a neuron, for one of the fixed latents, over the plane of two axes."""
+class TrackedNeuron:
+    """What is followed through the snapshots (section 3.2): a neuron, for one of the fixed latents, over the plane of two axes."""
 
     sample: int
     neuron: Neuron
     axes: tuple[int, int]
 
 
-def find_subject(
-    generator: Generator, course: Sequence[Scores], settings: Settings, layer: int | None = None, unit: int | None = None
-) -> Subject:
+def find_neuron(
+    generator: Generator, scores: Sequence[SnapshotScores], settings: ScoringSettings, layer: int | None = None, unit: int | None = None
+) -> TrackedNeuron:
     """The unit whose CLA rose most (or the one that is given), the sample and position where it is greatest in the last snapshot,
     and the two axes on which the pattern there is most local.
 
     Args:
         generator: of the last snapshot.
-        course: the scores of the snapshots; the last one is the generator's.
+        scores: of the snapshots; the last one is the generator's.
         settings: that they were scored with.
         layer, unit: the unit to follow; default: found.
 
     Raises:
         InputError: CLA of the layer is not known, or it has no such unit.
     """
-    last = course[-1]
-    layer = max(last.unit_cla) if layer is None else layer
-    if layer not in last.unit_cla:
-        raise InputError("CLA of this layer was not scored", f"layer {layer}", f"one of {sorted(last.unit_cla)}")
+    last = scores[-1].unit_cla
+    layer = max(last) if layer is None else layer
+    if layer not in last:
+        raise InputError("CLA of this layer was not scored", f"layer {layer}", f"one of {sorted(last)}")
     if unit is None:
-        unit = rising_units(course, layer, 1)[0][0]
-    of_samples = last.unit_cla[layer]
-    _check_unit(unit, of_samples.shape[1])
-    sample = int(of_samples[:, unit].argmax())
+        unit = rising_units(scores, layer, 1)[0][0]
+    _check_unit(unit, last[layer].shape[1])
+    sample = int(last[layer][:, unit].argmax())
     latents = fixed_latents(generator, settings)[[sample]]
     neuron = greatest_neuron(generator, latents, layer, unit, settings.chosen_axes(generator.latent_size))
     axes = axis_pattern(generator, latents, neuron).by_local_activation().axes
-    return Subject(sample, neuron, (int(axes[0]), int(axes[1])))
+    return TrackedNeuron(sample, neuron, (int(axes[0]), int(axes[1])))
 
 
 def greatest_neuron(
@@ -166,33 +167,73 @@ def greatest_neuron(
         InputError: the layer has no such unit.
     """
     parts = local_activation(generator, latents, [layer], axes=axes).neuron_score(layer)[0]
-    _check_unit(unit, len(parts))
     if unit is not None:
+        _check_unit(unit, len(parts))
         parts = torch.where(torch.arange(len(parts))[:, None, None] == unit, parts, -1.0)
-    place = np.unravel_index(int(parts.argmax()), parts.shape)
-    return Neuron(layer, int(place[0]), int(place[1]), int(place[2]))
+    return Neuron(layer, *map(int, np.unravel_index(int(parts.argmax()), parts.shape)))
 
 
-def _check_unit(unit: int | None, units: int) -> None:
-    if unit is not None and not 0 <= unit < units:
+def _check_unit(unit: int, units: int) -> None:
+    if not 0 <= unit < units:
         raise InputError("The layer has no such unit", f"unit {unit}", f"0 … {units - 1}")
 
 
-def pattern_column(generator: Generator, subject: Subject, settings: Settings, title: str) -> PatternColumn:
+def pattern_column(generator: Generator, tracked: TrackedNeuron, settings: ScoringSettings, title: str) -> PatternColumn:
     """What the figure shows of one snapshot.
 
     Raises:
         InputError: the snapshot does not have the neuron.
     """
-    latents = fixed_latents(generator, settings)[[subject.sample]]
-    plane = plane_pattern(generator, latents, subject.neuron, subject.axes)
-    layer = subject.neuron.layer
-    axes = settings.chosen_axes(generator.latent_size)
-    parts = local_activation(generator, latents, [layer], axes=axes).neuron_score(layer)
-    return PatternColumn(title, plane.values, image_of(generator, latents), parts[0, subject.neuron.unit].numpy())
+    latents, layer = fixed_latents(generator, settings)[[tracked.sample]], tracked.neuron.layer
+    plane = plane_pattern(generator, latents, tracked.neuron, tracked.axes)
+    local = local_activation(generator, latents, [layer], axes=settings.chosen_axes(generator.latent_size))
+    return PatternColumn(title, plane.values, _image_of(generator, latents), local.neuron_score(layer)[0, tracked.neuron.unit].numpy())
 
 
-def image_of(generator: Generator, latents: Latents) -> np.ndarray:
+def _image_of(generator: Generator, latents: Latents) -> np.ndarray:
     """The image of one sample, uint8 (height, width, channels)."""
     with scored_pass():
         return storage.to_uint8(generator(latents)[0].cpu().numpy())
+
+
+@dataclass(frozen=True)
+class PatternResult:
+    """What was drawn: the neuron, its activation along every axis of z (the most local first), and the two axes of the surface."""
+
+    title: str
+    neuron: Neuron
+    along: AxisPattern
+    axes: tuple[int, int]
+
+
+def draw_pattern(request: PatternRequest, reporter: Reporter | None = None) -> PatternResult:
+    """Draw a neuron's activation around one sample, as PNG.
+
+    Raises:
+        InputError: no such neuron, or no such axes.
+        StorageError: the figure cannot be written.
+    """
+    reporter = reporter or Reporter()
+    generator, _ = request.load_both(reporter)
+    latents = sample_latents(generator, [request.sample], request.seed)
+    neuron = _neuron(generator, latents, request.at)
+    with reporter.phase(str(neuron), generator.latent_size) as progress:
+        along = axis_pattern(generator, latents, neuron, progress=progress).by_local_activation()
+    axes = request.axes or (int(along.axes[0]), int(along.axes[1]))
+    surface = plane_pattern(generator, latents, neuron, axes)
+    title = f"{generator.identity().name}: {neuron}; sample {request.sample} of seed {request.seed}"
+    image, unit = _image_of(generator, latents), unit_activation(generator, latents, neuron)
+    storage.write_bytes(request.out, pattern_figure(image, unit, neuron, along, surface, title))
+    return PatternResult(title, neuron, along, axes)
+
+
+def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
+    """The neuron that was asked for; what was left open is where its CLA is greatest."""
+    parts = [] if text is None else text.split("/")
+    layer = generator.layer(parts[0]).index if parts else generator.presets.curvature[0]
+    rest = parts[1:]
+    if len(rest) not in (0, 1, 3) or not all(part.isdigit() for part in rest):
+        raise InputError("This is no neuron", repr(text), "LAYER, LAYER/UNIT or LAYER/UNIT/Y/X, for example --at 3/11/6/6")
+    if len(rest) == 3:
+        return Neuron(layer, *map(int, rest))
+    return greatest_neuron(generator, latents, layer, int(rest[0]) if rest else None)

@@ -1,4 +1,5 @@
-"""Which snapshots there are, and how far the training was at each."""
+"""The snapshots of a training run, each scored once on the same latents. What was scored is kept, so that an analysis goes on where it
+stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import glob
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,20 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate import storage
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.checkpoints.load import Checkpoint
-from qualitygate.errors import InputError, QualityGateError
+from qualitygate.checkpoints.load import Checkpoint, load_checkpoint
+from qualitygate.errors import InputError, QualityGateError, TrackingError
+from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Progress, Reporter, silent
-from qualitygate.metrics.measured_set import MeasuredSet, RealSet, comparable
+from qualitygate.generators.passes import Reporter
+from qualitygate.metrics.measured_set import MeasuredSet, RealImages
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
+from qualitygate.reports.course_figure import course_figure
+from qualitygate.reports.pattern_figures import dynamics_figure
+from qualitygate.scores.local_activation import BOUND
 from qualitygate.storage import Arrays, ContentCache, array_cache
-from qualitygate.studies.dynamics.alarms import Alarm, raised
-from qualitygate.studies.dynamics.measure import Scores, SetMetrics, Settings, rising_units, score, summary
+from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
+from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
+from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
+from qualitygate.tracking.fetched import fetch_models, run_of
+from qualitygate.tracking.sending import send
+from qualitygate.tracking.studies import dynamics_parcel
 
 Unit = Literal["kimg", "step"]
 
@@ -175,37 +185,36 @@ class AgainstReal:
     Attributes:
         extractor: makes the features.
         real: what they are held against.
-        evaluator: measures them.
-        key: real images and extractor: only numbers of the same key can be compared.
     """
 
     extractor: Extractor
-    real: RealSet
-    evaluator: Evaluator
-    key: str
+    real: RealImages
 
     @classmethod
-    def of(cls, images: ImageSet, extractor: Extractor, progress: Progress = silent) -> Self:
-        """Held against these real images, whose features are made now."""
-        features = torch.from_numpy(extract(extractor, images, progress))
-        real = RealSet(images.name, images.sha256, features)
-        how = comparable(extractor, images)
-        return cls(extractor, real, Evaluator(how, intervals=False), f"{real.digest}; {how}")
+    def of(cls, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> Self:
+        """Held against these real images."""
+        return cls(extractor, RealImages.of(images, extractor, "cpu", reporter or Reporter()))
+
+    @property
+    def key(self) -> str:
+        """Real images and extractor: only numbers of the same key can be compared."""
+        return f"{self.real.reference.digest}; {self.real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         features = torch.from_numpy(extract(self.extractor, images))
-        measured = self.evaluator.measure(MeasuredSet(len(images), features, real=self.real))
+        measured = Evaluator(self.real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self.real.reference))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
 FORMAT = 2
 """Of the stored scores; another one is not read."""
+SUMMARY, FIGURES, STORE, MODELS = "dynamics.json", "figures", "scores", "models"
 
 Load = Callable[[Snapshot], Checkpoint]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSnapshot:
     """A snapshot and what was measured of it, or why nothing was.
 
     Attributes:
@@ -222,21 +231,60 @@ class Scored:
     sha256: str | None = None
     family: str | None = None
     latents: str | None = None
-    scores: Scores | None = None
+    scores: SnapshotScores | None = None
     error: str | None = None
     resumed: bool = False
 
 
+@dataclass(frozen=True)
+class TrainingCurve:
+    """What was measured of the snapshots of a training run, in order, and the settings that they were scored with."""
+
+    snapshots: tuple[ScoredSnapshot, ...]
+    settings: ScoringSettings
+
+    @property
+    def scored(self) -> list[tuple[Snapshot, SnapshotScores]]:
+        """Those that could be scored."""
+        return [(one.snapshot, one.scores) for one in self.snapshots if one.scores is not None]
+
+    def record(self, alarms: Sequence[Alarm] = (), top: int = 10) -> DynamicsRecord:
+        """What is written down: metrics of each snapshot, the units that rise most, the alarms that went off."""
+        snapshots: list[SnapshotRecord] = []
+        before: SnapshotScores | None = None
+        for one in self.snapshots:
+            snapshots.append(
+                SnapshotRecord(
+                    checkpoint=one.snapshot.name,
+                    checkpoint_sha256=one.sha256,
+                    family=one.family,
+                    model_id=one.snapshot.model_id,
+                    at=one.snapshot.at,
+                    metrics={} if one.scores is None else summary(one.scores, before),
+                    error=one.error,
+                )
+            )
+            before = one.scores or before
+        scores = [scores for _, scores in self.scored]
+        return DynamicsRecord(
+            unit=self.snapshots[0].snapshot.unit,
+            settings=self.settings.model_dump(mode="json"),
+            snapshots=tuple(snapshots),
+            rising={layer: tuple(rising_units(scores, layer, top)) for layer in sorted(scores[-1].unit_cla)},
+            alarms=tuple(str(one) for one in raised_alarms([(one.at, one.metrics) for one in snapshots], alarms)),
+        )
+
+
 def score_snapshots(
     snapshots: Sequence[Snapshot],
-    settings: Settings,
+    settings: ScoringSettings,
     load: Load,
     *,
     store: Path | None = None,
     metrics: SetMetrics | None = None,
     metrics_key: str = "",
     reporter: Reporter | None = None,
-) -> list[Scored]:
+) -> TrainingCurve:
     """Score every snapshot on the same latents; one that cannot be read or scored is noted, and the others go on.
 
     Args:
@@ -254,58 +302,30 @@ def score_snapshots(
     Warns:
         UserWarning: the scores of a snapshot cannot be kept, or cannot be read and are made anew.
     """
-    reporter = reporter or Reporter()
     key = canonical_hash([FORMAT, settings.key, metrics is not None, metrics_key])
     cache = None if store is None else array_cache(key[:24], root=store)
-    course: list[Scored] = []
+    scored: list[ScoredSnapshot] = []
     for snapshot in snapshots:
-        one = _scored(snapshot, settings, load, cache, metrics, reporter)
-        kinds = {other.latents for other in course if other.latents}
+        one = _scored(snapshot, settings, load, cache, metrics, reporter or Reporter())
+        kinds = {other.latents for other in scored if other.latents}
         if one.latents and kinds - {one.latents}:
             error = f"The same latents do not fit: it takes {one.latents}, the earlier ones {kinds.pop()}"
-            one = Scored(snapshot, one.sha256, one.family, error=error)
-        course.append(one)
-    if all(one.scores is None for one in course):
-        raise InputError(
-            "No snapshot could be scored",
-            "; ".join(f"{one.snapshot.name}: {one.error}" for one in course[:3]) or "none",
-            "at least one generator that can be read and has the layers",
-        )
-    return course
-
-
-def record(course: Sequence[Scored], settings: Settings, alarms: Sequence[Alarm] = (), top: int = 10) -> DynamicsRecord:
-    """What is written down of a course: metrics of each snapshot, the units that rise most, the alarms that went off."""
-    snapshots: list[SnapshotRecord] = []
-    before: Scores | None = None
-    for one in course:
-        found = {} if one.scores is None else summary(one.scores, before)
-        before = one.scores or before
-        snapshots.append(
-            SnapshotRecord(
-                checkpoint=one.snapshot.name,
-                checkpoint_sha256=one.sha256,
-                family=one.family,
-                model_id=one.snapshot.model_id,
-                at=one.snapshot.at,
-                metrics=found,
-                error=one.error,
-            )
-        )
-    known = [one.scores for one in course if one.scores is not None]
-    gone_off = raised([(one.at, one.metrics) for one in snapshots], alarms)
-    return DynamicsRecord(
-        unit=course[0].snapshot.unit,
-        settings=settings.model_dump(mode="json"),
-        snapshots=tuple(snapshots),
-        rising={layer: tuple(rising_units(known, layer, top)) for layer in sorted(known[-1].unit_cla)},
-        alarms=tuple(str(one) for one in gone_off),
-    )
+            one = ScoredSnapshot(snapshot, one.sha256, one.family, error=error)
+        scored.append(one)
+    if all(one.scores is None for one in scored):
+        found = "; ".join(f"{one.snapshot.name}: {one.error}" for one in scored[:3]) or "none"
+        raise InputError("No snapshot could be scored", found, "at least one generator that can be read and has the layers")
+    return TrainingCurve(tuple(scored), settings)
 
 
 def _scored(
-    snapshot: Snapshot, settings: Settings, load: Load, cache: ContentCache[Arrays] | None, metrics: SetMetrics | None, reporter: Reporter
-) -> Scored:
+    snapshot: Snapshot,
+    settings: ScoringSettings,
+    load: Load,
+    cache: ContentCache[Arrays] | None,
+    metrics: SetMetrics | None,
+    reporter: Reporter,
+) -> ScoredSnapshot:
     sha256 = None
     try:
         if Path(snapshot.source).is_file():
@@ -318,34 +338,109 @@ def _scored(
         with reporter.phase(snapshot.name, settings.samples) as progress:
             scores = score(generator, settings, discriminator=checkpoint.discriminator, metrics=metrics, progress=progress)
     except QualityGateError as error:
-        return Scored(snapshot, sha256, error=str(error).replace("\n", ";"))
-    one = Scored(snapshot, sha256, generator.family, _kind(generator), scores)
+        return ScoredSnapshot(snapshot, sha256, error=str(error).replace("\n", ";"))
+    latents = f"{generator.latent_size} numbers and {generator.label_size} classes"
+    one = ScoredSnapshot(snapshot, sha256, generator.family, latents, scores)
     if cache is not None:
         cache.keep({"checkpoint": sha256}, _to_arrays(one))
     return one
 
 
-def _kind(generator: Generator) -> str:
-    return f"{generator.latent_size} numbers and {generator.label_size} classes"
-
-
-def _to_arrays(one: Scored) -> Arrays:
+def _to_arrays(one: ScoredSnapshot) -> Arrays:
     assert one.scores is not None
-    arrays = {
-        f"{name}/{layer}": np.asarray(value)
-        for name, of_layers in vars(one.scores).items()
-        if name != "metrics"
-        for layer, value in of_layers.items()
-    }
     about = {"family": one.family, "latents": one.latents, "metrics": dict(one.scores.metrics)}
-    return {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays}
+    arrays = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    for name, of_layers in vars(one.scores).items():
+        if name != "metrics":
+            arrays |= {f"{name}/{layer}": np.asarray(value) for layer, value in of_layers.items()}
+    return arrays
 
 
-def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> Scored:
-    fields: dict[str, dict[int, Any]] = {name: {} for name in Scores.__dataclass_fields__ if name != "metrics"}
+def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> ScoredSnapshot:
     about = json.loads(arrays["about"].tobytes())
+    fields: dict[str, dict[int, Any]] = {name: {} for name in SnapshotScores.__dataclass_fields__ if name != "metrics"}
     for name, value in arrays.items():
         if name != "about":
             of, layer = name.split("/")
             fields[of][int(layer)] = value.item() if of == "scale" else value
-    return Scored(snapshot, sha256, about["family"], about["latents"], Scores(**fields, metrics=about["metrics"]), resumed=True)
+    scores = SnapshotScores(**fields, metrics=about["metrics"])
+    return ScoredSnapshot(snapshot, sha256, about["family"], about["latents"], scores, resumed=True)
+
+
+@dataclass(frozen=True)
+class DynamicsResult:
+    """What was measured of a training run, where it was sent to, and what went wrong on the way.
+
+    Attributes:
+        record: the numbers.
+        mlflow_run: id of the run; None where nothing was sent.
+        warnings: what a person should know.
+    """
+
+    record: DynamicsRecord
+    mlflow_run: str | None
+    warnings: tuple[str, ...]
+
+
+def study_dynamics(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsResult:
+    """Score the same latents through every snapshot of a training run; write numbers and figures, and send them to MLflow.
+
+    Raises:
+        InputError: no snapshots, none that can be scored, or options that say nothing.
+        StorageError: the folder cannot be written.
+    """
+    reporter = reporter or Reporter()
+    alarms, settings, device = request.alarms, request.settings, request.chosen_device
+    layer, unit = request.followed
+
+    def load(snapshot: Snapshot) -> Checkpoint:
+        with reporter.download() as progress:
+            return load_checkpoint(snapshot.source, device, tracking_uri=request.tracking_uri, progress=progress)
+
+    snapshots = find_snapshots([source for source in request.snapshots if run_of(source) is None])
+    for run_id in filter(None, map(run_of, request.snapshots)):
+        models = fetch_models(run_id, request.out / MODELS, request.tracking_uri)
+        snapshots += [Snapshot(one.source, one.step, "step", one.model_id) for one in models]
+    snapshots = in_order(snapshots)
+    against = None if request.real is None else _against_real(request, snapshots, load, reporter)
+    key = "" if against is None else against.key
+    curve = score_snapshots(snapshots, settings, load, store=request.out / STORE, metrics=against, metrics_key=key, reporter=reporter)
+    warnings = [f"{one.snapshot.name} is left out: {one.error}" for one in curve.snapshots if one.error is not None]
+    record = curve.record(alarms)
+    storage.write_bytes(request.out / SUMMARY, (record.model_dump_json(indent=2) + "\n").encode())
+    last = load(curve.scored[-1][0]).generator
+    tracked = find_neuron(last, [scores for _, scores in curve.scored], settings, layer, unit)
+    columns = []
+    for snapshot, _ in curve.scored:
+        try:
+            columns.append(pattern_column(load(snapshot).generator, tracked, settings, f"{snapshot.at:.3g} {snapshot.unit}"))
+        except QualityGateError as error:
+            warnings.append(f"no column for {snapshot.name}: {str(error).splitlines()[0]}")
+    figures, title = request.out / FIGURES, f"{tracked.neuron}; sample {tracked.sample}"
+    figures.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(figures / "course.png", course_figure(record))
+    storage.write_bytes(figures / "unit.png", dynamics_figure(columns, tracked.neuron, tracked.axes, BOUND, title))
+    mlflow_run = None
+    if request.track:
+        try:
+            mlflow_run = send(dynamics_parcel(record, figures), request.tracking_uri, request.experiment).run_id
+        except TrackingError as error:
+            remedy = "run the same command again later; nothing is scored twice"
+            warnings.append(f"MLflow was not reached, the numbers stand in {request.out}: {error}\n  what to do: {remedy}")
+    return DynamicsResult(record, mlflow_run, tuple(warnings))
+
+
+def _against_real(request: DynamicsRequest, snapshots: Sequence[Snapshot], load: Load, reporter: Reporter) -> AgainstReal:
+    """Set metrics against the real images, at the size of the images of the last snapshot that can be read; the others are reported when
+    it is their turn."""
+    for snapshot in reversed(snapshots):
+        with suppress(QualityGateError):
+            checkpoint = load(snapshot)
+            break
+    else:
+        found = ", ".join(one.name for one in snapshots[:5]) or "none"
+        raise InputError("No snapshot could be read", found, "at least one generator")
+    images = request.load_real(checkpoint.generator.image_shape[1])
+    assert images is not None
+    extractor = registry.make_extractor(request.extractor, weights=request.weights, device=request.chosen_device)
+    return AgainstReal.of(images, extractor, reporter)

@@ -29,7 +29,7 @@ from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
 from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
 from qualitygate.studies.metrics import MetricsRequest
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, extremes, group_row, group_size, group_table, histogram, orders, random_row
-from qualitygate.studies.observation import Observatory, Seen, joined, score_of
+from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
 
 TRUNCATIONS = (0.3, 0.5, 0.7)
 """ψ of the papers' baseline."""
@@ -206,10 +206,10 @@ class _Run:
             path_samples=self.path_size,
             seed=request.seed,
         )
-        self.source = Observatory(
+        self.source = SampleSource(
             inputs.generator, self.extractor, inputs.discriminator, seed=request.seed, sampling=self.sampling, reporter=self.reporter
         )
-        seen = self.source.look(request.samples, inputs.stage)
+        seen = self.source.collect(request.samples, inputs.stage)
         self.score = None if self.ranked_by is None else score_of(seen, inputs.generator, self.ranked_by, self.reporter)
         chosen = {name: (what, rows) for name, what, rows in self._chosen(seen)}
         whole = self._with_paths(seen, [rows for _, rows in chosen.values()])
@@ -222,7 +222,7 @@ class _Run:
 
     # what there is to measure
 
-    def _chosen(self, seen: Seen) -> Iterator[tuple[str, str, np.ndarray]]:
+    def _chosen(self, seen: CollectedSamples) -> Iterator[tuple[str, str, np.ndarray]]:
         """Groups of untouched images: name, what they are, and rows."""
         if self.score is not None:
             lowest, highest = extremes(self.score, self.size)
@@ -235,7 +235,7 @@ class _Run:
                 if len(rows := seen.rows(verdict)):
                     yield name, words.get(name, name), rows
 
-    def _made_groups(self, seen: Seen, highest: np.ndarray | None) -> Iterator[_NamedGroup]:
+    def _made_groups(self, seen: CollectedSamples, highest: np.ndarray | None) -> Iterator[_NamedGroup]:
         """Corrected and truncated images."""
         stage = self.inputs.stage
         if stage is not None and stage.correcting is not None and highest is not None:
@@ -246,7 +246,7 @@ class _Run:
         if (corrected := seen.corrected) is not None and corrected.count:
             yield _NamedGroup(names.CORRECTED, "corrected, as kept", self._against(corrected))
             accepted = seen.rows(Verdict.ACCEPT)
-            let_out = joined(iter([(seen.untouched, accepted), (corrected, np.arange(corrected.count))]))
+            let_out = joined((seen.untouched, accepted), (corrected, np.arange(corrected.count)))
             yield _NamedGroup(names.KEPT, "accepted and corrected: what the gate lets out", self._against(let_out))
         for psi in self.truncations:
             try:
@@ -257,7 +257,7 @@ class _Run:
 
     def _made(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> _NamedGroup:
         """A group of images that are made for it, with the path lengths of some."""
-        made = self._against(self.source.again(latents, name, edits))
+        made = self._against(self.source.regenerate(latents, name, edits))
         if self.inputs.distance is not None and self.path_size:
             made = replace(made, lengths=self._lengths(latents, np.arange(self.path_size), edits))
         return _NamedGroup(name, what, made)
@@ -267,7 +267,7 @@ class _Run:
 
     # path lengths
 
-    def _with_paths(self, seen: Seen, groups: list[np.ndarray]) -> MeasuredSet:
+    def _with_paths(self, seen: CollectedSamples, groups: list[np.ndarray]) -> MeasuredSet:
         """The whole set, the paths of some samples of each group measured."""
         whole = self._against(seen.untouched)
         if self.inputs.distance is None or not self.path_size:
@@ -352,7 +352,7 @@ class _Run:
             seconds=seconds,
         )
 
-    def _samples(self, seen: Seen, whole: MeasuredSet) -> dict[str, Any]:
+    def _samples(self, seen: CollectedSamples, whole: MeasuredSet) -> dict[str, Any]:
         """The columns of ``samples.parquet``: one row a sample of the whole set; NaN where a path was not measured."""
         columns: dict[str, Any] = {names.ID: seen.latents.ids, names.SEED: [self.request.seed] * len(seen.latents)}
         if seen.latents.labels is not None:

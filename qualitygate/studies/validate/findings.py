@@ -23,6 +23,7 @@ from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.decide import Risk, fit_weights
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
 from qualitygate.studies.metrics.groups import SHARE
@@ -157,7 +158,7 @@ def fragment(policy: Policy, chosen: Finding, fitted: Finding | None, share: flo
     parts: dict[str, Any] = {}
     if setting.layers is not None:
         parts["detection"] = {"layers": list(setting.layers)}
-    if names.cla_layer(setting.score) is not None:
+    if cla_layer(setting.score) is not None:
         parts["calibration"] = {"curvature_samples": 1000}
     weights = setting.weights
     if fitted is not None and fitted.sight is not Sight.BLIND:

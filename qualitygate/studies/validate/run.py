@@ -29,7 +29,7 @@ def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[S
     if not (looked.measured.has("real") or looked.measured.has("discriminator")):
         return
     rows = reporting(len(looked.latents))
-    measured = joined(iter([(looked.measured, rows)])).against(looked.measured.real)
+    measured = joined((looked.measured, rows)).against(looked.measured.real)
     size, everything = group_size(len(rows)), np.arange(len(rows))
     chance = random_row(looked.evaluator, measured, size, path_rows=everything, path_size=0)
     whole = group_row(looked.evaluator, names.ALL, "all samples that are reported on", measured)

@@ -14,7 +14,7 @@ from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, scored
+from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
@@ -23,7 +23,7 @@ from qualitygate.metrics.measured_set import MeasuredSet, RealImages, RealSet
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
-from qualitygate.studies.observation import Observatory
+from qualitygate.studies.observation import SampleSource
 from qualitygate.studies.validate.request import Request, Tools
 
 Scored = tuple[ScoreSetting, np.ndarray]
@@ -98,7 +98,7 @@ def _counts(generator: Generator, profile: Profile, latents: Latents, reporter: 
     score = Scorer(generator, profile.rates.to(generator.device), profile.info.rates, profile.info.layers)
     parts: list[dict[str, np.ndarray]] = []
     with reporter.phase("scores", len(latents)) as progress:
-        for part in scored(score, latents):
+        for part in score.over(latents):
             parts.append(part)
             progress(len(part[score.columns[0]]))
     return {name: np.concatenate([part[name] for part in parts]) for name in score.columns}
@@ -142,13 +142,13 @@ class ByClass:
 
 
 def counts_by_class(
-    place: Observatory, profile: Profile, classifier: Classifier, latents: Latents, classes: np.ndarray, most: int, reporter: Reporter
+    place: SampleSource, profile: Profile, classifier: Classifier, latents: Latents, classes: np.ndarray, most: int, reporter: Reporter
 ) -> ByClass:
     """Low-rate counts of these samples, the rates estimated on others: the first of the calibration's, at most so many."""
     info, generator = profile.info, place.generator
     ids = range(min(most, info.calibration.rate_samples))
     others = sample_latents(generator, ids, info.calibration.seed, sampling=info.sampling)
-    looked = MeasuredSet(len(others)) if others.labels is not None else place.again(others, "images of classes")
+    looked = MeasuredSet(len(others)) if others.labels is not None else place.regenerate(others, "images of classes")
     theirs = classifier(others, looked)
     assert theirs is not None  # what gives the samples a class gives the others one
     with reporter.phase("rates by class", len(others)) as progress:
@@ -198,7 +198,7 @@ def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
     generator, profile = tools.generator, tools.profile
     real = RealImages.of(tools.real, tools.extractor, generator.device, reporter) if tools.real is not None else None
     evaluator = Evaluator(real.key if real is not None else None, seed=request.seed)
-    place = Observatory(
+    place = SampleSource(
         generator,
         tools.extractor if tools.real is not None else None,
         tools.discriminator,
@@ -209,7 +209,7 @@ def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
     latents = place.latents(request.samples)
     table = score_table(generator, profile, latents, request.curvature, reporter)
     looks = tools.real is not None or tools.discriminator is not None
-    measured = place.again(latents, "images") if looks else MeasuredSet(request.samples)
+    measured = place.collect(request.samples).untouched if looks else MeasuredSet(request.samples)
     measured = measured.against(real.reference if real is not None else None)
     classifier = Classifier(measured.real, tools.real_classes)
     classes, by_class = classifier(latents, measured), ByClass()

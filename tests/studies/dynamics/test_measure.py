@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qualitygate.studies.dynamics.measure import Scores, rising_units, summary
+from qualitygate.studies.dynamics.measure import SnapshotScores, rising_units, summary
 
 
-def scores(units: list[float], low: list[bool], rates: list[float], parts: list[float] | None = None, layer: int = 3) -> Scores:
-    return Scores(
+def scores(units: list[float], low: list[bool], rates: list[float], parts: list[float] | None = None, layer: int = 3) -> SnapshotScores:
+    return SnapshotScores(
         sample_cla={layer: np.array([1.0, 3.0])},
         unit_cla={layer: np.array([units, units])},
         scale={layer: 0.5},
@@ -52,7 +52,7 @@ def test_against_the_snapshot_before() -> None:
     [scores([0.1], [True], [0.2], [1.0]), scores([0.1, 0.5, 0.2], [True, False, False], [0.2, 0.4, 0.6], [1.0, 1.0, 1.0], layer=1)],
     ids=["other size", "other layer"],
 )
-def test_layers_that_do_not_match_are_not_compared(before: Scores) -> None:
+def test_layers_that_do_not_match_are_not_compared(before: SnapshotScores) -> None:
     assert summary(NOW, before) == summary(NOW)
 
 

@@ -12,12 +12,11 @@ from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.errors import InputError
 from qualitygate.features.images import digits_images
 from qualitygate.features.module import ModuleExtractor
-from qualitygate.studies.dynamics.alarms import Alarm
-from qualitygate.studies.dynamics.measure import Settings
-from qualitygate.studies.dynamics.pattern import find_subject, pattern_column
-from qualitygate.studies.dynamics.run import AgainstReal, Snapshot, find_snapshots, in_order, progress_in, record, score_snapshots
+from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
+from qualitygate.studies.dynamics.request import Alarm, ScoringSettings
+from qualitygate.studies.dynamics.run import AgainstReal, Snapshot, find_snapshots, in_order, progress_in, score_snapshots
 
-SETTINGS = Settings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
+SETTINGS = ScoringSettings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
 DIGITS = Path(__file__).parents[2] / "data" / "digits"
 
 
@@ -32,7 +31,7 @@ class Loading:
         return load_checkpoint(snapshot.source)
 
 
-def scored(folder: Path, settings: Settings = SETTINGS, **more):
+def scored(folder: Path, settings: ScoringSettings = SETTINGS, **more):
     return score_snapshots(find_snapshots([str(folder)]), settings, Loading(), **more)
 
 
@@ -40,8 +39,8 @@ def test_the_same_latents_through_every_snapshot(tmp_path: Path) -> None:
     for kimg in (0, 100, 200):
         write(tmp_path, kimg)
     write(tmp_path, 300, made(3.0))  # the weights of 200 again
-    course = scored(tmp_path)
-    found = record(course, SETTINGS, [Alarm(metric="dynamics/cla_mean/layer_3", factor=1.5, within=200)])
+    curve = scored(tmp_path)
+    found = curve.record([Alarm(metric="dynamics/cla_mean/layer_3", factor=1.5, within=200)])
     assert [one.at for one in found.snapshots] == [0, 100, 200, 300]
     assert found.unit == "kimg"
     alike = [
@@ -61,9 +60,9 @@ def test_a_hole_in_the_middle_is_said_and_stepped_over(tmp_path: Path) -> None:
     snapshots = find_snapshots([str(path) for path in paths])
     paths[1].write_bytes(paths[1].read_bytes()[:400])
     paths[2].unlink()
-    course = score_snapshots(snapshots, SETTINGS, Loading())
-    assert [one.scores is None for one in course] == [False, True, True, False]
-    found = record(course, SETTINGS)
+    curve = score_snapshots(snapshots, SETTINGS, Loading())
+    assert [one.scores is None for one in curve.snapshots] == [False, True, True, False]
+    found = curve.record()
     assert found.snapshots[1].error
     assert found.snapshots[1].metrics == {}
     assert "dynamics/low_rate_born/layer_1" in found.snapshots[3].metrics  # against the last one that there is
@@ -72,26 +71,26 @@ def test_a_hole_in_the_middle_is_said_and_stepped_over(tmp_path: Path) -> None:
 def test_layers_appear_while_it_grows(tmp_path: Path) -> None:
     write(tmp_path, 0, made(units=(5, 4), lod=1.0))
     write(tmp_path, 1)
-    small, grown = scored(tmp_path)
+    small, grown = scored(tmp_path).snapshots
     assert small.scores is not None
     assert grown.scores is not None
     assert set(small.scores.sample_cla) == {1}
     assert set(grown.scores.sample_cla) == {1, 3}
-    subject = find_subject(load_checkpoint(grown.snapshot.source).generator, [small.scores, grown.scores], SETTINGS)
-    assert subject.neuron.layer == 3
-    column = pattern_column(load_checkpoint(grown.snapshot.source).generator, subject, SETTINGS, "1 kimg")
+    tracked = find_neuron(load_checkpoint(grown.snapshot.source).generator, [small.scores, grown.scores], SETTINGS)
+    assert tracked.neuron.layer == 3
+    column = pattern_column(load_checkpoint(grown.snapshot.source).generator, tracked, SETTINGS, "1 kimg")
     assert column.unit_score.shape == (8, 8)
     assert column.image.shape == (8, 8, 1)
     with pytest.raises(InputError):
-        pattern_column(load_checkpoint(small.snapshot.source).generator, subject, SETTINGS, "0 kimg")
+        pattern_column(load_checkpoint(small.snapshot.source).generator, tracked, SETTINGS, "0 kimg")
 
 
 def test_other_latents_do_not_fit(tmp_path: Path) -> None:
     write(tmp_path, 0)
     write(tmp_path, 1, made(latent_size=6))
-    course = scored(tmp_path)
-    assert course[0].error is None
-    assert "6 numbers" in (course[1].error or "")
+    curve = scored(tmp_path)
+    assert curve.snapshots[0].error is None
+    assert "6 numbers" in (curve.snapshots[1].error or "")
 
 
 def test_nothing_is_scored_twice(tmp_path: Path) -> None:
@@ -103,8 +102,8 @@ def test_nothing_is_scored_twice(tmp_path: Path) -> None:
     snapshots, loading = find_snapshots([str(folder)]), Loading()
     again = score_snapshots(snapshots, SETTINGS, loading, store=store)
     assert loading.names == [snapshots[1].name]
-    assert [one.resumed for one in again] == [True, False]
-    assert record(again, SETTINGS).snapshots[0] == record(first, SETTINGS).snapshots[0]
+    assert [one.resumed for one in again.snapshots] == [True, False]
+    assert again.record().snapshots[0] == first.record().snapshots[0]
 
     other: list[dict] = [{"settings": SETTINGS.model_copy(update={"seed": 2})}, {"metrics": mean}, {"metrics": mean, "metrics_key": "b"}]
     for more in other:
@@ -118,7 +117,7 @@ def test_nothing_is_scored_twice(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="cannot be read and is computed anew"):
         repaired = score_snapshots(snapshots, SETTINGS, loading, store=store)
     assert len(loading.names) == 2
-    assert record(repaired, SETTINGS) == record(again, SETTINGS)
+    assert repaired.record() == again.record()
 
 
 def mean(images: torch.Tensor) -> dict[str, float]:
@@ -128,7 +127,7 @@ def mean(images: torch.Tensor) -> dict[str, float]:
 
 def test_set_metrics_by_name(tmp_path: Path) -> None:
     write(tmp_path, 0)
-    found = record(scored(tmp_path, metrics=mean), SETTINGS)
+    found = scored(tmp_path, metrics=mean).record()
     assert -1.0 <= found.snapshots[0].metrics["dynamics/mean"] <= 1.0
 
 
@@ -150,22 +149,22 @@ def test_none_can_be_scored(tmp_path: Path) -> None:
         scored(tmp_path)
     write(tmp_path, 5)
     with pytest.raises(InputError, match="none of the layers"):
-        score_snapshots(find_snapshots([str(tmp_path / "net*")]), Settings(layers=(9,)), Loading())
+        score_snapshots(find_snapshots([str(tmp_path / "net*")]), ScoringSettings(layers=(9,)), Loading())
 
 
 @pytest.mark.parametrize(("layer", "unit", "message"), [(0, None, "CLA of this layer"), (3, 2, "no such unit")])
 def test_a_unit_that_cannot_be_followed(tmp_path: Path, layer: int, unit: int | None, message: str) -> None:
     write(tmp_path, 0)
-    (one,) = scored(tmp_path)
+    (one,) = scored(tmp_path).snapshots
     assert one.scores is not None
     with pytest.raises(InputError, match=message):
-        find_subject(load_checkpoint(one.snapshot.source).generator, [one.scores], SETTINGS, layer, unit)
+        find_neuron(load_checkpoint(one.snapshot.source).generator, [one.scores], SETTINGS, layer, unit)
 
 
 def test_real_snapshots() -> None:
     """Digits, early, middle and converged: seen on all ten snapshots, and again on these three."""
-    settings = Settings(samples=2, axes=16, rate_samples=512)
-    early, middle, last = record(scored(DIGITS, settings), settings).snapshots
+    settings = ScoringSettings(samples=2, axes=16, rate_samples=512)
+    early, middle, last = scored(DIGITS, settings).record().snapshots
     assert [early.at, middle.at, last.at] == [3.008, 24, 96]
     low = [one.metrics["dynamics/low_rate_share/layer_1"] for one in (early, middle, last)]
     assert low == sorted(low)

@@ -1,22 +1,85 @@
-"""Planting: any generator in, generator and truth out."""
+"""Planted defects: a generator whose defective samples, units and pixels are known exactly, with no labels.
+
+Take any generator, plant a defect in it, and see what a score, a unit ranking or a correction makes of it:
+
+    >>> planted = plant(generator, Defect(layer="4x4", units=10, share=0.01, mark="stripes"), seed=1)
+    >>> broken = planted.truth.defective(latents)     # bool (N,)
+    >>> images = planted.generator(latents)           # with stripes where `broken`
+    >>> repaired = planted.truth.repaired(latents)    # without
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike, read_layers, sample_latents
-from qualitygate.generators.latent_region import Region, Shape
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.checkpoints.save import save_generator
+from qualitygate.errors import CheckpointError, InputError
+from qualitygate.generators.base import Generator, LayerLike, sample_latents
 from qualitygate.generators.passes import scored_pass
-from qualitygate.generators.planted import PlantedGenerator, Planting
-from qualitygate.latents import Purpose, normals, uniforms
-from qualitygate.testing.planted.marks import MarkName, draw, numbers_needed
-from qualitygate.testing.planted.truth import Truth
+from qualitygate.latents import Latents, Purpose, normals, uniforms
+from qualitygate.testing.marks import MarkName, draw, numbers_needed
+from qualitygate.testing.planted_generator import PlantedGenerator, Planting, Region, Shape
+
+__all__ = ["Defect", "Planted", "PlantedGenerator", "Planting", "Region", "Truth", "load_planted", "plant", "save_planted"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth about a planted generator. It follows from the generator alone, so it survives saving and loading.
+
+    Attributes:
+        generator: the planted generator.
+    """
+
+    generator: PlantedGenerator
+
+    @property
+    def units(self) -> dict[int, tuple[int, ...]]:
+        """The planted units by layer, in order of synthesis."""
+        return self.generator.planting.units
+
+    @property
+    def layer(self) -> int | None:
+        """The layer where the defect begins; None if nothing is planted."""
+        return min(self.units, default=None)
+
+    @property
+    def paints(self) -> bool:
+        """Whether the units do harm: there is a mark."""
+        return bool((self.generator.opacity > 0).any())
+
+    @property
+    def pixels(self) -> Tensor:
+        """The pixels that the mark touches: bool (height, width)."""
+        return self.generator.opacity.cpu() > 0
+
+    def level(self, latents: Latents) -> Tensor:
+        """How far each sample's planted units are driven, float32 (N,); positive is inside the region, 1 is full."""
+        return self.generator.planting.region.level(latents.z.cpu(), self.generator.directions[:-1].cpu())
+
+    def fires(self, latents: Latents) -> Tensor:
+        """The samples inside the region, for which the planted units are active (busy ones: beyond half): bool (N,)."""
+        return self.level(latents) > 0 if self.units else torch.zeros(len(latents), dtype=torch.bool)
+
+    def defective(self, latents: Latents) -> Tensor:
+        """The samples whose image has the mark, if faintly: bool (N,)."""
+        return self.fires(latents) & self.paints
+
+    def repaired(self, latents: Latents) -> Tensor:
+        """The true repair: images (N, channels, height, width) of the unplanted generator for the same latents.
+
+        The unplanted generator is the base with the hosts silent, run by itself.
+        """
+        base, edits = self.generator.base, self.generator.silencing()
+        return base.images(latents, edits)
+
 
 _RISE = {"sharp": 0.05, "soft": 1.0, "linear": 1.0}
 _PROBE = 128  # samples that show how active units are
@@ -111,11 +174,13 @@ def _probe(generator: Generator, layers: list[int]) -> dict[int, _Activity]:
     found = {}
     with scored_pass():
         latents = sample_latents(generator, range(_PROBE), 0)
-        for layer, activation in read_layers(generator, latents, layers):
-            positive = activation.clamp(min=0.0).double()
+        for state in generator.states(generator.start(latents), layers[-1]):
+            if state.layer not in layers:
+                continue
+            activation, positive = state.activation, state.activation.clamp(min=0.0).double()
             active = positive[positive > 0]
             typical = float(active.mean()) if len(active) else 1.0
-            found[layer] = _Activity(positive.mean(dim=(0, 2, 3)).cpu(), typical, bool((activation < 0).any()))
+            found[state.layer] = _Activity(positive.mean(dim=(0, 2, 3)).cpu(), typical, bool((activation < 0).any()))
     return found
 
 
@@ -144,3 +209,22 @@ def _check(generator: Generator, defect: Defect, first: int) -> None:
         raise InputError("Not so many units can be rewired", str(defect.units), f"at most half of the layer's {units}")
     if not 1 <= defect.modes < generator.latent_size:
         raise InputError("Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size - 1}, one less than axes")
+
+
+def save_planted(generator: PlantedGenerator, path: str | Path) -> None:
+    """Write a planted generator; the truth follows from it. See `save_generator`."""
+    save_generator(generator, path)
+
+
+def load_planted(path: str | Path, device: torch.device | str = "cpu") -> Planted:
+    """A planted generator and what is known of it, from a file that `save_planted` wrote.
+
+    Raises:
+        CheckpointError: no such file, or not of a planted generator.
+    """
+    generator = load_generator(path, device)
+    if not isinstance(generator, PlantedGenerator):
+        raise CheckpointError(
+            f"Nothing is planted in {path}", f"a {generator.family} without planted units", "a file written by save_planted"
+        )
+    return Planted(generator, Truth(generator))

@@ -1,16 +1,20 @@
-"""Where MLflow is, and how to reach it: quickly, quietly, and without two processes breaking one new database."""
+"""MLflow's client alone: where MLflow is, and how to reach it quickly, quietly, and without two processes breaking one new database.
+
+MLflow takes its manners from environment variables, read at every call. Ours hold only while we talk to it.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qualitygate.errors import InputError, TrackingError
-from qualitygate.tracking.environment import FIRST_CONTACT, TRANSFER, environment
+from qualitygate.errors import InputError, TrackingError, public
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,9 +24,24 @@ DEFAULT_DATABASE = "mlflow.db"
 ARTIFACT_FOLDER = "mlartifacts"
 INITIALISING_TAKES_AT_MOST = 120.0  # seconds; a new database takes a few
 
+MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # a value that is too long is an error, never cut in silence
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # asynchronous logging loses errors
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default a server that is down blocks every call for minutes
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+FIRST_CONTACT = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""A server that is there answers a small question at once."""
+TRANSFER = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+"""An upload is answered when the server has stored it."""
+
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _SQLITE = "sqlite:///"
-_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+_holders: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 def tracking_uri(given: str | None = None) -> str:
@@ -32,9 +51,7 @@ def tracking_uri(given: str | None = None) -> str:
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or _SQLITE + DEFAULT_DATABASE
     database = sqlite_file(uri)
-    if database is None:
-        return uri
-    return uri.replace(_database_name(uri), str(database), 1)
+    return uri if database is None else uri.replace(_database_name(uri), str(database), 1)
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -43,17 +60,12 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(name).absolute() if name not in ("", ":memory:") else None
 
 
-def public(text: str) -> str:
-    """An address, or a text with addresses in it, without passwords: ``postgresql://me:***@host/mlflow``."""
-    return _PASSWORD.sub(r"\1:***@", text)
-
-
 @contextmanager
 def connect(uri: str) -> Iterator[MlflowClient]:
     """A client of the MLflow at ``uri``, for the length of the ``with`` block; it may be used in several threads.
 
-    MLflow reads its settings at every call, so retries are short, stdout stays empty and nothing is cut only inside the block. A
-    new SQLite database is initialised here, by one process at a time: two at once would destroy it.
+    Inside the block retries are short, stdout stays empty and nothing is cut. A new SQLite database is initialised here, by one process
+    at a time: two at once would destroy it.
 
     Raises:
         TrackingError: there is no MLflow at ``uri``, known within seconds.
@@ -62,6 +74,27 @@ def connect(uri: str) -> Iterator[MlflowClient]:
         client = _first_contact(uri)
     with environment(TRANSFER):
         yield client
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables that nobody set, and take them back in the end.
+
+    What the user set stays as it is. Threads may overlap: a variable goes when its last holder leaves.
+    """
+    with _lock:
+        held = [name for name in settings if name in _holders or name not in os.environ]
+        os.environ.update({name: settings[name] for name in held if name not in _holders})
+        _holders.update(held)
+    try:
+        yield
+    finally:
+        with _lock:
+            for name in held:
+                _holders[name] -= 1
+                if not _holders[name]:
+                    del _holders[name]
+                    os.environ.pop(name, None)
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -77,12 +110,14 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
+        database = sqlite_file(uri)
+        place = None if database is None else (database.parent / ARTIFACT_FOLDER / re.sub(r"[^\w-]", "_", name)).as_uri()
         try:
-            return client.create_experiment(name, artifact_location=_artifact_location(uri, name))
-        except MlflowException as error:
+            return client.create_experiment(name, artifact_location=place)
+        except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another process may have been quicker
             if experiment is None:
-                raise error
+                raise
     if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
             f"Nothing can be sent to the experiment {name!r}",
@@ -138,17 +173,16 @@ def artifacts(uri: str, *, model: str = "", version: str | None = None, alias: s
 
 
 def _not_given(uri: str, error: Exception) -> InputError | TrackingError:
-    reason, where = public(str(error)), public(uri)
     if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in _NOT_THERE:
         return InputError(
-            f"MLflow at {where} has nothing of that name",
-            reason,
+            f"MLflow at {public(uri)} has nothing of that name",
+            public(str(error)),
             "a model version, alias, run or file that exists",
             "check the name; set MLFLOW_TRACKING_URI if it is elsewhere",
         )
     return TrackingError(
-        f"MLflow at {where} did not give the file",
-        reason,
+        f"MLflow at {public(uri)} did not give the file",
+        public(str(error)),
         "an artifact that can be downloaded",
         "try again; see the log of the tracking server",
     )
@@ -162,7 +196,7 @@ def _first_contact(uri: str) -> MlflowClient:
     try:
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST) if database is not None else nullcontext():
+        with nullcontext() if database is None else FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST):
             client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # every kind of store has exceptions of its own
@@ -173,13 +207,6 @@ def _first_contact(uri: str) -> MlflowClient:
             "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending",
         ) from error
     return client
-
-
-def _artifact_location(uri: str, experiment: str) -> str | None:
-    database = sqlite_file(uri)
-    if database is None:
-        return None
-    return (database.parent / ARTIFACT_FOLDER / re.sub(r"[^\w-]", "_", experiment)).as_uri()
 
 
 def _database_name(uri: str) -> str:

@@ -10,11 +10,12 @@ from PIL import Image
 
 from qualitygate import names
 from qualitygate.errors import InputError, TrackingError
-from qualitygate.tracking import logging
-from qualitygate.tracking.champion import find_champion
-from qualitygate.tracking.describe import note
-from qualitygate.tracking.gated_set import read_gated_set
-from qualitygate.tracking.logging import log_gated_set
+from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection
+from qualitygate.policy.model import BatchRule, Calibration, Limit, Policy, Rule
+from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
+from qualitygate.tracking import sending
+from qualitygate.tracking.gated_set import find_champion, gated_parcel, note, read_gated_set, run_params
+from qualitygate.tracking.sending import send
 from tests.tracking.gated_folder import SHA256, UNITS, suite_result, write_gated_folder
 
 
@@ -37,7 +38,7 @@ def below(client, run_id, path=None) -> set[str]:
 
 
 def test_values_of_the_run(client, database, experiment, folder):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     run = client.get_run(logged.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.experiment_id == logged.experiment_id == client.get_experiment_by_name(experiment).experiment_id
@@ -55,7 +56,7 @@ def test_values_of_the_run(client, database, experiment, folder):
 
 
 def test_metrics_belong_to_run_and_model(client, database, experiment, folder):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     written = json.loads((folder / "summary.json").read_text())["metrics"]
     assert client.get_run(logged.run_id).data.metrics == written
     model = client.get_logged_model(logged.model_id)
@@ -64,7 +65,7 @@ def test_metrics_belong_to_run_and_model(client, database, experiment, folder):
 
 
 def test_model_of_the_checkpoint(client, database, experiment, folder):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     model = client.get_logged_model(logged.model_id)
     assert model.name == "faces_v2"
     assert model.status == "READY"
@@ -78,7 +79,7 @@ def test_model_of_the_checkpoint(client, database, experiment, folder):
 
 @pytest.mark.usefixtures("everywhere")
 def test_model_can_be_registered_and_named_champion(client, database, experiment, folder):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     client.create_registered_model("faces")
     source = f"models:/{logged.model_id}"
     version = client.create_model_version("faces", source=source, model_id=logged.model_id)
@@ -87,9 +88,9 @@ def test_model_can_be_registered_and_named_champion(client, database, experiment
 
 
 def test_checkpoint_gated_again_keeps_its_model_and_shows_the_last_verdict(client, database, experiment, tmp_path):
-    first = log_gated_set(write_gated_folder(tmp_path / "one", seed=1), database, experiment)
+    first = send(gated_parcel(write_gated_folder(tmp_path / "one", seed=1)), database, experiment)
     failing = write_gated_folder(tmp_path / "two", seed=2, suite=suite_result("yield"))
-    second = log_gated_set(failing, database, experiment)
+    second = send(gated_parcel(failing), database, experiment)
     assert first.model_id == second.model_id
     assert first.run_id != second.run_id
     assert client.get_logged_model(first.model_id).tags["qualitygate.verdict"] == "failed"
@@ -97,7 +98,7 @@ def test_checkpoint_gated_again_keeps_its_model_and_shows_the_last_verdict(clien
 
 
 def test_artifacts_are_sent_and_images_are_not(client, database, experiment, folder, tmp_path):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     sent = {path for path in below(client, logged.run_id) if not path.startswith("images/")}
     assert sent == {
         "summary.json",
@@ -116,14 +117,14 @@ def test_artifacts_are_sent_and_images_are_not(client, database, experiment, fol
 
 def test_artifacts_lie_beside_the_database(client, database, experiment, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     assert f"/mlartifacts/{experiment}/" in client.get_run(logged.run_id).info.artifact_uri
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.usefixtures("everywhere")
 def test_ranking_table(client, database, experiment, folder):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     table = client.load_table(logged.experiment_id, names.RANKING_TABLE, run_ids=[logged.run_id])
     assert len(table) == 200
     assert table.columns[0] == names.UNIT_KEY
@@ -131,7 +132,7 @@ def test_ranking_table(client, database, experiment, folder):
 
 
 def test_contact_sheets_are_image_keys(client, database, experiment, folder, tmp_path):
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     images = sorted(path for path in below(client, logged.run_id, "images") if path.endswith(".png"))
     assert [path.split("+")[0] for path in images] == ["images/gallery~best", "images/gallery~rejected"]
     assert client.get_run(logged.run_id).data.tags["mlflow.loggedImages"] == "True"
@@ -142,7 +143,7 @@ def test_contact_sheets_are_image_keys(client, database, experiment, folder, tmp
 
 def test_note_says_what_failed_and_where_to_look(client, database, experiment, tmp_path):
     folder = write_gated_folder(tmp_path / "set", suite=suite_result("yield"))
-    tags = client.get_run(log_gated_set(folder, database, experiment).run_id).data.tags
+    tags = client.get_run(send(gated_parcel(folder), database, experiment).run_id).data.tags
     assert tags["qualitygate.verdict"] == "failed"
     note = tags["mlflow.note.content"]
     assert note.startswith("**Failed**: 4 samples of `models/faces.v2.safetensors`")
@@ -153,7 +154,7 @@ def test_note_says_what_failed_and_where_to_look(client, database, experiment, t
 
 def test_a_failed_gate_is_a_finished_run(client, database, experiment, tmp_path):
     folder = write_gated_folder(tmp_path / "set", suite=suite_result("yield"))
-    assert client.get_run(log_gated_set(folder, database, experiment).run_id).info.status == "FINISHED"
+    assert client.get_run(send(gated_parcel(folder), database, experiment).run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("as_null", [False, True])
@@ -162,29 +163,29 @@ def test_metrics_that_are_not_finite_are_named_and_left_out(client, database, ex
     if as_null:
         text = (folder / "summary.json").read_text()
         (folder / "summary.json").write_text(text.replace("NaN", "null").replace("Infinity", "null"))
-    run = client.get_run(log_gated_set(folder, database, experiment.replace("[", "_")).run_id)
+    run = client.get_run(send(gated_parcel(folder), database, experiment.replace("[", "_")).run_id)
     assert run.data.tags["qualitygate.metrics_not_finite"] == "fid, kid"
     assert not {"fid", "kid"} & run.data.metrics.keys()
 
 
 def test_more_metrics_than_one_call_takes(client, database, experiment, tmp_path):
     folder = write_gated_folder(tmp_path / "set", metrics={f"score_{i}/q0.5": float(i) for i in range(1200)})
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     assert client.get_run(logged.run_id).data.metrics["score_1199/q0.5"] == 1199.0
 
 
 def test_only_what_is_there_is_sent(client, database, experiment, folder):
     for name in ("units.parquet", "suite.json", "gallery/best.png", "gallery/rejected.png"):
         (folder / name).unlink()
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     assert below(client, logged.run_id) == {"summary.json", "samples.parquet", "policy.yaml", "figures/low_rate_0.1.png"}
 
 
 def test_a_finished_set_is_not_sent_twice(client, database, experiment, folder, monkeypatch):
-    first = log_gated_set(folder, database, experiment)
+    first = send(gated_parcel(folder), database, experiment)
     before = below(client, first.run_id)
-    monkeypatch.setattr(logging, "_send", lambda *_: pytest.fail("sent twice"))
-    assert log_gated_set(folder, database, experiment) == first
+    monkeypatch.setattr(sending, "_send", lambda *_: pytest.fail("sent twice"))
+    assert send(gated_parcel(folder), database, experiment) == first
     assert below(client, first.run_id) == before
 
 
@@ -208,17 +209,17 @@ def test_a_finished_set_is_not_sent_twice(client, database, experiment, folder, 
 def test_a_push_that_broke_is_resumed_in_its_run(client, database, tmp_path, monkeypatch, call, number):
     experiment = f"resumed_{call}_{number}"
     folder = write_gated_folder(tmp_path / "set")
-    whole = log_gated_set(folder, database, "whole")
+    whole = send(gated_parcel(folder), database, "whole")
 
     with monkeypatch.context() as patch:
         fail_once(patch, call, number)
         with pytest.raises(TrackingError, match="the server went away"):
-            log_gated_set(folder, database, experiment)
+            send(gated_parcel(folder), database, experiment)
     home = client.get_experiment_by_name(experiment).experiment_id
     begun = client.search_runs([home])
     assert all(run.info.status != "FINISHED" for run in begun)
 
-    logged = log_gated_set(folder, database, experiment)
+    logged = send(gated_parcel(folder), database, experiment)
     runs = client.search_runs([home])
     assert [run.info.run_id for run in runs] == [run.info.run_id for run in begun] or not begun
     assert [(run.info.run_id, run.info.status) for run in runs] == [(logged.run_id, "FINISHED")]
@@ -255,7 +256,7 @@ def test_a_broken_push_is_a_failed_run(client, database, experiment, folder, mon
     with monkeypatch.context() as patch:
         fail_once(patch, "log_artifacts")
         with pytest.raises(TrackingError) as raised:
-            log_gated_set(folder, database, experiment)
+            send(gated_parcel(folder), database, experiment)
     assert f"qualitygate sync {folder}" in str(raised.value)
     home = client.get_experiment_by_name(experiment).experiment_id
     assert [run.info.status for run in client.search_runs([home])] == ["FAILED"]
@@ -264,7 +265,7 @@ def test_a_broken_push_is_a_failed_run(client, database, experiment, folder, mon
 def test_no_active_run_and_nothing_on_stdout(database, experiment, folder, capfd):
     import mlflow
 
-    log_gated_set(folder, database, experiment)
+    send(gated_parcel(folder), database, experiment)
     assert mlflow.active_run() is None
     assert capfd.readouterr().out == ""
 
@@ -272,25 +273,25 @@ def test_no_active_run_and_nothing_on_stdout(database, experiment, folder, capfd
 def test_deleted_experiment_is_named(client, database, experiment, folder):
     client.delete_experiment(client.create_experiment(experiment))
     with pytest.raises(TrackingError, match="deleted"):
-        log_gated_set(folder, database, experiment)
+        send(gated_parcel(folder), database, experiment)
 
 
 def test_folder_that_is_no_gated_set(tmp_path):
     with pytest.raises(InputError, match=r"no summary\.json"):
-        log_gated_set(tmp_path)
+        gated_parcel(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"metrics": 3}', '{"metrics": {}}'])
 def test_summary_that_cannot_be_read(tmp_path, content):
     (tmp_path / "summary.json").write_text(content)
     with pytest.raises(InputError, match="Cannot read"):
-        log_gated_set(tmp_path)
+        gated_parcel(tmp_path)
 
 
 def test_the_note_says_what_changed_against_the_champion(client, database, experiment, tmp_path, everywhere):
     for other in client.search_registered_models():
         client.delete_registered_model(other.name)
-    first = log_gated_set(write_gated_folder(tmp_path / "first", checkpoint="a.pt"), database, experiment)
+    first = send(gated_parcel(write_gated_folder(tmp_path / "first", checkpoint="a.pt")), database, experiment)
     assert "champion" not in client.get_run(first.run_id).data.tags["mlflow.note.content"]
     client.create_registered_model(experiment)
     client.create_model_version(experiment, f"models:/{first.model_id}", model_id=first.model_id)
@@ -304,3 +305,66 @@ def test_the_note_says_what_changed_against_the_champion(client, database, exper
         assert f"Against the champion, `{experiment}` version 1: yield 75.0% → 50.0%" in text
     finally:
         client.delete_registered_model(experiment)
+
+
+def test_note_and_tags_stay_within_limits(tmp_path):
+    results = tuple(
+        ExpectationResult(id="x" * 300, type="t", severity="critical", success=False, observed=["y" * 999], kwargs={}) for _ in range(500)
+    )
+    suite = SuiteResult(passed=False, evaluated=500, results=results)
+    not_finite = {f"{'m' * 200}{i}": float("nan") for i in range(500)}
+    gated = read_gated_set(write_gated_folder(tmp_path / "set", suite=suite, metrics=not_finite, checkpoint="c" * 5000))
+    assert all(len(value) < 8000 for value in gated_parcel(gated.folder).tags.values())
+    assert len(note(gated)) < 8000
+    assert "- and 480 more" in note(gated)
+    assert "500 of 500 expectations failed" in note(gated)
+
+
+def test_params_are_the_decisive_values(tmp_path):
+    policy = Policy(
+        rules=(Rule(id="cla", score="cla/layer_1", limit=Limit(value=12.0), action=Verdict.REJECT),),
+        correction=None,
+        calibration=Calibration(curvature_samples=200),
+        batch=(BatchRule(id="y", metric="yield", min=0.5),),
+    )
+    assert run_params(read_gated_set(write_gated_folder(tmp_path / "none", policy=policy))) == {
+        "family": "dcgan",
+        "seed": "1",
+        "detection.layers": "preset",
+        "detection.rates": "0.02, 0.05, 0.1, 0.2, 0.3",
+        "rule.cla.score": "cla/layer_1",
+        "rule.cla.limit": "12",
+        "rule.cla.action": "reject",
+        "correction": "none",
+        "limit.low_rate/low_rate_0.1": "17.5",
+    }
+
+
+def test_params_of_a_correction(tmp_path):
+    policy = Policy(correction=SequentialAblation(layers=(0, 1), rates=(0.2,), judged_at=0.1, limit=Limit(quantile=0.95)))
+    params = run_params(read_gated_set(write_gated_folder(tmp_path / "set", policy=policy)))
+    assert {key: value for key, value in params.items() if key.startswith("correction")} == {
+        "correction": "sequential_ablation",
+        "correction.layers": "0, 1",
+        "correction.rates": "0.2",
+        "correction.judged_at": "0.1",
+        "correction.limit": "quantile 0.95",
+    }
+
+
+def test_params_of_a_correction_of_units(tmp_path):
+    policy = Policy(correction=SequentialCorrection(units=(10, 20), stop=1, judged_at=0.1))
+    params = run_params(read_gated_set(write_gated_folder(tmp_path / "set", policy=policy)))
+    assert {name: value for name, value in params.items() if name.startswith("correction")} == {
+        "correction": "sequential_correction",
+        "correction.layers": "preset",
+        "correction.stop": "1",
+        "correction.units": "10, 20",
+        "correction.shares": "default",
+        "correction.score": "low_rate_activity",
+        "correction.ranking": "sample",
+        "correction.rate": "0.1",
+        "correction.lambdas": "0.9",
+        "correction.judged_at": "0.1",
+        "correction.limit": "quantile 0.9",
+    }

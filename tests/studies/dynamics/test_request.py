@@ -7,7 +7,7 @@ import math
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.studies.dynamics.alarms import Alarm, parse_alarm, raised
+from qualitygate.studies.dynamics.request import Alarm, parse_alarm, raised_alarms
 
 DOUBLED = Alarm(metric="a", factor=2, within=200)
 
@@ -17,27 +17,27 @@ def course(*points: tuple[float, float]) -> list[tuple[float, dict[str, float]]]
 
 
 def test_doubled_within_the_stretch() -> None:
-    (found,) = raised(course((0, 3), (100, 1), (300, 2)), [DOUBLED])
+    (found,) = raised_alarms(course((0, 3), (100, 1), (300, 2)), [DOUBLED])
     assert (found.since, found.before, found.at, found.value) == (100, 1, 300, 2)
     assert "from 1 at 100 to 2 at 300" in str(found)
-    assert raised(course((0, 1), (201, 2)), [DOUBLED]) == []
-    assert raised(course((0, 1), (200, 1.9)), [DOUBLED]) == []
+    assert raised_alarms(course((0, 1), (201, 2)), [DOUBLED]) == []
+    assert raised_alarms(course((0, 1), (200, 1.9)), [DOUBLED]) == []
 
 
 def test_halved() -> None:
     halved = Alarm(metric="a", factor=0.5, within=50)
-    (found,) = raised(course((0, 4), (10, 5), (20, 2.5), (100, 0.1)), [halved])
+    (found,) = raised_alarms(course((0, 4), (10, 5), (20, 2.5), (100, 0.1)), [halved])
     assert (found.since, found.at) == (10, 20)
 
 
 def test_once_for_every_time_it_begins() -> None:
     points = course((0, 1), (10, 2), (20, 2), (210, 2), (220, 2), (230, 5))
-    assert [one.at for one in raised(points, [DOUBLED])] == [10, 230]
+    assert [one.at for one in raised_alarms(points, [DOUBLED])] == [10, 230]
 
 
 def test_points_without_a_number_and_bases_of_zero_are_passed_over() -> None:
     points = [(0, {"a": 0.0}), (1, {"a": 1.0}), (2, {"a": math.nan}), (3, {}), (4, {"a": 2.0}), (5, {"a": math.inf})]
-    assert [(one.since, one.at) for one in raised(points, [DOUBLED])] == [(1, 4)]
+    assert [(one.since, one.at) for one in raised_alarms(points, [DOUBLED])] == [(1, 4)]
 
 
 def test_as_people_write_it() -> None:

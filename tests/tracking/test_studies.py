@@ -1,17 +1,22 @@
+"""What is sent of a checkpoint's studies."""
+
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from qualitygate import names
-from qualitygate.errors import InputError
+from qualitygate.errors import InputError, TrackingError
+from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.metrics import GroupOrder, GroupRow, Measurement, MetricsReport, RealInfo
-from qualitygate.tracking.logging import log_gated_set
-from qualitygate.tracking.metrics_logging import log_metrics_set
+from qualitygate.tracking.gated_set import gated_parcel
+from qualitygate.tracking.sending import send
 from qualitygate.tracking.spool import State, pending, push, sync
+from qualitygate.tracking.studies import dynamics_parcel, metrics_parcel, step
 from tests.tracking.gated_folder import SHA256, write_gated_folder
 
 DOWN = "http://127.0.0.1:9"
@@ -62,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_fixed_names_on_run_and_model_with_the_real_set_as_dataset(client, database, experiment, folder):
-    logged = log_metrics_set(folder, database, experiment)
+    logged = send(metrics_parcel(folder), database, experiment)
     run = client.get_run(logged.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"fid": 30.0, "fid_low": 29.0, "fid_high": 31.0, "fid/random": 33.0, "fid/random/spread": 0.5}
@@ -80,7 +85,7 @@ def test_fixed_names_on_run_and_model_with_the_real_set_as_dataset(client, datab
 
 
 def test_table_figures_and_files(client, database, experiment, folder, tmp_path):
-    logged = log_metrics_set(folder, database, experiment)
+    logged = send(metrics_parcel(folder), database, experiment)
     sent = {file.path for file in client.list_artifacts(logged.run_id)}
     assert {"metrics.json", "groups.parquet", "samples.parquet", "figures", "images", names.GROUPS_TABLE} <= sent
     table = json.loads(Path(client.download_artifacts(logged.run_id, names.GROUPS_TABLE, str(tmp_path))).read_text())
@@ -89,8 +94,8 @@ def test_table_figures_and_files(client, database, experiment, folder, tmp_path)
 
 
 def test_it_is_the_gates_model_and_twice_is_once(client, database, experiment, folder, tmp_path):
-    gated = log_gated_set(write_gated_folder(tmp_path / "set"), database, experiment)
-    first, again = (log_metrics_set(folder, database, experiment) for _ in range(2))
+    gated = send(gated_parcel(write_gated_folder(tmp_path / "set")), database, experiment)
+    first, again = (send(metrics_parcel(folder), database, experiment) for _ in range(2))
     assert first == again
     assert first.model_id == gated.model_id
     assert first.run_id != gated.run_id
@@ -106,7 +111,70 @@ def test_a_server_that_is_down_leaves_it_pending_until_sync(database, experiment
 
 def test_what_is_no_report_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="holds no metrics"):
-        log_metrics_set(tmp_path)
+        metrics_parcel(tmp_path)
     (folder / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="measure again"):
         push(folder)
+
+
+# how a generator trained: metrics at their step, on a logged model each, and nothing twice
+
+CLA = "dynamics/cla_mean/layer_3"
+
+
+def snapshot(at: float, value: float | None, model_id: str | None = None) -> SnapshotRecord:
+    found = {} if value is None else {CLA: value, "dynamics/fid": math.nan}
+    return SnapshotRecord(
+        checkpoint=f"net-{at:g}.pt",
+        checkpoint_sha256=f"{at:064.0f}",
+        family="pggan",
+        model_id=model_id,
+        at=at,
+        metrics=found,
+        error="unreadable" if value is None else None,
+    )
+
+
+def record(*snapshots: SnapshotRecord, alarms: tuple[str, ...] = ()) -> DynamicsRecord:
+    return DynamicsRecord(unit="kimg", settings={"samples": 4}, snapshots=snapshots, rising={3: ((1, 0.5),)}, alarms=alarms)
+
+
+@pytest.fixture
+def figures(tmp_path: Path) -> Path:
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "course.png")
+    return folder
+
+
+def test_each_snapshot_has_its_metrics_at_its_step(database, client, experiment, figures) -> None:
+    made = record(snapshot(1, 2.0), snapshot(1.5, None), snapshot(3, 4.0), alarms=("it doubled",))
+    logged = send(dynamics_parcel(made, figures), database, experiment)
+    models = client.search_logged_models([logged.experiment_id])
+    assert {model.name: [(one.key, one.value, one.step) for one in model.metrics] for model in models} == {
+        "net-1": [(CLA, 2.0, 1000)],
+        "net-3": [(CLA, 4.0, 3000)],
+    }
+    history = client.get_metric_history(logged.run_id, CLA)
+    assert [(one.step, one.value) for one in history] == [(1000, 2.0), (3000, 4.0)]
+    run = client.get_run(logged.run_id)
+    assert run.info.status == "FINISHED"
+    assert {one.step for one in run.outputs.model_outputs} == {1000, 3000}
+    assert "it doubled" in run.data.tags["mlflow.note.content"]
+    assert "unreadable" in run.data.tags["mlflow.note.content"]
+    assert {"dynamics.json", "figures", "images"} <= {one.path for one in client.list_artifacts(logged.run_id)}
+
+    assert send(dynamics_parcel(made, figures), database, experiment) == logged
+    assert len(client.search_logged_models([logged.experiment_id])) == 2
+    assert len(client.get_metric_history(logged.run_id, CLA)) == 2
+    assert len(client.list_artifacts(logged.run_id, "images")) == 2  # the image and its small copy
+
+
+def test_steps_are_whole_numbers() -> None:
+    assert step("kimg", 1.504) == 1504
+    assert step("step", 94) == 94
+
+
+def test_a_server_that_is_down_is_said() -> None:
+    with pytest.raises(TrackingError):
+        send(dynamics_parcel(record(snapshot(1, 2.0)), None), "http://127.0.0.1:9")

@@ -8,10 +8,8 @@ import time
 
 import pytest
 
-from qualitygate.errors import TrackingError
-from qualitygate.tracking.environment import environment
-from qualitygate.tracking.fetched import log_comparison
-from qualitygate.tracking.store import connect, public, tracking_uri
+from qualitygate.errors import TrackingError, public
+from qualitygate.mlflow_client import connect, environment, tracking_uri
 
 
 def test_default_is_a_file_in_the_current_folder(tmp_path, monkeypatch):
@@ -44,8 +42,11 @@ def test_relative_files_become_absolute(tmp_path, monkeypatch, given, made):
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
-        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
-        ("API request to https://me:se:cret@host:5000/api failed", "API request to https://me:***@host:5000/api failed"),
+        ("postgresql://me:secret@host/db", "postgresql://***@host/db"),
+        ("API request to https://me:se:cret@host:5000/api failed", "API request to https://***@host:5000/api failed"),
+        ("https://me:p@ss@host/f?user=a@b", "https://***@host/f?user=a@b"),
+        ("https://token@host/f", "https://***@host/f"),
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
         ("sqlite:////data/m.db", "sqlite:////data/m.db"),
     ],
@@ -62,25 +63,17 @@ def test_server_that_is_down_fails_fast():
     assert "qualitygate sync" in str(raised.value)
 
 
-def test_a_comparison_that_is_not_sent_is_made_again(database, tmp_path):
-    """A page is no folder that could be sent later."""
-    with pytest.raises(TrackingError) as raised:
-        log_comparison(tmp_path / "not-there.html", ["a", "b"], "", database, "pages")
-    assert "qualitygate sync" not in str(raised.value)
-    assert "`qualitygate compare` again" in str(raised.value)
-
-
 def test_file_that_is_no_database(tmp_path):
     (tmp_path / "mlflow.db").write_text("something else")
     with pytest.raises(TrackingError, match="cannot be reached"), connect(f"sqlite:///{tmp_path}/mlflow.db"):
         pass
 
 
-def test_settings_hold_only_inside(database, monkeypatch):
+def test_settings_hold_only_inside(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
     before = dict(os.environ)
-    with connect(database):
+    with connect(f"sqlite:///{tmp_path}/mlflow.db"):
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
         assert os.environ["MLFLOW_TRUNCATE_LONG_VALUES"] == "false"
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
@@ -108,7 +101,7 @@ def test_settings_of_overlapping_threads(monkeypatch):
 
 INITIALISE = """
 import sys, time
-from qualitygate.tracking.store import connect, experiment_id
+from qualitygate.mlflow_client import connect, experiment_id
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
 with connect(sys.argv[1]) as client:
     client.create_run(experiment_id(client, sys.argv[1], "both"))

@@ -1,0 +1,168 @@
+"""The unit scores by name: the contract that all keep, what they are made from, and the table of them, those of plug-ins included."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import import_module
+from typing import ClassVar
+
+from torch import Tensor
+
+from qualitygate.errors import InputError
+from qualitygate.features.extractor import Extractor, SpatialExtractor, eight_bit
+from qualitygate.features.images import ImageSet
+from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.generators.passes import Reporter
+from qualitygate.latents import Latents
+from qualitygate.scores.low_rate import ActivationRates
+from qualitygate.units.classifier import REAL, ArtifactClassifier, Classification, artifact_masks, train_classifier
+from qualitygate.units.concepts import TopSamples, top_samples
+from qualitygate.units.labels import ARTIFACT, NORMAL
+from qualitygate.units.score import UnitScores
+
+
+class UnitScore(abc.ABC):
+    """A way to give each unit a number, higher = more suspect.
+
+    Attributes:
+        name: by which people ask for it. The column that it fills is the `source` of what `compute` gives.
+        needs: attributes of `UnitInputs` without which it cannot be made: ``extractor``, ``backbone``, ``discriminator``.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def compute(self, inputs: UnitInputs) -> UnitScores:
+        """The score of every unit of ``inputs.layers``."""
+
+
+class UnitInputs:
+    """What unit scores are made from. What takes time is made when it is first asked for, and shared.
+
+    Args:
+        generator: the generator.
+        rates: activation rates of the untouched generator.
+        rate: R of low-rate neurons.
+        layers: layers whose units are scored.
+        samples: samples as they come: for thresholds, top images and FID.
+        artifacts, normal: samples that somebody, or another score, calls so.
+        extractor: features for FID and, where it has spatial ones, the classifier.
+        discriminator: for contributions.
+        real: real images: what FID is measured against, and the classifier's third class.
+        images: of a unit, whose FID is measured.
+        curvature: artifacts with exact CLA, which is by far the dearest.
+        reporter: shows progress.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        rates: ActivationRates,
+        rate: float,
+        layers: tuple[int, ...],
+        samples: Latents,
+        artifacts: Latents,
+        normal: Latents,
+        *,
+        extractor: Extractor | None = None,
+        discriminator: Discriminator | None = None,
+        real: ImageSet | None = None,
+        images: int = 100,
+        curvature: int = 16,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.generator, self.rates, self.rate, self.layers = generator, rates, rate, layers
+        self.samples, self.artifacts, self.normal = samples, artifacts, normal
+        self._extractor, self._discriminator, self.real = extractor, discriminator, real
+        self.count, self.curvature, self.reporter = min(images, len(samples)), curvature, reporter or Reporter()
+        self.classification: Classification | None = None
+        """How good the classifier behind the masks is, once it was trained."""
+
+    def has(self, needs: tuple[str, ...]) -> bool:
+        """Whether all of these are there."""
+        try:
+            return all(getattr(self, need) is not None for need in needs)
+        except InputError:
+            return False
+
+    @property
+    def extractor(self) -> Extractor:
+        if self._extractor is None:
+            raise InputError("This unit score needs features of images", "no extractor", "an extractor")
+        return self._extractor
+
+    @property
+    def backbone(self) -> SpatialExtractor:
+        if not isinstance(self.extractor, SpatialExtractor):
+            raise InputError(
+                "Grad-CAM needs features that have a place in the image",
+                self.extractor.key,
+                "a spatial extractor, for example random-vgg16-128, or the discriminator",
+            )
+        return self.extractor
+
+    @property
+    def discriminator(self) -> Discriminator:
+        if self._discriminator is None:
+            raise InputError(
+                "Contributions need a discriminator",
+                "a checkpoint without one",
+                "one with a discriminator",
+                "leave `contribution` out of --sources",
+            )
+        return self._discriminator
+
+    def images(self, latents: Latents) -> Iterator[Tensor]:
+        """Batches of images as they would be written, float32 (n, channels, height, width) in [-1, 1] on the CPU."""
+        return (eight_bit(images).cpu() for _, images in self.generator.image_batches(latents))
+
+    @cached_property
+    def classifier(self) -> ArtifactClassifier:
+        """Tells artifacts from normal samples."""
+        images: dict[str, Iterator[Tensor]] = {ARTIFACT: self.images(self.artifacts), NORMAL: self.images(self.normal)}
+        count = len(self.artifacts) + len(self.normal)
+        if self.real is not None:
+            images[REAL] = _first(self.real, len(self.normal))
+            count += min(len(self.real), len(self.normal))
+        with self.reporter.phase("classifier", count) as progress:
+            classifier, self.classification = train_classifier(self.backbone, images, progress=progress)
+        return classifier
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """What is wrong in each artifact, float32 (N, height, width) in [0, 1]."""
+        classifier = self.classifier
+        with self.reporter.phase("Grad-CAM", len(self.artifacts)) as progress:
+            return artifact_masks(classifier, self.images(self.artifacts), progress)
+
+    @cached_property
+    def top_samples(self) -> dict[int, TopSamples]:
+        """The samples that each unit is most active for, by layer."""
+        with self.reporter.phase("top images", len(self.samples)) as progress:
+            return top_samples(self.generator, self.samples, self.layers, self.count, progress)
+
+
+def unit_scores() -> dict[str, UnitScore]:
+    """Every unit score by name."""
+    return {name: getattr(import_module(f"qualitygate.units.{module}"), score)() for name, (module, score) in _OURS.items()}
+
+
+_OURS = {
+    "cla": ("from_activations", "CurvatureScore"),
+    "low_rate": ("from_activations", "LowRateScore"),
+    "defective": ("defective_score", "DefectiveScore"),
+    "frechet": ("unit_frechet", "FrechetScore"),
+    "contribution": ("contribution", "ContributionScore"),
+}
+
+
+def _first(images: ImageSet, count: int) -> Iterator[Tensor]:
+    """The first ``count`` images of a set, in batches."""
+    for batch in images:
+        yield batch[:count]
+        count -= len(batch)
+        if count <= 0:
+            return
