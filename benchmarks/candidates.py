@@ -18,7 +18,7 @@ from qualitygate.checkpoints.contents import tensor_groups
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.packing import read
 from qualitygate.checkpoints.save import save_generator
-from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.pggan import PGGAN
 from qualitygate.testing.planted import Defect, plant
 
 State = Mapping[str, Tensor]

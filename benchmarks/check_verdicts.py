@@ -30,8 +30,9 @@ from candidates import candidates
 from PIL import Image
 
 from qualitygate import load_generator, sample_latents
-from qualitygate.policy.model import default_policy, load_policy
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.gating.calibrate import default_policy
+from qualitygate.policy.model import load_policy
+from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.storage import to_uint8, write_bytes
 
 ROOT = Path(__file__).parent.parent

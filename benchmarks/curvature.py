@@ -29,7 +29,7 @@ from timing import Spread, Timed, interleaved
 from torch import Tensor
 
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.scores.walk import Grid, Passes, Precision

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from qualitygate.generators.base import Generator
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.stylegan2 import StyleGAN2
 from qualitygate.generators.passes import scored_pass
 
 CPU_PRODUCTS = ((400, 512, 256), (1024, 1024, 1024), (2048, 2048, 2048))

@@ -31,8 +31,7 @@ from qualitygate import timing
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.generators.passes import micro_batches, scored_pass
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.produce.request import Form
 from qualitygate.produce.shards import Encoding, shard_writer
@@ -134,10 +133,8 @@ def _whole(stage: GateStage, accepted: set[int]) -> Make:
     """Every image is made; those that are not accepted are thrown away."""
 
     def make(ids: range) -> Images:
-        for rows, batch in micro_batches(stage.latents(ids)):
-            with scored_pass():
-                images = stage.generator(batch).cpu().numpy()
-            yield from ((one, image) for one, image in zip(ids[rows], images, strict=False) if one in accepted)
+        for rows, images in stage.generator.image_batches(stage.latents(ids)):
+            yield from ((one, image) for one, image in zip(ids[rows], images.cpu().numpy(), strict=True) if one in accepted)
 
     return make
 

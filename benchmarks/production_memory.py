@@ -25,7 +25,7 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import load_profile
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration, Policy
 from qualitygate.produce.run import executor, plan, produce

@@ -2,9 +2,9 @@
 
     python benchmarks/screening.py CHECKPOINT... [--pilot 1000] [--held 1000]
 
-For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the ladder is fitted on it, and held-out samples
+For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the schedule is fitted on it, and held-out samples
 are judged at limits of the .80, .90, .95 and .99 quantile. Intervals are Wilson's, at 95 %. The last table is the curve of agreement
-against work: what one rung alone would reach.
+against work: what one stage alone would reach.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from qualitygate import names
 from qualitygate.checkpoints.load import load_generator
-from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, rung_column
+from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, stage_column
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import activation_rates
-from qualitygate.scores.screening import Rung, Screen, ladder
+from qualitygate.scores.screening import Screen, Stage, schedule
 from qualitygate.units.classifier import wilson
 
 QUANTILES = (0.8, 0.9, 0.95, 0.99)
@@ -94,8 +93,7 @@ def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarr
     layers = generator.presets.low_rate
     rates = activation_rates(generator, layers, rate_samples, SEED)
     score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
-    with scored_pass():
-        parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(sample_latents(generator, ids, SEED))]
+    parts = list(score.over(sample_latents(generator, ids, SEED)))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return free_evidence(columns, layers, RATES)
 
@@ -104,18 +102,18 @@ def judge(
     generator: Generator, screen: Screen, held: Mapping[str, np.ndarray], evidence: np.ndarray, limit: float, layer: int
 ) -> dict[str, Any]:
     """Screens held-out samples from their tabled scores, as the gate would from walked ones."""
-    rungs = ladder(generator.latent_size)
+    stages = schedule(generator.latent_size)
     exact = held[names.cla(layer)]
-    estimates = _estimates(rungs, generator.latent_size, held, layer)
+    estimates = _estimates(stages, generator.latent_size, held, layer)
     open_, over = np.ones(len(exact), dtype=bool), np.zeros(len(exact), dtype=bool)
     passes, shares, below = np.zeros(len(exact)), [], None
-    for tier in range(len(rungs)):
+    for tier in range(len(stages)):
         bounds = screen.bounds(tier, evidence, estimates)
         leaves = open_ & ((bounds.low > limit) == (bounds.high > limit))
         over[leaves], open_ = bounds.value[leaves] > limit, open_ & ~leaves
         shares.append(float(open_.mean()))
-        passes[open_] += rungs[tier].passes(below, DIVISIONS)
-        below = rungs[tier]
+        passes[open_] += stages[tier].passes(below, DIVISIONS)
+        below = stages[tier]
     over[open_] = exact[open_] > limit
     truth = exact > limit
     return {
@@ -134,18 +132,18 @@ def curve(
     """Each tier alone: its work for every sample, how well it orders them, and how often its verdict at the limit is right."""
     from scipy.stats import spearmanr
 
-    rungs = ladder(generator.latent_size)
+    stages = schedule(generator.latent_size)
     exact = held[names.cla(layer)]
-    estimates = _estimates(rungs, generator.latent_size, held, layer)
-    for tier in range(len(rungs)):
+    estimates = _estimates(stages, generator.latent_size, held, layer)
+    for tier in range(len(stages)):
         value = screen.bounds(tier, evidence, estimates).value
-        rung = rungs[tier - 1] if tier else None
+        stage = stages[tier - 1] if tier else None
         yield {
-            "axes": rung.axes if rung else 0,
-            "points": 2 * len(rung.points or range(DIVISIONS // 2)) if rung else 0,
-            "work": rung.passes(None, DIVISIONS) / (generator.latent_size * DIVISIONS) if rung else 0.0,
+            "axes": stage.axes if stage else 0,
+            "points": 2 * len(stage.points or range(DIVISIONS // 2)) if stage else 0,
+            "work": stage.passes(None, DIVISIONS) / (generator.latent_size * DIVISIONS) if stage else 0.0,
             "spearman": float(spearmanr(value, exact)[0]),
-            "spearman_alone": float(spearmanr(estimates[:, tier - 1], exact)[0]) if rung else None,
+            "spearman_alone": float(spearmanr(estimates[:, tier - 1], exact)[0]) if stage else None,
             "spread": screen.spreads[tier],
             "agree": float(((value > limit) == (exact > limit)).mean()),
         }
@@ -186,8 +184,8 @@ def page(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _estimates(rungs: tuple[Rung, ...], latent_size: int, held: Mapping[str, np.ndarray], layer: int) -> np.ndarray:
-    return np.column_stack([held[rung_column(rung, latent_size, layer)] for rung in rungs[:-1]])
+def _estimates(stages: tuple[Stage, ...], latent_size: int, held: Mapping[str, np.ndarray], layer: int) -> np.ndarray:
+    return np.column_stack([held[stage_column(stage, latent_size, layer)] for stage in stages[:-1]])
 
 
 def _counter(total: int) -> Any:

@@ -32,7 +32,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import micro_batches, scored_pass
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation

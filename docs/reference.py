@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from qualitygate import names
-from qualitygate.policy.model import Policy, default_policy, policy_yaml
+from qualitygate.gating.calibrate import default_policy
+from qualitygate.policy.model import Policy, policy_yaml
 
 HERE = Path(__file__).parent
 _CONSTANT = re.compile(r'^(?P<name>[A-Z][A-Z_0-9]*) = "(?P<value>[^"]+)"(?:  # (?P<words>.*))?$')

@@ -30,8 +30,7 @@ from torch import Tensor, nn
 
 import qualitygate
 from qualitygate import storage
-from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
-from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 
 LATENT_SIZE, SIZE = 512, 32
 GENERATOR_UNITS = (16, 48, 48, 48, 32, 32, 16, 16)

@@ -29,7 +29,7 @@ _HOME = {
     "local_region_correction": "qualitygate.corrections.local_region",
     "Policy": "qualitygate.policy.model",
     "load_policy": "qualitygate.policy.model",
-    "default_policy": "qualitygate.policy.model",
+    "default_policy": "qualitygate.gating.calibrate",
     "calibrate": "qualitygate.gating.calibrate",
     "Profile": "qualitygate.gating.profile",
     "load_profile": "qualitygate.gating.profile",
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
     from qualitygate.corrections.attenuation import sequential_correction
     from qualitygate.corrections.local_region import local_region_correction
     from qualitygate.errors import QualityGateError
-    from qualitygate.gating.calibrate import calibrate
+    from qualitygate.gating.calibrate import calibrate, default_policy
     from qualitygate.gating.profile import Profile, load_profile
     from qualitygate.gating.stage import gate
     from qualitygate.generators.base import sample_latents
     from qualitygate.latents import Latents, Sampling, load_latents
-    from qualitygate.policy.model import Policy, default_policy, load_policy
+    from qualitygate.policy.model import Policy, load_policy
     from qualitygate.records.gate import SampleRecord, Verdict
     from qualitygate.scores.local_activation import LocalActivation, local_activation
     from qualitygate.scores.low_rate import ActivationRates, activation_rates, low_rate_counts, low_rate_heatmap

@@ -72,10 +72,11 @@ class OnDevice(Request):
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(0, device=self.device)
+            if torch.empty(0, device=self.device).device.type not in ("cpu", "cuda"):
+                raise RuntimeError("scores are summed in float64, which not every device has")
         except (RuntimeError, AssertionError) as error:
             raise InputError(
-                f"Cannot run on {self.device}", str(error).splitlines()[0], "auto, cpu, or a GPU that torch can see"
+                f"Cannot run on {self.device}", str(error).splitlines()[0], "auto, cpu, or a CUDA GPU that torch sees"
             ) from error
         return self.device
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from qualitygate.features.image_sources import Item, Source
 from qualitygate.features.images import ImageSet
-from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.generators.families.pggan.generator import PGGAN
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.generators.families.pggan import PGGAN
+from qualitygate.generators.families.stylegan2 import StyleGAN2
 from qualitygate.storage import to_uint8
 
 

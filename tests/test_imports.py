@@ -14,6 +14,9 @@ import pytest
 import qualitygate
 from qualitygate.generators.families import DISCRIMINATORS, FAMILIES, GENERATORS
 from qualitygate.plugins import Table, resolve
+from qualitygate.policy.corrections import METHODS
+from qualitygate.policy.scores import SCORES
+from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
 HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "pyarrow", "matplotlib")
@@ -118,7 +121,14 @@ def test_nothing_imports_itself_in_a_circle() -> None:
     assert not {module: sorted(needed - free) for module, needed in imports.items() if module not in free}
 
 
-TABLES = [(name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place]
+TABLES = [
+    *((name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place),
+    *UNIT_SCORES.ours.items(),
+    *SCORES.ours.items(),
+    *METHODS.ours.items(),
+    *((name, score.read_by) for name, score in SCORES.items() if score.read_by),
+    *((name, made.made_by) for name, made in METHODS.items()),
+]
 
 
 @pytest.mark.parametrize(("name", "place"), TABLES, ids=[place for _, place in TABLES])
@@ -129,8 +139,13 @@ def test_the_lazy_tables_name_what_is_there(name: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("table", [GENERATORS, DISCRIMINATORS], ids=["generators", "discriminators"])
-def test_a_thing_has_the_name_of_its_row(table: Table[Any]) -> None:
+def test_a_family_has_the_name_of_its_row(table: Table[Any]) -> None:
     assert {name: thing.family for name, thing in table.items()} == {name: name for name in table}
+
+
+@pytest.mark.parametrize("table", [SCORES, METHODS, UNIT_SCORES], ids=["scores", "corrections", "unit scores"])
+def test_a_thing_has_the_name_of_its_row(table: Table[Any]) -> None:
+    assert {name: thing.name for name, thing in table.items()} == {name: name for name in table}
 
 
 @pytest.mark.parametrize("barred", NEVER)

@@ -1,4 +1,4 @@
-"""Families from another package: a real one, installed and used by a process of its own, and broken ones."""
+"""What another package brings: a real one, installed and used by a process of its own, and broken ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from qualitygate import plugins
 from qualitygate.checkpoints.layouts import all_layouts
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import PluginError
 from qualitygate.generators.families import GENERATORS, family_plugins
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.latents import draw_latents
 
 PACKAGE = Path(__file__).parent / "plugin_package"
 STORED = {"ring.0": torch.rand(5, 4), "ring.1": torch.rand(3, 5), "paint": torch.rand(1, 3)}
@@ -83,6 +86,32 @@ def test_the_command_line_knows_it(python: Any, tmp_path: Path) -> None:
     document = json.loads(shown.stdout)
     assert (document["family"], document["layout"]) == ("rings", "rings state dict")
     assert [layer["size"] for layer in document["layers"]] == ["2x2", "4x4"]
+
+
+POLICY = {
+    "calibration": {"rate_samples": 200, "score_samples": 100},
+    "detection": {"layers": [0], "rates": [0.5]},
+    "correction": None,
+    "rules": [{"id": "low_rate", "score": "low_rate_0.5", "limit": {"quantile": 0.8}, "action": "reject"}],
+}
+
+
+def test_a_unit_score_of_another_package(python: Any, tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    main = ("-c", "from qualitygate.cli import main; main()")
+    made = python(*main, "calibrate", "rings.pt", "--policy", "policy.yaml", "--out", "profile")
+    assert made.returncode == 0, made.stderr
+    labels = "".join(f"{one},{'artifact' if one < 5 else 'normal'}\n" for one in range(20))
+    (tmp_path / "labels.csv").write_text(f"id,label\n{labels}")
+    options = ("--profile", "profile", "--labels", "labels.csv", "--samples", "50", "--out", "units", "--no-track", "--json")
+    found = python(*main, "units", "rings.pt", "--sources", "loudness,low_rate", *options)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["sources"]["loudness"] == {"samples": 5}
+    z = draw_latents(range(5), 0, latent_size=4).z
+    table = pq.read_table(tmp_path / "units" / "units.parquet").to_pandas()
+    by_hand = (z @ STORED["ring.0"].T).relu().mean(dim=0)
+    assert table.query("layer == 0")["loudness"].tolist() == pytest.approx(by_hand.tolist(), rel=1e-5)
 
 
 def test_without_the_package_the_checkpoint_is_not_known(tmp_path: Path) -> None:

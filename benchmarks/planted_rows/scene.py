@@ -11,13 +11,12 @@ from torch import Tensor
 
 from qualitygate import names
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.scoring import Scorer, add_totals
-from qualitygate.generators.base import Discriminator, Generator, read_layers, sample_latents
-from qualitygate.generators.passes import micro_batches, scored_pass
+from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.policy.model import Policy, default_policy
+from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import LocalActivation, local_activation
 from qualitygate.scores.screening import THIN, axes_order
 from qualitygate.testing.planted import Planted
@@ -121,8 +120,7 @@ class Scene:
 
     def images(self, latents: Latents) -> Tensor:
         """Images float32 (N, channels, height, width), on the CPU."""
-        with scored_pass():
-            return torch.cat([self.generator(batch)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)])
+        return self.generator.images(latents)
 
     @property
     def share(self) -> float:
@@ -133,8 +131,7 @@ class Scene:
     def columns(self) -> dict[str, np.ndarray]:
         """Low-rate counts and never-seen neurons of the samples, under their public names."""
         score = Scorer(self.generator, self.profile.rates, RATES, self.layers)
-        with scored_pass():
-            parts = [score(batch, rows.stop - rows.start)[0] for rows, batch in micro_batches(self.samples)]
+        parts = list(score.over(self.samples))
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         add_totals(columns, RATES, self.layers)
         return columns
@@ -142,10 +139,8 @@ class Scene:
     def pooled(self, latents: Latents) -> dict[int, Tensor]:
         """Mean over positions of each unit, by layer: float64 (N, units)."""
         parts: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
-        with scored_pass():
-            for rows, batch in micro_batches(latents):
-                for layer, activation in read_layers(self.generator, batch, self.layers):
-                    parts[layer].append(activation[: rows.stop - rows.start].double().mean(dim=(2, 3)).cpu())
+        for _, layer, activation in self.generator.activations(latents, self.layers):
+            parts[layer].append(activation.double().mean(dim=(2, 3)).cpu())
         return {layer: torch.cat(part) for layer, part in parts.items()}
 
     @cached_property

@@ -12,10 +12,9 @@ from drawing.look import BLUE, ORANGE, RED, below, blank, show
 from drawing.ranking import ranked_faces
 from drawing.subject import Subject
 from qualitygate import names
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.records.dynamics import AxisPattern, Neuron
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK, MUTED
+from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.scores.local_activation import DIVISIONS, local_activation
 from qualitygate.studies.dynamics.pattern import axis_pattern
 from qualitygate.units.score import rank_correlation
@@ -33,11 +32,7 @@ def cla_neuron(subject: Subject) -> bytes:
     figure = blank(4.4)
     cells = figure.subplots(1, 4, width_ratios=(1, 2.3, 1, 2.3))
     pairs = zip(
-        ("the highest CLA", "the lowest CLA"),
-        (concave, flat),
-        (_most_concave, _flattest),
-        made_again(subject.generator, latents),
-        strict=True,
+        ("the highest CLA", "the lowest CLA"), (concave, flat), (_most_concave, _flattest), render(subject.generator, latents), strict=True
     )
     for row, (word, neuron, choose, image) in enumerate(pairs):
         score = subject.column(names.cla(subject.layer))[rows[row]]

@@ -6,9 +6,9 @@ from drawing.look import jpeg
 from drawing.subject import Subject
 from qualitygate import names, storage
 from qualitygate.corrections.method import corrected_images
-from qualitygate.gating.exhibit import made_again
-from qualitygate.policy.corrections import methods
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.gating.exhibit import render
+from qualitygate.policy.corrections import METHODS
+from qualitygate.reports.sheets import comparison_sheet
 
 CORRECTED: dict[str, tuple[str, float]] = {
     "sequential ablation, R=0.1": ("sequential_ablation", 0.1),
@@ -28,9 +28,9 @@ def corrections(subject: Subject) -> bytes:
     ranked = subject.ranked(names.low_rate(subject.rate))[::-1]
     rows = ranked[: len(ranked) // 10 : max(1, len(ranked) // 80)]
     latents = subject.latents(rows)
-    made = {"generated": made_again(subject.generator, latents)}
+    made = {"generated": render(subject.generator, latents)}
     for label, (name, strength) in CORRECTED.items():
-        chosen = methods()[name]()
+        chosen = METHODS[name]()
         method = chosen.ready(subject.generator, subject.profile, chosen.edited(subject.scored, subject.generator.presets.stop))
         images = corrected_images(subject.generator, latents, method, strength)
         made[label] = [storage.to_uint8(image) for image in images.numpy()]

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from drawing.look import BLUE, GREEN, ORANGE, RED, blank, show
 from drawing.subject import Subject
-from qualitygate.gating.exhibit import made_again
-from qualitygate.generators.base import read_layers, sample_latents
-from qualitygate.generators.passes import scored_pass
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import INK, MUTED
+from qualitygate.gating.exhibit import render
+from qualitygate.generators.base import sample_latents
+from qualitygate.reports.style import INK, MUTED, dress, png
 from qualitygate.testing.planted import Defect, plant
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 
@@ -36,12 +34,11 @@ def defective_score(subject: Subject) -> bytes:
     mask = truth.pixels.float()
     overlap = defective_scores(planted.generator, broken, mask.expand(len(broken), -1, -1), thresholds)
     scores = overlap.mean.of(layer)
-    with scored_pass():
-        activation = dict(read_layers(planted.generator, broken[:1], [layer]))[layer][0]
-    regions = F.interpolate((activation > thresholds[layer][:, None, None]).float()[None], size=mask.shape, mode="bilinear")[0]
+    _, _, activation = next(planted.generator.activations(broken[:1], [layer]))
+    regions = F.interpolate((activation > thresholds[layer][:, None, None]).float(), size=mask.shape, mode="bilinear")[0]
     covers = int(np.argmax(scores))
     elsewhere = int((regions.flatten(1).sum(dim=1) * (overlap.overlap[layer][0] < 0.05)).argmax())
-    image = made_again(planted.generator, broken[:1])[0]
+    image = render(planted.generator, broken[:1])[0]
     figure = blank(4.0)
     *cells, bars = figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
     show(cells[0], image, "an image with the defect")

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from qualitygate.reports.figures import DPI
-from qualitygate.reports.palette import INK, LINE_COLORS, PAPER
+from qualitygate.reports.style import DPI, INK, LINE_COLORS, PAPER
 
 WIDE = 14.0
 """Inches, so 1,400 pixels."""

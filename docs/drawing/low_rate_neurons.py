@@ -8,11 +8,10 @@ from drawing.look import BLUE, ORANGE, blank, jpeg
 from drawing.ranking import ranked_faces
 from drawing.subject import Subject
 from qualitygate import names
-from qualitygate.gating.exhibit import made_again
-from qualitygate.reports.contact_sheet import comparison_sheet
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.palette import FAINT, INK, PAPER
+from qualitygate.gating.exhibit import render
 from qualitygate.reports.pictures import blend_heat, picture
+from qualitygate.reports.sheets import comparison_sheet
+from qualitygate.reports.style import FAINT, INK, PAPER, dress, png
 from qualitygate.scores.low_rate import low_rate_heatmap
 
 
@@ -45,7 +44,7 @@ def low_rate_heat(subject: Subject) -> bytes:
     chosen = np.concatenate((rows[:5], rows[-5:]))
     latents = subject.latents(chosen)
     heat = low_rate_heatmap(subject.generator, latents, subject.profile.rates, subject.rate, subject.scored).numpy()
-    images = made_again(subject.generator, latents)
+    images = render(subject.generator, latents)
     heated = [np.asarray(blend_heat(picture(image, 112), one, heat.max())) for image, one in zip(images, heat, strict=True)]
     counts = subject.column(names.low_rate(subject.rate))[chosen]
     sheet = comparison_sheet(

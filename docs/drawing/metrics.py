@@ -15,13 +15,12 @@ from drawing.subject import Subject
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.features.images import digits_images
 from qualitygate.features.registry import make_extractor
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.stage import GateStage
 from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
-from qualitygate.policy.model import Policy, default_policy
-from qualitygate.reports.figures import png
-from qualitygate.reports.metric_figures import trade_figure
-from qualitygate.reports.palette import FAINT, INK, PAPER
+from qualitygate.policy.model import Policy
+from qualitygate.reports.study_figures import precision_recall_figure
+from qualitygate.reports.style import FAINT, INK, PAPER, png
 from qualitygate.studies.metrics import MetricsRequest
 from qualitygate.studies.metrics.run import MetricsInputs, measure
 
@@ -102,6 +101,6 @@ def metrics_digits(_: Subject) -> bytes:
     policy = Policy.model_validate(document)
     stage = GateStage(generator, calibrate(generator, policy), policy, seed=1)
     inputs = MetricsInputs(generator, extractor=make_extractor("random-vgg16-32"), real=digits_images(32), stage=stage)
-    drawn = trade_figure(measure(inputs, MetricsRequest(checkpoint=DIGITS.name, samples=1000)).report)
+    drawn = precision_recall_figure(measure(inputs, MetricsRequest(checkpoint=DIGITS.name, samples=1000)).report)
     assert drawn is not None
     return drawn

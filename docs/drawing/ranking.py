@@ -6,11 +6,9 @@ import numpy as np
 
 from drawing.look import BLUE, RED, blank, jpeg
 from drawing.subject import Subject
-from qualitygate.gating.exhibit import made_again
-from qualitygate.reports.figures import dress, png
-from qualitygate.reports.lettering import number
-from qualitygate.reports.palette import INK
+from qualitygate.gating.exhibit import render
 from qualitygate.reports.pictures import picture
+from qualitygate.reports.style import INK, dress, number, png
 
 
 def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = None) -> bytes:
@@ -18,7 +16,7 @@ def ranked_faces(subject: Subject, name: str, what: str, limit: float | None = N
     rows, values = subject.ranked(name), subject.column(name)
     tenths = np.linspace(0, 1, 11)
     columns = [rows[round(share * (len(rows) - 3)) :][:3] for share in tenths]
-    images = made_again(subject.generator, subject.latents(np.concatenate(columns)))
+    images = render(subject.generator, subject.latents(np.concatenate(columns)))
     figure = blank(6.6)
     above, faces = figure.subplots(2, 1, height_ratios=(1, 2.2))
     above.hist(values[rows], 80, color=BLUE)

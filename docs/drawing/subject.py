@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qualitygate.gating.calibrate import calibrate, with_curvature
+from qualitygate.gating.calibrate import calibrate, default_policy, with_curvature
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.latents import Latents
-from qualitygate.policy.model import default_policy
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,6 @@ def run(request: CalibrateRequest, json: Json = False) -> None:
         shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
         output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
         limits = profile.limits(profile.policy)
-        rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.judged.values())]
+        rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.recheck_limits.values())]
         output.table("Limits", ("rule", "score", "limit", "from"), rows)
         output.emit(f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {request.out}")

@@ -80,8 +80,16 @@ def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
-    from qualitygate.reports.check_text import HEADER, cells, footing, hand_written_failures, headline
-    from qualitygate.reports.github import SUMMARY_BYTES, step_summary, workflow_commands
+    from qualitygate.reports.check_text import (
+        HEADER,
+        SUMMARY_BYTES,
+        cells,
+        footing,
+        hand_written_failures,
+        headline,
+        step_summary,
+        workflow_commands,
+    )
 
     if json:
         output.emit_json({"out": None if out is None else str(out), **record.model_dump(mode="json")})

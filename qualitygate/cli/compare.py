@@ -12,7 +12,7 @@ from qualitygate.cli import output
 from qualitygate.cli.options import Experiment, Json, Tracking
 
 if TYPE_CHECKING:
-    from qualitygate.reports.page.comparison import Compared
+    from qualitygate.reports.comparison import ComparedSet
 
 NAME = "compare"
 
@@ -45,7 +45,7 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.errors import public
-        from qualitygate.reports.page.comparison import comparison_page, outcome_words
+        from qualitygate.reports.comparison import comparison_page, outcome_words
 
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
             compared = [_read(one, Path(folder) / str(place), metrics or [], tracking_uri) for place, one in enumerate(runs)]
@@ -60,11 +60,11 @@ def run(
         output.emit(str(out))
 
 
-def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> Compared:
+def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> ComparedSet:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.errors import InputError
     from qualitygate.produce.reading import read_gated, read_measured
-    from qualitygate.reports.page.comparison import Compared
+    from qualitygate.reports.comparison import ComparedSet
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 
     tracked = "://" not in run and not Path(run).is_dir()
@@ -76,9 +76,9 @@ def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None)
     sha256 = gated.summary.provenance.checkpoint_sha256
     given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:
-        return Compared(gated, given[0] if given else None)
+        return ComparedSet(gated, given[0] if given else None)
     fetched = fetch_metrics(sha256, run, folder / "metrics", tracking_uri)
-    return Compared(gated, None if fetched is None else read_measured(fetched))
+    return ComparedSet(gated, None if fetched is None else read_measured(fetched))
 
 
 def _send(page: Path, runs: list[str], words: list[str], tracking_uri: str | None, experiment: str) -> str | None:

@@ -31,7 +31,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
     from qualitygate.generators.base import Generator
     from qualitygate.scores.local_activation import DIVISIONS
-    from qualitygate.scores.screening import TYPICAL_PASSES
+    from qualitygate.scores.screening import typical_passes
 
     file, generator = (None, loaded) if isinstance(loaded, Generator) else (loaded, loaded.generator)
     origin, presets = generator.identity(), generator.presets
@@ -44,7 +44,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
             "operations": layer.operations,
             "share_of_image": layer.operations / generator.operations,
             "exact_cla_in_images": generator.latent_size * DIVISIONS * layer.operations / generator.operations,
-            "screened_cla_in_images": TYPICAL_PASSES * layer.operations / generator.operations,
+            "screened_cla_in_images": typical_passes(generator.latent_size) * layer.operations / generator.operations,
         }
         for layer in generator.layers
     ]

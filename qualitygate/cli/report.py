@@ -40,8 +40,8 @@ def run(
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.produce.reading import read_dynamics, read_gated, read_measured, read_units
-        from qualitygate.reports.page.gate_report import report_page
-        from qualitygate.reports.page.material import Material
+        from qualitygate.reports.gate_report import report_page
+        from qualitygate.reports.material import Material
 
         material = Material(
             gated=read_gated(gated, profile=profile),

@@ -28,7 +28,8 @@ def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
     from pydantic import BaseModel
 
-    from qualitygate.policy.model import Policy, default_policy, policy_yaml
+    from qualitygate.gating.calibrate import default_policy
+    from qualitygate.policy.model import Policy, policy_yaml
     from qualitygate.records.check import CheckRecord
     from qualitygate.records.gate import GateSummary, SampleRecord
 

@@ -4,72 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
-from qualitygate.cli.looking import DIGITS, extractor_of, real_images
-from qualitygate.cli.options import (
-    Device,
-    ExtractorName,
-    ExtractorWeights,
-    Json,
-    LabelSeed,
-    NumbersFolder,
-    Real,
-    SampleSeed,
-    chosen_device,
-    load_both,
-)
-from qualitygate.cli.source import Source, reads_generator
+from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.studies.validate.request import ValidateRequest
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from qualitygate.records.metrics import Measurement
     from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
-    from qualitygate.studies.validate.request import Tools
 
 NAME = "validate"
 _SHOWN = 12
 
 
-@reads_generator
-def run(
-    source: Source,
-    profile: Annotated[
-        Path, typer.Option("--profile", help="Profile made by `calibrate`; the evidence is written into it.", show_default=False)
-    ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="What people said: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.", show_default=False),
-    ] = None,
-    label_seed: LabelSeed = None,
-    real: Real = None,
-    real_classes: Annotated[
-        Path | None,
-        typer.Option(help="Class of each real image, in their order: .npy of whole numbers. `digits` bring theirs.", show_default=False),
-    ] = None,
-    extractor: ExtractorName = "random-vgg16-32",
-    weights: ExtractorWeights = None,
-    planted: Annotated[
-        bool | None,
-        typer.Option(
-            "--planted/--no-planted",
-            help="Plant a defect too; default: where there are neither labels nor real images.",
-            show_default=False,
-        ),
-    ] = None,
-    samples: Annotated[int, typer.Option(help="Images to make: half choose, half are reported on.", min=40)] = 2000,
-    curvature: Annotated[int, typer.Option(help="Samples with exact CLA.", min=0)] = 200,
-    class_samples: Annotated[int, typer.Option(help="Samples for activation rates by class.", min=10)] = 2000,
-    seed: SampleSeed = 1,
-    out: NumbersFolder = None,
-    write: Annotated[bool, typer.Option(help="Write the evidence into the profile.")] = True,
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
+@command(ValidateRequest)
+def run(request: ValidateRequest, json: Json = False) -> None:
     """Hold every score against whatever evidence there is, and say what to gate by: settings are chosen on one half of the samples and
     reported on the other.
 
@@ -79,26 +30,16 @@ def run(
     chance it says so, and gating by one warns from then on.
     """
     with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.gating.validated import write_evidence
-        from qualitygate.studies.validate.request import Request
-        from qualitygate.studies.validate.run import validate, write_validation
+        from qualitygate.studies.validate.run import study_validation
 
-        if out is not None:
-            storage.refuse_existing(out)
-        tools = _tools(source, chosen_device(device), profile, (labels, label_seed), (real, real_classes), (extractor, weights))
-        report = validate(tools, Request(samples, seed, curvature, class_samples, planted), output.reporter())
-        if out is not None:
-            write_validation(out, report)
-        if write:
-            write_evidence(profile, report.evidence)
+        report = study_validation(request, output.reporter())
         if json:
-            output.emit_json({"out": None if out is None else str(out), **report.model_dump(mode="json")})
+            output.emit_json({"out": None if request.out is None else str(request.out), **report.model_dump(mode="json")})
         else:
-            show(report, out)
+            _show(report, request.out)
 
 
-def show(report: ValidationReport, out: Path | None) -> None:
+def _show(report: ValidationReport, out: Path | None) -> None:
     """The answer first, then what it rests on."""
     from qualitygate.records.validation import Sight
 
@@ -175,51 +116,3 @@ def _value(measurements: Mapping[str, Measurement], name: str) -> str:
 
 def _chance(chance: dict[str, float], name: str) -> str:
     return f" ({chance[name]:.3g})" if name in chance else ""
-
-
-def _tools(
-    source: Source,
-    device: str,
-    profile: Path,
-    labels: tuple[Path | None, int | None],
-    real: tuple[str | None, Path | None],
-    extractor: tuple[str, str | None],
-) -> Tools:
-    from qualitygate.gating.profile import load_profile
-    from qualitygate.studies.validate.request import Tools
-    from qualitygate.units.labels import read_labels
-
-    generator, judge = load_both(source, device)
-    images = None if real[0] is None else real_images(real[0], generator.image_shape[1])
-    return Tools(
-        generator,
-        load_profile(profile),
-        judge,
-        None if images is None else extractor_of(*extractor, judge, device),
-        images,
-        _classes(*real, 0 if images is None else len(images)),
-        None if labels[0] is None else read_labels(labels[0]),
-        labels[1],
-    )
-
-
-def _classes(real: str | None, path: Path | None, count: int) -> np.ndarray | None:
-    """Class of each real image; None where nobody says."""
-    import numpy as np
-
-    from qualitygate.errors import InputError
-    from qualitygate.features.images import digits_labels
-
-    if path is None:
-        return digits_labels() if real == DIGITS else None
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot read the classes of {path}", str(error), "an .npy file of whole numbers") from error
-    if not isinstance(found, np.ndarray) or found.shape != (count,) or found.dtype.kind not in "iu" or (found < 0).any():
-        raise InputError(
-            f"The classes of {path} do not fit",
-            str(getattr(found, "shape", "several arrays")),
-            f"a whole number, at least 0, for each of the {count:,} real images",
-        )
-    return found.astype(np.int64)

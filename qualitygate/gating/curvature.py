@@ -7,24 +7,25 @@ The pilot of the demonstration's checkpoint comes with the package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from qualitygate import names, storage
+from qualitygate.errors import ProfileError
+from qualitygate.gating.profile import Profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents, Sampling
+from qualitygate.policy.decide import Columns, Limits, Risk, initial_verdicts
+from qualitygate.policy.model import Policy
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records import canonical_hash
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.screening import Climb, Pilot, Rung, Screen, axes_order, ladder
+from qualitygate.scores.screening import Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 from qualitygate.scores.walk import Precision
 from qualitygate.storage import Arrays, array_cache
-
-Columns = Mapping[str, np.ndarray]
-Undecided = Callable[[Columns, Columns], np.ndarray]
-"""Rows whose verdict differs between two sets of columns: bool (N,)."""
 
 
 def exact_curvature(
@@ -48,24 +49,18 @@ def free_evidence(columns: Columns, layers: Sequence[int], rates: Sequence[float
     )
 
 
-def rung_column(rung: Rung, latent_size: int, layer: int) -> str:
-    """The calibration's column of a rung's scores."""
-    if rung.axes == latent_size and rung.points is None:
+def stage_column(stage: Stage, latent_size: int, layer: int) -> str:
+    """The calibration's column of a stage's scores."""
+    if stage.axes == latent_size and stage.points is None:
         return names.cla(layer)
-    return names.cla_estimate(rung.axes, len(rung.points or range(DIVISIONS // 2)), layer)
-
-
-def screening_columns(latent_size: int, curvature: Sequence[int], scored: Sequence[int]) -> list[str]:
-    """Columns a calibration must hold for CLA of the layers ``curvature`` to be screened from evidence of the layers ``scored``."""
-    rungs = [rung_column(rung, latent_size, layer) for layer in curvature for rung in ladder(latent_size)]
-    return [*rungs, *(name for layer in scored for name in names.activation_moments(layer))]
+    return names.cla_estimate(stage.axes, len(stage.points or range(DIVISIONS // 2)), layer)
 
 
 def fitted_screen(
     columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float, *, elsewhere: bool
 ) -> Screen:
     """The screen of a layer, from the calibration's columns: the samples with exact scores are its pilot."""
-    *estimated, exact = (rung_column(rung, latent_size, layer) for rung in ladder(latent_size))
+    *estimated, exact = (stage_column(stage, latent_size, layer) for stage in schedule(latent_size))
     rows = np.isfinite(columns[exact])
     estimates = np.column_stack([columns[name][rows] for name in estimated]) if estimated else np.empty((rows.sum(), 0))
     return Screen(Pilot(evidence[rows], estimates, columns[exact][rows]), limits, error, elsewhere=elsewhere)
@@ -76,23 +71,35 @@ class Screening:
 
     Args:
         generator: the generator.
-        screens: the fitted screen of each layer.
-        evidence: free evidence of samples from their columns.
-        undecided: whose verdict is still open.
-        precision: numbers in which the passes run.
+        profile: holds the pilot.
+        policy: says which layers, how exactly, and in which numbers.
+        scored: layers whose counts and moments are the free evidence.
+        limits: what verdicts depend on.
+        risk: the joined risk, of which CLA may be a part.
+
+    Raises:
+        ProfileError: the profile has no pilot.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        screens: Mapping[int, Screen],
-        evidence: Callable[[Columns], np.ndarray],
-        undecided: Undecided,
-        precision: Precision,
-    ) -> None:
-        self._generator, self._screens = generator, screens
-        self._evidence, self._undecided, self._precision = evidence, undecided, precision
-        self._rungs = ladder(generator.latent_size)
+    def __init__(self, generator: Generator, profile: Profile, policy: Policy, scored: Sequence[int], limits: Limits, risk: Risk) -> None:
+        self._generator, self._policy, self._scored, self._limits, self._risk = generator, policy, tuple(scored), limits, risk
+        self._layers, size = policy.curvature_layers(), generator.latent_size
+        needed = [stage_column(stage, size, layer) for layer in self._layers for stage in schedule(size)]
+        needed += [name for layer in self._scored for name in names.activation_moments(layer)]
+        if missing := [name for name in needed if name not in profile.scores]:
+            raise ProfileError(
+                "The profile has no pilot to screen CLA by",
+                f"no {', '.join(missing[:4])}",
+                "a calibration with calibration.curvature_samples and detection.curvature: screened",
+                "calibrate again with this policy, or set detection.curvature: exact",
+            )
+        evidence = free_evidence(profile.scores, self._scored, policy.detection.rates)
+        by_risk = {cla_layer(part) for part in risk.weights} if any(rule.score == names.RISK for rule in limits.rules) else set()
+        self._screens = {}
+        for layer in self._layers:
+            own = [rule.limit for rule in limits.rules if rule.score == names.cla(layer)]
+            error = policy.detection.curvature_error
+            self._screens[layer] = fitted_screen(profile.scores, evidence, size, layer, own, error, elsewhere=layer in by_risk)
 
     def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
         """CLA, its interval, and the early passes spent, as columns; samples leave as soon as their verdict is settled.
@@ -101,61 +108,53 @@ class Screening:
             latents: N samples.
             columns: all their other scores.
         """
-        found = _Found(tuple(self._screens), len(latents))
-        evidence = self._evidence(columns)
-        estimates = {layer: np.empty((len(latents), 0)) for layer in self._screens}
-        rows = np.arange(len(latents))
-        self._look(found, 0, rows, evidence, estimates)
-        rows = self._open(found, columns, rows)
-        climb, below = Climb(self._generator, latents[rows], found.layers, self._precision), None
-        for tier, rung in enumerate(self._rungs, start=1):
+        count, stages = len(latents), schedule(self._generator.latent_size)
+        found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
+        evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
+        estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
+        rows = self._still_open(0, np.arange(count), evidence, estimates, columns, found)
+        precision = self._policy.detection.curvature_precision
+        estimator, below = SequentialEstimator(self._generator, latents[rows], self._layers, precision), None
+        for tier, stage in enumerate(stages, start=1):
             if not len(rows):
                 break
-            scores = climb.to(rung)
-            found.passes[rows] += rung.passes(below, DIVISIONS)
-            if tier == len(self._rungs):
-                found.exact(rows, scores)
-                break
+            scores = estimator.advance(stage)
+            found[names.CLA_PASSES][rows] += stage.passes(below, DIVISIONS)
             for layer, score in scores.items():
-                grown = np.full((len(latents), tier), np.nan)
-                grown[:, :-1], grown[rows, -1] = estimates[layer], score
-                estimates[layer] = grown
-            self._look(found, tier, rows, evidence, estimates)
-            still = self._open(found, columns, rows)
-            climb.keep(np.flatnonzero(np.isin(rows, still)))
-            rows, below = still, rung
-        return found.columns()
+                estimates[layer][rows, tier - 1] = score
+                if tier == len(stages):  # exact
+                    for place in _PLACES:
+                        found[place(layer)][rows] = score
+            if tier < len(stages):
+                still = self._still_open(tier, rows, evidence, estimates, columns, found)
+                estimator.select(np.flatnonzero(np.isin(rows, still)))
+                rows, below = still, stage
+        return found
 
-    def _look(self, found: _Found, tier: int, rows: np.ndarray, evidence: np.ndarray, estimates: Mapping[int, np.ndarray]) -> None:
+    def _still_open(
+        self,
+        tier: int,
+        rows: np.ndarray,
+        evidence: np.ndarray,
+        estimates: Mapping[int, np.ndarray],
+        columns: Columns,
+        found: dict[str, np.ndarray],
+    ) -> np.ndarray:
+        """Writes down what a tier says of these samples; those whose verdict differs between the ends of their intervals. Verdicts are
+        monotone in every score: equal at both ends, they are equal in between."""
         for layer, screen in self._screens.items():
-            bounds = screen.bounds(tier, evidence[rows], estimates[layer][rows])
-            for part, values in (("value", bounds.value), ("low", bounds.low), ("high", bounds.high)):
-                found.parts[part][layer][rows] = values
+            bounds = screen.bounds(tier, evidence[rows], estimates[layer][rows, :tier])
+            for place, values in zip(_PLACES, (bounds.value, bounds.low, bounds.high), strict=True):
+                found[place(layer)][rows] = values
+        verdicts = []
+        for end in (names.cla_low, names.cla_high):
+            at_end = {name: values[rows] for name, values in columns.items()}
+            at_end |= {names.cla(layer): found[end(layer)][rows] for layer in self._layers}
+            verdicts.append(initial_verdicts(self._limits, {**at_end, names.RISK: self._risk(at_end)}).verdict)
+        return rows[verdicts[0] != verdicts[1]]
 
-    def _open(self, found: _Found, columns: Columns, rows: np.ndarray) -> np.ndarray:
-        others = {name: values[rows] for name, values in columns.items()}
-        ends = [{**others, **{names.cla(layer): found.parts[end][layer][rows] for layer in found.layers}} for end in ("low", "high")]
-        return rows[self._undecided(*ends)]
 
-
-class _Found:
-    """What is known so far: value and interval by layer, and the passes spent."""
-
-    def __init__(self, layers: tuple[int, ...], count: int) -> None:
-        self.layers = layers
-        self.parts = {part: {layer: np.full(count, np.nan) for layer in layers} for part in ("value", "low", "high")}
-        self.passes = np.zeros(count)
-
-    def exact(self, rows: np.ndarray, scores: Mapping[int, np.ndarray]) -> None:
-        for of_layer in self.parts.values():
-            for layer, score in scores.items():
-                of_layer[layer][rows] = score
-
-    def columns(self) -> dict[str, np.ndarray]:
-        places = (("value", names.cla), ("low", names.cla_low), ("high", names.cla_high))
-        by_layer = {place(layer): self.parts[part][layer] for part, place in places for layer in self.layers}
-        return {**by_layer, names.CLA_PASSES: self.passes}
-
+_PLACES = (names.cla, names.cla_low, names.cla_high)
 
 CACHE = array_cache("pilots")
 SHIPPED = Path(__file__).parent / "pilots"
@@ -163,7 +162,7 @@ _AT_ONCE = 16
 
 
 class PilotTable:
-    """Scores on every rung of the ladder, by sample id.
+    """Scores on every stage of the schedule, by sample id.
 
     Args:
         generator: the generator.
@@ -178,7 +177,7 @@ class PilotTable:
     ) -> None:
         self._generator, self._sampling, self._seed = generator, sampling, seed
         self._layers, self._precision = tuple(layers), precision
-        rungs = ladder(generator.latent_size)
+        stages = schedule(generator.latent_size)
         self._identity = {
             "format": 1,
             "checkpoint": generator.identity().sha256,
@@ -188,13 +187,13 @@ class PilotTable:
             "precision": precision,
             "bound": BOUND,
             "divisions": DIVISIONS,
-            "rungs": [[rung.axes, rung.points] for rung in rungs],
+            "rungs": [[stage.axes, stage.points] for stage in stages],
             "axes": axes_order(generator.latent_size),
         }
         self.key = canonical_hash(self._identity)[:32]
 
     def columns(self, ids: Sequence[int], progress: Progress) -> dict[str, np.ndarray]:
-        """The columns of these samples, float64 (len(ids),) each: estimates of every rung, and the exact scores."""
+        """The columns of these samples, float64 (len(ids),) each: estimates of every stage, and the exact scores."""
         table = self._known()
         missing = np.setdiff1d(np.asarray(ids), table.get(names.ID, ()))
         progress(len(ids) - len(missing))
@@ -210,11 +209,11 @@ class PilotTable:
     def made(self, ids: np.ndarray) -> Arrays:
         """The rows of these samples, computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
-        climb = Climb(self._generator, latents, self._layers, self._precision)
+        estimator = SequentialEstimator(self._generator, latents, self._layers, self._precision)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}
-        for rung in ladder(self._generator.latent_size):
-            scores = climb.to(rung)
-            columns.update({rung_column(rung, self._generator.latent_size, layer): scores[layer] for layer in scores})
+        for stage in schedule(self._generator.latent_size):
+            scores = estimator.advance(stage)
+            columns.update({stage_column(stage, self._generator.latent_size, layer): scores[layer] for layer in scores})
         return columns
 
     def _known(self) -> Arrays:

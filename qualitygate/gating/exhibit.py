@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from qualitygate.corrections.method import corrected_images
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.passes import micro_batches, scored_pass
+from qualitygate.generators.base import Edits, Generator
 from qualitygate.latents import Latents
 from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord, Verdict
 from qualitygate.scores.low_rate import low_rate_heatmap
@@ -48,7 +46,7 @@ def roles(chosen: Mapping[ExhibitRole, np.ndarray]) -> list[ExhibitRole]:
     return [role for role, of_role in chosen.items() for _ in of_role]
 
 
-def render(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]) -> list[ExhibitItem]:
+def exhibit_items(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]) -> list[ExhibitItem]:
     """Make samples again, each with its role.
 
     Args:
@@ -59,7 +57,7 @@ def render(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], 
     """
     if not len(latents):
         return []
-    images = made_again(stage.generator, latents)
+    images = render(stage.generator, latents)
     corrected = _corrected(stage, latents, records)
     heat = low_rate_heatmap(stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection).numpy()
     return [
@@ -70,13 +68,13 @@ def render(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], 
 
 def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecord]) -> dict[int, np.ndarray]:
     """Corrected images by row: at the strength that was kept, or the last that was tried."""
-    if stage.correcting is None:
+    if stage.corrector is None:
         return {}
     strengths = np.array([_shown_strength(record) for record in records])
     made: dict[int, np.ndarray] = {}
     for strength in np.unique(strengths[~np.isnan(strengths)]):
         rows = np.flatnonzero(strengths == strength)
-        images = corrected_images(stage.generator, latents[rows], stage.correcting.method, float(strength))
+        images = corrected_images(stage.generator, latents[rows], stage.corrector.method, float(strength))
         made.update(zip(rows.tolist(), map(to_uint8, images.numpy()), strict=True))
     return made
 
@@ -87,8 +85,6 @@ def _shown_strength(record: SampleRecord) -> float:
     return record.trials[-1].strength if record.trials else float("nan")
 
 
-def made_again(generator: Generator, latents: Latents, edits: Mapping[int, Edit] | None = None) -> list[np.ndarray]:
+def render(generator: Generator, latents: Latents, edits: Edits | None = None) -> list[np.ndarray]:
     """Images of the samples as uint8 (height, width, channels), edited or not."""
-    with scored_pass():
-        parts = [generator(batch, edits)[: rows.stop - rows.start].cpu() for rows, batch in micro_batches(latents)]
-    return [to_uint8(image) for image in torch.cat(parts).numpy()]
+    return [to_uint8(image) for image in generator.images(latents, edits).numpy()]

@@ -4,7 +4,6 @@ batches whatever was rejected in between."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -68,33 +67,30 @@ class LateLayers:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-@dataclass
-class Work:
-    """Columns and finished images of a block, by row.
+class BlockBuffer:
+    """What a block of samples collects while it is gated.
+
+    Args:
+        count: samples in the block.
 
     Attributes:
-        count: samples in the block.
         columns: every score and every outcome of a correction, by name, float64 (count,).
-        images: by row, float32 (channels, height, width).
+        images: finished ones, by row: float32 (channels, height, width).
     """
 
-    count: int
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    images: dict[int, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, count: int) -> Work:
-        return cls(count, {names.IMAGE_FINITE: np.full(count, np.nan), names.MOVED: np.full(count, np.nan)})
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.columns = {name: np.full(count, np.nan) for name in (names.IMAGE_FINITE, names.MOVED)}
+        self.images: dict[int, np.ndarray] = {}
 
     def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
         """Put values of some rows into columns; other rows of a new column are empty."""
         for name, values in columns.items():
             empty = 0.0 if names.is_tried(name) else np.nan
-            self.columns.setdefault(name, np.full(self.count, empty))[rows] = values
+            self.columns.setdefault(name, np.full(self._count, empty))[rows] = values
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
-        """Keep finished images, and whether they are finite; a `late.Sink`."""
+        """Keep finished images, and whether they are finite; a `Sink`."""
         finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
         self.columns[names.IMAGE_FINITE][rows] = finite
-        for row, image in zip(rows.tolist(), images.cpu().numpy(), strict=True):
-            self.images[row] = image
+        self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))

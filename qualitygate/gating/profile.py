@@ -22,7 +22,7 @@ from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
-from qualitygate.policy.corrections import judged_layers
+from qualitygate.policy.corrections import recheck_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
 from qualitygate.policy.scores import parse
@@ -321,7 +321,7 @@ def correction_layers(policy: Policy, chain: Chain) -> tuple[tuple[int, ...], tu
     if policy.correction is None:
         return (), ()
     edited = chain.checked(policy.correction.edited(chain.preset, chain.stop))
-    return edited, judged_layers(edited, chain.last)
+    return edited, recheck_layers(edited, chain.last)
 
 
 def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:

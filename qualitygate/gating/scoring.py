@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from qualitygate import names, timing
 from qualitygate.generators.base import Edit, Generator, State
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, Score, scores
+from qualitygate.plugins import resolve
+from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, SCORES, Score
 from qualitygate.scores.low_rate import ActivationRates, finite_samples
 
 Reader = Callable[[int, Tensor], Tensor]
@@ -50,7 +50,7 @@ class Scorer:
         by_reader: dict[str, list[Score]] = {}
         for score in read:
             by_reader.setdefault(score.read_by or "", []).append(score)
-        self._readers: list[Reader] = [_loaded(path)(rates, at, generator.device, self._layers) for path in by_reader]
+        self._readers: list[Reader] = [resolve(path)(rates, at, generator.device, self._layers) for path in by_reader]
         if moments:
             self._readers.append(_moments)
         self.columns = [
@@ -104,12 +104,6 @@ class Scorer:
         return torch.cat(tables, dim=1), state
 
 
-def _loaded(path: str) -> Callable[[ActivationRates, Sequence[float], torch.device, tuple[int, ...]], Reader]:
-    module, _, name = path.partition(":")
-    made: Callable[[ActivationRates, Sequence[float], torch.device, tuple[int, ...]], Reader] = getattr(import_module(module), name)
-    return made
-
-
 def _moments(layer: int, activation: Tensor) -> Tensor:
     """`names.activation_moments` of each sample, (N, 3)."""
     mean = activation.clamp(min=0).mean(dim=(1, 2, 3))
@@ -121,7 +115,7 @@ def _moments(layer: int, activation: Tensor) -> Tensor:
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
     """Adds the sums over the detection layers, of every score that is known at all of them: the paper's sample score at each R among
     them."""
-    for score in scores().values():
+    for score in SCORES.values():
         for rate in (at if score.by_rate else (None,)) if score.by_layer and score.total else ():
             parts = [score.column(rate, layer) for layer in layers]
             if all(part in columns for part in parts):

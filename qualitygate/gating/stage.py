@@ -18,108 +18,21 @@ from torch import Tensor
 
 import qualitygate
 from qualitygate import names
-from qualitygate.errors import InputError, PolicyError, ProfileError
-from qualitygate.gating.correcting import Correcting, Waiting, trials
-from qualitygate.gating.curvature import Columns, Screening, exact_curvature, fitted_screen, free_evidence, screening_columns
-from qualitygate.gating.late import LateLayers, Work
+from qualitygate.errors import InputError, PolicyError
+from qualitygate.gating.correcting import Corrector, FailedRows, trials
+from qualitygate.gating.curvature import Screening, exact_curvature
+from qualitygate.gating.late import BlockBuffer, LateLayers
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals
 from qualitygate.gating.validated import check_validated
 from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pass
 from qualitygate.latents import Latents
-from qualitygate.policy.decide import Decisions, Limits, Risk, decide, first_look
+from qualitygate.policy.decide import Decisions, decide, initial_verdicts
 from qualitygate.policy.model import Policy
-from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
 from qualitygate.records import Provenance
 from qualitygate.records.gate import SampleRecord, Verdict
-
-Seen = tuple[slice, dict[str, np.ndarray], State]
-"""Rows of a micro-batch, their columns, and the state that their early layers ended in."""
-
-
-class Detecting:
-    """A policy's detection, ready to look at samples.
-
-    Args:
-        generator: the generator.
-        profile: what calibration learned.
-        policy: what decides.
-        limits: its limits.
-        risk: its joined risk.
-
-    Attributes:
-        layers: layers that are summed over.
-    """
-
-    def __init__(self, generator: Generator, profile: Profile, policy: Policy, limits: Limits, risk: Risk) -> None:
-        self._generator, self._policy, self._limits = generator, policy, limits
-        self.layers = detection_layers(policy, profile.info.chain)
-        self._scored = scored_layers(policy, profile.info.chain)
-        self._curvature, self._precision = policy.curvature_layers(), policy.detection.curvature_precision
-        rates = profile.rates.to(generator.device)
-        self._score = Scorer(generator, rates, policy.detection.rates, self._scored, policy.read_scores, moments=policy.screens)
-        self._risk = risk
-        self._screening = self._screen(profile) if policy.screens else None
-
-    def __call__(self, latents: Latents) -> Iterator[Seen]:
-        """Look at samples, micro-batch after micro-batch. CLA is screened for all of them together."""
-        seen: Iterator[Seen] = (self._read(rows, batch) for rows, batch in micro_batches(latents))
-        if self._curvature:
-            looked = list(seen)
-            columns = {name: np.concatenate([part[name] for _, part, _ in looked]) for name in looked[0][1]}
-            curvature = self._curvature_of(latents, columns)
-            for rows, part, _ in looked:
-                part.update({name: values[rows] for name, values in curvature.items()})
-            seen = iter(looked)
-        for rows, columns, state in seen:
-            columns[names.RISK] = self._risk(columns)
-            yield rows, columns, state
-
-    def _read(self, rows: slice, batch: Latents) -> Seen:
-        columns, state = self._score(batch, rows.stop - rows.start)
-        add_totals(columns, self._policy.detection.rates, self.layers)
-        return rows, columns, state
-
-    def _curvature_of(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
-        if self._screening is None:
-            return exact_curvature(self._generator, latents, self._curvature, self._precision)
-        return self._screening(latents, columns)
-
-    def _screen(self, profile: Profile) -> Screening:
-        def evidence(columns: Columns) -> np.ndarray:
-            return free_evidence(columns, self._scored, self._policy.detection.rates)
-
-        needed = screening_columns(self._generator.latent_size, self._curvature, self._scored)
-        if missing := [name for name in needed if name not in profile.scores]:
-            raise ProfileError(
-                "The profile has no pilot to screen CLA by",
-                f"no {', '.join(missing[:4])}",
-                "a calibration with calibration.curvature_samples and detection.curvature: screened",
-                "calibrate again with this policy, or set detection.curvature: exact",
-            )
-        in_risk = {cla_layer(part) for part in self._risk.weights}
-        judged_by_risk = any(rule.score == names.RISK for rule in self._limits.rules)
-        screens = {
-            layer: fitted_screen(
-                profile.scores,
-                evidence(profile.scores),
-                self._generator.latent_size,
-                layer,
-                [rule.limit for rule in self._limits.rules if rule.score == names.cla(layer)],
-                self._policy.detection.curvature_error,
-                elsewhere=judged_by_risk and layer in in_risk,
-            )
-            for layer in self._curvature
-        }
-        return Screening(self._generator, screens, evidence, self._undecided, self._precision)
-
-    def _undecided(self, low: Columns, high: Columns) -> np.ndarray:
-        """Verdicts are monotone in every score: equal at both ends, they are equal in between."""
-        at_low, at_high = (first_look(self._limits, {**end, names.RISK: self._risk(end)}).verdict for end in (low, high))
-        return at_low != at_high
-
 
 _BLOCK_BYTES = 2**28  # finished images that a block may hold
 _BLOCK_MOST = 512
@@ -184,7 +97,12 @@ class GateStage:
         policy: what decides.
         seed: seed of the samples; None for the user's own latents.
         latents_sha256: of the file of the user's own latents.
-        ruler: profile whose scores set the limits and the risk, of a checkpoint with the same layers; by default the generator's own.
+        reference_profile: whose scores set the limits and the risk, of a checkpoint with the same layers; by default the profile.
+
+    Attributes:
+        limits: the policy's limits as numbers.
+        detection: layers that are summed over.
+        corrector: the policy's correction, or None.
     """
 
     def __init__(
@@ -195,19 +113,20 @@ class GateStage:
         *,
         seed: int | None,
         latents_sha256: str | None = None,
-        ruler: Profile | None = None,
+        reference_profile: Profile | None = None,
     ) -> None:
         profile.check_generator(generator)
         if seed is not None:
             profile.check_seed(seed)
         check_validated(profile, policy)
-        self.generator, self.profile, self.policy = generator, profile, policy
-        ruler = ruler or profile
-        self.limits = ruler.limits(policy)
-        self.seed, self._latents_sha256 = seed, latents_sha256
-        self._detect = Detecting(generator, profile, policy, self.limits, ruler.risk(policy))
-        self.detection = self._detect.layers
-        self.correcting = None if policy.correction is None else Correcting(generator, profile, policy, policy.correction, self.limits)
+        reference, chain = reference_profile or profile, profile.info.chain
+        self.generator, self.profile, self.policy, self.seed, self._latents_sha256 = generator, profile, policy, seed, latents_sha256
+        self.limits, self._risk = reference.limits(policy), reference.risk(policy)
+        self.detection, scored = detection_layers(policy, chain), scored_layers(policy, chain)
+        rates = profile.rates.to(generator.device)
+        self._score = Scorer(generator, rates, policy.detection.rates, scored, policy.read_scores, moments=policy.screens)
+        self._screening = Screening(generator, profile, policy, scored, self.limits, self._risk) if policy.screens else None
+        self.corrector = None if policy.correction is None else Corrector(generator, profile, policy, policy.correction, self.limits)
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -259,22 +178,61 @@ class GateStage:
         return max(MICRO_BATCH, min(_BLOCK_MOST, fit) // MICRO_BATCH * MICRO_BATCH)
 
     def block(self, latents: Latents) -> GatedBlock:
-        """Gate some latents."""
-        work = Work.of(len(latents))
-        late = LateLayers(self.generator, work.receive)
-        waiting: Waiting = []
+        """Gate some latents: scores and a first verdict of every micro-batch; the remaining layers of those that pass; then corrections."""
+        buffer = BlockBuffer(len(latents))
+        late = LateLayers(self.generator, buffer.receive)
+        failed: FailedRows = []
         with scored_pass():
-            for rows, columns, state in self._detect(latents):
-                work.write(np.arange(rows.start, rows.stop), columns)
-                verdict = first_look(self.limits, columns).verdict
+            for rows, columns, state in self._scored(latents):
+                buffer.write(np.arange(rows.start, rows.stop), columns)
+                verdict = initial_verdicts(self.limits, columns).verdict
                 passing, failing = (np.flatnonzero(verdict == one) for one in (Verdict.ACCEPT, Verdict.CORRECT))
                 late.add(rows.start + passing, state, passing)
                 if len(failing):
-                    waiting.append((rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device))))
+                    failed.append((rows.start + failing, state.rows(torch.from_numpy(failing).to(state.activation.device))))
             late.flush()
-            if waiting and self.correcting is not None:
-                self.correcting.correct(latents, waiting, work)
-        return GatedBlock(latents, work.columns, self._decided(work), work.images)
+            if failed and self.corrector is not None:
+                self.corrector.correct(latents, failed, buffer)
+        return GatedBlock(latents, buffer.columns, self._decided(buffer), buffer.images)
+
+    def _scored(self, latents: Latents) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
+        """Rows of each micro-batch, all scores that its verdict needs, and the state that its early layers ended in.
+
+        CLA is walked, or screened, for all micro-batches together.
+        """
+        batches = (self._read(rows, batch) for rows, batch in micro_batches(latents))
+        if layers := self.policy.curvature_layers():
+            read = list(batches)
+            columns = {name: np.concatenate([part[name] for _, part, _ in read]) for name in read[0][1]}
+            if self._screening is None:
+                curvature = exact_curvature(self.generator, latents, layers, self.policy.detection.curvature_precision)
+            else:
+                curvature = self._screening(latents, columns)
+            for rows, part, _ in read:
+                part.update({name: values[rows] for name, values in curvature.items()})
+            batches = (one for one in read)
+        for rows, columns, state in batches:
+            columns[names.RISK] = self._risk(columns)
+            yield rows, columns, state
+
+    def _read(self, rows: slice, batch: Latents) -> tuple[slice, dict[str, np.ndarray], State]:
+        columns, state = self._score(batch, rows.stop - rows.start)
+        add_totals(columns, self.policy.detection.rates, self.detection)
+        return rows, columns, state
+
+    def _decided(self, buffer: BlockBuffer) -> Decisions:
+        decisions = decide(self.limits, buffer.columns)
+        for row in np.flatnonzero(decisions.verdict == Verdict.REJECT):
+            buffer.images.pop(int(row), None)
+        kept = set(np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist())
+        if kept != set(buffer.images):
+            raise PolicyError(
+                "Verdicts and images do not agree",
+                f"{len(buffer.images)} images for {len(kept)} kept samples",
+                "one image for each kept sample",
+                "this is a bug: please report it",
+            )
+        return decisions
 
     def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
         """The records of a block, in order."""
@@ -297,17 +255,3 @@ class GateStage:
             moved=None if np.isnan(moved) else float(moved),
             provenance=self.provenance,
         )
-
-    def _decided(self, work: Work) -> Decisions:
-        decisions = decide(self.limits, work.columns)
-        for row in np.flatnonzero(decisions.verdict == Verdict.REJECT):
-            work.images.pop(int(row), None)
-        kept = set(np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist())
-        if kept != set(work.images):
-            raise PolicyError(
-                "Verdicts and images do not agree",
-                f"{len(work.images)} images for {len(kept)} kept samples",
-                "one image for each kept sample",
-                "this is a bug: please report it",
-            )
-        return decisions

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError, LayerError
-from qualitygate.generators.discriminator import Discriminator
 from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, Part, State
-from qualitygate.generators.network import Network, one_hot
+from qualitygate.generators.network import Discriminator, Network, one_hot
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 
@@ -184,13 +183,17 @@ class Generator(Network, abc.ABC):
     ) -> Iterator[tuple[slice, int, Tensor]]:
         """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
         micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
-        the next is made. Other arguments as of `image_batches`; an activation is read after its own layer's edit.
+        the next is made. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an activation is read after
+        its own layer's edit.
 
         Raises:
             LatentsError: the latents do not fit the generator.
             LayerError: no such layer, or none at all.
         """
         indices = self.layer_indices(layers)
+        if not len(latents):
+            for layer in (self.layers[index] for index in indices):
+                yield slice(0, 0), layer.index, torch.empty(0, layer.units, layer.height, layer.width, device=self.device)
         for rows, batch in micro_batches(self.checked(latents)):
             count = rows.stop - rows.start
             of_rows = edits(padded_rows(rows)) if callable(edits) else edits
@@ -310,12 +313,3 @@ def sample_latents(
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )
-
-
-def read_layers(
-    generator: Generator, latents: Latents, indices: Sequence[int], edits: Mapping[int, Edit] | None = None
-) -> Iterator[tuple[int, Tensor]]:
-    """Index and activation of each of the given layers, in one pass up to the last of them."""
-    for state in generator.states(generator.start(latents), max(indices), edits):
-        if state.layer in indices:
-            yield state.layer, state.activation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 from collections.abc import Sequence
@@ -84,3 +85,23 @@ def one_hot(labels: Tensor, label_size: int) -> Tensor:
     if labels.dtype == torch.int64:
         return nn.functional.one_hot(labels, label_size).float()
     return labels.float()
+
+
+class Discriminator(Network, abc.ABC):
+    """Base of the discriminators that come with a family.
+
+    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
+    """
+
+    @abc.abstractmethod
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Value of each image (N,), higher = more real, before any sigmoid. Images are (N, channels, height, width) in the raw range
+        of the family's generator; labels are classes (int64) or label vectors."""
+
+    def alone(self) -> Self:
+        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
+
+        Only families that look at how much a batch varies have to say anything here.
+        """
+        return self

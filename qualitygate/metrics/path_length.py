@@ -22,8 +22,8 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import EditsOfRows, Generator
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
-from qualitygate.generators.families.stylegan3.generator import StyleGAN3
+from qualitygate.generators.families.stylegan2 import StyleGAN2
+from qualitygate.generators.families.stylegan3 import StyleGAN3
 from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.metrics.estimate import Estimate, Resampling, ratio

@@ -13,9 +13,8 @@ score that chose the units, so CLA is never judged after a correction by CLA.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -25,6 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
+from qualitygate.plugins import Table, resolve
 
 Rate = float
 """An activation rate R, in (0, 1]."""
@@ -63,6 +63,7 @@ class Correction(Part, abc.ABC):
     """What all corrections have. A method is a subclass with a ``method`` of its own, ``Literal["name"] = "name"``.
 
     Attributes:
+        name: the method.
         strength_field: the setting that holds the strengths, from the least to the most correction.
         falling: whether the strengths fall.
         made_by: function that makes the edits, as ``"module:name"``, imported when it is first needed; see `ready`.
@@ -72,9 +73,14 @@ class Correction(Part, abc.ABC):
     judged_at: Rate = Field(0.1, description="R of the counts that a corrected sample is judged on; one of detection.rates")
     limit: Limit = Limit(quantile=0.9)
 
+    name: ClassVar[str]
     strength_field: ClassVar[str] = "rates"
     falling: ClassVar[bool] = False
     made_by: ClassVar[str]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        cls.name = cls.model_fields["method"].default
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -102,8 +108,7 @@ class Correction(Part, abc.ABC):
             InputError: it would change nothing.
             ProfileError: the profile does not hold the scores that it needs.
         """
-        module, _, name = self.made_by.partition(":")
-        return getattr(import_module(module), name)(self, generator, profile, layers)
+        return resolve(self.made_by)(self, generator, profile, layers)
 
     @property
     def edit(self) -> dict[str, Any]:
@@ -332,31 +337,27 @@ class LocalRegion(_UpToStop):
         return "walk" if self.mask == "cla" else "pass"
 
 
-_OURS: tuple[type[Correction], ...] = (
-    SequentialAblation,
-    SingleAblation,
-    HighRateAblation,
-    RandomAblation,
-    ZeroAblation,
-    SequentialCorrection,
-    LocalRegion,
+_HERE = "qualitygate.policy.corrections"
+METHODS: Table[type[Correction]] = Table(
+    "corrections",
+    {
+        "sequential_ablation": f"{_HERE}:SequentialAblation",
+        "single_ablation": f"{_HERE}:SingleAblation",
+        "high_rate_ablation": f"{_HERE}:HighRateAblation",
+        "random_ablation": f"{_HERE}:RandomAblation",
+        "zero_ablation": f"{_HERE}:ZeroAblation",
+        "sequential_correction": f"{_HERE}:SequentialCorrection",
+        "local_region": f"{_HERE}:LocalRegion",
+    },
+    Correction,
 )
-
-
-@cache
-def methods() -> Mapping[str, type[Correction]]:
-    """Every correction by its method.
-
-    Raises:
-        PluginError: a plug-in is broken.
-    """
-    return {one.model_fields["method"].default: one for one in _OURS}
+"""Every correction by its method, those of plug-ins included."""
 
 
 @cache
 def _any_correction() -> TypeAdapter[Correction]:
     union: Any = None
-    for one in methods().values():
+    for one in METHODS.values():
         union = one if union is None else union | one
     return TypeAdapter(Annotated[union, Field(discriminator="method")])
 
@@ -383,7 +384,7 @@ class _ByMethod:
 
 
 AnyCorrection = Annotated[Correction, _ByMethod]
-"""One of `methods`, told by its ``method``."""
+"""One of `METHODS`, told by its ``method``."""
 
 
 def check_strengths(values: Sequence[float], what: str, *, most: float | None = 1.0, falling: bool = False) -> None:
@@ -408,7 +409,7 @@ def check_strengths(values: Sequence[float], what: str, *, most: float | None = 
             raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
-def judged_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
+def recheck_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
     """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
 
     Args:

@@ -122,13 +122,13 @@ class Limits:
 
     Attributes:
         rules: limit of each rule.
-        judged: limit of each layer that corrected samples are judged on, by the column that is judged.
+        recheck_limits: limit of each layer that corrected samples are judged on, by the column that is judged.
         strengths: strengths of the correction, from the least to the most; empty if there is none.
         method: of the correction: with a strength it names the columns of what was tried.
     """
 
     rules: tuple[RuleLimit, ...]
-    judged: Mapping[str, RuleLimit]
+    recheck_limits: Mapping[str, RuleLimit]
     strengths: tuple[float, ...]
     method: str = "sequential_ablation"
 
@@ -150,12 +150,12 @@ class Decisions:
     borderline: np.ndarray
 
 
-def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, float], float]) -> Limits:
+def resolve(policy: Policy, recheck: tuple[int, ...], quantile: Callable[[str, float], float]) -> Limits:
     """Limits of a policy.
 
     Args:
         policy: the policy.
-        judged: layers that corrected samples are judged on.
+        recheck: layers that corrected samples are judged on.
         quantile: the calibration's quantile of a score, by name.
     """
 
@@ -172,7 +172,7 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
     if policy.correction is None:
         return Limits(rules, {}, ())
     correction = policy.correction
-    columns = [names.low_rate(correction.judged_at, layer) for layer in judged]
+    columns = [names.low_rate(correction.judged_at, layer) for layer in recheck]
     limits = {
         column: RuleLimit(
             rule="correction", score=column, limit=number(correction.limit, column), source=str(correction.limit), action=Verdict.REJECT
@@ -182,7 +182,7 @@ def resolve(policy: Policy, judged: tuple[int, ...], quantile: Callable[[str, fl
     return Limits(rules, limits, correction.strengths, correction.method)
 
 
-def first_look(limits: Limits, columns: Columns) -> Decisions:
+def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
     """Verdicts before any correction; ``CORRECT`` means that a correction has to be tried."""
     count = _length(columns)
     worst = np.zeros(count, dtype=np.int64)  # 0 accept, 1 correct, 2 reject
@@ -214,7 +214,7 @@ def repaired(limits: Limits, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
         columns: the judged columns of one strength, under their plain names.
     """
     passed, borderline = np.ones(_length(columns), dtype=bool), np.zeros(_length(columns), dtype=bool)
-    for name, rule in limits.judged.items():
+    for name, rule in limits.recheck_limits.items():
         score = np.asarray(columns[name], dtype=np.float64)
         passed &= score <= rule.limit  # NaN does not pass
         borderline |= _close(rule, score)
@@ -223,15 +223,15 @@ def repaired(limits: Limits, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
 
 def decide(limits: Limits, columns: Columns) -> Decisions:
     """Final verdicts from records: the scores of every sample and of every strength that was tried on it."""
-    look = first_look(limits, columns)
-    count = len(look.verdict)
-    verdict, strength, borderline = look.verdict.copy(), look.strength.copy(), look.borderline.copy()
+    first = initial_verdicts(limits, columns)
+    count = len(first.verdict)
+    verdict, strength, borderline = first.verdict.copy(), first.strength.copy(), first.borderline.copy()
     open_ = verdict == Verdict.CORRECT
     tried_all = np.ones(count, dtype=bool)
-    reasons = [list(one) for one in look.reasons]
+    reasons = [list(one) for one in first.reasons]
     for at in limits.strengths:
         tried = np.asarray(columns.get(names.tried(limits.method, at), np.zeros(count)), dtype=np.float64) > 0
-        outcome = {name: names.trial(limits.method, at, name) for name in limits.judged}
+        outcome = {name: names.trial(limits.method, at, name) for name in limits.recheck_limits}
         if all(column in columns for column in outcome.values()):
             passed, close = repaired(limits, {name: columns[column] for name, column in outcome.items()})
         else:
@@ -245,7 +245,7 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
     broken = np.asarray(columns.get(names.IMAGE_FINITE, np.full(count, np.nan))) == 0
     _note(reasons, broken & (verdict != Verdict.REJECT), Reason.IMAGE_NOT_FINITE)
     verdict[broken] = Verdict.REJECT
-    lost = (look.verdict == Verdict.CORRECT) & np.isnan(strength)
+    lost = (first.verdict == Verdict.CORRECT) & np.isnan(strength)
     verdict[lost] = Verdict.REJECT
     _note(reasons, lost & tried_all, Reason.NOT_REPAIRED)
     _note(reasons, lost & ~tried_all, Reason.CORRECTION_NOT_TRIED)

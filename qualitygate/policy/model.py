@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import AnyCorrection, Correction, Limit, Part, Rate, SequentialAblation, check_strengths
-from qualitygate.policy.scores import CLA, LOW_RATE, Score, ScoreColumn, cla_layer, parse, scores
+from qualitygate.policy.scores import CLA, LOW_RATE, SCORES, Score, ScoreColumn, cla_layer, parse
 from qualitygate.records import canonical_hash
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import Metric, Need, all_metrics
@@ -364,7 +364,7 @@ class Policy(Part):
         checked = [quantile[0] for rule in self.check.rules or () if (quantile := score_quantile(rule.metric)) is not None]
         columns = [*(rule.score for rule in self.rules), *(self.risk.weights or ()), *checked]
         named = {found.score.name for column in columns if (found := parse(column)) is not None}
-        return tuple(one for one in scores().values() if one.read_by is not None and (one.always or one.name in named))
+        return tuple(one for one in SCORES.values() if one.read_by is not None and (one.always or one.name in named))
 
     @property
     def _judged(self) -> list[ScoreColumn]:
@@ -374,15 +374,6 @@ class Policy(Part):
     def screens(self) -> bool:
         """Whether CLA is screened."""
         return bool(self.curvature_layers()) and self.detection.curvature == "screened"
-
-
-def default_policy(family: str) -> Policy:
-    """The default of a family. The papers' R = 0.3 was chosen on PGGAN and StyleGAN2; on the DCGAN of faces small R ranks better."""
-    if family == "dcgan":
-        return Policy()
-    return Policy(
-        rules=(Rule(id="low_rate", score=names.low_rate(0.3), limit=Limit(quantile=0.9)),), correction=SequentialAblation(judged_at=0.3)
-    )
 
 
 def load_policy(path: str | Path) -> Policy:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from qualitygate import names
+from qualitygate.plugins import Table
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,20 @@ CLA = Score("cla", total=False)
 RISK = Score(names.RISK, by_layer=False)
 
 
-@cache
-def scores() -> Mapping[str, Score]:
-    """Every score by its name, those of plug-ins included.
-
-    Raises:
-        PluginError: a plug-in is broken.
-    """
-    return {score.name: score for score in (NEVER_SEEN, LOW_RATE, CLA, RISK)}
+_HERE = "qualitygate.policy.scores"
+SCORES: Table[Score] = Table(
+    "scores",
+    {names.NEVER_SEEN: f"{_HERE}:NEVER_SEEN", "low_rate": f"{_HERE}:LOW_RATE", "cla": f"{_HERE}:CLA", names.RISK: f"{_HERE}:RISK"},
+    Score,
+)
+"""Every score by its name, those of plug-ins included."""
 
 
 def parse(column: str) -> ScoreColumn | None:
     """What a column holds, or None if it is no score, or not written as we write it."""
     stem, layer = names.split_layer(column)
     name, _, number = stem.rpartition("_")
-    for score, rate in ((scores().get(stem), None), (scores().get(name), names.number(number))):
+    for score, rate in ((SCORES.get(stem), None), (SCORES.get(name), names.number(number))):
         if score is not None and (rate is not None) == score.by_rate and (score.total if layer is None else score.by_layer):
             return ScoreColumn(score, rate, layer)
     return None

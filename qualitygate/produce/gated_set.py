@@ -108,8 +108,8 @@ def gate_to_folder(
 def write_report(folder: Path) -> None:
     """The page that people open, from what lies in the folder."""
     from qualitygate.produce.reading import read_gated
-    from qualitygate.reports.page.gate_report import report_page
-    from qualitygate.reports.page.material import Material
+    from qualitygate.reports.gate_report import report_page
+    from qualitygate.reports.material import Material
 
     storage.write_bytes(folder / REPORT, report_page(Material(read_gated(folder))).encode())
 
@@ -313,7 +313,7 @@ def _summary(stage: GateStage, rows: Mapping[str, Any], total: int, seconds: dic
         borderline=int(np.sum(rows[names.BORDERLINE])),
         metrics=metrics,
         reasons=dict(sorted(reasons.items())),
-        limits=(*stage.limits.rules, *stage.limits.judged.values()),
+        limits=(*stage.limits.rules, *stage.limits.recheck_limits.values()),
         seconds=seconds,
         suite=None,
         provenance=stage.provenance,

@@ -19,8 +19,7 @@ from qualitygate.produce.store import open_store
 from qualitygate.produce.survey import SURVEY, Survey, Surveyor, read_survey
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.gate import GateSummary
-from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
-from qualitygate.reports.page.material import Gated, Measured, UnitPage
+from qualitygate.reports.material import EXHIBIT, Gated, MeasuredMetrics, UnitPage, read_exhibit
 from qualitygate.tracking.gated_set import UNITS, read_gated_set
 from qualitygate.tracking.studies import SHEETS, read_metrics_set
 
@@ -65,14 +64,14 @@ def _survey(place: str | Path, folder: Path, summary: GateSummary) -> Survey | N
     return Surveyor(store, summary.limits).walk()[0]
 
 
-def read_measured(folder: str | Path) -> Measured:
+def read_measured(folder: str | Path) -> MeasuredMetrics:
     """A folder of metrics.
 
     Raises:
         InputError: there are no metrics.
     """
     found = read_metrics_set(folder)
-    return Measured(found.report, _columns(found.folder / SAMPLES))
+    return MeasuredMetrics(found.report, _columns(found.folder / SAMPLES))
 
 
 def read_units(folder: str | Path) -> UnitPage:

@@ -49,7 +49,7 @@ class Change:
             "yield_after": float((after != Verdict.REJECT).mean()),
             "changed": int((after != self.before).sum()),
             "to_gate_again": int((untried | needs_image).sum()),
-            "limits": [limit.model_dump(mode="json") for limit in (*self.limits.rules, *self.limits.judged.values())],
+            "limits": [limit.model_dump(mode="json") for limit in (*self.limits.rules, *self.limits.recheck_limits.values())],
         }
 
 

@@ -239,7 +239,7 @@ def _summary(totals: RunTotals, profile: Profile, policy: Policy, provenance: Pr
         borderline=totals.borderline,
         metrics=metrics,
         reasons=dict(sorted(totals.reasons.items())),
-        limits=(*limits.rules, *limits.judged.values()),
+        limits=(*limits.rules, *limits.recheck_limits.values()),
         seconds=dict(sorted(totals.seconds.items())),
         suite=None,
         provenance=provenance,

@@ -34,8 +34,8 @@ def ensure_report(job: Job, device: str, reporter: Reporter | None = None) -> No
         StorageError: the store does not take it; started again, the run makes it.
     """
     from qualitygate.produce.reading import read_gated
-    from qualitygate.reports.page.gate_report import report_page
-    from qualitygate.reports.page.material import Material
+    from qualitygate.reports.gate_report import report_page
+    from qualitygate.reports.material import Material
 
     store = open_store(job.place)
     summary = finished(store)

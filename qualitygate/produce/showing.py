@@ -12,9 +12,9 @@ from qualitygate.gating import exhibit
 from qualitygate.gating.stage import GateStage
 from qualitygate.latents import Latents
 from qualitygate.records.gate import ExhibitRole, SampleRecord
-from qualitygate.reports.exhibit_sheets import exhibit_sheets
-from qualitygate.reports.exhibit_table import EXHIBIT, exhibit_columns
-from qualitygate.reports.figures import score_figure, trade_off_figure
+from qualitygate.reports.gate_figures import score_figure, trade_off_figure
+from qualitygate.reports.material import EXHIBIT, exhibit_columns
+from qualitygate.reports.sheets import exhibit_sheets
 
 GALLERY, FIGURES = "gallery", "figures"
 
@@ -29,7 +29,7 @@ def write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleRe
         roles: why each was chosen.
         folder: of the gated set.
     """
-    items = exhibit.render(stage, latents, records, roles)
+    items = exhibit.exhibit_items(stage, latents, records, roles)
     storage.write_table(folder / EXHIBIT, exhibit_columns(items))
     (folder / GALLERY).mkdir()
     for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():

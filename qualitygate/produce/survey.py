@@ -24,7 +24,7 @@ from qualitygate.gating.exhibit import choose
 from qualitygate.produce.manifest import TABLE
 from qualitygate.produce.store import Store
 from qualitygate.records.gate import ExhibitRole, RuleLimit
-from qualitygate.reports.page.material import rules_on_samples, shown_score
+from qualitygate.reports.material import rules_on_samples, shown_score
 
 SURVEY = "survey.parquet"
 DRAWN = 20_000

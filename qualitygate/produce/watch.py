@@ -26,7 +26,7 @@ import numpy as np
 from qualitygate import names, timing
 from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
-from qualitygate.policy.decide import Limits, first_look
+from qualitygate.policy.decide import Limits, initial_verdicts
 from qualitygate.policy.model import BatchRule, Policy
 from qualitygate.policy.suite import POLICY_ID
 from qualitygate.produce.manifest import GATE, ShardRow
@@ -281,7 +281,7 @@ def _accepted_before(columns: dict[str, np.ndarray], limits: Limits) -> tuple[fl
     if len(known) < len(used):
         return math.nan, 0
     rows = np.isfinite(known).all(axis=0)
-    look = first_look(limits, {rule.score: columns[rule.score][rows] for rule in limits.rules})
+    look = initial_verdicts(limits, {rule.score: columns[rule.score][rows] for rule in limits.rules})
     return float((look.verdict == Verdict.ACCEPT).mean()), int(rows.sum())
 
 

@@ -1,14 +1,23 @@
-"""A check in words and numbers, the same in every report."""
+"""A check in words and numbers, the same in every report; for GitHub within its limits, and as JUnit XML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
 
 from qualitygate.policy.model import TO_BASELINE, needs_of
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 
 HEADER = ("rule", "severity", "result", "metric", "candidate", "baseline", "beyond the limit", "look at")
+SUMMARY_BYTES = 2**20
+"""Beyond it GitHub shows nothing at all."""
+ANNOTATIONS = 10
+"""Of one kind, in one step; more are dropped without a word."""
+_CUT = "\n\n… cut off here: the rest is in `check.json`.\n"
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 does not have."""
 
 
 def headline(record: CheckRecord) -> str:
@@ -100,3 +109,99 @@ def _uncovered(record: CheckRecord) -> str | None:
             "changed, not whether for the better; give --real DIR."
         )
     return None
+
+
+def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
+    """Markdown of at most ``room`` bytes: the verdict, and the rules, worst first."""
+    lines = [f"## {_cell(headline(record))}", "", *footing(record), "", _row(HEADER), _row(["---"] * len(HEADER))]
+    lines += [_row(row) for _, row in cells(record)]
+    lines += ["", *(f"- {_cell(one)}" for one in hand_written_failures(record))]
+    text = "\n".join(lines) + "\n"
+    if len(text.encode()) <= room:
+        return text
+    kept = text.encode()[: max(0, room - len(_CUT.encode()))].decode(errors="ignore")
+    return (kept.rsplit("\n", 1)[0] + _CUT) if room >= len(_CUT.encode()) else ""
+
+
+def workflow_commands(record: CheckRecord) -> list[str]:
+    """Workflow commands, at most 10 of a kind, worst first: errors for what fails the gate or leaves it open, warnings, notices."""
+    kept: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
+    for kind, title, text in _remarks(record):
+        if len(kept[kind]) < ANNOTATIONS:
+            kept[kind].append(f"::{kind} title={_property(title)}::{_data(text)}")
+    return [line for of_kind in kept.values() for line in of_kind]
+
+
+def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
+    for one in hand_written_failures(record):
+        yield "error" if one.startswith("critical") else "warning", "expectation", one
+    for outcome, row in cells(record):
+        if outcome.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
+            yield (_kind(outcome), f"{outcome.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}")
+
+
+def _kind(one: RuleOutcome) -> str:
+    return {"critical": "error", "warning": "warning"}.get(one.severity, "notice")
+
+
+def _row(values: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_cell, values))} |"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell and is no HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def junit_xml(record: CheckRecord) -> bytes:
+    """The document, UTF-8."""
+    suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
+    cases = [_case(suite, one) for one in record.rules]
+    cases.append(_suite_case(suite, record))
+    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
+    for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(name, str(counts[kind]))
+    suite.set("tests", str(len(cases)))
+    ET.SubElement(suite, "system-out").text = plain("\n".join((headline(record), *footing(record))))
+    root = ET.Element("testsuites")
+    root.append(suite)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def plain(text: str) -> str:
+    """The text without what XML forbids."""
+    return _FORBIDDEN.sub("�", text)
+
+
+def _case(suite: ET.Element, one: RuleOutcome) -> ET.Element:
+    case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name=plain(f"{one.id} ({one.severity})"))
+    said = plain(
+        f"{one.metric} {one.rule}: {number(one.value)} against {number(one.baseline)}, beyond the limit {interval(one.excess)}. "
+        f"{one.note or one.advice or ''}".rstrip()
+    )
+    if one.state is RuleState.LEFT_OUT:
+        ET.SubElement(case, "skipped", message=said)
+    elif one.severity == "critical" and one.state is RuleState.FAILED:
+        ET.SubElement(case, "failure", message=said, type=one.severity)
+    elif one.severity == "critical" and one.state is RuleState.INCONCLUSIVE:
+        ET.SubElement(case, "error", message=said, type="inconclusive")
+    else:
+        ET.SubElement(case, "system-out").text = f"{one.state.value}: {said}"
+    return case
+
+
+def _suite_case(suite: ET.Element, record: CheckRecord) -> ET.Element:
+    case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name="expectations")
+    if critical := hand_written_failures(record, "critical"):
+        ET.SubElement(case, "failure", message=plain("; ".join(critical)), type="critical")
+    if failures := hand_written_failures(record):
+        ET.SubElement(case, "system-out").text = plain("\n".join(failures))
+    return case

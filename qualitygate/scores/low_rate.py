@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError, ProfileError
-from qualitygate.generators.base import Edit, Generator, LayerLike, read_layers, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.base import Edit, Generator, LayerLike, sample_latents
+from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents, Sampling
 
 PAPER_RATE = 0.3
@@ -161,11 +161,10 @@ def growing_rates(
     chunk = 16 * MICRO_BATCH
     for start in range(first, samples, chunk):
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
-        for rows, batch in micro_batches(latents):
-            with scored_pass():
-                for index, activation in read_layers(generator, batch, indices):
-                    counts[index] += count_active(activation[: rows.stop - rows.start])
-            yield ActivationRates(counts, start + rows.stop, seed, sampling)
+        for rows, index, activation in generator.activations(latents, indices):
+            counts[index] += count_active(activation)
+            if index == indices[-1]:
+                yield ActivationRates(counts, start + rows.stop, seed, sampling)
 
 
 def _no_counts(generator: Generator, index: int) -> Tensor:
@@ -249,13 +248,17 @@ class LowRateCounter:
 
 
 def low_rate_counts(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
+    generator: Generator,
+    latents: Latents | Tensor,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
 ) -> Tensor:
     """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
 
     Args:
         generator: the generator.
-        latents: N samples.
+        latents: N samples, or a bare z (N, D).
         rates: activation rates of the untouched generator.
         rate: R.
         layers: layers to count; by default all that the rates know.
@@ -265,17 +268,15 @@ def low_rate_counts(
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
-    rows = []
-    with scored_pass():
-        for valid, batch in micro_batches(latents):
-            counts = [counter(index, activation)[:, 1] for index, activation in read_layers(generator, batch, indices)]
-            rows.append(torch.stack(counts, dim=1)[: valid.stop - valid.start].cpu())
-    return torch.cat(rows)
+    counts: dict[int, list[Tensor]] = {index: [] for index in indices}
+    for _, index, activation in generator.activations(latents, indices):
+        counts[index].append(counter(index, activation)[:, 1])
+    return torch.stack([torch.cat(of_layer) for of_layer in counts.values()], dim=1).cpu()
 
 
 def low_rate_heatmap(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     rates: ActivationRates,
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,
@@ -287,17 +288,12 @@ def low_rate_heatmap(
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     masks = {index: rates.low_rate(index, rate).to(generator.device) for index in indices}
-    rows = []
-    with scored_pass():
-        for valid, batch in micro_batches(latents):
-            maps = [
-                F.interpolate(
-                    ((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True),
-                    size=generator.image_shape[1:],
-                    mode="bilinear",
-                    align_corners=False,
-                )
-                for index, activation in read_layers(generator, batch, indices, edits)
-            ]
-            rows.append(torch.stack(maps).mean(dim=0)[: valid.stop - valid.start, 0].cpu())
-    return torch.cat(rows)
+    maps: list[Tensor] = []
+    heat: list[Tensor] = []
+    for _, index, activation in generator.activations(latents, indices, edits):
+        share = ((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True)
+        maps.append(F.interpolate(share, size=generator.image_shape[1:], mode="bilinear", align_corners=False))
+        if index == indices[-1]:
+            heat.append(torch.stack(maps).mean(dim=0)[:, 0].cpu())
+            maps.clear()
+    return torch.cat(heat)

@@ -2,15 +2,14 @@
 
 Exact CLA walks every latent axis. Much of it is known before the first step: regressed on what the early layers show anyway
 (low-rate counts, moments of the activations) it is right to a rank correlation of .97 on the face DCGAN. An estimate over a few axes
-says more, and over more axes still more. So there is a *ladder*: tier 0 is the free evidence, each rung after it walks further axes,
-and the last is the exact score. At every tier a ridge regression, fitted on a *pilot* of exact scores, turns the evidence into a value
-and a margin; a sample leaves the ladder as soon as its verdict is the same at both ends of the margin.
+says more, and over more axes still more. So the estimate is sequential, on a *schedule*: tier 0 is the free evidence, each stage after it
+walks further axes, none of them twice on the same grid, and the last is the exact score. At every tier a ridge regression, fitted on a
+*pilot* of exact scores, turns the evidence into a value and a margin; a sample leaves as soon as its verdict is the same at both ends of
+the margin.
 
 Two halves of the pilot keep this honest. On one the regressions are fitted; on the other, which they have not seen, the width of the
 margins is set by conformal risk control (Angelopoulos and others 2024): the expected share of verdicts that differ from those of the
 exact score is at most the stated error, for new samples drawn as the pilot was.
-
-`Climb` makes the estimates: none of the axes is walked twice on the same grid.
 """
 
 from __future__ import annotations
@@ -30,9 +29,7 @@ from qualitygate.scores.local_activation import LocalActivation, local_activatio
 from qualitygate.scores.walk import Precision
 
 THIN = (2, 5, 10)
-"""Grid steps of the first rungs, of the ten on each side: a third of the passes, for an estimate nearly as good."""
-TYPICAL_PASSES = 60
-"""Early passes that a sample takes on average at a limit of the .90 quantile, at D = 100 on the face DCGAN (3 % of the exact 2,000)."""
+"""Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
 RARE = 0.05
 """Wrong verdicts allowed for each sample over a limit, however rare: precision and recall of a verdict stay near .95."""
 # Margins that are tried, in standard deviations of a tier's residuals. Counting errors among a few hundred samples is itself noisy, so
@@ -47,8 +44,8 @@ _FLOOR = 0.01  # scores are logarithms above this share of the pilot's mean: a s
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One rung of the ladder.
+class Stage:
+    """One stage of the schedule.
 
     Attributes:
         axes: how many axes are walked once it is reached, the first of `axes_order`.
@@ -58,21 +55,27 @@ class Rung:
     axes: int
     points: tuple[int, ...] | None
 
-    def passes(self, below: Rung | None, divisions: int) -> int:
-        """Early passes of one sample from the rung below: axes that it walked on the same grid are not walked again."""
+    def passes(self, below: Stage | None, divisions: int) -> int:
+        """Early passes of one sample from the stage below: axes that it walked on the same grid are not walked again."""
         known = below.axes if below is not None and below.points == self.points else 0
         return (self.axes - known) * (divisions if self.points is None else 2 * len(self.points))
 
 
-def ladder(latent_size: int) -> tuple[Rung, ...]:
-    """The rungs for a latent size; the last is exact. Twice the axes halve a variance, so they double from rung to rung."""
-    thin = (Rung(axes, THIN) for axes in (5, 10, 20, 40, 80, 160) if 2 * axes <= latent_size)
-    full = (Rung(axes, None) for axes in (64, 128, 256, 512) if 0.25 * latent_size <= axes <= 0.7 * latent_size)
-    return (*thin, *full, Rung(latent_size, None))
+def schedule(latent_size: int) -> tuple[Stage, ...]:
+    """The stages for a latent size; the last is exact. Twice the axes halve a variance, so they double from stage to stage."""
+    thin = (Stage(axes, THIN) for axes in (5, 10, 20, 40, 80, 160) if 2 * axes <= latent_size)
+    full = (Stage(axes, None) for axes in (64, 128, 256, 512) if 0.25 * latent_size <= axes <= 0.7 * latent_size)
+    return (*thin, *full, Stage(latent_size, None))
+
+
+def typical_passes(latent_size: int) -> float:
+    """Early passes that a sample takes on average at a limit of the .90 quantile: measured (docs/screening.md) at D = 100, 60 or 3 % of the
+    exact 2,000, and at D = 512, 220 (110 to 454 at other limits); a straight line in between."""
+    return min(20.0 * latent_size, float(np.interp(latent_size, (100, 512), (60.0, 220.0))))
 
 
 def axes_order(latent_size: int) -> list[int]:
-    """The order in which the rungs take the axes: random, and the same for all samples."""
+    """The order in which the stages take the axes: random, and the same for all samples."""
     return np.argsort(np.random.Philox(key=[latent_size, 0]).random_raw(latent_size), kind="stable").tolist()
 
 
@@ -91,7 +94,7 @@ class Pilot:
 
     Attributes:
         evidence: free evidence, float64 (N, any).
-        estimates: CLA over the axes of each rung below the exact one, float64 (N, rungs).
+        estimates: CLA over the axes of each stage below the exact one, float64 (N, stages).
         exact: float64 (N,).
     """
 
@@ -118,7 +121,7 @@ class _Tier:
 
 
 class Screen:
-    """The ladder of one layer, fitted on a pilot.
+    """The schedule of one layer, fitted on a pilot.
 
     Args:
         pilot: exact scores; every second sample fits, the others set the margins.
@@ -155,7 +158,7 @@ class Screen:
         self.width = max([*(self._band(0.0) if width is None else width for width in widths), *floors])
 
     def bounds(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> Bounds:
-        """What a tier says of samples: evidence (N, any), estimates of the rungs so far (N, at least tier)."""
+        """What a tier says of samples: evidence (N, any), estimates of the stages so far (N, at least tier)."""
         inputs = self._tier_inputs(tier, evidence, estimates)
         middle = self._tiers[tier](inputs)
         margin = self.width * self._tiers[tier].spread
@@ -236,8 +239,8 @@ def _ridge(inputs: np.ndarray, target: np.ndarray) -> _Tier:
     return _Tier(centre, scale, best[1], level, max(float(np.sqrt(best[0])), 1e-9))
 
 
-class Climb:
-    """Some samples on the ladder.
+class SequentialEstimator:
+    """Estimates of CLA of some samples, stage after stage.
 
     Args:
         generator: the generator.
@@ -249,24 +252,24 @@ class Climb:
     def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
         self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
         self._order = axes_order(generator.latent_size)
-        self._below: Rung | None = None
+        self._below: Stage | None = None
         self._sums: dict[int, Tensor] = {}
 
-    def to(self, rung: Rung, progress: Progress = silent) -> dict[int, np.ndarray]:
-        """Sample scores over the axes of the next rung, by layer: float64 (N,). On the last rung they are exact."""
-        known = self._below.axes if self._below is not None and self._below.points == rung.points else 0
-        new = self._order[known : rung.axes]
+    def advance(self, stage: Stage, progress: Progress = silent) -> dict[int, np.ndarray]:
+        """Sample scores over the axes of the next stage, by layer: float64 (N,). On the last stage they are exact."""
+        known = self._below.axes if self._below is not None and self._below.points == stage.points else 0
+        new = self._order[known : stage.axes]
         local = local_activation(
-            self._generator, self._latents, self._layers, axes=new, points=rung.points, precision=self._precision, progress=progress
+            self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision, progress=progress
         )
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
             sums = {layer: total + self._sums[layer] for layer, total in sums.items()}
-        self._below, self._sums = rung, sums
-        mean = {layer: total / rung.axes for layer, total in sums.items()}
+        self._below, self._sums = stage, sums
+        mean = {layer: total / stage.axes for layer, total in sums.items()}
         return {layer: score.numpy() for layer, score in LocalActivation(mean, local.activation).score.items()}
 
-    def keep(self, rows: np.ndarray) -> None:
+    def select(self, rows: np.ndarray) -> None:
         """Go on with some of the samples only: indices among those that are left."""
         self._latents = self._latents[rows]
         self._sums = {layer: total[rows] for layer, total in self._sums.items()}

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, Part, State, read_layers
+from qualitygate.generators.base import Generator, Part, State
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 
@@ -190,7 +190,8 @@ class Walk:
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
         with scored_pass():
-            at_sample = dict(read_layers(self.generator, latents, self.layers))
+            states = self.generator.states(self.generator.start(latents), max(self.layers))
+            at_sample = {state.layer: state.activation for state in states if state.layer in self.layers}
         reaching = torch.tensor(self.generator.axes_reaching(max(self.layers)), device=self.axes.device)
         total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
         with self.passes.running():

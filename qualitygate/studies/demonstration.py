@@ -14,15 +14,14 @@ from qualitygate import names, storage
 from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
 from qualitygate.gating import exhibit
-from qualitygate.gating.calibrate import calibrate, with_curvature
+from qualitygate.gating.calibrate import calibrate, default_policy, with_curvature
 from qualitygate.gating.profile import Profile, load_profile, profile_id
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter, scored_pass
-from qualitygate.policy.model import default_policy
 from qualitygate.produce.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
 from qualitygate.records.gate import GateSummary
-from qualitygate.reports.contact_sheet import comparison_sheet
+from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import PAPER_RATE
 
@@ -108,14 +107,14 @@ def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tup
         for word, rows in (("fewest", order[:EXTREMES]), ("most", order[::-1][:EXTREMES])):
             latents = stage.latents(rows)
             title = f"The {EXTREMES} samples of {total:,} with the {word} active low-rate neurons at R = {r:g}"
-            rows_of = {"generated": exhibit.made_again(generator, latents)}
+            rows_of = {"generated": exhibit.render(generator, latents)}
             yield f"{word}_{names.low_rate(r)}", comparison_sheet(list(map(str, rows)), rows_of, title)
     worst = np.argsort(columns[names.low_rate(stage.policy.headline_rate)], kind="stable")[::-1][:_ABLATED]
     latents = stage.latents(worst)
-    made = {"generated": exhibit.made_again(generator, latents)}
+    made = {"generated": exhibit.render(generator, latents)}
     for r in stage.limits.strengths:
         edits = low_rate_ablation(rates, stage.detection, r, generator.device)
-        made[f"R = {r:g}"] = exhibit.made_again(generator, latents, edits)
+        made[f"R = {r:g}"] = exhibit.render(generator, latents, edits)
     # the random choice belongs to the sample, so the padded batch needs its own padded ids: one batch, no padding
     with scored_pass():
         random = generator(latents, random_ablation(latents, stage.detection)).cpu().numpy()

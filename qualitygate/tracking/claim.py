@@ -26,7 +26,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,8 @@ def _living_others(client: MlflowClient, name: str, mine: str) -> list[Registere
     living = []
     for one in claims:
         if (ours[0].creation_timestamp - one.creation_timestamp) / 1000 > LEASE:
-            _delete(client, one.name)
+            with suppress(Exception):  # another check may delete it at the same time; if it stays, it is passed over
+                client.delete_registered_model(one.name)
         elif one.name != mine:
             living.append(one)
     return living

@@ -95,11 +95,9 @@ def _one_pass(
     }
 
 
-class ContributionScore(UnitScore):
-    """What artifacts' units take from the discriminator's value."""
+def _of_artifacts(inputs: UnitInputs) -> UnitScores:
+    with inputs.reporter.phase("contributions", len(inputs.artifacts)) as progress:
+        return contributions(inputs.generator, inputs.discriminator, inputs.artifacts, inputs.layers, progress).mean
 
-    name, needs = "contribution", ("discriminator",)
 
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        with inputs.reporter.phase("contributions", len(inputs.artifacts)) as progress:
-            return contributions(inputs.generator, inputs.discriminator, inputs.artifacts, inputs.layers, progress).mean
+CONTRIBUTION = UnitScore("contribution", _of_artifacts, needs=("discriminator",))

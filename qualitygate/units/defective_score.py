@@ -220,14 +220,13 @@ def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
     return overlap
 
 
-class DefectiveScore(UnitScore):
+def _of_artifacts(inputs: UnitInputs) -> UnitScores:
     """Over the artifacts, with masks from a classifier's Grad-CAM."""
+    masks = inputs.masks
+    with inputs.reporter.phase("unit thresholds", len(inputs.samples)) as progress:
+        thresholds = unit_thresholds(inputs.generator, inputs.samples, inputs.layers, progress=progress)
+    with inputs.reporter.phase("defective score", len(masks)) as progress:
+        return defective_scores(inputs.generator, inputs.artifacts, masks, thresholds, progress=progress).mean
 
-    name, needs = "defective", ("backbone",)
 
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        masks = inputs.masks
-        with inputs.reporter.phase("unit thresholds", len(inputs.samples)) as progress:
-            thresholds = unit_thresholds(inputs.generator, inputs.samples, inputs.layers, progress=progress)
-        with inputs.reporter.phase("defective score", len(masks)) as progress:
-            return defective_scores(inputs.generator, inputs.artifacts, masks, thresholds, progress=progress).mean
+DEFECTIVE = UnitScore("defective", _of_artifacts, needs=("backbone",))

@@ -49,22 +49,17 @@ def curvature(local: LocalActivation) -> UnitScores:
     return UnitScores.of_layers(scores, names.UNIT_CLA, {"samples": len(next(iter(local.activation.values())))})
 
 
-class LowRateScore(UnitScore):
+def _low_rate(inputs: UnitInputs) -> UnitScores:
     """Low-rate activity over the artifacts."""
-
-    name = "low_rate"
-
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        with inputs.reporter.phase("low-rate activity", len(inputs.artifacts)) as progress:
-            return low_rate_activity_of(inputs.generator, inputs.artifacts, inputs.rates, inputs.rate, progress=progress)
+    with inputs.reporter.phase("low-rate activity", len(inputs.artifacts)) as progress:
+        return low_rate_activity_of(inputs.generator, inputs.artifacts, inputs.rates, inputs.rate, progress=progress)
 
 
-class CurvatureScore(UnitScore):
+def _curvature(inputs: UnitInputs) -> UnitScores:
     """Exact CLA over some artifacts."""
+    artifacts = inputs.artifacts[: inputs.curvature]
+    with inputs.reporter.phase("exact CLA", len(artifacts)) as progress:
+        return curvature(local_activation(inputs.generator, artifacts, inputs.layers, progress=progress))
 
-    name = "cla"
 
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        artifacts = inputs.artifacts[: inputs.curvature]
-        with inputs.reporter.phase("exact CLA", len(artifacts)) as progress:
-            return curvature(local_activation(inputs.generator, artifacts, inputs.layers, progress=progress))
+LOW_RATE, CURVATURE = UnitScore("low_rate", _low_rate), UnitScore("cla", _curvature)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
+from qualitygate.plugins import Table
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.units.classifier import REAL, ArtifactClassifier, Classification, artifact_masks, train_classifier
 from qualitygate.units.concepts import TopSamples, top_samples
@@ -23,20 +22,33 @@ from qualitygate.units.labels import ARTIFACT, NORMAL
 from qualitygate.units.score import UnitScores
 
 
-class UnitScore(abc.ABC):
+@dataclass(frozen=True)
+class UnitScore:
     """A way to give each unit a number, higher = more suspect.
 
     Attributes:
-        name: by which people ask for it. The column that it fills is the `source` of what `compute` gives.
+        name: by which people ask for it. The column that it fills is the `source` of what it gives.
+        compute: the score of every unit of ``inputs.layers``.
         needs: attributes of `UnitInputs` without which it cannot be made: ``extractor``, ``backbone``, ``discriminator``.
     """
 
-    name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()
+    name: str
+    compute: Callable[[UnitInputs], UnitScores]
+    needs: tuple[str, ...] = ()
 
-    @abc.abstractmethod
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        """The score of every unit of ``inputs.layers``."""
+
+UNIT_SCORES: Table[UnitScore] = Table(
+    "unit_scores",
+    {
+        "cla": "qualitygate.units.from_activations:CURVATURE",
+        "low_rate": "qualitygate.units.from_activations:LOW_RATE",
+        "defective": "qualitygate.units.defective_score:DEFECTIVE",
+        "frechet": "qualitygate.units.unit_frechet:FRECHET",
+        "contribution": "qualitygate.units.contribution:CONTRIBUTION",
+    },
+    UnitScore,
+)
+"""Every unit score by name, those of plug-ins (entry points of the group ``qualitygate.unit_scores``) after ours."""
 
 
 class UnitInputs:
@@ -143,20 +155,6 @@ class UnitInputs:
         """The samples that each unit is most active for, by layer."""
         with self.reporter.phase("top images", len(self.samples)) as progress:
             return top_samples(self.generator, self.samples, self.layers, self.count, progress)
-
-
-def unit_scores() -> dict[str, UnitScore]:
-    """Every unit score by name."""
-    return {name: getattr(import_module(f"qualitygate.units.{module}"), score)() for name, (module, score) in _OURS.items()}
-
-
-_OURS = {
-    "cla": ("from_activations", "CurvatureScore"),
-    "low_rate": ("from_activations", "LowRateScore"),
-    "defective": ("defective_score", "DefectiveScore"),
-    "frechet": ("unit_frechet", "FrechetScore"),
-    "contribution": ("contribution", "ContributionScore"),
-}
 
 
 def _first(images: ImageSet, count: int) -> Iterator[Tensor]:

@@ -111,17 +111,15 @@ class _Distance:
         return (mean.square().sum(dim=(1, 2)) + trace + self._trace - 2.0 * shared).clamp(min=0.0)
 
 
-class FrechetScore(UnitScore):
-    """FID of each unit's most active images, against real images or, without any, the generator's own. (GAN Dissection takes 10,000 of
-    200,000 samples.)"""
+def _against_real(inputs: UnitInputs) -> UnitScores:
+    """Against real images or, without any, the generator's own. (GAN Dissection takes 10,000 images of 200,000 samples.)"""
+    with inputs.reporter.phase("features", len(inputs.samples)) as progress:
+        features = extract(inputs.extractor, inputs.images(inputs.samples), progress)
+    reference, against = features, "the generator's own samples"
+    if inputs.real is not None:
+        with inputs.reporter.phase("real images", len(inputs.real)) as progress:
+            reference, against = extract(inputs.extractor, inputs.real, progress), inputs.real.name
+    return unit_frechet(features, inputs.top_samples, reference, extractor=inputs.extractor.key, against=against)
 
-    name, needs = "frechet", ("extractor",)
 
-    def compute(self, inputs: UnitInputs) -> UnitScores:
-        with inputs.reporter.phase("features", len(inputs.samples)) as progress:
-            features = extract(inputs.extractor, inputs.images(inputs.samples), progress)
-        reference, against = features, "the generator's own samples"
-        if inputs.real is not None:
-            with inputs.reporter.phase("real images", len(inputs.real)) as progress:
-                reference, against = extract(inputs.extractor, inputs.real, progress), inputs.real.name
-        return unit_frechet(features, inputs.top_samples, reference, extractor=inputs.extractor.key, against=against)
+FRECHET = UnitScore("frechet", _against_real, needs=("extractor",))

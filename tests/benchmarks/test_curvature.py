@@ -54,7 +54,7 @@ def test_rows(make: object) -> None:
 def test_it_needs_neither_pydantic_nor_mlflow() -> None:
     script = (
         "import sys; sys.modules['pydantic'] = sys.modules['mlflow'] = None\n"
-        "import curvature, subjects; from qualitygate.generators.passes import sample_latents\n"
+        "import curvature, subjects; from qualitygate.generators.base import sample_latents\n"
         "generator = subjects.random_pggan(2)\n"
         "print(len(list(curvature.measured('small', generator, 'float32', 1, 1))))"
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import Contents, TensorGroup
 from qualitygate.checkpoints.load import Loaded, assemble_contents
 from qualitygate.errors import CheckpointError
-from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
+from qualitygate.generators.families.pggan import PGGANDiscriminator
 from qualitygate.latents import Latents
 
 PLAIN, LABEL = "genforce_pggan_r32", "genforce_pggan_r32_fused_label"

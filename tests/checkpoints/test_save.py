@@ -17,7 +17,7 @@ from qualitygate.checkpoints.load import assemble_contents, load_checkpoint
 from qualitygate.errors import CheckpointError, InputError, OutputError, StorageError
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.families import DISCRIMINATORS
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.module import ModuleGenerator
 
 

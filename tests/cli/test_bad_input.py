@@ -148,6 +148,10 @@ def test_a_device_that_is_not_there(call: Call, place: Place, tmp_path: Path) ->
     complains(gate(call, place, tmp_path / "out", "--device", "cuda:63"), "cuda:63")
 
 
+def test_a_device_without_float64(call: Call, place: Place, tmp_path: Path) -> None:
+    complains(call("calibrate", place.checkpoint, "--out", tmp_path / "out", "--device", "meta"), "meta", "float64")
+
+
 def test_no_space_left(call: Call, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

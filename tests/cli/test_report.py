@@ -11,7 +11,7 @@ from cli.real_report import write_real_report
 from mlflow import MlflowClient
 from reports.test_page import Page
 
-from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
+from qualitygate.reports.material import EXHIBIT, read_exhibit
 
 
 def gate(call: Call, place: Place, out: Path, *more: object) -> Path:

@@ -8,7 +8,7 @@ from small_policy import small_policy
 
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Chain, Profile, load_profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.policy.corrections import SequentialCorrection, ZeroAblation, methods
+from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.policy.corrections import METHODS, SequentialCorrection, ZeroAblation
 from qualitygate.policy.decide import decide
 from qualitygate.policy.model import Calibration, Limit, Policy
 from qualitygate.records.gate import SampleRecord, Verdict
@@ -27,7 +27,7 @@ from qualitygate.testing import random_toy
 
 IDS = range(80)
 EVERY: dict[str, Any] = {
-    **{method: {"method": method} for method in methods()},
+    **{method: {"method": method} for method in METHODS},
     "units by number": {"method": "zero_ablation", "units": [1, 3]},
     "units by lambda": {"method": "sequential_correction", "lambdas": [0.9, 0.3]},
     "units of the profile": {"method": "sequential_correction", "ranking": "profile"},
@@ -60,7 +60,7 @@ def test_least_correction_by_every_method(generator: DCGAN, profile: Profile, se
         assert tuple(trial.strength for trial in record.trials) == strengths[: len(passed)]
         tried += bool(passed)
         for trial in record.trials:
-            assert trial.scores.keys() == limits.judged.keys()
+            assert trial.scores.keys() == limits.recheck_limits.keys()
             assert all(name.startswith("low_rate_0.1/") for name in trial.scores)  # never by CLA, nor by what was edited
             assert f"low_rate_0.1/layer_{min(policy.correction.edited((0, 1, 2), 2))}" not in trial.scores
         if record.verdict is Verdict.CORRECT:

@@ -10,7 +10,7 @@ from small import small_dcgan
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import State
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import in_halves
 
 

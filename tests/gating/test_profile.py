@@ -48,8 +48,8 @@ def test_what_calibration_learns(generator: Generator, profile: Profile) -> None
 def test_limits_are_quantiles_that_samples_reached(profile: Profile) -> None:
     limits = profile.limits(profile.policy)
     assert limits.rules[0].limit == np.quantile(profile.scores["low_rate_0.2"], 0.7, method="higher")
-    assert set(limits.judged) == {f"low_rate_0.1/layer_{layer}" for layer in (1, 2, 3)}
-    for name, rule in limits.judged.items():
+    assert set(limits.recheck_limits) == {f"low_rate_0.1/layer_{layer}" for layer in (1, 2, 3)}
+    for name, rule in limits.recheck_limits.items():
         assert rule.limit == np.quantile(profile.scores[name], 0.8, method="higher")
     assert limits.strengths == (0.1, 0.2, 0.3)
 

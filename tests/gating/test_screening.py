@@ -19,7 +19,7 @@ from qualitygate.gating.curvature import SHIPPED, PilotTable
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.decide import decide

@@ -23,7 +23,7 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator, Origin, State, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import load_latents
 from qualitygate.policy.corrections import SequentialAblation
 from qualitygate.policy.decide import decide
@@ -125,7 +125,7 @@ def judged_by_hand(generator: Generator, profile: Profile, sample: int, strength
 
 
 def test_what_a_corrected_sample_is_judged_on(generator: DCGAN, profile: Profile, gated: Gated) -> None:
-    limits = {name: rule.limit for name, rule in profile.limits(profile.policy).judged.items()}
+    limits = {name: rule.limit for name, rule in profile.limits(profile.policy).recheck_limits.items()}
     trials = [(record.id, trial) for record, _ in gated for trial in record.trials]
     assert any(trial.scores["low_rate_0.1/layer_2"] > 0 for _, trial in trials)
     for sample, trial in trials:

@@ -107,5 +107,8 @@ def test_where_the_device_has_no_room_for_a_batch_its_halves_are_made(generator:
     torch.testing.assert_close(generator.images(latents, edits), expected)
 
 
-def test_no_samples_are_no_images(generator: ToyGenerator) -> None:
-    assert generator.images(sample_latents(generator, [], 0)).shape == (0, *generator.image_shape)
+def test_no_samples_have_shapes_all_the_same(generator: ToyGenerator) -> None:
+    latents = sample_latents(generator, [], 0)
+    assert generator.images(latents).shape == (0, *generator.image_shape)
+    read = [(layer, activation.shape) for _, layer, activation in generator.activations(latents, [0, 1])]
+    assert read == [(0, (0, 4, 2, 2)), (1, (0, 3, 4, 4))]

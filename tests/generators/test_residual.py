@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.families.biggan.deep import BigGANDeep
-from qualitygate.generators.families.biggan.generator import BigGAN
+from qualitygate.generators.convolutions import nearest_then_3x3
+from qualitygate.generators.families.biggan import BigGAN
+from qualitygate.generators.families.biggan_deep import BigGANDeep
 from qualitygate.generators.residual import SelfAttention, UpsamplingConv, operations
-from qualitygate.generators.transposed import nearest_then_3x3
 from qualitygate.latents import Latents, Sampling
 
 
@@ -91,7 +91,7 @@ def test_samples_of_a_state_are_apart_in_activation_and_carry(make: type[Generat
     kept = torch.tensor([2, 0])
     part = State(state.layer, state.activation[kept], type(state.carry)(*(tensor[kept] for tensor in state.carry)))
     # batches of another size may be summed in another order: equal to rounding, not to the bit
-    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-5)
+    assert torch.allclose(generator.resume(part), generator.resume(state)[kept], atol=1e-4)
 
 
 @pytest.mark.parametrize(("block_latent", "reaching"), [("chunk", [8, 8, 12, 12, 12]), ("none", [12] * 5)])

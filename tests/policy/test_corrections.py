@@ -10,8 +10,9 @@ import pytest
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
-from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection, ZeroAblation, methods
-from qualitygate.policy.model import Policy, default_policy, load_policy, parse_policy, policy_yaml
+from qualitygate.gating.calibrate import default_policy
+from qualitygate.policy.corrections import METHODS, SequentialAblation, SequentialCorrection, ZeroAblation
+from qualitygate.policy.model import Policy, load_policy, parse_policy, policy_yaml
 
 
 def policy_of(**correction: Any) -> Policy:
@@ -36,10 +37,10 @@ def test_policies_from_before_there_were_methods_are_what_they_were() -> None:
     assert default_policy("pggan").hash == "860da3b9bfe174d9ec308af80106569ac3d50da81ef6c73f1603a77a3572e451"
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_written_read_and_told_apart(method: str, tmp_path: Path) -> None:
     policy = policy_of(method=method)
-    assert type(policy.correction) is methods()[method]
+    assert type(policy.correction) is METHODS[method]
     assert policy.correction is not None
     (tmp_path / "p.yaml").write_text(policy_yaml(policy))
     assert load_policy(tmp_path / "p.yaml") == policy
@@ -150,7 +151,7 @@ def test_the_schema_teaches_every_method() -> None:
     schema = Policy.model_json_schema()
     shown = json.dumps(schema["properties"]["correction"])
     assert '"propertyName": "method"' in shown
-    for made in methods().values():
+    for made in METHODS.values():
         described = schema["$defs"][made.__name__]
         assert described["description"]
         assert all(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import SequentialAblation
-from qualitygate.policy.decide import Limits, decide, first_look, repaired, resolve
+from qualitygate.policy.decide import Limits, decide, initial_verdicts, repaired, resolve
 from qualitygate.policy.model import Limit, Policy, Rule
 from qualitygate.records.gate import RuleLimit, Verdict
 
@@ -26,7 +26,7 @@ def rule(name: str, score: str, limit: float, action: Verdict = Verdict.CORRECT)
 
 LIMITS = Limits(
     rules=(rule("count", COUNT, 10.0), rule("cla", CLA, 2.0, Verdict.REJECT)),
-    judged={JUDGED: rule("correction", JUDGED, 4.0), "low_rate_0.1/layer_2": rule("correction", "low_rate_0.1/layer_2", 6.0)},
+    recheck_limits={JUDGED: rule("correction", JUDGED, 4.0), "low_rate_0.1/layer_2": rule("correction", "low_rate_0.1/layer_2", 6.0)},
     strengths=(0.1, 0.3),
 )
 TRIALS = [f"ablation_{at}/{what}" for at in ("0.1", "0.3") for what in ("tried", JUDGED, "low_rate_0.1/layer_2")]
@@ -118,7 +118,7 @@ def test_permuted_rows_are_permuted_decisions(data: st.DataObject, samples: list
             assert sample.get(CLA, 1.0) <= 2.0
             assert sample.get("image_finite", 1.0) != 0.0
         if verdict == "correct":
-            assert all(sample[f"ablation_{strength:g}/{name}"] <= one.limit for name, one in LIMITS.judged.items())
+            assert all(sample[f"ablation_{strength:g}/{name}"] <= one.limit for name, one in LIMITS.recheck_limits.items())
 
 
 def test_a_missing_column_is_an_error() -> None:
@@ -126,7 +126,7 @@ def test_a_missing_column_is_an_error() -> None:
     with pytest.raises(PolicyError, match=f"Rule cla cannot be applied\n  found: no score {CLA} among .*{COUNT}"):
         decide(LIMITS, without)
     with pytest.raises(PolicyError, match="cannot be applied"):
-        first_look(LIMITS, without)
+        initial_verdicts(LIMITS, without)
 
 
 def test_records_without_trials_reject_what_needs_a_correction() -> None:
@@ -147,7 +147,7 @@ def test_without_a_correction_in_the_policy() -> None:
 
 
 def test_the_first_look_asks_for_a_correction() -> None:
-    made = first_look(LIMITS, columns({}, HIGH, {**HIGH, CLA: 3.0}, {COUNT: NAN}))
+    made = initial_verdicts(LIMITS, columns({}, HIGH, {**HIGH, CLA: 3.0}, {COUNT: NAN}))
     assert made.verdict.tolist() == ["accept", "correct", "reject", "reject"]
     assert np.isnan(made.strength).all()
 
@@ -177,7 +177,7 @@ def test_quantiles_become_numbers() -> None:
     limits = resolve(policy(Limit(quantile=0.9)), (1, 2), quantile)
     assert asked == [(COUNT, 0.9), (JUDGED, 0.8), ("low_rate_0.1/layer_2", 0.8)]
     assert [(one.rule, one.score, one.limit, one.source) for one in limits.rules] == [("count", COUNT, 9.0, "quantile 0.9")]
-    assert {name: (one.limit, one.action) for name, one in limits.judged.items()} == {
+    assert {name: (one.limit, one.action) for name, one in limits.recheck_limits.items()} == {
         JUDGED: (8.0, "reject"),
         "low_rate_0.1/layer_2": (8.0, "reject"),
     }
@@ -188,7 +188,7 @@ def test_quantiles_become_numbers() -> None:
     nothing = resolve(
         Policy(correction=None, rules=(Rule(id="a", score=COUNT, limit=Limit(value=1.0), action=Verdict.REJECT),)), (), quantile
     )
-    assert (nothing.judged, nothing.strengths) == ({}, ())
+    assert (nothing.recheck_limits, nothing.strengths) == ({}, ())
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf")])

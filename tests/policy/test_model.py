@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from qualitygate.errors import PolicyError
-from qualitygate.policy.corrections import SequentialAblation, judged_layers
-from qualitygate.policy.model import Limit, Policy, Rule, default_policy, load_policy, parse_policy, policy_yaml
+from qualitygate.gating.calibrate import default_policy
+from qualitygate.policy.corrections import SequentialAblation, recheck_layers
+from qualitygate.policy.model import Limit, Policy, Rule, load_policy, parse_policy, policy_yaml
 
 FULL: dict[str, Any] = {
     "format": 1,
@@ -184,12 +185,12 @@ def test_every_value_changes_the_hash() -> None:
     ],
 )
 def test_layers_that_a_corrected_sample_is_judged_on(edited: tuple[int, ...], last: int, judged: tuple[int, ...]) -> None:
-    assert judged_layers(edited, last) == judged
+    assert recheck_layers(edited, last) == judged
 
 
 def test_a_correction_that_leaves_nothing_to_judge_by() -> None:
     with pytest.raises(PolicyError, match="only the last layer 3 is edited"):
-        judged_layers((3,), 3)
+        recheck_layers((3,), 3)
 
 
 def test_policies_are_frozen() -> None:

@@ -18,9 +18,8 @@ from qualitygate.produce.shard_report import ensure_report
 from qualitygate.produce.store import open_store
 from qualitygate.produce.survey import SURVEY, Surveyor, read_survey
 from qualitygate.records.gate import RuleLimit, Verdict
-from qualitygate.reports.exhibit_table import EXHIBIT, read_exhibit
-from qualitygate.reports.page.gate_report import report_page
-from qualitygate.reports.page.material import Material
+from qualitygate.reports.gate_report import report_page
+from qualitygate.reports.material import EXHIBIT, Material, read_exhibit
 
 IDS = range(10, 290)
 

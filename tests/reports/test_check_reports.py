@@ -9,17 +9,14 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from reports.pages import HOSTILE
+from reports.page_material import HOSTILE
 
 from qualitygate.errors import InputError
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
 from qualitygate.records.gate import ExpectationResult, SuiteResult
-from qualitygate.reports.check_figure import baseline_excess, interval_figure
-from qualitygate.reports.check_page import check_page
-from qualitygate.reports.check_text import footing, headline, reason
-from qualitygate.reports.github import ANNOTATIONS, SUMMARY_BYTES, step_summary, workflow_commands
-from qualitygate.reports.junit import junit_xml
+from qualitygate.reports.check_page import baseline_excess, check_page, interval_figure
+from qualitygate.reports.check_text import ANNOTATIONS, SUMMARY_BYTES, footing, headline, junit_xml, reason, step_summary, workflow_commands
 
 
 def outcome(name: str, state: RuleState = RuleState.FAILED, severity: str = "critical", note: str | None = None) -> RuleOutcome:

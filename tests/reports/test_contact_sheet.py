@@ -11,11 +11,10 @@ from reports.made_up import SCORE, item, limits, record, smooth
 
 from qualitygate.errors import InputError
 from qualitygate.records.gate import ExhibitItem, Verdict
-from qualitygate.reports import contact_sheet as module
-from qualitygate.reports.contact_sheet import MARGIN, contact_sheet
-from qualitygate.reports.lettering import font, text_width, wrap
-from qualitygate.reports.palette import VERDICT_COLORS
-from qualitygate.reports.pictures import blend_heat, picture
+from qualitygate.reports import sheets as module
+from qualitygate.reports.pictures import blend_heat, font, picture, text_width, wrap
+from qualitygate.reports.sheets import MARGIN, contact_sheet
+from qualitygate.reports.style import VERDICT_COLORS
 
 SIDE = 64
 

@@ -6,19 +6,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from reports.made_up import item
-from reports.pages import HOSTILE, gated, units
+from reports.page_material import HOSTILE, gated, units
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.gate import ExhibitRole
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
-from qualitygate.reports.exhibit_table import exhibit_columns, read_exhibit
-from qualitygate.reports.page.comparison import Compared, comparison_page, unit_moves
-from qualitygate.reports.page.gallery import command_again
-from qualitygate.reports.page.gate_report import report_page
-from qualitygate.reports.page.material import Material, Measured, UnitPage
-from qualitygate.reports.page.tables import quantile_cell, set_rows
+from qualitygate.reports.comparison import ComparedSet, comparison_page, unit_moves
+from qualitygate.reports.gate_report import report_page
+from qualitygate.reports.material import Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
+from qualitygate.reports.tables import command_again, quantile_cell, set_rows
 
 VOID = {"meta", "link", "img", "input", "br", "use", "path"}
 
@@ -52,7 +50,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def metrics(value: float = 0.6) -> Measured:
+def metrics(value: float = 0.6) -> MeasuredMetrics:
     one = Measurement(metric=names.PRECISION, value=value, low=value - 0.05, high=value + 0.05, samples=200, extractor="e", real="r")
     report = MetricsReport(
         checkpoint="faces.pt",
@@ -78,7 +76,7 @@ def metrics(value: float = 0.6) -> Measured:
         seconds=1.0,
     )
     score = np.arange(200.0)
-    return Measured(report, {"low_rate_0.1": score, names.REALISM: 2.0 - score / 200})
+    return MeasuredMetrics(report, {"low_rate_0.1": score, names.REALISM: 2.0 - score / 200})
 
 
 def dynamics() -> DynamicsRecord:
@@ -158,7 +156,7 @@ def test_names_that_are_not_ours_are_words_and_never_markup() -> None:
     assert "alert(1)" in page.words
     assert "{{ 7 * 7 }}" in page.words
     assert "<b>fast" not in text
-    both = comparison_page([Compared(gated(checkpoint=HOSTILE)), Compared(gated(2, HOSTILE))])
+    both = comparison_page([ComparedSet(gated(checkpoint=HOSTILE)), ComparedSet(gated(2, HOSTILE))])
     assert len(Page(both).of("script")) == 1
 
 
@@ -226,7 +224,7 @@ def test_units_that_moved_up_are_found_by_layer_and_index() -> None:
 
 
 def test_a_comparison_says_what_differs_beyond_chance() -> None:
-    page = Page(comparison_page([Compared(gated(), metrics(0.6)), Compared(gated(2), metrics(0.9))]))
+    page = Page(comparison_page([ComparedSet(gated(), metrics(0.6)), ComparedSet(gated(2), metrics(0.9))]))
     assert not page.open
     for words in ("precision better", "the same within chance", "place in A", "gallery/worst", "0.85 … 0.95"):
         assert words in page.words
@@ -236,4 +234,4 @@ def test_a_comparison_says_what_differs_beyond_chance() -> None:
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_comparison_of_too_few_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(InputError, match="2 to 6"):
-        comparison_page([Compared(gated(exhibit=False))] * count)
+        comparison_page([ComparedSet(gated(exhibit=False))] * count)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
+from qualitygate.reports.sheets import UnitPictures, unit_sheet
 
 
 def unit(caption: str, hot: float = 1.0, images: int = 2) -> UnitPictures:

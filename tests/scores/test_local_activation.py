@@ -221,7 +221,7 @@ def test_layers_that_are_not_there_and_values_that_are_not_finite() -> None:
 
 
 def test_axes_that_cannot_reach_a_layer_are_not_walked_and_still_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qualitygate.generators.families.biggan.generator import BigGAN
+    from qualitygate.generators.families.biggan import BigGAN
 
     case = next(case for case in importlib.import_module("reference.cases_biggan").CASES if case.file == "biggan_r32_mybn")
     generator = assemble_contents(Contents("test", case.tree(load(case.file))), case.file).generator

@@ -1,4 +1,4 @@
-"""The ladder: what each rung says of the exact score, and what the margins promise."""
+"""The schedule: what each stage says of the exact score, and what the margins promise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from small import small_dcgan, small_pggan
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.scores.screening import SMALLEST, Climb, Pilot, Rung, Screen, axes_order, ladder
+from qualitygate.scores.screening import SMALLEST, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 
 
 def pilot_like(count: int, seed: int, tiers: int = 3, noise: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02)) -> Pilot:
@@ -108,11 +108,11 @@ def test_samples_that_are_not_finite_stay_not_finite() -> None:
     ("latent_size", "axes"), [(2, [2]), (16, [5, 16]), (100, [5, 10, 20, 40, 64, 100]), (512, [5, 10, 20, 40, 80, 160, 128, 256, 512])]
 )
 def test_the_rungs(latent_size: int, axes: list[int]) -> None:
-    rungs = ladder(latent_size)
-    assert [rung.axes for rung in rungs] == axes
-    assert rungs[-1] == Rung(latent_size, None)
-    work = sum(rung.passes(below, 20) for below, rung in zip((None, *rungs), rungs, strict=False))
-    thin = 6 * max([rung.axes for rung in rungs if rung.points], default=0)
+    stages = schedule(latent_size)
+    assert [stage.axes for stage in stages] == axes
+    assert stages[-1] == Stage(latent_size, None)
+    work = sum(stage.passes(below, 20) for below, stage in zip((None, *stages), stages, strict=False))
+    thin = 6 * max([stage.axes for stage in stages if stage.points], default=0)
     assert work == 20 * latent_size + thin, "no axis is walked twice on the same grid"
 
 
@@ -124,15 +124,15 @@ def test_the_order_of_axes_never_changes() -> None:
 @pytest.mark.parametrize("generator", [small_dcgan(latent_size=80), small_pggan()], ids=["dcgan", "pggan"])
 def test_climbing_ends_at_the_exact_score(generator) -> None:  # type: ignore[no-untyped-def]
     latents = sample_latents(generator, range(6), 3)
-    climb = Climb(generator, latents, [0, 1])
-    rungs = ladder(generator.latent_size)
-    for rung in rungs[:-1]:
-        score = climb.to(rung)
-        order = axes_order(generator.latent_size)[: rung.axes]
-        direct = local_activation(generator, latents, [0, 1], axes=order, points=rung.points).score
+    estimator = SequentialEstimator(generator, latents, [0, 1])
+    stages = schedule(generator.latent_size)
+    for stage in stages[:-1]:
+        score = estimator.advance(stage)
+        order = axes_order(generator.latent_size)[: stage.axes]
+        direct = local_activation(generator, latents, [0, 1], axes=order, points=stage.points).score
         np.testing.assert_allclose(score[1], direct[1].numpy(), rtol=1e-5, atol=1e-7)
-    climb.keep(np.array([1, 4]))
-    exact = climb.to(rungs[-1])
+    estimator.select(np.array([1, 4]))
+    exact = estimator.advance(stages[-1])
     whole = local_activation(generator, latents, [0, 1]).score
     for layer in (0, 1):
         np.testing.assert_allclose(exact[layer], whole[layer].numpy()[[1, 4]], rtol=1e-5, atol=1e-7)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN
 
 
 def faulty(kind: type[Faulty], path: Path, mark: Path | None = None) -> partial[Generator]:

@@ -26,12 +26,13 @@ from qualitygate.policy.model import Policy, parse_policy
 from qualitygate.records import Interval
 from qualitygate.records.validation import Evidence, EvidenceKind, Finding, ScoreSetting, Sight, ValidationReport, named_setting
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
-from qualitygate.studies.validate.request import Request, Tools
+from qualitygate.studies.validate.request import ValidationSizes
 from qualitygate.studies.validate.run import validate, write_validation
+from qualitygate.studies.validate.samples import ValidationInputs
 from qualitygate.testing.planted import Defect, Planted, plant
 from qualitygate.units.labels import Labels
 
-QUICK = Request(samples=200, curvature=0)
+QUICK = ValidationSizes(samples=200, curvature=0)
 SEED = 5
 RULE = named_setting("low_rate_0.2", (0, 1, 2))
 
@@ -58,8 +59,8 @@ def labels(planted: Planted, *, noise: bool = False) -> Labels:
 
 
 def labelled(planted: Planted, learned: Profile, *, noise: bool = False) -> ValidationReport:
-    tools = Tools(planted.generator, learned, labels=labels(planted, noise=noise), label_seed=SEED)
-    return validate(tools, QUICK)
+    inputs = ValidationInputs(planted.generator, learned, labels=labels(planted, noise=noise), label_seed=SEED)
+    return validate(inputs, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +214,8 @@ def test_real_images_classes_and_a_discriminator(
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path / "cache"))
     clean = planted.truth.repaired(sample_latents(planted.generator, range(150), 9))
     real, classes = image_set("clean", clean), np.arange(150) % 3
-    tools = Tools(planted.generator, learned, Red(), Projection(), real, classes)
-    report = validate(tools, replace(QUICK, curvature=60, class_samples=120))
+    inputs = ValidationInputs(planted.generator, learned, Red(), Projection(), real, classes)
+    report = validate(inputs, QUICK.model_copy(update={"curvature": 60, "class_samples": 120}))
     kinds = [source.kind for source in report.evidence.sources]
     assert kinds[0] is EvidenceKind.REALISM
     assert kinds[-1] is EvidenceKind.DISCRIMINATOR
@@ -241,15 +242,15 @@ def test_real_images_classes_and_a_discriminator(
 
 
 def test_without_evidence_a_defect_is_planted(profile: Profile) -> None:
-    tools = Tools(small_dcgan(), profile)
-    report = validate(tools, replace(QUICK, samples=500))
+    inputs = ValidationInputs(small_dcgan(), profile)
+    report = validate(inputs, QUICK.model_copy(update={"samples": 500}))
     assert [source.kind for source in report.evidence.sources] == [EvidenceKind.PLANTED]
     assert any("weak" in one for one in report.remarks)
     assert "require_validated" not in (report.evidence.recommended or "")
     with pytest.raises(InputError, match="no evidence"):
-        validate(tools, replace(QUICK, planted=False))
+        validate(inputs, QUICK.model_copy(update={"planted": False}))
     with pytest.raises(InputError, match="seed of the calibration"):
-        validate(tools, replace(QUICK, seed=0))
+        validate(inputs, QUICK.model_copy(update={"seed": 0}))
 
 
 def test_rates_by_class_are_those_of_its_samples() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from qualitygate.generators.base import Generator
-from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.generators.families.pggan.generator import PGGAN
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.generators.families.pggan import PGGAN
+from qualitygate.generators.families.stylegan2 import StyleGAN2
 
 
 def _randomised(generator: Generator) -> Generator:

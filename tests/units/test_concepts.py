@@ -8,7 +8,7 @@ import torch
 from small import small_dcgan, small_pggan, small_stylegan2
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import read_layers, sample_latents
+from qualitygate.generators.base import sample_latents
 from qualitygate.testing.toys import ToyGenerator
 from qualitygate.units.concepts import clusters, peaks, representative, top_samples, unit_heat
 
@@ -27,8 +27,8 @@ def test_top_samples_of_every_layer_against_a_full_sort() -> None:
     generator = small_dcgan()
     latents = sample_latents(generator, range(130), 0)
     found = top_samples(generator, latents, [0, 2], 70)
-    for layer, activation in read_layers(generator, latents, (0, 2)):
-        peak = activation.amax(dim=(2, 3)).T
+    for layer in (0, 2):
+        peak = generator.run(generator.start(latents), layer).activation.amax(dim=(2, 3)).T
         torch.testing.assert_close(found[layer].peak, peak.sort(dim=1, descending=True).values[:, :70])
     with pytest.raises(InputError, match="Not so many samples"):
         top_samples(generator, latents, [0], 131)
@@ -77,6 +77,6 @@ def test_peaks_of_chosen_units_of_several_layers() -> None:
     generator = small_dcgan()
     latents = sample_latents(generator, range(70), 0)
     found = peaks(generator, latents, {2: [1], 0: [3, 0]})
-    (_, first), (_, last) = read_layers(generator, latents, (0, 2))
+    first, last = (generator.run(generator.start(latents), layer).activation for layer in (0, 2))
     expected = torch.stack((first[:, 3].amax((1, 2)), first[:, 0].amax((1, 2)), last[:, 1].amax((1, 2))), dim=1)
     assert np.allclose(found, expected)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from small import small_dcgan, small_pggan
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import State, read_layers, sample_latents
+from qualitygate.generators.base import State, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.testing.toys import ToyGenerator
 from qualitygate.units.defective_score import UnitQuantiles, defective_scores, soft_iou, unit_thresholds
@@ -27,7 +27,8 @@ def test_within_a_bin_of_the_exact_quantile(make, share: float) -> None:
     generator = make()
     latents = sample_latents(generator, range(150), 0)
     found = unit_thresholds(generator, latents, [0, 2], share)
-    for layer, activation in read_layers(generator, latents, (0, 2)):
+    for layer in (0, 2):
+        activation = generator.run(generator.start(latents), layer).activation
         values = activation.transpose(0, 1).flatten(1).numpy()
         limits = found[layer].numpy()
         true = exact(values, share)
@@ -124,7 +125,8 @@ def test_against_the_definition_on_every_layer_whatever_the_memory() -> None:
     limits = {layer: torch.full((generator.layers[layer].units,), 0.5) for layer in (0, 2)}
     found = defective_scores(generator, samples, masks, limits)
     little = defective_scores(generator, samples, masks, limits, memory=1)
-    for layer, activation in read_layers(generator, samples, (0, 2)):
+    for layer in (0, 2):
+        activation = generator.run(generator.start(samples), layer).activation
         region = F.interpolate((activation > 0.5).float(), size=masks.shape[1:], mode="bilinear")
         common, union = torch.minimum(region, masks[:, None]), torch.maximum(region, masks[:, None])
         expected = common.sum(dim=(2, 3)) / union.sum(dim=(2, 3))

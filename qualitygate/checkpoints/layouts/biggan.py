@@ -18,9 +18,8 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.reading import Reader, spectrally_normalised
-from qualitygate.generators.families.biggan.discriminator import BigGANDiscriminator
-from qualitygate.generators.families.biggan.generator import BigGAN
-from qualitygate.generators.transposed import nearest_then_3x3
+from qualitygate.generators.convolutions import nearest_then_3x3
+from qualitygate.generators.families.biggan import BigGAN, BigGANDiscriminator
 
 BATCH_NORM_EPS = 1e-5
 """The default and what the released scripts use; not stored in a state dict."""

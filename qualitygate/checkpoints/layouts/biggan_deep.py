@@ -13,8 +13,8 @@ from torch import Tensor
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.reading import Reader, spectrally_normalised
-from qualitygate.generators.families.biggan.deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
-from qualitygate.generators.transposed import nearest_then_3x3
+from qualitygate.generators.convolutions import nearest_then_3x3
+from qualitygate.generators.families.biggan_deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
 
 _IMAGE_CHANNELS = 3  # the output convolution makes more; the original drops them
 _EPS = 1e-4

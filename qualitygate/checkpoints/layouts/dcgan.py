@@ -10,8 +10,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, Network
-from qualitygate.generators.families.dcgan.discriminator import DCGANDiscriminator
-from qualitygate.generators.families.dcgan.generator import DCGAN
+from qualitygate.generators.families.dcgan import DCGAN, DCGANDiscriminator
 
 _BATCH_NORM_EPS = 1e-5  # torch's default; not stored in a state dict
 _CHANNELS_MOST = 4  # of an image

@@ -18,8 +18,7 @@ from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts import pggan_names as names
 from qualitygate.checkpoints.layouts.pggan_names import Pair, Stored
-from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
-from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 
 _GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
 """Samples over which each source's discriminator measures variation, unless told otherwise."""

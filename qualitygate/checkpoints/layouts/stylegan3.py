@@ -30,7 +30,7 @@ from qualitygate.checkpoints.layouts.stylegan2.taken import (
     prefixed,
     settings_in,
 )
-from qualitygate.generators.families.stylegan3.generator import StyleGAN3
+from qualitygate.generators.families.stylegan3 import StyleGAN3
 
 _ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
 

@@ -10,8 +10,8 @@ import torch
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.biggan import UNUSED, Ajbrock
-from qualitygate.generators.families.biggan.generator import BigGAN
-from qualitygate.generators.families.unetgan.discriminator import UNetDiscriminator
+from qualitygate.generators.families.biggan import BigGAN
+from qualitygate.generators.families.unetgan import UNetDiscriminator
 
 
 def _generator(group: TensorGroup) -> Built:

@@ -37,34 +37,28 @@ class Family(NamedTuple):
 _HERE, _LAYOUTS = "qualitygate.generators.families", "qualitygate.checkpoints.layouts"
 
 FAMILIES: dict[str, Family] = {
-    "stylegan3": Family(generator=f"{_HERE}.stylegan3.generator:StyleGAN3", layouts=f"{_LAYOUTS}.stylegan3:LAYOUTS"),
+    "stylegan3": Family(generator=f"{_HERE}.stylegan3:StyleGAN3", layouts=f"{_LAYOUTS}.stylegan3:LAYOUTS"),
     "stylegan2": Family(
-        generator=f"{_HERE}.stylegan2.generator:StyleGAN2",
-        discriminator=f"{_HERE}.stylegan2.discriminator:StyleGAN2Discriminator",
+        generator=f"{_HERE}.stylegan2:StyleGAN2",
+        discriminator=f"{_HERE}.stylegan2:StyleGAN2Discriminator",
         layouts=f"{_LAYOUTS}.stylegan2:LAYOUTS",
     ),
     "pggan": Family(
-        generator=f"{_HERE}.pggan.generator:PGGAN",
-        discriminator=f"{_HERE}.pggan.discriminator:PGGANDiscriminator",
-        layouts=f"{_LAYOUTS}.pggan:LAYOUTS",
+        generator=f"{_HERE}.pggan:PGGAN", discriminator=f"{_HERE}.pggan:PGGANDiscriminator", layouts=f"{_LAYOUTS}.pggan:LAYOUTS"
     ),
     "biggan": Family(
-        generator=f"{_HERE}.biggan.generator:BigGAN",
-        discriminator=f"{_HERE}.biggan.discriminator:BigGANDiscriminator",
+        generator=f"{_HERE}.biggan:BigGAN",
+        discriminator=f"{_HERE}.biggan:BigGANDiscriminator",
         discriminator_name="biggan-discriminator",
         layouts=f"{_LAYOUTS}.biggan:LAYOUTS",
     ),
     # its generator is BigGAN's
     "unetgan": Family(
-        discriminator=f"{_HERE}.unetgan.discriminator:UNetDiscriminator",
-        discriminator_name="unet-discriminator",
-        layouts=f"{_LAYOUTS}.unetgan:LAYOUTS",
+        discriminator=f"{_HERE}.unetgan:UNetDiscriminator", discriminator_name="unet-discriminator", layouts=f"{_LAYOUTS}.unetgan:LAYOUTS"
     ),
-    "biggan-deep": Family(generator=f"{_HERE}.biggan.deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
+    "biggan-deep": Family(generator=f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
     "dcgan": Family(
-        generator=f"{_HERE}.dcgan.generator:DCGAN",
-        discriminator=f"{_HERE}.dcgan.discriminator:DCGANDiscriminator",
-        layouts=f"{_LAYOUTS}.dcgan:LAYOUTS",
+        generator=f"{_HERE}.dcgan:DCGAN", discriminator=f"{_HERE}.dcgan:DCGANDiscriminator", layouts=f"{_LAYOUTS}.dcgan:LAYOUTS"
     ),
     "planted": Family(generator="qualitygate.testing.planted_generator:PlantedGenerator"),
 }

@@ -13,14 +13,14 @@ from qualitygate.checkpoints.sources import shown
 from qualitygate.errors import InputError, PolicyError, ProfileError
 from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, checkpoint_policy
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import RealImages, RealSet
-from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, default_policy, needs_of, of_images, score_quantile
+from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, needs_of, of_images, score_quantile
 from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
@@ -283,7 +283,7 @@ class CheckLoader:
     def _policy(self) -> Policy:
         """The policy that was given, the profile's, or the default; looked at with what was given in place of its own."""
         request, learned = self.request, self.learned
-        policy = request.load_policy() or (learned.policy if learned else default_policy(self.generator.family))
+        policy = request.load_policy() or (learned.policy if learned else checkpoint_policy(self.generator))
         if learned is not None:  # the same latents as in the profile
             policy = policy.model_copy(update={"calibration": learned.info.calibration})
             check_covers(learned, policy)

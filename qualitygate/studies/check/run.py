@@ -30,8 +30,7 @@ from qualitygate.produce.gated_set import judge
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
-from qualitygate.reports.github import step_summary
-from qualitygate.reports.junit import junit_xml
+from qualitygate.reports.check_text import junit_xml, step_summary
 from qualitygate.storage import to_uint8
 from qualitygate.studies.check import CheckRequest
 from qualitygate.studies.check.model import (

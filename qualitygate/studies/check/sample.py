@@ -72,7 +72,7 @@ class Sample:
         assert self.model.generator is not None
         self.generator = self.model.generator
         self.seed = self.policy.check.seed
-        self.stage = GateStage(self.generator, self.model.profile, self.policy, seed=self.seed, ruler=self.reference_profile)
+        self.stage = GateStage(self.generator, self.model.profile, self.policy, seed=self.seed, reference_profile=self.reference_profile)
         self._sets: dict[tuple[str, int], MeasuredSet] = {}
 
     # growing

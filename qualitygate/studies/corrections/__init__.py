@@ -1,0 +1,185 @@
+"""The study of corrections: what is asked for, and which corrections that names: methods × sources of units × layers × strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from qualitygate import names
+from qualitygate.errors import InputError
+from qualitygate.policy.corrections import METHODS, RANDOM_UNITS, Correction, HighRateAblation, SequentialAblation
+from qualitygate.policy.model import Policy
+from qualitygate.requests import Flag, GeneratorRequest, WithExtractor, WithPolicy, WithReal
+
+NONE = "none"
+"""In place of an extractor."""
+
+
+class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
+    """Which corrections are compared, on which samples, and what images are held against."""
+
+    profile: Path = Field(description="Profile made by `calibrate`.")
+    method: tuple[str, ...] | None = Field(None, description="A method to compare, such as sequential_ablation; repeatable; default: all.")
+    strengths: Annotated[tuple[str, ...] | None, Flag(metavar="METHOD=S,S,…")] = Field(
+        None, description="Strengths of a method in place of its own, from the least; repeatable."
+    )
+    edit: Annotated[tuple[str, ...] | None, Flag(metavar="L,L,…")] = Field(
+        None, description="Layers to edit in place of the method's own; repeatable: every method with each."
+    )
+    units: Path | None = Field(None, description="Also rank units by every score in this folder, written by `qualitygate units`.")
+    labels: Path | None = Field(None, description="Correct the artifacts of these labels (see `label`), in place of the worst.")
+    label_seed: int | None = Field(None, description="Seed of the labelled samples; default: the calibration's.")
+    planted: bool = Field(False, description="The file is a planted generator: correct its defects, and hold them against the truth.")
+    samples: int = Field(60, description="How many samples: the worst of the pool; of others, at most so many.")
+    pool: int = Field(2000, description="How many samples they are the worst of.")
+    seed: int = Field(1, ge=0, description="Seed of the samples; any but the calibration's.")
+    real: str | None = Field(
+        None, description="Real images for FID, realism and precision: a folder, .zip, .tar, .parquet, .npz, or `digits`."
+    )
+    extractor: str = Field(NONE, description=f"Features of FID and realism, see `metrics`, or `{NONE}`; with --real or on its own.")
+    harm: int = Field(0, ge=0, description="Normal samples to correct too: how far they move is harm.")
+    own_cla: bool = Field(False, description="Also rank units, and mask, by each sample's own exact CLA: some thousand passes each.")
+    grid: Annotated[str | None, Flag(metavar="R,R,…")] = Field(
+        None, description="Instead of the methods: low-rate beside high-rate ablation at these R, layer by layer."
+    )
+    show: int = Field(12, ge=1, description="Samples on the sheets.")
+    keep: str | None = Field(
+        None, description="Name of a correction whose images are all written to OUT, for `qualitygate label --corrected`."
+    )
+    out: Path | None = Field(None, description="Folder for tables, figures and sheets; must not exist yet.")
+
+    def corrections(self, policy: Policy, layers: Sequence[int], unit_scores: Sequence[str]) -> dict[str, Correction]:
+        """The corrections to compare, by name.
+
+        Args:
+            policy: the policy.
+            layers: its detection layers, for the grid.
+            unit_scores: further columns of the profile's table of units to rank by.
+
+        Raises:
+            InputError: an option that cannot be read, no such method, or none of the name to keep.
+        """
+        if self.grid is not None:
+            rates = _numbers(self.grid, "rates")
+            if not all(0.0 < rate <= 1.0 for rate in rates):
+                raise InputError("These are no rates", repr(self.grid), "numbers in (0, 1] with commas, for example --grid 0.1,0.3,0.5")
+            chosen = rate_grid(policy, layers, rates)
+        else:
+            strengths = {}
+            for one in self.strengths or ():
+                method, _, values = one.partition("=")
+                strengths[method] = tuple(_numbers(values, "strengths"))
+            if unknown := sorted({*(self.method or ()), *strengths} - METHODS.keys()):
+                raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
+            edited = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in self.edit or ()]
+            methods = self.method or tuple(METHODS)
+            chosen = study_corrections(policy, methods, own_cla=self.own_cla, unit_scores=unit_scores, strengths=strengths, layers=edited)
+        if self.keep is not None and self.keep not in chosen:
+            raise InputError("There is no such correction to keep", self.keep, f"one of {'; '.join(chosen)}")
+        return chosen
+
+
+def study_corrections(
+    policy: Policy,
+    methods: Collection[str],
+    *,
+    own_cla: bool = False,
+    unit_scores: Sequence[str] = (),
+    strengths: Mapping[str, tuple[float, ...]] | None = None,
+    layers: Sequence[tuple[int, ...]] = (),
+) -> dict[str, Correction]:
+    """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
+
+    Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at random.
+
+    Args:
+        policy: the policy.
+        methods: those of `policy.corrections.methods` to take.
+        own_cla: also rank and mask by each sample's own CLA.
+        unit_scores: further columns of the profile's table of units to rank by, see `Profile.with_unit_scores`.
+        strengths: by method, in place of its default strengths.
+        layers: sets of layers to edit, each with every method, in place of the defaults; single ablation takes those of one layer.
+
+    Raises:
+        InputError: strengths that a method cannot have.
+    """
+    own = policy.correction
+    judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
+    found: dict[str, Correction] = {}
+    for method, made in ((method, made) for method, made in METHODS.items() if method in methods):
+        if own is not None and own.method == method:
+            found[f"{method}, the policy's"] = own
+        common = {**judged, **_strengths(method, made, (strengths or {}).get(method))}
+        for place, where in _places(made, layers).items():
+            for variant, how in _variants(made, own_cla, unit_scores).items():
+                correction = made(**common, **where, **how)
+                if correction != own:
+                    found[f"{method}{variant}{place}"] = correction
+    return found
+
+
+def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> dict[str, Correction]:
+    """Low-rate beside high-rate ablation at every rate: of each layer alone, and of all of them (IJCAI 2022, figure 5 and table 1)."""
+    judged_at = policy.headline_rate if policy.correction is None else policy.correction.judged_at
+    sets = [(layer,) for layer in layers] + ([tuple(layers)] if len(layers) > 1 else [])
+    return {
+        f"{kind}, layers {_listed(chosen)}, R = {rate:g}": made(layers=chosen, rates=(rate,), judged_at=judged_at)
+        for chosen in sets
+        for rate in rates
+        for kind, made in (("low-rate", SequentialAblation), ("high-rate", HighRateAblation))
+    }
+
+
+def _strengths(method: str, made: type[Correction], given: tuple[float, ...] | None) -> dict[str, Any]:
+    if given is None:
+        return {}
+    field = made.strength_field if made.strength_field in made.model_fields else "shares"
+    try:
+        made(**{field: given})
+    except ValueError as error:
+        raise InputError(
+            f"{method} cannot have these strengths",
+            ", ".join(f"{one:g}" for one in given),
+            f"{field} from the least to the most correction, each in (0, 1]",
+        ) from error
+    return {field: given}
+
+
+def _places(made: type[Correction], layers: Sequence[tuple[int, ...]]) -> dict[str, dict[str, Any]]:
+    """Settings of the layers by what is added to the name."""
+    if not layers:
+        return {"": {}}
+    if "layer" in made.model_fields:
+        return {f", layer {one[0]}": {"layer": one[0]} for one in layers if len(one) == 1}
+    return {f", layers {_listed(one)}": {"layers": one} for one in layers}
+
+
+def _variants(made: type[Correction], own_cla: bool, unit_scores: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings of each source of units or masks by what is added to the name."""
+    if "ranking" in made.model_fields:
+        of_profile = {"low-rate activity": names.UNIT_LOW_RATE, "CLA": names.UNIT_CLA, **{one: one for one in unit_scores}}
+        sources = {
+            "own low-rate activity": ("sample", names.UNIT_LOW_RATE),
+            **{name: ("profile", score) for name, score in of_profile.items()},
+            "random units": ("profile", RANDOM_UNITS),
+            **({"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}),
+        }
+        return {f", {of}": {"ranking": ranking, "score": score} for of, (ranking, score) in sources.items()}
+    if "mask" in made.model_fields:
+        masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
+        return {f", {of}": {"mask": mask} for of, mask in masks.items()}
+    return {"": {}}
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ",".join(map(str, layers))
+
+
+def _numbers(text: str, what: str) -> list[float]:
+    try:
+        return [float(one) for one in text.split(",")]
+    except ValueError:
+        raise InputError(f"These are no {what}", repr(text), "numbers with commas, for example 0.1,0.3") from None

@@ -19,7 +19,7 @@ from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern, secants
-from qualitygate.reports.pattern_figures import pattern_figure
+from qualitygate.reports.dynamics_figures import pattern_figure
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.studies.dynamics.measure import SnapshotScores, fixed_latents, rising_units
 from qualitygate.studies.dynamics.request import PatternRequest, ScoringSettings

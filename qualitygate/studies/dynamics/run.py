@@ -29,8 +29,7 @@ from qualitygate.metrics.measured_set import MeasuredSet, RealImages
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
-from qualitygate.reports.course_figure import course_figure
-from qualitygate.reports.pattern_figures import dynamics_figure
+from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
 from qualitygate.scores.local_activation import BOUND
 from qualitygate.storage import Arrays, ContentCache, array_cache
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
@@ -418,7 +417,7 @@ def study_dynamics(request: DynamicsRequest, reporter: Reporter | None = None) -
             warnings.append(f"no column for {snapshot.name}: {str(error).splitlines()[0]}")
     figures, title = request.out / FIGURES, f"{tracked.neuron}; sample {tracked.sample}"
     figures.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(figures / "course.png", course_figure(record))
+    storage.write_bytes(figures / "course.png", training_figure(record))
     storage.write_bytes(figures / "unit.png", dynamics_figure(columns, tracked.neuron, tracked.axes, BOUND, title))
     mlflow_run = None
     if request.track:

@@ -26,7 +26,7 @@ from qualitygate.metrics.metric import Evaluator
 from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, PathSettings, path_lengths
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
-from qualitygate.reports.metric_figures import discriminator_figure, group_figure, trade_figure
+from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.studies.metrics import MetricsRequest
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, extremes, group_row, group_size, group_table, histogram, orders, random_row
 from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
@@ -36,6 +36,7 @@ TRUNCATIONS = (0.3, 0.5, 0.7)
 PATHS_OF_ALL = 5
 """Samples of the whole set whose paths are measured, in groups of the size to be compared: what chance is drawn from."""
 REPORT, GROUPS, SAMPLES, FIGURES = "metrics.json", "groups.parquet", "samples.parquet", "figures"
+_FIGURES = {"precision_recall": precision_recall_figure, "groups": group_figure, "discriminator": discriminator_figure}
 _INCEPTION = "inception"
 
 
@@ -79,7 +80,11 @@ class MetricsResult:
             storage.write_table(folder / GROUPS, group_table(self.report))
             storage.write_table(folder / SAMPLES, self.samples)
             (folder / FIGURES).mkdir()
-            for name, draw in (("precision_recall", trade_figure), ("groups", group_figure), ("discriminator", discriminator_figure)):
+            for name, draw in (
+                ("precision_recall", precision_recall_figure),
+                ("groups", group_figure),
+                ("discriminator", discriminator_figure),
+            ):
                 if (picture := draw(self.report)) is not None:
                     storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 
@@ -238,9 +243,9 @@ class _Run:
     def _made_groups(self, seen: CollectedSamples, highest: np.ndarray | None) -> Iterator[_NamedGroup]:
         """Corrected and truncated images."""
         stage = self.inputs.stage
-        if stage is not None and stage.correcting is not None and highest is not None:
+        if stage is not None and stage.corrector is not None and highest is not None:
             latents, strength = seen.latents[highest], stage.limits.strengths[-1]
-            correction = stage.correcting.method(latents)
+            correction = stage.corrector.method(latents)
             what = f"highest, each corrected at strength {names.rate(strength)}"
             yield self._made(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         if (corrected := seen.corrected) is not None and corrected.count:

@@ -12,19 +12,19 @@ import numpy as np
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
-from qualitygate.gating.exhibit import made_again
+from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
-from qualitygate.reports.unit_sheets import UnitPictures, unit_sheet
+from qualitygate.reports.sheets import UnitPictures, unit_sheet
 from qualitygate.studies.units import UnitsRequest
 from qualitygate.tracking.studies import COMPARISON, SHEETS, UNITS
 from qualitygate.units.classifier import Classification
 from qualitygate.units.concepts import TOP, clusters, peaks, representative, unit_heat
 from qualitygate.units.labels import Labels, pseudo_labels, read_labels
 from qualitygate.units.score import Agreement, UnitScores, compare, joined, save_unit_scores
-from qualitygate.units.table import UnitInputs, UnitScore, unit_scores
+from qualitygate.units.table import UNIT_SCORES, UnitInputs, UnitScore
 
 SHOWN = 4
 """Top images of a unit on its sheet."""
@@ -148,11 +148,10 @@ def pseudo_labelled(profile: Profile, group: int, score: str | None = None) -> L
 
 
 def _chosen(names: str | None) -> list[UnitScore]:
-    known = unit_scores()
-    asked = known if names is None else names.split(",")
-    if unknown := sorted({*asked} - known.keys()):
-        raise InputError("There is no such unit score", ", ".join(unknown), ", ".join(known))
-    return [known[name] for name in asked]
+    asked = UNIT_SCORES if names is None else names.split(",")
+    if unknown := sorted({*asked} - {*UNIT_SCORES}):
+        raise InputError("There is no such unit score", ", ".join(unknown), ", ".join(UNIT_SCORES))
+    return [UNIT_SCORES[name] for name in asked]
 
 
 def _compared(scores: list[UnitScores], inputs: UnitInputs, top: int, labels: Labels, seed: int, profile: Profile) -> UnitsResult:
@@ -193,5 +192,5 @@ def _pictures(inputs: UnitInputs, result: UnitsResult, layer: int, unit: int) ->
     shown, key = inputs.samples[rows[:SHOWN]], names.unit_key(layer, unit)
     mean = representative(inputs.generator, inputs.samples[rows[:TOP]], layer).numpy()
     heat = unit_heat(inputs.generator, shown, layer, unit).numpy()
-    images = made_again(inputs.generator, shown)
+    images = render(inputs.generator, shown)
     return UnitPictures(f"{key}, cluster {result.clusters[key]}", storage.to_uint8(mean), images, list(heat))

@@ -1,57 +1,35 @@
-"""What a validation is asked for: what the checkpoint is validated with, and how much of it."""
+"""What a validation is asked for: which checkpoint, which evidence, and how many samples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+from pydantic import Field
 
-from qualitygate.features.extractor import Extractor
-from qualitygate.features.images import ImageSet
-from qualitygate.gating.profile import Profile
-from qualitygate.generators.base import Discriminator, Generator
-from qualitygate.units.labels import Labels
+from qualitygate.requests import Flag, GeneratorRequest, Request, WithExtractor, WithReal
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What a checkpoint is validated with.
+class ValidationSizes(Request):
+    """How much is made and scored."""
 
-    Attributes:
-        generator: the generator.
-        profile: what calibration learned of it.
-        discriminator: stored beside it; weak evidence.
-        extractor: makes features; needed for ``real``.
-        real: real images.
-        real_classes: class of each of them, int64 (M,).
-        labels: what people said of samples.
-        label_seed: seed of those samples; by default the calibration's, as of `qualitygate label`.
-    """
-
-    generator: Generator
-    profile: Profile
-    discriminator: Discriminator | None = None
-    extractor: Extractor | None = None
-    real: ImageSet | None = None
-    real_classes: np.ndarray | None = None
-    labels: Labels | None = None
-    label_seed: int | None = None
+    planted: Annotated[bool | None, Flag("--planted/--no-planted")] = Field(
+        None, description="Plant a defect too; default: where there are neither labels nor real images."
+    )
+    samples: int = Field(2000, ge=40, description="Images to make: half choose, half are reported on.")
+    curvature: int = Field(200, ge=0, description="Samples with exact CLA.")
+    class_samples: int = Field(2000, ge=10, description="Samples for activation rates by class.")
+    seed: int = Field(1, ge=0, description="Seed of the samples; any but the calibration's.")
 
 
-@dataclass(frozen=True)
-class Request:
-    """How much of it.
+class ValidateRequest(ValidationSizes, GeneratorRequest, WithReal, WithExtractor):
+    """Which checkpoint is validated, and with what."""
 
-    Attributes:
-        samples: images to make; half of them choose, half are reported on.
-        seed: of them; not the calibration's.
-        curvature: of them, how many get exact CLA.
-        class_samples: other images, for the activation rates of each class.
-        planted: plant a defect: None where there is neither a label nor a real image.
-    """
-
-    samples: int = 2000
-    seed: int = 1
-    curvature: int = 200
-    class_samples: int = 2000
-    planted: bool | None = None
+    profile: Path = Field(description="Profile made by `calibrate`; the evidence is written into it.")
+    labels: Path | None = Field(None, description="What people said: CSV, Label Studio's JSON, or a folder with artifact/ and normal/.")
+    label_seed: int | None = Field(None, description="Seed of the labelled samples; default: the calibration's.")
+    real_classes: Path | None = Field(
+        None, description="Class of each real image, in their order: .npy of whole numbers. `digits` bring theirs."
+    )
+    out: Path | None = Field(None, description="Folder for numbers and figures; must not exist yet.")
+    write: bool = Field(True, description="Write the evidence into the profile.")

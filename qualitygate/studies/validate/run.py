@@ -1,123 +1,206 @@
-"""The papers' table by score: the lowest and the highest group, beside random ones, on the half that is reported on."""
+"""Hold a checkpoint's scores against whatever evidence there is, and say what to gate by and what that buys and costs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import qualitygate
 from qualitygate import names, storage
-from qualitygate.gating.validated import setting_of
+from qualitygate.errors import InputError
+from qualitygate.features.images import DIGITS, digits_labels
+from qualitygate.gating.profile import load_profile
+from qualitygate.gating.validated import setting_of, write_evidence
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
-from qualitygate.reports.validation_figures import auc_figure, yield_figure
+from qualitygate.reports.study_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
-from qualitygate.studies.validate.findings import SHARES, Choice, Judged, enough_of, evidence, remarks_on, reporting
-from qualitygate.studies.validate.request import Request, Tools
-from qualitygate.studies.validate.samples import Looked, look
+from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
+from qualitygate.studies.validate.request import ValidateRequest, ValidationSizes
+from qualitygate.studies.validate.samples import ValidationInputs, ValidationSamples, collect_samples
+from qualitygate.units.labels import read_labels
 
-
-def score_groups(looked: Looked, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
-    """One table for each setting that enough samples have; none where the images were not looked at."""
-    if not (looked.measured.has("real") or looked.measured.has("discriminator")):
-        return
-    rows = reporting(len(looked.latents))
-    measured = joined((looked.measured, rows)).against(looked.measured.real)
-    size, everything = group_size(len(rows)), np.arange(len(rows))
-    chance = random_row(looked.evaluator, measured, size, path_rows=everything, path_size=0)
-    whole = group_row(looked.evaluator, names.ALL, "all samples that are reported on", measured)
-    for setting in settings:
-        values = looked.table.of(setting)[rows]
-        known = np.flatnonzero(~np.isnan(values))
-        if len(known) < 2 * size:
-            continue
-        lowest, highest = (known[found] for found in extremes(values[known], size))
-        ends = [
-            group_row(looked.evaluator, name, f"{name} {setting}", measured, found)
-            for name, found in ((names.LOWEST, lowest), (names.HIGHEST, highest))
-        ]
-        table = [whole, chance, *ends]
-        yield ScoreGroups(setting=setting, rows=tuple(table), order=orders(table))
-
-
+REPORT, FINDINGS, RECOMMENDED, FIGURES = "validation.json", "findings.parquet", "recommended.yaml", "figures"
 _CHANCE = 5  # random sets that a point of the yield is compared with
 
 
-@dataclass(frozen=True)
-class Yields:
-    """Yields by any setting.
+def study_validation(request: ValidateRequest, reporter: Reporter | None = None) -> ValidationReport:
+    """Validate a checkpoint; write the folder, and the evidence into the profile.
 
-    Attributes:
-        looked: the samples, looked at.
-        judged: the evidence of what is bad; of ``looked`` itself, or of samples of its own whose images nobody has looked at.
+    Raises:
+        InputError: as `validate`; labels or classes that cannot be read.
+        ProfileError: no profile there, or of another checkpoint.
+        OutputError: something is in the place of the folder already.
+        StorageError: something cannot be written.
+    """
+    if request.out is not None:
+        storage.refuse_existing(request.out)
+    generator, discriminator = request.load_both(reporter)
+    real = request.load_real(generator.image_shape[1])
+    inputs = ValidationInputs(
+        generator,
+        load_profile(request.profile),
+        discriminator,
+        None if real is None else request.load_extractor(discriminator, request.chosen_device),
+        real,
+        _real_classes(request, 0 if real is None else len(real)),
+        None if request.labels is None else read_labels(request.labels),
+        request.label_seed,
+    )
+    report = validate(inputs, request, reporter)
+    if request.out is not None:
+        write_validation(request.out, report)
+    if request.write:
+        write_evidence(request.profile, report.evidence)
+    return report
+
+
+def _real_classes(request: ValidateRequest, count: int) -> np.ndarray | None:
+    """Class of each real image; None where nobody says."""
+    path = request.real_classes
+    if path is None:
+        return digits_labels() if request.real == DIGITS else None
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read the classes of {path}", str(error), "an .npy file of whole numbers") from error
+    if not isinstance(found, np.ndarray) or found.shape != (count,) or found.dtype.kind not in "iu" or (found < 0).any():
+        there = str(getattr(found, "shape", "several arrays"))
+        raise InputError(f"The classes of {path} do not fit", there, f"a whole number, at least 0, for each of the {count:,} real images")
+    return found.astype(np.int64)
+
+
+def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporter | None = None) -> ValidationReport:
+    """Hold every score against every kind of evidence there is.
+
+    Raises:
+        InputError: no evidence, or too little of it; real images without an extractor; the calibration's seed.
+        ProfileError: the profile is of another checkpoint.
+    """
+    started, reporter, profile = time.perf_counter(), reporter or Reporter(), inputs.profile
+    profile.check_generator(inputs.generator)
+    profile.check_seed(sizes.seed)
+    samples = collect_samples(inputs, sizes, reporter)
+    evidence = list(collect_evidence(inputs, sizes, samples, reporter))
+    remarks = [*samples.remarks, *remarks_on(evidence)]
+    enough = [one for one in evidence if one.enough]
+    if not enough:
+        raise InputError(
+            "There is no evidence to hold the scores against",
+            "; ".join(remarks) or "none was given",
+            "labels, real images, a discriminator or a planted defect, with bad and good samples in both halves",
+            "give --labels or --real, or more --samples",
+        )
+    choice = choose(enough, profile, sizes.seed)
+    known = Evidence(
+        profile_id=profile.info.profile_id,
+        package_version=qualitygate.__version__,
+        seed=sizes.seed,
+        sources=tuple(one.source for one in enough),
+        findings=choice.findings,
+        recommended=choice.advice(profile.policy),
+    )
+    own = known.of(setting_of(profile, profile.policy, profile.policy.rules[0].score))
+    shown = list({str(one.setting): one.setting for one in (choice.best, own) if one is not None}.values())
+    of_samples = next((one for one in enough if one.table is samples.table), choice.main)  # whose images are known
+    yields = (score_yield(samples, of_samples, setting, sizes.seed) for setting in shown)
+    origin = inputs.generator.identity()
+    return ValidationReport(
+        checkpoint=origin.name,
+        checkpoint_sha256=origin.sha256,
+        samples=sizes.samples,
+        extractor=samples.evaluator.extractor,
+        real=samples.real,
+        evidence=known,
+        best=choice.best,
+        fitted=choice.fitted,
+        by_class=choice.by_class,
+        policy=own,
+        groups=tuple(score_groups(samples, shown)),
+        yields=tuple(one for one in yields if one is not None),
+        remarks=tuple(choice.in_words(remarks)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
+    """The papers' table, the lowest and the highest group beside random ones, on the half that is reported on, for each setting that
+    enough samples have; none where nothing is known of the images."""
+    if not (samples.measured.has("real") or samples.measured.has("discriminator")):
+        return
+    rows = reporting(len(samples.latents))
+    measured = joined((samples.measured, rows)).against(samples.measured.real)
+    size, everything = group_size(len(rows)), np.arange(len(rows))
+    chance = random_row(samples.evaluator, measured, size, path_rows=everything, path_size=0)
+    whole = group_row(samples.evaluator, names.ALL, "all samples that are reported on", measured)
+    for setting in settings:
+        if (scores := samples.table.of(setting)) is None:
+            continue
+        values = scores[rows]
+        known = np.flatnonzero(~np.isnan(values))
+        if len(known) < 2 * size:
+            continue
+        ends = zip((names.LOWEST, names.HIGHEST), extremes(values[known], size), strict=True)
+        groups = [group_row(samples.evaluator, name, f"{name} {setting}", measured, known[found]) for name, found in ends]
+        table = (whole, chance, *groups)
+        yield ScoreGroups(setting=setting, rows=table, order=orders(table))
+
+
+def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: ScoreSetting, seed: int) -> ScoreYield | None:
+    """What is left when more and more of the highest scores are rejected, on the half that is reported on; None where the samples of the
+    evidence have no such score.
+
+    Args:
+        samples: of the validation.
+        evidence: of what is bad; of ``samples``, or of samples of its own, of whose images nothing is known.
+        setting: of the score.
         seed: of random sets and intervals.
     """
+    if (values := evidence.table.of(setting)) is None:
+        return None
+    rows = reporting(len(evidence.bad))
+    rows = rows[~np.isnan(values[rows])]
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    known = evidence.table is samples.table
+    bare = replace(samples.evaluator, intervals=False)
 
-    looked: Looked
-    judged: Judged
-    seed: int
-
-    def by(self, setting: ScoreSetting) -> ScoreYield:
-        """What is left, share by share."""
-        rows, values = reporting(len(self.judged.bad)), self.judged.table.of(setting)
-        rows = rows[~np.isnan(values[rows])]
-        rows = rows[np.argsort(values[rows], kind="stable")]
-        return ScoreYield(setting=setting, points=tuple(self._point(share, rows) for share in SHARES))
-
-    def _point(self, share: float, rows: np.ndarray) -> YieldPoint:
-        """What is left of rows (n,), the lowest score first."""
-        accepted = rows[: len(rows) - round(share * len(rows))]
-        seen, classes = self.judged.table is self.looked.table, self.looked.classes
-        counts = np.bincount(classes[accepted]) if seen and classes is not None else np.empty(0)
-        bad = mean(self.judged.bad[accepted], Resampling(self.seed)).interval()
-        return YieldPoint(
-            rejected=share,
-            accepted=len(accepted),
-            bad=bad,
-            measurements=self.looked.evaluator.measure(self.looked.measured, accepted) if seen else {},
-            chance=self._chance(rows, len(accepted)) if seen and share else {},
-            classes={k: float(count / len(accepted)) for k, count in enumerate(counts) if count},
-        )
-
-    def _chance(self, rows: np.ndarray, size: int) -> dict[str, float]:
-        """The same numbers of as many samples at random, their mean over a few draws."""
-        bare = replace(self.looked.evaluator, intervals=False)
-        drawn = random_groups(len(rows), size, _CHANCE, seed=self.seed)
-        found = [bare.measure(self.looked.measured, np.sort(rows[places])) for places in drawn]
+    def chance(size: int) -> dict[str, float]:
+        """Measurements of as many samples at random, their mean over a few draws."""
+        drawn = random_groups(len(rows), size, _CHANCE, seed=seed)
+        found = [bare.measure(samples.measured, np.sort(rows[places])) for places in drawn]
         values = {name: [one[name].value for one in found] for name in found[0]}
         return {name: float(np.mean([v for v in of if v is not None])) for name, of in values.items() if None not in of}
 
-
-REPORT, FINDINGS, RECOMMENDED, FIGURES = "validation.json", "findings.parquet", "recommended.yaml", "figures"
+    points = []
+    for share in SHARES:
+        accepted = rows[: len(rows) - round(share * len(rows))]
+        counts = np.bincount(samples.classes[accepted]) if known and samples.classes is not None else ()
+        points.append(
+            YieldPoint(
+                rejected=share,
+                accepted=len(accepted),
+                bad=mean(evidence.bad[accepted], Resampling(seed)).interval(),
+                measurements=samples.evaluator.measure(samples.measured, accepted) if known else {},
+                chance=chance(len(accepted)) if known and share else {},
+                classes={k: float(count / len(accepted)) for k, count in enumerate(counts) if count},
+            )
+        )
+    return ScoreYield(setting=setting, points=tuple(points))
 
 
 def write_validation(path: str | Path, report: ValidationReport) -> None:
-    """Write the folder, in one step.
+    """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures.
 
     Raises:
         OutputError: something else is there already.
         StorageError: it cannot be written.
     """
-    with storage.new_folder(path) as folder:
-        storage.write_bytes(folder / REPORT, report.model_dump_json(indent=2).encode())
-        storage.write_table(folder / FINDINGS, finding_table(report))
-        if report.evidence.recommended is not None:
-            storage.write_bytes(folder / RECOMMENDED, report.evidence.recommended.encode())
-        (folder / FIGURES).mkdir()
-        for name, picture in (("auc", auc_figure(report)), ("yield", yield_figure(report))):
-            if picture is not None:
-                storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
-
-
-def finding_table(report: ValidationReport) -> dict[str, list[Any]]:
-    """One row a score and kind of evidence."""
     rows = [
         {
             "score": str(one.setting),
@@ -135,49 +218,12 @@ def finding_table(report: ValidationReport) -> dict[str, list[Any]]:
         }
         for one in report.evidence.findings
     ]
-    return {column: [row[column] for row in rows] for column in rows[0]}
-
-
-def validate(tools: Tools, request: Request, reporter: Reporter | None = None) -> ValidationReport:
-    """Hold every score against every kind of evidence there is.
-
-    Raises:
-        InputError: no evidence, or too little of it; real images without an extractor; the calibration's seed.
-        ProfileError: the profile is of another checkpoint.
-    """
-    started, reporter, profile = time.perf_counter(), reporter or Reporter(), tools.profile
-    profile.check_generator(tools.generator)
-    profile.check_seed(request.seed)
-    looked = look(tools, request, reporter)
-    found = list(evidence(tools, request, looked, reporter))
-    remarks = [*looked.by_class.remarks, *remarks_on(found)]
-    judged = enough_of(found, remarks)
-    choice = Choice.of(judged, profile, request.seed)
-    known = Evidence(
-        profile_id=profile.info.profile_id,
-        package_version=qualitygate.__version__,
-        seed=request.seed,
-        sources=tuple(one.source for one in judged),
-        findings=choice.findings,
-        recommended=choice.advice(profile.policy),
-    )
-    own = known.of(setting_of(profile, profile.policy, profile.policy.rules[0].score))
-    shown = list({str(one.setting): one.setting for one in (choice.best, own) if one is not None}.values())
-    seen = next((one for one in judged if one.table is looked.table), choice.main)  # whose images were looked at
-    yields, origin = Yields(looked, seen, request.seed), tools.generator.identity()
-    return ValidationReport(
-        checkpoint=origin.name,
-        checkpoint_sha256=origin.sha256,
-        samples=request.samples,
-        extractor=looked.evaluator.extractor,
-        real=looked.real,
-        evidence=known,
-        best=choice.best,
-        fitted=choice.fitted,
-        by_class=choice.by_class,
-        policy=own,
-        groups=tuple(score_groups(looked, shown)),
-        yields=tuple(yields.by(setting) for setting in shown if seen.table.has(setting)),
-        remarks=tuple(choice.in_words(remarks)),
-        seconds=time.perf_counter() - started,
-    )
+    with storage.new_folder(path) as folder:
+        storage.write_bytes(folder / REPORT, report.model_dump_json(indent=2).encode())
+        storage.write_table(folder / FINDINGS, {column: [row[column] for row in rows] for column in rows[0]})
+        if report.evidence.recommended is not None:
+            storage.write_bytes(folder / RECOMMENDED, report.evidence.recommended.encode())
+        (folder / FIGURES).mkdir()
+        for name, picture in (("auc", auc_figure(report)), ("yield", yield_figure(report))):
+            if picture is not None:
+                storage.write_bytes(folder / FIGURES / f"{name}.png", picture)

@@ -1,4 +1,4 @@
-"""Every score of some samples, in every setting that a policy can ask for: what validation holds against the evidence."""
+"""The samples of a validation: every score of them in every setting that a policy can ask for, their images as numbers, their classes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
+from qualitygate.features.extractor import Extractor
+from qualitygate.features.images import ImageSet
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates
 from qualitygate.gating.validated import setting_of
-from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import MeasuredSet, RealImages, RealSet
@@ -24,10 +25,37 @@ from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import SampleSource
-from qualitygate.studies.validate.request import Request, Tools
+from qualitygate.studies.validate.request import ValidationSizes
+from qualitygate.units.labels import Labels
 
-Scored = tuple[ScoreSetting, np.ndarray]
+ScoredSetting = tuple[ScoreSetting, np.ndarray]
 """A setting and its score of each sample, float64 (N,), NaN where there is none."""
+_BLOCK = 2**24  # distances held at once
+
+
+@dataclass(frozen=True)
+class ValidationInputs:
+    """What a checkpoint is validated with.
+
+    Attributes:
+        generator: the generator.
+        profile: what calibration learned of it.
+        discriminator: stored beside it; weak evidence.
+        extractor: makes features; needed for ``real``.
+        real: real images.
+        real_classes: class of each of them, int64 (M,).
+        labels: what people said of samples.
+        label_seed: seed of those samples; by default the calibration's, as of `qualitygate label`.
+    """
+
+    generator: Generator
+    profile: Profile
+    discriminator: Discriminator | None = None
+    extractor: Extractor | None = None
+    real: ImageSet | None = None
+    real_classes: np.ndarray | None = None
+    labels: Labels | None = None
+    label_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,135 +68,16 @@ class ScoreTable:
     """
 
     columns: dict[str, np.ndarray]
-    settings: tuple[Scored, ...]
+    settings: tuple[ScoredSetting, ...]
 
-    def has(self, setting: ScoreSetting) -> bool:
-        return any(one.same_score(setting) for one, _ in self.settings)
-
-    def of(self, setting: ScoreSetting) -> np.ndarray:
-        """Score of each sample."""
-        return next(values for one, values in self.settings if one.same_score(setting))
-
-
-def score_table(generator: Generator, profile: Profile, latents: Latents, curvature: int, reporter: Reporter) -> ScoreTable:
-    """Low-rate counts at every R and layer that the profile knows, single and summed; never-seen neurons; exact CLA of the first samples,
-    as many as ``curvature`` says, where the family's presets or the policy look at it; the joined risk."""
-    at, layers = profile.info.rates, profile.info.layers
-    columns = _counts(generator, profile, latents, reporter)
-    walked = tuple(sorted({*generator.presets.curvature, *profile.policy.curvature_layers()}))
-    first = min(curvature, len(latents))
-    if first and latents.space == "z":
-        with reporter.phase("exact CLA", first) as progress:
-            exact = exact_curvature(generator, latents[:first], walked, progress=progress)
-        rest = len(latents) - first
-        columns |= {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in exact.items()}
-    settings = list(count_settings(columns, at, layers, detection_layers(profile.policy, profile.info.chain)))
-    settings += [(ScoreSetting(score=name), columns[name]) for name in map(names.cla, walked) if name in columns]
-    add_totals(columns, at, detection_layers(profile.policy, profile.info.chain))
-    try:
-        columns[names.RISK] = profile.risk(profile.policy)(columns)
-        settings.append((setting_of(profile, profile.policy, names.RISK), columns[names.RISK]))
-    except PolicyError:
-        pass  # the policy's risk has a part that was not looked at: CLA, where none was asked for
-    return ScoreTable(columns, tuple(settings))
-
-
-def count_settings(
-    columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int], detection: tuple[int, ...]
-) -> Iterator[Scored]:
-    """Counts in every setting: each layer alone, all up to each layer, and the policy's layers.
-
-    Args:
-        columns: counts by layer.
-        at: values of R.
-        layers: that were counted, in order.
-        detection: the policy's.
-    """
-    sets: list[tuple[int, ...]] = [(layer,) for layer in layers]
-    sets += [tuple(layers[: stop + 1]) for stop in range(1, len(layers))]
-    sets += [detection] if detection not in sets else []
-    counts: list[tuple[str, Callable[[int], str]]] = [(names.NEVER_SEEN, names.never_seen)]
-    counts += [(names.low_rate(r), partial(names.low_rate, r)) for r in at]
-    for score, column in counts:
-        for chosen in sets:
-            yield named_setting(score, chosen), np.sum([columns[column(layer)] for layer in chosen], axis=0)
-
-
-def _counts(generator: Generator, profile: Profile, latents: Latents, reporter: Reporter) -> dict[str, np.ndarray]:
-    score = Scorer(generator, profile.rates.to(generator.device), profile.info.rates, profile.info.layers)
-    parts: list[dict[str, np.ndarray]] = []
-    with reporter.phase("scores", len(latents)) as progress:
-        for part in score.over(latents):
-            parts.append(part)
-            progress(len(part[score.columns[0]]))
-    return {name: np.concatenate([part[name] for part in parts]) for name in score.columns}
-
-
-_BLOCK = 2**24  # distances held at once
+    def of(self, setting: ScoreSetting) -> np.ndarray | None:
+        """Score of each sample, float64 (N,); None where it was not scored."""
+        return next((values for one, values in self.settings if one.same_score(setting)), None)
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """Says of what class a sample is: its label, else that of the real image it is nearest to.
-
-    Attributes:
-        real: real images; None for none.
-        classes: class of each of them, int64 (M,); None where nobody says.
-    """
-
-    real: RealSet | None
-    classes: np.ndarray | None
-
-    def __call__(self, latents: Latents, measured: MeasuredSet) -> np.ndarray | None:
-        """Class of each sample, int64 (N,); None where there are no classes."""
-        if latents.labels is not None:
-            return latents.labels.numpy() if latents.labels.ndim == 1 else None
-        if self.classes is None or self.real is None or measured.features is None:
-            return None
-        return self.classes[_nearest_rows(measured.features, self.real.features)]
-
-
-@dataclass(frozen=True)
-class ByClass:
-    """Scores that no policy can ask for, as they need classes.
-
-    Attributes:
-        settings: low-rate counts against the rates of each sample's class.
-        remarks: how many classes there are, and what their rates were estimated from.
-    """
-
-    settings: tuple[Scored, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-def counts_by_class(
-    place: SampleSource, profile: Profile, classifier: Classifier, latents: Latents, classes: np.ndarray, most: int, reporter: Reporter
-) -> ByClass:
-    """Low-rate counts of these samples, the rates estimated on others: the first of the calibration's, at most so many."""
-    info, generator = profile.info, place.generator
-    ids = range(min(most, info.calibration.rate_samples))
-    others = sample_latents(generator, ids, info.calibration.seed, sampling=info.sampling)
-    looked = MeasuredSet(len(others)) if others.labels is not None else place.regenerate(others, "images of classes")
-    theirs = classifier(others, looked)
-    assert theirs is not None  # what gives the samples a class gives the others one
-    with reporter.phase("rates by class", len(others)) as progress:
-        rates = class_rates(generator, others, theirs, info.layers, progress)
-    columns = class_counts(generator, latents, classes, rates, info.rates, info.layers)
-    settings = count_settings(columns, info.rates, info.layers, detection_layers(profile.policy, info.chain))
-    sizes = np.bincount(theirs)
-    remark = f"rates by class: {(sizes > 0).sum()} classes of {sizes[sizes > 0].min():,} to {sizes.max():,} samples"
-    return ByClass(tuple((one.model_copy(update={"by_class": True}), values) for one, values in settings), (remark,))
-
-
-def _nearest_rows(queries: Tensor, centres: Tensor) -> np.ndarray:
-    """Row of the nearest centre to each query: int64 (N,)."""
-    step = max(1, _BLOCK // len(centres))
-    return torch.cat([torch.cdist(part, centres).argmin(dim=1) for part in queries.split(step)]).cpu().numpy()
-
-
-@dataclass(frozen=True)
-class Looked:
-    """N samples of a checkpoint, looked at.
+class ValidationSamples:
+    """N samples of a checkpoint.
 
     Attributes:
         latents: what they are made from.
@@ -177,7 +86,8 @@ class Looked:
         measured: their images, held against the real ones.
         real: real images that they are held against; None without.
         classes: class of each of them, int64 (N,); None where there are none.
-        by_class: scores against the rates of those classes.
+        by_class: low-rate counts against the rates of those classes: no policy can ask for them.
+        remarks: how many classes there are, and what their rates were estimated from.
     """
 
     latents: Latents
@@ -186,34 +96,95 @@ class Looked:
     measured: MeasuredSet
     real: RealInfo | None
     classes: np.ndarray | None
-    by_class: ByClass
+    by_class: tuple[ScoredSetting, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
-def look(tools: Tools, request: Request, reporter: Reporter) -> Looked:
-    """Make the samples and their scores; make their images only where somebody looks at them.
+def collect_samples(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporter) -> ValidationSamples:
+    """Make the samples and their scores; make their images only where something is told of them.
 
     Raises:
         InputError: real images without an extractor.
     """
-    generator, profile = tools.generator, tools.profile
-    real = RealImages.of(tools.real, tools.extractor, generator.device, reporter) if tools.real is not None else None
-    evaluator = Evaluator(real.key if real is not None else None, seed=request.seed)
-    place = SampleSource(
-        generator,
-        tools.extractor if tools.real is not None else None,
-        tools.discriminator,
-        seed=request.seed,
-        sampling=profile.info.sampling,
-        reporter=reporter,
-    )
-    latents = place.latents(request.samples)
-    table = score_table(generator, profile, latents, request.curvature, reporter)
-    looks = tools.real is not None or tools.discriminator is not None
-    measured = place.collect(request.samples).untouched if looks else MeasuredSet(request.samples)
-    measured = measured.against(real.reference if real is not None else None)
-    classifier = Classifier(measured.real, tools.real_classes)
-    classes, by_class = classifier(latents, measured), ByClass()
-    if classes is not None:
-        by_class = counts_by_class(place, profile, classifier, latents, classes, request.class_samples, reporter)
-    info = real.info if real is not None else None
-    return Looked(latents, table, evaluator, measured, info, classes, by_class)
+    generator, profile = inputs.generator, inputs.profile
+    real = RealImages.of(inputs.real, inputs.extractor, generator.device, reporter) if inputs.real is not None else None
+    evaluator = Evaluator(None if real is None else real.key, seed=sizes.seed)
+    extractor = inputs.extractor if real is not None else None
+    source = SampleSource(generator, extractor, inputs.discriminator, sizes.seed, profile.info.sampling, reporter)
+    latents = source.latents(sizes.samples)
+    table = score_table(generator, profile, latents, sizes.curvature, reporter)
+    shown = real is not None or inputs.discriminator is not None
+    measured = source.collect(sizes.samples).untouched if shown else MeasuredSet(sizes.samples)
+    measured = measured.against(None if real is None else real.reference)
+    samples = partial(ValidationSamples, latents, table, evaluator, measured, None if real is None else real.info)
+    classes_of = partial(_classes, measured.real, inputs.real_classes)
+    if (classes := classes_of(latents, measured)) is None:
+        return samples(None)
+
+    info = profile.info
+    ids = range(min(sizes.class_samples, info.calibration.rate_samples))  # other samples than these: the first of the calibration's
+    others = sample_latents(generator, ids, info.calibration.seed, sampling=info.sampling)
+    unseen = MeasuredSet(len(others)) if others.labels is not None else source.regenerate(others, "images of classes")
+    of_others = classes_of(others, unseen)
+    assert of_others is not None  # what gives the samples a class gives the others one
+    with reporter.phase("rates by class", len(others)) as progress:
+        rates = class_rates(generator, others, of_others, info.layers, progress)
+    columns = class_counts(generator, latents, classes, rates, info.rates, info.layers)
+    settings = _count_settings(columns, info.rates, info.layers, detection_layers(profile.policy, info.chain))
+    counts = np.bincount(of_others)
+    remark = f"rates by class: {(counts > 0).sum()} classes of {counts[counts > 0].min():,} to {counts.max():,} samples"
+    return samples(classes, tuple((one.model_copy(update={"by_class": True}), values) for one, values in settings), (remark,))
+
+
+def _classes(real: RealSet | None, real_classes: np.ndarray | None, latents: Latents, measured: MeasuredSet) -> np.ndarray | None:
+    """Class of each sample, int64 (N,): its label, else that of the real image it is nearest to; None where there are no classes."""
+    if latents.labels is not None:
+        return latents.labels.numpy() if latents.labels.ndim == 1 else None
+    if real_classes is None or real is None or measured.features is None:
+        return None
+    parts = measured.features.split(max(1, _BLOCK // len(real.features)))
+    nearest = torch.cat([torch.cdist(part, real.features).argmin(dim=1) for part in parts])
+    return real_classes[nearest.cpu().numpy()]
+
+
+def score_table(generator: Generator, profile: Profile, latents: Latents, curvature: int, reporter: Reporter) -> ScoreTable:
+    """Low-rate counts at every R and layer that the profile knows, single and summed; never-seen neurons; exact CLA of the first samples,
+    as many as ``curvature`` says, where the family's presets or the policy look at it; the joined risk."""
+    at, layers, detection = profile.info.rates, profile.info.layers, detection_layers(profile.policy, profile.info.chain)
+    scorer = Scorer(generator, profile.rates.to(generator.device), at, layers)
+    parts: list[dict[str, np.ndarray]] = []
+    with reporter.phase("scores", len(latents)) as progress:
+        for part in scorer.over(latents):
+            parts.append(part)
+            progress(len(part[scorer.columns[0]]))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in scorer.columns}
+    walked = tuple(sorted({*generator.presets.curvature, *profile.policy.curvature_layers()}))
+    first = min(curvature, len(latents))
+    if first and latents.space == "z":
+        with reporter.phase("exact CLA", first) as progress:
+            exact = exact_curvature(generator, latents[:first], walked, progress=progress)
+        rest = len(latents) - first
+        columns |= {name: np.pad(values, (0, rest), constant_values=np.nan) for name, values in exact.items()}
+    settings = list(_count_settings(columns, at, layers, detection))
+    settings += [(ScoreSetting(score=name), columns[name]) for name in map(names.cla, walked) if name in columns]
+    add_totals(columns, at, detection)
+    try:
+        columns[names.RISK] = profile.risk(profile.policy)(columns)
+        settings.append((setting_of(profile, profile.policy, names.RISK), columns[names.RISK]))
+    except PolicyError:
+        pass  # the policy's risk has a part that was not scored: CLA, where none was asked for
+    return ScoreTable(columns, tuple(settings))
+
+
+def _count_settings(
+    columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int], detection: tuple[int, ...]
+) -> Iterator[ScoredSetting]:
+    """Counts (columns by layer) in every setting: at each R each layer alone, all up to each layer, and the policy's layers."""
+    sets: list[tuple[int, ...]] = [(layer,) for layer in layers]
+    sets += [tuple(layers[: stop + 1]) for stop in range(1, len(layers))]
+    sets += [detection] if detection not in sets else []
+    counts: list[tuple[str, Callable[[int], str]]] = [(names.NEVER_SEEN, names.never_seen)]
+    counts += [(names.low_rate(r), partial(names.low_rate, r)) for r in at]
+    for score, column in counts:
+        for chosen in sets:
+            yield named_setting(score, chosen), np.sum([columns[column(layer)] for layer in chosen], axis=0)

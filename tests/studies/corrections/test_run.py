@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from small_policy import small_policy
 
 from qualitygate.corrections.ablation import sequential_ablation
@@ -11,20 +14,24 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.families.dcgan.generator import DCGAN
-from qualitygate.policy.corrections import LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation, methods
+from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.generators.layers import Edits
+from qualitygate.latents import Latents
+from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
-from qualitygate.studies.corrections.choice import rate_grid, study_corrections
-from qualitygate.studies.corrections.run import AtStrength, Outcome, Samples, compare, worst_samples
+from qualitygate.studies.corrections import rate_grid, study_corrections
+from qualitygate.studies.corrections.folder import write_study
+from qualitygate.studies.corrections.run import AtStrength, Outcome, StudySamples, compare, study, worst_samples
+from qualitygate.testing.toys import random_patches
 
 
 @pytest.fixture(scope="module")
-def samples(generator: DCGAN, profile: Profile) -> Samples:
+def samples(generator: DCGAN, profile: Profile) -> StudySamples:
     return worst_samples(generator, profile, profile.policy, 40, 200, seed=1)
 
 
-def test_the_worst_of_the_pool(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+def test_the_worst_of_the_pool(generator: DCGAN, profile: Profile, samples: StudySamples) -> None:
     counts = low_rate_counts(generator, sample_latents(generator, range(200), 1), profile.rates, 0.2, [0, 1, 2]).sum(dim=1)
     assert samples.score == "low_rate_0.2"
     assert samples.scores.tolist() == counts.sort(descending=True).values[:40].tolist()
@@ -35,10 +42,10 @@ def test_the_worst_of_the_pool(generator: DCGAN, profile: Profile, samples: Samp
         worst_samples(generator, profile, profile.policy, 30, 20, seed=1)
 
 
-def test_verdicts_are_those_of_the_gate(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+def test_verdicts_are_those_of_the_gate(generator: DCGAN, profile: Profile, samples: StudySamples) -> None:
     for correction in (profile.policy.correction, SequentialCorrection(units=(1, 2), judged_at=0.1)):
         policy = small_policy(correction=correction)
-        outcome = compare(generator, profile, policy, {"one": correction}, samples)[0][0]
+        outcome = compare(generator, profile, policy, {"one": correction}, samples.latents).outcomes[0]
         records = {record.id: record for record, _ in gate(generator, profile, samples.latents.ids.tolist(), policy=policy)}
         checked = 0
         for row, sample in enumerate(samples.latents.ids.tolist()):
@@ -46,18 +53,18 @@ def test_verdicts_are_those_of_the_gate(generator: DCGAN, profile: Profile, samp
             if record.verdict is Verdict.ACCEPT:
                 continue
             checked += 1
-            assert (outcome.kept[row] >= 0) == (record.verdict is Verdict.CORRECT)
+            assert (outcome.least[row] >= 0) == (record.verdict is Verdict.CORRECT)
             if record.moved is not None:
-                assert record.strength == outcome.at[outcome.kept[row]].strength
-                assert outcome.at[outcome.kept[row]].moved[row] == pytest.approx(record.moved, abs=1e-5)
+                assert record.strength == outcome.at[outcome.least[row]].strength
+                assert outcome.at[outcome.least[row]].moved[row] == pytest.approx(record.moved, abs=1e-5)
         assert checked > 20
 
 
-def test_numbers_of_one_strength(generator: DCGAN, profile: Profile, samples: Samples) -> None:
+def test_numbers_of_one_strength(generator: DCGAN, profile: Profile, samples: StudySamples) -> None:
     correction = SequentialAblation(rates=(0.3,))
-    outcomes, left_out = compare(generator, profile, profile.policy, {"a": correction}, samples, show=3)
-    assert left_out == {}
-    at = outcomes[0].at[0]
+    found = compare(generator, profile, profile.policy, {"a": correction}, samples.latents, show=3)
+    assert found.left_out == {}
+    outcomes, at = found.outcomes, found.outcomes[0].at[0]
     images = sequential_ablation(generator, samples.latents, profile.rates, 0.3, [0, 1, 2])
     untouched = generator(samples.latents)
     np.testing.assert_allclose(at.moved, (images - untouched).abs().mean(dim=(1, 2, 3)).numpy() / 2.0, atol=1e-5)
@@ -78,7 +85,7 @@ def outcome(correction: SequentialAblation, passed: list[list[bool]], look: int 
 
 def test_least_correction_by_hand() -> None:
     made = outcome(SequentialAblation(), [[True, False, False], [True, True, False]], look=5)
-    assert made.kept.tolist() == [0, 1, -1]
+    assert made.least.tolist() == [0, 1, -1]
     assert made.passed_share == pytest.approx(2 / 3)
     assert made.moved == pytest.approx(0.15)
     assert made.early_passes == pytest.approx(5 + (1 + 2 + 2) / 3)
@@ -90,26 +97,51 @@ def test_least_correction_by_hand() -> None:
 
 def test_what_is_compared() -> None:
     policy = small_policy()
-    chosen = study_corrections(policy, methods())
+    chosen = study_corrections(policy, METHODS)
     assert chosen["sequential_ablation, the policy's"] is policy.correction
-    assert {one.method for one in chosen.values()} == set(methods())
+    assert {one.method for one in chosen.values()} == set(METHODS)
     assert all(one.judged_at == 0.1 and one.limit.quantile == 0.8 for one in chosen.values())
     assert all(one.look != "walk" for one in chosen.values())
     assert len({repr(one) for one in chosen.values()}) == len(chosen)  # nothing twice
-    assert any(one.look == "walk" for one in study_corrections(policy, methods(), own_cla=True).values())
+    assert any(one.look == "walk" for one in study_corrections(policy, METHODS, own_cla=True).values())
     assert set(study_corrections(policy, ["random_ablation"])) == {"random_ablation"}
     grid = rate_grid(policy, (0, 2), (0.1, 0.5))
     assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [("sequ", (0,), (0.1,)), ("high", (0,), (0.1,))]
     assert len(grid) == 3 * 2 * 2
 
 
-def test_what_cannot_be_used_is_left_out_and_says_why(generator: Generator, profile: Profile, samples: Samples) -> None:
+def test_what_cannot_be_used_is_left_out_and_says_why(generator: Generator, profile: Profile, samples: StudySamples) -> None:
     asked = {
         "by CLA": ZeroAblation(ranking="profile", score="cla"),
         "dead": ZeroAblation(ranking="profile", score="nothing"),
         "fine": LocalRegion(),
     }
-    outcomes, left_out = compare(generator, profile, profile.policy, asked, samples)
-    assert [one.name for one in outcomes] == ["fine"]
-    assert "set calibration.curvature_samples" in left_out["by CLA"]
-    assert "does not rank the units so" in left_out["dead"]
+    found = compare(generator, profile, profile.policy, asked, samples.latents)
+    assert [one.name for one in found.outcomes] == ["fine"]
+    assert "set calibration.curvature_samples" in found.left_out["by CLA"]
+    assert "does not rank the units so" in found.left_out["dead"]
+
+
+def test_each_untouched_image_is_made_once(
+    generator: DCGAN, profile: Profile, samples: StudySamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many corrections and strengths there are, and whatever is measured, drawn and kept of them."""
+    made: list[int] = []
+    forward = Generator.forward
+
+    def counted(self: Generator, latents: Latents, edits: Edits | None = None) -> torch.Tensor:
+        if not edits:
+            made.extend(set(latents.ids.tolist()))  # the last one of a batch is padding
+        return forward(self, latents, edits)
+
+    monkeypatch.setattr(Generator, "forward", counted)
+    chosen = study_corrections(profile.policy, ["sequential_ablation", "random_ablation", "local_region"])
+    keep = "random_ablation"
+    extractor = random_patches(generator.image_shape[0])
+    result = study(generator, profile, profile.policy, samples, chosen, extractor=extractor, harm=8, show=3, keep=keep)
+    write_study(tmp_path / "study", generator, profile, profile.policy, result, 3, keep)
+    assert len(result.outcomes) == 3
+    assert result.rows()[0]["fid"] > 0
+    assert len(list((tmp_path / "study" / "before").iterdir())) == 40
+    assert set(made) >= {*samples.latents.ids.tolist(), *samples.normal.ids.tolist()}
+    assert len(made) == len(set(made))

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from qualitygate.checkpoints.save import save_generator
-from qualitygate.generators.families.pggan.discriminator import PGGANDiscriminator
-from qualitygate.generators.families.pggan.generator import PGGAN
+from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 
 UNITS = (5, 4, 3, 2)
 

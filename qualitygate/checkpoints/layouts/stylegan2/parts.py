@@ -10,8 +10,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.layout import Built
 from qualitygate.checkpoints.layouts.stylegan2.taken import Part
-from qualitygate.generators.families.stylegan2.discriminator import StyleGAN2Discriminator
-from qualitygate.generators.families.stylegan2.generator import StyleGAN2
+from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator
 
 
 @dataclass(frozen=True)

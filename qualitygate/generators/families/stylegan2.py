@@ -1,0 +1,342 @@
+"""StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"), whatever code trained it.
+
+Layers: 4×4, then two for every further size: modulated convolution, noise, bias, LeakyReLU·√2. Weights are held ready for use (scaling of
+equalized layers, learning-rate multipliers, the style bias' +1 and the noise strength folded in), so that one class serves every source.
+
+The discriminator, which StyleGAN3 trains with too: from the image's size down to 4×4, each block two 3×3 convolutions, the second halving
+the size; then the standard deviation over the minibatch as a further unit, a convolution and two fully connected layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from itertools import pairwise
+from typing import Literal, NamedTuple, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qualitygate.errors import LatentsError
+from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.convolutions import runs_by_positions
+from qualitygate.generators.network import Discriminator, one_hot
+from qualitygate.generators.resampling import blurred, downsampled, upsampled
+from qualitygate.generators.styles import EPSILON, GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, ToRGB
+from qualitygate.latents import Latents
+
+Architecture = Literal["skip", "resnet", "orig"]
+
+
+class Carry(NamedTuple):
+    """What the chain needs besides the activation.
+
+    Attributes:
+        ws: style inputs (N, layers + 1, style size), truncated. Input i feeds layer i; to-RGB shares the next layer's.
+        noise: whether the constant noise is added.
+        image: image so far, at the size of the block before (skip).
+        shortcut: what the block's output is added to (resnet).
+    """
+
+    ws: Tensor
+    noise: bool
+    image: Tensor | None = None
+    shortcut: Tensor | None = None
+
+
+class StyleGAN2(Generator):
+    """StyleGAN2 generator.
+
+    An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the
+    LeakyReLU before the residual sum (in a block's second layer including the factor √½), and the shortcut, which
+    starts at the block's input, passes edits of the block's own two layers by: its part of the sum stays as it was.
+
+    Args:
+        latent_size: D.
+        mapping: sizes after each layer of the mapping network; the last is the size of w.
+        units: units of the layers at 4×4, 8×8, …; the image has ``4 · 2**(len(units) − 1)`` pixels a side.
+        image_channels: channels of the image.
+        architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone
+            (``orig``), or that with residual blocks (``resnet``).
+        label_size: number of classes; 0 for none.
+        label_features: size of the embedded label.
+        normalisation: see `Mapping`.
+        average: whether the mean w is known; without it, truncation is refused.
+        clamp: bound of every layer's and to-RGB's output; None for none (NVIDIA's torch code: 256).
+    """
+
+    family = "stylegan2"
+    truncates = "w"
+
+    def __init__(
+        self,
+        latent_size: int,
+        mapping: list[int],
+        units: list[int],
+        image_channels: int,
+        architecture: Architecture,
+        label_size: int = 0,
+        label_features: int = 0,
+        normalisation: Normalisation = "apart",
+        average: bool = True,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "latent_size": latent_size,
+            "mapping": list(mapping),
+            "units": list(units),
+            "image_channels": image_channels,
+            "architecture": architecture,
+            "label_size": label_size,
+            "label_features": label_features,
+            "normalisation": normalisation,
+            "average": average,
+            "clamp": clamp,
+        }
+        self.latent_size, self.label_size, self.architecture = latent_size, label_size, architecture
+        size = 4 * 2 ** (len(units) - 1)
+        self.image_shape = (image_channels, size, size)
+        self.mapping = Mapping(latent_size, mapping, label_size, label_features, normalisation, average)
+        self.constant = nn.Parameter(torch.zeros(units[0], 4, 4))
+        synthesis = _synthesis(units, self.mapping.size, architecture, clamp)
+        self.synthesis = nn.ModuleList(synthesis)
+        painted = units if architecture == "skip" else units[-1:]
+        self.to_rgb = nn.ModuleList(ToRGB(inputs, image_channels, self.mapping.size, clamp) for inputs in painted)
+        self.shortcuts = nn.ParameterList(
+            nn.Parameter(torch.zeros(outputs, inputs, 1, 1)) for inputs, outputs in pairwise(units) if architecture == "resnet"
+        )
+        self.layers, self.operations = self._counted(synthesis)
+        last = len(self.layers) - 1
+        self.presets = Presets(tuple(i for i in (0, 1, 3) if i <= last), (min(2, last),), min(4, last))
+
+    def begin(self, latents: Latents) -> State:
+        labels = self.label_vectors(latents) if self.label_size and latents.space == "z" else None
+        w = self.tap("w", self.mapping.untruncated(latents, labels))
+        sampling = latents.sampling
+        ws = self.tap("ws", self.mapping.truncated(w, len(self.layers) + 1, sampling.psi, sampling.cutoff))
+        return State(-1, self.constant.expand(len(ws), -1, -1, -1), Carry(ws, sampling.noise == "const"))
+
+    def advance(self, state: State) -> State:
+        index = state.layer + 1
+        x, carry = state.activation, state.carry
+        if index % 2:  # a block opens: first everything else that reads the block before
+            x, image = self._closed(state)
+            carry = carry._replace(image=image, shortcut=self._shortcut(x, index))
+        layer = cast(StyledConvolution, self.synthesis[index])
+        style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
+        return State(index, self.tap(f"activation/layer{index}", layer(x, style, carry.noise)), carry)
+
+    def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
+        """After the first layer: its input is one constant for all, so it is a single product of the style."""
+        state = super().begin_moved(latents, axes, distances)
+        layer = cast(StyledConvolution, self.synthesis[0])
+        activation = layer.from_constant(self.constant, layer.style(state.carry.ws[:, 0]), state.carry.noise)
+        return State(0, activation, state.carry)
+
+    def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
+        convolution = cast(StyledConvolution, self.synthesis[layer])
+        if layer == 0 or convolution.up or not runs_by_positions(convolution.size**2, convolution.weight):
+            return None
+        return lambda state: convolution.by_position(state.activation, convolution.style(state.carry.ws[:, layer]), state.carry.noise)
+
+    def finish(self, state: State) -> Tensor:
+        _, image = self._closed(state)
+        assert image is not None, "only the state after the last layer has an image"
+        return image
+
+    def _closed(self, state: State) -> tuple[Tensor, Tensor | None]:
+        """Output of the block that ends with this state, and the image so far (None where only the end makes one)."""
+        block, carry = state.layer // 2, state.carry
+        x = state.activation if carry.shortcut is None else state.activation + carry.shortcut
+        self.tap(f"block/{block}", x)
+        if self.architecture != "skip" and state.layer < self.layers[-1].index:
+            return x, None
+        to_rgb = cast(ToRGB, self.to_rgb[block if self.architecture == "skip" else 0])
+        style = self.tap(f"style/rgb{block}", to_rgb.style(carry.ws[:, state.layer + 1]))
+        rgb = self.tap(f"rgb/{block}", to_rgb(x, style))
+        return x, self.tap(f"image/{block}", rgb if carry.image is None else upsampled(carry.image) + rgb)
+
+    def _shortcut(self, x: Tensor, index: int) -> Tensor | None:
+        """The residual branch of the block that layer ``index`` opens, of the block's input."""
+        if self.architecture != "resnet":
+            return None
+        return self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x, self.shortcuts[index // 2])))
+
+    def _counted(self, synthesis: list[StyledConvolution]) -> tuple[tuple[Layer, ...], int]:
+        """The chain, and the operations of the image; what `advance` runs before a layer counts with that layer."""
+        layers: list[Layer] = []
+        operations = self.mapping.operations
+        for index, layer in enumerate(synthesis):
+            if index % 2:
+                operations += self._between_blocks((index - 1) // 2)
+            operations += layer.operations
+            layers.append(Layer(index, f"layer{index}", layer.weight.shape[0], layer.size, layer.size, operations))
+        return tuple(layers), operations + self._painting(len(self.to_rgb) - 1, layers[-1].height)
+
+    def _between_blocks(self, block: int) -> int:
+        """Operations of what stands between a block (which is not the last) and the next."""
+        size = 4 * 2**block
+        if self.architecture == "skip":
+            return self._painting(block, size)
+        if self.architecture == "resnet":
+            outputs, inputs = self.shortcuts[block].shape[:2]
+            return 2 * (inputs * outputs * size**2 + 4 * outputs * (2 * size) ** 2)
+        return 0
+
+    def _painting(self, painter: int, size: int) -> int:
+        """Operations of a to-RGB and, from the second on, of doubling the image so far (4 of 16 taps meet a sample)."""
+        doubling = 2 * 4 * self.image_shape[0] * size**2 if painter else 0
+        return cast(ToRGB, self.to_rgb[painter]).operations(size) + doubling
+
+
+def _synthesis(units: list[int], style_size: int, architecture: Architecture, clamp: float | None) -> list[StyledConvolution]:
+    layers = [StyledConvolution(units[0], units[0], style_size, 4, up=False, clamp=clamp)]
+    gain = 0.5**0.5 if architecture == "resnet" else 1.0
+    for block, outputs in enumerate(units[1:], start=1):
+        size = 4 * 2**block
+        layers.append(StyledConvolution(units[block - 1], outputs, style_size, size, up=True, clamp=clamp))
+        layers.append(StyledConvolution(outputs, outputs, style_size, size, up=False, gain=gain, clamp=clamp))
+    return layers
+
+
+class Convolution(nn.Module):
+    """Convolution, bias, LeakyReLU·√2, clamp; with ``down`` the low-pass filter before it and stride 2."""
+
+    def __init__(self, inputs: int, outputs: int, taps: int, *, down: bool = False, gain: float = 1.0, clamp: float | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, taps, taps))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.down, self.gain = down, GAIN * gain
+        self.clamp = None if clamp is None else clamp * gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.down:
+            x = F.conv2d(blurred(x, padding=(2, 2)), self.weight, self.bias, stride=2)
+        else:
+            x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[2] // 2)
+        x = F.leaky_relu(x, SLOPE) * self.gain
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class Block(nn.Module):
+    """Two convolutions, the second halving the size; in ``resnet`` added to the halved input."""
+
+    def __init__(self, inputs: int, outputs: int, residual: bool, clamp: float | None) -> None:
+        super().__init__()
+        self.first = Convolution(inputs, inputs, 3, clamp=clamp)
+        self.second = Convolution(inputs, outputs, 3, down=True, gain=0.5**0.5 if residual else 1.0, clamp=clamp)
+        self.shortcut = nn.Parameter(torch.zeros(outputs, inputs, 1, 1)) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(self.first(x))
+        return y if self.shortcut is None else y + F.conv2d(downsampled(x), self.shortcut)
+
+
+class StyleGAN2Discriminator(Discriminator):
+    """StyleGAN2 discriminator.
+
+    A conditional one either has a mapping network for the label and multiplies its output with that (NVIDIA's torch
+    code), or has one output for each class (genforce, NVIDIA's TensorFlow code).
+
+    Args:
+        units: units at the image's size, half of it, …, 4×4.
+        image_channels: channels of the image.
+        architecture: ``skip`` reads the image again at every size, ``resnet`` has residual blocks, ``orig`` neither.
+        label_size: number of classes; 0 for none.
+        label_features: size of the embedded label; 0 where there is no mapping network.
+        mapping: sizes after each layer of the label's mapping network; empty where there is none.
+        group: samples over which the standard deviation is taken; None for the whole batch. See `minibatch_deviation`.
+        deviations: number of units that hold it; 0 for none.
+        clamp: bound of the convolutions' output; None for none.
+    """
+
+    family = "stylegan2"
+
+    def __init__(
+        self,
+        units: list[int],
+        image_channels: int,
+        architecture: Architecture,
+        label_size: int = 0,
+        label_features: int = 0,
+        mapping: list[int] | None = None,
+        group: int | None = 4,
+        deviations: int = 1,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        mapping = mapping or []
+        self.settings = {
+            "units": list(units),
+            "image_channels": image_channels,
+            "architecture": architecture,
+            "label_size": label_size,
+            "label_features": label_features,
+            "mapping": list(mapping),
+            "group": group,
+            "deviations": deviations,
+            "clamp": clamp,
+        }
+        size = 4 * 2 ** (len(units) - 1)
+        self.image_shape = (image_channels, size, size)
+        self.label_size, self.group, self.deviations = label_size, group, deviations
+        readers = units if architecture == "skip" else units[:1]
+        # at 4×4 NVIDIA's code leaves the reader without a bound
+        bounds = [clamp if index < len(units) - 1 else None for index in range(len(readers))]
+        self.from_rgb = nn.ModuleList(
+            Convolution(image_channels, outputs, 1, clamp=bound) for outputs, bound in zip(readers, bounds, strict=True)
+        )
+        self.blocks = nn.ModuleList(Block(inputs, outputs, architecture == "resnet", clamp) for inputs, outputs in pairwise(units))
+        self.last = Convolution(units[-1] + deviations, units[-1], 3, clamp=clamp)
+        self.dense = Dense(16 * units[-1], units[-1])
+        self.mapping = Mapping(0, mapping, label_size, label_features, average=False) if mapping else None
+        self.output = Dense(units[-1], mapping[-1] if mapping else max(label_size, 1))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.from_rgb[0](images)
+        for index, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if len(self.from_rgb) > 1:
+                images = downsampled(images)
+                x = x + self.from_rgb[index](images)
+        x = self.tap("features", x)
+        if self.deviations:
+            x = torch.cat((x, minibatch_deviation(x, self.group, self.deviations)), dim=1)
+        x = self.tap("vector", F.leaky_relu(self.dense(self.last(x).flatten(1)), SLOPE) * GAIN)
+        return self._judged(self.output(x), labels)
+
+    def alone(self) -> Self:
+        alone = copy(self)
+        alone.group = 1
+        return alone
+
+    def _judged(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        if not self.label_size:
+            return x.squeeze(1)
+        if labels is None:
+            raise LatentsError("The discriminator is conditional", "images without labels", f"{self.label_size} classes")
+        vectors = one_hot(labels, self.label_size)
+        if self.mapping is None:
+            return (x * vectors).sum(dim=1)
+        return (x * self.mapping(None, vectors)).sum(dim=1) / x.shape[1] ** 0.5
+
+
+def minibatch_deviation(x: Tensor, group: int | None, deviations: int) -> Tensor:
+    """Standard deviation of units over groups of samples, averaged over units and positions (Karras et al. 2018,
+    section 3): (N, deviations, height, width).
+
+    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N). They fail where N is no multiple
+    of G; here G is then the largest number below that divides N.
+
+    Args:
+        x: (N, units, height, width).
+        group: G; None for N.
+        deviations: number of sets the units are split into, each with a deviation of its own.
+    """
+    samples, _, height, width = x.shape
+    size = next(g for g in range(min(group or samples, samples), 0, -1) if samples % g == 0)
+    sets = x.reshape(size, samples // size, deviations, -1, height, width)
+    deviation = torch.sqrt(sets.var(dim=0, correction=0) + EPSILON).mean(dim=(2, 3, 4))
+    return deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)

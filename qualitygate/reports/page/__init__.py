@@ -1,1 +1,0 @@
-"""The page a reviewer opens: one HTML file that needs nothing else, from a template, with figures by matplotlib."""
