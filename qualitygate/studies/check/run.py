@@ -19,6 +19,7 @@ import torch
 
 import qualitygate
 from qualitygate import names, storage
+from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.compare import Comparison, compare, tail_of
@@ -26,7 +27,6 @@ from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import SHARES, CheckRule, Policy, needs_of, policy_yaml
 from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite, merge_suite, suite_hash
-from qualitygate.produce.gated_set import judge
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
@@ -302,10 +302,12 @@ class _Check:
     # all of them
 
     def _result(self, look: int, seconds: float) -> CheckResult:
+        import pandas
+
         outcomes = tuple(self.outcomes[rule.id] for rule in self.rules)
         samples = {names.ID: self.ours.ids, **self.ours.columns}
         suite = self._suite(outcomes)
-        judged = judge(suite, samples, self._summary(outcomes))
+        judged = run_suite(suite, pandas.DataFrame(samples), pandas.DataFrame([self._summary(outcomes)]))
         record = CheckRecord(
             verdict=verdict_of(outcomes, passed=judged.passed),
             candidate=self.candidate.compared,

@@ -154,7 +154,7 @@ def _loaded(request: MetricsRequest, reporter: Reporter) -> MetricsInputs:
 
 def _as_gated(request: MetricsRequest, gated: Path) -> MetricsRequest:
     """With profile, policy, seed and number of samples of a gated set, so that the same samples are made and judged again."""
-    from qualitygate.produce.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+    from qualitygate.produce.records import POLICY, PROFILE, SAMPLES, read_samples
 
     if (other := request.profile or request.policy) is not None:
         raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")
