@@ -87,7 +87,7 @@ class PathLength(SetMetric):
 
 def path_lengths(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     distance: PerceptualDistance,
     settings: PathSettings = PER_SAMPLE,
     *,
