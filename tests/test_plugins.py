@@ -136,9 +136,10 @@ def test_a_metric_of_another_package(python: Any, tmp_path: Path) -> None:
 
 
 DRAWN = """
-import qualitygate
+import qualitygate, torch
 generator = qualitygate.load_generator("rings.pt")
 images = generator(qualitygate.sample_latents(generator, range(40), seed=1))
+images = torch.round((images + 1.0) * 127.5) / 127.5  # features are of images as they are written, in 8 bits
 print(float(images.double().flatten(1).var(dim=0, correction=0).sum()))
 """
 
