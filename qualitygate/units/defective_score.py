@@ -79,7 +79,7 @@ class UnitQuantiles:
 
 
 def unit_thresholds(
-    generator: Generator, latents: Latents, layers: Iterable[LayerLike], share: float = SHARE, progress: Progress = silent
+    generator: Generator, latents: Latents | Tensor, layers: Iterable[LayerLike], share: float = SHARE, progress: Progress = silent
 ) -> dict[int, Tensor]:
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
@@ -158,7 +158,7 @@ class UnitOverlaps:
 
 def defective_scores(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     masks: Tensor,
     thresholds: Mapping[int, Tensor],
     *,
