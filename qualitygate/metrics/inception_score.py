@@ -40,33 +40,24 @@ class InceptionScore(SetMetric):
         return Estimate.jackknife(value, ((scores.sum() - scores) / (SPLITS - 1)).cpu().numpy(), len(group))
 
 
-def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float, float]:
-    """Mean and standard deviation over the splits, in float64.
+def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:
+    """The score of each split, float64 (splits,): the inception score is their mean, and what is stated beside it their deviation.
 
     Args:
         probabilities: (N, classes), rows that sum to 1; a class with probability 0 adds nothing.
         splits: consecutive parts of (nearly) equal size.
 
-    >>> inception_score(torch.eye(4), splits=1)
-    (4.0, 0.0)
+    >>> split_scores(torch.eye(4), splits=1)
+    tensor([4.], dtype=torch.float64)
 
     Raises:
         InputError: fewer samples than splits.
     """
-    scores = split_scores(probabilities, splits)
-    return float(scores.mean()), float(scores.std(correction=0))
-
-
-def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:
-    """The score of each split, float64 (splits,); arguments and errors as of `inception_score`."""
     count = len(probabilities)
     if count < splits:
         raise InputError("Too few samples for the inception score", f"{count} samples", f"at least {splits}, one a split")
-    edges = [count * index // splits for index in range(splits + 1)]
-    exact = probabilities.double()
-    return torch.stack([_score(exact[start:stop]) for start, stop in pairwise(edges)])
-
-
-def _score(p: Tensor) -> Tensor:
-    marginal = p.mean(dim=0)
-    return (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1).mean().exp()
+    edges, scores = [count * index // splits for index in range(splits + 1)], []
+    for start, stop in pairwise(edges):
+        p = probabilities[start:stop].double()
+        scores.append((torch.xlogy(p, p) - torch.xlogy(p, p.mean(dim=0))).sum(dim=1).mean().exp())
+    return torch.stack(scores)

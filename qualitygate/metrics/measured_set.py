@@ -173,13 +173,7 @@ class RealImages:
 
     @classmethod
     def of(cls, images: ImageSet, extractor: Extractor | None, device: torch.device | str, reporter: Reporter) -> Self:
-        """Read the images, or find what was computed of them before.
-
-        Args:
-            images: the images.
-            extractor: makes the features.
-            device: where they are compared.
-            reporter: shows progress.
+        """Read the images, or find what was computed of them before; they are compared on ``device``.
 
         Raises:
             InputError: there is no extractor; no more images than neighbours that are looked for.

@@ -91,24 +91,14 @@ def same_latents(first: CheckedModel, second: CheckedModel) -> bool:
 
 
 def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
-    """The checkpoint's profile under this policy; calibrated only if that was not done before.
+    """The checkpoint's profile under this policy; calibrated only if that was not done before. One file may be read as of several families.
 
     Not kept where the network's code is somebody else's, which may have been edited since.
     """
     sampling = sampling or Sampling()
     if is_somebody_elses(generator):
         return calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    identity = _identity(generator, policy, sampling)
-    if (found := _CACHE.find(identity)) is not None:
-        return replace(found, policy=policy)
-    profile = calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    _CACHE.keep(identity, profile)
-    return profile
-
-
-def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[str, Any]:
-    """All that a calibration depends on. One file may be read as of several families."""
-    return {
+    identity = {
         "version": _VERSION,
         "checkpoint": generator.identity().sha256,
         "family": generator.family,
@@ -118,6 +108,11 @@ def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[
         "sampling": sampling.model_dump(mode="json"),
         "policy": policy.model_dump(mode="json", exclude={"check", "batch"}),
     }
+    if (found := _CACHE.find(identity)) is not None:
+        return replace(found, policy=policy)
+    profile = calibrate(generator, policy, sampling=sampling, reporter=reporter)
+    _CACHE.keep(identity, profile)
+    return profile
 
 
 def _check_covers(baseline: Profile, policy: Policy) -> None:

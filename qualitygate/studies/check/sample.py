@@ -215,16 +215,8 @@ def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray],
 def image_features(
     model: CheckedModel, extractor: Extractor, ids: range, seed: int, reporter: Reporter, earlier: Tensor | None = None
 ) -> Tensor:
-    """Features of a checkpoint's images: float32 (N, F) on its device. Made once for a checkpoint, whichever command asks.
-
-    Args:
-        model: with its generator.
-        extractor: makes them.
-        ids: of the samples.
-        seed: of the samples.
-        reporter: shows progress.
-        earlier: of the first of these ids, from an earlier look; what is not kept in the cache is not made again either.
-    """
+    """Features of a checkpoint's images: float32 (N, F) on its device. Made once for a checkpoint, whichever command asks; nor are those
+    of an earlier look at the first of these ids, where there is no cache."""
     generator = model.generator
     assert generator is not None
     known = None if earlier is None else earlier.cpu().numpy()

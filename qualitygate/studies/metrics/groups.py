@@ -89,16 +89,10 @@ def random_row(
     seed: int = 0,
     progress: Progress = silent,
 ) -> GroupRow:
-    """Chance: the mean over random groups, and as ``low`` … ``high`` where 95 % of such groups fall.
+    """Chance: the mean over random groups of a size, and as ``low`` … ``high`` where 95 % of such groups fall.
 
-    Args:
-        evaluator: what to measure with.
-        measured: the whole set.
-        size: of each group.
-        path_rows: rows whose path lengths were measured whatever their score.
-        path_size: how many measured samples a group to be compared has.
-        seed: of the groups.
-        progress: called with 1 for each group.
+    Path lengths are those of ``path_size`` samples, as many as a group to be compared has of them, out of ``path_rows``: rows of which
+    they were measured whatever their score. Progress is called with 1 for each group.
     """
     bare = replace(evaluator, intervals=False)
     values: list[dict[str, Measurement]] = []
