@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import tensor_groups
 from qualitygate.checkpoints.load import load_generator
-from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.generators.families.pggan import PGGAN
 from qualitygate.testing.planted import Defect, plant

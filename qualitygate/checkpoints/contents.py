@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor
+
+from qualitygate.errors import CheckpointError
 
 _PREFERENCE = ("g_ema", "generator_smooth", "generator_ema", "netg_ema", "avgg", "gs", "ema", "generator", "netg", "gen", "g", "model")
 """Names under which files keep the generator, averaged copies first."""
@@ -30,7 +33,7 @@ class TensorGroup:
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str | None = None
-    others: tuple[TensorGroup, ...] = ()
+    others: Sequence[TensorGroup] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,45 +60,92 @@ class Contents:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+MAX_GROUPS = 10_000
+"""Groups of tensors in a file: networks, and one for every parameter of an optimizer, which has some 1,000."""
+MAX_PATH = 500
+"""Characters of a group's path. Known ones stay below 50."""
+
+
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
-    """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
-    groups = sorted(_walk("", contents.tree, {}), key=lambda group: group.rank)
-    return [replace(group, others=tuple(other for other in groups if other is not group)) for group in groups]
+    """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file.
+
+    Raises:
+        CheckpointError: more than `MAX_GROUPS`, or a path longer than `MAX_PATH`.
+    """
+    found: list[TensorGroup] = []
+    for group in _Walk().groups("", contents.tree, ChainMap()):
+        if len(found) == MAX_GROUPS or len(group.path) > MAX_PATH:
+            raise CheckpointError(
+                "The checkpoint asks for more than a network needs",
+                f"more than {MAX_GROUPS:,} groups of tensors, or one whose path has more than {MAX_PATH} characters",
+                "fewer",
+                "save the generator's state dict as safetensors and use that",
+            )
+        found.append(group)
+    groups = sorted(found, key=lambda group: group.rank)
+    return [replace(group, others=_Others(groups, index)) for index, group in enumerate(groups)]
 
 
-def _walk(path: str, node: Any, beside: Mapping[str, Any]) -> Iterator[TensorGroup]:
-    if isinstance(node, TensorGroup):
-        yield node if node.path else TensorGroup(path, node.tensors, node.settings, node.kind)
-    elif isinstance(node, Mapping):
-        tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
-        if tensors:
-            rest = {str(name): value for name, value in node.items() if not isinstance(value, Tensor)}
-            yield TensorGroup(path, _without_prefix(tensors), {**beside, **_plain(rest)})
-        vectors = {name: value for name, value in tensors.items() if value.ndim <= 1}
-        siblings = {**beside, **_plain({str(name): value for name, value in node.items()}), **vectors}
-        for name, value in node.items():
-            if not isinstance(value, Tensor):
-                yield from _walk(f"{path}.{name}" if path else str(name), value, siblings)
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _walk(f"{path}[{index}]", value, beside)
+class _Others(Sequence[TensorGroup]):
+    """All groups but one, without a list of them for each."""
+
+    def __init__(self, groups: Sequence[TensorGroup], own: int) -> None:
+        self._groups, self._own = groups, own
+
+    def __len__(self) -> int:
+        return len(self._groups) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> TensorGroup: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TensorGroup]: ...
+    def __getitem__(self, index: int | slice) -> TensorGroup | Sequence[TensorGroup]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        return self._groups[position + (position >= self._own)]
 
 
-def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside the tensors and is small: settings, config, a step. Never other groups of tensors."""
-    kept = {}
-    for name, value in mapping.items():
-        if isinstance(value, (str, int, float, bool)) or (isinstance(value, Mapping) and not _has_tensors(value)):
-            kept[name] = value
-    return kept
+class _Walk:
+    """Through a tree, and past every part of it that holds no tensors. Settings are laid over one another, not copied."""
 
+    def __init__(self) -> None:
+        self._holds: dict[int, bool] = {}
 
-def _has_tensors(node: Any) -> bool:
-    if isinstance(node, Mapping):
-        return any(_has_tensors(value) for value in node.values())
-    if isinstance(node, (list, tuple)):
-        return any(_has_tensors(value) for value in node)
-    return isinstance(node, (Tensor, TensorGroup))
+    def groups(self, path: str, node: Any, beside: ChainMap[str, Any]) -> Iterator[TensorGroup]:
+        if isinstance(node, TensorGroup):
+            if node.tensors:
+                yield node if node.path else TensorGroup(path, node.tensors, node.settings, node.kind)
+        elif isinstance(node, Mapping):
+            tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
+            inner = {str(name): value for name, value in node.items() if not isinstance(value, Tensor) and self._has_tensors(value)}
+            if not tensors and not inner:
+                return
+            # what stands beside the tensors and is small: settings, config, a step
+            plain = {
+                str(name): value
+                for name, value in node.items()
+                if isinstance(value, (str, int, float, bool)) or (isinstance(value, Mapping) and not self._has_tensors(value))
+            }
+            if tensors:
+                yield TensorGroup(path, _without_prefix(tensors), beside.new_child(plain))
+            siblings = beside.new_child({**plain, **{name: value for name, value in tensors.items() if value.ndim <= 1}})
+            for name, value in inner.items():
+                yield from self.groups(f"{path}.{name}" if path else name, value, siblings)
+        elif isinstance(node, (list, tuple)):
+            for index, value in enumerate(node):
+                if self._has_tensors(value):
+                    yield from self.groups(f"{path}[{index}]", value, beside)
+
+    def _has_tensors(self, node: Any) -> bool:
+        if isinstance(node, (Tensor, TensorGroup)):
+            return True
+        if not isinstance(node, (Mapping, list, tuple)):
+            return False
+        if id(node) not in self._holds:
+            self._holds[id(node)] = False
+            self._holds[id(node)] = any(map(self._has_tensors, node.values() if isinstance(node, Mapping) else node))
+        return self._holds[id(node)]
 
 
 def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from qualitygate.errors import CheckpointError
 ANY_FAMILY = "any"
 """Family of a layout whose groups say themselves of which family they are."""
 
+_CACHE_LINE = 64  # bytes; torch's own allocations start at one
 _LISTED = 8  # how many tensors an error names before it counts the rest
 
 
@@ -110,4 +111,5 @@ def _as_stored(tensor: Tensor, like: Tensor, name: str, where: str) -> Tensor:
             "finite weights",
             "take an earlier snapshot: the training of this one has diverged",
         )
-    return tensor
+    # a product of matrices may have other last bits where one does not start at a cache line; those of dense layers are small
+    return tensor.clone() if tensor.ndim <= 2 and tensor.data_ptr() % _CACHE_LINE else tensor

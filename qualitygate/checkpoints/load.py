@@ -14,7 +14,7 @@ import torch
 from qualitygate.checkpoints.contents import Contents, tensor_groups
 from qualitygate.checkpoints.digest import file_sha256 as file_sha256  # callers know it from here
 from qualitygate.checkpoints.layout import assemble
-from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.recognise import NOTHING, Fit, Given, first_fit, unknown
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.checkpoints.sources.progress import Progress, silent

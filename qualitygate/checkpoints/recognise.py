@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -86,7 +87,8 @@ def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
     """The network, if the group is of this layout and of the given family; `DoesNotFit` otherwise."""
     asked = {name: value for name, value in given.settings.items() if name in layout.asks}
     try:
-        built = layout.build(replace(group, settings={**group.settings, **asked}, given=asked))
+        # laid over the stored ones, not copied: they may be many, and so may groups and layouts
+        built = layout.build(replace(group, settings=ChainMap(asked, group.settings), given=asked))  # type: ignore[arg-type]
     except DoesNotFit:
         raise
     except Exception as error:  # shapes and settings of a file may break any assumption on the way

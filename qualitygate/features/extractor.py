@@ -43,15 +43,11 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     height, width = images.shape[2:]
     if (height, width) == (size, size):
         return images
-    x, y = (_tf1_positions(before, size).to(images) for before in (width, height))
+    # pixel p of the input is at (2p + 1) / size − 1 in `grid_sample`'s coordinates
+    pixels = torch.arange(size, dtype=torch.float64)
+    x, y = (((2.0 * pixels * (before / size) + 1.0) / before - 1.0).to(images) for before in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _tf1_positions(before: int, after: int) -> Tensor:
-    """Where each output pixel is read, in `grid_sample`'s coordinates: pixel p of the input is at (2p + 1) / size − 1."""
-    pixels = torch.arange(after, dtype=torch.float64) * (before / after)
-    return (2.0 * pixels + 1.0) / before - 1.0
 
 
 def averaged_down(images: Tensor, largest: int = 256) -> Tensor:
@@ -142,17 +138,11 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
 
 def rebatched(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
     """The rows of all batches in batches of this size, the last one shorter."""
-    waiting: list[Tensor] = []
-    count = 0
+    left: Tensor | None = None
     for batch in batches:
-        waiting.append(batch)
-        count += len(batch)
-        if count >= size:
-            *whole, rest = torch.cat(waiting).split(size)
-            if len(rest) == size:
-                whole.append(rest)
-                rest = rest[:0]
-            yield from whole
-            waiting, count = [rest], len(rest)
-    if count:
-        yield torch.cat(waiting)
+        left = batch if left is None or not len(left) else torch.cat([left, batch])
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+    if left is not None and len(left):
+        yield left

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -30,32 +29,6 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _NEEDED = "an 8-bit PNG, JPEG, WebP or BMP image"
 
 
-@dataclass(frozen=True)
-class Resize:
-    """How images are brought to one size: their centre square, by Pillow's bicubic with its low-pass filter, in 8 bits."""
-
-    size: int
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InputError("Images cannot have this size", str(self.size), "at least 1")
-
-    def __str__(self) -> str:
-        return f"centre square, Pillow bicubic to {self.size}"
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (size, size, channels) of uint8 (height, width, channels)."""
-        height, width, channels = pixels.shape
-        if (height, width) == (self.size, self.size):
-            return pixels
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        square = pixels[top : top + side, left : left + side]
-        image = Image.fromarray(square[:, :, 0] if channels == 1 else square)
-        resized = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
-        return resized.reshape(self.size, self.size, channels)
-
-
 class ImageSet:
     """Images as batches float32 (at most 64, channels, height, width) in [-1, 1], in a fixed order.
 
@@ -65,15 +38,21 @@ class ImageSet:
     Args:
         name: what people call the set.
         source: where the images are.
-        resize: how they are brought to one size; None to take them as they are, which must be one size.
+        size: height and width that they are brought to: their centre square, by Pillow's bicubic with its low-pass filter, in 8 bits.
+            None to take them as they are, which must be one size.
 
     Attributes:
         count: number of images.
+
+    Raises:
+        InputError: no such size.
     """
 
-    def __init__(self, name: str, source: Source, resize: Resize | None = None) -> None:
-        self.name, self.resize, self.count = name, resize, source.count
-        self._source = source
+    def __init__(self, name: str, source: Source, size: int | None = None) -> None:
+        if size is not None and size < 1:
+            raise InputError("Images cannot have this size", str(size), "at least 1")
+        self.name, self.count = name, source.count
+        self._source, self._size = source, size
 
     def __len__(self) -> int:
         return self.count
@@ -101,7 +80,7 @@ class ImageSet:
     @property
     def preparation(self) -> str:
         """What was done to the images, in words; part of what makes numbers comparable."""
-        return "as stored" if self.resize is None else str(self.resize)
+        return "as stored" if self._size is None else f"centre square, Pillow bicubic to {self._size}"
 
     @cached_property
     def sha256(self) -> str:
@@ -119,7 +98,7 @@ class ImageSet:
 
     def _pixels(self, item: Item) -> tuple[str, np.ndarray]:
         pixels = item.content if isinstance(item.content, np.ndarray) else _decoded(item.content, item.name)
-        return item.name, self.resize(pixels) if self.resize else pixels
+        return item.name, pixels if self._size is None else _resized(pixels, self._size)
 
 
 def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
@@ -136,7 +115,7 @@ def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
         InputError: nothing is there, or nothing of a known kind; an image cannot be read (while iterating).
     """
     path = Path(path)
-    return ImageSet(path.name or str(path), open_source(path), Resize(size) if size is not None else None)
+    return ImageSet(path.name or str(path), open_source(path), size)
 
 
 def real_images(real: str | Path, size: int) -> ImageSet:
@@ -154,9 +133,8 @@ def digits_images(size: int = 32) -> ImageSet:
         MissingExtraError: scikit-learn is not installed.
     """
     pixels, _ = _digits()
-    return ImageSet(
-        "scikit-learn digits", Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels))), Resize(size)
-    )
+    source = Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels)))
+    return ImageSet("scikit-learn digits", source, size)
 
 
 def digits_labels() -> np.ndarray:
@@ -211,6 +189,18 @@ def _ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (size, size, channels): the centre square of uint8 (height, width, channels)."""
+    height, width, channels = pixels.shape
+    if (height, width) == (size, size):
+        return pixels
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    image = Image.fromarray(square[:, :, 0] if channels == 1 else square)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).reshape(size, size, channels)
 
 
 def _as_tensor(batch: list[np.ndarray]) -> Tensor:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.features.extractor import Extractor, in_colour, tf1_resized
-from qualitygate.features.weights import Weights, fill
+from qualitygate.features.weights import Weights, set_parameter
 
 SIZE = 299
 FEATURES = 2048
@@ -158,8 +158,12 @@ def inception_of(weights: Weights) -> Inception:
         else:
             weight = f"{of_fid}.conv.weight"
             scale, *norm = (weights.take(f"{of_fid}.bn.{part}", count) for part in ("weight", "bias", "running_mean", "running_var"))
-        fill(unit, *_folded(weights.take(weight, *unit.weight.shape), scale, *norm))
-    fill(network.classes, weights.take(f"{classes}.weight", CLASSES, FEATURES), weights.take(f"{classes}.bias", CLASSES))
+        shift, mean, variance = (one.double() for one in norm)
+        factor = scale.double() / torch.sqrt(variance + _EPSILON)
+        folded = weights.take(weight, *unit.weight.shape).double() * factor[:, None, None, None]
+        set_parameter(unit, "weight", folded.float())
+        set_parameter(unit, "bias", (shift - mean * factor).float())
+    weights.fill(network.classes, classes)
     return network
 
 
@@ -173,12 +177,6 @@ def _nvidia_name(name: str) -> str:
     """In the last two blocks, NVIDIA's names join what is nested by underscores."""
     block, _, part = name.partition(".")
     return f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}"
-
-
-def _folded(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution with the batch norm after it."""
-    factor = scale.double() / torch.sqrt(variance.double() + _EPSILON)
-    return (weight.double() * factor[:, None, None, None]).float(), (shift.double() - mean.double() * factor).float()
 
 
 def _average() -> nn.Module:

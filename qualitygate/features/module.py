@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +10,9 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import Extractor, SpatialExtractor, in_colour, smooth_resized
 from qualitygate.generators.base import Discriminator
+from qualitygate.generators.module import import_object
 from qualitygate.generators.network import tensor_digest
 
-_SPEC = re.compile(r"([\w.]+):([\w.]+)(?:@(\d{1,4}))?")
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
 _PROBE = 64
 
@@ -83,16 +80,10 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     Raises:
         InputError: nothing is there, or nothing that can be called.
     """
-    found = _SPEC.fullmatch(spec)
-    if found is None:
+    path, _, size = spec.partition("@")
+    if size and not size.isdigit():
         raise InputError("This is no import path", repr(spec), _FORM)
-    try:
-        made: Any = importlib.import_module(found[1])
-        for attribute in found[2].split("."):
-            made = getattr(made, attribute)
-    except (ImportError, AttributeError) as error:
-        instead = "check the path; the package must be installed, or its folder in PYTHONPATH"
-        raise InputError(f"There is no {found[1]}:{found[2]}", str(error), _FORM, instead) from error
+    made = import_object(path, _FORM)
     if isinstance(made, type):
         made = made()
     if isinstance(made, Extractor):
@@ -100,7 +91,7 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
         return made
     if not callable(made):
         raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")
-    return ModuleExtractor(made, f"{found[1]}:{found[2]}", size=int(found[3]) if found[3] else None, device=device)
+    return ModuleExtractor(made, path, size=int(size) if size else None, device=device)
 
 
 class DiscriminatorExtractor(SpatialExtractor):

@@ -71,9 +71,8 @@ def make_extractor(
         CheckpointError: a file with other weights.
     """
     if spec in _PUBLISHED:
-        given = _read(spec, weights, sha256)
-        preparation, made = _PUBLISHED[spec]
-        return made(given, _key(spec, given, preparation), device)
+        (preparation, made), given = _PUBLISHED[spec], _read(spec, weights, sha256)
+        return made(given, f"{spec}, weights {given.sha256}, {preparation}, float32", device)
     if spec == "discriminator":
         if discriminator is None:
             found, needed, instead = "a generator alone", "a file that holds both", "name another --extractor"
@@ -108,8 +107,8 @@ def make_distance(
     """
     if spec == "lpips":
         given = _read(spec, weights, sha256)
-        network, key = _on(convolutions_of(given), device), _key("lpips-vgg16", given, "averaged down to 256")
-        return StageDistance(network, key, averaged_down, lpips_weights_of(given))
+        key = f"lpips-vgg16, weights {given.sha256}, averaged down to 256, float32"
+        return StageDistance(_on(convolutions_of(given), device), key, averaged_down, lpips_weights_of(given))
     _refuse_weights(spec, weights, DISTANCES)
     if size := _random_size(spec):
         return StageDistance(_on(random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size))
@@ -126,10 +125,6 @@ def _read(spec: str, weights: Source | Sequence[Source] | None, sha256: str | No
         needed, instead = "a path, or https://…#sha256=…", "give the file, or use random-vgg16-SIZE, which needs none"
         raise InputError(f"{spec} needs its weights", "no weight file", needed, instead)
     return read_weights(weights, sha256)
-
-
-def _key(name: str, weights: Weights, preparation: str) -> str:
-    return f"{name}, weights {weights.sha256}, {preparation}, float32"
 
 
 def _refuse_weights(spec: str, weights: object, known: Sequence[str]) -> None:

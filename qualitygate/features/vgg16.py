@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, in_colour
-from qualitygate.features.weights import Weights, fill
+from qualitygate.features.weights import Weights
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Purpose, normals
 
@@ -180,8 +180,7 @@ def vgg16_of(weights: Weights) -> VGG16:
     network.convolutions = convolutions_of(weights)
     names = ("layers.fc1", "layers.fc2") if "layers.fc1.weight" in weights.tensors else ("classifier.0", "classifier.3")
     for layer, name in zip(network.dense, names, strict=True):
-        assert isinstance(layer, nn.Linear)
-        fill(layer, weights.take(f"{name}.weight", DENSE, layer.in_features), weights.take(f"{name}.bias", DENSE))
+        weights.fill(layer, name)
     return network
 
 
@@ -192,8 +191,8 @@ def convolutions_of(weights: Weights) -> Convolutions:
         CheckpointError: these are no weights of a VGG16.
     """
     network = Convolutions()
-    for layer, name, (inputs, outputs) in zip(network.layers, _convolution_names(weights), pairwise(_WIDTHS), strict=True):
-        fill(layer, weights.take(f"{name}.weight", outputs, inputs, 3, 3), weights.take(f"{name}.bias", outputs))
+    for layer, name in zip(network.layers, _convolution_names(weights), strict=True):
+        weights.fill(layer, name)
     return network
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import CheckpointError
 
@@ -53,14 +53,15 @@ class Weights:
             raise self.wrong(f"{name} with NaN or infinity", "finite weights")
         return tensor.float()
 
+    def fill(self, layer: nn.Module, name: str) -> None:
+        """Give a layer, which may be on the meta device, its weight and bias; errors as of `take`."""
+        for part in ("weight", "bias"):
+            set_parameter(layer, part, self.take(f"{name}.{part}", *getattr(layer, part).shape))
+
     def wrong(self, found: str, needed: str) -> CheckpointError:
         """The error for other weights than the ones needed."""
-        return CheckpointError(
-            f"{self.name} does not hold the weights of this network",
-            found,
-            needed,
-            "take the file that the documentation names, or check its SHA-256",
-        )
+        remedy = "take the file that the documentation names, or check its SHA-256"
+        return CheckpointError(f"{self.name} does not hold the weights of this network", found, needed, remedy)
 
 
 def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) -> Weights:
@@ -87,10 +88,9 @@ def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) 
     return Weights(" and ".join(path.name for path in paths), whole, tensors)
 
 
-def fill(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Give a layer, which may be on the meta device, its parameters."""
-    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.contiguous(), requires_grad=False)
+def set_parameter(layer: nn.Module, name: str, value: Tensor) -> None:
+    """Put a frozen tensor in the place of a parameter, which may be on the meta device."""
+    setattr(layer, name, nn.Parameter(value.contiguous(), requires_grad=False))
 
 
 def _named(node: Any, path: str) -> Iterator[tuple[str, Tensor]]:

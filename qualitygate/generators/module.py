@@ -182,21 +182,32 @@ def module_generator(import_path: str, layers: Sequence[str], latent_size: int, 
         InputError: no such module or name, or it does not make a network.
     """
     needed = "package.module:name of a callable that returns a torch.nn.Module"
-    place, _, name = import_path.partition(":")
-    if not place or not name:
-        raise InputError("This is not an import path", repr(import_path), needed)
-    try:
-        factory = importlib.import_module(place)
-        for part in name.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"Cannot import {import_path}", str(error), needed, "check the name and PYTHONPATH") from error
+    factory = import_object(import_path, needed)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise InputError(f"{import_path} is not a function that makes a network", f"a {type(factory).__name__}", needed)
     module = factory()
     if not isinstance(module, nn.Module):
         raise InputError(f"{import_path} did not make a network", f"a {type(module).__name__}", needed)
     return ModuleGenerator(module, layers, latent_size, **options)
+
+
+def import_object(path: str, needed: str) -> Any:
+    """What stands at ``package.module:name``; the module is imported, which runs its code.
+
+    Raises:
+        InputError: nothing is there; the message says what was ``needed``.
+    """
+    place, _, name = path.partition(":")
+    if not place or not name:
+        raise InputError("This is not an import path", repr(path), needed)
+    try:
+        found: Any = importlib.import_module(place)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        remedy = "check the name; the package must be installed, or its folder in PYTHONPATH"
+        raise InputError(f"Cannot import {path}", str(error), needed, remedy) from error
+    return found
 
 
 def is_somebody_elses(generator: Generator) -> bool:

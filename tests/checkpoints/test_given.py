@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents
 from qualitygate.checkpoints.load import Loaded, assemble_contents, load_generator
-from qualitygate.checkpoints.packing import read
+from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.recognise import Given
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.latents import Latents

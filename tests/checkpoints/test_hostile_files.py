@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from qualitygate.checkpoints.contents import tensor_groups
-from qualitygate.checkpoints.packing import bounds, read
+from qualitygate.checkpoints.reader import bounds, read
 from qualitygate.errors import CheckpointError, UnsafeCheckpointError
 from tests.checkpoints.nvidia_files import ForeignPickler, Made, Name, dump, persistent_network, tf_network
 

@@ -85,9 +85,9 @@ def test_code_that_may_be_edited_keeps_nothing(attribute: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("someones", "no import path"),
-        ("nothing.there:net", "no nothing.there:net"),
-        ("someones:nothing", "no someones:nothing"),
+        ("someones", "not an import path"),
+        ("nothing.there:net", "Cannot import nothing.there:net"),
+        ("someones:nothing", "Cannot import someones:nothing"),
         ("someones:number", "cannot be used"),
         ("someones:net", r"fails on images of 64×64[\s\S]*@SIZE"),
         ("someones:maps", r"does not return features\n.*\(2, 2, 64, 64\)"),

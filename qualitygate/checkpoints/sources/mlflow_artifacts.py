@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from qualitygate.checkpoints.digest import file_sha256
-from qualitygate.checkpoints.packing import WEIGHTS_IN_FOLDER
+from qualitygate.checkpoints.reader import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
 from qualitygate.mlflow_client import Artifacts, artifacts

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from qualitygate.errors import InputError
 from qualitygate.records import canonical_hash
-from qualitygate.requests import Flag, GeneratorRequest, OnDevice, WithExtractor, WithReal, WithTracking
+from qualitygate.requests import Flag, GeneratorRequest, OnDevice, Request, WithExtractor, WithReal, WithTracking
 
 if TYPE_CHECKING:
     from qualitygate.generators.base import Generator
@@ -25,29 +26,27 @@ _ALARM = re.compile(r"(?P<metric>\S+)\s+x(?P<factor>[0-9.]+)\s+in\s+(?P<within>[
 _ALARM_NEEDED = "METRIC xFACTOR in LENGTH, for example 'dynamics/cla_unit_q0.99/layer_3 x2 in 200'"
 
 
-class ScoringSettings(BaseModel):
+class ScoringSizes(Request):
+    """How much is scored of a snapshot, the same for all."""
+
+    samples: int = Field(16, ge=1, description="Latents that go through every snapshot.")
+    seed: int = Field(1, ge=0, description="Of these latents.")
+    axes: int | None = Field(None, ge=1, description="Axes of z for CLA: fewer are an estimate. Default: all.")
+    rate: float = Field(0.1, gt=0.0, le=1.0, description="R of low-rate neurons.")
+    rate_samples: int = Field(2048, ge=1, description="Latents of the estimate of the activation rates.")
+
+
+class ScoringSettings(ScoringSizes):
     """What is scored, the same for every snapshot. Numbers of different settings are never laid side by side.
 
     Attributes:
         layers: layers of CLA, by index; by default the family's.
         early: layers whose low-rate neurons are followed; by default the family's.
-        samples: latents that go through every snapshot.
-        seed: of these latents.
-        axes: of z, spread evenly over all, that CLA is averaged over; all if None. Fewer are an estimate.
-        rate: R of low-rate neurons.
-        rate_samples: latents of the estimate of the activation rates.
         metric_samples: images that set metrics see.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     layers: tuple[int, ...] | None = None
     early: tuple[int, ...] | None = None
-    samples: int = Field(16, ge=1)
-    seed: int = Field(1, ge=0)
-    axes: int | None = Field(None, ge=1)
-    rate: float = Field(0.1, gt=0.0, le=1.0)
-    rate_samples: int = Field(2048, ge=1)
     metric_samples: int = Field(1000, ge=2)
 
     @property
@@ -74,7 +73,7 @@ class ScoringSettings(BaseModel):
         return np.linspace(0, latent_size, self.axes, endpoint=False).astype(int).tolist()
 
 
-class Alarm(BaseModel):
+class Alarm(Request):
     """A metric that became so many times what it was, within a stretch of training.
 
     Attributes:
@@ -82,8 +81,6 @@ class Alarm(BaseModel):
         factor: 2 = doubled; below 1 a fall: 0.5 = halved.
         within: length of the stretch, in the unit of the training progress (kimg, or steps).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str
     factor: float = Field(gt=0.0)
@@ -93,10 +90,9 @@ class Alarm(BaseModel):
         return f"{self.metric} x{self.factor:g} in {self.within:g}"
 
 
-class RaisedAlarm(BaseModel):
+@dataclass(frozen=True)
+class RaisedAlarm:
     """An alarm that went off: the metric was ``before`` at ``since`` and is ``value`` at ``at``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     alarm: Alarm
     since: float
@@ -133,28 +129,19 @@ def raised_alarms(points: Sequence[Point], alarms: Sequence[Alarm]) -> list[Rais
     """
     found = []
     for alarm in alarms:
+        rises, on = alarm.factor > 1, False
         series = [(at, metrics[alarm.metric]) for at, metrics in points if math.isfinite(metrics.get(alarm.metric, math.nan))]
-        before: RaisedAlarm | None = None
-        for place in range(len(series)):
-            now = _at_the_end(alarm, series[: place + 1])
-            if now is not None and before is None:
-                found.append(now)
-            before = now
+        for place, (at, value) in enumerate(series):
+            bases = [(base, since) for since, base in series[:place] if at - since <= alarm.within and base > 0]
+            before, since = (min if rises else max)(bases, default=(math.nan, at))  # the most favourable one
+            met = value >= alarm.factor * before if rises else value <= alarm.factor * before
+            if met and not on:
+                found.append(RaisedAlarm(alarm, since, at, before, value))
+            on = met
     return sorted(found, key=lambda one: one.at)
 
 
-def _at_the_end(alarm: Alarm, series: Sequence[tuple[float, float]]) -> RaisedAlarm | None:
-    """Whether the alarm's condition holds at the last point, against the most favourable base within the stretch."""
-    at, value = series[-1]
-    bases = [(base, since) for since, base in series[:-1] if at - since <= alarm.within and base > 0]
-    if not bases:
-        return None
-    base, since = min(bases) if alarm.factor > 1 else max(bases)
-    met = value >= alarm.factor * base if alarm.factor > 1 else value <= alarm.factor * base
-    return RaisedAlarm(alarm=alarm, since=since, at=at, before=base, value=value) if met else None
-
-
-class DynamicsRequest(OnDevice, WithReal, WithExtractor, WithTracking):
+class DynamicsRequest(ScoringSizes, OnDevice, WithReal, WithExtractor, WithTracking):
     """Which snapshots of a training run are scored, and how."""
 
     snapshots: Annotated[tuple[str, ...], Flag(argument=True)] = Field(
@@ -162,11 +149,6 @@ class DynamicsRequest(OnDevice, WithReal, WithExtractor, WithTracking):
     )
     out: Path = Field(Path("dynamics"), description="Folder for numbers and figures; scores in it are used again.")
     layers: Annotated[str | None, Flag(metavar="A,B,…")] = Field(None, description="Layers of CLA; default: the family's.")
-    samples: int = Field(16, ge=1, description="Latents that go through every snapshot.")
-    seed: int = Field(1, ge=0, description="Of these latents.")
-    axes: int | None = Field(None, ge=1, description="Axes of z for CLA: fewer are an estimate. Default: all.")
-    rate: float = Field(0.1, gt=0.0, le=1.0, description="R of low-rate neurons.")
-    rate_samples: int = Field(2048, ge=1, description="Latents of the estimate of the activation rates.")
     images: int = Field(1000, ge=2, description="Images of each snapshot that are held against the real ones.")
     unit: Annotated[str | None, Flag(metavar="LAYER/UNIT")] = Field(
         None, description="Unit to follow in the figure; default: the one whose CLA rose most."
@@ -179,15 +161,8 @@ class DynamicsRequest(OnDevice, WithReal, WithExtractor, WithTracking):
         """What is scored of each snapshot."""
         if self.layers is not None and not all(part.isdigit() for part in self.layers.split(",")):
             raise InputError("These are no layers", repr(self.layers), "indices with commas, for example --layers 2,3")
-        return ScoringSettings(
-            layers=None if self.layers is None else tuple(map(int, self.layers.split(","))),
-            samples=self.samples,
-            seed=self.seed,
-            axes=self.axes,
-            rate=self.rate,
-            rate_samples=self.rate_samples,
-            metric_samples=self.images,
-        )
+        layers = None if self.layers is None else tuple(map(int, self.layers.split(",")))
+        return ScoringSettings(layers=layers, metric_samples=self.images, **self.model_dump(include=set(ScoringSizes.model_fields)))
 
     @property
     def alarms(self) -> list[Alarm]:

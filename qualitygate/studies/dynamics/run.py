@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qualitygate import storage
@@ -40,12 +41,16 @@ from qualitygate.tracking.sending import send
 from qualitygate.tracking.studies import dynamics_parcel
 
 Unit = Literal["kimg", "step"]
+UNITS: tuple[Unit, ...] = ("kimg", "step")
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".ckpt", ".bin", ".tar")
-_HEADER_BYTES = 100_000_000  # the most that the safetensors library accepts
-_NAMED = re.compile(r"(?:kimg[-_=]?(?P<after>\d+(?:\.\d+)?))|(?:(?P<before>\d+(?:\.\d+)?)[-_]?kimg)", re.IGNORECASE)
-_NVIDIA = re.compile(r"network-snapshot-(?:\d+x\d+-)?(\d+)", re.IGNORECASE)
-_STEP = re.compile(r"(?:step|iter(?:ation)?)s?[-_=]?(\d+)", re.IGNORECASE)
+_PROGRESS: tuple[tuple[str, Unit], ...] = (
+    (r"kimg[-_=]?(\d+(?:\.\d+)?)", "kimg"),
+    (r"(\d+(?:\.\d+)?)[-_]?kimg", "kimg"),
+    (r"network-snapshot-(?:\d+x\d+-)?(\d+)", "kimg"),
+    (r"(?:step|iter(?:ation)?)s?[-_=]?(\d+)", "step"),
+)
+"""How names tell how far the training was; NVIDIA's count in kimg."""
 _REMOTE = re.compile(r"[a-z]+:/", re.IGNORECASE)
 
 
@@ -80,8 +85,7 @@ def find_snapshots(sources: Sequence[str]) -> list[Snapshot]:
     Raises:
         InputError: nothing there, a snapshot without any number, two of the same step, or some by kimg and others by step.
     """
-    found = [snapshot for source in sources for snapshot in map(described, _expanded(source))]
-    return in_order(found)
+    return in_order([_described(file) for source in sources for file in _expanded(source)])
 
 
 def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
@@ -109,39 +113,37 @@ def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     return unique
 
 
-def described(source: str) -> Snapshot:
-    """The snapshot with its progress read from metadata or name.
-
-    Raises:
-        InputError: there is no number to be found.
-    """
-    metadata = _metadata(Path(source)) if not _REMOTE.match(source) else {}
-    for unit in ("kimg", "step"):
-        try:
-            return Snapshot(source, float(metadata[unit]), unit)
-        except (KeyError, ValueError):
-            continue
-    name = source.rstrip("/").split("/")[-1].split("#")[0]
-    if progress := progress_in(name):
-        return Snapshot(source, *progress)
-    raise InputError(
-        f"{source} does not say how far the training was",
-        f"the name {name!r}, no kimg in the metadata",
-        "a number in the name, or `kimg` in a safetensors file's metadata",
-        "rename it, as in snapshot-kimg200.pt",
-    )
+def _described(source: str) -> Snapshot:
+    """The snapshot with its progress read from metadata or name."""
+    snapshot = Snapshot(source, 0, "step")
+    progress = _progress_in_metadata(Path(source)) or progress_in(snapshot.name)
+    if progress is None:
+        raise InputError(
+            f"{source} does not say how far the training was",
+            f"the name {snapshot.name!r}, no kimg in the metadata",
+            "a number in the name, or `kimg` in a safetensors file's metadata",
+            "rename it, as in snapshot-kimg200.pt",
+        )
+    return Snapshot(source, *progress)
 
 
 def progress_in(name: str) -> tuple[float, Unit] | None:
     """How far the training was, by a file's name."""
-    if found := _NAMED.search(name):
-        return float(found["after"] or found["before"]), "kimg"
-    if found := _NVIDIA.search(name):
-        return float(found[1]), "kimg"
-    if found := _STEP.search(name):
-        return float(found[1]), "step"
+    for pattern, unit in _PROGRESS:
+        if found := re.search(pattern, name, re.IGNORECASE):
+            return float(found[1]), unit
     numbers = re.findall(r"\d+", name.split(".")[0])
     return (float(numbers[-1]), "step") if numbers else None
+
+
+def _progress_in_metadata(path: Path) -> tuple[float, Unit] | None:
+    """How far the training was, by the metadata of a safetensors file; None where it is something else, or cannot be read: that is found
+    again, and said, when it is its turn to be scored."""
+    if path.suffix == ".safetensors" and path.is_file():
+        with suppress(OSError, SafetensorError, ValueError), safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            return next(((float(metadata[unit]), unit) for unit in UNITS if unit in metadata), None)
+    return None
 
 
 def _expanded(source: str) -> list[str]:
@@ -154,27 +156,9 @@ def _expanded(source: str) -> list[str]:
     else:
         files = sorted(glob.glob(source)) if glob.has_magic(source) and not path.exists() else [source]
     if not files:
-        raise InputError(
-            f"There are no snapshots at {source}",
-            "no file that could be one",
-            f"files ending in {', '.join(_SUFFIXES)}",
-            "name the folder or give a pattern in quotes",
-        )
+        needed, remedy = f"files ending in {', '.join(_SUFFIXES)}", "name the folder or give a pattern in quotes"
+        raise InputError(f"There are no snapshots at {source}", "no file that could be one", needed, remedy)
     return files
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """Text metadata of a safetensors file, its header alone; nothing where it is something else or cannot be read."""
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _HEADER_BYTES else {}
-    except (OSError, ValueError):
-        return {}  # unreadable: found again, and said, when it is its turn to be scored
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
-    return metadata if isinstance(metadata, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup, tensor_groups
-from qualitygate.checkpoints.packing import read
-from qualitygate.checkpoints.packing.records import Opaque
+from qualitygate.checkpoints.reader import read
+from qualitygate.checkpoints.reader.values import Opaque
 from qualitygate.errors import CheckpointError
 from tests.checkpoints.nvidia_files import Made, Name, dump, easy_dict, tf_network, write_nvidia_pickle, write_tf_pickle
 from tests.reference import vectors
@@ -293,25 +293,12 @@ def test_hugging_face_folder(tmp_path: Path, name: str) -> None:
     _check(dict(group.tensors), tensors)
 
 
-def test_the_oldest_torch_files(tmp_path: Path) -> None:
-    def pickled(*values: object) -> bytes:
-        return b"".join(pickle.dumps(value, 2) for value in values)
-
-    data = torch.arange(6.0)
-    kind = b"\x80\x02(K\x01X\x03\x00\x00\x00cpuctorch\nFloatStorage\nt."
-    storages = pickled(1) + kind + (6).to_bytes(8, "little") + data.numpy().tobytes() + pickled([(2, 1, 2, 4)])
-    sizes = np.array([2, 2, 2, 1, 0], "<i8").tobytes()
-    tensors = pickled(1) + b"\x80\x02K\x07K\x02ctorch\nFloatTensor\n\x87." + (2).to_bytes(8, "little") + sizes
-    main = b"\x80\x02}X\x01\x00\x00\x00wX\x01\x00\x00\x007Qs."
-    path = tmp_path / "oldest.t7"
-    with tarfile.open(path, "w:", format=tarfile.GNU_FORMAT) as archive:
-        for name, content in {"sys_info": pickled({}), "storages": storages, "tensors": tensors, "pickle": main}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, BytesIO(content))
-    contents = read(path)
-    assert contents.format == "torch legacy file"
-    assert torch.equal(contents.tree["w"], data[2:].reshape(2, 2))
+def test_a_tar_archive_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    """As torch wrote them in 2017."""
+    with tarfile.open(tmp_path / "oldest.t7", "w:", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("storages"), BytesIO())
+    with pytest.raises(CheckpointError, match=r"(?s)is a tar archive.*load it with torch and save the state dict again"):
+        read(tmp_path / "oldest.t7")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy", "pickle"])

@@ -1,6 +1,7 @@
 """How a checkpoint file is packed, recognised by its own bytes and read as data.
 
-Nothing that a file holds or names is ever imported or called: pickles run on our own machine, which only makes records.
+Nothing that a file holds or names is ever imported or called: see `unpickler`. ``torch.load(weights_only=True)`` is not used: it reads
+neither NVIDIA's networks nor the arguments in a training checkpoint, and holds none of the limits in `bounds`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,35 @@ from pathlib import Path
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.packing import recognise
-from qualitygate.checkpoints.packing.bounds import MAX_CONFIG, Budget, over_limit
-from qualitygate.checkpoints.packing.pickle_file import read_pickle
-from qualitygate.checkpoints.packing.records import Damaged
-from qualitygate.checkpoints.packing.safetensors_file import is_safetensors, read_safetensors
-from qualitygate.checkpoints.packing.tar_file import is_tar, read_tar
-from qualitygate.checkpoints.packing.torch_file import is_archive, is_legacy, read_archive, read_legacy
+from qualitygate.checkpoints.reader import files
+from qualitygate.checkpoints.reader.bounds import MAX_JSON, Budget, Damaged, over_limit
 from qualitygate.errors import CheckpointError, QualityGateError
 
 _READABLE = "a safetensors file, a file of torch.save, a network pickle of NVIDIA's, or a Hugging Face folder"
 WEIGHTS_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, beside its ``config.json``."""
 _START = 512  # bytes that tell what a file is
+_POINTER = b"version https://git-lfs"
+_SIGNATURES = (
+    (_POINTER, "a Git LFS pointer, which stands for a file that was not fetched"),
+    (files.ZIP_SIGNATURE, "a zip archive"),
+    (b"PK", "a zip archive without files, or a part of one"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
+    (b"BZh", "bzip2-compressed data"),
+    (b"\xfd7zXZ", "xz-compressed data"),
+    (b"7z\xbc\xaf", "a 7-zip archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF", "a PDF document"),
+    (b"GGUF", "a GGUF model"),
+    (b"\x80", "a pickle"),
+    (b"{", "JSON text"),
+)
+_WEB_PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")
 
 
 def read(path: str | Path) -> Contents:
@@ -57,34 +74,39 @@ def _read_file(path: Path) -> Contents:
         start = file.read(_START)
         _refuse_early(path, start)
         source = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    if is_safetensors(source):
-        return read_safetensors(path)
+    if files.is_safetensors(source):
+        return files.read_safetensors(path, source)
     budget = Budget(len(source))
-    if is_archive(source):
-        return Contents("torch zip archive", read_archive(source, budget))
-    if is_legacy(source):
-        return Contents("torch legacy file", read_legacy(source, budget))
-    if is_tar(source):
-        return Contents("torch legacy file", read_tar(source, budget))
-    if recognise.may_be_pickle(start):
-        return read_pickle(source, budget)
+    if start.startswith(files.ZIP_SIGNATURE):
+        return files.read_archive(path, source, budget)
+    if files.is_legacy(source):
+        return files.read_legacy(source, budget)
+    if start[0] in files.PICKLE_STARTS:
+        return files.read_pickle(source, budget)
     raise Damaged("a kind of file that is no checkpoint")
 
 
 def _refuse_early(path: Path, start: bytes) -> None:
-    """Files that are no checkpoints at all, told apart because the remedy is another one."""
+    """Files that are no checkpoints at all, or none any more, told apart because the remedy is another one."""
     if not start:
         raise CheckpointError(f"{path.name} is empty", "0 bytes", _READABLE, "copy or download the file again")
-    if recognise.is_web_page(start):
+    if _is_web_page(start):
         raise CheckpointError(
             f"{path.name} is a web page",
             f"text that begins with {start.strip()[:40]!r}",
             _READABLE,
             "download it again: the server sent a page (a login, a warning, an error) in place of the file",
         )
-    if recognise.is_pointer(start):
+    if start.startswith(_POINTER):
         raise CheckpointError(
-            f"{path.name} is a Git LFS pointer", recognise.described(start), _READABLE, "fetch the file itself with `git lfs pull`"
+            f"{path.name} is a Git LFS pointer", _described(start), _READABLE, "fetch the file itself with `git lfs pull`"
+        )
+    if start[257:262] == b"ustar":
+        raise CheckpointError(
+            f"{path.name} is a tar archive",
+            "what torch wrote before version 0.1.10, or somebody's packed files",
+            _READABLE,
+            "unpack it; if torch wrote it, load it with torch and save the state dict again",
         )
 
 
@@ -99,8 +121,8 @@ def _read_folder(path: Path) -> Contents:
             f"config.json and one of {', '.join(WEIGHTS_IN_FOLDER)}",
             "name the checkpoint file itself",
         )
-    if config.stat().st_size > MAX_CONFIG:
-        raise over_limit("bytes of config.json", MAX_CONFIG)
+    if config.stat().st_size > MAX_JSON:
+        raise over_limit("bytes of config.json", MAX_JSON)
     settings, tree = json.loads(config.read_text(encoding="utf-8")), _read_file(weights).tree
     tensors = {name: value for name, value in tree.items() if isinstance(value, Tensor)} if isinstance(tree, dict) else {}
     if not isinstance(settings, dict) or not tensors:
@@ -113,10 +135,25 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     looks = ""
     if path.is_file():
         with path.open("rb") as file:
-            looks = f"{recognise.described(file.read(_START))}: "
+            looks = f"{_described(file.read(_START))}: "
     return CheckpointError(
         f"{path.name} cannot be read as a checkpoint",
         looks + reason,
         _READABLE,
         "compare size and checksum with the original's; copy or download it again; unpack it if it is compressed",
     )
+
+
+def _described(start: bytes) -> str:
+    """The kind of file that begins like this, and its first bytes, e.g. ``"gzip-compressed data (1f 8b 08 00 …)"``."""
+    shown = " ".join(f"{byte:02x}" for byte in start[:8])
+    if _is_web_page(start):
+        return "a web page"
+    kind = next((kind for signature, kind in _SIGNATURES if start.startswith(signature)), None)
+    if kind is None:
+        kind = "text" if start.isascii() and start.decode("ascii").isprintable() else "unknown bytes"
+    return f"{kind} ({shown} …)"
+
+
+def _is_web_page(start: bytes) -> bool:
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_WEB_PAGES)

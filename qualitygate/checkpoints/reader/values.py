@@ -1,0 +1,343 @@
+"""From the records of a pickle to plain values: dictionaries, lists, tuples, scalars, tensors, groups of tensors.
+
+The classes and functions in `_MAKERS` get a meaning from our own code; none is ever imported. An object of any other class becomes a
+group of tensors if it is a stored network, else a dictionary of its items or attributes if it has some, else an inert `Opaque`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qualitygate.checkpoints.contents import TensorGroup
+from qualitygate.checkpoints.reader.bounds import MAX_DEPTH, MAX_NAME, MAX_VALUES, Budget, Damaged, over_limit
+from qualitygate.checkpoints.reader.tensors import NumpyType, Storage, numpy_tensor, torch_dtype, view
+from qualitygate.checkpoints.reader.unpickler import VIEW_FROM, Call, Global, Persistent
+
+_SHORT = 40  # characters of a device or a numpy type
+_NAME_COST = 100  # bytes that a flat name costs beside its characters
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """In the finished tree: a class, or an object of a class without a meaning to us. A name and nothing else."""
+
+    name: str
+
+
+_ITSELF = Opaque("a reference back to the object that holds it")
+
+
+class Values:
+    """Gives meaning to the records of one pickle.
+
+    Args:
+        storage: the storage that a reference stands for.
+        nested: reads the storage in a torch file that stands as bytes inside the pickle.
+        budget: what the file may still ask for.
+
+    Attributes:
+        eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
+    """
+
+    def __init__(self, storage: Callable[[Persistent], Any], nested: Callable[[memoryview], Any], budget: Budget) -> None:
+        self._storage, self.nested, self.budget = storage, nested, budget
+        self._made: dict[int, Any] = {}
+        self.eras: set[str] = set()
+
+    def value(self, root: Any) -> Any:
+        """The plain value of a record and of everything in it; long byte strings are views into the file.
+
+        Raises:
+            Damaged: something in it is not what its place in the file says.
+            CheckpointError: it asks for more than the limits.
+        """
+        _measure(root, 0, {})
+        return self._value(root)
+
+    def _value(self, node: Any) -> Any:
+        """Made once for each record, so that what the file shares stays shared."""
+        if not isinstance(node, (dict, list, tuple, Call, Global, Persistent)):
+            return node
+        if id(node) not in self._made:
+            self._made[id(node)] = _ITSELF
+            self._made[id(node)] = self._make(node)
+        return self._made[id(node)]
+
+    def _make(self, node: Any) -> Any:
+        if isinstance(node, dict):
+            return self._mapping(node)
+        if isinstance(node, list):
+            return [self._value(value) for value in node]
+        if isinstance(node, tuple):
+            return tuple(self._value(value) for value in node)
+        if isinstance(node, Global):
+            return Opaque(node.name)
+        return self._storage(node) if isinstance(node, Persistent) else self._object(node)
+
+    def _mapping(self, node: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value) for key, value in node.items()}
+
+    def _object(self, call: Call) -> Any:
+        args, state = self._value(call.args), _attributes(self._value(call.state))
+        if not isinstance(args, (tuple, list)):
+            raise Damaged("arguments that are not a tuple")
+        name = call.name
+        if name in _RECONSTRUCTORS and args and isinstance(args[0], Opaque):
+            name, args = args[0].name, ()
+        if (make := _MAKERS.get(name)) is not None:
+            return make(self, args, state)
+        class_name = name.rpartition(".")[2]
+        if name.endswith(_PERSISTENT):
+            self.eras.add("persistence")
+            # the source code that stands between the two in the file is left alone
+            class_name, state = args[0]["class_name"], args[0].get("state")
+            if not isinstance(class_name, str):
+                raise Damaged("a persistent object without a class name")
+            if not _is_module(state):
+                return state
+        if name.endswith(_TF_CLASSES) and isinstance(state, Mapping):
+            self.eras.add("tensorflow")
+            return self._tf_group(state)
+        if _is_module(state):
+            return self._module_group(class_name, state)
+        return _contents(name, args, state, self._mapping(call.items or {}), [self._value(element) for element in call.elements or ()])
+
+    def _module_group(self, class_name: str, state: Mapping[str, Any]) -> TensorGroup:
+        """The state dict of a stored torch module and the modules in it; buffers that a state dict leaves out are left out.
+
+        Settings are ``init_args`` (list) and ``init_kwargs`` (dict), where NVIDIA's persistence stored them.
+        """
+        buffers, passing = state.get("_buffers") or {}, state.get("_non_persistent_buffers_set") or ()
+        if not isinstance(buffers, Mapping) or not isinstance(passing, (list, tuple)):
+            raise Damaged("a module whose buffers have no names")
+        left_out = {name for name in passing if isinstance(name, str)}
+        own = [*state["_parameters"].items(), *((name, buffer) for name, buffer in buffers.items() if name not in left_out)]
+        tensors = {str(name): tensor for name, tensor in own if isinstance(tensor, Tensor)}
+        for part, module in state["_modules"].items():
+            if isinstance(module, TensorGroup):
+                tensors |= self._prefixed(f"{part}.", module.tensors)
+        settings = {}
+        if isinstance(state.get("_init_kwargs"), Mapping):
+            settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])}
+        return TensorGroup("", tensors, settings, class_name)
+
+    def _tf_group(self, state: Mapping[str, Any]) -> TensorGroup:
+        """A TensorFlow-era network: its variables, and those of its components under theirs.
+
+        Names are as the networks' own code has them: ``dlatent_avg``, ``mapping/Dense0/weight``, ``4x4/Const/const``.
+        Settings are its ``static_kwargs``, the kind is the function that built it, e.g. ``"G_main"``.
+        """
+        variables, components = state.get("variables") or (), state.get("components") or {}
+        if not isinstance(variables, (list, tuple)) or not isinstance(components, Mapping):
+            raise Damaged("a TensorFlow-era network without variables")
+        pairs = [pair for pair in variables if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)]
+        # single numbers such as ``lod`` were stored as scalars
+        named = {name: torch.tensor(value) if isinstance(value, (int, float)) else value for name, value in pairs}
+        tensors = self._prefixed("", {name: value for name, value in named.items() if isinstance(value, Tensor)})
+        for part, network in components.items():
+            if isinstance(network, TensorGroup):
+                tensors |= self._prefixed("" if part == _TF_UNPREFIXED else f"{part}/", network.tensors)
+        settings, builder = state.get("static_kwargs"), state.get("build_func_name")
+        settings = dict(settings) if isinstance(settings, Mapping) else {}
+        return TensorGroup("", tensors, settings, builder if isinstance(builder, str) else None)
+
+    def _prefixed(self, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by their flat names, which are measured before they are made, as there may be many."""
+        for name in tensors:
+            if len(prefix) + len(name) > MAX_NAME:
+                raise over_limit("characters in the name of a tensor", MAX_NAME)
+            self.budget.take_copy(len(prefix) + len(name) + _NAME_COST)
+        return {prefix + name: tensor for name, tensor in tensors.items()}
+
+    def bytes(self, data: Any) -> memoryview:
+        """Writable bytes; a view of the file where the file has them as they are."""
+        if isinstance(data, memoryview):
+            return data
+        if not isinstance(data, (str, bytes, bytearray)):
+            raise Damaged(f"a {type(data).__name__} where bytes were due")
+        self.budget.take_copy(len(data))
+        return memoryview(bytearray(data.encode("latin-1") if isinstance(data, str) else data))
+
+    def array(self, kind: Any, shape: Any, data: Any, fortran: bool) -> Any:
+        """A tensor; for arrays of texts and dates an inert record, for arrays of Python objects an error."""
+        if not isinstance(kind, NumpyType):
+            raise Damaged("a numpy array without a type")
+        if kind.dtype is None and not kind.code.startswith("O"):
+            return Opaque(f"numpy.ndarray of {kind.code[:20]}")
+        return numpy_tensor(kind, shape, self.bytes(data) if kind.dtype else memoryview(b""), fortran, self.budget)
+
+
+def _measure(node: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Number of values at and below a node as a walk would meet them, shared ones again and again, and levels below it; taken before
+    anything is made of them."""
+    if not isinstance(node, (dict, list, tuple, Call)):
+        return 1, 0
+    if id(node) not in known:
+        if depth > MAX_DEPTH:
+            raise over_limit("containers inside one another", MAX_DEPTH)
+        known[id(node)] = 1, 0  # while it is being measured: an object that holds itself is cut there
+        size = height = 0
+        for part in _parts(node):
+            part_size, part_height = _measure(part, depth + 1, known)
+            size, height = size + part_size, max(height, part_height)
+        known[id(node)] = 1 + size, 1 + height
+    size, height = known[id(node)]
+    if size > MAX_VALUES:
+        raise over_limit("values", MAX_VALUES)
+    if height > MAX_DEPTH:
+        raise over_limit("containers inside one another", MAX_DEPTH)
+    return size, height
+
+
+def _parts(node: Any) -> Any:
+    if isinstance(node, Call):
+        return [node.args, node.state, *(node.items or {}).values(), *(node.elements or ())]
+    return node.values() if isinstance(node, dict) else node
+
+
+def _attributes(state: Any) -> Any:
+    """An object's attributes; those it has in slots are stored apart."""
+    if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
+        return {**(state[0] or {}), **(state[1] or {})}
+    return state
+
+
+def _contents(name: str, args: Any, state: Any, items: dict[Any, Any], elements: list[Any]) -> Any:
+    """The data in an object of a class without a meaning of its own."""
+    kind = name.rpartition(".")[2]
+    if kind in _MAPPINGS or items:
+        return {**next((_as_mapping(arg) for arg in args if isinstance(arg, (Mapping, list))), {}), **items}
+    if kind in _SEQUENCES or elements:
+        return [*next((arg for arg in args if isinstance(arg, (list, tuple))), ()), *elements]
+    return dict(state) if isinstance(state, Mapping) else Opaque(name)
+
+
+def _as_mapping(given: Mapping[Any, Any] | list[Any]) -> dict[Any, Any]:
+    """The first argument of a dictionary's constructor: another one, or a list of pairs."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    return {pair[0]: pair[1] for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)}
+
+
+def _is_module(state: Any) -> bool:
+    """Whether an object's attributes are those of a torch module."""
+    return isinstance(state, Mapping) and all(isinstance(state.get(part), Mapping) for part in ("_parameters", "_modules"))
+
+
+_RECONSTRUCTORS = {f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")}
+_MAPPINGS = {"OrderedDict", "defaultdict", "Counter", "EasyDict", "dict"}
+_SEQUENCES = {"list", "tuple", "set", "frozenset"}
+_PERSISTENT = "persistence._reconstruct_persistent_obj"  # how the function ends through which NVIDIA's networks are stored
+_TF_CLASSES = ("tfutil.Network", "tflib.network.Network")  # how the class names of TensorFlow-era networks end
+_TF_UNPREFIXED = "synthesis"  # the variables of this component go by their bare names
+
+
+Maker = Callable[[Values, Sequence[Any], Any], Any]
+"""Makes a value from arguments and state; fails, with `Damaged` where it can say why, if they are something else."""
+
+
+def _tensor(values: Values, args: Sequence[Any], state: Any) -> Tensor:
+    storage, offset, size, stride = args[:4]
+    return view(storage, offset, size, stride, values.budget)
+
+
+def _tensor_of_dtype(values: Values, args: Sequence[Any], state: Any) -> Tensor:
+    storage, offset, size, stride, _, _, dtype = args[:7]
+    return view(storage, offset, size, stride, values.budget, torch_dtype(_name_of(dtype)))
+
+
+def _tensor_of_subclass(values: Values, args: Sequence[Any], state: Any) -> Any:
+    """The function that makes the plain tensor, the subclass, the arguments of the function."""
+    inner = _name_of(args[0])
+    if inner not in _TENSORS:
+        raise Damaged(f"a tensor made by {inner[:80]!a}")
+    return _TENSORS[inner](values, args[2], None)
+
+
+def _name_of(value: Any) -> str:
+    if not isinstance(value, Opaque):
+        raise Damaged(f"a {type(value).__name__} where the name of a class or function was due")
+    return value.name
+
+
+def _nested_storage(values: Values, args: Sequence[Any], state: Any) -> Storage:
+    storage = values.nested(values.bytes(args[0]))
+    if not isinstance(storage, Storage):
+        raise Damaged("a nested torch file that is not the storage of a tensor")
+    return storage
+
+
+def _device(values: Values, args: Sequence[Any], state: Any) -> str:
+    return ":".join(str(part) for part in args if isinstance(part, int) or (isinstance(part, str) and len(part) < _SHORT))
+
+
+def _encoded(values: Values, args: Sequence[Any], state: Any) -> memoryview | bytes:
+    """How protocols 0 to 2 write bytes: as text in latin-1; empty ones without any."""
+    data = values.bytes(args[0]) if args else b""
+    return bytes(data) if len(data) < VIEW_FROM else data
+
+
+def _number(values: Values, args: Sequence[Any], state: Any) -> Any:
+    if len(args) != 1 or not isinstance(args[0], (int, float, str)):
+        raise Damaged("a number without a value")
+    return args[0]
+
+
+def _numpy_type(values: Values, args: Sequence[Any], state: Any) -> NumpyType:
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
+    if not isinstance(args[0], str) or not isinstance(order, str) or len(args[0]) > _SHORT:
+        raise Damaged("a numpy type without a name")
+    return NumpyType(args[0].lstrip("<>|="), order)
+
+
+def _numpy_array(values: Values, args: Sequence[Any], state: Any) -> Any:
+    """All there is to know is in the state: version, shape, type, whether in Fortran's order, bytes."""
+    if not isinstance(state, tuple) or len(state) != 5:
+        raise Damaged("a numpy array without contents")
+    _, shape, kind, fortran, data = state
+    return values.array(kind, shape, data, bool(fortran))
+
+
+def _numpy_buffer(values: Values, args: Sequence[Any], state: Any) -> Any:
+    data, kind, shape, order = args
+    return values.array(kind, shape, data, order == "F")
+
+
+def _numpy_scalar(values: Values, args: Sequence[Any], state: Any) -> Any:
+    kind, data = args
+    if not isinstance(kind, NumpyType) or kind.dtype is None:
+        return values.array(kind, (), data, False)
+    if not isinstance(data, bytes) or len(data) != kind.dtype.itemsize:
+        raise Damaged("a numpy scalar that is not one value")
+    return np.frombuffer(data, np.dtype(kind.code).newbyteorder(kind.order))[0].item()  # type: ignore[arg-type]
+
+
+_TENSORS: dict[str, Maker] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch._utils._rebuild_parameter": lambda values, args, state: args[0],
+    "torch._utils._rebuild_parameter_with_state": lambda values, args, state: args[0],
+}
+_MAKERS: dict[str, Maker] = {
+    **_TENSORS,
+    "torch._tensor._rebuild_from_type": _tensor_of_subclass,
+    "torch._tensor._rebuild_from_type_v2": _tensor_of_subclass,
+    "torch.storage._load_from_bytes": _nested_storage,
+    "torch.Size": lambda values, args, state: tuple(args[0]),
+    "torch.device": _device,
+    "numpy.dtype": _numpy_type,
+    "_codecs.encode": _encoded,
+    **{f"{module}.{name}": _encoded for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")},
+    **{f"{module}.{name}": _number for module in ("builtins", "__builtin__") for name in ("int", "long", "float", "bool", "str")},
+}
+for _package in ("numpy.core", "numpy._core"):
+    _MAKERS[f"{_package}.multiarray._reconstruct"] = _numpy_array
+    _MAKERS[f"{_package}.multiarray.scalar"] = _numpy_scalar
+    _MAKERS[f"{_package}.numeric._frombuffer"] = _numpy_buffer
