@@ -14,8 +14,21 @@ import qualitygate
 PACKAGE = Path(qualitygate.__file__).parent
 ROOMS = ("latents.py", "generators", "scores", "corrections", "metrics", "units", "features", "testing", "gating")
 ARRAY = re.compile(r"\b(Tensor|ndarray)\b")
-SHAPE = re.compile(r"\((?:[\w·×+*/−. …-]+,)[^()]*(\([^()]*\)[^()]*)*\)|\bshape\b|\bscalar\b")
-INHERITED = {"begin", "advance", "finish", "forward", "begin_moved", "by_position", "resume", "__call__", "spatial", "edit"}
+SHAPE = re.compile(r"\(([\w·×+*/−. …-]|\([^()]*\))+,([^()]|\([^()]*\))*\)|\bshape\b|\bscalar\b")
+INHERITED = {
+    "begin",
+    "advance",
+    "finish",
+    "forward",
+    "begin_moved",
+    "by_position",
+    "resume",
+    "styles",
+    "close",
+    "__call__",
+    "spatial",
+    "edit",
+}
 """Methods of a contract, whose base class says it once."""
 
 

@@ -41,7 +41,7 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = LEVEL, r
 
 
 def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
-    """``Σ sums / Σ counts`` over N samples: the mean of several values a sample, samples being what is drawn again.
+    """``Σ sums / Σ counts`` over samples, both (N,): the mean of several values a sample, samples being what is drawn again.
 
     Raises:
         InputError: nothing was counted.
@@ -75,7 +75,7 @@ def jackknife(value: float, left_out: Sequence[float], *, level: float = LEVEL) 
 
 
 def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:
-    """Rows 0 … count − 1 dealt at random to blocks of (nearly) equal size, at most one block a row."""
+    """Rows 0 … count − 1, int64 (n,) each, dealt at random to blocks of nearly equal size, at most one block a row."""
     order = np.argsort(uniforms(seed, _BLOCKS, np.arange(count), 1)[:, 0], kind="stable")
     return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
 
@@ -168,7 +168,7 @@ def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, resamples: int = 
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: int = RANK_RESAMPLES) -> Interval | None:
-    """Spearman's correlation: that of the ranks, equal values sharing the middle one.
+    """Spearman's correlation of two columns (N,): that of the ranks, equal values sharing the middle one.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 27.0])).value
     1.0

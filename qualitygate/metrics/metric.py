@@ -73,7 +73,7 @@ class Ruler:
 
         Args:
             subject: the population.
-            rows: the group; by default all of it.
+            rows: the group, int64 (n,); by default all of it.
         """
         population = subject.population
         rows = np.arange(population.count) if rows is None else rows
@@ -105,7 +105,7 @@ class Ruler:
         return measured(bootstrap_ratio(sums, counts, seed=self.seed), empty)
 
     def extrapolated_fid(self, features: Tensor) -> Measurement:
-        """FID of a whole set as its size goes to infinity, or why there is none."""
+        """FID of a whole set of features (N, F) as its size goes to infinity, or why there is none."""
         assert self.real is not None
         empty, width = self._empty(names.FID_INFINITY, len(features)), features.shape[1]
         if len(features) < 2 * (width + 1) or len(self.real.features) <= width:

@@ -116,7 +116,7 @@ def kept(lengths: Tensor) -> Tensor:
 
 
 def path_length(lengths: Tensor) -> float:
-    """PPL of a set: the mean of the distances that count, in float64."""
+    """PPL of a set: the mean of the distances (N,) that count, in float64."""
     return float(lengths.double()[kept(lengths)].mean())
 
 
