@@ -28,6 +28,8 @@ INHERITED = {
     "__call__",
     "spatial",
     "edit",
+    "reached",
+    "reached_in_blocks",
 }
 """Methods of a contract, whose base class says it once."""
 
