@@ -28,17 +28,8 @@ TO_BASELINE: Mapping[str, str] = {
 }
 """Metrics against other images of the baseline, and what each of them is called against real images."""
 HIGHER_IS_BETTER = frozenset(
-    {
-        names.ACCEPTED_SHARE,
-        names.YIELD,
-        names.PRECISION,
-        names.RECALL,
-        names.DENSITY,
-        names.COVERAGE,
-        names.REALISM,
-        names.DISCRIMINATOR,
-        *TO_BASELINE,
-    }
+    {names.ACCEPTED_SHARE, names.YIELD, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.DISCRIMINATOR}
+    | TO_BASELINE.keys()
 )
 """Metrics of a check of which more is better; less of any other is."""
 SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.YIELD, names.BORDERLINE_SHARE)
@@ -182,12 +173,9 @@ def score_quantile(metric: str) -> tuple[str, float] | None:
 
 def check_metric(metric: str) -> None:
     """Raises `ValueError` if no check knows this metric."""
-    if metric in (*SHARES, *OF_IMAGES, names.DEAD_UNITS) or names.is_worst_unit_cla(metric):
-        return
-    if names.low_rate_share_at(metric) is not None:
-        return
     found = score_quantile(metric)
-    if found is None or parse(found[0]) is None:
+    known = metric in (*SHARES, *OF_IMAGES, names.DEAD_UNITS) or names.is_worst_unit_cla(metric)
+    if not known and names.low_rate_share_at(metric) is None and (found is None or parse(found[0]) is None):
         raise ValueError(
             f"there is no metric {metric!r}: name a share ({', '.join(SHARES)}), a quantile of a score (low_rate_0.1/q0.9), "
             f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join(OF_IMAGES)}"
