@@ -114,7 +114,7 @@ def draw_latents(
     sampling: Sampling | None = None,
     truncate_z: bool = False,
 ) -> Latents:
-    """Latents of the given sample ids.
+    """Latents of the given sample ids: z float32 (len(ids), D).
 
     Args:
         ids: sample ids, each in ``[0, 2**48)``.
@@ -148,7 +148,7 @@ def uniforms(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray
 
 
 def normals(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray:
-    """``count`` standard normals for each id, by Box-Muller over pairs of uniforms: float64 (len(ids), count)."""
+    """``count`` standard normals for each id, by Box-Muller over pairs of uniforms: float64, shape (len(ids), count)."""
     pairs = (count + 1) // 2
     u = uniforms(seed, purpose, ids, 2 * pairs).reshape(len(ids), pairs, 2)
     radius, angle = np.sqrt(-2.0 * np.log(u[..., 0])), 2.0 * np.pi * u[..., 1]

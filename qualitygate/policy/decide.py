@@ -153,7 +153,7 @@ def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
                 "calibrate and gate with a policy that computes it",
             )
         score = np.asarray(columns[rule.score], dtype=np.float64)
-        unknown, over = ~np.isfinite(score), (score > rule.limit) if _score(rule.score).higher_is_worse else (score < rule.limit)
+        unknown, over = ~np.isfinite(score), over_limit(rule, score)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
         borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
@@ -206,6 +206,11 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
     _note(reasons, lost & tried_all, Reason.NOT_REPAIRED)
     _note(reasons, lost & ~tried_all, Reason.CORRECTION_NOT_TRIED)
     return Decisions(verdict, strength, [tuple(one) for one in reasons], borderline)
+
+
+def over_limit(rule: RuleLimit, values: np.ndarray) -> np.ndarray:
+    """Where a score is worse than a limit: bool (N,)."""
+    return values > rule.limit if _score(rule.score).higher_is_worse else values < rule.limit
 
 
 def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class ActivationRates:
 
     @cached_property
     def rates(self) -> dict[int, Tensor]:
-        """Activation rate of each neuron, float64 in [0, 1], by layer."""
+        """Activation rate of each neuron, float64 (units, height, width) in [0, 1], by layer."""
         return {layer: counts.double() / self.samples for layer, counts in self.counts.items()}
 
     @property
