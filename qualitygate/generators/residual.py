@@ -136,9 +136,8 @@ class ResidualGenerator(Generator, abc.ABC):
     ``norms`` (one a layer), ``attention`` (by the number of the block it follows) and ``to_rgb``; its carry is a named
     tuple of tensors whose first axis is the sample.
 
-    Presets (our choice, the papers say "early blocks"): low-rate neurons at the first 4×4, 8×8 and 16×16 layers,
-    curvature at the last 8×8 one, sequential correction up to the last 16×16 one; where there is none of a size, the
-    last layer.
+    Presets (our choice, the papers say "early blocks"): low-rate neurons at the first 4×4, 8×8 and 16×16 layers, curvature at the
+    last 8×8 one, sequential correction up to the last 16×16 one; where there is none of a size, the last layer.
     """
 
     steps: ClassVar[int]

@@ -78,9 +78,8 @@ class BigGAN(ResidualGenerator):
         label_features: size of the shared class embedding; 0 where the blocks read the one-hot class itself.
         units: units of the first block's input, then of every block's output; each block doubles the size.
         attention: numbers of the blocks that are followed by self-attention.
-        block_latent: what of z a block reads beside the label: ``"none"``; ``"chunk"`` (hierarchical: z is cut into one
-            more chunk than there are blocks, chunk 0 makes the first block's input, block i reads chunk i + 1);
-            ``"whole"`` (U-Net GAN).
+        block_latent: what of z a block reads beside the label: ``"none"``; ``"chunk"`` (hierarchical: z is cut into one more chunk
+            than there are blocks, chunk 0 makes the first block's input, block i reads chunk i + 1); ``"whole"`` (U-Net GAN).
         hidden: hidden units of the self-modulation of U-Net GAN; 0 where gain and bias are linear.
         bottom_width: height and width of the first block's input.
         image_channels: channels of the image.

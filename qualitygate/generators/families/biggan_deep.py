@@ -1,9 +1,8 @@
 """BigGAN-deep (Brock, Donahue, Simonyan 2019, appendix B) as in Hugging Face's pytorch-pretrained-BigGAN.
 
-A layer is the ReLU after a batch norm: four in each block (``block0.relu1`` before the narrowing 1×1 convolution,
-``relu2`` and ``relu3`` before the 3×3 convolutions, ``relu4`` before the widening 1×1 convolution; a doubling block
-doubles between ``relu2`` and ``relu3``), and ``output.relu`` before the output convolution. The shortcut around a block
-passes an edit by: see `ResidualGenerator`.
+A layer is the ReLU after a batch norm: four in each block (``block0.relu1`` before the narrowing 1×1 convolution, ``relu2`` and
+``relu3`` before the 3×3 convolutions, ``relu4`` before the widening 1×1 convolution; a doubling block doubles between ``relu2`` and
+``relu3``), and ``output.relu`` before the output convolution. The shortcut around a block passes an edit by: see `ResidualGenerator`.
 
 Batch-norm statistics are stored for a row of truncations; the one in use is ``latents.sampling.psi``. Between two rows
 the released code blends with the weights swapped (at 0.433 it takes 0.65 of row 0.42 and 0.35 of row 0.44). Published
@@ -111,8 +110,7 @@ class _Block(ResidualBlock):
 class BigGANDeep(ResidualGenerator):
     """BigGAN-deep generator.
 
-    Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every
-    block.
+    Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every block.
 
     Args:
         latent_size: D.

@@ -22,8 +22,7 @@ class UNetDiscriminator(Discriminator):
 
     Args:
         encoder: outputs of the blocks that halve the size.
-        decoder: outputs of the blocks that double it, as many; each but the first also reads the encoder's map of its
-            size.
+        decoder: outputs of the blocks that double it, as many; each but the first also reads the encoder's map of its size.
         attention: numbers of the encoder's blocks that are followed by self-attention.
         label_size: number of classes; 0 where unconditional.
         image_channels: channels of the images.
