@@ -151,10 +151,6 @@ class ResidualGenerator(Generator, abc.ABC):
     def _normalised(self, index: int, x: Tensor, carry: Any) -> Tensor:
         """What the ReLU of layer ``index`` reads; a new tensor."""
 
-    @abc.abstractmethod
-    def _norm_operations(self, index: int) -> int:
-        """Operations that `_normalised` spends on one sample's scale and shift."""
-
     def advance(self, state: State) -> State:
         index, carry = state.layer + 1, state.carry
         block, step = divmod(index, self.steps)
@@ -197,7 +193,7 @@ class ResidualGenerator(Generator, abc.ABC):
                 size *= 2 if isinstance(conv, UpsamplingConv) else 1
             elif block:
                 spent += self._close_operations(block - 1, size)
-            spent += self._norm_operations(index)
+            spent += operations(self.norms[index])
             name = f"block{block}.relu{step + 1}" if block < len(self.blocks) else "output.relu"
             layers.append(Layer(index, name, count, size, size, spent))
         self.layers = tuple(layers)

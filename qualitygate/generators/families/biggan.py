@@ -134,9 +134,6 @@ class BigGAN(ResidualGenerator):
     def _normalised(self, index: int, x: Tensor, carry: _Carry) -> Tensor:
         return self.norms[index](x, torch.cat((carry.label, self._read(carry.z, index // self.steps)), dim=1))
 
-    def _norm_operations(self, index: int) -> int:
-        return operations(self.norms[index])
-
     def _read(self, z: Tensor, block: int) -> Tensor:
         """What of z the block reads."""
         if self._block_latent == "chunk":
