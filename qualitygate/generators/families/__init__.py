@@ -41,8 +41,8 @@ FAMILIES: dict[str, Family] = {
     "stylegan2": Family(f"{_HERE}.stylegan2:StyleGAN2", f"{_HERE}.stylegan2:StyleGAN2Discriminator", f"{_LAYOUTS}.stylegan2:LAYOUTS"),
     "pggan": Family(f"{_HERE}.pggan:PGGAN", f"{_HERE}.pggan:PGGANDiscriminator", f"{_LAYOUTS}.pggan:LAYOUTS"),
     "biggan": Family(f"{_HERE}.biggan:BigGAN", f"{_HERE}.biggan:BigGANDiscriminator", f"{_LAYOUTS}.biggan:LAYOUTS", "biggan-discriminator"),
-    # its generator is BigGAN's, and its layouts stand with BigGAN's
-    "unetgan": Family(discriminator=f"{_HERE}.unetgan:UNetDiscriminator", discriminator_name="unet-discriminator"),
+    # its generator is BigGAN's, and so stand its discriminator and layouts with BigGAN's
+    "unetgan": Family(discriminator=f"{_HERE}.biggan:UNetDiscriminator", discriminator_name="unet-discriminator"),
     "biggan-deep": Family(f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
     "dcgan": Family(f"{_HERE}.dcgan:DCGAN", f"{_HERE}.dcgan:DCGANDiscriminator", f"{_LAYOUTS}.dcgan:LAYOUTS"),
     "planted": Family("qualitygate.testing.planted_generator:PlantedGenerator"),
