@@ -12,6 +12,7 @@ import abc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError, LayerError
-from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, Part, State
+from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, State
 from qualitygate.generators.network import Discriminator, Network, one_hot
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
@@ -33,7 +34,6 @@ __all__ = [
     "Layer",
     "LayerLike",
     "Origin",
-    "Part",
     "Presets",
     "State",
     "sample_latents",
@@ -236,15 +236,16 @@ class Generator(Network, abc.ABC):
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
-    def parts(self, state: State, upto: int) -> Iterator[Part]:
-        """The activations of the layers after ``state`` up to ``upto``, for readers that need none of them as a whole: the last comes
-        by position where the family has a way."""
+    def parts(self, state: State, upto: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """The activations of a state and of the layers after it up to ``upto``, for readers that need none of them as a whole: the last
+        comes by position where the family has a way. Gives the layer, which of the positions ``y · width + x`` these are, and the
+        activation there, (N, positions, units), which is overwritten when the next is made."""
         positions = self.by_position(upto) if upto > state.layer else None
         last = state
-        for last in self.states(state, upto if positions is None else upto - 1):
-            yield Part.whole(last)
+        for last in chain([state], self.states(state, upto if positions is None else upto - 1)):
+            yield last.layer, slice(None), last.activation.flatten(2).transpose(1, 2)
         for position, activation in enumerate(() if positions is None else positions(last)):
-            yield Part(upto, slice(position, position + 1), activation[:, None])
+            yield upto, slice(position, position + 1), activation[:, None]
 
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""

@@ -88,23 +88,3 @@ class State:
                 str(tuple(self.activation.shape)),
             )
         return replace(self, activation=activation)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some positions of a layer's activation.
-
-    Attributes:
-        layer: index of the layer.
-        positions: which of the positions ``y · width + x``.
-        activation: (N, positions, units); overwritten when the next part is made.
-    """
-
-    layer: int
-    positions: slice
-    activation: Tensor
-
-    @staticmethod
-    def whole(state: State) -> Part:
-        """All positions of a state."""
-        return Part(state.layer, slice(None), state.activation.flatten(2).transpose(1, 2))
