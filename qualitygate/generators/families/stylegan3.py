@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import Layer, Presets, State
+from qualitygate.generators.convolutions import upfirdn
 from qualitygate.generators.network import settings_of
-from qualitygate.generators.resampling import upfirdn
 from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised
 from qualitygate.latents import Latents
 
