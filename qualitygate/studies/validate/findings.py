@@ -125,16 +125,16 @@ def collect_evidence(
         what, badness = f"samples called artifacts in {labels.source}", labels.artifact.astype(np.float64)
         caveat = "labels: if the labelled samples were chosen by a score, that score's numbers are those of the chosen ones"
         yield SampleEvidence(EvidenceKind.LABELS, what, badness, labels.artifact, own, caveat=caveat)
-    standing, real = samples.subject.standing, samples.real
-    if standing is not None and real is not None:
+    measured, real = samples.measured, samples.real
+    if real is not None:
         against = f"against {real.samples:,} of {real.name}"
         what = f"the quarter of the samples with the lowest realism score {against}"
-        yield _worst_quarter(EvidenceKind.REALISM, what, standing.realism, samples)
+        yield _worst_quarter(EvidenceKind.REALISM, what, measured.realism, samples)
         what = f"samples outside of the real images' neighbourhoods {against}"
-        yield SampleEvidence(EvidenceKind.PRECISION, what, 1.0 - standing.inside, standing.inside < 0.5, table, by_class)
+        yield SampleEvidence(EvidenceKind.PRECISION, what, 1.0 - measured.inside, measured.inside < 0.5, table, by_class)
     if sizes.planted or (sizes.planted is None and inputs.labels is None and inputs.real is None):
         yield _planted(inputs.generator, inputs.profile, samples.latents, sizes.seed, reporter)
-    if (values := samples.subject.population.discriminator) is not None:
+    if (values := samples.measured.discriminator) is not None:
         what = "the quarter of the samples that the discriminator likes least (weak evidence)"
         yield _worst_quarter(EvidenceKind.DISCRIMINATOR, what, values, samples)
 
