@@ -83,7 +83,7 @@ class State:
     carry: Any = None
 
     def rows(self, rows: Tensor) -> State:
-        """The state of some of the samples. ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        """The state of some samples, int64 (n,). ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
         return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
@@ -94,6 +94,7 @@ class State:
         return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
 
     def edited(self, activation: Tensor) -> State:
+        """The state with another activation of the same shape (N, units, height, width)."""
         if activation.shape != self.activation.shape:
             raise InputError(
                 f"An edit of layer {self.layer} changed the activation's shape",
@@ -283,7 +284,7 @@ class Generator(Network, abc.ABC):
         return self.resume(self.start(latents), edits)
 
     def start(self, latents: Latents | Tensor) -> State:
-        """The state before the first layer, with the latents checked and brought to the generator's device."""
+        """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
         return self.begin(self.checked(latents).to(self.device))
 
     def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
@@ -350,7 +351,7 @@ class Generator(Network, abc.ABC):
         return one_hot(labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
-        """The latents, or a bare z as such, if they fit this generator.
+        """The latents, or a bare z (N, D) as such, if they fit this generator.
 
         Raises:
             LatentsError: wrong size or space, labels missing or of no class.
@@ -377,7 +378,7 @@ def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
 def sample_latents(
     generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
 ) -> Latents:
-    """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
+    """Latents of the given sample ids, z float32 (len(ids), D), of the classes and kind of truncation that the generator needs."""
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )
