@@ -52,7 +52,7 @@ class Passes:
         return 2 if self.precision == "bfloat16" else 4
 
     def parts(self, state: State, upto: int) -> Iterator[tuple[int, slice, Tensor]]:
-        """`Generator.parts`, in the passes' numbers."""
+        """`Generator.parts`, activations (N, positions, units), in the passes' numbers."""
         return self._layers.parts(self._converted(state), upto)
 
     def states(self, state: State, upto: int) -> Iterator[State]:
