@@ -100,7 +100,7 @@ class Estimate:
 
     @classmethod
     def jackknife(cls, value: float, without: Sequence[float] | np.ndarray, samples: int, note: str | None = None) -> Self:
-        """A number of a whole set, from its values without each of its blocks.
+        """A number of a whole set, from its values (blocks,) without each of its blocks.
 
         Raises:
             InputError: fewer than two blocks.
@@ -275,7 +275,7 @@ def wilson(hits: np.ndarray | int, count: int, tail: float = TAIL) -> tuple[np.n
 
 
 def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:
-    """Rows 0 … count − 1 dealt at random to blocks of (nearly) equal size, at most one block a row."""
+    """Rows 0 … count − 1, int64 (n,) each, dealt at random to blocks of nearly equal size, at most one block a row."""
     order = np.argsort(uniforms(seed, _BLOCKS, np.arange(count), 1)[:, 0], kind="stable")
     return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
 

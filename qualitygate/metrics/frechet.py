@@ -101,11 +101,12 @@ class GaussianStatistics:
 
     @property
     def mean(self) -> Tensor:
+        """float64 (F,)."""
         return self.total / self.count
 
     @property
     def covariance(self) -> Tensor:
-        """Divided by N."""
+        """float64 (F, F), divided by N."""
         return self.outer / self.count - torch.outer(self.mean, self.mean)
 
 

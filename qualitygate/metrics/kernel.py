@@ -52,6 +52,7 @@ class KernelReference:
 
     @classmethod
     def of(cls, features: Tensor) -> KernelReference:
+        """From the features (M, F) of real images."""
         exact = features.double()
         return cls(exact, float(_without_itself(exact).sum()))
 
@@ -71,7 +72,7 @@ def squared_mmd(generated: Tensor, real: Tensor) -> float:
 
 
 def kernel_distance(generated: Tensor, real: KernelReference, rows: Tensor) -> float:
-    """The distance, with the rows of the real side already known: see `KernelReference.rows`."""
+    """The distance to features (N, F), with the rows (N,) of the real side already known: see `KernelReference.rows`."""
     count, others = len(generated), len(real.features)
     _check(count, others)
     inner = float(_without_itself(generated.double()).sum())

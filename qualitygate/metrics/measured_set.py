@@ -96,7 +96,7 @@ class MeasuredSet:
 
     @property
     def sides(self) -> tuple[Tensor, RealSet]:
-        """The features, and the real set that is compared with: of a set that has both."""
+        """The features, float32 (N, F), and the real set that is compared with: of a set that has both."""
         assert self.features is not None
         assert self.real is not None
         return self.features, self.real
@@ -143,7 +143,7 @@ class Group:
 
     @cached_property
     def at(self) -> Tensor:
-        """The rows, on the features' device."""
+        """The rows, int64 (n,), on the features' device."""
         return torch.from_numpy(self.rows).to(self.of.sides[0].device)
 
     @cached_property

@@ -144,7 +144,7 @@ def inlier_mask(lengths: Tensor) -> Tensor:
 
 
 def path_length(lengths: Tensor) -> float:
-    """PPL of a set: the mean of the distances that count, in float64."""
+    """PPL of a set: the mean of the distances (N,) that count, in float64."""
     return float(lengths.double()[inlier_mask(lengths)].mean())
 
 
