@@ -21,9 +21,9 @@ from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.stage import GatedBlock
 from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
-from qualitygate.policy.decide import Decisions, Limits, decide
+from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.policy.scores import parse
+from qualitygate.policy.scores import badness, parse
 from qualitygate.produce.manifest import TABLE, ShardRow
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
@@ -271,7 +271,7 @@ class _Counts:
             column = _array(batch[limit.score])
             over, known = self.over[limit.rule]
             finite = np.isfinite(column)
-            self.over[limit.rule] = over + int((column[finite] > limit.limit).sum()), known + int(finite.sum())
+            self.over[limit.rule] = over + int(over_limit(limit, column[finite]).sum()), known + int(finite.sum())
 
 
 class _Extremes:
@@ -303,7 +303,7 @@ class _Extremes:
     def _choose(self) -> dict[ExhibitRole, np.ndarray]:
         assert self._held is not None
         score, verdict, borderline = (_array(self._held[name]) for name in self._columns[1:])
-        return choose(score, verdict, borderline)
+        return choose(badness(self._columns[1], score), verdict, borderline)
 
     def _at_the_ends(self) -> np.ndarray:
         assert self._held is not None
