@@ -28,7 +28,7 @@ from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
 from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.records import PROVENANCE, sample_rows
-from qualitygate.produce.shards import WAIT, Encoding, read_shard, shard_writer
+from qualitygate.produce.shards import WAIT, encoding, read_shard, shard_writer
 from qualitygate.produce.store import local_path, open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
@@ -164,18 +164,18 @@ class ShardWorker:
         blocks: list[GatedBlock] = []
         start = time.perf_counter()
         with timing.collect() as seconds, storage.explained(place):
-            with Encoding(shard_writer(self._plan.form, place / SHARDS)) if self._plan.images else nullcontext() as encoding:
+            with encoding(self._plan.form, place / SHARDS) if self._plan.images else nullcontext() as encoder:
                 for block in self._source.blocks(shard.ids):
                     kept = len(block.images)
-                    if encoding is not None:
+                    if encoder is not None:
                         for row, image in sorted(block.images.items()):
-                            encoding.put(int(block.latents.ids[row]), image, self._about(block, row))
+                            encoder.put(int(block.latents.ids[row]), image, self._about(block, row))
                     block.images.clear()
                     blocks.append(block)
                     progress(len(block.latents) if self._plan.accepted is None else kept)
                 gated = time.perf_counter() - start
-        if encoding is not None:
-            seconds += encoding.seconds
+        if encoder is not None:
+            seconds += encoder.seconds
         seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[WAIT]  # type: ignore[assignment]
         seconds[GATE] = gated  # type: ignore[assignment]
         return sample_rows(blocks, self._stage.seed), seconds
@@ -272,10 +272,10 @@ def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
         records = _File.of(place / "cut.parquet", RECORDS, shard, ".parquet")
         fields: dict[str, Any] = {"stop": shard.stop, "records": records.name, "records_sha256": records.sha256}
         if row.file is not None and plan.form is not None:
-            with shard_writer(plan.form, place / SHARDS) as writer:
+            with shard_writer(plan.form, place / SHARDS) as add:
                 for entry in read_shard(plan.form, store.fetch(row.file, place)):
                     if entry.id < shard.stop:
-                        writer.add(entry)
+                        add(entry)
             file = _File.of(place / SHARDS, SHARDS, shard, plan.form.suffix)
             store.adopt(file.path, file.name)
             fields |= {"file": file.name, "bytes": file.bytes, "sha256": file.sha256}
