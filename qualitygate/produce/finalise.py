@@ -34,7 +34,7 @@ from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 SUITE = "suite.json"
 _BATCH = 65_536  # samples that the suite judges at once
 _WHOLE = 100_000  # samples of one folder up to which its page shows all of them
-_COLUMNS = (
+_COLUMNS = [
     "start",
     "stop",
     "file",
@@ -47,7 +47,7 @@ _COLUMNS = (
     "corrected",
     "rejected",
     "borderline",
-)
+]
 
 
 def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunState, reporter: Reporter) -> GateSummary:
@@ -73,7 +73,7 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     store.put(SUITE, json.dumps(suite_of(totals.samples), indent=2).encode())
     for path in sorted(Path(executor.job.source.profile).iterdir()):
         store.put(f"{PROFILE}/{path.name}", path.read_bytes())
-    records = Records.of(store, manifest.rows(shards))
+    records = Records(store, {name: [row[name] for row in table] for name in _COLUMNS})
     limits = profile.limits(policy)
     summary = GateSummary(
         samples=totals.samples,
@@ -109,7 +109,7 @@ def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) ->
         manifest.withdraw(shard)
     ends = [manifest.plan.start, *(shard.stop for shard in shards)]
     if rest and manifest.plan.form is None:
-        for name in [name for name, _ in store.sizes(IMAGES) if int(Path(name).stem) >= ends[-1]]:
+        for name in [name for name, _ in store.entries(IMAGES) if int(Path(name).stem) >= ends[-1]]:
             store.remove(f"{IMAGES}/{name}")
     if [shard.start for shard in shards] != ends[:-1] or manifest.done() != shards:
         raise StorageError(

@@ -218,13 +218,13 @@ def _settle_images(store: Store, job: Job) -> None:
     def shard_of(name: str) -> Shard:
         return job.plan.shard((int(Path(name).stem) - job.plan.start) // job.plan.shard_size)
 
-    for name, size in store.sizes(IMAGES):
+    for name, size in store.entries(IMAGES):
         found[shard_of(name)] += size
     for row in manifest.rows(sorted(done)):
         if row.bytes != found[row.shard]:
             manifest.withdraw(row.shard)
             done.discard(row.shard)
-    for name in [name for name, _ in store.sizes(IMAGES) if shard_of(name) not in done]:
+    for name in [name for name, _ in store.entries(IMAGES) if shard_of(name) not in done]:
         store.remove(f"{IMAGES}/{name}")
 
 
