@@ -34,20 +34,8 @@ from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 SUITE = "suite.json"
 _BATCH = 65_536  # samples that the suite judges at once
 _WHOLE = 100_000  # samples of one folder up to which its page shows all of them
-_COLUMNS = [
-    "start",
-    "stop",
-    "file",
-    "bytes",
-    "sha256",
-    "records",
-    "records_sha256",
-    "samples",
-    "accepted",
-    "corrected",
-    "rejected",
-    "borderline",
-]
+_COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
+_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *_COUNTS)
 
 
 def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunState, reporter: Reporter) -> GateSummary:
@@ -76,11 +64,7 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     records = Records(store, {name: [row[name] for row in table] for name in _COLUMNS})
     limits = profile.limits(policy)
     summary = GateSummary(
-        samples=totals.samples,
-        accepted=totals.accepted,
-        corrected=totals.corrected,
-        rejected=totals.rejected,
-        borderline=totals.borderline,
+        **{name: getattr(totals, name) for name in _COUNTS},
         metrics={names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]},
         reasons=dict(sorted(totals.reasons.items())),
         limits=(*limits.rules, *limits.recheck_limits.values()),
