@@ -11,7 +11,7 @@ from qualitygate.cli.requests import command
 from qualitygate.studies.corrections import CorrectionsRequest
 
 if TYPE_CHECKING:
-    from qualitygate.studies.corrections.run import CorrectionsResult
+    from qualitygate.studies.corrections.result import CorrectionsResult
 
 NAME = "corrections"
 
@@ -39,9 +39,9 @@ def run(request: CorrectionsRequest, json: Json = False) -> None:
 
 
 def _show(result: CorrectionsResult, out: Path | None) -> None:
-    from qualitygate.studies.corrections.run import COLUMNS, LEAST
+    from qualitygate.studies.corrections.result import COLUMNS, LEAST
 
-    rows = result.rows()
+    rows = result.rows
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
     table = []
     for row in rows:

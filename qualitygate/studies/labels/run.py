@@ -28,7 +28,7 @@ from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.storage import image_name
-from qualitygate.studies.corrections.folder import AFTER, BEFORE, KEPT, KeptImages
+from qualitygate.studies.corrections.result import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
 from qualitygate.studies.units.run import calibrated_score, scored_ids
 from qualitygate.units.labels import ARTIFACT, LABELS, NORMAL, SAMPLE, Answer, Labels, majority, read_answers, write_answers

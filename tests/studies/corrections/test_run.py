@@ -9,8 +9,11 @@ import pytest
 import torch
 from small_policy import small_policy
 
+from qualitygate.checkpoints.load import load_generator
+from qualitygate.checkpoints.save import save_generator
 from qualitygate.corrections.ablation import sequential_ablation
 from qualitygate.errors import InputError
+from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
 from qualitygate.generators.base import Generator, sample_latents
@@ -20,9 +23,9 @@ from qualitygate.latents import Latents
 from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
-from qualitygate.studies.corrections import rate_grid, study_corrections
-from qualitygate.studies.corrections.folder import write_study
-from qualitygate.studies.corrections.run import AtStrength, Outcome, StudySamples, compare, study, worst_samples
+from qualitygate.studies.corrections import CorrectionsRequest, rate_grid, study_corrections
+from qualitygate.studies.corrections.result import AtStrength, Outcome, StudySamples
+from qualitygate.studies.corrections.run import compare, run, worst_samples
 from qualitygate.testing.toys import random_patches
 
 
@@ -122,10 +125,10 @@ def test_what_cannot_be_used_is_left_out_and_says_why(generator: Generator, prof
     assert "does not rank the units so" in found.left_out["dead"]
 
 
-def test_each_untouched_image_is_made_once(
-    generator: DCGAN, profile: Profile, samples: StudySamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_untouched_image_is_made_once(generator: DCGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many corrections and strengths there are, and whatever is measured, drawn and kept of them."""
+    save_generator(generator, tmp_path / "model.safetensors")
+    calibrate(load_generator(tmp_path / "model.safetensors"), small_policy()).save(tmp_path / "profile")
     made: list[int] = []
     forward = Generator.forward
 
@@ -135,13 +138,23 @@ def test_each_untouched_image_is_made_once(
         return forward(self, latents, edits)
 
     monkeypatch.setattr(Generator, "forward", counted)
-    chosen = study_corrections(profile.policy, ["sequential_ablation", "random_ablation", "local_region"])
-    keep = "random_ablation"
-    extractor = random_patches(generator.image_shape[0])
-    result = study(generator, profile, profile.policy, samples, chosen, extractor=extractor, harm=8, show=3, keep=keep)
-    write_study(tmp_path / "study", generator, profile, profile.policy, result, 3, keep)
+    monkeypatch.setattr(CorrectionsRequest, "load_extractor", lambda *_: random_patches(generator.image_shape[0]))
+    request = CorrectionsRequest(
+        checkpoint=str(tmp_path / "model.safetensors"),
+        profile=tmp_path / "profile",
+        method=("sequential_ablation", "random_ablation", "local_region"),
+        samples=40,
+        pool=200,
+        harm=8,
+        extractor="patches",
+        show=3,
+        keep="random_ablation",
+        out=tmp_path / "study",
+        device="cpu",
+    )
+    result = run(request)
     assert len(result.outcomes) == 3
-    assert result.rows()[0]["fid"] > 0
+    assert result.rows[0]["fid"] > 0
     assert len(list((tmp_path / "study" / "before").iterdir())) == 40
-    assert set(made) >= {*samples.latents.ids.tolist(), *samples.normal.ids.tolist()}
+    assert set(made) >= {*result.samples.latents.ids.tolist(), *result.samples.normal.ids.tolist()}
     assert len(made) == len(set(made))

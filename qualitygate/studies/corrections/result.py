@@ -1,0 +1,414 @@
+"""What a correction study found, and how it stands on disk: the table, a row for each sample and strength, figures, sheets, kept images."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qualitygate import names, storage
+from qualitygate.corrections.ablation import low_rate_ablation
+from qualitygate.errors import InputError
+from qualitygate.gating.exhibit import render
+from qualitygate.gating.profile import Profile, detection_layers
+from qualitygate.generators.base import Generator
+from qualitygate.latents import Latents
+from qualitygate.metrics import manifold
+from qualitygate.metrics.frechet import frechet_distance_of_few
+from qualitygate.metrics.measured_set import RealSet
+from qualitygate.policy.corrections import Correction
+from qualitygate.policy.model import Policy
+from qualitygate.reports.pictures import blend_heat
+from qualitygate.reports.sheets import comparison_sheet
+from qualitygate.reports.study_figures import correction_figure, layer_figure, strength_figure
+from qualitygate.scores.low_rate import low_rate_heatmap
+
+LEAST, UNTOUCHED, NORMAL = "least", "untouched", "normal samples"
+PASSED, FEATURES, LEFT, MARK_LEFT, DAMAGE = "passed", "features", "left", "mark_left", "damage"
+"""What is measured of an image; `against_truth` says what the last three are."""
+REPAIRED_BELOW = 0.5
+"""Share of a defect that may be left in an image that counts as repaired."""
+COLUMNS = (
+    PASSED,
+    names.MOVED,
+    "diversity",
+    "early_passes",
+    names.FID,
+    names.REALISM,
+    names.PRECISION,
+    "repaired",
+    "mark_gone",
+    DAMAGE,
+    "harm",
+)
+"""Numbers of a row of the table, in order; a row has those that are known."""
+DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = ("corrections.json", "corrections.parquet", "sheet.png", "table.md", "steps.png", "kept.json")
+BEFORE, AFTER = "before", "after"
+FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
+_SIDE = 128
+
+
+@dataclass(frozen=True)
+class StudySamples:
+    """The samples of a study.
+
+    Attributes:
+        latents: of N samples; the worst first where a score chose them.
+        chosen: who chose them, in words.
+        normal: samples to hold them against; None where there are none.
+        normal_chosen: who chose those, in words.
+        score: name of the score that chose; None if none did.
+        scores: its values, float64 (N,).
+    """
+
+    latents: Latents
+    chosen: str
+    normal: Latents | None = None
+    normal_chosen: str = ""
+    score: str | None = None
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class AtStrength:
+    """All samples corrected at one strength.
+
+    Attributes:
+        strength: of the correction.
+        passed: bool (N,): whether the gate would let the sample pass now.
+        moved: float64 (N,): mean absolute change of the image, as a share of the range of its values.
+        diversity: spread of the corrected images over that of the untouched ones (root mean square distance from their mean); 1 where
+            nothing is lost, near 0 where everything becomes one image.
+        shown: the first images, uint8 (height, width, channels).
+        measured: what was measured of every corrected image, by name, (N, …).
+    """
+
+    strength: float
+    passed: np.ndarray
+    moved: np.ndarray
+    diversity: float
+    shown: list[np.ndarray] = field(repr=False)
+    measured: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a correction does to the samples.
+
+    Attributes:
+        name: what it is called in tables.
+        correction: the correction with all its settings.
+        edited, judged: layers that it edits, and that corrected samples are judged on.
+        look_passes: early passes a sample that it costs to look at the sample first.
+        at: by strength, from the least to the most.
+    """
+
+    name: str
+    correction: Correction
+    edited: tuple[int, ...]
+    judged: tuple[int, ...]
+    look_passes: int
+    at: tuple[AtStrength, ...]
+
+    @cached_property
+    def least(self) -> np.ndarray:
+        """Index of the strength that least correction takes for each sample (N,), -1 where none passes."""
+        passed = np.stack([one.passed for one in self.at])
+        return np.where(passed.any(axis=0), passed.argmax(axis=0), -1)
+
+    @property
+    def passed_share(self) -> float:
+        """Share of the samples that some strength repairs."""
+        return float((self.least >= 0).mean())
+
+    @property
+    def moved(self) -> float:
+        """How far least correction moves the samples that it repairs, on average; NaN if there are none."""
+        rows = np.flatnonzero(self.least >= 0)
+        moved = np.stack([one.moved for one in self.at])[self.least[rows], rows]
+        return float(moved.mean()) if len(rows) else float("nan")
+
+    @property
+    def early_passes(self) -> float:
+        """Early passes that least correction costs a sample, on average: one a strength that is tried, and the look."""
+        return float(np.where(self.least >= 0, self.least + 1, len(self.at)).mean()) + self.look_passes
+
+    @property
+    def shown(self) -> list[np.ndarray]:
+        """The first images as least correction leaves them; where no strength passes, at the strongest."""
+        return [self.at[index].shown[row] for row, index in enumerate(self.least[: len(self.at[0].shown)].tolist())]
+
+    def measured(self, untouched: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What was measured of every sample as least correction leaves it; where no strength passes, as it was (N, …)."""
+        rows = np.arange(len(self.least))
+        return {name: np.stack([*(one.measured[name] for one in self.at), was])[self.least, rows] for name, was in untouched.items()}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What sets of images are held against. Numbers of one reference and one number of samples can be compared, no others.
+
+    Attributes:
+        extractor: key of what made the features.
+        images: the real images, or what stands in for them.
+        real: whether they are real.
+    """
+
+    extractor: str
+    images: RealSet
+    real: bool
+
+    def __call__(self, features: np.ndarray) -> dict[str, float]:
+        """FID, mean realism and precision of a set, by name, from the features (N, F) of its images."""
+        of_set = torch.from_numpy(features).to(self.images.features.device)
+        realism = manifold.realism(of_set, self.images.features, self.images.radii)
+        inside = manifold.balls_around(of_set, self.images.features, self.images.radii) > 0
+        return {
+            names.FID: frechet_distance_of_few(of_set, self.images.features),
+            names.REALISM: float(realism[realism.isfinite()].mean()),
+            names.PRECISION: float(inside.double().mean()),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What corrections do to some samples.
+
+    Attributes:
+        outcomes: of each correction that can be used.
+        left_out: of the others, why not.
+        untouched: what was measured of the samples as they are, by name, (N, …).
+        shown: the first of their images, uint8 (height, width, channels).
+    """
+
+    outcomes: tuple[Outcome, ...]
+    left_out: Mapping[str, str]
+    untouched: Mapping[str, np.ndarray]
+    shown: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class CorrectionsResult(Comparison):
+    """What came out.
+
+    Attributes:
+        samples: that were corrected.
+        reference: what images were held against; None without an extractor, or where there was nothing.
+        normal: features of as many normal samples, float32 (N, F); None where there are none.
+        harm: mean distance that normal samples move, by correction and strength.
+    """
+
+    samples: StudySamples
+    reference: Reference | None
+    normal: np.ndarray | None
+    harm: Mapping[tuple[str, float], float]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table: the samples as they were, normal ones, then every correction at every strength and as least correction.
+
+        A row has ``correction``, ``method``, ``layers``, ``strength`` (null: least correction, or none) and those of `COLUMNS` that
+        are known.
+        """
+
+        def row(name: str, numbers: Mapping[str, float], one: Outcome | None = None, strength: float | None = None) -> dict[str, Any]:
+            known = {column: numbers[column] for column in COLUMNS if math.isfinite(numbers.get(column, math.nan))}
+            method, layers = (one.correction.method, list(one.edited)) if one else (None, [])
+            return {"correction": name, "method": method, "layers": layers, "strength": strength, **known}
+
+        rows = [row(UNTOUCHED, self._of_set(self.untouched))]
+        if self.reference is not None and self.normal is not None:
+            rows.append(row(NORMAL, self.reference(self.normal)))
+        for one in self.outcomes:
+            for at in one.at:
+                numbers = {"passed": float(at.passed.mean()), names.MOVED: float(at.moved.mean()), "diversity": at.diversity}
+                harm = self.harm.get((one.name, at.strength), math.nan)
+                rows.append(row(one.name, {**numbers, "harm": harm, **self._of_set(at.measured)}, one, at.strength))
+            least = {"passed": one.passed_share, names.MOVED: one.moved, "early_passes": one.early_passes}
+            rows.append(row(one.name, {**least, **self._of_set(one.measured(self.untouched))}, one))
+        return rows
+
+    def _of_set(self, measured: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Numbers of a set from what was measured of its images."""
+        found = {} if self.reference is None else self.reference(measured[FEATURES])
+        shares = {"repaired": LEFT, "mark_gone": MARK_LEFT}
+        found |= {name: float((measured[of] < REPAIRED_BELOW).mean()) for name, of in shares.items() if of in measured}
+        return found | ({DAMAGE: float(measured[DAMAGE].mean())} if DAMAGE in measured else {})
+
+    def document(self) -> dict[str, Any]:
+        """The study as plain data; what is not known is absent."""
+        against = self.reference
+        return {
+            "samples": len(self.samples.latents),
+            "chosen": self.samples.chosen,
+            "score": self.samples.score,
+            "against": against
+            and {"name": against.images.name, "images": len(against.images.features), "real": against.real, "extractor": against.extractor},
+            "corrections": [
+                {
+                    "name": one.name,
+                    "settings": one.correction.model_dump(mode="json"),
+                    "edited_layers": list(one.edited),
+                    "judged_layers": list(one.judged),
+                }
+                for one in self.outcomes
+            ],
+            "rows": self.rows,
+            "left_out": dict(self.left_out),
+        }
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """Which images before and after a correction lie beside a study.
+
+    Attributes:
+        correction: its name.
+        chosen: who chose the samples, in words.
+        ids: of the samples.
+        passed: ids of those that the gate would let pass after it.
+    """
+
+    correction: str
+    chosen: str
+    ids: tuple[int, ...]
+    passed: tuple[int, ...]
+
+
+def write_study(
+    folder: str | Path, generator: Generator, profile: Profile, policy: Policy, made: CorrectionsResult, show: int, keep: str | None = None
+) -> None:
+    """Write a study into a new folder, in one step.
+
+    Args:
+        folder: where to.
+        generator: makes the steps of sequential ablation.
+        profile: what calibration learned of it.
+        policy: says R and the layers of those steps.
+        made: the study.
+        show: samples on the sheets.
+        keep: correction whose images before and after it are written too, for `qualitygate label --corrected`: after least correction;
+            where no strength passes, after the strongest.
+
+    Raises:
+        OutputError: something is there already.
+        StorageError: it cannot be written.
+    """
+    shown = min(show, len(made.shown))
+    with storage.new_folder(folder) as place:
+        content = made.document()
+        _write_json(place / DOCUMENT, content)
+        storage.write_bytes(place / TABLE, markdown(content["rows"]).encode())
+        for name, figure in FIGURES.items():
+            if (png := figure(content["rows"])) is not None:
+                storage.write_bytes(place / name, png)
+        try:
+            layers = detection_layers(policy, profile.info.chain)
+            latents = made.samples.latents[:shown]
+            steps_sheet(generator, latents, made.shown[:shown], profile, policy.headline_rate, layers).save(place / STEPS)
+        except InputError:
+            pass  # no neuron is low-rate at this R
+        if made.outcomes:
+            storage.write_table(place / ROWS, _samples(made))
+            _sheet(made, shown).save(place / SHEET)
+        for outcome in (one for one in made.outcomes if one.name == keep):
+            ids = tuple(made.samples.latents.ids.tolist())
+            for where, images in ((BEFORE, made.shown), (AFTER, outcome.shown)):
+                (place / where).mkdir()
+                for sample, image in zip(ids, images, strict=True):
+                    storage.write_bytes(place / where / storage.image_name(sample), storage.png(image))
+            passed = tuple(sample for sample, index in zip(ids, outcome.least.tolist(), strict=True) if index >= 0)
+            _write_json(place / KEPT, vars(KeptImages(outcome.name, made.samples.chosen, ids, passed)))
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table, with the columns that any row knows."""
+    columns = [column for column in COLUMNS if any(column in row for row in rows)]
+    lines = [("correction", "layers", "strength", *columns), ("---",) * (3 + len(columns))]
+    for row in rows:
+        strength = "least" if row["strength"] is None and row["method"] else _number(row["strength"])
+        layers = ", ".join(map(str, row["layers"])) or "–"
+        lines.append((row["correction"], layers, strength, *(_number(row.get(column)) for column in columns)))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def steps_sheet(
+    generator: Generator, latents: Latents, untouched: Sequence[np.ndarray], profile: Profile, rate: float, layers: Sequence[int]
+) -> Image.Image:
+    """Sequential ablation step by step: where low-rate neurons fire in each layer before and after each step (IJCAI 2022, figure 4).
+
+    The samples side by side; below each other the ``untouched`` image and its heat at every layer, then, after the ablation of the first
+    layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer.
+
+    Raises:
+        InputError: no layer has a low-rate neuron.
+    """
+    rows: dict[str, Sequence[np.ndarray]] = {}
+    hottest: dict[int, float] = {}
+    for done in range(len(layers) + 1):
+        edits = low_rate_ablation(profile.rates, layers[:done], rate, generator.device) if done else None
+        after = f"after layers {', '.join(map(str, layers[:done]))}" if done else "generated"
+        rows[after] = render(generator, latents, edits) if done else untouched
+        for layer in layers[done:]:
+            heat = low_rate_heatmap(generator, latents, profile.rates, rate, [layer], edits).numpy()
+            scale = hottest.setdefault(layer, max(float(heat.max()), 1e-6))
+            rows[f"{after}: heat of layer {layer}"] = [_over(*pair, scale) for pair in zip(rows[after], heat, strict=True)]
+    return comparison_sheet(
+        list(map(str, latents.ids)),
+        rows,
+        f"Sequential ablation of low-rate neurons at R = {rate:g}, step by step",
+        "Heat is the share of units whose low-rate neuron fires there, scaled to the hottest place of its layer before any step.",
+        columns=len(latents),
+        scale_to=_SIDE,
+    )
+
+
+def _over(image: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
+    whole = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB").resize((_SIDE, _SIDE))
+    return np.asarray(blend_heat(whole, heat, hottest))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _samples(made: CorrectionsResult) -> dict[str, Any]:
+    """One row for each correction, strength and sample."""
+    count = len(made.samples.latents)
+    runs = [(one, at) for one in made.outcomes for at in one.at]
+    table: dict[str, Any] = {
+        "correction": [one.name for one, _ in runs for _ in range(count)],
+        "method": [one.correction.method for one, _ in runs for _ in range(count)],
+        names.STRENGTH: np.repeat([at.strength for _, at in runs], count),
+        names.ID: np.tile(made.samples.latents.ids, len(runs)),
+        "passed": np.concatenate([at.passed for _, at in runs]),
+        names.MOVED: np.concatenate([at.moved for _, at in runs]),
+    }
+    if made.samples.score is not None and made.samples.scores is not None:
+        table[made.samples.score] = np.tile(made.samples.scores, len(runs))
+    flat = [name for name, values in runs[0][1].measured.items() if values.ndim == 1]
+    return table | {name: np.concatenate([at.measured[name] for _, at in runs]) for name in flat}
+
+
+def _sheet(made: CorrectionsResult, shown: int) -> Image.Image:
+    images = {"generated": made.shown[:shown]}
+    images |= {f"{one.name}: {one.passed_share:.0%} pass": one.shown[:shown] for one in made.outcomes}
+    return comparison_sheet(
+        list(map(str, made.samples.latents.ids[:shown])),
+        images,
+        f"{shown} of {made.samples.chosen}, and what each correction makes of them",
+        "Each as the least strength leaves it that passes, or as the strongest does where none passes.",
+        columns=shown,
+    )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    storage.write_bytes(path, json.dumps(content, indent=2, allow_nan=False).encode())
