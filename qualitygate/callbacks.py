@@ -43,14 +43,8 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class TimeBudget:
-    """A share of the time that has passed, and what of it is used.
-
-    Attributes:
-        share: in (0, 1].
-        spent: seconds.
-        expected: seconds that the next piece of work will take; None before anything was measured.
-        clock: seconds since some moment.
-    """
+    """A share of the time that has passed, in (0, 1], and what of it is used: seconds that are spent, and that the next piece of work
+    is expected to take (None before anything was measured)."""
 
     share: float
     clock: Callable[[], float] = time.monotonic
@@ -64,20 +58,25 @@ class TimeBudget:
             self._began = self.clock()
 
     @property
+    def passed(self) -> float:
+        """Seconds since it began."""
+        return 0.0 if self._began is None else self.clock() - self._began
+
+    @property
     def used(self) -> float:
         """Share of the time that was spent so far."""
-        passed = 0.0 if self._began is None else self.clock() - self._began
+        passed = self.passed
         return self.spent / passed if passed > 0 else 0.0
 
     def allows(self) -> bool:
         """Whether the next piece of work leaves the share kept when it is done."""
-        assert self._began is not None
         expected = self.expected or 0.0
-        return self.spent + expected <= self.share * (self.clock() - self._began + expected)
+        return self.spent + expected <= self.share * (self.passed + expected)
 
     def timed(self, work: Callable[[], SnapshotScores], device: torch.device) -> tuple[SnapshotScores, float]:
         """Do some work; its result and its seconds, which are booked. What a GPU still has to do is not counted as the work's."""
-        _finish_queued(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         start = self.clock()
         try:
             done = work()  # ends with numbers on the CPU, so nothing of it is queued any more
@@ -140,15 +139,12 @@ class TrainingWatch:
         self.postponed = 0
 
     def __call__(self, generator: Generator, at: float, discriminator: Discriminator | None = None) -> dict[str, float] | None:
-        """To be called after every training step.
+        """To be called after every training step; returns the metrics, if it was time for them.
 
         Args:
             generator: as it is now.
             at: how far the training is: steps, kimg.
             discriminator: for the sign of the contributions; one of ours.
-
-        Returns:
-            the metrics, if it was time for them.
         """
         self.budget.begin()
         if self._due is None:
@@ -234,8 +230,3 @@ def lightning_callback(
                 logger.log_metrics(metrics or {}, step=trainer.global_step)
 
     return Watching()
-
-
-def _finish_queued(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qualitygate.errors import InputError, TrackingError, public
+from qualitygate.errors import InputError, QualityGateError, TrackingError, public
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -155,37 +155,50 @@ def artifacts(uri: str, *, model: str = "", version: str | None = None, alias: s
         InputError: there is no such model, version, alias, run or file.
         TrackingError: there is no MLflow at ``uri``, or it breaks off.
     """
-    import requests
-    from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    with reading(uri) as client:
+        if alias is not None:
+            version = client.get_model_version_by_alias(model, alias).version
+        place = client.get_model_version_download_uri(model, str(version)) if model else f"runs:/{client.get_run(run_id).info.run_id}"
+        yield Artifacts(get_artifact_repository(place, tracking_uri=uri, registry_uri=uri))
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[MlflowClient]:
+    """A client that reads, and makes no database where there is none.
+
+    Raises:
+        InputError: something was asked for that is not there.
+        TrackingError: there is no MLflow at ``uri``, or it breaks off.
+    """
     database = sqlite_file(uri)
     if database is not None and not database.exists():  # to connect would make an empty one
         raise TrackingError("There is no MLflow to read from", f"no {database}", "the MLflow that has the files", "set MLFLOW_TRACKING_URI")
-    with connect(uri) as client:
+    what, remedy = f"MLflow at {public(uri)} did not give the file", "try again; see the log of the tracking server"
+    with connect(uri) as client, as_tracking_error(what, "an artifact that can be downloaded", remedy):
         try:
-            if alias is not None:
-                version = client.get_model_version_by_alias(model, alias).version
-            place = client.get_model_version_download_uri(model, str(version)) if model else f"runs:/{client.get_run(run_id).info.run_id}"
-            yield Artifacts(get_artifact_repository(place, tracking_uri=uri, registry_uri=uri))
-        except (MlflowException, requests.RequestException, FileNotFoundError) as error:
-            raise _not_given(uri, error) from error
+            yield client
+        except Exception as error:
+            if not isinstance(error, FileNotFoundError) and getattr(error, "error_code", "") not in _NOT_THERE:
+                raise
+            raise InputError(
+                f"MLflow at {public(uri)} has nothing of that name",
+                public(str(error)),
+                "a model version, alias, run or file that exists",
+                "check the name; set MLFLOW_TRACKING_URI if it is elsewhere",
+            ) from error
 
 
-def _not_given(uri: str, error: Exception) -> InputError | TrackingError:
-    if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in _NOT_THERE:
-        return InputError(
-            f"MLflow at {public(uri)} has nothing of that name",
-            public(str(error)),
-            "a model version, alias, run or file that exists",
-            "check the name; set MLFLOW_TRACKING_URI if it is elsewhere",
-        )
-    return TrackingError(
-        f"MLflow at {public(uri)} did not give the file",
-        public(str(error)),
-        "an artifact that can be downloaded",
-        "try again; see the log of the tracking server",
-    )
+@contextmanager
+def as_tracking_error(what: str, needed: str, remedy: str) -> Iterator[None]:
+    """Whatever goes wrong with MLflow in the ``with`` block is a `TrackingError`: every kind of store has exceptions of its own."""
+    try:
+        yield
+    except QualityGateError:
+        raise
+    except Exception as error:
+        raise TrackingError(what, public(f"{type(error).__name__}: {error}"), needed, remedy) from error
 
 
 def _first_contact(uri: str) -> MlflowClient:
@@ -193,19 +206,16 @@ def _first_contact(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     database = sqlite_file(uri)
-    try:
+    with as_tracking_error(
+        f"MLflow at {public(uri)} cannot be reached",
+        "a tracking server that answers, or a database that can be written",
+        "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending",
+    ):
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
         with nullcontext() if database is None else FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST):
             client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except Exception as error:  # every kind of store has exceptions of its own
-        raise TrackingError(
-            f"MLflow at {public(uri)} cannot be reached",
-            public(f"{type(error).__name__}: {error}"),
-            "a tracking server that answers, or a database that can be written",
-            "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending",
-        ) from error
     return client
 
 

@@ -120,6 +120,67 @@ def test_without_the_package_the_checkpoint_is_not_known(tmp_path: Path) -> None
         load_generator(tmp_path / "rings.pt")
 
 
+GATE_POLICY = {
+    "detection": {"rates": [0.3]},
+    "calibration": {"rate_samples": 400, "score_samples": 200},
+    "risk": {"weights": {"glow": 1.0}},
+    "rules": [
+        {"id": "dim", "score": "glow", "limit": {"quantile": 0.3}},
+        {"id": "dark", "score": "glow/layer_1", "limit": {"quantile": 0.05}, "action": "reject"},
+        {"id": "risk", "score": "risk", "limit": {"quantile": 0.999}, "action": "reject"},
+    ],
+    "correction": {"method": "brighten", "judged_at": 0.3, "limit": {"quantile": 0.5}, "amounts": [0.25, 0.75]},
+}
+GATE = """
+import json, sys, yaml, qualitygate, numpy as np, torch
+policy = qualitygate.load_policy("policy.yaml")
+generator = qualitygate.load_generator("rings.pt")
+qualitygate.calibrate(generator, policy).save("profile")
+profile = qualitygate.load_profile("profile")
+assert profile.policy == policy
+schema = json.dumps(qualitygate.Policy.model_json_schema())
+assert "Brighten" in schema and "amounts" in schema
+rows = []
+for record, image in qualitygate.gate(generator, profile, ids=range(128)):
+    trials = [(trial.strength, trial.passed) for trial in record.trials]
+    corner = None if image is None else float(image[0, 0, 0])
+    scores = [record.scores[name] for name in ("glow", "glow/layer_1", "risk")]
+    rows.append((str(record.verdict), *scores, trials, record.strength, corner))
+limits = {rule.rule: rule.limit for rule in profile.limits(policy).rules}
+print(json.dumps({"rows": rows, "limits": limits, "calibrated": profile.scores["glow"].tolist()}))
+"""
+
+
+def test_a_score_and_a_correction_of_another_package_gate(python: Any, tmp_path: Path) -> None:
+    """Calibrated, written, read and gated with, without a line of ours that knows them."""
+    torch.manual_seed(0)
+    stored = {name: torch.randn_like(tensor) for name, tensor in STORED.items()}
+    torch.save(stored, tmp_path / "rings.pt")
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(GATE_POLICY))
+    done = python("-c", GATE)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    z = draw_latents(range(128), 1, 4).z
+    layers = [(stored["ring.0"] @ z.T).relu()]
+    layers.append((stored["ring.1"] @ layers[0]).relu())
+    verdicts: dict[str, list[int]] = {}
+    calibrated = torch.tensor(found["calibrated"], dtype=torch.float64)
+    for row, (verdict, total, second, risk, trials, strength, corner) in enumerate(found["rows"]):
+        glow = [float(layer[:, row].mean()) for layer in layers]
+        assert (total, second) == pytest.approx((sum(glow), glow[1]), rel=1e-4, abs=1e-6)
+        as_bad = int((calibrated <= total).sum())
+        assert risk == pytest.approx(float(torch.tensor(201.0 / (1 + as_bad)).log()), rel=1e-5)
+        dim, dark = total < found["limits"]["dim"], second < found["limits"]["dark"] or risk > found["limits"]["risk"]
+        verdicts.setdefault(verdict, []).append(row)
+        repaired = any(passed for _, passed in trials)
+        assert verdict == ("reject" if dark else "accept" if not dim else "correct" if repaired else "reject")
+        if verdict == "correct":
+            brighter = (stored["ring.1"] @ (layers[0][:, row] * (1.0 + strength))).relu()
+            assert corner == pytest.approx(float(torch.tanh(stored["paint"] @ brighter)), rel=1e-4)
+        assert [amount for amount, _ in trials] == [0.25, 0.75][: len(trials)]
+    assert {"accept", "correct"} <= verdicts.keys()
+
+
 # broken ones
 
 

@@ -5,32 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
 from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.requests import Flag, Request
 
 NAME = "report"
 
 
-def run(
-    gated: Annotated[str, typer.Argument(help="A gated set: the folder; of shards, also s3://bucket/path.", show_default=False)],
-    metrics: Annotated[
-        Path | None, typer.Option("--metrics", help="Folder of `metrics`: set metrics, yield against quality.", show_default=False)
-    ] = None,
-    units: Annotated[
-        Path | None, typer.Option("--units", help="Folder of `units`: rankings, and what the units draw.", show_default=False)
-    ] = None,
-    dynamics: Annotated[Path | None, typer.Option("--dynamics", help="Folder of `dynamics`: how it trained.", show_default=False)] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", help="Another gated set, to be shown beside this one.", show_default=False)
-    ] = None,
-    profile: Annotated[
-        Path | None, typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False)
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The page; an older one is replaced.")] = Path("report.html"),
-    json: Json = False,
-) -> None:
+class ReportRequest(Request):
+    """What the page shows."""
+
+    gated: Annotated[str, Flag(argument=True)] = Field(description="A gated set: the folder; of shards, also s3://bucket/path.")
+    metrics: Path | None = Field(None, description="Folder of `metrics`: set metrics, yield against quality.")
+    units: Path | None = Field(None, description="Folder of `units`: rankings, and what the units draw.")
+    dynamics: Path | None = Field(None, description="Folder of `dynamics`: how it trained.")
+    baseline: str | None = Field(None, description="Another gated set, to be shown beside this one.")
+    profile: Path | None = Field(None, description="The profile, where it does not lie in the gated set.")
+    out: Path = Field(Path("report.html"), description="The page; an older one is replaced.")
+
+
+@command(ReportRequest)
+def run(request: ReportRequest, json: Json = False) -> None:
     """Write a gated set as one HTML page that needs nothing else: no network, no Python, no folder beside it.
 
     `gate` writes the same page into every set, of shards too. With more to show:
@@ -44,15 +42,15 @@ def run(
         from qualitygate.reports.material import Material
 
         material = Material(
-            gated=read_gated(gated, profile=profile),
-            metrics=None if metrics is None else read_measured(metrics),
-            units=None if units is None else read_units(units),
-            dynamics=None if dynamics is None else read_dynamics(dynamics),
-            baseline=None if baseline is None else read_gated(baseline),
+            gated=read_gated(request.gated, profile=request.profile),
+            metrics=None if request.metrics is None else read_measured(request.metrics),
+            units=None if request.units is None else read_units(request.units),
+            dynamics=None if request.dynamics is None else read_dynamics(request.dynamics),
+            baseline=None if request.baseline is None else read_gated(request.baseline),
         )
         page = report_page(material).encode()
-        storage.write_bytes(out, page)
+        storage.write_bytes(request.out, page)
         if json:
-            output.emit_json({"out": str(out), "bytes": len(page), "verdict": material.gated.verdict})
+            output.emit_json({"out": str(request.out), "bytes": len(page), "verdict": material.gated.verdict})
         else:
-            output.emit(f"{material.gated.name}: {material.gated.verdict}. {out} ({len(page) / 1e6:.1f} MB)")
+            output.emit(f"{material.gated.name}: {material.gated.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")

@@ -89,13 +89,17 @@ def share_ablation(correction: RandomAblation, generator: Generator, profile: Le
 
 
 def sequential_ablation(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float = PAPER_RATE, layers: Iterable[LayerLike] | None = None
+    generator: Generator,
+    latents: Latents | Tensor,
+    rates: ActivationRates,
+    rate: float = PAPER_RATE,
+    layers: Iterable[LayerLike] | None = None,
 ) -> Tensor:
     """Images (N, channels, height, width), float32 in [-1, 1], with the active low-rate neurons of the layers set to 0.
 
     Args:
         generator: the generator; it is not changed.
-        latents: N samples.
+        latents: N samples, or a bare z (N, D).
         rates: activation rates of the untouched generator.
         rate: R; the paper's best is 0.3.
         layers: layers to edit; by default the family's preset.

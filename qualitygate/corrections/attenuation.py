@@ -113,7 +113,7 @@ def random_units(generator: Generator, layers: Iterable[int], seed: int = 0) -> 
 
 
 def own_low_rate_activity(
-    generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int], progress: Progress = silent
+    generator: Generator, latents: Latents | Tensor, rates: ActivationRates, rate: float, layers: Sequence[int], progress: Progress = silent
 ) -> dict[int, Tensor]:
     """Share of each unit's positions that are low-rate at R = ``rate`` and active: float64 (N, units) by layer. One pass."""
     masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in layers}
@@ -164,7 +164,7 @@ def unit_correction(
 
 def sequential_correction(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     scores: UnitScores,
     *,
     size: float = PAPER_SHARE,
@@ -175,7 +175,7 @@ def sequential_correction(
 
     Args:
         generator: the generator; it is not changed.
-        latents: N samples.
+        latents: N samples, or a bare z (N, D).
         scores: scores (units,) of the units of every layer to edit: layers 0 … stopping layer in the paper.
         size: units of each layer, or their share; the paper's is 20 %.
         lambda_: λ; 0 is zero ablation.

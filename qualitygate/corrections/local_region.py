@@ -132,13 +132,13 @@ def region_correction(correction: LocalRegion, generator: Generator, profile: Le
 
 
 def local_region_correction(
-    generator: Generator, latents: Latents, masks: Tensor, layers: Iterable[LayerLike] | None = None, *, weight: float = 1.0
+    generator: Generator, latents: Latents | Tensor, masks: Tensor, layers: Iterable[LayerLike] | None = None, *, weight: float = 1.0
 ) -> Tensor:
     """Images corrected where each sample's own mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
 
     Args:
         generator: the generator; it is not changed.
-        latents: N samples.
+        latents: N samples, or a bare z (N, D).
         masks: their masks, (N, H, W) in [0, 1], at any size.
         layers: layers to edit; by default all up to the family's stopping layer.
         weight: of the mask, in (0, 1].

@@ -52,7 +52,8 @@ def same_for_all(edits: Mapping[float, Edits]) -> Method:
     return lambda latents: SampleEdits(lambda strength, rows: edits[strength], np.ones(len(latents), dtype=bool))
 
 
-def corrected_images(generator: Generator, latents: Latents, method: Method, strength: float) -> Tensor:
+def corrected_images(generator: Generator, latents: Latents | Tensor, method: Method, strength: float) -> Tensor:
     """Images (N, channels, height, width), float32 in [-1, 1], of samples corrected at one strength, whether that repairs them or not."""
+    latents = generator.checked(latents)
     correction = method(latents)
     return generator.images(latents, lambda rows: correction.edits(strength, rows))

@@ -20,16 +20,8 @@ _VERSION = 1  # of what is kept: a change in how features are computed makes ano
 
 
 def real_features(extractor: Extractor, images: ImageSet, progress: Progress = silent) -> np.ndarray:
-    """Features float32 (N, features) of real images, in their order; extracted only if they have not been before.
-
-    Args:
-        extractor: what makes them; see `Extractor.kept`.
-        images: read once for their hash, and once more if the features are not there.
-        progress: called with the number of images just finished.
-
-    Raises:
-        InputError: as `extract`, and as the images.
-    """
+    """Features float32 (N, features) of real images, in their order; extracted only if they have not been before. The images are read
+    once for their hash, and once more if their features are not there. Errors as of `extract`, and of the images."""
     found = REAL.find(identity(extractor, images)) if extractor.kept else None
     if found is not None and len(found[_FEATURES]) == len(images):
         return found[_FEATURES]
@@ -50,10 +42,7 @@ class SampleFeatures:
     They are kept unless the code of generator or extractor is somebody else's: it may have been edited since.
 
     Attributes:
-        generator: makes the images.
-        sampling: how latents are drawn.
         seed: of the samples.
-        extractor: makes the features.
         first: id of the first of them.
     """
 

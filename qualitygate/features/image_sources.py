@@ -20,8 +20,7 @@ from PIL import Image
 from qualitygate.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MAX_FILE = 2**28
-"""Bytes of one image file; the largest that its pixels may be is Pillow's MAX_IMAGE_PIXELS."""
+MAX_FILE = 2**28  # bytes of one image file; the most pixels are Pillow's MAX_IMAGE_PIXELS
 _KNOWN = "a folder, .zip, .tar (.tar.gz, .tgz), .parquet, .npz or .npy"
 _BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """What the standard library and numpy raise on damaged, encrypted or exotic files."""
@@ -29,12 +28,7 @@ _BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, zl
 
 @dataclass(frozen=True)
 class Item:
-    """One image as it is stored.
-
-    Attributes:
-        name: how messages call it.
-        content: bytes of an image file, or uint8 (height, width, 1 or 3).
-    """
+    """One image as it is stored: bytes of an image file, or uint8 (height, width, 1 or 3). Messages call it by its name."""
 
     name: str
     content: bytes | np.ndarray
@@ -42,12 +36,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """Stored images.
-
-    Attributes:
-        count: how many there are.
-        items: goes through them from the start, always in the same order, one in memory at a time.
-    """
+    """So many stored images; ``items`` goes through them from the start, always in the same order, one in memory at a time."""
 
     count: int
     items: Callable[[], Iterator[Item]]
@@ -231,8 +220,7 @@ class _Header:
 
     @property
     def axes(self) -> tuple[int, int, int] | None:
-        """Which axes of one image are height, width and channels; None if these are no images. 2 may stand for a channel
-        axis that there is not."""
+        """Height, width and channels among the axes of one image, 2 also where there is no channel axis; None if these are no images."""
         one = self.shape[1:]
         if self.dtype.kind not in "uf" or (self.dtype.kind == "u" and self.dtype.itemsize > 1) or self.fortran:
             return None
@@ -244,8 +232,11 @@ class _Header:
 def _array(path: Path) -> Source:
     """The images of an ``.npy`` file, or of the array of images in an ``.npz``, read one at a time."""
     with _explained(path, _NUMPY):
-        headers = {}
-        for name in _array_names(path):
+        names, headers = [""], {}
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        for name in names:
             with _opened(path, name) as file:
                 headers[name] = _read_header(file)
     fitting = [name for name, header in headers.items() if header.axes is not None and header.shape[0]]
@@ -283,17 +274,10 @@ def _as_8_bit(values: np.ndarray, name: str) -> np.ndarray:
     return np.rint((values.astype(np.float64) + 1.0) * 127.5).astype(np.uint8)
 
 
-def _array_names(path: Path) -> list[str]:
-    """Names of the arrays in a file; the one of an ``.npy`` has none."""
-    if path.suffix.lower() == ".npy":
-        return [""]
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-
-
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    if path.suffix.lower() == ".npy":
+    """An array of a file; the one of an ``.npy`` has no name."""
+    if not name:
         with path.open("rb") as file:
             yield file
     else:

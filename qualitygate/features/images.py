@@ -102,9 +102,8 @@ class ImageSet:
 
 
 def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
-    """The images at a path, in the order of their names (of their rows, where they have no names).
-
-    Nothing is decoded before the first batch is asked for. See `ImageSet` for what comes out.
+    """The images at a path, in the order of their names (of their rows, where they have no names). Nothing is decoded before the first
+    batch is asked for.
 
     Args:
         path: a folder (searched with all folders below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet
@@ -112,7 +111,8 @@ def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
         size: height and width to bring them to; default as they are.
 
     Raises:
-        InputError: nothing is there, or nothing of a known kind; an image cannot be read (while iterating).
+        InputError: nothing is there, or nothing of a known kind; while iterating, an image that is damaged, too large, of another format,
+            or with more than 8 bits a colour.
     """
     path = Path(path)
     return ImageSet(path.name or str(path), open_source(path), size)
@@ -124,25 +124,15 @@ def real_images(real: str | Path, size: int) -> ImageSet:
 
 
 def digits_images(size: int = 32) -> ImageSet:
-    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), resized.
-
-    Args:
-        size: height and width.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-    """
+    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), at a size. Raises `MissingExtraError` where
+    scikit-learn is not installed."""
     pixels, _ = _digits()
     source = Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels)))
     return ImageSet("scikit-learn digits", source, size)
 
 
 def digits_labels() -> np.ndarray:
-    """Which digit each of them is: int64 (1797,).
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-    """
+    """Which digit each of them is: int64 (1797,). Raises as `digits_images`."""
     return _digits()[1]
 
 
@@ -157,11 +147,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decoded(content: bytes, name: str) -> np.ndarray:
-    """Pixels uint8 (height, width, 3) of an image file; transparency is dropped, and EXIF rotations are not applied.
-
-    Raises:
-        InputError: damaged, too large, of another format, or with more than 8 bits a colour.
-    """
+    """Pixels uint8 (height, width, 3) of an image file; transparency is dropped, and EXIF rotations are not applied."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:

@@ -1,9 +1,8 @@
 """Inception-v3 of 2015-12-05, the network of the Fréchet Inception distance (Heusel et al. 2017) and of the inception score
 (Salimans et al. 2016).
 
-It is the graph that TensorFlow published on that day, which differs from the later Inception-v3: 1,008 classes, padding
-does not count in average pooling, and the last block takes a maximum where the others average. Parts have the names that
-they have in the graph. Its weights are read from
+It is the graph that TensorFlow published on that day: unlike the later Inception-v3, it has 1,008 classes, padding does not count in
+average pooling, and the last block takes a maximum where the others average. Parts have their names in the graph. Weights are read from
 
 - ``inception-2015-12-05.pt`` of NVIDIA's StyleGAN2-ADA (TorchScript), and the pickle of StyleGAN3 with the same names;
 - ``pt_inception-2015-12-05-6726825d.pth`` of pytorch-fid (a state dict under torchvision's names).
@@ -112,12 +111,7 @@ class Inception(nn.Module):
 
 
 class InceptionExtractor(Extractor):
-    """The pool_3 features of Inception-v3 of 2015-12-05.
-
-    Args:
-        network: on the device to use.
-        key: what identifies network and weights.
-    """
+    """The pool_3 features of Inception-v3 of 2015-12-05. It works where the network is."""
 
     features = FEATURES
 
@@ -138,11 +132,7 @@ class InceptionExtractor(Extractor):
 
 
 def inception_of(weights: Weights) -> Inception:
-    """The network, on the CPU.
-
-    Raises:
-        CheckpointError: these are other weights.
-    """
+    """The network, on the CPU. Raises `CheckpointError` where these are other weights."""
     network = Inception()
     of_nvidia = "layers.conv.weight" in weights.tensors
     if not of_nvidia and "Conv2d_1a_3x3.conv.weight" not in weights.tensors:

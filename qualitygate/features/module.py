@@ -68,14 +68,10 @@ class ModuleExtractor(Extractor):
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
-    """The extractor at an import path: an `Extractor`, an `nn.Module` or a function of images, or a class of the former two
-    that needs no arguments.
+    """The extractor at an import path, ``package.module:attribute`` or ``package.module:attribute@SIZE``: an `Extractor`, an `nn.Module`
+    or a function of images, or a class of the former two that needs no arguments. An `Extractor` chooses its own device.
 
     The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
-
-    Args:
-        spec: ``package.module:attribute`` or ``package.module:attribute@SIZE``.
-        device: as in `ModuleExtractor`; an `Extractor` chooses its own.
 
     Raises:
         InputError: nothing is there, or nothing that can be called.
@@ -95,14 +91,11 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
 
 
 class DiscriminatorExtractor(SpatialExtractor):
-    """The last hidden activation of a discriminator: what its value is a linear function of; as spatial features, the last
+    """The last hidden activation of a discriminator, on its device: what its value is a linear function of; as spatial features, the last
     activation that has a place in the image.
 
-    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before
-    that). Conditional discriminators are shown class 0: neither activation depends on the label.
-
-    Args:
-        discriminator: on the device to use; it is not changed.
+    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before that). Conditional
+    discriminators are shown class 0: neither activation depends on the label.
     """
 
     def __init__(self, discriminator: Discriminator) -> None:

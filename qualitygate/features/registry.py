@@ -12,18 +12,10 @@ import torch
 from torch import nn
 
 from qualitygate.errors import InputError
+from qualitygate.features import vgg16
 from qualitygate.features.extractor import Extractor, PerceptualDistance, averaged_down, smooth_resized, tf1_resized
 from qualitygate.features.inception import InceptionExtractor, inception_of
 from qualitygate.features.module import DiscriminatorExtractor, extractor_at
-from qualitygate.features.vgg16 import (
-    StageDistance,
-    VGG16Extractor,
-    convolutions_of,
-    lpips_weights_of,
-    random_convolutions,
-    random_vgg16,
-    vgg16_of,
-)
 from qualitygate.features.weights import Source, Weights, read_weights
 from qualitygate.generators.base import Discriminator
 
@@ -39,7 +31,10 @@ def _on(network: Network, device: Device) -> Network:
 
 _PUBLISHED: dict[str, tuple[str, Callable[[Weights, str, Device], Extractor]]] = {
     "inception": ("TF1 bilinear to 299", lambda weights, key, device: InceptionExtractor(_on(inception_of(weights), device), key)),
-    "vgg16": ("TF1 bilinear to 224", lambda weights, key, device: VGG16Extractor(_on(vgg16_of(weights), device), key, tf1_resized)),
+    "vgg16": (
+        "TF1 bilinear to 224",
+        lambda weights, key, device: vgg16.VGG16Extractor(_on(vgg16.vgg16_of(weights), device), key, tf1_resized),
+    ),
 }
 """Extractors with published weights: how images are prepared, and the extractor of weights, key and device."""
 EXTRACTORS = (*_PUBLISHED, "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
@@ -60,8 +55,7 @@ def make_extractor(
         spec: ``inception`` (Inception-v3 of 2015-12-05, for FID, KID and the inception score), ``vgg16`` (fc2, for precision and
             recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), ``discriminator`` (what the checkpoint's own
             sees), or ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
-        weights: the network's weight file: a path, or ``https://…#sha256=…``; see `inception` and `vgg16` for the files that are
-            known.
+        weights: the network's weight file: a path, or ``https://…#sha256=…``; `inception` and `vgg16` say which are known.
         sha256: of that file, in hexadecimal.
         device: where it works; default the CPU.
         discriminator: the checkpoint's own; it works where it is.
@@ -80,7 +74,7 @@ def make_extractor(
         return DiscriminatorExtractor(discriminator)
     _refuse_weights(spec, weights, EXTRACTORS)
     if size := _random_size(spec):
-        return VGG16Extractor(_on(random_vgg16(size), device), f"{spec}, float32", smooth_resized)
+        return vgg16.VGG16Extractor(_on(vgg16.random_vgg16(size), device), f"{spec}, float32", smooth_resized)
     if spec.startswith("module:"):
         return extractor_at(spec.removeprefix("module:"), device)
     raise _unknown(spec, "extractor", EXTRACTORS)
@@ -94,24 +88,22 @@ def reads_weights(spec: str) -> bool:
 def make_distance(
     spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: Device = None
 ) -> PerceptualDistance:
-    """The perceptual distance of a name.
+    """The perceptual distance of a name; other arguments and errors as of `make_extractor`.
 
     Args:
         spec: ``lpips`` (LPIPS with VGG16; images from 512 on are averaged down to 256 first), or ``random-vgg16-SIZE``
             (needs no weights; a stand-in, to be compared with nothing but itself).
-        weights: as in `make_extractor`; LPIPS may need two files: see `vgg16`.
-        sha256, device: as in `make_extractor`.
-
-    Raises:
-        InputError, CheckpointError: as in `make_extractor`.
+        weights: LPIPS may need two files: see `vgg16`.
     """
     if spec == "lpips":
         given = _read(spec, weights, sha256)
         key = f"lpips-vgg16, weights {given.sha256}, averaged down to 256, float32"
-        return StageDistance(_on(convolutions_of(given), device), key, averaged_down, lpips_weights_of(given))
+        return vgg16.StageDistance(_on(vgg16.convolutions_of(given), device), key, averaged_down, vgg16.lpips_weights_of(given))
     _refuse_weights(spec, weights, DISTANCES)
     if size := _random_size(spec):
-        return StageDistance(_on(random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size))
+        return vgg16.StageDistance(
+            _on(vgg16.random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size)
+        )
     raise _unknown(spec, "perceptual distance", DISTANCES)
 
 

@@ -7,12 +7,10 @@ The published weights are read from
 - ``vgg.pth`` of richzhang/PerceptualSimilarity (a state dict): LPIPS weights, to go with the former; or the state dict of
   the whole ``lpips.LPIPS(net="vgg")``, which holds the convolutions too.
 
-With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020, "Reliable fidelity and
-diversity metrics for generative models"). They embed with an untrained VGG16 at 224×224 and report its fc2 activation
-beside ImageNet's, for images that ImageNet has nothing to say about. Here the input size is free and part of the name: the
-first fully connected layer reads what the convolutions leave of it (at 32×32 one position in place of 7×7). They leave the
-draw to their framework; here it is written down: He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0)
-in every layer, from our own stream of random numbers, so that the embedding is the same in every version of every library.
+With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020). Unlike theirs, at 224×224, its
+input size is free and part of the name: the first fully connected layer reads what the convolutions leave of it (at 32×32 one
+position in place of 7×7). Weights are of He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0), from our own
+stream of random numbers: the same in every version of every library.
 """
 
 from __future__ import annotations
@@ -37,10 +35,8 @@ from qualitygate.latents import Purpose, normals
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Units of the convolutions, a maximum over 2×2 after each stage."""
 DENSE = 4096
-INPUT = 224
-"""Height and width of the images that the published weights were trained on."""
-SEED = 0
-"""Of the random weights."""
+INPUT = 224  # height and width of the images that the published weights were trained on
+SEED = 0  # of the random weights
 _SHRINK = 2 ** len(STAGES)
 _WIDTHS = (3, *(units for stage in STAGES for units in stage))
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
@@ -80,12 +76,7 @@ class Convolutions(nn.Module):
 
 
 class VGG16(nn.Module):
-    """VGG16 up to its second fully connected layer; parameters are to be filled in.
-
-    Args:
-        size: height and width of the images, a multiple of 32. The first fully connected layer reads what the convolutions
-            leave of them.
-    """
+    """VGG16 up to its second fully connected layer, for images of a size that is a multiple of 32; parameters are to be filled in."""
 
     def __init__(self, size: int = INPUT) -> None:
         super().__init__()
@@ -107,12 +98,7 @@ class VGG16(nn.Module):
 
 class VGG16Extractor(SpatialExtractor):
     """The fc2 activation of a VGG16 (Kynkäänniemi et al. 2019, section 3.1; Naeem et al. 2020), and the activation of its
-    last convolution as the spatial features.
-
-    Args:
-        network: on the device to use.
-        key: what identifies network, weights and resizing.
-        resize: brings images to the network's size.
+    last convolution as the spatial features. It works where the network is.
     """
 
     features = DENSE
@@ -141,10 +127,10 @@ class StageDistance(PerceptualDistance):
 
     Args:
         network: on the device to use.
-        weights: weight of each unit (units,), one tensor a stage; by default every unit of a stage counts the same, and every
-            stage as much as another.
         key: what identifies network, weights and resizing.
         resize: brings images to the size at which they are compared.
+        weights: weight of each unit (units,), one tensor a stage; by default every unit of a stage counts the same, and every
+            stage as much as another.
     """
 
     def __init__(
@@ -171,11 +157,7 @@ class StageDistance(PerceptualDistance):
 
 
 def vgg16_of(weights: Weights) -> VGG16:
-    """The network up to fc2, on the CPU.
-
-    Raises:
-        CheckpointError: these are no weights of a VGG16, or without its fully connected layers.
-    """
+    """The network up to fc2, on the CPU. Raises `CheckpointError` where these are other weights, or only convolutions."""
     network = VGG16()
     network.convolutions = convolutions_of(weights)
     names = ("layers.fc1", "layers.fc2") if "layers.fc1.weight" in weights.tensors else ("classifier.0", "classifier.3")
@@ -185,11 +167,7 @@ def vgg16_of(weights: Weights) -> VGG16:
 
 
 def convolutions_of(weights: Weights) -> Convolutions:
-    """The convolutions alone, on the CPU.
-
-    Raises:
-        CheckpointError: these are no weights of a VGG16.
-    """
+    """The convolutions alone, on the CPU. Raises `CheckpointError` where these are other weights."""
     network = Convolutions()
     for layer, name in zip(network.layers, _convolution_names(weights), strict=True):
         weights.fill(layer, name)
@@ -207,11 +185,7 @@ def _convolution_names(weights: Weights) -> list[str]:
 
 
 def lpips_weights_of(weights: Weights) -> list[Tensor]:
-    """Weight of each unit, one tensor a stage.
-
-    Raises:
-        CheckpointError: there are none.
-    """
+    """Weight of each unit (units,), one tensor a stage. Raises `CheckpointError` where there are none."""
     found = []
     for index, (*_, units) in enumerate(STAGES):
         if f"lpips{index}" in weights.tensors:
@@ -225,11 +199,7 @@ def lpips_weights_of(weights: Weights) -> list[Tensor]:
 
 @lru_cache(maxsize=1)  # drawing takes seconds; the network is frozen, and copied to other devices
 def random_vgg16(size: int) -> VGG16:
-    """A VGG16 with random weights for images of this size, on the CPU; its convolutions are the same for every size.
-
-    Raises:
-        InputError: the size is no multiple of 32.
-    """
+    """A VGG16 with random weights for images of this size, on the CPU; its convolutions are the same for every size."""
     network = VGG16(size).to_empty(device="cpu")
     network.convolutions = random_convolutions()
     for index, layer in enumerate(network.dense, start=len(network.convolutions.layers)):

@@ -1,8 +1,5 @@
-"""Weight files of the published networks: read as data, whatever they are packed in, and put into our networks.
-
-TorchScript archives are torch archives that hold code beside the tensors: our reader takes the tensors and never looks at
-the code.
-"""
+"""Weight files of the published networks: read as data, whatever they are packed in (of TorchScript archives the tensors alone, never
+the code), and put into our networks."""
 
 from __future__ import annotations
 
@@ -26,24 +23,14 @@ Source = str | Path
 
 @dataclass(frozen=True)
 class Weights:
-    """What stands in one or more weight files.
-
-    Attributes:
-        name: of the files.
-        sha256: of the file; of all files' hashes where there are several.
-        tensors: by their full names.
-    """
+    """What stands in one or more weight files: tensors by their full names. The hash is of all files' hashes where there are several."""
 
     name: str
     sha256: str
     tensors: Mapping[str, Tensor]
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of this name as float32.
-
-        Raises:
-            CheckpointError: it is not there, of another shape, or not finite.
-        """
+        """The tensor of this name as float32. Raises `CheckpointError` where it is not there, of another shape, or not finite."""
         if name not in self.tensors:
             raise self.wrong(f"without a tensor {name}", f"{name} {shape}")
         tensor = self.tensors[name]
@@ -54,7 +41,7 @@ class Weights:
         return tensor.float()
 
     def fill(self, layer: nn.Module, name: str) -> None:
-        """Give a layer, which may be on the meta device, its weight and bias; errors as of `take`."""
+        """Give a layer its weight and bias; errors as of `take`."""
         for part in ("weight", "bias"):
             set_parameter(layer, part, self.take(f"{name}.{part}", *getattr(layer, part).shape))
 

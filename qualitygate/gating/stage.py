@@ -61,7 +61,7 @@ def gate(
     ids: range | Sequence[int] | None = None,
     *,
     seed: int = 1,
-    latents: Latents | None = None,
+    latents: Latents | Tensor | None = None,
     policy: Policy | None = None,
 ) -> Iterator[tuple[SampleRecord, Tensor | None]]:
     """Gate samples: exactly one record for every id, in order, with its image if it is accepted or corrected.
@@ -149,7 +149,7 @@ class GateStage:
         """The expectation suite for so many samples: the policy's, and what was written by hand into the profile's."""
         return merge_suite(make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite)
 
-    def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | None = None) -> Iterator[GatedBlock]:
+    def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | Tensor | None = None) -> Iterator[GatedBlock]:
         """Gate ids, or the user's own latents, block by block, in order."""
         if (ids is None) == (latents is None):
             raise InputError("Nothing to gate, or too much", "both ids and latents" if ids is not None else "neither", "one of the two")

@@ -59,7 +59,7 @@ PER_SAMPLE = PathSettings()
 
 def path_lengths(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     distance: PerceptualDistance,
     settings: PathSettings = PER_SAMPLE,
     *,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from qualitygate import names
 from qualitygate.plugins import Table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,12 @@ SCORES: Table[Score] = Table(
 def parse(column: str) -> ScoreColumn | None:
     """What a column holds, or None if it is no score, or not written as we write it."""
     stem, layer = names.split_layer(column)
-    name, _, number = stem.rpartition("_")
-    for score, rate in ((SCORES.get(stem), None), (SCORES.get(name), names.number(number))):
-        if score is not None and (rate is not None) == score.by_rate and (score.total if layer is None else score.by_layer):
-            return ScoreColumn(score, rate, layer)
-    return None
+    score, rate = SCORES.get(stem), None
+    if score is None:
+        name, _, digits = stem.rpartition("_")
+        score, rate = SCORES.get(name), names.number(digits)
+    there_is = score is not None and (rate is not None) == score.by_rate and (score.total if layer is None else score.by_layer)
+    return ScoreColumn(score, rate, layer) if score is not None and there_is and score.column(rate, layer) == column else None
 
 
 def cla_layer(column: str) -> int | None:

@@ -31,7 +31,7 @@ from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetri
 from qualitygate.reports.sheets import exhibit_sheets
 from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
 from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
-from qualitygate.tracking.studies import SHEETS, read_metrics_set
+from qualitygate.tracking.studies import SHEETS, read_metrics
 
 GALLERY, FIGURES, CALIBRATION, DYNAMICS = "gallery", "figures", "calibration.parquet", "dynamics.json"
 
@@ -157,8 +157,7 @@ def read_measured(folder: str | Path) -> MeasuredMetrics:
     Raises:
         InputError: there are no metrics.
     """
-    found = read_metrics_set(folder)
-    return MeasuredMetrics(found.report, _columns(found.folder / SAMPLES))
+    return MeasuredMetrics(read_metrics(folder)[0], _columns(Path(folder) / SAMPLES))
 
 
 def read_units(folder: str | Path) -> UnitPage:

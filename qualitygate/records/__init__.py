@@ -28,18 +28,28 @@ class Interval:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-class Provenance(Record):
-    """Enough, with seed and id, to make the same image again and to know by which rules it was judged."""
+class CheckpointOrigin(Record):
+    """Which checkpoint something is about."""
 
     checkpoint: str
     checkpoint_sha256: str
     family: str
-    profile_id: str
-    policy_hash: str
-    suite_hash: str
+
+
+class SoftwareOrigin(Record):
+    """By which software, and on what, something was made."""
+
     package_version: str
     torch_version: str
     device: str
+
+
+class Provenance(SoftwareOrigin, CheckpointOrigin):
+    """Enough, with seed and id, to make the same image again and to know by which rules it was judged."""
+
+    profile_id: str
+    policy_hash: str
+    suite_hash: str
     precision: str = "float32"
     seed: int | None
     latents: str | None = None

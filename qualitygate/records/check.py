@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from qualitygate.records import Interval, Record
+from qualitygate.records import CheckpointOrigin, Interval, Record, SoftwareOrigin
 from qualitygate.records.gate import SuiteResult
 
 
@@ -42,19 +42,16 @@ class RuleOutcome(Record):
     """What to look at."""
 
 
-class CheckedSide(Record):
+class CheckedSide(CheckpointOrigin):
     """One side of a check."""
 
     source: str
-    checkpoint: str
-    checkpoint_sha256: str
-    family: str
     profile_id: str
     version: str | None = None
     """Of the registered model, where it came from there: ``faces/3``."""
 
 
-class CheckRecord(Record):
+class CheckRecord(SoftwareOrigin):
     """One check of a candidate: what CI keeps of it."""
 
     format: int = 1
@@ -78,9 +75,6 @@ class CheckRecord(Record):
     real: str | None
     """Content hash of the real images."""
     extractor: str | None
-    package_version: str
-    torch_version: str
-    device: str
     seconds: float
 
     @property

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records import Interval, Record
+from qualitygate.records import CheckpointOrigin, Interval, Record, SoftwareOrigin
 
 
 @dataclass(frozen=True)
@@ -215,18 +215,12 @@ class Histogram(Record):
     counts: dict[str, tuple[int, ...]]
 
 
-class MetricsReport(Record):
+class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     """What ``metrics.json`` holds."""
 
     format: Literal[1] = 1
-    checkpoint: str
-    checkpoint_sha256: str
-    family: str
     profile_id: str | None
     policy_hash: str | None
-    package_version: str
-    torch_version: str
-    device: str
     precision: str = "float32"
     seed: int
     samples: int

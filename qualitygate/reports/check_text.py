@@ -29,8 +29,7 @@ def headline(record: CheckRecord) -> str:
 
 def footing(record: CheckRecord) -> list[str]:
     """What the verdict stands on: how sure it is, and what it does not cover; a sentence each."""
-    blind = _uncovered(record)
-    return [_method(record)] if blind is None else [_method(record), blind]
+    return [_method(record), *_uncovered(record)]
 
 
 def reason(record: CheckRecord) -> str:
@@ -38,11 +37,8 @@ def reason(record: CheckRecord) -> str:
     of = {state: [one.id for one in record.rules if one.state is state and one.severity == "critical"] for state in RuleState}
     wishes = [one.id for one in record.suite.failures if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}]
     if record.verdict is RuleState.FAILED:
-        parts = [
-            f"{', '.join(ids)} {what}"
-            for what, ids in (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
-            if ids
-        ]
+        why = (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
+        parts = [f"{', '.join(ids)} {what}" for what, ids in why if ids]
         return f"Critical: {'; '.join(parts)}." if parts else "The suite failed."
     if record.verdict is RuleState.INCONCLUSIVE:
         found = ", ".join(of[RuleState.INCONCLUSIVE])
@@ -54,19 +50,8 @@ def reason(record: CheckRecord) -> str:
 def cells(record: CheckRecord) -> Iterator[tuple[RuleOutcome, tuple[str, ...]]]:
     """The rules, worst first, each with the cells of its row under `HEADER`."""
     for one in record.worst_first:
-        yield (
-            one,
-            (
-                one.id,
-                one.severity,
-                one.state.value.replace("_", " "),
-                f"{one.metric} {one.rule}",
-                number(one.value),
-                number(one.baseline),
-                interval(one.excess),
-                one.note or one.advice or "",
-            ),
-        )
+        result, numbers = one.state.value.replace("_", " "), (number(one.value), number(one.baseline), interval(one.excess))
+        yield one, (one.id, one.severity, result, f"{one.metric} {one.rule}", *numbers, one.note or one.advice or "")
 
 
 def hand_written_failures(record: CheckRecord, severity: str | None = None) -> list[str]:
@@ -98,17 +83,19 @@ def _method(record: CheckRecord) -> str:
     )
 
 
-def _uncovered(record: CheckRecord) -> str | None:
-    """What the verdict does not cover, in one line; None where real images were looked at."""
+def _uncovered(record: CheckRecord) -> list[str]:
+    """What the verdict does not cover; nothing where real images were looked at."""
     looked_at = {one.metric for one in record.rules if one.metric in OF_IMAGES and one.value is not None}
     if not looked_at:
-        return "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
+        return [
+            "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
+        ]
     if looked_at <= set(TO_BASELINE):
-        return (
+        return [
             "No rule looked at a real image: the candidate's images were held against the baseline's own, which shows that they "
             "changed, not whether for the better; give --real DIR."
-        )
-    return None
+        ]
+    return []
 
 
 def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
@@ -137,11 +124,8 @@ def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
         yield "error" if one.startswith("critical") else "warning", "expectation", one
     for outcome, row in cells(record):
         if outcome.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
-            yield (_kind(outcome), f"{outcome.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}")
-
-
-def _kind(one: RuleOutcome) -> str:
-    return {"critical": "error", "warning": "warning"}.get(one.severity, "notice")
+            kind = {"critical": "error", "warning": "warning"}.get(outcome.severity, "notice")
+            yield kind, f"{outcome.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}"
 
 
 def _row(values: Sequence[str]) -> str:
@@ -164,11 +148,9 @@ def _property(text: str) -> str:
 def junit_xml(record: CheckRecord) -> bytes:
     """The document, UTF-8."""
     suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
-    cases = [_case(suite, one) for one in record.rules]
-    cases.append(_suite_case(suite, record))
-    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
+    cases = [*(_case(suite, one) for one in record.rules), _suite_case(suite, record)]
     for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        suite.set(name, str(counts[kind]))
+        suite.set(name, str(sum(case.find(kind) is not None for case in cases)))
     suite.set("tests", str(len(cases)))
     ET.SubElement(suite, "system-out").text = plain("\n".join((headline(record), *footing(record))))
     root = ET.Element("testsuites")

@@ -122,7 +122,7 @@ def _outcome(candidate: Measurement | None, first: Measurement | None) -> str:
 def _galleries(sets: Sequence[Gated]) -> list[tuple[str, list[list[tables.Tile]]]]:
     """Samples by role, a list a set: the roles are the image keys that MLflow shows side by side as well."""
     shown = [tables.tiles(one) for one in sets]
-    of_roles = ((role.value, [[tile for tile in one if role.value in tile.roles][:_TILES] for one in shown]) for role in ExhibitRole)
+    of_roles = ((role.value, [[tile for tile in one if role.value in tile["roles"]][:_TILES] for one in shown]) for role in ExhibitRole)
     return [(role, of_sets) for role, of_sets in of_roles if any(of_sets)]
 
 

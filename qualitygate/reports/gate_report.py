@@ -49,7 +49,7 @@ def report_page(material: Material) -> str:
     """
     gated, dynamics = material.gated, material.dynamics
     found = tables.tiles(gated)
-    roles = [role for tile in found for role in tile.roles]
+    roles = [role for tile in found for role in tile["roles"]]
     values: dict[str, Any] = {
         "gated": gated,
         "summary": gated.summary,
@@ -155,5 +155,5 @@ def _baseline(gated: Gated, baseline: Gated) -> dict[str, Any]:
         "gated": baseline,
         "rows": tables.set_rows(pair),
         "plot": overlay((("this set", gated), ("baseline", baseline))),
-        "galleries": [(one, sorted(tables.tiles(one), key=lambda tile: -tile.rank)[:12]) for one in pair],
+        "galleries": [(one, sorted(tables.tiles(one), key=lambda tile: -tile["rank"])[:12]) for one in pair],
     }

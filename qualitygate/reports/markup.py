@@ -20,7 +20,6 @@ from qualitygate.reports.style import FAINT, INK, MUTED, PAPER, Render, number
 
 _THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--line", PAPER: "--paper"}
 """Colours of figures that follow the reader's light or dark theme, and their names in the style sheet."""
-_STYLE, _SCRIPT = "style.css", "page.js"
 
 
 def drawn_as(name: str) -> Render:
@@ -41,17 +40,11 @@ def data_uri(picture: bytes, kind: str = "webp") -> str:
 def render(template: str, values: Mapping[str, Any]) -> str:
     """The page, as one self-contained document that is not allowed to load anything from anywhere."""
     environment = _environment()
-    style, script = (_source(name) for name in (_STYLE, _SCRIPT))
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            "style-src 'unsafe-inline'",
-            f"script-src 'sha256-{_digest(script)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    assert environment.loader is not None
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("style.css", "page.js"))
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = ("img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{hashed}'", "base-uri 'none'", "form-action 'none'")
+    policy = "; ".join(("default-src 'none'", *allowed))
     own = {"style": Markup(style), "script": Markup(script), "content_security": policy}
     return environment.get_template(template).render({**values, **own})
 
@@ -70,16 +63,6 @@ def shown(value: object) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "–"
     return number(value) if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
-
-
-def _source(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _svg(name: str, figure: Figure) -> bytes:

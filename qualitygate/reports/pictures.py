@@ -40,8 +40,11 @@ def picture(pixels: np.ndarray, side: int) -> Image.Image:
             "uint8 (height, width, channels) with 1 or 3 channels",
         )
     whole = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    method = _resampling(max(whole.size), side)
-    return whole.resize(_fitted(whole.size, side), method)
+    longer = max(whole.size)
+    width, height = (max(1, round(length * side / longer)) for length in whole.size)
+    # whole factors keep the pixels as they are; other ones would repeat them unevenly
+    larger = Image.Resampling.NEAREST if side % longer == 0 else Image.Resampling.BICUBIC
+    return whole.resize((width, height), Image.Resampling.LANCZOS if side < longer else larger)
 
 
 def blend_heat(below: Image.Image, heat: np.ndarray, hottest: float) -> Image.Image:
@@ -66,18 +69,6 @@ def heat_scale(width: int, height: int) -> Image.Image:
     """What `blend_heat` makes of heat that rises from left to right, over a middle gray."""
     rising = np.broadcast_to(np.linspace(0.0, 1.0, width, dtype=np.float32), (height, width))
     return blend_heat(Image.new("RGB", (width, height), "#999999"), rising, 1.0)
-
-
-def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    width, height = (max(1, round(length * side / max(size))) for length in size)
-    return width, height
-
-
-def _resampling(before: int, after: int) -> Image.Resampling:
-    """Whole factors keep the pixels as they are; other factors would repeat them unevenly."""
-    if after < before:
-        return Image.Resampling.LANCZOS
-    return Image.Resampling.NEAREST if after % before == 0 else Image.Resampling.BICUBIC
 
 
 def webp(image: Image.Image, quality: int = 82) -> bytes:

@@ -73,6 +73,23 @@ class _Cell:
     pictures: tuple[Image.Image | str, ...]
 
 
+@dataclass(frozen=True)
+class UnitPictures:
+    """One unit.
+
+    Attributes:
+        caption: what it is called.
+        representative: uint8 (height, width, channels).
+        images: those it is most active in, each uint8 (height, width, channels), the most active first.
+        heat: where it is active in each of them, finite float (height, width), at least 0.
+    """
+
+    caption: str
+    representative: np.ndarray
+    images: Sequence[np.ndarray]
+    heat: Sequence[np.ndarray]
+
+
 def contact_sheet(
     items: Sequence[ExhibitItem],
     title: str,
@@ -112,13 +129,12 @@ def contact_sheet(
     style = _Style(scale_to)
     if compact:
         cells = [_Cell(str(item.record.id), "", PAPER, (picture(item.image, scale_to),)) for item in items]
-        grid = _grid(cells, (), columns, style)
-        return _sheet(_header(title, subtitle, None, grid.width, style), grid)
+        return _sheet(cells, (), columns, style, title, subtitle)
     hottest = max((float(item.heatmap.max()) for item in items if np.isfinite(item.heatmap).all()), default=None)
     corrected = any(item.corrected is not None for item in items)
     rows = (GENERATED, CORRECTED, HEAT) if corrected else (GENERATED, HEAT)
-    grid = _grid([_cell(item, rows, hottest, limits, scale_to) for item in items], rows, columns, style)
-    return _sheet(_header(title, subtitle, hottest, grid.width, style), grid)
+    cells = [_cell(item, rows, hottest, limits, scale_to) for item in items]
+    return _sheet(cells, rows, columns, style, title, subtitle, hottest)
 
 
 def comparison_sheet(
@@ -147,8 +163,70 @@ def comparison_sheet(
     style = _Style(scale_to)
     pictures = zip(*([picture(image, scale_to) for image in images] for images in rows.values()), strict=True)
     cells = [_Cell(caption, "", PAPER, of_sample) for caption, of_sample in zip(captions, pictures, strict=True)]
-    grid = _grid(cells, tuple(rows) if len(rows) > 1 else (), columns, style)
-    return _sheet(_header(title, subtitle, None, grid.width, style), grid)
+    return _sheet(cells, tuple(rows) if len(rows) > 1 else (), columns, style, title, subtitle)
+
+
+def exhibit_sheets(items: Sequence[ExhibitItem], *, limits: Sequence[RuleLimit] = ()) -> dict[str, Image.Image]:
+    """Contact sheets of an exhibit, by the keys of `names.SHEET_KEYS` and in their order; roles without samples have none.
+
+    Args:
+        items: the exhibit, in any order of roles; within a role the order is kept.
+        limits: the rules as they were applied: captions then hold the score that decided, and subtitles the limits.
+
+    Raises:
+        InputError: an empty exhibit.
+    """
+    if not items:
+        raise InputError("There is no exhibit to show", "no items", "at least one sample", "gate with an exhibit")
+    rules = "; ".join(f"{limit.score} over {number(limit.limit)}: {limit.action}" for limit in limits)
+    sheets = {}
+    for key in names.SHEET_KEYS:
+        role = ExhibitRole(key.removeprefix("gallery/"))
+        chosen = [item for item in items if item.role is role]
+        if chosen:
+            title, how = _WORDS[role]
+            compact = role in (ExhibitRole.BEST, ExhibitRole.WORST) and len(chosen) > COMPACT_OVER
+            subtitle = f"{how} Rules: {rules}." if rules else how
+            sheets[key] = contact_sheet(chosen, f"{title} ({len(chosen)})", subtitle, limits=limits, compact=compact)
+    return sheets
+
+
+def unit_sheet(units: Sequence[UnitPictures], title: str, subtitle: str = "", columns: int = 10) -> Image.Image:
+    """A sheet of units: representative image, then each of the top images with the unit's heat below it. Heat is scaled to the hottest
+    place of the unit's own images.
+
+    Args:
+        units: in the order of the sheet, all with as many images.
+        title, subtitle: as in `contact_sheet`.
+        columns: units beside each other, at most.
+
+    Raises:
+        InputError: no units, or arrays that are no images.
+    """
+    if not units:
+        raise InputError("There is nothing to put on a contact sheet", "no units", "at least one unit")
+    hottest = [max((float(heat.max()) for heat in unit.heat), default=0.0) or 1.0 for unit in units]
+    rows: dict[str, list[np.ndarray]] = {"representative": [unit.representative for unit in units]}
+    for place in range(len(units[0].images)):
+        rows[f"most active {place + 1}"] = [unit.images[place] for unit in units]
+        rows[f"where {place + 1}"] = [
+            np.asarray(blend_heat(picture(unit.images[place], UNIT_SIDE), unit.heat[place], most))
+            for unit, most in zip(units, hottest, strict=True)
+        ]
+    return comparison_sheet([unit.caption for unit in units], rows, title, subtitle, columns, UNIT_SIDE)
+
+
+def _sheet(
+    cells: Sequence[_Cell], rows: Sequence[str], columns: int, style: _Style, title: str, subtitle: str, hottest: float | None = None
+) -> Image.Image:
+    """The cells in a grid below the title, with paper around."""
+    grid = _grid(cells, rows, columns, style)
+    header = _header(title, subtitle, hottest, grid.width, style)
+    width, height = max(header.width, grid.width), header.height + grid.height
+    canvas = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), PAPER)
+    canvas.paste(header, (MARGIN, MARGIN))
+    canvas.paste(grid, (MARGIN, MARGIN + header.height))
+    return canvas
 
 
 def _cell(item: ExhibitItem, rows: Sequence[str], hottest: float | None, limits: Sequence[RuleLimit], side: int) -> _Cell:
@@ -241,83 +319,3 @@ def _heat_words(hottest: float) -> str:
     if hottest == 0.0:
         return "No low-rate neuron fires in any of these samples."
     return f"Low-rate neurons that fire, share of the units: 0 to {hottest:.2g} (the maximum of this sheet)."
-
-
-def _sheet(header: Image.Image, grid: Image.Image) -> Image.Image:
-    width, height = max(header.width, grid.width), header.height + grid.height
-    canvas = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), PAPER)
-    canvas.paste(header, (MARGIN, MARGIN))
-    canvas.paste(grid, (MARGIN, MARGIN + header.height))
-    return canvas
-
-
-def exhibit_sheets(items: Sequence[ExhibitItem], *, limits: Sequence[RuleLimit] = ()) -> dict[str, Image.Image]:
-    """Contact sheets of an exhibit, by the keys of `names.SHEET_KEYS` and in their order; roles without samples have none.
-
-    Args:
-        items: the exhibit, in any order of roles; within a role the order is kept.
-        limits: the rules as they were applied: captions then hold the score that decided, and subtitles the limits.
-
-    Raises:
-        InputError: an empty exhibit.
-    """
-    if not items:
-        raise InputError("There is no exhibit to show", "no items", "at least one sample", "gate with an exhibit")
-    sheets = {}
-    for key in names.SHEET_KEYS:
-        role = ExhibitRole(key.removeprefix("gallery/"))
-        chosen = [item for item in items if item.role is role]
-        if chosen:
-            sheets[key] = _role_sheet(role, chosen, limits)
-    return sheets
-
-
-def _role_sheet(role: ExhibitRole, items: Sequence[ExhibitItem], limits: Sequence[RuleLimit]) -> Image.Image:
-    title, chosen = _WORDS[role]
-    rules = "; ".join(f"{limit.score} over {number(limit.limit)}: {limit.action}" for limit in limits)
-    subtitle = f"{chosen} Rules: {rules}." if rules else chosen
-    compact = role in (ExhibitRole.BEST, ExhibitRole.WORST) and len(items) > COMPACT_OVER
-    return contact_sheet(items, f"{title} ({len(items)})", subtitle, limits=limits, compact=compact)
-
-
-@dataclass(frozen=True)
-class UnitPictures:
-    """One unit.
-
-    Attributes:
-        caption: what it is called.
-        representative: uint8 (height, width, channels).
-        images: those it is most active in, each uint8 (height, width, channels), the most active first.
-        heat: where it is active in each of them, finite float (height, width), at least 0.
-    """
-
-    caption: str
-    representative: np.ndarray
-    images: Sequence[np.ndarray]
-    heat: Sequence[np.ndarray]
-
-
-def unit_sheet(units: Sequence[UnitPictures], title: str, subtitle: str = "", columns: int = 10) -> Image.Image:
-    """A sheet of units: representative image, then each of the top images with the unit's heat below it. Heat is scaled to the hottest
-    place of the unit's own images.
-
-    Args:
-        units: in the order of the sheet, all with as many images.
-        title, subtitle: as in `contact_sheet`.
-        columns: units beside each other, at most.
-
-    Raises:
-        InputError: no units, or arrays that are no images.
-    """
-    if not units:
-        raise InputError("There is nothing to put on a contact sheet", "no units", "at least one unit")
-    rows: dict[str, list[np.ndarray]] = {"representative": [unit.representative for unit in units]}
-    for place in range(len(units[0].images)):
-        rows[f"most active {place + 1}"] = [unit.images[place] for unit in units]
-        rows[f"where {place + 1}"] = [_heated(unit, place) for unit in units]
-    return comparison_sheet([unit.caption for unit in units], rows, title, subtitle, columns, UNIT_SIDE)
-
-
-def _heated(unit: UnitPictures, place: int) -> np.ndarray:
-    hottest = max((float(heat.max()) for heat in unit.heat), default=0.0)
-    return np.asarray(blend_heat(picture(unit.images[place], UNIT_SIDE), unit.heat[place], hottest or 1.0))

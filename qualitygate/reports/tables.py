@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import binom
@@ -35,44 +35,19 @@ class Cell:
     interval: str = ""
 
 
-@dataclass(frozen=True)
-class RuleRow:
-    """A rule, and how many samples are over it."""
-
-    rule: str
-    score: str
-    limit: float
-    source: str
-    action: str
-    over: str
+Tile = dict[str, Any]
+"""One sample as the template shows it. ``rank`` is its place by the deciding score, the lowest first; ``pictures`` are addresses that hold
+them."""
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One sample as the template shows it. Pictures are addresses that hold them."""
-
-    id: int
-    seed: int | None
-    roles: tuple[str, ...]
-    verdict: str
-    headline: str
-    rank: int
-    """Its place by the deciding score, the lowest first."""
-    scores: tuple[tuple[str, str], ...]
-    reasons: tuple[str, ...]
-    pictures: tuple[tuple[str, str], ...]
-    command: str
-
-
-def rule_rows(gated: Gated) -> list[RuleRow]:
+def rule_rows(gated: Gated) -> list[tuple[RuleLimit, str]]:
     """Every limit as it was applied, and how many of the samples whose score is known are over it; no count of corrected samples."""
-
-    def over(limit: RuleLimit) -> str:
+    rows = []
+    for limit in gated.summary.limits:
         column = gated.finite(limit.score)
-        beyond, known = gated.over.get(limit.rule, (int(np.count_nonzero(column > limit.limit)), len(column)))
-        return f"{beyond:,} of {known:,}" if limit.rule != "correction" and known else "–"
-
-    return [RuleRow(one.rule, one.score, one.limit, one.source, one.action.value, over(one)) for one in gated.summary.limits]
+        over, known = gated.over.get(limit.rule, (int(np.count_nonzero(column > limit.limit)), len(column)))
+        rows.append((limit, f"{over:,} of {known:,}" if limit.rule != "correction" and known else "–"))
+    return rows
 
 
 def cost_rows(summary: GateSummary) -> list[tuple[str, str]]:
@@ -180,18 +155,18 @@ def _tile(gated: Gated, one: Shown, rank: int, profile: str) -> Tile:
         facts.append(("strength of the correction", number(record.strength)))
     if record.moved is not None:
         facts.append(("moved", f"{record.moved:.2%} of the range of values"))
-    return Tile(
-        id=record.id,
-        seed=record.provenance.seed,
-        roles=tuple(role.value for role in one.roles),
-        verdict=record.verdict.value,
-        headline=f"{gated.headline} {number(_headline(gated, record))}",
-        rank=rank,
-        scores=tuple(facts),
-        reasons=record.reasons,
-        pictures=tuple((title, data_uri(picture)) for title, picture in made if picture is not None),
-        command=command_again(record, profile),
-    )
+    return {
+        "id": record.id,
+        "seed": record.provenance.seed,
+        "roles": [role.value for role in one.roles],
+        "verdict": record.verdict.value,
+        "headline": f"{gated.headline} {number(_headline(gated, record))}",
+        "rank": rank,
+        "scores": facts,
+        "reasons": record.reasons,
+        "pictures": [(title, data_uri(picture)) for title, picture in made if picture is not None],
+        "command": command_again(record, profile),
+    }
 
 
 def _headline(gated: Gated, record: SampleRecord) -> float:

@@ -73,7 +73,7 @@ class LocalActivation:
 
 def local_activation(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     layers: Iterable[LayerLike],
     *,
     bound: float = BOUND,
@@ -91,7 +91,7 @@ def local_activation(
 
     Args:
         generator: the generator.
-        latents: N samples.
+        latents: N samples, or a bare z (N, D).
         layers: layers to score, all in one walk over the grid.
         bound: half the search range, in units of the latent; the paper's R = 30.
         divisions: equal steps over the whole range, an even number; the paper's 20.
@@ -109,6 +109,7 @@ def local_activation(
     """
     indices = generator.layer_indices(layers)
     chosen = _checked_axes(generator, axes)
+    latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
     walk = Walk(generator, Passes(generator, precision), indices, chosen, Grid.of(bound, divisions, points))

@@ -171,7 +171,7 @@ class Walk:
         while done < len(latents):
             few = latents[done : done + max(1, rays // len(self.axes))]
             try:
-                result = self._of_few(self.generator.checked(few).to(self.generator.device), rays)
+                result = self._of_few(few.to(self.generator.device), rays)
             except (RuntimeError, MemoryError) as error:
                 rays = min(rays, len(few) * len(self.axes)) // 2
                 if not rays or not _out_of_memory(error):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from qualitygate import names, storage
 from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
-from qualitygate.errors import InputError, QualityGateError, TrackingError, public
-from qualitygate.mlflow_client import artifacts, connect, tracking_uri
+from qualitygate.errors import InputError
+from qualitygate.mlflow_client import artifacts, reading, tracking_uri
 from qualitygate.records import canonical_hash
 from qualitygate.tracking.gated_set import FILES, is_gated_set
 from qualitygate.tracking.sending import Parcel
@@ -64,7 +64,7 @@ def fetch_gated_set(run_id: str, folder: Path, uri: str | None = None) -> Path:
 
 def fetch_metrics(sha256: str, run_id: str, folder: Path, uri: str | None = None) -> Path | None:
     """Copy the newest metrics of a checkpoint, of the experiment of a gate's run, into ``folder``; None if there are none."""
-    with connect(tracking_uri(uri)) as client:
+    with reading(tracking_uri(uri)) as client:
         home = client.get_run(run_id).info.experiment_id
         query = f"tags.`{names.TAG_CHECKPOINT}` = '{sha256}' and tags.`{names.TAG_METRICS}` LIKE '%'"
         found = client.search_runs([home], query, max_results=1, order_by=["attributes.start_time DESC"])
@@ -82,37 +82,18 @@ def fetch_models(run_id: str, folder: Path, uri: str | None = None) -> list[RunM
         TrackingError: MLflow cannot be reached.
         StorageError: the files cannot be kept.
     """
-    from mlflow.exceptions import MlflowException
-
     uri = tracking_uri(uri)
-    with connect(uri) as client:
-        try:
-            outputs = client.get_run(run_id).outputs
-            steps = {one.model_id: one.step for one in (outputs.model_outputs if outputs else [])}
-            if not steps:
-                raise InputError(
-                    f"Run {run_id} has no logged models",
-                    "none",
-                    "a run that logged its snapshots",
-                    "name the files, or runs:/RUN/path for an artifact",
-                )
-            return [RunModel(model_id, step, _weights(client, model_id, folder / model_id, uri)) for model_id, step in steps.items()]
-        except QualityGateError:
-            raise
-        except MlflowException as error:
+    with reading(uri) as client:
+        outputs = client.get_run(run_id).outputs
+        steps = {one.model_id: one.step for one in (outputs.model_outputs if outputs else [])}
+        if not steps:
             raise InputError(
-                f"MLflow at {public(uri)} does not give the models of run {run_id}",
-                public(str(error)),
-                "the id of a run there",
-                "set MLFLOW_TRACKING_URI if it is elsewhere",
-            ) from error
-        except Exception as error:  # artifact stores raise their own clients' exceptions
-            raise TrackingError(
-                f"MLflow at {public(uri)} broke off",
-                public(f"{type(error).__name__}: {error}"),
-                "a server that answers",
-                "try again; what has come is kept",
-            ) from error
+                f"Run {run_id} has no logged models",
+                "none",
+                "a run that logged its snapshots",
+                "name the files, or runs:/RUN/path for an artifact",
+            )
+        return [RunModel(model_id, step, _weights(client, model_id, folder / model_id, uri)) for model_id, step in steps.items()]
 
 
 def comparison_parcel(page: Path, runs: list[str], note: str) -> Parcel:

@@ -18,7 +18,7 @@ from qualitygate.errors import InputError
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy, load_policy
 from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
-from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, software_tags
+from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, finite, software_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class GatedSet:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The finite metrics."""
-        return {name: value for name, value in self.summary.metrics.items() if math.isfinite(value)}
+        return finite(self.summary.metrics)
 
     @property
     def sheets(self) -> dict[str, Path]:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from qualitygate import names
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
-from qualitygate.errors import InputError, QualityGateError, TrackingError, public
-from qualitygate.mlflow_client import connect, sqlite_file, tracking_uri
+from qualitygate.errors import InputError, TrackingError, public
+from qualitygate.mlflow_client import as_tracking_error, connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
 from qualitygate.tracking.claim import file_lock, sole_mover
@@ -145,12 +145,10 @@ def promote(version: Version, alias: str, expected: str | None, folder: Path, ru
 def _ensure_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    if client.search_registered_models(f"name = '{name}'"):
-        return
     try:
         client.create_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process may have been quicker
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
@@ -232,21 +230,14 @@ def _registry(uri: str) -> Iterator[MlflowClient]:
     """
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
+    what, remedy = f"The registry of MLflow at {public(_address())} refused", "the verdict stands; check the name and try again"
     try:
-        if _address() != uri and sqlite_file(_address()) is not None:
-            with connect(_address()):  # a new database is initialised by one process at a time
-                pass
-        with connect(uri) as client:
-            yield client
-    except QualityGateError:
-        raise
-    except Exception as error:  # registries raise their own clients' exceptions
-        raise TrackingError(
-            f"The registry of MLflow at {public(_address())} refused",
-            public(f"{type(error).__name__}: {error}"),
-            "a registry that takes it",
-            "the verdict stands; check the name and try again",
-        ) from error
+        with as_tracking_error(what, "a registry that takes it", remedy):
+            if _address() != uri and sqlite_file(_address()) is not None:
+                with connect(_address()):  # a new database is initialised by one process at a time
+                    pass
+            with connect(uri) as client:
+                yield client
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:

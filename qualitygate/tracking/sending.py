@@ -7,6 +7,7 @@ where they are: its model is what MLflow hangs all of its gates on.
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +17,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
-from qualitygate.errors import QualityGateError, TrackingError, public
-from qualitygate.mlflow_client import connect, experiment_id, tracking_uri
+from qualitygate.errors import public
+from qualitygate.mlflow_client import as_tracking_error, connect, experiment_id, tracking_uri
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ class TrackedCheckpoint:
     Attributes:
         checkpoint, sha256, family: which it is; its model is found by its SHA-256.
         tags: what its model shows.
-        metrics: by name; one that is not finite must not be among them: MLflow would store infinity as 1.8e308.
+        metrics: finite values by name.
         step: of the metrics.
         model_id: of its model, where that is known.
     """
@@ -109,6 +110,11 @@ class Parcel:
     remedy: str | None = None
 
 
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that MLflow can hold: it would store an infinite one as 1.8e308."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
 def software_tags(made: Provenance | MetricsReport) -> dict[str, str]:
     """By which software, and on what, numbers were made."""
     return {
@@ -131,23 +137,15 @@ def send(parcel: Parcel, uri: str | None = None, experiment: str = EXPERIMENT) -
         TrackingError: MLflow cannot be reached, or refused something. A run that was begun is left as FAILED, to be resumed.
     """
     uri = tracking_uri(uri)
-    try:
-        with connect(uri) as client:
-            home = experiment_id(client, uri, experiment)
-            models = [one.model_id or _model(client, home, one) for one in parcel.checkpoints]
-            run = _find_or_create_run(client, home, parcel)
-            if parcel.again or run.info.status != "FINISHED":
-                with _closing(client, run.info.run_id):
-                    _send(client, run, models, parcel)
-    except QualityGateError:
-        raise
-    except Exception as error:  # artifact stores raise their own clients' exceptions
-        raise TrackingError(
-            f"MLflow at {public(uri)} did not take all of {parcel.what}",
-            public(f"{type(error).__name__}: {error}"),
-            "a server that takes it",
-            parcel.remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {parcel.what}`",
-        ) from error
+    what, remedy = f"MLflow at {public(uri)} did not take all of {parcel.what}", parcel.remedy
+    remedy = remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {parcel.what}`"
+    with as_tracking_error(what, "a server that takes it", remedy), connect(uri) as client:
+        home = experiment_id(client, uri, experiment)
+        models = [one.model_id or _model(client, home, one) for one in parcel.checkpoints]
+        run = _find_or_create_run(client, home, parcel)
+        if parcel.again or run.info.status != "FINISHED":
+            with _closing(client, run.info.run_id):
+                _send(client, run, models, parcel)
     return Logged(run.info.run_id, models[-1] if models else "", home, public(uri))
 
 

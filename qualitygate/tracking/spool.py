@@ -83,11 +83,6 @@ def tracking_state(folder: str | Path) -> Tracking:
         raise InputError(f"Cannot read {path}", str(error), "what the gate wrote there", remedy) from error
 
 
-def pending(root: str | Path) -> list[Path]:
-    """Folders at or below ``root`` that are to be sent, in order of their names."""
-    return [folder for folder in sendable(root) if tracking_state(folder).state is State.PENDING]
-
-
 def sendable(root: str | Path) -> Iterator[Path]:
     """Gated sets, folders of metrics and checks at or below ``root``, in order of their names. Their images are not walked through."""
     for folder, below, files in os.walk(root):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,7 @@ from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.metrics import METRICS, MetricsReport
 from qualitygate.tracking.gated_set import ranking
-from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, software_tags
+from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, finite, software_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,42 +28,20 @@ STEPS_A_KIMG = 1000
 """MLflow's steps are whole numbers: images for progress in kimg."""
 
 
-@dataclass(frozen=True)
-class MetricsSet:
-    """A folder of `qualitygate metrics`.
-
-    Attributes:
-        folder: where it lies.
-        report: what was measured.
-        metrics_id: SHA-256 of ``metrics.json``: the same numbers are recognised wherever they were sent.
-    """
-
-    folder: Path
-    report: MetricsReport
-    metrics_id: str
-
-    @cached_property
-    def metrics(self) -> dict[str, float]:
-        """The finite metrics under their fixed names."""
-        return {name: value for name, value in self.report.values().items() if math.isfinite(value)}
-
-
-def read_metrics_set(folder: str | Path) -> MetricsSet:
-    """Read what `qualitygate metrics` wrote.
+def read_metrics(folder: str | Path) -> tuple[MetricsReport, str]:
+    """What `qualitygate metrics` wrote, and the SHA-256 of its file: the same numbers are recognised wherever they were sent.
 
     Raises:
         InputError: there are no metrics in the folder, or they cannot be read.
     """
-    folder = Path(folder)
-    if not (folder / METRICS_REPORT).is_file():
+    path = Path(folder) / METRICS_REPORT
+    if not path.is_file():
         raise InputError(f"{folder} holds no metrics", f"no {METRICS_REPORT} in it", "a folder written by `qualitygate metrics`")
-    content = (folder / METRICS_REPORT).read_bytes()
+    content = path.read_bytes()
     try:
-        report = MetricsReport.model_validate_json(content)
+        return MetricsReport.model_validate_json(content), hashlib.sha256(content).hexdigest()
     except ValidationError as error:
-        needed = "what `qualitygate metrics` wrote there"
-        raise InputError(f"Cannot read {folder / METRICS_REPORT}", str(error), needed, "measure again") from error
-    return MetricsSet(folder, report, hashlib.sha256(content).hexdigest())
+        raise InputError(f"Cannot read {path}", str(error), "what `qualitygate metrics` wrote there", "measure again") from error
 
 
 def metrics_parcel(folder: str | Path) -> Parcel:
@@ -75,9 +50,9 @@ def metrics_parcel(folder: str | Path) -> Parcel:
     Raises:
         InputError: the folder holds no metrics.
     """
-    found = read_metrics_set(folder)
-    report, folder = found.report, found.folder
-    checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, metrics=found.metrics)
+    folder = Path(folder)
+    report, digest = read_metrics(folder)
+    checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, metrics=finite(report.values()))
     params = {
         "metrics.seed": report.seed,
         "metrics.samples": report.samples,
@@ -91,7 +66,7 @@ def metrics_parcel(folder: str | Path) -> Parcel:
     figures = {key: folder / FIGURES / f"{key.rpartition('/')[2]}.png" for key in names.METRIC_FIGURES}
     return Parcel(
         what=folder,
-        identity=(names.TAG_METRICS, found.metrics_id),
+        identity=(names.TAG_METRICS, digest),
         run_name=f"{checkpoint.name}, metrics, seed {report.seed}",
         checkpoints=(checkpoint,),
         params={"family": report.family} | {name: value for name, value in params.items() if value is not None},
@@ -184,7 +159,7 @@ def dynamics_parcel(record: DynamicsRecord, figures: str | Path | None = None) -
                 one.checkpoint,
                 one.checkpoint_sha256,
                 one.family or "",
-                metrics={name: value for name, value in one.metrics.items() if math.isfinite(value)},
+                metrics=finite(one.metrics),
                 step=step(record.unit, one.at),
                 model_id=one.model_id,
             )

@@ -32,7 +32,7 @@ class TopSamples:
 
 
 def top_samples(
-    generator: Generator, latents: Latents, layers: Iterable[LayerLike], count: int, progress: Progress = silent
+    generator: Generator, latents: Latents | Tensor, layers: Iterable[LayerLike], count: int, progress: Progress = silent
 ) -> dict[int, TopSamples]:
     """The ``count`` samples with the highest activation of each unit, by layer. The activation of a unit in a sample is its maximum over
     positions (the paper does not say). Memory: what is kept, and one micro-batch.
@@ -62,7 +62,7 @@ SHARED = 0.5
 """Correlation from which on units are said to share what they draw."""
 
 
-def representative(generator: Generator, latents: Latents, layer: int) -> Tensor:
+def representative(generator: Generator, latents: Latents | Tensor, layer: int) -> Tensor:
     """Image (channels, height, width), float32 in [-1, 1] on the CPU, made from the mean featuremap of some samples at a layer: all of the
     layer's units as they are on average. Blurred, if the samples have little in common.
 
@@ -79,7 +79,7 @@ def representative(generator: Generator, latents: Latents, layer: int) -> Tensor
         return generator.resume(mean)[0].cpu()
 
 
-def unit_heat(generator: Generator, latents: Latents, layer: int, unit: int) -> Tensor:
+def unit_heat(generator: Generator, latents: Latents | Tensor, layer: int, unit: int) -> Tensor:
     """Where in the images a unit is active: float32 (N, height, width), at least 0, bilinear to the size of the image."""
     parts = []
     for _, _, activation in generator.activations(latents, [layer]):
@@ -88,7 +88,7 @@ def unit_heat(generator: Generator, latents: Latents, layer: int, unit: int) -> 
     return torch.cat(parts)
 
 
-def peaks(generator: Generator, latents: Latents, units: Mapping[int, Sequence[int]]) -> Tensor:
+def peaks(generator: Generator, latents: Latents | Tensor, units: Mapping[int, Sequence[int]]) -> Tensor:
     """Highest activation over positions of chosen units in each sample, float32 (N, units), in order of layer and as given within it."""
     parts: dict[int, list[Tensor]] = {layer: [] for layer in sorted(units)}
     for _, layer, activation in generator.activations(latents, units):

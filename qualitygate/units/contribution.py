@@ -44,7 +44,7 @@ class Contributions:
 def contributions(
     generator: Generator,
     discriminator: Discriminator,
-    latents: Latents,
+    latents: Latents | Tensor,
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> Contributions:
@@ -66,7 +66,7 @@ def contributions(
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}
-    for rows, batch in micro_batches(latents):
+    for rows, batch in micro_batches(generator.checked(latents)):
         value, of_layers = _one_pass(generator, discriminator, batch, indices, rows.stop - rows.start)
         values.append(value)
         for layer, part in of_layers.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +32,7 @@ SHARE = 0.005
 
 _DROPPED = 16  # bits of a float32 below its first 7 of mantissa
 _LEAST, _MOST = 2.0**-16, 2.0**16  # nearer to 0 is 0; beyond is one last bin
+_FIRST_STEP = int(np.float32(_LEAST).view(np.int32)) >> _DROPPED
 _BINS = 32 * 128  # of one sign: so many factors of 2, in so many parts each
 _AT_ONCE = 2**24  # activations whose bins are held at once
 _ZERO = _BINS + 1  # bin of what is nearly 0; those of negative values are below
@@ -79,7 +81,7 @@ class UnitQuantiles:
 
 
 def unit_thresholds(
-    generator: Generator, latents: Latents, layers: Iterable[LayerLike], share: float = SHARE, progress: Progress = silent
+    generator: Generator, latents: Latents | Tensor, layers: Iterable[LayerLike], share: float = SHARE, progress: Progress = silent
 ) -> dict[int, Tensor]:
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
@@ -109,7 +111,7 @@ def unit_thresholds(
 def _bin(values: Tensor) -> Tensor:
     """Number of the bin of each value, int64: negative values from the largest on, 0, positive values."""
     size = values.abs().clamp(max=_MOST)
-    steps = (size.view(torch.int32) >> _DROPPED).long() - _first_step()
+    steps = (size.view(torch.int32) >> _DROPPED).long() - _FIRST_STEP
     magnitude = torch.where(size < _LEAST, 0, steps + 1)
     return _ZERO + torch.where(values < 0, -magnitude, magnitude)
 
@@ -118,14 +120,10 @@ def _just_below(bins: Tensor) -> Tensor:
     """The largest float32 below everything in the bin; 0 for the bin of 0."""
     magnitude = bins - _ZERO
     # a positive bin begins at its own step, a negative one reaches down to where the next larger size begins
-    steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _first_step()
+    steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _FIRST_STEP
     edge = (steps.int() << _DROPPED).view(torch.float32)
     positive = torch.nextafter(edge, torch.zeros(()))
     return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, positive, -edge))
-
-
-def _first_step() -> int:
-    return int(torch.tensor(_LEAST).view(torch.int32)) >> _DROPPED
 
 
 _MEMORY = 2**27  # bytes that enlarged regions may take at once
@@ -158,12 +156,11 @@ class UnitOverlaps:
 
 def defective_scores(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     masks: Tensor,
     thresholds: Mapping[int, Tensor],
     *,
     mask_threshold: float | None = None,
-    memory: int = _MEMORY,
     progress: Progress = silent,
 ) -> UnitOverlaps:
     """Defective scores of N artifact samples at every layer that thresholds are known of.
@@ -177,7 +174,6 @@ def defective_scores(
         masks: what is wrong in each, float32 (N, height, width) in [0, 1], at the size of the image.
         thresholds: of every unit, float32 (units,) by layer, see `unit_thresholds`.
         mask_threshold: masks become 1 from here on and 0 below; by default they stay continuous.
-        memory: bytes that the enlarged regions may take at once.
         progress: called after each micro-batch.
 
     Raises:
@@ -190,7 +186,7 @@ def defective_scores(
         )
     if mask_threshold is not None:
         masks = (masks >= mask_threshold).float()
-    rows_at_once = max(1, memory // (4 * masks[0].numel()))
+    rows_at_once = max(1, _MEMORY // (4 * masks[0].numel()))
     parts: dict[int, list[Tensor]] = {layer: [] for layer in thresholds}
     limits = {layer: values.to(generator.device)[:, None, None] for layer, values in thresholds.items()}
     for rows, layer, activation in generator.activations(latents, thresholds, progress=progress):

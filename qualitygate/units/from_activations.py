@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from qualitygate import names
 from qualitygate.corrections.attenuation import own_low_rate_activity
 from qualitygate.generators.base import Generator, LayerLike
@@ -29,7 +31,7 @@ def low_rate_activity(rates: ActivationRates, rate: float = PAPER_RATE) -> UnitS
 
 def low_rate_activity_of(
     generator: Generator,
-    latents: Latents,
+    latents: Latents | Tensor,
     rates: ActivationRates,
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,

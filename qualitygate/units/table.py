@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -51,47 +51,40 @@ UNIT_SCORES: Table[UnitScore] = Table(
 """Every unit score by name, those of plug-ins (entry points of the group ``qualitygate.unit_scores``) after ours."""
 
 
+@dataclass
 class UnitInputs:
     """What unit scores are made from. What takes time is made when it is first asked for, and shared.
 
-    Args:
+    Attributes:
         generator: the generator.
         rates: activation rates of the untouched generator.
         rate: R of low-rate neurons.
         layers: layers whose units are scored.
         samples: samples as they come: for thresholds, top images and FID.
         artifacts, normal: samples that somebody, or another score, calls so.
-        extractor: features for FID and, where it has spatial ones, the classifier.
-        discriminator: for contributions.
+        given_extractor: makes features for FID and, where it has spatial ones, the classifier.
+        given_discriminator: for contributions.
         real: real images: what FID is measured against, and the classifier's third class.
-        images: of a unit, whose FID is measured.
+        unit_images: images of a unit, whose FID is measured.
         curvature: artifacts with exact CLA, which is by far the dearest.
         reporter: shows progress.
+        classification: how good the classifier behind the masks is, once it was trained.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        rates: ActivationRates,
-        rate: float,
-        layers: tuple[int, ...],
-        samples: Latents,
-        artifacts: Latents,
-        normal: Latents,
-        *,
-        extractor: Extractor | None = None,
-        discriminator: Discriminator | None = None,
-        real: ImageSet | None = None,
-        images: int = 100,
-        curvature: int = 16,
-        reporter: Reporter | None = None,
-    ) -> None:
-        self.generator, self.rates, self.rate, self.layers = generator, rates, rate, layers
-        self.samples, self.artifacts, self.normal = samples, artifacts, normal
-        self._extractor, self._discriminator, self.real = extractor, discriminator, real
-        self.count, self.curvature, self.reporter = min(images, len(samples)), curvature, reporter or Reporter()
-        self.classification: Classification | None = None
-        """How good the classifier behind the masks is, once it was trained."""
+    generator: Generator
+    rates: ActivationRates
+    rate: float
+    layers: tuple[int, ...]
+    samples: Latents
+    artifacts: Latents
+    normal: Latents
+    given_extractor: Extractor | None = None
+    given_discriminator: Discriminator | None = None
+    real: ImageSet | None = None
+    unit_images: int = 100
+    curvature: int = 16
+    reporter: Reporter = field(default_factory=Reporter)
+    classification: Classification | None = None
 
     def has(self, needs: tuple[str, ...]) -> bool:
         """Whether all of these are there."""
@@ -102,9 +95,9 @@ class UnitInputs:
 
     @property
     def extractor(self) -> Extractor:
-        if self._extractor is None:
+        if self.given_extractor is None:
             raise InputError("This unit score needs features of images", "no extractor", "an extractor")
-        return self._extractor
+        return self.given_extractor
 
     @property
     def backbone(self) -> SpatialExtractor:
@@ -118,14 +111,14 @@ class UnitInputs:
 
     @property
     def discriminator(self) -> Discriminator:
-        if self._discriminator is None:
+        if self.given_discriminator is None:
             raise InputError(
                 "Contributions need a discriminator",
                 "a checkpoint without one",
                 "one with a discriminator",
                 "leave `contribution` out of --sources",
             )
-        return self._discriminator
+        return self.given_discriminator
 
     def images(self, latents: Latents) -> Iterator[Tensor]:
         """Batches of images as they would be written, float32 (n, channels, height, width) in [-1, 1] on the CPU."""
@@ -154,7 +147,7 @@ class UnitInputs:
     def top_samples(self) -> dict[int, TopSamples]:
         """The samples that each unit is most active for, by layer."""
         with self.reporter.phase("top images", len(self.samples)) as progress:
-            return top_samples(self.generator, self.samples, self.layers, self.count, progress)
+            return top_samples(self.generator, self.samples, self.layers, min(self.unit_images, len(self.samples)), progress)
 
 
 def _first(images: ImageSet, count: int) -> Iterator[Tensor]:

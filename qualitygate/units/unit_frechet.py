@@ -25,16 +25,7 @@ RANDOM_SETS = 8
 _MEMORY = 2**28  # bytes that the sets of some units may take at once
 
 
-def unit_frechet(
-    features: np.ndarray,
-    top: Mapping[int, TopSamples],
-    reference: np.ndarray,
-    *,
-    extractor: str,
-    against: str,
-    seed: int = 0,
-    memory: int = _MEMORY,
-) -> UnitScores:
+def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference: np.ndarray, *, extractor: str, against: str) -> UnitScores:
     """FID of every unit's most active images.
 
     Args:
@@ -43,8 +34,6 @@ def unit_frechet(
         reference: features of what they are held against, (M, F): real images, or, where there are none, the generator's own.
         extractor: key of the extractor.
         against: what the reference is, in words.
-        seed: of the random sets.
-        memory: bytes that the sets of some units may take at once.
 
     Raises:
         InputError: features of different lengths, or of fewer than two images.
@@ -57,8 +46,8 @@ def unit_frechet(
             "features of one extractor, sets of one size of at least 2 images",
         )
     (size,) = sizes
-    distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference), memory)
-    draw = np.random.default_rng(seed)
+    distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference))
+    draw = np.random.default_rng(0)
     random = distance(torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)])))
     return UnitScores.of_layers(
         {layer: distance(one.rows) for layer, one in top.items()},
@@ -82,7 +71,7 @@ class _Distance:
     unit. The features are multiplied by L once. Covariances are divided by N, as in `qualitygate.metrics`.
     """
 
-    def __init__(self, features: Tensor, reference: Tensor, memory: int) -> None:
+    def __init__(self, features: Tensor, reference: Tensor) -> None:
         exact = reference.double()
         self._centre = exact.mean(dim=0)
         centred = exact - self._centre
@@ -91,12 +80,11 @@ class _Distance:
         self._trace = covariance.trace()
         self._features = features.double() - self._centre
         self._mapped = self._features @ (vectors * values.clamp(min=0.0).sqrt())
-        self._memory = memory
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Distances float64 (sets,) of sets of features, given by their rows (sets, size)."""
         size, width = rows.shape[1], self._features.shape[1]
-        at_once = max(1, self._memory // (8 * size * max(width, size)))
+        at_once = max(1, _MEMORY // (8 * size * max(width, size)))
         return torch.cat([self._of_some(part) for part in rows.split(at_once)])
 
     def _of_some(self, rows: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from qualitygate import names
 from qualitygate.policy.model import Policy, policy_yaml
 from qualitygate.records import Provenance
 from qualitygate.records.gate import ExpectationResult, GateSummary, RuleLimit, SuiteResult, Verdict
+from qualitygate.tracking.spool import State, sendable, tracking_state
 
 SHA256 = "c0ffee" + "0" * 58
 UNITS = 260  # more than the ranking table shows
@@ -122,3 +123,8 @@ def _picture(path: Path, index: int) -> None:
     path.parent.mkdir(exist_ok=True)
     pixels = np.random.default_rng(index).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def pending(root: Path) -> list[Path]:
+    """Folders at or below ``root`` that are still to be sent."""
+    return [folder for folder in sendable(root) if tracking_state(folder).state is State.PENDING]

@@ -45,7 +45,7 @@ def test_a_run_without_models(database, client, experiment, tmp_path) -> None:
     run = client.create_run(experiment_id(client, database, experiment))
     with pytest.raises(InputError, match="no logged models"):
         fetch_models(run.info.run_id, tmp_path, database)
-    with pytest.raises(InputError, match="does not give the models"):
+    with pytest.raises(InputError, match="has nothing of that name"):
         fetch_models("0" * 32, tmp_path, database)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from qualitygate.errors import InputError
 from qualitygate.tracking import spool
-from qualitygate.tracking.spool import State, pending, push, sync, tracking_state
-from tests.tracking.gated_folder import write_gated_folder
+from qualitygate.tracking.spool import State, push, sync, tracking_state
+from tests.tracking.gated_folder import pending, write_gated_folder
 
 DOWN = "http://127.0.0.1:9"
 

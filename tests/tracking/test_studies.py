@@ -15,9 +15,9 @@ from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.metrics import GroupOrder, GroupRow, Measurement, MetricsReport, RealInfo
 from qualitygate.tracking.gated_set import gated_parcel
 from qualitygate.tracking.sending import send
-from qualitygate.tracking.spool import State, pending, push, sync
+from qualitygate.tracking.spool import State, push, sync
 from qualitygate.tracking.studies import dynamics_parcel, metrics_parcel, step
-from tests.tracking.gated_folder import SHA256, write_gated_folder
+from tests.tracking.gated_folder import SHA256, pending, write_gated_folder
 
 DOWN = "http://127.0.0.1:9"
 

@@ -12,6 +12,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import State, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.testing.toys import ToyGenerator
+from qualitygate.units import defective_score as module
 from qualitygate.units.defective_score import UnitQuantiles, defective_scores, soft_iou, unit_thresholds
 
 
@@ -118,13 +119,14 @@ def test_thresholds_have_an_effect() -> None:
     assert found[1] == 0
 
 
-def test_against_the_definition_on_every_layer_whatever_the_memory() -> None:
+def test_against_the_definition_on_every_layer_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = small_dcgan()
     samples = sample_latents(generator, range(5), 0)
     masks = torch.rand(5, *generator.image_shape[1:], generator=torch.Generator().manual_seed(0))
     limits = {layer: torch.full((generator.layers[layer].units,), 0.5) for layer in (0, 2)}
     found = defective_scores(generator, samples, masks, limits)
-    little = defective_scores(generator, samples, masks, limits, memory=1)
+    monkeypatch.setattr(module, "_MEMORY", 1)
+    little = defective_scores(generator, samples, masks, limits)
     for layer in (0, 2):
         activation = generator.run(generator.start(samples), layer).activation
         region = F.interpolate((activation > 0.5).float(), size=masks.shape[1:], mode="bilinear")

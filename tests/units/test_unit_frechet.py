@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qualitygate.errors import InputError
+from qualitygate.units import unit_frechet as unit_frechet_module
 from qualitygate.units.concepts import TopSamples
 from qualitygate.units.unit_frechet import unit_frechet
 
@@ -15,8 +16,8 @@ def top(*rows: list[int]) -> TopSamples:
     return TopSamples(torch.tensor(rows), torch.zeros(len(rows), len(rows[0])))
 
 
-def scores(features: np.ndarray, tops: dict[int, TopSamples], reference: np.ndarray, **options: int):
-    return unit_frechet(features, tops, reference, extractor="none", against="made up", **options)
+def scores(features: np.ndarray, tops: dict[int, TopSamples], reference: np.ndarray):
+    return unit_frechet(features, tops, reference, extractor="none", against="made up")
 
 
 def test_one_feature_by_hand() -> None:
@@ -32,7 +33,7 @@ def test_one_feature_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [5, 40])
-def test_against_the_matrix_square_root(size: int) -> None:
+def test_against_the_matrix_square_root(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.linalg import sqrtm
 
     draw = np.random.default_rng(0)
@@ -40,7 +41,8 @@ def test_against_the_matrix_square_root(size: int) -> None:
     reference = draw.normal(size=(300, 6)).astype(np.float32) + 0.5
     rows = [draw.permutation(60)[:size].tolist() for _ in range(3)]
     found = scores(features, {1: top(*rows)}, reference)
-    few = scores(features, {1: top(*rows)}, reference, memory=1)
+    monkeypatch.setattr(unit_frechet_module, "_MEMORY", 1)
+    few = scores(features, {1: top(*rows)}, reference)
     for chosen, distance in zip(rows, found.of(1), strict=True):
         a, b = features[chosen].astype(np.float64), reference.astype(np.float64)
         c, r = (np.cov(x.T, bias=True) for x in (a, b))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,78 +51,52 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
     )
     out: Path | None = Field(None, description="Folder for tables, figures and sheets; must not exist yet.")
 
-    def corrections(self, policy: Policy, layers: Sequence[int], unit_scores: Sequence[str]) -> dict[str, Correction]:
-        """The corrections to compare, by name.
+    def corrections(self, policy: Policy, layers: Sequence[int], unit_scores: Sequence[str] = ()) -> dict[str, Correction]:
+        """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
+
+        Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at
+        random. In place of all that, with ``grid``, low-rate beside high-rate ablation at every rate: of each layer alone, and of all of
+        them (IJCAI 2022, figure 5 and table 1).
 
         Args:
             policy: the policy.
             layers: its detection layers, for the grid.
-            unit_scores: further columns of the profile's table of units to rank by.
+            unit_scores: further columns of the profile's table of units to rank by, see `Profile.with_unit_scores`.
 
         Raises:
-            InputError: an option that cannot be read, no such method, or none of the name to keep.
+            InputError: an option that cannot be read, no such method, strengths that it cannot have, or none of the name to keep.
         """
-        if self.grid is not None:
-            rates = _numbers(self.grid, "rates")
-            if not all(0.0 < rate <= 1.0 for rate in rates):
-                raise InputError("These are no rates", repr(self.grid), "numbers in (0, 1] with commas, for example --grid 0.1,0.3,0.5")
-            chosen = rate_grid(policy, layers, rates)
-        else:
-            strengths = {}
-            for one in self.strengths or ():
-                method, _, values = one.partition("=")
-                strengths[method] = tuple(_numbers(values, "strengths"))
-            if unknown := sorted({*(self.method or ()), *strengths} - METHODS.keys()):
-                raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
-            edited = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in self.edit or ()]
-            methods = self.method or tuple(METHODS)
-            chosen = study_corrections(policy, methods, own_cla=self.own_cla, unit_scores=unit_scores, strengths=strengths, layers=edited)
+        chosen = self._methods(policy, unit_scores) if self.grid is None else _grid(policy, layers, self.grid)
         if self.keep is not None and self.keep not in chosen:
             raise InputError("There is no such correction to keep", self.keep, f"one of {'; '.join(chosen)}")
         return chosen
 
-
-def study_corrections(
-    policy: Policy,
-    methods: Collection[str],
-    *,
-    own_cla: bool = False,
-    unit_scores: Sequence[str] = (),
-    strengths: Mapping[str, tuple[float, ...]] | None = None,
-    layers: Sequence[tuple[int, ...]] = (),
-) -> dict[str, Correction]:
-    """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
-
-    Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at random.
-
-    Args:
-        policy: the policy.
-        methods: those of `policy.corrections.methods` to take.
-        own_cla: also rank and mask by each sample's own CLA.
-        unit_scores: further columns of the profile's table of units to rank by, see `Profile.with_unit_scores`.
-        strengths: by method, in place of its default strengths.
-        layers: sets of layers to edit, each with every method, in place of the defaults; single ablation takes those of one layer.
-
-    Raises:
-        InputError: strengths that a method cannot have.
-    """
-    own = policy.correction
-    judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
-    found: dict[str, Correction] = {}
-    for method, made in ((method, made) for method, made in METHODS.items() if method in methods):
-        if own is not None and own.method == method:
-            found[f"{method}, the policy's"] = own
-        common = {**judged, **_strengths(method, made, (strengths or {}).get(method))}
-        for place, where in _places(made, layers).items():
-            for variant, how in _variants(made, own_cla, unit_scores).items():
-                correction = made(**common, **where, **how)
-                if correction != own:
-                    found[f"{method}{variant}{place}"] = correction
-    return found
+    def _methods(self, policy: Policy, unit_scores: Sequence[str]) -> dict[str, Correction]:
+        given = [one.partition("=") for one in self.strengths or ()]
+        strengths = {method: tuple(_numbers(values, "strengths")) for method, _, values in given}
+        if unknown := sorted({*(self.method or ()), *strengths} - {*METHODS}):
+            raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
+        edited = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in self.edit or ()]
+        own = policy.correction
+        judged = {"judged_at": policy.headline_rate} if own is None else {"judged_at": own.judged_at, "limit": own.limit}
+        found: dict[str, Correction] = {}
+        for method in (method for method in METHODS if not self.method or method in self.method):
+            made = METHODS[method]
+            if own is not None and own.method == method:
+                found[f"{method}, the policy's"] = own
+            common = {**judged, **_strengths(method, made, strengths.get(method))}
+            for place, where in _places(made, edited).items():
+                for variant, how in _variants(made, self.own_cla, unit_scores).items():
+                    correction = made(**common, **where, **how)
+                    if correction != own:
+                        found[f"{method}{variant}{place}"] = correction
+        return found
 
 
-def rate_grid(policy: Policy, layers: Sequence[int], rates: Sequence[float]) -> dict[str, Correction]:
-    """Low-rate beside high-rate ablation at every rate: of each layer alone, and of all of them (IJCAI 2022, figure 5 and table 1)."""
+def _grid(policy: Policy, layers: Sequence[int], text: str) -> dict[str, Correction]:
+    rates = _numbers(text, "rates")
+    if not all(0.0 < rate <= 1.0 for rate in rates):
+        raise InputError("These are no rates", repr(text), "numbers in (0, 1] with commas, for example --grid 0.1,0.3,0.5")
     judged_at = policy.headline_rate if policy.correction is None else policy.correction.judged_at
     sets = [(layer,) for layer in layers] + ([tuple(layers)] if len(layers) > 1 else [])
     return {

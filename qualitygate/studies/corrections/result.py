@@ -268,14 +268,7 @@ class CorrectionsResult(Comparison):
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Which images before and after a correction lie beside a study.
-
-    Attributes:
-        correction: its name.
-        chosen: who chose the samples, in words.
-        ids: of the samples.
-        passed: ids of those that the gate would let pass after it.
-    """
+    """Which images before and after a ``correction`` lie beside a study: ``ids`` of the samples, and those that would pass after it."""
 
     correction: str
     chosen: str
@@ -284,31 +277,24 @@ class KeptImages:
 
 
 def write_study(
-    folder: str | Path, generator: Generator, profile: Profile, policy: Policy, made: CorrectionsResult, show: int, keep: str | None = None
+    folder: str | Path, made: CorrectionsResult, generator: Generator, profile: Profile, policy: Policy, show: int, keep: str | None
 ) -> None:
     """Write a study into a new folder, in one step.
 
     Args:
         folder: where to.
-        generator: makes the steps of sequential ablation.
-        profile: what calibration learned of it.
-        policy: says R and the layers of those steps.
         made: the study.
+        generator, profile, policy: of it, for the steps of sequential ablation.
         show: samples on the sheets.
         keep: correction whose images before and after it are written too, for `qualitygate label --corrected`: after least correction;
             where no strength passes, after the strongest.
-
-    Raises:
-        OutputError: something is there already.
-        StorageError: it cannot be written.
     """
     shown = min(show, len(made.shown))
     with storage.new_folder(folder) as place:
-        content = made.document()
-        _write_json(place / DOCUMENT, content)
-        storage.write_bytes(place / TABLE, markdown(content["rows"]).encode())
+        _write_json(place / DOCUMENT, made.document())
+        storage.write_bytes(place / TABLE, _markdown(made.rows).encode())
         for name, figure in FIGURES.items():
-            if (png := figure(content["rows"])) is not None:
+            if (png := figure(made.rows)) is not None:
                 storage.write_bytes(place / name, png)
         try:
             layers = detection_layers(policy, profile.info.chain)
@@ -329,7 +315,7 @@ def write_study(
             _write_json(place / KEPT, vars(KeptImages(outcome.name, made.samples.chosen, ids, passed)))
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def _markdown(rows: list[dict[str, Any]]) -> str:
     """The table, with the columns that any row knows."""
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
     lines = [("correction", "layers", "strength", *columns), ("---",) * (3 + len(columns))]

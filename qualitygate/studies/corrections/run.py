@@ -121,7 +121,7 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
     reference, measured = _reference(samples, extractor, normal, request.load_real(generator.image_shape[1]), reporter)
     result = CorrectionsResult(**vars(made), samples=samples, reference=reference, normal=measured, harm=harm)
     if request.out is not None:
-        write_study(request.out, generator, profile, policy, result, request.show, request.keep)
+        write_study(request.out, result, generator, profile, policy, request.show, request.keep)
     return result
 
 

@@ -158,14 +158,7 @@ def find_neuron(
 def greatest_neuron(
     generator: Generator, latents: Latents, layer: int, unit: int | None = None, axes: Sequence[int] | None = None
 ) -> Neuron:
-    """The neuron of a layer, or of one of its units, with the greatest part in the CLA of one sample.
-
-    Args:
-        axes: of z, that CLA is averaged over; default: all.
-
-    Raises:
-        InputError: the layer has no such unit.
-    """
+    """The neuron of a layer, or of one of its units, with the greatest part in the CLA of one sample, over all axes of z or some."""
     parts = local_activation(generator, latents, [layer], axes=axes).neuron_score(layer)[0]
     if unit is not None:
         _check_unit(unit, len(parts))
@@ -179,11 +172,7 @@ def _check_unit(unit: int, units: int) -> None:
 
 
 def pattern_column(generator: Generator, tracked: TrackedNeuron, settings: ScoringSettings, title: str) -> PatternColumn:
-    """What the figure shows of one snapshot.
-
-    Raises:
-        InputError: the snapshot does not have the neuron.
-    """
+    """What the figure shows of one snapshot. Raises `InputError` where it does not have the neuron."""
     latents, layer = fixed_latents(generator, settings)[[tracked.sample]], tracked.neuron.layer
     plane = plane_pattern(generator, latents, tracked.neuron, tracked.axes)
     local = local_activation(generator, latents, [layer], axes=settings.chosen_axes(generator.latent_size))

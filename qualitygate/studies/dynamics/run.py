@@ -164,12 +164,7 @@ def _expanded(source: str) -> list[str]:
 @dataclass(frozen=True)
 class AgainstReal:
     """Realism, precision, recall, density, coverage, KID and FID of images, by name; those without a number for so few images are left out.
-
-    Attributes:
-        extractor: makes the features.
-        ruler: measures them.
-        key: real images and extractor: only numbers of the same key can be compared.
-    """
+    Only numbers of the same key, of real images and extractor, can be compared."""
 
     extractor: Extractor
     ruler: Ruler
@@ -199,11 +194,8 @@ class ScoredSnapshot:
     """A snapshot and what was measured of it, or why nothing was.
 
     Attributes:
-        snapshot: where it is and how far the training was.
         sha256: of the checkpoint, once it was read.
-        family: of the generator.
         latents: what kind of latents it takes, in words; the same for all, or they could not go through all.
-        scores: None where there is an error.
         error: why there are no scores.
         resumed: whether the scores were there from before.
     """
@@ -350,13 +342,7 @@ def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> ScoredSnaps
 
 @dataclass(frozen=True)
 class DynamicsResult:
-    """What was measured of a training run, where it was sent to, and what went wrong on the way.
-
-    Attributes:
-        record: the numbers.
-        mlflow_run: id of the run; None where nothing was sent.
-        warnings: what a person should know.
-    """
+    """What was measured of a training run, id of the MLflow run that it was sent to, and what went wrong on the way."""
 
     record: DynamicsRecord
     mlflow_run: str | None

@@ -115,7 +115,10 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
         write_round(request.corrected, asked, request.out)
         return {"correction": asked.correction, "tasks": len(asked.tasks)}
     if request.read is not None and request.tasks is not None and given <= {"read", "tasks", "profile"}:
-        return _read(request.read, request.tasks, request.out)
+        answers, found = _read(request.read, request.tasks)
+        with storage.new_file(request.out) as partial:
+            write_answers(partial, answers)
+        return found
     if request.profile is not None and given == {"checkpoint", "profile"}:
         profile = load_profile(request.profile)
         tasks = choose_tasks(profile, request.count, random_share=request.random_share, score=request.score)
@@ -129,29 +132,19 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
     )
 
 
-def _read(path: Path, tasks: Path, out: Path) -> dict[str, Any]:
+def _read(path: Path, tasks: Path) -> tuple[list[Answer], dict[str, Any]]:
     if (tasks / ROUND_KEY).is_file():
         asked = read_round(tasks)
         answers = read_round_answers(path, asked)
-        found = round_summary(asked, answers)
-    else:
-        of = read_tasks(tasks)
-        answers = read_answers(path)
-        found = summary(of, answers, majority(answers, str(path), of.ids))
-    with storage.new_file(out) as partial:
-        write_answers(partial, answers)
-    return found
+        return answers, round_summary(asked, answers)
+    of = read_tasks(tasks)
+    answers = read_answers(path)
+    return answers, summary(of, answers, majority(answers, str(path), of.ids))
 
 
-def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None, seed: int = 0) -> LabelTasks:
-    """Choose samples to label among those that the calibration scored.
-
-    Args:
-        profile: of the checkpoint.
-        count: images to label.
-        random_share: share of them that is random; the rest is half the highest and half the lowest of the score.
-        score: column of the calibration; by default that of the first rule.
-        seed: of the random choice.
+def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None) -> LabelTasks:
+    """Choose ``count`` samples to label among those that the calibration scored: a share at random, of the rest half the highest and half
+    the lowest of a score, by default that of the first rule.
 
     Raises:
         InputError: a share out of range, more images than the calibration scored, or no such score.
@@ -168,7 +161,7 @@ def choose_tasks(profile: Profile, count: int, *, random_share: float, score: st
     order = scored[np.argsort(values[scored], kind="stable")]
     lowest, highest = order[: extremes // 2], order[len(order) - (extremes - extremes // 2) :]
     rest = np.setdiff1d(scored, np.concatenate((lowest, highest)))
-    random = np.random.default_rng(seed).choice(rest, count - extremes, replace=False)
+    random = np.random.default_rng(0).choice(rest, count - extremes, replace=False)
     first, info = scored_ids(profile).start, profile.info
     groups = {group: sorted((first + rows).tolist()) for group, rows in ((HIGHEST, highest), (LOWEST, lowest), (RANDOM, random))}
     return LabelTasks(groups, name, info.calibration.seed, info.checkpoint_sha256)
@@ -176,12 +169,7 @@ def choose_tasks(profile: Profile, count: int, *, random_share: float, score: st
 
 def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: str | Path, reporter: Reporter | None = None) -> None:
     """Write the folder: images, tasks and interface for Label Studio, a table to fill in, and the key, which labellers need not see.
-
-    Raises:
-        ProfileError: the profile is of another checkpoint.
-        OutputError: the folder holds something already.
-        StorageError: it cannot be written.
-    """
+    Raises `ProfileError` if the profile is of another checkpoint."""
     profile.check_generator(generator)
     shown = np.random.default_rng(tasks.seed).permutation(tasks.ids).tolist()
     latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
@@ -226,11 +214,7 @@ def summary(tasks: LabelTasks, answers: list[Answer], labels: Labels) -> dict[st
 
 
 def make_round(study: str | Path, seed: int = 0) -> SecondRound:
-    """Two single images and a pair of every sample whose images a study kept, in random order.
-
-    Raises:
-        InputError: the study kept none.
-    """
+    """Two single images and a pair of every sample whose images a study kept, in random order. Raises `InputError` if it kept none."""
     what = f"{study} holds no images before and after a correction"
     needed = "a folder that `qualitygate corrections --keep NAME --out FOLDER` wrote"
     kept = _read_json(KeptImages, Path(study) / KEPT, what, needed)
@@ -242,13 +226,8 @@ def make_round(study: str | Path, seed: int = 0) -> SecondRound:
 
 
 def write_round(study: str | Path, asked: SecondRound, out: str | Path) -> None:
-    """Write the folder: images under numbers that say nothing, tasks for Label Studio, a table to fill in, and the key.
-
-    Raises:
-        InputError: an image of the study is missing.
-        OutputError: the folder holds something already.
-        StorageError: it cannot be written.
-    """
+    """Write the folder: images under numbers that say nothing, tasks for Label Studio, a table to fill in, and the key. Raises `InputError`
+    if an image of the study is missing."""
     with storage.new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for number, task in enumerate(asked.tasks):
@@ -269,11 +248,7 @@ def read_round(folder: str | Path) -> SecondRound:
 
 
 def read_round_answers(path: str | Path, asked: SecondRound) -> list[Answer]:
-    """Every answer.
-
-    Raises:
-        InputError: as `read_answers`; a task that does not exist, or an answer to the other question.
-    """
+    """Every answer. Raises as `read_answers`, and for a task that does not exist or an answer to the other question."""
     answers = read_answers(path, (*LABELS, LEFT, RIGHT, SAME))
     for one in answers:
         if not 0 <= one.id < len(asked.tasks):

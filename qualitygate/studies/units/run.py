@@ -107,16 +107,31 @@ def run(request: UnitsRequest, reporter: Reporter | None = None) -> UnitsResult:
         latents(scored_ids(profile)[: request.samples], profile.info.calibration.seed),
         latents(labels.ids[labels.artifact], seed),
         latents(labels.ids[~labels.artifact], seed),
-        extractor=request.load_extractor(discriminator, generator.device) if wants_features else None,
-        discriminator=discriminator,
+        given_extractor=request.load_extractor(discriminator, generator.device) if wants_features else None,
+        given_discriminator=discriminator,
         real=request.load_real(generator.image_shape[1]),
-        images=request.images,
+        unit_images=request.images,
         curvature=request.curvature,
-        reporter=reporter,
+        reporter=reporter or Reporter(),
     )
     if request.sources is None:
         chosen = [one for one in chosen if inputs.has(one.needs)]
-    result = _compared([one.compute(inputs) for one in chosen], inputs, request.top, labels, seed, profile)
+    scores = [one.compute(inputs) for one in chosen]
+    ranking = joined(scores)
+    top = {layer: ranking.top(request.top, layer).tolist() for layer in ranking.layers}
+    active = peaks(generator, inputs.artifacts, top)
+    keys = [names.unit_key(layer, unit) for layer, units in top.items() for unit in units]
+    found = clusters(active) if len(active) > 1 else np.arange(len(keys))
+    result = UnitsResult(
+        scores=(*scores, ranking),
+        agreement=tuple(compare(scores)),
+        labels=labels,
+        label_seed=seed,
+        classification=inputs.classification,
+        top=top,
+        clusters=dict(zip(keys, found.tolist(), strict=True)),
+        profile=profile,
+    )
     if request.out is not None:
         _write(request.out, inputs, result)
     return result
@@ -152,24 +167,6 @@ def _chosen(names: str | None) -> list[UnitScore]:
     if unknown := sorted({*asked} - {*UNIT_SCORES}):
         raise InputError("There is no such unit score", ", ".join(unknown), ", ".join(UNIT_SCORES))
     return [UNIT_SCORES[name] for name in asked]
-
-
-def _compared(scores: list[UnitScores], inputs: UnitInputs, top: int, labels: Labels, seed: int, profile: Profile) -> UnitsResult:
-    ranking = joined(scores)
-    units = {layer: ranking.top(top, layer).tolist() for layer in ranking.layers}
-    active = peaks(inputs.generator, inputs.artifacts, units)
-    keys = [names.unit_key(layer, unit) for layer in sorted(units) for unit in units[layer]]
-    found = clusters(active) if len(active) > 1 else np.arange(len(keys))
-    return UnitsResult(
-        scores=(*scores, ranking),
-        agreement=tuple(compare(scores)),
-        labels=labels,
-        label_seed=seed,
-        classification=inputs.classification,
-        top=units,
-        clusters=dict(zip(keys, found.tolist(), strict=True)),
-        profile=profile,
-    )
 
 
 def _write(out: Path, inputs: UnitInputs, result: UnitsResult) -> None:

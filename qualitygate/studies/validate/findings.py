@@ -59,7 +59,6 @@ class SampleEvidence:
         what: in words.
         badness: float64 (N,), higher = worse; NaN where nothing is known.
         bad: bool (N,).
-        table: their scores.
         more: further settings, that no policy can ask for.
         caveat: what its numbers must not be taken for.
     """

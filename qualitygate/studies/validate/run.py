@@ -157,9 +157,7 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
     evidence have no such score.
 
     Args:
-        samples: of the validation.
-        evidence: of what is bad; of ``samples``, or of samples of its own, of whose images nothing is known.
-        setting: of the score.
+        evidence: of ``samples``, or of samples of its own, of whose images nothing is known.
         seed: of random sets and intervals.
     """
     if (values := evidence.table.of(setting)) is None:

@@ -38,14 +38,10 @@ class ValidationInputs:
     """What a checkpoint is validated with.
 
     Attributes:
-        generator: the generator.
-        profile: what calibration learned of it.
-        discriminator: stored beside it; weak evidence.
+        discriminator: stored beside the generator; weak evidence.
         extractor: makes features; needed for ``real``.
-        real: real images.
-        real_classes: class of each of them, int64 (M,).
-        labels: what people said of samples.
-        label_seed: seed of those samples; by default the calibration's, as of `qualitygate label`.
+        real_classes: class of each real image, int64 (M,).
+        label_seed: seed of the labelled samples; by default the calibration's, as of `qualitygate label`.
     """
 
     generator: Generator
@@ -60,12 +56,7 @@ class ValidationInputs:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of N samples.
-
-    Attributes:
-        columns: by name and layer, with the policy's sums and its risk: float64 (N,).
-        settings: every setting with its score.
-    """
+    """Scores of N samples: columns by name and layer, with the policy's sums and its risk, float64 (N,); and every setting."""
 
     columns: dict[str, np.ndarray]
     settings: tuple[ScoredSetting, ...]
@@ -80,8 +71,6 @@ class ValidationSamples:
     """N samples of a checkpoint.
 
     Attributes:
-        latents: what they are made from.
-        table: their scores.
         ruler: what their images are measured with.
         subject: their images, ready to be measured.
         real: real images that they are held against; None without.
@@ -101,11 +90,7 @@ class ValidationSamples:
 
 
 def collect_samples(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporter) -> ValidationSamples:
-    """Make the samples and their scores; make their images only where something is told of them.
-
-    Raises:
-        InputError: real images without an extractor.
-    """
+    """Make the samples and their scores; make their images only where something is told of them."""
     generator, profile = inputs.generator, inputs.profile
     real = RealImages.of(inputs.real, inputs.extractor, generator.device, reporter) if inputs.real is not None else None
     ruler = Ruler(real.reference, real.key, seed=sizes.seed) if real is not None else Ruler(seed=sizes.seed)

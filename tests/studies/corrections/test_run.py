@@ -20,10 +20,11 @@ from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.layers import Edits
 from qualitygate.latents import Latents
-from qualitygate.policy.corrections import METHODS, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
+from qualitygate.policy.corrections import METHODS, Correction, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
+from qualitygate.policy.model import Policy
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import low_rate_counts
-from qualitygate.studies.corrections import CorrectionsRequest, rate_grid, study_corrections
+from qualitygate.studies.corrections import CorrectionsRequest
 from qualitygate.studies.corrections.result import AtStrength, Outcome, StudySamples
 from qualitygate.studies.corrections.run import compare, run, worst_samples
 from qualitygate.testing.toys import random_patches
@@ -98,17 +99,21 @@ def test_least_correction_by_hand() -> None:
     assert nothing.passed_share == 0.0
 
 
+def corrections(policy: Policy, **options: object) -> dict[str, Correction]:
+    return CorrectionsRequest(checkpoint="model.pt", profile="profile", **options).corrections(policy, (0, 2))
+
+
 def test_what_is_compared() -> None:
     policy = small_policy()
-    chosen = study_corrections(policy, METHODS)
+    chosen = corrections(policy)
     assert chosen["sequential_ablation, the policy's"] is policy.correction
     assert {one.method for one in chosen.values()} == set(METHODS)
     assert all(one.judged_at == 0.1 and one.limit.quantile == 0.8 for one in chosen.values())
     assert all(one.look != "walk" for one in chosen.values())
     assert len({repr(one) for one in chosen.values()}) == len(chosen)  # nothing twice
-    assert any(one.look == "walk" for one in study_corrections(policy, METHODS, own_cla=True).values())
-    assert set(study_corrections(policy, ["random_ablation"])) == {"random_ablation"}
-    grid = rate_grid(policy, (0, 2), (0.1, 0.5))
+    assert any(one.look == "walk" for one in corrections(policy, own_cla=True).values())
+    assert set(corrections(policy, method=("random_ablation",))) == {"random_ablation"}
+    grid = corrections(policy, grid="0.1,0.5")
     assert [(one.method[:4], one.layers, one.rates) for one in grid.values()][:2] == [("sequ", (0,), (0.1,)), ("high", (0,), (0.1,))]
     assert len(grid) == 3 * 2 * 2
 
