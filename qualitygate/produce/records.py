@@ -218,7 +218,8 @@ class Records:
                 schemas.append(pq.read_schema(path).remove_metadata())
         merged = pa.unify_schemas(schemas, promote_options="permissive")
         schema = pa.schema([merged.field(name) for name in (*_FIXED, *sorted(set(merged.names) - set(_FIXED)))])
-        waiting, samples = [], 0
+        waiting: list[pa.Table] = []
+        samples = 0
         for name, count in zip(self._shards["records"], self._shards["samples"], strict=True):
             if samples >= at_once:
                 yield samples, pa.concat_tables(waiting)
@@ -252,7 +253,8 @@ def _counted_over(batch: pa.Table, limits: Sequence[RuleLimit], so_far: Mapping[
 
 def _chosen(held: pa.Table) -> dict[ExhibitRole, np.ndarray]:
     """Rows to show for each role, of a table of ids, deciding score, verdict and borderline."""
-    return choose(*map(_array, held.columns[1:]))
+    score, verdict, borderline = map(_array, held.columns[1:])
+    return choose(score, verdict, borderline)
 
 
 def _ends(held: pa.Table, count: int) -> np.ndarray:

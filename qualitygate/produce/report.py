@@ -228,8 +228,8 @@ def local(place: str | Path) -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            if answer.is_file() and (data := answer.read_bytes()) != before:
-                store.put(TRACKING, data)
+            if answer.is_file() and (after := answer.read_bytes()) != before:
+                store.put(TRACKING, after)
 
 
 def push_stored(place: str, uri: str | None, experiment: str) -> Tracking:
