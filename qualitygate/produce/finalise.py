@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qualitygate import names, storage
@@ -27,8 +28,9 @@ from qualitygate.produce.report import show
 from qualitygate.produce.store import Store
 from qualitygate.produce.watch import QUANTILES, RunState, RunTotals
 from qualitygate.records import Provenance
-from qualitygate.records.gate import ExpectationResult, GateSummary, RuleLimit, SuiteResult
+from qualitygate.records.gate import ExpectationResult, GateSummary, RuleLimit, SuiteResult, Verdict
 from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.storage import image_name
 from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 
 SUITE = "suite.json"
@@ -88,14 +90,10 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
 
 
 def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) -> None:
-    """Every id from the first to the last stays in exactly one shard, with no row of another shard, nor image."""
-    rest = set(manifest.done()) - set(shards)
-    for shard in rest:
+    """Every id from the first to the last stays in exactly one shard, and no row of another shard."""
+    for shard in set(manifest.done()) - set(shards):
         manifest.withdraw(shard)
     ends = [manifest.plan.start, *(shard.stop for shard in shards)]
-    if rest and manifest.plan.form is None:
-        for name in [name for name, _ in store.entries(IMAGES) if int(Path(name).stem) >= ends[-1]]:
-            store.remove(f"{IMAGES}/{name}")
     if [shard.start for shard in shards] != ends[:-1] or manifest.done() != shards:
         raise StorageError(
             "The manifest does not hold every id exactly once",
@@ -127,6 +125,8 @@ def _one_folder(
     store.put(UNITS, _parquet(pa.table(_units(source.stage.profile.units, exact))))
     with store.workplace() as place, storage.explained(place):
         _write_samples(place / SAMPLES, records, ends, exact, provenance)
+        if executor.job.plan.images:
+            _check_images(store, place / SAMPLES)
         quantiles = _quantiles(place / SAMPLES, source.stage.policy.detection.rates)
         store.adopt(place / SAMPLES, SAMPLES)
     return quantiles, took
@@ -150,6 +150,26 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
     finally:
         if writer is not None:
             writer.close()
+
+
+def _check_images(store: Store, samples: Path) -> None:
+    """There is an image for each sample that was kept, and for no other, whoever left it there.
+
+    Raises:
+        StorageError: images are gone.
+    """
+    table = pq.read_table(samples, columns=[names.ID, names.VERDICT])
+    kept = table[names.ID].to_numpy()[pc.not_equal(table[names.VERDICT], Verdict.REJECT.value).to_numpy()]
+    there = np.array([int(Path(name).stem) for name, _ in store.entries(IMAGES)], dtype=np.int64)
+    for one in np.setdiff1d(there, kept):
+        store.remove(f"{IMAGES}/{image_name(int(one))}")
+    if len(lost := np.setdiff1d(kept, there)):
+        raise StorageError(
+            "Images of the set are gone",
+            f"none of {len(lost)} samples, the first of them {lost[0]}",
+            f"{len(kept)} images",
+            "start the same command again: their shards are made anew",
+        )
 
 
 def _read_samples(store: Store, samples: int) -> Iterator[tuple[int, pa.Table]]:
