@@ -220,7 +220,7 @@ class Generator(Network, abc.ABC):
         return self.resume(self.start(latents), edits)
 
     def start(self, latents: Latents | Tensor) -> State:
-        """The state before the first layer, with the latents checked and brought to the generator's device."""
+        """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
         return self.begin(self.checked(latents).to(self.device))
 
     def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
@@ -286,7 +286,7 @@ class Generator(Network, abc.ABC):
         return one_hot(labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
-        """The latents, or a bare z as such, if they fit this generator.
+        """The latents, or a bare z (N, D) as such, if they fit this generator.
 
         Raises:
             LatentsError: wrong size or space, labels missing or of no class.
@@ -313,7 +313,7 @@ def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
 def sample_latents(
     generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
 ) -> Latents:
-    """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
+    """Latents of the given sample ids, z float32 (len(ids), D), of the classes and kind of truncation that the generator needs."""
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )

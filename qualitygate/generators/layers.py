@@ -70,7 +70,7 @@ class State:
     carry: Any = None
 
     def rows(self, rows: Tensor) -> State:
-        """The state of some of the samples. ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        """The state of some samples, int64 (n,). ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
         return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
@@ -81,6 +81,7 @@ class State:
         return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
 
     def edited(self, activation: Tensor) -> State:
+        """The state with another activation of the same shape (N, units, height, width)."""
         if activation.shape != self.activation.shape:
             raise InputError(
                 f"An edit of layer {self.layer} changed the activation's shape",

@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def close(self, activation: Tensor, block_input: Tensor) -> Tensor:
-        """The block's output: the last convolution, of the activation, and the shortcut, of the block's input."""
+        """The block's output (N, out, height, width): the last convolution, of the activation, and the shortcut, of the block's input."""
 
     @abc.abstractmethod
     def close_operations(self, size: int) -> int:

@@ -6,14 +6,38 @@ decides which split they fall in, as in the original code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 SPLITS = 10
+
+
+class InceptionScore(SetMetric):
+    """Its mean over the splits, the interval from how these differ."""
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        return {"splits": float(SPLITS)}
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        if len(group) < SPLITS:
+            raise NotKnownError(f"too few: {len(group)} samples for {SPLITS} splits")
+        assert group.of.classes is not None
+        scores = split_scores(group.of.classes[torch.from_numpy(group.rows)], SPLITS)
+        value = float(scores.mean())
+        if how is None:
+            return Estimate(value, len(group))
+        return Estimate.jackknife(value, ((scores.sum() - scores) / (SPLITS - 1)).cpu().numpy(), len(group))
 
 
 def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float, float]:
@@ -29,13 +53,18 @@ def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float,
     Raises:
         InputError: fewer samples than splits.
     """
-    if len(probabilities) < splits:
-        raise InputError("Too few samples for the inception score", f"{len(probabilities)} samples", f"at least {splits}, one a split")
+    scores = split_scores(probabilities, splits)
+    return float(scores.mean()), float(scores.std(correction=0))
+
+
+def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:
+    """The score of each split, float64 (splits,); arguments and errors as of `inception_score`."""
     count = len(probabilities)
+    if count < splits:
+        raise InputError("Too few samples for the inception score", f"{count} samples", f"at least {splits}, one a split")
     edges = [count * index // splits for index in range(splits + 1)]
     exact = probabilities.double()
-    scores = torch.stack([_score(exact[start:stop]) for start, stop in pairwise(edges)])
-    return float(scores.mean()), float(scores.std(correction=0))
+    return torch.stack([_score(exact[start:stop]) for start, stop in pairwise(edges)])
 
 
 def _score(p: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.stage import GatedBlock
 from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
-from qualitygate.policy.decide import Decisions, Limits, decide
+from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.policy.scores import parse
+from qualitygate.policy.scores import badness, parse
 from qualitygate.produce.manifest import TABLE
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
@@ -247,14 +247,14 @@ def _counted_over(batch: pa.Table, limits: Sequence[RuleLimit], so_far: Mapping[
         column = _array(batch[limit.score])
         finite = column[np.isfinite(column)]
         over, known = counts[limit.rule]
-        counts[limit.rule] = over + int((finite > limit.limit).sum()), known + len(finite)
+        counts[limit.rule] = over + int(over_limit(limit, finite).sum()), known + len(finite)
     return counts
 
 
 def _chosen(held: pa.Table) -> dict[ExhibitRole, np.ndarray]:
     """Rows to show for each role, of a table of ids, deciding score, verdict and borderline."""
     score, verdict, borderline = map(_array, held.columns[1:])
-    return choose(score, verdict, borderline)
+    return choose(badness(held.column_names[1], score), verdict, borderline)
 
 
 def _ends(held: pa.Table, count: int) -> np.ndarray:

@@ -129,12 +129,9 @@ def _change_points(along: Tensor, positive: Tensor) -> Tensor:
     # NaN counts as positive. Comparing floats is not vectorised on the CPU: there two other passes are faster than the one
     changed = (along <= 0).bitwise_xor_(~positive) if along.is_cuda else F.relu(along).bool().bitwise_xor_(positive)
     # nearer points have larger numbers, so the nearest change is a maximum of small integers, and no change is the bound's 0
-    numbers = torch.arange(along.shape[1], dtype=_smallest_integer(along.shape[1]), device=along.device)
+    smallest = torch.uint8 if along.shape[1] <= 256 else torch.int32
+    numbers = torch.arange(along.shape[1], dtype=smallest, device=along.device)
     return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()
-
-
-def _smallest_integer(count: int) -> torch.dtype:
-    return torch.uint8 if count <= 256 else torch.int32
 
 
 _LIVE = 6  # copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included
