@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from testing.small import dcgan, every_kind, pggan
 
-from qualitygate.checkpoints.layouts import native
+from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli.inspect import describe
