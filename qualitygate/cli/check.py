@@ -36,16 +36,17 @@ def run(request: CheckRequest, json: Json = False) -> None:
     with output.only_result_on_stdout():
         from qualitygate import storage
         from qualitygate.studies.check.model import CheckLoader
-        from qualitygate.studies.check.run import run
+        from qualitygate.studies.check.run import check
 
         if request.out is not None:
             storage.refuse_existing(request.out)
         registry = Registry.of(request)
-        loader = CheckLoader(request, output.reporter(), registry.candidate, registry.baseline, registry.uri)
+        loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
         if request.dry_run:
             _show_plan(loader.policy, json, real=loader.images_decide)
             return
-        result = run(request, loader.sides(), output.reporter())
+        sides = loader.sides()
+        result = check(*sides, loader.policy, loader.inputs(*sides))
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
             folder = request.out or Path(temporary) / "check"
             result.write(folder)

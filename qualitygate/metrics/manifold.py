@@ -8,8 +8,7 @@ the features themselves. So nothing depends on sizes of batches, and a sample's 
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,46 +62,34 @@ class Realism(_Neighbours):
         return replace(found, note="; ".join(filter(None, (copies * bool(found.left_out), found.note))) or None)
 
 
-class _Reached(_Neighbours):
-    """A share of the real images, and a number of the whole group: it is drawn again by leaving out blocks of the group."""
-
-    def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        count, k = len(group), group.real.k
-        if count <= k:
-            raise NotKnownError(f"too few: {count} samples for {k} neighbours")
-        blocks = blocks_of(count, seed=0 if how is None else how.seed)
-        if how is None or count - len(blocks[0]) <= k:
-            return Estimate(float(self.reached(group).double().mean()), count)
-        shares = self.reached_in_blocks(group, blocks).double().mean(dim=1)
-        return Estimate.jackknife(float(shares[0]), shares[1:].cpu().numpy(), count)
-
-    @abstractmethod
-    def reached(self, group: Group) -> Tensor:
-        """Which real images the group reaches: bool (M,)."""
-
-    @abstractmethod
-    def reached_in_blocks(self, group: Group, blocks: Sequence[np.ndarray]) -> Tensor:
-        """The same, and without each of the blocks: bool (1 + blocks, M)."""
-
-
-class Recall(_Reached):
+class Recall(_Neighbours):
     """Share of the real images that lie in a ball of a sample of the group."""
 
-    def reached(self, group: Group) -> Tensor:
-        return recall(group.features, group.real.features, group.real.k)
-
-    def reached_in_blocks(self, group: Group, blocks: Sequence[np.ndarray]) -> Tensor:
-        return recall_in_blocks(group.features, group.real.features, blocks, group.real.k)
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        sides, k = (group.features, group.real.features), group.real.k
+        return _reached(group, how, lambda: recall(*sides, k), lambda blocks: recall_in_blocks(*sides, blocks, k))
 
 
-class Coverage(_Reached):
+class Coverage(_Neighbours):
     """Share of the real images whose ball holds a sample of the group."""
 
-    def reached(self, group: Group) -> Tensor:
-        return coverage(group.features, group.real.features, group.real.radii)
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        sides = (group.features, group.real.features, group.real.radii)
+        return _reached(group, how, lambda: coverage(*sides), lambda blocks: coverage_in_blocks(*sides, blocks))
 
-    def reached_in_blocks(self, group: Group, blocks: Sequence[np.ndarray]) -> Tensor:
-        return coverage_in_blocks(group.features, group.real.features, group.real.radii, blocks)
+
+def _reached(
+    group: Group, how: Resampling | None, reached: Callable[[], Tensor], in_blocks: Callable[[Sequence[np.ndarray]], Tensor]
+) -> Estimate:
+    """A share of the real images, and a number of the whole group: it is drawn again by leaving out blocks of the group."""
+    count, k = len(group), group.real.k
+    if count <= k:
+        raise NotKnownError(f"too few: {count} samples for {k} neighbours")
+    blocks = blocks_of(count, seed=0 if how is None else how.seed)
+    if how is None or count - len(blocks[0]) <= k:
+        return Estimate(float(reached().double().mean()), count)
+    shares = in_blocks(blocks).double().mean(dim=1)
+    return Estimate.jackknife(float(shares[0]), shares[1:].cpu().numpy(), count)
 
 
 def neighbour_radii(features: Tensor, k: int = K) -> Tensor:

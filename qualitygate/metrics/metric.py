@@ -10,13 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
-from qualitygate.records.metrics import METRICS, Measurement, Metric, all_metrics, metric, plugin
+from qualitygate.plugins import Table, resolve
+from qualitygate.records.metrics import METRICS, Measurement, Metric, all_metrics, metric
 
 if TYPE_CHECKING:
     from qualitygate.metrics.measured_set import Group, MeasuredSet
@@ -31,6 +31,10 @@ class SetMetric(ABC):
 
     def __init__(self, info: Metric) -> None:
         self.info = info
+
+    @property
+    def name(self) -> str:
+        return self.info.name
 
     @abstractmethod
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
@@ -49,6 +53,10 @@ class SetMetric(ABC):
         return {}
 
 
+PLUGINS: Table[SetMetric] = Table("metrics", {}, SetMetric)
+"""Those of other packages; ours are rows of `qualitygate.records.metrics.METRICS`."""
+
+
 def set_metric(name: str) -> SetMetric:
     """The metric of that name: ours, or another package's.
 
@@ -56,10 +64,7 @@ def set_metric(name: str) -> SetMetric:
         InputError: there is none.
     """
     info = metric(name)
-    if name not in METRICS:
-        return plugin(name)
-    module, _, kind = info.where.partition(":")
-    return getattr(import_module(f"qualitygate.metrics.{module}"), kind)(info)
+    return resolve(f"qualitygate.metrics.{info.where}")(info) if name in METRICS else PLUGINS[name]
 
 
 @dataclass(frozen=True)

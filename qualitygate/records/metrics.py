@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.plugins import plugins
 from qualitygate.records import CheckpointOrigin, Record, SoftwareOrigin
 
 Need = Literal["real", "discriminator", "paths", "classes"]
@@ -72,8 +71,12 @@ METRICS: Mapping[str, Metric] = {
 
 
 def all_metrics() -> Mapping[str, Metric]:
-    """Ours, and those of other packages that are installed."""
-    return {**METRICS} | {name: one.info for name, one in _plugins().items()}
+    """Ours, and those of other packages that are installed.
+
+    Raises:
+        PluginError: one of them cannot be imported.
+    """
+    return {**METRICS} | {one.entry.name: one.load().info for one in plugins("metrics")}
 
 
 def metric(name: str) -> Metric:
@@ -87,16 +90,6 @@ def metric(name: str) -> Metric:
     if name not in (known := all_metrics()):
         raise InputError("There is no such metric", repr(name), f"one of {', '.join(known)}", "install the package that it comes from")
     return known[name]
-
-
-def plugin(name: str) -> Any:
-    """The set metric of that name from another package: a `qualitygate.metrics.metric.SetMetric`."""
-    return _plugins()[name]
-
-
-@cache
-def _plugins() -> Mapping[str, Any]:
-    return {one.info.name: one for one in (entry.load() for entry in entry_points(group="qualitygate.metrics"))}
 
 
 class Measurement(Record):

@@ -120,7 +120,7 @@ def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[
     }
 
 
-def check_covers(baseline: Profile, policy: Policy) -> None:
+def _check_covers(baseline: Profile, policy: Policy) -> None:
     """Raises `ProfileError` if a profile that was calibrated elsewhere lacks what the check needs."""
     lacking = [names.rate(at) for at in policy.detection.rates if at not in baseline.info.rates]
     if lacking:
@@ -175,14 +175,7 @@ def early_outcome(
 
 
 def needs_reference(rules: Sequence[CheckRule], candidate: CheckedModel, baseline: CheckedModel | None, *, real: bool) -> bool:
-    """Whether images of the baseline will serve as a reference.
-
-    Args:
-        rules: of the check.
-        candidate: what is checked.
-        baseline: what it is held against.
-        real: whether real images are given.
-    """
+    """Whether images of the baseline will serve as a reference; ``real``: whether real images are given."""
     if baseline is None or baseline.generator is None:
         return False
     asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _gives_way(rule, rules, baseline, real=real)]
@@ -224,111 +217,82 @@ def _in_profile(metric: str) -> bool:
     return quantile is not None and parse(quantile[0]) is not None
 
 
-# loading what was asked for
-
-
-@dataclass(frozen=True)
-class CheckedSides:
-    """A check's two sides, and the policy that it goes by."""
-
-    candidate: CheckedModel
-    baseline: CheckedModel | None
-    policy: Policy
-
-
 class CheckLoader:
     """Loads what was asked for; profiles come from the cache where they are known.
 
     Args:
         request: what was asked for.
         reporter: shows progress.
-        candidate, baseline: versions in the registry, where they come from there: their files are loaded, whatever an alias does meanwhile.
+        versions: of candidate and baseline, where they come from the registry: their files are loaded, whatever an alias does meanwhile.
         tracking_uri: of MLflow.
+
+    Attributes:
+        policy: that was given, the baseline profile's, or the default, looked at with what was given in place of its own.
+        images_decide: whether the default rules on real images can be evaluated.
     """
 
     def __init__(
-        self,
-        request: CheckRequest,
-        reporter: Reporter,
-        candidate: Version | None = None,
-        baseline: Version | None = None,
-        tracking_uri: str | None = None,
+        self, request: CheckRequest, reporter: Reporter, versions: Sequence[Version | None] = (None, None), tracking_uri: str | None = None
     ) -> None:
-        self.request, self.reporter, self.uri = request, reporter, tracking_uri
-        self.versions = (candidate, baseline)
-        self.learned = load_profile(request.baseline) if request.baseline is not None and _is_profile(request.baseline) else None
-        address = candidate.pinned(request.checkpoint) if candidate else request.checkpoint
+        self.request, self.reporter, self.uri, self.versions = request, reporter, tracking_uri, versions
+        is_profile = request.baseline is not None and (Path(request.baseline) / "profile.json").is_file()
+        self.learned = load_profile(request.baseline) if request.baseline is not None and is_profile else None
+        self.images_decide = request.real is not None and request.baseline is not None and not is_profile
+        address = versions[0].pinned(request.checkpoint) if versions[0] else request.checkpoint
         self.generator, self.discriminator = request.load_both(reporter, address=address, tracking_uri=tracking_uri)
-        self.policy = self._policy()
-        self.images_decide = request.real is not None and request.baseline is not None and self.learned is None
-        """Whether the default rules on real images can be evaluated; see `images_decide`."""
+        policy = request.load_policy() or (self.learned.policy if self.learned else checkpoint_policy(self.generator))
+        if self.learned is not None:  # the same latents as in the profile
+            policy = policy.model_copy(update={"calibration": self.learned.info.calibration})
+            _check_covers(self.learned, policy)
+        given = {name: value for name in ("extractor", "distance") if (value := getattr(request, name)) is not None}
+        # not validated again, as code may be named here and not in a policy's file
+        self.policy = policy.model_copy(update={"check": policy.check.model_copy(update=given)})
 
-    def sides(self) -> CheckedSides:
-        """Both sides, calibrated under the policy."""
-        request, learned, (ours, theirs) = self.request, self.learned, self.versions
-        baseline = None
+    def sides(self) -> tuple[CheckedModel, CheckedModel | None]:
+        """Candidate and baseline, calibrated under the policy."""
+        request, learned, baseline = self.request, self.learned, None
+        ours, theirs = (None if one is None else str(one) for one in self.versions)
         if learned is not None:
             baseline = CheckedModel(str(request.baseline), learned)
         elif request.baseline is not None:
-            address = theirs.pinned(request.baseline) if theirs else request.baseline
+            address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
             asked = GeneratorRequest(checkpoint=address, device=request.device)
             generator, discriminator = asked.load_both(self.reporter, tracking_uri=self.uri)
             profile = cached_profile(generator, self.policy, reporter=self.reporter)
-            baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, str(theirs) if theirs else None)
+            baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)
         profile = cached_profile(self.generator, self.policy, learned.info.sampling if learned else None, self.reporter)
-        source = shown(request.checkpoint)
-        candidate = CheckedModel(source, profile, self.generator, self.discriminator, str(ours) if ours else None)
-        return CheckedSides(candidate, baseline, self.policy)
+        return CheckedModel(shown(request.checkpoint), profile, self.generator, self.discriminator, ours), baseline
 
-    def _policy(self) -> Policy:
-        """The policy that was given, the profile's, or the default; looked at with what was given in place of its own."""
-        request, learned = self.request, self.learned
-        policy = request.load_policy() or (learned.policy if learned else checkpoint_policy(self.generator))
-        if learned is not None:  # the same latents as in the profile
-            policy = policy.model_copy(update={"calibration": learned.info.calibration})
-            check_covers(learned, policy)
-        given = {name: value for name in ("extractor", "distance") if (value := getattr(request, name)) is not None}
-        # not validated again, as code may be named here and not in a policy's file
-        return policy.model_copy(update={"check": policy.check.model_copy(update=given)})
+    def inputs(self, candidate: CheckedModel, baseline: CheckedModel | None) -> CheckInputs:
+        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does.
 
-
-def load_inputs(request: CheckRequest, sides: CheckedSides, reporter: Reporter) -> CheckInputs:
-    """What the check may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does.
-
-    Raises:
-        InputError: real images that no rule looks at.
-        PolicyError: the suite cannot be read.
-    """
-    candidate, baseline, policy = sides.candidate, sides.baseline, sides.policy
-    settings, given = policy.check, request.real is not None
-    rules = policy.check_rules(real=images_decide(baseline, real=given))
-    against = [name for name, one in of_images().items() if one.needs == "real"]
-    if given and not any(rule.metric in against for rule in rules):  # whoever gives them thinks that they count
-        raise InputError(
-            "No rule of the policy looks at real images",
-            f"--real {request.real}",
-            f"a rule on one of {', '.join(against)}",
-            "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
-        )
-    assert candidate.generator is not None
-    device, extractor, real, distance = request.chosen_device, None, None, None
-    # images of the baseline that stand in for real ones are no reason to ask for what is missing
-    there = request.weights is not None or not registry.reads_weights(settings.extractor)
-    there = there and (settings.extractor != DISCRIMINATOR or candidate.discriminator is not None)
-    if given or (there and needs_reference(rules, candidate, baseline, real=given)):
-        extractor = registry.make_extractor(
-            settings.extractor, weights=request.weights, device=device, discriminator=candidate.discriminator
-        )
-    if (images := request.load_real(candidate.generator.image_shape[1])) is not None:
-        real = RealImages.of(images, extractor, device, reporter).reference
-    if any(needs_of(rule.metric) == "paths" for rule in policy.check_rules()):
-        distance = registry.make_distance(settings.distance, weights=request.distance_weights, device=device)
-    return CheckInputs(real, extractor, distance, None if request.suite is None else _suite(request.suite), reporter)
-
-
-def _is_profile(baseline: str) -> bool:
-    """Whether a baseline is a profile's folder."""
-    return (Path(baseline) / "profile.json").is_file()
+        Raises:
+            InputError: real images that no rule looks at.
+            PolicyError: the suite cannot be read.
+        """
+        request, settings, given = self.request, self.policy.check, self.request.real is not None
+        rules = self.policy.check_rules(real=self.images_decide)
+        against = [name for name, one in of_images().items() if one.needs == "real"]
+        if given and not any(rule.metric in against for rule in rules):  # whoever gives them thinks that they count
+            raise InputError(
+                "No rule of the policy looks at real images",
+                f"--real {request.real}",
+                f"a rule on one of {', '.join(against)}",
+                "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
+            )
+        device, extractor, real, distance = request.chosen_device, None, None, None
+        # images of the baseline that stand in for real ones are no reason to ask for what is missing
+        there = request.weights is not None or not registry.reads_weights(settings.extractor)
+        there = there and (settings.extractor != DISCRIMINATOR or self.discriminator is not None)
+        if given or (there and needs_reference(rules, candidate, baseline, real=given)):
+            extractor = registry.make_extractor(
+                settings.extractor, weights=request.weights, device=device, discriminator=self.discriminator
+            )
+        if (images := request.load_real(self.generator.image_shape[1])) is not None:
+            real = RealImages.of(images, extractor, device, self.reporter).reference
+        if any(needs_of(rule.metric) == "paths" for rule in self.policy.check_rules()):
+            distance = registry.make_distance(settings.distance, weights=request.distance_weights, device=device)
+        return CheckInputs(real, extractor, distance, None if request.suite is None else _suite(request.suite), self.reporter)
 
 
 def _suite(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from qualitygate import names, storage
 from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.compare import Comparison, compare, tail_of
+from qualitygate.metrics.compare import compare, tail_of
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import SHARES, CheckRule, Policy, needs_of, policy_yaml
@@ -32,32 +32,19 @@ from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
 from qualitygate.reports.check_text import junit_xml, step_summary
 from qualitygate.storage import to_uint8
-from qualitygate.studies.check import CheckRequest
 from qualitygate.studies.check.model import (
     CheckedModel,
-    CheckedSides,
     CheckInputs,
     early_outcome,
     images_decide,
     incompatibility,
-    load_inputs,
     same_checkpoint,
     same_latents,
 )
 from qualitygate.studies.check.sample import Sample, of_profile, reference_set
 
-RECORD, JUNIT, PAGE, SUMMARY, SUITE, SAMPLES, POLICY, PROFILE = (
-    "check.json",
-    "junit.xml",
-    "report.html",
-    "summary.md",
-    "suite.json",
-    "samples.parquet",
-    "policy.yaml",
-    "profile",
-)
-_NAMED = 3
-_SHOWN = 12
+_NAMED, _SHOWN = 3, 12
+_UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
 
 
 def advice(metric: str, candidate: CheckedModel) -> str:
@@ -87,13 +74,8 @@ def _units(candidate: CheckedModel, column: str, *, lowest: bool = False) -> str
 
 
 def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet, Sheet]:
-    """The first samples, taken as they come, and the candidate's worst by the first rule of the policy.
-
-    Args:
-        ours: of the candidate, gated.
-        theirs: of the baseline; None without one, or if it is the candidate itself.
-        paired: equal ids are equal latents in both.
-    """
+    """The first samples, taken as they come, and the candidate's worst by the first rule of the policy; below each the baseline's of the
+    same id, unless there is none, or it is the candidate itself."""
     score = ours.policy.rules[0].score
     values = np.nan_to_num(ours.columns[score], nan=np.inf)
     worst = np.argsort(-values, kind="stable")[:_SHOWN]
@@ -107,17 +89,11 @@ def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet,
 def _sheet(title: str, caption: str, ours: Sample, theirs: Sample | None, rows: np.ndarray, score: str = "") -> Sheet:
     ids = ours.ids[rows]
     details = [f"{value:.4g}" for value in ours.columns[score][rows]] if score else [""] * len(rows)
-    made = {"candidate": _images(ours, ids)} | ({} if theirs is None else {"baseline": _images(theirs, ids)})
+    sides = {"candidate": ours} | ({} if theirs is None else {"baseline": theirs})
+    images = {name: one.generator.images(one.stage.latents(ids)).numpy() for name, one in sides.items()}
+    made = {name: [to_uint8(np.nan_to_num(image)) for image in of_side] for name, of_side in images.items()}
     captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
     return Sheet(title, caption, captions, made)
-
-
-def _images(sample: Sample, ids: np.ndarray) -> Sequence[np.ndarray]:
-    """uint8 (height, width, channels) each."""
-    return [to_uint8(np.nan_to_num(image)) for image in sample.generator.images(sample.stage.latents(ids)).numpy()]
-
-
-_UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
 
 
 @dataclass(frozen=True)
@@ -148,26 +124,19 @@ class CheckResult:
             StorageError: it cannot be written.
         """
         policy = policy_yaml(self.policy)
+        files = {
+            "check.json": self.record.model_dump_json(indent=2).encode(),
+            "junit.xml": junit_xml(self.record),
+            "report.html": check_page(self.record, policy, self.sheets).encode(),
+            "summary.md": step_summary(self.record).encode(),
+            "suite.json": json.dumps(self.suite, indent=2).encode(),
+            "policy.yaml": policy.encode(),
+        }
         with storage.new_folder(path) as folder:
-            storage.write_bytes(folder / RECORD, self.record.model_dump_json(indent=2).encode())
-            storage.write_bytes(folder / JUNIT, junit_xml(self.record))
-            storage.write_bytes(folder / PAGE, check_page(self.record, policy, self.sheets).encode())
-            storage.write_bytes(folder / SUMMARY, step_summary(self.record).encode())
-            storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
-            storage.write_bytes(folder / POLICY, policy.encode())
-            storage.write_table(folder / SAMPLES, self.samples)
-            self.profile.save(folder / PROFILE)
-
-
-def run(request: CheckRequest, sides: CheckedSides, reporter: Reporter | None = None) -> CheckResult:
-    """Check what was asked for, of checkpoints that are loaded.
-
-    Raises:
-        InputError: real images that no rule looks at; what is measured cannot be.
-        PolicyError: the suite cannot be read.
-        ProfileError: a profile does not hold what the policy needs.
-    """
-    return check(sides.candidate, sides.baseline, sides.policy, load_inputs(request, sides, reporter or Reporter()))
+            for name, content in files.items():
+                storage.write_bytes(folder / name, content)
+            storage.write_table(folder / "samples.parquet", self.samples)
+            self.profile.save(folder / "profile")
 
 
 def check(candidate: CheckedModel, baseline: CheckedModel | None, policy: Policy, inputs: CheckInputs | None = None) -> CheckResult:
@@ -236,14 +205,10 @@ class _Check:
     def _look(self, look: int) -> None:
         growth = 2 ** (look - 1)
         self.asked = self.settings.samples * growth
-        for subject in filter(None, (self.ours, self.theirs)):
-            self._grow(subject, growth)
-        still = []
-        for rule in self.open:
-            outcome = self.outcomes[rule.id] = self._outcome(rule, look)
-            if outcome.state is RuleState.INCONCLUSIVE:
-                still.append(rule)
-        self.open = still
+        for sample in filter(None, (self.ours, self.theirs)):
+            self._grow(sample, growth)
+        self.outcomes |= {rule.id: self._outcome(rule, look) for rule in self.open}
+        self.open = [rule for rule in self.open if self.outcomes[rule.id].state is RuleState.INCONCLUSIVE]
 
     def _grow(self, sample: Sample, growth: int) -> None:
         """Measure what the open rules need."""
@@ -263,19 +228,25 @@ class _Check:
 
     def _outcome(self, rule: CheckRule, look: int) -> RuleOutcome:
         if rule.worse_by is not None and self.incompatible is not None and needs_of(rule.metric) is None:
-            return _outcome(
-                rule,
-                RuleState.INCONCLUSIVE,
-                look=look,
-                note=f"{self.incompatible}: their counts cannot be compared; write a policy whose check.rules are absolute or on images",
-            )
+            way_out = "their counts cannot be compared; write a policy whose check.rules are absolute or on images"
+            return _outcome(rule, RuleState.INCONCLUSIVE, look=look, note=f"{self.incompatible}: {way_out}")
         how = Resampling.for_tail(self.tail, self.settings.seed)
         try:
             ours, theirs = self._estimates(rule, how)
         except NotKnownError as reason:
             return _outcome(rule, RuleState.INCONCLUSIVE, look=look, note=str(reason))
         found = compare(rule, ours, theirs, self.tail, same=self.same)
-        return _with_numbers(rule, found, ours, theirs, look, self.candidate)
+        return _outcome(
+            rule,
+            found.state,
+            value=ours.value,
+            baseline=None if theirs is None else theirs.value,
+            difference=_finite(found.difference),
+            excess=_finite(found.excess),
+            samples=ours.samples,
+            look=look,
+            advice=None if found.state is RuleState.PASSED else advice(rule.metric, self.candidate),
+        )
 
     @cached_property
     def _baseline_images(self) -> RealSet:
@@ -338,13 +309,16 @@ class _Check:
         rules = [rule for rule in self.rules if rule.id in known]
         scores = sorted({rule.score for rule in self.policy.rules})
         made = make_check_suite(rules, scores, self.asked)
-        return made if self.inputs.suite is None else merge_suite(made, {"format": FORMAT, **_tables(self.inputs.suite)})
+        if (given := self.inputs.suite) is None:
+            return made
+        return merge_suite(made, {"format": FORMAT, "samples": given["samples"], "summary": given["summary"]})
 
     def _summary(self, outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
         """The one row that the suite sees."""
         row: dict[str, float] = {}
         for one in outcomes:
-            row |= {one.metric: _number(one.value), f"baseline/{one.metric}": _number(one.baseline)}
+            values = {one.metric: one.value, f"baseline/{one.metric}": one.baseline}
+            row |= {name: math.nan if value is None else value for name, value in values.items()}
             if one.excess is not None:
                 row |= {column(one.id, LOW): one.excess.low, column(one.id, HIGH): one.excess.high}
         return row
@@ -369,31 +343,6 @@ def _outcome(rule: CheckRule, state: RuleState, **more: Any) -> RuleOutcome:
     return RuleOutcome(id=rule.id, metric=rule.metric, severity=rule.severity, rule=rule.limit, state=state, **more)
 
 
-def _with_numbers(
-    rule: CheckRule, found: Comparison, ours: Estimate, theirs: Estimate | None, look: int, candidate: CheckedModel
-) -> RuleOutcome:
-    good = found.state is RuleState.PASSED
-    return _outcome(
-        rule,
-        found.state,
-        value=ours.value,
-        baseline=None if theirs is None else theirs.value,
-        difference=_finite(found.difference),
-        excess=_finite(found.excess),
-        samples=ours.samples,
-        look=look,
-        advice=None if good else advice(rule.metric, candidate),
-    )
-
-
 def _finite(interval: Interval | None) -> Interval | None:
     known = interval is not None and all(map(math.isfinite, (interval.value, interval.low, interval.high)))
     return interval if known else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _tables(suite: Mapping[str, Any]) -> dict[str, Any]:
-    return {table: suite[table] for table in ("samples", "summary")}

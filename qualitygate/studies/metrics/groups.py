@@ -74,15 +74,7 @@ ORDERED = (names.PRECISION, names.REALISM, names.PPL)
 
 
 def group_row(evaluator: Evaluator, name: str, what: str, measured: MeasuredSet, rows: np.ndarray | None = None) -> GroupRow:
-    """A measured group.
-
-    Args:
-        evaluator: what to measure with.
-        name: as in `qualitygate.names`.
-        what: which samples they are, in words.
-        measured: the whole set.
-        rows: the group (n,); by default all of it.
-    """
+    """A measured group: its name, which samples it is in words, the set it belongs to and its rows (n,), by default all."""
     count = measured.count if rows is None else len(rows)
     return GroupRow(group=name, samples=count, what=what, measurements=evaluator.measure(measured, rows))
 

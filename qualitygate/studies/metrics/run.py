@@ -118,17 +118,14 @@ def measure(
     truncations: tuple[float, ...] = TRUNCATIONS,
     sampling: Sampling | None = None,
 ) -> MetricsResult:
-    """Measure a checkpoint that is loaded.
+    """Measure a checkpoint that is loaded, as `run`; what the request says of files is not looked at.
 
     Args:
         inputs: what to measure, and with what.
-        request: how many samples, and which groups; what it says of files is not looked at.
+        request: how many samples, and which groups.
         reporter: shows progress.
         truncations: ψ of the truncated groups.
         sampling: how latents are drawn where there is no gate.
-
-    Raises:
-        InputError: groups without samples, a score that there is not, real images that cannot be read.
     """
     return _Run(inputs, request, reporter or Reporter(), truncations, sampling or Sampling()).done()
 
