@@ -25,13 +25,12 @@ from qualitygate.storage import file_sha256
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint, loaded.
+class Loaded:
+    """Networks found in a file's contents.
 
     Attributes:
-        generator: in evaluation mode, on the device; its ``origin`` names the file and its SHA-256.
+        generator: in evaluation mode.
         discriminator: the one stored beside it, if any.
-        format: how the file is packed.
         layout: how the tensors are named.
         group: where in the file the generator stood.
         ignored: what in the file was not used.
@@ -39,10 +38,20 @@ class Checkpoint:
 
     generator: Generator
     discriminator: Discriminator | None
-    format: str
     layout: str
     group: str
     ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint(Loaded):
+    """A checkpoint, loaded: its networks on the device; the generator's ``origin`` names the file and its SHA-256.
+
+    Attributes:
+        format: how the file is packed.
+    """
+
+    format: str
 
 
 def load_checkpoint(
@@ -90,7 +99,7 @@ def load_checkpoint(
             "a file that stays",
             "wait until it is complete, or read a copy",
         )
-    return Checkpoint(generator, discriminator, contents.format, loaded.layout, loaded.group, loaded.ignored)
+    return Checkpoint(**vars(loaded), format=contents.format)
 
 
 def _written(path: Path) -> list[tuple[int, int, int]]:
@@ -217,17 +226,6 @@ def _misfit(layout: Layout, group: TensorGroup, given: Given) -> str:
     except DoesNotFit as misfit:
         return str(misfit)
     return "it stands beside an averaged generator that does not fit"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Networks found in a file's contents, on the CPU."""
-
-    generator: Generator
-    discriminator: Discriminator | None
-    layout: str
-    group: str
-    ignored: tuple[str, ...]
 
 
 def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Loaded:
