@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qualitygate import storage
 from qualitygate.checkpoints.load import Checkpoint, load_checkpoint
+from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, extract
@@ -35,7 +36,7 @@ from qualitygate.storage import Arrays, ContentCache, array_cache, file_sha256
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
 from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
-from qualitygate.tracking.fetched import SUFFIXES, fetch_models, run_of
+from qualitygate.tracking.fetched import fetch_models, run_of
 from qualitygate.tracking.sending import send
 from qualitygate.tracking.studies import dynamics_parcel
 
