@@ -1,4 +1,4 @@
-"""Memory of a production run against the number of ids: the smallest DCGAN on the CPU, shard by shard.
+"""Memory of a production run against the number of ids: the smallest DCGAN on the CPU, block by block.
 
     python benchmarks/production_memory.py [--ids 100000] [--out memory.json]
 
@@ -24,16 +24,17 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]  # a checkout need 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.profile import load_profile
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import Progress, Reporter
 from qualitygate.policy.model import Calibration, Policy
-from qualitygate.produce.run import executor, plan, produce
-from qualitygate.produce.worker import Job, Source
+from qualitygate.produce.executor import InProcess
+from qualitygate.produce.request import Form
+from qualitygate.produce.run import plan, produce
+from qualitygate.produce.worker import GateSource, Job
 
 
 class Curve(Reporter):
-    """Resident memory after every shard."""
+    """Resident memory after every block of ids, in the first phase."""
 
     def __init__(self) -> None:
         self.points: list[tuple[int, float]] = []
@@ -53,20 +54,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ids", default=100_000, type=int)
     parser.add_argument("--shard-size", default=2048, type=int)
+    parser.add_argument("--folder", dest="shards", action="store_false", help="one folder instead of shards")
     parser.add_argument("--out", type=Path, help="write the curve as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = _source(folder)
-        asked = plan(source.open("cpu"), ids=range(options.ids), shard_size=options.shard_size)
+        form = Form.WEBDATASET if options.shards else None
+        asked = plan(source.open("cpu"), ids=range(options.ids), shard_size=options.shard_size, form=form)
         job, curve = Job(source, asked, str(folder / "set")), Curve()
-        summary = produce(job, executor(job, "cpu", 1), load_profile(source.profile), reporter=curve)
+        summary = produce(InProcess(job, "cpu"), curve)
         print(f"{summary.samples:,} ids, {summary.accepted + summary.corrected:,} images")
     if options.out is not None:
         options.out.write_text(json.dumps(curve.points))
 
 
-def _source(folder: Path) -> Source:
+def _source(folder: Path) -> GateSource:
     """A DCGAN of 16×16 pixels with random weights, and its profile."""
     generator = DCGAN(latent_size=8, units=[8, 6], image_channels=1).eval()
     random = torch.Generator().manual_seed(0)
@@ -79,7 +82,7 @@ def _source(folder: Path) -> Source:
     calibrate(load_generator(checkpoint), Policy(calibration=Calibration(rate_samples=2000, score_samples=2000), batch=())).save(
         folder / "profile"
     )
-    return Source(partial(load_generator, checkpoint), checkpoint, folder / "profile", None, seed=1)
+    return GateSource(partial(load_generator, checkpoint), checkpoint, folder / "profile", None, seed=1)
 
 
 def _resident() -> float:

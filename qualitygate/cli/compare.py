@@ -63,7 +63,7 @@ def run(
 def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> ComparedSet:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.errors import InputError
-    from qualitygate.produce.reading import read_gated, read_measured
+    from qualitygate.produce.report import read_gated, read_measured
     from qualitygate.reports.comparison import ComparedSet
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 

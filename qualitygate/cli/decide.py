@@ -28,7 +28,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.produce.redecide import redecide
+        from qualitygate.produce.records import redecide
 
         if out is not None:
             storage.refuse_existing(out)

@@ -208,7 +208,7 @@ def _as_gated(gated: Path, other: Path | None) -> tuple[Path, Path, int, int]:
 
     from qualitygate import names
     from qualitygate.errors import InputError
-    from qualitygate.produce.gated_set import POLICY, PROFILE, SAMPLES, read_samples
+    from qualitygate.produce.records import POLICY, PROFILE, SAMPLES, read_samples
 
     if other is not None:
         raise InputError("A gated set has a profile and a policy of its own", f"{other} as well", "--gated alone")

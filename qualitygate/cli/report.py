@@ -39,7 +39,7 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.produce.reading import read_dynamics, read_gated, read_measured, read_units
+        from qualitygate.produce.report import read_dynamics, read_gated, read_measured, read_units
         from qualitygate.reports.gate_report import report_page
         from qualitygate.reports.material import Material
 

@@ -23,7 +23,7 @@ def run(
 ) -> None:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
     with output.only_result_on_stdout():
-        from qualitygate.produce.tracked import sync_stored
+        from qualitygate.produce.report import sync_stored
         from qualitygate.tracking.spool import State, sync
 
         stored = [place for place in folders if "://" in place]

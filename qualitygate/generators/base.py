@@ -133,6 +133,10 @@ class Generator(Network, abc.ABC):
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
 
+    def styles(self, latents: Latents | Tensor) -> Tensor | None:
+        """w (N, size) before truncation, of latents in z or w; None of families without a mapping network."""
+        return None
+
     @property
     def wrapped(self) -> Generator | None:
         """The generator that this one is made around and stored with; None of any that stands alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -68,6 +68,12 @@ class Network(nn.Module):
         if self._taps is not None:
             self._taps[name] = tensor.clone()
         return tensor
+
+
+def settings_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`Network.settings` from the ``locals()`` of a constructor that has no other variables yet: a copy of its arguments."""
+    copied: dict[str, Any] = json.loads(json.dumps({name: value for name, value in arguments.items() if name not in ("self", "__class__")}))
+    return copied
 
 
 def tensor_digest(network: nn.Module, description: str = "") -> str:

@@ -10,6 +10,7 @@ checkpoint is read.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
+from qualitygate.generators.base import Generator
 from qualitygate.generators.convolutions import by_positions, conv_3x3, keeping
 from qualitygate.generators.resampling import blurred
 from qualitygate.latents import Latents
@@ -100,18 +102,6 @@ class Mapping(nn.Module):
             x = F.leaky_relu(layer(x), SLOPE) * GAIN
         return x
 
-    def untruncated(self, latents: Latents, labels: Tensor | None) -> Tensor:
-        """w (N, size) of latents in either space.
-
-        Raises:
-            LatentsError: latents in w of another size.
-        """
-        if latents.space == "z":
-            return self(latents.z, labels)
-        if latents.z.shape[1] != self.size:
-            raise LatentsError("The latents do not fit the generator", f"w of shape {tuple(latents.z.shape)}", f"(N, {self.size})")
-        return latents.z
-
     def truncated(self, w: Tensor, count: int, psi: float, cutoff: int | None) -> Tensor:
         """Style inputs (N, count, size): w for each, the first ``cutoff`` (all if None) moved towards the mean w:
         ``w̄ + psi·(w − w̄)``.
@@ -131,6 +121,26 @@ class Mapping(nn.Module):
             )
         near = torch.lerp(self.average, ws[:, :cutoff], psi)
         return near if cutoff is None else torch.cat((near, ws[:, cutoff:]), dim=1)
+
+
+class StyleGenerator(Generator, abc.ABC):
+    """Base of generators with a mapping network, whose truncation acts on w."""
+
+    truncates = "w"
+    mapping: Mapping
+
+    def styles(self, latents: Latents | Tensor) -> Tensor:
+        latents = self.checked(latents).to(self.device)
+        if latents.space == "z":
+            return self.mapping(latents.z, self.label_vectors(latents) if self.label_size else None)
+        if latents.z.shape[1] != self.mapping.size:
+            raise LatentsError("The latents do not fit the generator", f"w of shape {tuple(latents.z.shape)}", f"(N, {self.mapping.size})")
+        return latents.z
+
+    def _style_inputs(self, latents: Latents, count: int) -> Tensor:
+        """One w for each consumer, truncated: (N, count, size)."""
+        w, sampling = self.tap("w", self.styles(latents)), latents.sampling
+        return self.tap("ws", self.mapping.truncated(w, count, sampling.psi, sampling.cutoff))
 
 
 def normalised(x: Tensor) -> Tensor:

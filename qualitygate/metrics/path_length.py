@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,6 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import EditsOfRows, Generator
-from qualitygate.generators.families.stylegan2 import StyleGAN2
-from qualitygate.generators.families.stylegan3 import StyleGAN3
 from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 
@@ -82,7 +80,7 @@ def path_lengths(
         InputError: paths in w of a family without a mapping network; latents in w.
     """
     latents = generator.checked(latents)
-    if latents.space != "z" or (settings.space == "w" and not isinstance(generator, StyleGAN2 | StyleGAN3)):
+    if latents.space != "z" or (settings.space == "w" and generator.styles(latents[:1]) is None):
         raise InputError(
             f"There are no such paths in {generator.family}",
             f"paths in {settings.space} from latents in {latents.space}",
@@ -169,13 +167,5 @@ def _between(generator: Generator, start: Latents, end: Latents, t: Tensor, spac
     """The latents at t on the way from start to end."""
     if space == "z":
         return replace(start, z=slerp(start.z, end.z, t).float())
-    first, second = (_styles(generator, one) for one in (start, end))
+    first, second = (cast(Tensor, generator.styles(one)) for one in (start, end))  # truncation acts afterwards, on every point of the way
     return replace(start, z=torch.lerp(first.double(), second.double(), t.to(first.device)).float(), space="w")
-
-
-def _styles(generator: Generator, latents: Latents) -> Tensor:
-    """Untruncated w; truncation acts afterwards, on every point of the way."""
-    assert isinstance(generator, StyleGAN2 | StyleGAN3)
-    latents = latents.to(generator.device)
-    labels = generator.label_vectors(latents) if generator.label_size else None
-    return generator.mapping.untruncated(latents, labels)

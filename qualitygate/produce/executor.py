@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
@@ -19,25 +19,43 @@ from typing import Any, Self
 import numpy as np
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError, WorkerError
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.produce.manifest import Shard, ShardRow
-from qualitygate.produce.worker import Job, ShardWorker
+from qualitygate.produce.worker import Job, OpenedSource, ShardWorker
 
 ATTEMPTS = 3
 """Workers that may die on one shard before the run gives up."""
 _PATIENCE = 10.0  # seconds for a worker to stop by itself
-_PRELOADED = ["pandas", "great_expectations", "qualitygate.produce.worker"]
+_PRELOADED = ["qualitygate.produce.worker"]
 
 
 class Executor(abc.ABC):
-    """Workers. Use as a context manager: after it, none of them works any more."""
+    """Makes the shards of a job. Use as a context manager: after it, no worker works any more.
+
+    Args:
+        job: what to make.
+        device: where passes run.
+    """
+
+    def __init__(self, job: Job, device: str) -> None:
+        self.job, self.device = job, device
+
+    @cached_property
+    def source(self) -> OpenedSource:
+        """The job's source in this process: for what is made once all shards are there."""
+        return self.job.source.open(self.device)
 
     @abc.abstractmethod
-    def work(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
-        """Make these shards.
+    def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
+        """Make these shards, and give their rows as they get done.
 
         Raises:
             Whatever a worker raised; `WorkerError` where workers died.
         """
+
+    def _made(self, row: ShardRow, progress: Progress) -> ShardRow:
+        progress(row.samples if self.job.plan.accepted is None else row.kept)
+        return row
 
     def __enter__(self) -> Self:
         return self
@@ -47,85 +65,78 @@ class Executor(abc.ABC):
 
 
 class InProcess(Executor):
-    """This process.
+    """This process alone; ``opened`` is the job's source on the device, where it is open already."""
 
-    Args:
-        job: what to make.
-        device: where passes run.
-    """
+    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
+        super().__init__(job, device)
+        if opened is not None:
+            self.source = opened
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._job, self._device = job, device
-        self._worker: ShardWorker | None = None
+    @cached_property
+    def _worker(self) -> ShardWorker:
+        return ShardWorker(self.job, self.device, self.source)
 
-    def work(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
-        if self._worker is None:
-            self._worker = ShardWorker(self._job, self._device)
-        return map(self._worker, shards)
+    def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
+        return (self._worker(shard, progress) for shard in shards)
 
 
 class ProcessPool(Executor):
-    """Several processes on this machine; on GPUs they are spread over those there are. A worker that dies is replaced.
-
-    Args:
-        job: what to make.
-        device: where passes run.
-        count: of processes.
-    """
+    """So many processes on this machine; on GPUs they are spread over those there are. A worker that dies is replaced."""
 
     def __init__(self, job: Job, device: str, count: int) -> None:
-        self._job, self._device, self._count = job, device, count
+        super().__init__(job, device)
+        self._count = count
         self._busy: dict[Any, tuple[_Process, Shard]] = {}
         self._idle: list[_Process] = []
         self._spawned = 0
 
-    def work(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
+    def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
         waiting, deaths = deque(shards), Counter[Shard]()
         while waiting or self._busy:
             while waiting and len(self._busy) < self._count:
                 self._assign(waiting.popleft())
             for ready in connection.wait(list(self._busy)):
-                member, shard = self._busy.pop(ready)
-                answer = member.answer()
+                worker, shard = self._busy.pop(ready)
+                answer = worker.answer()
                 if answer is None:
                     deaths[shard] += 1
                     if deaths[shard] >= ATTEMPTS:
                         raise WorkerError(
                             f"{ATTEMPTS} workers died one after the other on shard {shard.name}",
-                            member.ended(),
+                            worker.ended(),
                             "workers that live",
                             "see the system's log; if memory ran out: fewer --workers",
                         )
                     waiting.appendleft(shard)
                     continue
-                self._idle.append(member)
-                yield answer
+                self._idle.append(worker)
+                yield self._made(answer, progress)
 
     def __exit__(self, *_: object) -> None:
-        members = [*self._idle, *(member for member, _ in self._busy.values())]
-        for member in members:
-            member.process.terminate()
-        for member in members:
-            member.process.join(_PATIENCE)
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
-            member.pipe.close()
+        workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.pipe.close()
         self._idle, self._busy = [], {}
 
     def _assign(self, shard: Shard) -> None:
-        member = self._idle.pop() if self._idle else self._spawn()
-        self._busy[member.pipe] = member, shard
+        worker = self._idle.pop() if self._idle else self._spawn()
+        self._busy[worker.pipe] = worker, shard
         with suppress(OSError):  # it died while idle: reading from it says so
-            member.pipe.send(shard)
+            worker.pipe.send(shard)
 
     def _spawn(self) -> _Process:
         context = multiprocessing.get_context("forkserver")  # imports once, starts workers in a moment, has seen no GPU
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
-        device, threads = _device(self._device, self._spawned), max(1, (os.cpu_count() or 1) // self._count)
+        device, threads = _device(self.device, self._spawned), max(1, (os.cpu_count() or 1) // self._count)
         self._spawned += 1
-        process = context.Process(target=_serve, args=(theirs, self._job, device, threads), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self.job, device, threads), daemon=True)
         process.start()
         theirs.close()  # so that its end is seen here
         return _Process(process, ours)
@@ -233,18 +244,14 @@ def connect(device: str, workers: int | None) -> tuple[str, int]:
 
 
 class RayExecutor(Executor):
-    """Workers of a Ray cluster, each with a GPU or a CPU of its own. Ray starts those that die again.
+    """So many workers of a Ray cluster, each with a GPU or a CPU of its own. Ray starts those that die again. Checkpoint, profile and
+    place must be the same from every node."""
 
-    Args:
-        job: what to make. Checkpoint, profile and place must be the same from every node.
-        device: ``cpu`` or ``cuda``.
-        count: of workers.
-    """
+    def __init__(self, job: Job, device: str, count: int, here: str) -> None:
+        super().__init__(job, here)
+        self._device, self._count = device, count
 
-    def __init__(self, job: Job, device: str, count: int) -> None:
-        self._job, self._device, self._count = job, device, count
-
-    def work(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
+    def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
         ray = _ray()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -252,7 +259,7 @@ class RayExecutor(Executor):
         items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
         rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
-            fn_constructor_args=(self._job, self._device),
+            fn_constructor_args=(self.job, self._device),
             compute=ray.data.ActorPoolStrategy(size=min(self._count, len(items))),
             num_cpus=1,
             num_gpus=1 if self._device.startswith("cuda") else 0,
@@ -260,7 +267,7 @@ class RayExecutor(Executor):
         )
         try:
             for batch in rows.iter_batches(batch_size=1):
-                yield ShardRow.model_validate_json(batch["row"][0])
+                yield self._made(ShardRow.model_validate_json(batch["row"][0]), progress)
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, QualityGateError) else error from None
 
@@ -269,14 +276,15 @@ class _Actor:
     """A shard worker that takes and gives what Ray Data carries. It begins with its first shard: what goes wrong then is ours to tell."""
 
     def __init__(self, job: Job, device: str) -> None:
-        self._begin = partial(ShardWorker, job, device)
-        self._worker: ShardWorker | None = None
+        self._job, self._device = job, device
+
+    @cached_property
+    def _worker(self) -> ShardWorker:
+        return ShardWorker(self._job, self._device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        self._worker = self._worker or self._begin()
-        rows = [
-            self._worker(Shard(int(start), int(stop))).model_dump_json() for start, stop in zip(batch["start"], batch["stop"], strict=True)
-        ]
+        shards = [Shard(int(start), int(stop)) for start, stop in zip(batch["start"], batch["stop"], strict=True)]
+        rows = [self._worker(shard).model_dump_json() for shard in shards]
         return {"row": np.array(rows, dtype=object)}
 
 

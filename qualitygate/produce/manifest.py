@@ -1,7 +1,7 @@
-"""The manifest of a production set: the plan, and one row for every shard that is done.
+"""The manifest of a set: the plan, and one row for every shard that is done.
 
-A shard exists once its row does. Its files are named after their contents, are there before the row, and are named in it: of two workers on
-one shard the first row stays, and nobody ever sees a row and a file that do not belong together.
+A shard exists once its row does. Its files are there before the row and are named in it, after their contents: of two workers on one shard
+the first row stays, and nobody ever sees a row and a file that do not belong together.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from qualitygate.errors import InputError, StorageError
 from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
-from qualitygate.records import Provenance, canonical_hash
+from qualitygate.records import Provenance, Record, canonical_hash
 from qualitygate.records.gate import ExpectationResult
 
-PLAN, ROWS, SHARDS, RECORDS = "plan.json", "manifest", "shards", "records"
+PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
 GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
 """Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
@@ -40,18 +40,18 @@ class Shard:
         return range(self.start, self.stop)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class Plan(_Frozen):
+class Plan(Record):
     """What a set is to hold. Work on a set goes on only under the very same plan.
 
     Attributes:
         start: the first id.
-        stop: the id to stop before; None where a number of accepted images was asked for.
+        stop: the id to stop before; None where a number of images was asked for.
         accepted: images to be kept, accepted or corrected; None where a range of ids was asked for.
         shard_size: ids in a shard.
+        form: of the shards; None for one folder with a file for each image and one table of samples.
+        images: whether images are written.
+        curvature: how many samples at either end of the deciding score get an exact CLA.
+        latents: SHA-256 of the file of the user's own latents; their ids are its rows.
     """
 
     format: Literal[1] = 1
@@ -64,11 +64,15 @@ class Plan(_Frozen):
     stop: int | None
     accepted: int | None
     shard_size: int
-    form: Form
+    form: Form | None
+    images: bool = True
+    curvature: int = 0
+    latents: str | None = None
 
     @property
     def id(self) -> str:
-        return canonical_hash(self.model_dump(mode="json"))
+        """Of what stands in it; what was added later counts only where it is used."""
+        return canonical_hash({"format": self.format, **self.model_dump(mode="json", exclude_defaults=True)})
 
     def shard(self, index: int) -> Shard:
         """The shard of that number."""
@@ -77,14 +81,14 @@ class Plan(_Frozen):
         return Shard(start, stop if self.stop is None else min(stop, self.stop))
 
 
-class ShardRow(_Frozen):
+class ShardRow(Record):
     """One shard that is done.
 
     Attributes:
         plan: id of the plan.
         start, stop: its ids.
-        file: of its images, relative to the set; None where none was kept.
-        bytes, sha256: of that file; of a folder, of its files' names and SHA-256.
+        file: of its images, relative to the set; None where none was kept, and where images have files of their own.
+        bytes, sha256: of that file; of a folder, of its files' names and SHA-256. Without a file: of all images together, and None.
         records: the table with one row for every id that was tried.
         records_sha256: of that file.
         samples, accepted, corrected, rejected, borderline: counts.
@@ -92,7 +96,7 @@ class ShardRow(_Frozen):
         histograms: how many samples lie in each step of the scale of each score.
         seconds: of the shard's parts of work, as measured by its worker.
         probe: seconds of one image generated without the gate, where this worker measured that.
-        evaluated: expectations that could be evaluated.
+        evaluated: hand-written expectations on samples that could be evaluated.
         results: those that were not met, or could not be evaluated.
         provenance: of its samples.
     """
@@ -148,15 +152,20 @@ class Manifest:
         Raises:
             InputError: the place holds something else, or a set under another plan.
         """
-        self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode()) if self._free() else None
+        if self._store.read(PLAN) is None:
+            if there := [name for name in self._store.names("") if not name.startswith(".")]:
+                raise InputError(
+                    f"{self._store} is not empty", ", ".join(there[:5]), "an empty place, or a set to go on with", "choose another place"
+                )
+            self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode())
         found = _parsed(Plan, self._store.read(PLAN), PLAN)
         if found != self.plan:
-            there, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
-            differ = [key for key in ours if there[key] != ours[key]]
+            theirs, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
+            said = [[f"{key} {str(one[key])[:12]}" for key in ours if theirs[key] != ours[key]] for one in (theirs, ours)]
             raise InputError(
                 f"{self._store} holds a set under another plan",
-                _told(there, differ),
-                _told(ours, differ),
+                ", ".join(said[0]),
+                ", ".join(said[1]),
                 "ask for the same as before to go on with it, or choose another place",
             )
 
@@ -206,16 +215,6 @@ class Manifest:
                     self._store.remove(f"{folder}/{name}")
         self._store.sweep()
 
-    def _free(self) -> bool:
-        """Whether there is no plan yet; anything else there is not ours."""
-        if self._store.read(PLAN) is not None:
-            return False
-        if found := [name for name in self._store.names("") if not name.startswith(".")]:
-            raise InputError(
-                f"{self._store} is not empty", ", ".join(found[:5]), "an empty place, or a set to go on with", "choose another place"
-            )
-        return True
-
 
 def _row_name(shard: Shard) -> str:
     return f"{ROWS}/{shard.name}.json"
@@ -226,7 +225,3 @@ def _parsed(kind: Any, data: bytes | None, name: str) -> Any:
         return kind.model_validate_json(data or b"")
     except ValidationError as error:
         raise InputError(f"Cannot read {name} of the set", str(error).splitlines()[0], "what this version of qualitygate writes") from error
-
-
-def _told(values: dict[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key} {str(values[key])[:12]}" for key in keys)

@@ -1,4 +1,4 @@
-"""A shard: some images with what is known of each, in one of the forms that training code reads.
+"""A shard: some images with what is known of each, in one of the forms that training code reads; encoded and written beside generation.
 
 ``webdataset``: a tar with ``000000000012.png`` and ``000000000012.json`` for every image. ``parquet``: columns ``image`` (a structure of
 ``bytes`` and ``path``, as Hugging Face's datasets has it), ``id`` and what is known. ``folder``: PNG files beside a ``metadata.jsonl``.
@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from qualitygate import names
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
-from qualitygate.storage import png, to_uint8
+from qualitygate.storage import image_name, png, to_uint8
 
 _ROWS = 256  # of a group in a Parquet shard: what is held in memory while it is written
 _METADATA = "metadata.jsonl"
@@ -72,9 +72,14 @@ class ShardWriter(abc.ABC):
         self.close()
 
 
-def shard_writer(form: Form, path: Path) -> ShardWriter:
-    """A writer of a new shard at ``path``. The same entries make the same bytes."""
-    kinds: dict[Form, Callable[[Path], ShardWriter]] = {Form.WEBDATASET: _Tar, Form.PARQUET: _Parquet, Form.FOLDER: _Folder}
+def shard_writer(form: Form | None, path: Path) -> ShardWriter:
+    """A writer of a new shard at ``path``; without a form, of a folder of images alone. The same entries make the same bytes."""
+    kinds: dict[Form | None, Callable[[Path], ShardWriter]] = {
+        None: _Images,
+        Form.WEBDATASET: _Tar,
+        Form.PARQUET: _Parquet,
+        Form.FOLDER: _Folder,
+    }
     return kinds[form](path)
 
 
@@ -89,6 +94,18 @@ def read_shard(form: Form, path: Path) -> Iterator[Entry]:
         yield from read(path)
     except (OSError, ValueError, KeyError, tarfile.TarError) as error:
         raise StorageError(f"Cannot read the shard {path}", str(error), f"a shard of form {form}") from error
+
+
+class _Images(ShardWriter):
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self._path = path
+
+    def add(self, entry: Entry) -> None:
+        (self._path / image_name(entry.id)).write_bytes(entry.png)
+
+    def close(self) -> None:
+        pass
 
 
 class _Tar(ShardWriter):

@@ -15,6 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ _PARTIAL = ".partial"
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between attempts at a store over the network: half a minute in which it may come back."""
 _CHUNK = 2**23
+_AT_ONCE = 16  # files on their way to a store over the network
 
 _T = TypeVar("_T")
 
@@ -58,6 +60,14 @@ class Store(abc.ABC):
         """Move a finished local file or folder to its name here. One that is there already has the same contents, and gives way."""
 
     @abc.abstractmethod
+    def adopt_files(self, path: Path, folder: str) -> None:
+        """Move the files of a finished local folder into a folder here, over those of the same names. They are not synced one by one."""
+
+    @abc.abstractmethod
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Name and bytes of every file that lies directly in a folder."""
+
+    @abc.abstractmethod
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it is there."""
 
@@ -71,15 +81,20 @@ class Store(abc.ABC):
         """Remove what writers that were killed left behind. Only when nobody writes."""
 
 
+def local_path(place: str | Path) -> Path | None:
+    """The absolute path of a place on a disk; None for one in a store."""
+    scheme, found, path = str(place).partition("://")
+    return None if found and scheme != "file" else Path(path if found else place).absolute()
+
+
 def open_store(place: str | Path) -> Store:
     """The store at a local path or a URI.
 
     Raises:
         InputError: a kind of store that there is not.
     """
-    scheme, found, _ = str(place).partition("://")
-    if not found or scheme == "file":
-        return LocalStore(Path(str(place).removeprefix("file://")).absolute())
+    if (folder := local_path(place)) is not None:
+        return LocalStore(folder)
     from pyarrow import ArrowInvalid, ArrowNotImplementedError
     from pyarrow.fs import FileSystem
 
@@ -139,6 +154,19 @@ class LocalStore(Store):
             if not target.is_dir():
                 path.replace(target)
             storage.sync(target.parent)
+
+    def adopt_files(self, path: Path, folder: str) -> None:
+        target = self.root / folder
+        with storage.explained(target):
+            target.mkdir(parents=True, exist_ok=True)
+            for one in path.iterdir():
+                one.replace(target / one.name)
+            storage.sync(target)
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        if (self.root / folder).is_dir():
+            with os.scandir(self.root / folder) as found:
+                yield from ((one.name, one.stat().st_size) for one in found)
 
     def remove(self, name: str) -> None:
         target = self.root / name
@@ -222,10 +250,13 @@ class RemoteStore(Store):
         return path
 
     def names(self, folder: str) -> list[str]:
+        return sorted(one.base_name for one in self._infos(folder))
+
+    def _infos(self, folder: str) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self._path(folder), allow_not_found=True)
-        return sorted(one.base_name for one in self._persist(lambda: self._files.get_file_info(selector)))
+        return self._persist(lambda: list(self._files.get_file_info(selector)))
 
     def put(self, name: str, data: bytes) -> None:
         self._send(name, lambda file: file.write(data), len(data))
@@ -238,8 +269,7 @@ class RemoteStore(Store):
 
     def adopt(self, path: Path, name: str) -> None:
         if path.is_dir():  # there is no renaming a folder here: nobody looks at it before its row is in the manifest
-            for one in sorted(path.iterdir()):
-                self.adopt(one, f"{name}/{one.name}")
+            self.adopt_files(path, name)
             return
 
         def copy(file: Any) -> None:
@@ -247,6 +277,14 @@ class RemoteStore(Store):
                 shutil.copyfileobj(source, file, _CHUNK)
 
         self._send(name, copy, path.stat().st_size)
+
+    def adopt_files(self, path: Path, folder: str) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())):
+                pass
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        yield from ((one.base_name, one.size) for one in self._infos(folder))
 
     def remove(self, name: str) -> None:
         from pyarrow.fs import FileType

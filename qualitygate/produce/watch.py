@@ -19,19 +19,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from qualitygate import names, timing
-from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.decide import Limits, initial_verdicts
-from qualitygate.policy.model import BatchRule, Policy
-from qualitygate.policy.suite import POLICY_ID
-from qualitygate.produce.manifest import GATE, ShardRow
+from qualitygate.policy.model import Policy
+from qualitygate.produce.manifest import GATE, Plan, Shard, ShardRow
 from qualitygate.produce.shards import ENCODE, WRITE
-from qualitygate.records.gate import SuiteResult, Verdict
+from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
 
 _STEPS = 512
 """Steps of a scale; scores that take fewer values in the calibration, as most counts do, keep each of them."""
@@ -88,7 +87,7 @@ def _counted(edges: np.ndarray, values: Any) -> np.ndarray:
     return np.bincount(step, minlength=len(edges) + 1)
 
 
-_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 _TIMED = (timing.EARLY, timing.LATE, ENCODE, WRITE)
 
 
@@ -149,7 +148,7 @@ class RunTotals:
         """Everything that a summary tells of the set, as one row."""
         metrics = self.shares()
         for name, counts in self.histograms.items():
-            metrics.update({names.quantile(name, q): scales.quantile(name, counts, q) for q in _QUANTILES})
+            metrics.update({names.quantile(name, q): scales.quantile(name, counts, q) for q in QUANTILES})
         return metrics | self.costs()
 
     def costs(self) -> dict[str, float]:
@@ -178,11 +177,6 @@ LEAST_KEPT = 0.01
 """A run of which surely less than this share is kept has collapsed, whatever its policy says."""
 
 _WATCHED_SHARES = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.BORDERLINE_SHARE)
-
-_Metrics = dict[str, float]
-
-Expectation = tuple[str, str, float | None, float | None, str]
-"""Id, metric, least and largest value, severity."""
 
 
 def allowance(samples: int, chance: float, dimensions: int = 1) -> float:
@@ -227,51 +221,35 @@ class Watch:
     def look(self, row: ShardRow, before: RunTotals, after: RunTotals) -> SuiteResult:
         """The outcome for one more shard, given the sums without and with it."""
         chance = FALSE_ALARMS / (self._checks * after.shards * (after.shards + 1))
-        metrics: _Metrics = {}
-        asked: list[dict[str, Any]] = []
-        for one in (
-            *self._drift(row, after, chance, metrics),
-            *self._shares(row, before, chance, metrics),
-            *self._collapse(after, chance, metrics),
-        ):
-            asked.extend(_expectations(*one))
-        return _evaluated(asked, metrics)
+        results = (*self._drift(row, after, chance), *self._shares(row, before, chance), *self._collapse(after, chance))
+        failed = any(one.note is not None or (one.severity == "critical" and not one.success) for one in results)
+        return SuiteResult(passed=not failed, evaluated=sum(one.note is None for one in results), results=results)
 
-    def _drift(self, row: ShardRow, after: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _drift(self, row: ShardRow, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         for score in self._watched:
             calibration = self._scales.calibration[score]
             for name, counts in ((names.drift(score), np.array(row.histograms[score])), (names.run_drift(score), after.histograms[score])):
-                metrics[name] = distance(counts, calibration)
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
-                yield f"watch/{name}", name, None, largest, "critical"
+                yield _within(name, name, distance(counts, calibration), None, largest)
 
-    def _shares(self, row: ShardRow, before: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _shares(self, row: ShardRow, before: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         """The share accepted at once against the calibration's, and the share corrected against that of all shards before."""
-        metrics[names.ACCEPTED_SHARE] = row.accepted / row.samples
-        metrics[names.CORRECTED_SHARE] = row.corrected / row.samples
         if self._known:
-            ours, theirs = (allowance(n, chance / 2, self._dimensions) for n in (row.samples, self._known))
-            least, most = self._expected - ours - theirs, self._expected + ours + theirs
-            yield f"watch/{names.ACCEPTED_SHARE}", names.ACCEPTED_SHARE, least, most, "critical"
+            wide = sum(allowance(n, chance / 2, self._dimensions) for n in (row.samples, self._known))
+            name = names.ACCEPTED_SHARE
+            yield _within(name, name, row.accepted / row.samples, self._expected - wide, self._expected + wide)
         if before.samples:
             wide = allowance(row.samples, chance / 2) + allowance(before.samples, chance / 2)
-            share = before.corrected / before.samples
-            yield f"watch/{names.CORRECTED_SHARE}", names.CORRECTED_SHARE, share - wide, share + wide, "critical"
+            name, share = names.CORRECTED_SHARE, before.corrected / before.samples
+            yield _within(name, name, row.corrected / row.samples, share - wide, share + wide)
 
-    def _collapse(self, after: RunTotals, chance: float, metrics: _Metrics) -> Iterator[Expectation]:
+    def _collapse(self, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         """A rule on the whole set that the run so far breaks beyond chance; and a run that keeps next to nothing."""
         shares, wide = after.shares(), allowance(after.samples, chance)
-        metrics[names.COLLAPSE] = shares[names.YIELD]
-        yield (f"watch/{names.COLLAPSE}", names.COLLAPSE, least_share(after.samples, chance, LEAST_KEPT), None, "critical")
+        yield _within(names.COLLAPSE, names.COLLAPSE, shares[names.YIELD], least_share(after.samples, chance, LEAST_KEPT), None)
         for rule in self._rules:
-            metrics[_run(rule)] = shares[rule.metric]
-            least = None if rule.min is None else rule.min - wide
-            most = None if rule.max is None else rule.max + wide
-            yield f"watch/{rule.id}", _run(rule), least, most, rule.severity
-
-
-def _run(rule: BatchRule) -> str:
-    return f"run/{rule.metric}"
+            least, most = None if rule.min is None else rule.min - wide, None if rule.max is None else rule.max + wide
+            yield _within(rule.id, f"run/{rule.metric}", shares[rule.metric], least, most, rule.severity)
 
 
 def _accepted_before(columns: dict[str, np.ndarray], limits: Limits) -> tuple[float, int]:
@@ -285,26 +263,90 @@ def _accepted_before(columns: dict[str, np.ndarray], limits: Limits) -> tuple[fl
     return float((look.verdict == Verdict.ACCEPT).mean()), int(rows.sum())
 
 
-def _expectations(name: str, metric: str, least: float | None, most: float | None, severity: str) -> list[dict[str, Any]]:
-    """A range, and that there is a value at all: a range alone holds where there is none."""
-    limits = {key: value for key, value in (("min_value", least), ("max_value", most)) if value is not None}
-    known = {
-        "type": "expect_column_values_to_not_be_null",
-        "kwargs": {"column": metric},
-        "severity": "critical",
-        "meta": {POLICY_ID: f"{name}.known"},
-    }
-    between = {
-        "type": "expect_column_mean_to_be_between",
-        "kwargs": {"column": metric, **limits},
-        "severity": severity,
-        "meta": {POLICY_ID: name},
-    }
-    return [known, between]
+def _within(name: str, metric: str, value: float, least: float | None, most: float | None, severity: str = "critical") -> ExpectationResult:
+    """The outcome of an expectation on a number, told as those of the suite are. One that is not known cannot be evaluated."""
+    known = math.isfinite(value)
+    return ExpectationResult(
+        id=f"watch/{name}",
+        type="expect_column_mean_to_be_between",
+        severity=severity,
+        success=known and (least is None or value >= least) and (most is None or value <= most),
+        observed=value if known else None,
+        kwargs={"column": metric, **{key: limit for key, limit in (("min_value", least), ("max_value", most)) if limit is not None}},
+        note=None if known else f"{metric} is not known",
+    )
 
 
-def _evaluated(asked: list[dict[str, Any]], metrics: _Metrics) -> SuiteResult:
-    import pandas
+@dataclass
+class RunState:
+    """What a run knows while it goes on: it follows the rows of a plan, in the order of their ids.
 
-    suite = {"format": 1, "samples": [], "summary": asked}
-    return run_suite(suite, pandas.DataFrame(), pandas.DataFrame([metrics]))
+    Attributes:
+        shards: those that were followed.
+        last: row of the last one.
+        totals: sums over them.
+        watched: what the live checks said of the last one. There are none for a set in one folder whose ids are given.
+        broken: hand-written expectations on samples that some shard did not meet, by id.
+    """
+
+    plan: Plan
+    profile: Profile
+    policy: Policy
+    shards: list[Shard] = field(default_factory=list)
+    last: ShardRow | None = None
+    totals: RunTotals = field(default_factory=RunTotals)
+    watched: SuiteResult | None = None
+    broken: dict[str, ExpectationResult] = field(default_factory=dict)
+
+    @cached_property
+    def scales(self) -> Scales:
+        return Scales.of(self.profile, self.policy)
+
+    @cached_property
+    def _watch(self) -> Watch | None:
+        known = self.plan.form is None and self.plan.accepted is None
+        return None if known else Watch(self.profile, self.policy)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run is to stop: a critical expectation was not met, or one could not be evaluated."""
+        broken = any(one.severity == "critical" or one.note is not None for one in self.broken.values())
+        return broken or (self.watched is not None and not self.watched.passed)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are as many images as were asked for."""
+        return self.plan.accepted is not None and self.totals.kept >= self.plan.accepted
+
+    def next_shards(self) -> list[Shard]:
+        """The next shards that are needed for certain, as far as can be known; none if nothing is missing.
+
+        For a number of images: as many as would be enough if the share that is kept stayed what it is (at first: if all were kept).
+        """
+        followed, plan = len(self.shards), self.plan
+        if plan.accepted is None:
+            assert plan.stop is not None
+            count = math.ceil((plan.stop - plan.start) / plan.shard_size)
+        elif self.complete:
+            count = followed
+        else:
+            share = self.totals.kept / self.totals.samples if followed else 1.0
+            more = (plan.accepted - self.totals.kept) / (plan.shard_size * max(share, 1e-9))
+            count = followed + math.ceil(min(more, 2 * followed + plan.accepted / plan.shard_size))
+        return [plan.shard(index) for index in range(followed, count)]
+
+    def update(self, row: ShardRow) -> None:
+        """Follow one more row."""
+        before = self.totals.copy()
+        self.totals.add(row)
+        if self._watch is not None:
+            self.watched = self._watch.look(row, before, self.totals)
+        self.broken = {one.id: one for one in row.results} | self.broken
+        self.shards.append(row.shard)
+        self.last = row
+
+    def wanted(self) -> int:
+        """Images of the last shard that are wanted."""
+        assert self.last is not None
+        surplus = 0 if self.plan.accepted is None else max(0, self.totals.kept - self.plan.accepted)
+        return self.last.kept - surplus

@@ -1,4 +1,4 @@
-"""The shard worker: a range of ids to a shard of images, a table of records and a row in the manifest. The same on every machine."""
+"""The shard worker: a range of ids to images, a table of records and a row in the manifest. The same on every machine."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from qualitygate import names, storage, timing
 from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import CheckpointError
+from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import MICRO_BATCH, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.latents import Latents, load_latents
 from qualitygate.policy.model import Policy
-from qualitygate.produce.gated_set import PROVENANCE, judge, sample_rows
-from qualitygate.produce.manifest import GATE, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
-from qualitygate.produce.request import Form
-from qualitygate.produce.shards import WAIT, Encoding, shard_writer
-from qualitygate.produce.store import open_store
+from qualitygate.policy.suite import POLICY_ID
+from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
+from qualitygate.produce.records import PROVENANCE, sample_rows
+from qualitygate.produce.shards import WAIT, Encoding, read_shard, shard_writer
+from qualitygate.produce.store import local_path, open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
 
@@ -33,7 +37,7 @@ _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
 
 
 @dataclass(frozen=True)
-class Source:
+class GateSource:
     """What is gated and by which rules: small, and the same for every worker.
 
     Attributes:
@@ -42,6 +46,7 @@ class Source:
         profile: folder of the profile.
         policy: None for the profile's.
         seed: of the samples.
+        latents: file of the user's own latents, in place of a seed; ids are its rows.
     """
 
     generator: Callable[[str], Generator]
@@ -49,27 +54,71 @@ class Source:
     profile: Path
     policy: Policy | None
     seed: int
+    latents: Path | None = None
 
-    def open(self, device: str) -> GateStage:
-        """The stage on a device.
+    def open(self, device: str) -> OpenedSource:
+        """The source on a device.
 
         Raises:
-            CheckpointError, ProfileError, PolicyError: as the parts of it.
+            CheckpointError, ProfileError, PolicyError, LatentsError: as the parts of it.
         """
-        profile = load_profile(self.profile)
-        return GateStage(self.generator(device), profile, self.policy or profile.policy, seed=self.seed)
+        return OpenedSource(self, device)
+
+
+class OpenedSource:
+    """A source on a device: the stage, the samples, and a watch over the checkpoint's file."""
+
+    def __init__(self, source: GateSource, device: str) -> None:
+        self._file, self._seen = source.file, _signature(source.file)
+        profile = load_profile(source.profile)
+        own = None if source.latents is None else load_latents(source.latents)
+        self.stage = GateStage(
+            source.generator(device),
+            profile,
+            source.policy or profile.policy,
+            seed=source.seed if own is None else None,
+            latents_sha256=None if source.latents is None else file_sha256(source.latents),
+        )
+        self.own = None if own is None else self.stage.generator.checked(own)
+        self._sha256 = None if source.file is None else file_sha256(source.file)
+
+    def latents(self, ids: np.ndarray | range) -> Latents:
+        """The latents of these ids: drawn, or rows of the user's own."""
+        return self.stage.latents(ids) if self.own is None else self.own[np.asarray(ids)]
+
+    def blocks(self, ids: range) -> Iterator[GatedBlock]:
+        """Gate these ids, block by block."""
+        return self.stage.blocks(ids) if self.own is None else self.stage.blocks(latents=self.own[ids.start : ids.stop])
+
+    def check_unchanged(self) -> None:
+        """A look at the file's size and time; its hash only where these changed.
+
+        Raises:
+            CheckpointError: it is another file by now.
+        """
+        if (seen := _signature(self._file)) != self._seen and self._file is not None:
+            _check(file_sha256(self._file) if seen else "no such file", self._sha256)
+            self._seen = seen
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is to make, and where."""
+    """What is to be made, and where."""
 
-    source: Source
+    source: GateSource
     plan: Plan
     place: str
 
+    @property
+    def workplace(self) -> str:
+        """Where it is made. One folder on a disk is made beside its place, under a hidden name that the same job finds again."""
+        path = local_path(self.place)
+        if path is None or self.plan.form is not None:
+            return self.place
+        return str(path.with_name(f".{path.name}.partial-{self.plan.id[:12]}"))
+
     def manifest(self) -> Manifest:
-        return Manifest(open_store(self.place), self.plan)
+        return Manifest(open_store(self.workplace), self.plan)
 
 
 class ShardWorker:
@@ -78,24 +127,22 @@ class ShardWorker:
     Args:
         job: what to make.
         device: where passes run.
+        opened: the job's source on that device, where it is open already.
 
     Raises:
         CheckpointError: the checkpoint is not the one of the plan.
         ProfileError: the profile is of another checkpoint.
     """
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._source, self._plan = job.source, job.plan
-        self._store = open_store(job.place)
-        self._manifest = Manifest(self._store, job.plan)
-        self._seen = _signature(job.source.file)
-        self._stage = job.source.open(device)
+    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
+        self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
+        self._source = opened or job.source.open(device)
+        self._stage = self._source.stage
         _check(self._stage.generator.identity().sha256, job.plan.checkpoint_sha256)
-        self._file_sha256 = None if job.source.file is None else file_sha256(job.source.file)
         self._scales = Scales.of(self._stage.profile, self._stage.policy)
-        self._probed = False
+        self._probed = job.plan.form is None  # a set in one folder tells no costs
 
-    def __call__(self, shard: Shard) -> ShardRow:
+    def __call__(self, shard: Shard, progress: Progress = silent) -> ShardRow:
         """Make a shard, unless it is done.
 
         Raises:
@@ -105,32 +152,85 @@ class ShardWorker:
         known = self._manifest.row(shard)
         if known is not None:
             return known
-        self._check_unchanged()
+        self._source.check_unchanged()
         with self._store.workplace() as place:
-            made = _make(self._stage, shard, self._plan.form, place)
-            self._check_unchanged()  # weights may be read from the file as they are needed: written over, they changed in mid-shard
-            return self._publish(shard, made, place)
+            rows, seconds = self._make(shard, place, progress)
+            judged = self._judge(shard, rows, seconds)
+            self._source.check_unchanged()  # weights may be read as they are needed: written over, they changed in mid-shard
+            return self._publish(shard, rows, seconds, judged, place)
 
-    def _publish(self, shard: Shard, made: _Made, place: Path) -> ShardRow:
+    def _make(self, shard: Shard, place: Path, progress: Progress) -> tuple[dict[str, Any], Counter[str]]:
+        """Gate the shard's ids; what is kept is encoded and written while the next block is made."""
+        blocks: list[GatedBlock] = []
         start = time.perf_counter()
-        provenance = self._stage.provenance
-        storage.write_table(place / RECORDS, made.rows, {PROVENANCE: provenance.model_dump_json()})
-        file = image_file(place / SHARDS, shard, self._plan.form) if made.kept else None
-        records = File.of(place / RECORDS, RECORDS, shard, ".parquet")
+        with timing.collect() as seconds, storage.explained(place):
+            with Encoding(shard_writer(self._plan.form, place / SHARDS)) if self._plan.images else nullcontext() as encoding:
+                for block in self._source.blocks(shard.ids):
+                    kept = len(block.images)
+                    if encoding is not None:
+                        for row, image in sorted(block.images.items()):
+                            encoding.put(int(block.latents.ids[row]), image, self._about(block, row))
+                    block.images.clear()
+                    blocks.append(block)
+                    progress(len(block.latents) if self._plan.accepted is None else kept)
+                gated = time.perf_counter() - start
+        if encoding is not None:
+            seconds += encoding.seconds
+        seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[WAIT]  # type: ignore[assignment]
+        seconds[GATE] = gated  # type: ignore[assignment]
+        return sample_rows(blocks, self._stage.seed), seconds
+
+    def _judge(self, shard: Shard, rows: dict[str, Any], seconds: Counter[str]) -> SuiteResult | None:
+        """What was written by hand of samples is asked of every shard, so that a run stops early. The rest of the suite is for the set:
+        Great Expectations takes as long over a shard as a GPU takes to make one."""
+        suite = self._stage.suite(len(shard.ids))
+        written = [one for one in suite["samples"] if POLICY_ID not in one["meta"]]
+        if self._plan.form is None or not written:
+            return None
+        import pandas
+
+        start = time.perf_counter()
+        judged = run_suite({**suite, "samples": written, "summary": []}, pandas.DataFrame(rows), pandas.DataFrame())
+        seconds[JUDGE] = time.perf_counter() - start  # type: ignore[assignment]
+        return judged
+
+    def _about(self, block: GatedBlock, row: int) -> dict[str, Any]:
+        """What goes along with an image: enough to make it again, and to train by. Everything else is in the records."""
+        labels, strength = block.latents.labels, block.decisions.strength[row]
+        return {
+            names.ID: int(block.latents.ids[row]),
+            names.SEED: self._stage.seed,
+            names.LABEL: None if labels is None else int(labels[row]),
+            names.VERDICT: str(block.decisions.verdict[row]),
+            names.STRENGTH: None if np.isnan(strength) else float(strength),
+        }
+
+    def _publish(self, shard: Shard, rows: dict[str, Any], seconds: Counter[str], judged: SuiteResult | None, place: Path) -> ShardRow:
+        start = time.perf_counter()
+        provenance, counts = self._stage.provenance, _counted(rows, self._scales)
+        storage.write_table(place / RECORDS, rows, {PROVENANCE: provenance.model_dump_json()})
+        records = _File.of(place / RECORDS, RECORDS, shard, ".parquet")
+        form, kept = self._plan.form, counts["accepted"] + counts["corrected"] if self._plan.images else 0
+        file = _File.of(place / SHARDS, SHARDS, shard, form.suffix) if kept and form is not None else None
+        alone = self._plan.images and form is None
         row = ShardRow(
             plan=self._plan.id,
             start=shard.start,
             stop=shard.stop,
-            **file_fields(file),
+            file=None if file is None else file.name,
+            bytes=file.bytes if file is not None else sum(one.stat().st_size for one in (place / SHARDS).iterdir()) if alone else 0,
+            sha256=None if file is None else file.sha256,
             records=records.name,
             records_sha256=records.sha256,
-            **counted(made.rows, self._scales),
-            seconds={**made.seconds, PUBLISH: time.perf_counter() - start},
+            **counts,
+            seconds={**seconds, PUBLISH: time.perf_counter() - start},
             probe=self._probe(shard),
-            evaluated=made.judged.evaluated,
-            results=made.judged.failures,
+            evaluated=0 if judged is None else judged.evaluated,
+            results=() if judged is None else judged.failures,
             provenance=provenance,
         )
+        if alone:
+            self._store.adopt_files(place / SHARDS, IMAGES)
         for one in (file, records):
             if one is not None:
                 self._store.adopt(one.path, one.name)
@@ -142,63 +242,49 @@ class ShardWorker:
             return None
         self._probed = True
         count = max(1, min(MICRO_BATCH, len(shard.ids) // _PROBE_SHARE))
-        latents = self._stage.latents(shard.ids[:count])
+        latents = self._source.latents(shard.ids[:count])
         with scored_pass():
             start = time.perf_counter()
             self._stage.generator(latents).cpu()
             return (time.perf_counter() - start) / count
 
-    def _check_unchanged(self) -> None:
-        """A look at the file's size and time; its hash only where these changed."""
-        if (seen := _signature(self._source.file)) != self._seen and self._source.file is not None:
-            _check(file_sha256(self._source.file) if seen else "no such file", self._file_sha256)
-            self._seen = seen
+
+def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
+    """The row of the same shard up to the id of its ``images``-th kept image, from what is stored alone. The longer one is left to be
+    withdrawn.
+
+    Args:
+        job: what is made.
+        scales: of its scores.
+        row: the shard's.
+        images: how many are wanted of it, from 1.
+    """
+    if images == row.kept:
+        return row
+    store, plan = open_store(job.workplace), job.plan
+    with store.workplace() as place, storage.explained(place):
+        table = pq.read_table(store.fetch(row.records, place))
+        kept = np.asarray(table[names.VERDICT]) != Verdict.REJECT
+        count = int(np.flatnonzero(kept)[images - 1]) + 1
+        shard = Shard(row.start, row.start + count)
+        table = table.slice(0, count)
+        pq.write_table(table, place / "cut.parquet", compression="zstd")
+        records = _File.of(place / "cut.parquet", RECORDS, shard, ".parquet")
+        fields: dict[str, Any] = {"stop": shard.stop, "records": records.name, "records_sha256": records.sha256}
+        if row.file is not None and plan.form is not None:
+            with shard_writer(plan.form, place / SHARDS) as writer:
+                for entry in read_shard(plan.form, store.fetch(row.file, place)):
+                    if entry.id < shard.stop:
+                        writer.add(entry)
+            file = _File.of(place / SHARDS, SHARDS, shard, plan.form.suffix)
+            store.adopt(file.path, file.name)
+            fields |= {"file": file.name, "bytes": file.bytes, "sha256": file.sha256}
+        store.adopt(records.path, records.name)
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        return job.manifest().commit(row.model_copy(update={**fields, **_counted(columns, scales)}))
 
 
-@dataclass(frozen=True)
-class _Made:
-    rows: dict[str, Any]
-    seconds: dict[str, float]
-    judged: SuiteResult
-    kept: int
-
-
-def _make(stage: GateStage, shard: Shard, form: Form, place: Path) -> _Made:
-    """Gate the shard's ids; what is kept is encoded and written while the next block is made."""
-    blocks: list[GatedBlock] = []
-    kept, start = 0, time.perf_counter()
-    with timing.collect() as seconds, storage.explained(place):
-        with Encoding(shard_writer(form, place / SHARDS)) as encoding:
-            for block in stage.blocks(shard.ids):
-                for row, image in sorted(block.images.items()):
-                    encoding.put(int(block.latents.ids[row]), image, _about(stage, block, row))
-                kept += len(block.images)
-                block.images.clear()
-                blocks.append(block)
-            gated = time.perf_counter() - start
-    rows = sample_rows(blocks, stage.seed)
-    start = time.perf_counter()
-    suite = {**stage.suite(len(shard.ids)), "summary": []}  # the rules on a whole set are for the whole set
-    judged = judge(suite, rows, {})
-    seconds += encoding.seconds
-    seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[WAIT]  # type: ignore[assignment]
-    seconds.update({GATE: gated, JUDGE: time.perf_counter() - start})
-    return _Made(rows, dict(seconds), judged, kept)
-
-
-def _about(stage: GateStage, block: GatedBlock, row: int) -> dict[str, Any]:
-    """What goes along with an image: enough to make it again, and to train by. Everything else is in the records."""
-    labels, strength = block.latents.labels, block.decisions.strength[row]
-    return {
-        names.ID: int(block.latents.ids[row]),
-        names.SEED: stage.seed,
-        names.LABEL: None if labels is None else int(labels[row]),
-        names.VERDICT: str(block.decisions.verdict[row]),
-        names.STRENGTH: None if np.isnan(strength) else float(strength),
-    }
-
-
-def counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
+def _counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
     """The fields of a `ShardRow` that say what is in its records."""
     verdicts = Counter(rows[names.VERDICT])
     reasons = Counter(str(reason) for of_sample in rows[names.REASONS] for reason in of_sample)
@@ -214,7 +300,7 @@ def counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class File:
+class _File:
     """A finished file or folder, still where it was made, and the name it is to have: after its contents."""
 
     path: Path
@@ -223,21 +309,9 @@ class File:
     bytes: int
 
     @classmethod
-    def of(cls, path: Path, folder: str, shard: Shard, suffix: str) -> File:
+    def of(cls, path: Path, folder: str, shard: Shard, suffix: str) -> _File:
         sha256, size = _digest(path)
         return cls(path, f"{folder}/{shard.name}.{sha256[:8]}{suffix}", sha256, size)
-
-
-def image_file(path: Path, shard: Shard, form: Form) -> File:
-    """The file of a shard's images."""
-    return File.of(path, SHARDS, shard, form.suffix)
-
-
-def file_fields(file: File | None) -> dict[str, Any]:
-    """The fields of a `ShardRow` that name the file of its images."""
-    if file is None:
-        return {"file": None, "bytes": 0, "sha256": None}
-    return {"file": file.name, "bytes": file.bytes, "sha256": file.sha256}
 
 
 def _digest(path: Path) -> tuple[str, int]:

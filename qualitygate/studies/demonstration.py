@@ -19,11 +19,15 @@ from qualitygate.gating.profile import Profile, load_profile, profile_id
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter, scored_pass
-from qualitygate.produce.gated_set import REPORT, SAMPLES, gate_to_folder, read_samples
+from qualitygate.produce.executor import InProcess
+from qualitygate.produce.records import SAMPLES, read_samples
+from qualitygate.produce.run import plan, produce
+from qualitygate.produce.worker import GateSource, Job
 from qualitygate.records.gate import GateSummary
 from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import PAPER_RATE
+from qualitygate.tracking.gated_set import REPORT
 
 SAMPLES_GATED = 2_000
 SEED = 1
@@ -56,11 +60,12 @@ def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstr
         StorageError: it cannot be written.
     """
     profile = _profile(generator, out / "profile", reporter)
-    stage = GateStage(generator, profile, profile.policy, seed=SEED)
+    source = GateSource(lambda _: generator, None, out / "profile", None, SEED)
+    opened = source.open(str(generator.device))
+    stage = opened.stage
     shutil.rmtree(out / "gated", ignore_errors=True)
-    summary = gate_to_folder(
-        stage, out / "gated", range(SAMPLES_GATED), curvature=CURVATURE, profile_folder=out / "profile", reporter=reporter
-    )
+    job = Job(source, plan(opened, ids=range(SAMPLES_GATED), form=None, curvature=CURVATURE), str(out / "gated"))
+    summary = produce(InProcess(job, str(generator.device), opened), reporter)
     columns, _ = read_samples(out / "gated" / SAMPLES)
     shutil.rmtree(out / "sheets", ignore_errors=True)
     with storage.new_folder(out / "sheets") as folder, reporter.phase("contact sheets", 5) as progress:

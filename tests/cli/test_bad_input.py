@@ -202,6 +202,30 @@ def test_an_interrupted_gate_leaves_nothing_behind(place: Place, tmp_path: Path,
     nothing_left(tmp_path)
 
 
+def test_an_interrupted_gate_goes_on(call: Call, place: Place, tmp_path: Path) -> None:
+    def arguments(out: str) -> list[object]:
+        common = ["--ids", "1500", "--shard-size", 128, "--no-track"]
+        return ["gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / out, *common]
+
+    process, end = _process(arguments("out")), time.monotonic() + 60
+    while not any(tmp_path.glob(".out.partial-*/manifest/*.json")) and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in stderr
+    (begun,) = tmp_path.iterdir()  # nothing under the name that was asked for
+    shards = {path.name: path.stat().st_mtime_ns for path in (begun / "manifest").iterdir()}
+    assert 0 < len(shards) < 12
+    assert call(*arguments("out")).code == 0
+    assert call(*arguments("whole")).code == 0
+    nothing_left(tmp_path, "out", "whole")
+    assert (tmp_path / "out" / "samples.parquet").read_bytes() == (tmp_path / "whole" / "samples.parquet").read_bytes()
+    images = [{path.name: path.read_bytes() for path in (tmp_path / out / "images").iterdir()} for out in ("out", "whole")]
+    assert images[0] == images[1]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
 def test_errors_survive_pickling() -> None:
     error = qualitygate.QualityGateError("what", "found", "needed", "remedy")
     again = pickle.loads(pickle.dumps(error))

@@ -26,7 +26,7 @@ from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
-from qualitygate.produce.gated_set import read_samples
+from qualitygate.produce.records import read_samples
 from qualitygate.studies.demonstration import Demonstration, demonstrate
 
 

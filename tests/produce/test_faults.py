@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from shard_helpers.faulty import THRESHOLD, AlwaysKilled, Killed, NotFinite, Swapped, faulty
-from shard_helpers.making import Small, assert_whole, entries, nothing_half, records
+from shard_helpers.making import Small, assert_whole, entries, executor, nothing_half, records
 from shard_helpers.s3 import Server
 from small import small_dcgan
 
@@ -23,10 +23,11 @@ from qualitygate import names
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli import _interrupted
 from qualitygate.errors import CheckpointError, ProfileError, StorageError, WorkerError
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce import store as stores
 from qualitygate.produce.executor import _PRELOADED
 from qualitygate.produce.manifest import Manifest
-from qualitygate.produce.run import executor, produce
+from qualitygate.produce.run import make
 from qualitygate.produce.store import open_store
 from qualitygate.produce.worker import Job, ShardWorker
 
@@ -66,7 +67,7 @@ def drive(small: Small, job: Job, workers: int) -> None:
     """A driver as the command line runs one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    produce(job, executor(job, "cpu", workers), small.loaded())
+    make(executor(job, workers), Reporter())
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
@@ -211,7 +212,7 @@ def test_a_stale_profile_is_refused_before_anything_is_written(small: Small, tmp
 
 
 def test_a_sample_that_is_not_finite_is_rejected_and_harms_no_other(small: Small, untouched: Path, tmp_path: Path) -> None:
-    stage = small.source().open("cpu")
+    stage = small.source().open("cpu").stage
     sums = stage.generator.run(stage.generator.start(stage.latents(IDS)), 0).activation.sum(dim=(1, 2, 3))
     broken = torch.nonzero(sums > THRESHOLD).flatten().tolist()
     assert 0 < len(broken) < 10

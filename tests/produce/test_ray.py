@@ -11,8 +11,9 @@ import pytest
 from shard_helpers.making import Small, assert_whole, entries, records
 
 from qualitygate.errors import CheckpointError, InputError, MissingExtraError
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce import executor as cluster
-from qualitygate.produce.run import produce
+from qualitygate.produce.run import make
 
 IDS = range(150)
 TESTS = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"ray\[data\]"):
+    with pytest.raises(MissingExtraError, match=r"'ray\[data\]'"):
         cluster.connect("cpu", 1)
 
 
@@ -47,7 +48,7 @@ def test_ray_makes_the_same_set_and_fails_as_we_do(ray: object, small: Small, tm
     assert time.monotonic() - start < 10
     assert cluster.connect("auto", None) == ("cpu", 2)
     job = small.job(tmp_path / "ray", ids=IDS)
-    summary = produce(job, cluster.RayExecutor(job, "cpu", 2), small.loaded())
+    summary = make(cluster.RayExecutor(job, "cpu", 2, "cpu"), Reporter())
     assert_whole(tmp_path / "ray", IDS, summary)
     small.produce(tmp_path / "here", ids=IDS)
     assert entries(tmp_path / "ray") == entries(tmp_path / "here")
@@ -55,4 +56,4 @@ def test_ray_makes_the_same_set_and_fails_as_we_do(ray: object, small: Small, tm
     wrong = small.job(tmp_path / "wrong", ids=IDS)
     wrong = type(wrong)(wrong.source, wrong.plan.model_copy(update={"checkpoint_sha256": "0" * 64}), wrong.place)
     with pytest.raises(CheckpointError, match="another one than the set was begun with"):
-        produce(wrong, cluster.RayExecutor(wrong, "cpu", 1), small.loaded())
+        make(cluster.RayExecutor(wrong, "cpu", 1, "cpu"), Reporter())

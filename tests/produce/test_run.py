@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -14,11 +15,15 @@ from shard_helpers.making import Small, assert_whole, entries, records
 from small_policy import small_policy
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError
+from qualitygate.errors import InputError, OutputError, StorageError
+from qualitygate.generators.passes import Reporter
+from qualitygate.produce import finalise
 from qualitygate.produce.executor import InProcess
+from qualitygate.produce.report import read_gated
 from qualitygate.produce.request import Form
-from qualitygate.produce.run import produce
+from qualitygate.produce.run import make, produce
 from qualitygate.produce.worker import ShardWorker
+from qualitygate.storage import image_name
 
 IDS = range(10, 150)
 
@@ -31,8 +36,7 @@ def made(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_kept_is_what_the_gate_keeps(small: Small, made: Path) -> None:
-    stage = small.source().open("cpu")
-    blocks = list(stage.blocks(IDS))
+    blocks = list(small.source().open("cpu").blocks(IDS))
     images = {int(block.latents.ids[row]): image for block in blocks for row, image in block.images.items()}
     written = {entry.id: entry for entry in entries(made)}
     assert written.keys() == images.keys()
@@ -79,16 +83,16 @@ def test_what_is_done_is_not_made_again(small: Small, made: Path, tmp_path: Path
     asked = []
 
     class Counting(InProcess):
-        def work(self, shards):
+        def work(self, shards, progress):
             asked.extend(shards)
-            return super().work(shards)
+            return super().work(shards, progress)
 
-    summary = produce(job, Counting(job, "cpu"), small.loaded())
+    summary = make(Counting(job, "cpu"), Reporter())
     assert asked == [job.plan.shard(1), job.plan.shard(2)]
     assert_whole(tmp_path / "set", IDS, summary)
     assert first.file in pq.read_table(tmp_path / "set" / "manifest.parquet").to_pydict()["file"]
     asked.clear()
-    assert produce(job, Counting(job, "cpu"), small.loaded()) == summary
+    assert make(Counting(job, "cpu"), Reporter()) == summary
     assert asked == []
 
 
@@ -123,6 +127,81 @@ def test_the_summary_says_where_the_time_went_and_what_an_image_cost(made: Path)
     share = metrics[names.ACCEPTED_SHARE]
     assert metrics[names.COST_FILTERED] == pytest.approx(metrics[names.COST_UNGATED] / share)
     assert metrics[names.COST_ACCEPTED] * metrics[names.YIELD] * len(IDS) == pytest.approx(metrics[names.SECONDS])
+
+
+class Broken(InProcess):
+    """Its second shard is never finished."""
+
+    def work(self, shards, progress):
+        yield next(super().work(shards, progress))
+        raise StorageError("Out of luck", "nothing", "a second shard")
+
+
+def test_one_folder_goes_on_and_holds_what_shards_do(small: Small, made: Path, tmp_path: Path) -> None:
+    job = small.job(tmp_path / "set", ids=IDS, form=None)
+    for broken in (True, False, False):
+        if broken:
+            with pytest.raises(StorageError, match="Out of luck"):
+                produce(Broken(job, "cpu"))
+            assert job.manifest().done() == [job.plan.shard(0)]
+            with pytest.raises(StorageError, match="Out of luck"):
+                produce(Broken(small.job(tmp_path / "set", ids=range(300), form=None), "cpu"))  # another plan is in nobody's way
+            images = sorted(Path(job.workplace, "images").iterdir())
+            images[3].write_bytes(b"")  # as after a power cut: the shard is made again
+            Path(job.workplace, "images", image_name(IDS[-1])).write_bytes(b"stray")
+        elif not (tmp_path / "set").exists():
+            summary = produce(InProcess(job, "cpu"))
+            assert summary.suite is not None
+        else:
+            with pytest.raises(OutputError, match="exists already"):
+                produce(InProcess(job, "cpu"))
+    place = tmp_path / "set"
+    table = pq.read_table(place / "samples.parquet").to_pydict()
+    assert {name: table[name] for name in records(made)} == records(made)
+    assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.png for one in entries(made)}
+    assert not Path(job.workplace).exists()
+    assert not [name for name in ("manifest", "records", "shards", "plan.json", ".partial") if (place / name).exists()]
+
+
+def test_columns_of_shards_that_needed_them_are_in_one_table(small: Small, tmp_path: Path) -> None:
+    """A strength that was tried in one shard only: 0 elsewhere, as if all had been one block."""
+    produce(InProcess(small.job(tmp_path / "small", ids=IDS, form=None, shard_size=4), "cpu"))
+    produce(InProcess(small.job(tmp_path / "whole", ids=IDS, form=None, shard_size=1000), "cpu"))
+    ours, theirs = (pq.read_table(tmp_path / name / "samples.parquet") for name in ("small", "whole"))
+    assert ours.schema.equals(theirs.schema, check_metadata=True)
+    pd.testing.assert_frame_equal(ours.to_pandas(), theirs.to_pandas(), rtol=1e-4)
+
+
+def test_a_large_set_is_judged_in_batches(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = produce(InProcess(small.job(tmp_path / "whole", ids=IDS, form=None), "cpu"))
+    monkeypatch.setattr(finalise, "_BATCH", 64)
+    monkeypatch.setattr(finalise, "_WHOLE", 100)
+    parts = produce(InProcess(small.job(tmp_path / "parts", ids=IDS, form=None), "cpu"))
+    assert whole.suite is not None
+    assert parts.suite is not None
+    outcomes = [[(one.id, one.success) for one in summary.suite.results] for summary in (whole, parts)]
+    assert outcomes[0] == outcomes[1]
+    assert parts.metrics.keys() == whole.metrics.keys()
+    assert read_gated(tmp_path / "parts").drawn_from == len(IDS)
+    assert read_gated(tmp_path / "whole").drawn_from is None
+
+
+@pytest.mark.slow
+def test_one_folder_in_an_object_store(small: Small, made: Path, bucket: str) -> None:
+    from qualitygate.produce.store import open_store
+
+    place = bucket.format("folder")
+    summary = produce(InProcess(small.job(place, ids=IDS, form=None), "cpu"))
+    store = open_store(place)
+    assert {int(Path(name).stem): store.read(f"images/{name}") for name in store.names("images")} == {
+        one.id: one.png for one in entries(made)
+    }
+    assert not {"manifest", "records", "plan.json", ".partial"} & set(store.names(""))
+    assert {"samples.parquet", "summary.json", "report.html", "gallery", "figures", "profile"} <= set(store.names(""))
+    assert read_gated(place).columns[names.ID].tolist() == list(IDS)
+    assert summary.samples == len(IDS)
+    with pytest.raises(OutputError, match="holds a set already"):
+        produce(InProcess(small.job(place, ids=IDS, form=None), "cpu"))
 
 
 @pytest.mark.slow

@@ -17,11 +17,13 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator
+from qualitygate.generators.passes import Reporter
+from qualitygate.produce.executor import Executor, InProcess, ProcessPool
 from qualitygate.produce.manifest import Plan
 from qualitygate.produce.request import Form
-from qualitygate.produce.run import executor, plan, produce
+from qualitygate.produce.run import make, plan
 from qualitygate.produce.shards import Entry, read_shard
-from qualitygate.produce.worker import Job, Source
+from qualitygate.produce.worker import GateSource, Job
 from qualitygate.records.gate import GateSummary
 
 
@@ -39,7 +41,7 @@ class Small:
         calibrate(load_generator(small.checkpoint), small_policy()).save(small.profile)
         return small
 
-    def source(self, **changes: Any) -> Source:
+    def source(self, **changes: Any) -> GateSource:
         given: dict[str, Any] = {
             "generator": partial(load, self.checkpoint),
             "file": self.checkpoint,
@@ -47,22 +49,26 @@ class Small:
             "policy": None,
             "seed": 1,
         }
-        return Source(**{**given, **changes})
+        return GateSource(**{**given, **changes})
 
-    def job(self, place: Path | str, source: Source | None = None, **asked: Any) -> Job:
+    def job(self, place: Path | str, source: GateSource | None = None, **asked: Any) -> Job:
         source = source or self.source()
         return Job(source, self.plan(source, **asked), str(place))
 
-    def plan(self, source: Source, **asked: Any) -> Plan:
+    def plan(self, source: GateSource, **asked: Any) -> Plan:
         asked = {"ids": range(300), **asked} if "accepted" not in asked else asked
         return plan(source.open("cpu"), **{"shard_size": 64, **asked})
 
     def loaded(self) -> Profile:
         return load_profile(self.profile)
 
-    def produce(self, place: Path | str, workers: int = 1, source: Source | None = None, **asked: Any) -> GateSummary:
+    def produce(self, place: Path | str, workers: int = 1, source: GateSource | None = None, **asked: Any) -> GateSummary:
         job = self.job(place, source, **asked)
-        return produce(job, executor(job, "cpu", workers), self.loaded())
+        return make(executor(job, workers), Reporter())
+
+
+def executor(job: Job, workers: int) -> Executor:
+    return InProcess(job, "cpu") if workers == 1 else ProcessPool(job, "cpu", workers)
 
 
 def load(path: Path, device: str) -> Generator:

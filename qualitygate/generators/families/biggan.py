@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import State
-from qualitygate.generators.network import Discriminator, one_hot
+from qualitygate.generators.network import Discriminator, one_hot, settings_of
 from qualitygate.generators.residual import DownBlock, ResidualGenerator, SelfAttention, UpBlock, operations
 from qualitygate.latents import Latents
 
@@ -102,17 +102,7 @@ class BigGAN(ResidualGenerator):
         image_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "latent_size": latent_size,
-            "label_size": label_size,
-            "label_features": label_features,
-            "units": list(units),
-            "attention": list(attention),
-            "block_latent": block_latent,
-            "hidden": hidden,
-            "bottom_width": bottom_width,
-            "image_channels": image_channels,
-        }
+        self.settings = settings_of(locals())
         self.latent_size, self.label_size = latent_size, label_size
         self._block_latent, self._bottom_width = block_latent, bottom_width
         self._chunk = latent_size // len(units) if block_latent == "chunk" else latent_size
@@ -187,15 +177,7 @@ class BigGANDiscriminator(Discriminator):
         image_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "resolution": resolution,
-            "units": list(units),
-            "halves": list(halves),
-            "wide": wide,
-            "attention": list(attention),
-            "label_size": label_size,
-            "image_channels": image_channels,
-        }
+        self.settings = settings_of(locals())
         self.image_shape = (image_channels, resolution, resolution)
         self.label_size = label_size
         inputs = [image_channels, *units[:-1]]

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import State
+from qualitygate.generators.network import settings_of
 from qualitygate.generators.residual import ResidualBlock, ResidualGenerator, SelfAttention, UpsamplingConv, operations
 from qualitygate.latents import Latents
 
@@ -139,16 +140,7 @@ class BigGANDeep(ResidualGenerator):
         image_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "latent_size": latent_size,
-            "label_size": label_size,
-            "label_features": label_features,
-            "units": list(units),
-            "doubles": list(doubles),
-            "attention": list(attention),
-            "statistics": statistics,
-            "image_channels": image_channels,
-        }
+        self.settings = settings_of(locals())
         self.latent_size, self.label_size = latent_size, label_size
         self._step = 1.0 / (statistics - 1)
         condition = latent_size + label_features

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.generators.convolutions import by_positions, conv_transpose_4x4_stride_2, doubling, runs_by_positions
-from qualitygate.generators.network import Discriminator
+from qualitygate.generators.network import Discriminator, settings_of
 from qualitygate.latents import Latents
 
 
@@ -34,7 +34,7 @@ class DCGAN(Generator):
 
     def __init__(self, latent_size: int, units: list[int], image_channels: int) -> None:
         super().__init__()
-        self.settings = {"latent_size": latent_size, "units": list(units), "image_channels": image_channels}
+        self.settings = settings_of(locals())
         self.latent_size = latent_size
         size = 4 * 2 ** len(units)
         self.image_shape = (image_channels, size, size)
@@ -106,7 +106,7 @@ class DCGANDiscriminator(Discriminator):
 
     def __init__(self, units: list[int], image_channels: int) -> None:
         super().__init__()
-        self.settings = {"units": list(units), "image_channels": image_channels}
+        self.settings = settings_of(locals())
         size = 4 * 2 ** len(units)
         self.image_shape = (image_channels, size, size)
         widths = [image_channels, *units, 1]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.generators.convolutions import by_positions, conv_3x3, conv_transpose_4x4_stride_2, doubling, keeping, runs_by_positions
-from qualitygate.generators.network import Discriminator
+from qualitygate.generators.network import Discriminator, settings_of
 from qualitygate.latents import Latents
 
 _SLOPE = 0.2  # of the LeakyReLU
@@ -61,15 +61,7 @@ class PGGAN(Generator):
         final_tanh: bool = False,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "latent_size": latent_size,
-            "units": list(units),
-            "image_channels": image_channels,
-            "label_size": label_size,
-            "label_after_norm": label_after_norm,
-            "lod": lod,
-            "final_tanh": final_tanh,
-        }
+        self.settings = settings_of(locals())
         self.latent_size, self.label_size = latent_size, label_size
         self.label_after_norm, self.final_tanh = label_after_norm, final_tanh
         self.blend, whole = math.modf(lod)
@@ -210,15 +202,7 @@ class PGGANDiscriminator(Discriminator):
         lod: float = 0.0,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "units": list(units),
-            "image_channels": image_channels,
-            "outputs": outputs,
-            "fused": fused,
-            "group_size": group_size,
-            "consecutive_groups": consecutive_groups,
-            "lod": lod,
-        }
+        self.settings = settings_of(locals())
         self.fused, self.group_size, self.consecutive_groups = fused, group_size, consecutive_groups
         self.label_size = outputs - 1
         self.blend, whole = math.modf(lod)

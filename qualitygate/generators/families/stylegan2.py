@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.base import Layer, Presets, State
 from qualitygate.generators.convolutions import runs_by_positions
-from qualitygate.generators.network import Discriminator, one_hot
+from qualitygate.generators.network import Discriminator, one_hot, settings_of
 from qualitygate.generators.resampling import blurred, downsampled, upsampled
-from qualitygate.generators.styles import EPSILON, GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, ToRGB
+from qualitygate.generators.styles import EPSILON, GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB
 from qualitygate.latents import Latents
 
 Architecture = Literal["skip", "resnet", "orig"]
@@ -45,7 +45,7 @@ class Carry(NamedTuple):
     shortcut: Tensor | None = None
 
 
-class StyleGAN2(Generator):
+class StyleGAN2(StyleGenerator):
     """StyleGAN2 generator.
 
     An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the
@@ -67,7 +67,6 @@ class StyleGAN2(Generator):
     """
 
     family = "stylegan2"
-    truncates = "w"
 
     def __init__(
         self,
@@ -83,18 +82,7 @@ class StyleGAN2(Generator):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "latent_size": latent_size,
-            "mapping": list(mapping),
-            "units": list(units),
-            "image_channels": image_channels,
-            "architecture": architecture,
-            "label_size": label_size,
-            "label_features": label_features,
-            "normalisation": normalisation,
-            "average": average,
-            "clamp": clamp,
-        }
+        self.settings = settings_of(locals())
         self.latent_size, self.label_size, self.architecture = latent_size, label_size, architecture
         size = 4 * 2 ** (len(units) - 1)
         self.image_shape = (image_channels, size, size)
@@ -112,11 +100,8 @@ class StyleGAN2(Generator):
         self.presets = Presets(tuple(i for i in (0, 1, 3) if i <= last), (min(2, last),), min(4, last))
 
     def begin(self, latents: Latents) -> State:
-        labels = self.label_vectors(latents) if self.label_size and latents.space == "z" else None
-        w = self.tap("w", self.mapping.untruncated(latents, labels))
-        sampling = latents.sampling
-        ws = self.tap("ws", self.mapping.truncated(w, len(self.layers) + 1, sampling.psi, sampling.cutoff))
-        return State(-1, self.constant.expand(len(ws), -1, -1, -1), Carry(ws, sampling.noise == "const"))
+        ws = self._style_inputs(latents, len(self.layers) + 1)
+        return State(-1, self.constant.expand(len(ws), -1, -1, -1), Carry(ws, latents.sampling.noise == "const"))
 
     def advance(self, state: State) -> State:
         index = state.layer + 1
@@ -268,17 +253,7 @@ class StyleGAN2Discriminator(Discriminator):
     ) -> None:
         super().__init__()
         mapping = mapping or []
-        self.settings = {
-            "units": list(units),
-            "image_channels": image_channels,
-            "architecture": architecture,
-            "label_size": label_size,
-            "label_features": label_features,
-            "mapping": list(mapping),
-            "group": group,
-            "deviations": deviations,
-            "clamp": clamp,
-        }
+        self.settings = settings_of(locals())
         size = 4 * 2 ** (len(units) - 1)
         self.image_shape = (image_channels, size, size)
         self.label_size, self.group, self.deviations = label_size, group, deviations

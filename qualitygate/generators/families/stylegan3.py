@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.base import Layer, Presets, State
+from qualitygate.generators.network import settings_of
 from qualitygate.generators.resampling import upfirdn
-from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, ToRGB, demodulation, normalised
+from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised
 from qualitygate.latents import Latents
 
 
@@ -97,7 +98,7 @@ LayerSettings = dict[str, Any]
 """``units``, ``size``, ``kernel``, and of `Resampling` ``up``, ``down``, ``up_taps``, ``down_taps``, ``radial``."""
 
 
-class StyleGAN3(Generator):
+class StyleGAN3(StyleGenerator):
     """StyleGAN3 generator.
 
     Args:
@@ -113,7 +114,6 @@ class StyleGAN3(Generator):
     """
 
     family = "stylegan3"
-    truncates = "w"
     judged_by = "stylegan2"
 
     def __init__(
@@ -131,19 +131,7 @@ class StyleGAN3(Generator):
         output_scale: float,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "latent_size": latent_size,
-            "mapping": list(mapping),
-            "label_size": label_size,
-            "label_features": label_features,
-            "units": units,
-            "sampling_rate": sampling_rate,
-            "bandwidth": bandwidth,
-            "layers": [dict(layer) for layer in layers],
-            "image_channels": image_channels,
-            "clamp": clamp,
-            "output_scale": output_scale,
-        }
+        self.settings = settings_of(locals())
         self.latent_size, self.label_size = latent_size, label_size
         size = layers[-1]["size"]
         self.image_shape = (image_channels, size, size)
@@ -163,11 +151,7 @@ class StyleGAN3(Generator):
         self.presets = _presets(sampling_rate, layers)
 
     def begin(self, latents: Latents) -> State:
-        labels = self.label_vectors(latents) if self.label_size and latents.space == "z" else None
-        w = self.tap("w", self.mapping.untruncated(latents, labels))
-        sampling = latents.sampling
-        count = len(self.convolutions) + 2  # one for the input, one for to-RGB
-        ws = self.tap("ws", self.mapping.truncated(w, count, sampling.psi, sampling.cutoff))
+        ws = self._style_inputs(latents, len(self.convolutions) + 2)  # one for the input, one for to-RGB
         return State(-1, self.tap("activation/input", self.input(ws[:, 0])), ws)
 
     def advance(self, state: State) -> State:

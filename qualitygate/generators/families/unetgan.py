@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.families.biggan import ProjectionHead
-from qualitygate.generators.network import Discriminator
+from qualitygate.generators.network import Discriminator, settings_of
 from qualitygate.generators.residual import DownBlock, SelfAttention, UpBlock
 
 
@@ -33,13 +33,7 @@ class UNetDiscriminator(Discriminator):
 
     def __init__(self, encoder: list[int], decoder: list[int], attention: list[int], label_size: int, image_channels: int = 3) -> None:
         super().__init__()
-        self.settings = {
-            "encoder": list(encoder),
-            "decoder": list(decoder),
-            "attention": list(attention),
-            "label_size": label_size,
-            "image_channels": image_channels,
-        }
+        self.settings = settings_of(locals())
         resolution = 4 * 2 ** len(encoder)
         self.image_shape = (image_channels, resolution, resolution)
         self.label_size = label_size

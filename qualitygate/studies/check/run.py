@@ -19,13 +19,13 @@ import torch
 
 import qualitygate
 from qualitygate import names, storage
+from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.compare import Comparison, Estimate, compare, draws_for, tail_of
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import AGAINST_REAL, OF_IMAGES, SHARES, TO_BASELINE, CheckRule, Policy, policy_yaml
 from qualitygate.policy.suite import FORMAT, HIGH, LOW, column, make_check_suite, merge_suite, suite_hash
-from qualitygate.produce.gated_set import judge
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
@@ -243,10 +243,12 @@ class _Check:
     # all of them
 
     def _checked(self, look: int, seconds: float) -> Checked:
+        import pandas
+
         outcomes = tuple(self.outcomes[rule.id] for rule in self.rules)
         samples = {names.ID: self.ours.ids, **self.ours.columns}
         suite = self._suite(outcomes)
-        judged = judge(suite, samples, self._summary(outcomes))
+        judged = run_suite(suite, pandas.DataFrame(samples), pandas.DataFrame([self._summary(outcomes)]))
         record = CheckRecord(
             verdict=verdict_of(outcomes, passed=judged.passed),
             candidate=self.candidate.compared,

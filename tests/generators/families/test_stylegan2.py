@@ -161,3 +161,12 @@ def test_a_conditional_discriminator_needs_labels() -> None:
     classes = torch.tensor([0, 1, 2, 0])
     vectors = torch.nn.functional.one_hot(classes, 3).float()
     assert torch.equal(discriminator(images, classes), discriminator(images, vectors))
+
+
+def test_styles_are_those_that_truncation_acts_on() -> None:
+    generator, latents = small(), drawn(psi=0.7)
+    w = generator.styles(latents.z)
+    assert torch.equal(w, generator.taps(latents, names=["w"])["w"])
+    points = Latents(latents.ids, None, w, sampling=latents.sampling, space="w")
+    assert torch.equal(generator.styles(points), w)
+    torch.testing.assert_close(generator(points), generator(latents))

@@ -1,4 +1,4 @@
-"""``qualitygate gate --shards`` from end to end."""
+"""``qualitygate gate`` from end to end: shards, and what one folder has in common with them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,43 @@ def test_so_many_images(call: Call, place: Place, tmp_path: Path) -> None:
     other = produce(call, place, tmp_path / "set", "--accepted", 71, "--no-track")
     assert other.code == 2
     assert "under another plan" in other.stderr
+
+
+def test_one_folder_of_so_many_images_by_several_workers(call: Call, place: Place, tmp_path: Path) -> None:
+    def gate(out: str, *more: object) -> Called:
+        common = ("--profile", place.profile, "--out", tmp_path / out, "--no-track", "--json", "--shard-size", 64)
+        return call("gate", place.checkpoint, *common, *more)
+
+    done = gate("a", "--accepted", 150, "--workers", 2)
+    assert done.code == 0, done.stderr
+    assert done.json["accepted"] + done.json["corrected"] == 150 == len(list((tmp_path / "a" / "images").iterdir()))
+    same = gate("b", "--ids", done.json["samples"])
+    for table in ("samples.parquet", "units.parquet"):
+        assert pq.read_table(tmp_path / "a" / table).to_pandas().equals(pq.read_table(tmp_path / "b" / table).to_pandas())
+    assert {one.name for one in (tmp_path / "a").iterdir()} == {one.name for one in (tmp_path / "b").iterdir()}
+    counts = ("samples", "accepted", "corrected", "rejected", "borderline", "reasons", "limits")
+    assert {name: done.json[name] for name in counts} == {name: same.json[name] for name in counts}
+    again = gate("a", "--accepted", 150, "--workers", 2)
+    assert again.code == 2
+    assert "exists already" in again.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_own_latents_and_records_alone_in_shards(call: Call, place: Place, tmp_path: Path) -> None:
+    z = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
+    np.savez(tmp_path / "own.npz", z=z)
+    common = ("--profile", place.profile, "--latents", tmp_path / "own.npz", "--no-track", "--json", "--shard-size", 64)
+    shards = call("gate", place.checkpoint, *common, "--out", tmp_path / "shards", "--shards", "parquet", "--no-images")
+    folder = call("gate", place.checkpoint, *common, "--out", tmp_path / "folder")
+    assert (shards.code, folder.code) == (0, 0), shards.stderr + folder.stderr
+    rows = [
+        pq.read_table(tmp_path / "shards" / "records" / name)
+        for name in sorted(one.name for one in (tmp_path / "shards" / "records").iterdir())
+    ]
+    verdicts = [verdict for table in rows for verdict in table["verdict"].to_pylist()]
+    assert pq.read_table(tmp_path / "folder" / "samples.parquet")["verdict"].to_pylist() == verdicts
+    assert not (tmp_path / "shards" / "shards").exists()
+    assert shards.json["provenance"]["latents"] == folder.json["provenance"]["latents"]
 
 
 def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(call: Call, place: Place, tmp_path: Path) -> None:
@@ -142,8 +179,7 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(call: Call
         (("--shards", "folder"), "neither --ids nor --accepted"),
         (("--shards", "folder", "--ids", "0:9", "--accepted", "3"), "both --ids and --accepted"),
         (("--shards", "folder", "--ids", "0:9", "--curvature", "2"), "--curvature cannot be used here"),
-        (("--ids", "0:9", "--workers", "2"), "--workers cannot be used here"),
-        (("--accepted", "9"), "--accepted cannot be used here"),
+        (("--latents", "own.npz", "--accepted", "3"), "both --accepted and --latents"),
         (("--shards", "folder", "--ids", "0:9", "--out", "nowhere://x"), "Cannot use the store"),
     ],
 )

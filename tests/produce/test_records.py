@@ -17,8 +17,7 @@ from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import Generator
 from qualitygate.policy.corrections import LocalRegion, SequentialAblation
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule, policy_yaml
-from qualitygate.produce.gated_set import POLICY, PROFILE, PROVENANCE, SAMPLES, _Table
-from qualitygate.produce.redecide import Change, redecide
+from qualitygate.produce.records import POLICY, PROFILE, PROVENANCE, SAMPLES, Change, redecide, sample_rows
 from qualitygate.testing import random_toy
 
 IDS = range(150)
@@ -39,10 +38,7 @@ def profile(generator: Generator) -> Profile:
 def again(generator: Generator, profile: Profile, tmp_path: Path) -> Again:
     """Gates a set with the profile's policy and decides it again with another one."""
     stage = GateStage(generator, profile, profile.policy, seed=1)
-    table = _Table(stage)
-    for block in stage.blocks(IDS):
-        table.add(block)
-    storage.write_table(tmp_path / SAMPLES, table.rows(), {PROVENANCE: stage.provenance.model_dump_json()})
+    storage.write_table(tmp_path / SAMPLES, sample_rows(list(stage.blocks(IDS)), 1), {PROVENANCE: stage.provenance.model_dump_json()})
     (tmp_path / POLICY).write_text(policy_yaml(profile.policy))
     profile.save(tmp_path / PROFILE)
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_helpers.making import Small
+from shard_helpers.making import Small, executor
 
 from qualitygate import names
 from qualitygate.gating.exhibit import choose
-from qualitygate.produce import survey as survey_module
-from qualitygate.produce.gated_set import PROFILE, REPORT
-from qualitygate.produce.reading import read_gated
-from qualitygate.produce.shard_report import ensure_report
+from qualitygate.produce import records as records_module
+from qualitygate.produce.records import PROFILE, SURVEY, Records, read_survey
+from qualitygate.produce.report import REPORT, ensure_report, read_gated
 from qualitygate.produce.store import open_store
-from qualitygate.produce.survey import SURVEY, Surveyor, read_survey
 from qualitygate.records.gate import RuleLimit, Verdict
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import EXHIBIT, Material, read_exhibit
@@ -28,8 +27,12 @@ IDS = range(10, 290)
 def made(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made") / "set"
     small.produce(place, ids=IDS)
-    ensure_report(small.job(place, ids=IDS), "cpu")
+    ensure_report(executor(small.job(place, ids=IDS), 1))
     return place
+
+
+def survey(place: Path, **settings: Any) -> Any:
+    return Records.of_finished(open_store(place)).survey(read_gated(place).summary.limits, **settings)
 
 
 def whole(place: Path) -> pa.Table:
@@ -48,7 +51,7 @@ def test_the_exhibit_is_what_would_be_chosen_of_all_records_at_once(small: Small
 
 
 def test_its_records_are_those_of_the_gate(small: Small, made: Path) -> None:
-    stage = small.source().open("cpu")
+    stage = small.source().open("cpu").stage
     ids = sorted(one.record.id for one in read_exhibit(made / EXHIBIT))
     fresh = {record.id: record for record in stage.records(next(stage.blocks(ids)))}
     for one in read_exhibit(made / EXHIBIT):
@@ -60,11 +63,11 @@ def test_its_records_are_those_of_the_gate(small: Small, made: Path) -> None:
 
 def test_a_survey_is_a_sample_with_exact_counts(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits, table = read_gated(made).summary.limits, whole(made)
-    everything, chosen = Surveyor(open_store(made), limits).walk()
+    everything, chosen, _ = survey(made)
     assert everything.columns[names.ID].tolist() == list(IDS)
     assert not everything.is_part
-    monkeypatch.setattr(survey_module, "_BATCH", 7)  # rows at once: nothing depends on it
-    part, same = Surveyor(open_store(made), limits, drawn=50).walk()
+    monkeypatch.setattr(records_module, "_BATCH", 7)  # rows at once: nothing depends on it
+    part, same, _ = survey(made, drawn=50)
     assert part.is_part
     assert (len(part.columns[names.ID]), part.samples) == (50, len(IDS))
     assert part.columns[names.ID].tolist() == sorted({*part.columns[names.ID]})
@@ -85,7 +88,7 @@ def test_the_page_says_what_was_drawn_and_what_it_cost(made: Path) -> None:
         assert words in page
     assert "drawn at random" not in page
     assert page.count("data-roles") == len(read_exhibit(made / EXHIBIT))
-    surveyed, _ = Surveyor(open_store(made), read_gated(made).summary.limits, drawn=50).walk()
+    surveyed, _, _ = survey(made, drawn=50)
     full = read_gated(made)
     part = type(full)(
         full.place, full.summary, surveyed.columns, full.calibration, full.units, full.exhibit, surveyed.samples, surveyed.over
@@ -97,17 +100,17 @@ def test_the_page_says_what_was_drawn_and_what_it_cost(made: Path) -> None:
 
 def test_it_is_made_once_and_a_set_without_it_gets_one(small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = small.job(tmp_path / "set", ids=range(64))
-    ensure_report(job, "cpu")
+    ensure_report(executor(job, 1))
     assert not (tmp_path / "set").exists()  # nothing to tell of yet
     small.produce(tmp_path / "set", ids=range(64))
     old = report_page(Material(read_gated(tmp_path / "set")))  # from its records, as `qualitygate report` does it
     assert "No samples were made again" in old
     assert "Samples by score" in old
-    ensure_report(job, "cpu")
+    ensure_report(executor(job, 1))
     assert not (tmp_path / "set" / ".partial").exists()
     assert read_survey(tmp_path / "set" / SURVEY).samples == 64
-    monkeypatch.setattr(survey_module.Surveyor, "walk", None)
-    ensure_report(job, "cpu")
+    monkeypatch.setattr(records_module.Records, "survey", None)
+    ensure_report(executor(job, 1))
     report_page(Material(read_gated(tmp_path / "set")))
 
 
@@ -115,7 +118,7 @@ def test_it_is_made_once_and_a_set_without_it_gets_one(small: Small, made: Path,
 def test_a_set_in_an_object_store_has_its_page_there(small: Small, bucket: str) -> None:
     place, ids = bucket.format("reported"), range(64)
     small.produce(place, ids=ids)
-    ensure_report(small.job(place, ids=ids), "cpu")
+    ensure_report(executor(small.job(place, ids=ids), 1))
     store = open_store(place)
     assert {REPORT, EXHIBIT, SURVEY, "gallery", "figures", PROFILE} <= set(store.names(""))
     assert {"best.png", "worst.png"} <= set(store.names("gallery"))
@@ -130,6 +133,6 @@ def test_a_set_in_an_object_store_has_its_page_there(small: Small, bucket: str) 
 def test_what_is_not_finite_is_over_no_limit() -> None:
     """Such samples are rejected for that alone: more samples over a limit than have a score would be no share."""
     limit = RuleLimit(rule="low_rate", score="s", limit=1.0, source="policy", action=Verdict.CORRECT)
-    counts = survey_module._Counts([limit])
+    counts = records_module._Counts([limit])
     counts.add(pa.table({"s": [0.5, 2.0, float("inf"), float("-inf"), float("nan")]}))
     assert counts.over == {"low_rate": (1, 2)}

@@ -1,0 +1,283 @@
+"""What people see of a gated set, wherever it is kept: samples made again, figures, its page, and what MLflow is sent."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from PIL import Image
+from pydantic import ValidationError
+
+from qualitygate import names, storage
+from qualitygate.errors import InputError, public
+from qualitygate.gating import exhibit
+from qualitygate.gating.profile import SCORES
+from qualitygate.gating.stage import GateStage
+from qualitygate.generators.passes import Reporter
+from qualitygate.latents import Latents
+from qualitygate.produce.executor import Executor
+from qualitygate.produce.manifest import RECORDS, TABLE
+from qualitygate.produce.records import PROFILE, SAMPLES, SURVEY, Records, Survey, read_survey, recorded_block
+from qualitygate.produce.store import LocalStore, Store, open_store
+from qualitygate.produce.worker import OpenedSource
+from qualitygate.records.dynamics import DynamicsRecord
+from qualitygate.records.gate import ExhibitRole, GateSummary, SampleRecord
+from qualitygate.reports.gate_figures import score_figure, trade_off_figure
+from qualitygate.reports.gate_report import report_page
+from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
+from qualitygate.reports.sheets import exhibit_sheets
+from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
+from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
+from qualitygate.tracking.studies import SHEETS, read_metrics_set
+
+GALLERY, FIGURES, CALIBRATION, DYNAMICS = "gallery", "figures", "calibration.parquet", "dynamics.json"
+
+
+def finished(store: Store) -> GateSummary | None:
+    """The summary of a set that has come to its end."""
+    data = store.read(SUMMARY)
+    return None if data is None else GateSummary.model_validate_json(data)
+
+
+# ---- made for people
+
+
+def ensure_report(executor: Executor, reporter: Reporter | None = None) -> None:
+    """Write exhibit, figures and page of a finished set, unless they are there: the page comes last.
+
+    The work is bounded whatever the size of the set, but for one pass over a few columns of its records.
+
+    Args:
+        executor: of the job that was done.
+        reporter: shows progress.
+
+    Raises:
+        StorageError: the store does not take it; started again, the run makes it.
+    """
+    place = executor.job.workplace
+    store = open_store(place)
+    summary = finished(store)
+    if summary is None or REPORT in store.names(""):
+        return
+    with (reporter or Reporter()).phase("report", 2) as progress:
+        if executor.job.plan.form is not None:
+            records = Records.of_finished(store)
+            survey, chosen, _ = records.survey(summary.limits)
+            survey.put(store)
+            show(executor.source, records, survey, chosen, store)
+        progress(1)
+        store.put(REPORT, report_page(Material(read_gated(place, public(executor.job.place)))).encode())
+        store.sweep()
+        progress(1)
+
+
+def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping[ExhibitRole, np.ndarray], store: Store) -> None:
+    """The exhibit, its contact sheets and the figures of a set, into its store; the samples shown are made again.
+
+    Args:
+        source: what was gated.
+        records: of the set.
+        survey: what figures are drawn from.
+        chosen: ids by role.
+        store: where the set is kept.
+    """
+    ids = np.concatenate(list(chosen.values()))
+    table = records.rows(ids)
+    block = recorded_block(source.latents(table[names.ID].to_numpy()), table)
+    rows = np.searchsorted(block.latents.ids, ids)
+    shown = [source.stage.record(block, int(row)) for row in rows]
+    with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
+        folder = Path(place)
+        _write_exhibit(source.stage, block.latents[rows], shown, exhibit.roles(chosen), folder)
+        _write_figures(source.stage, survey.columns, survey.columns[names.VERDICT], folder)
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def _write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole], folder: Path) -> None:
+    """``exhibit.parquet`` and a contact sheet for each role; the samples are made again.
+
+    Args:
+        stage: the gate they went through.
+        latents: latents of the N samples.
+        records: their records.
+        roles: why each was chosen.
+        folder: of the gated set.
+    """
+    items = exhibit.exhibit_items(stage, latents, records, roles)
+    storage.write_table(folder / EXHIBIT, exhibit_columns(items))
+    (folder / GALLERY).mkdir()
+    for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
+        sheet.save(folder / f"{key}.png")
+
+
+def _write_figures(stage: GateStage, columns: Mapping[str, np.ndarray], verdicts: np.ndarray, folder: Path) -> None:
+    """Scores of N samples with their limits, and what other limits would keep.
+
+    Args:
+        stage: the gate they went through.
+        columns: every score that a rule names, each (N,).
+        verdicts: `Verdict` values (N,).
+        folder: of the gated set.
+    """
+    (folder / FIGURES).mkdir()
+    rules = stage.limits.rules
+    scores = {rule.score: columns[rule.score] for rule in rules}
+    storage.write_bytes(folder / FIGURES / "scores.png", score_figure(scores, rules, verdicts))
+    calibration = stage.profile.columns(stage.policy)
+    known = [rule for rule in rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]
+    if known:  # a rule with an absolute limit may be on a score that was not calibrated
+        storage.write_bytes(folder / FIGURES / "trade_off.png", trade_off_figure(scores, calibration, known))
+
+
+# ---- read for pages
+
+
+def read_gated(place: str | Path, name: str | None = None, profile: Path | None = None) -> Gated:
+    """A gated set with everything that its page shows; of a set of shards, a sample of its records.
+
+    Args:
+        place: a folder written by the gate, or where a set of shards is kept: ``s3://…``.
+        name: what it is called to the reader; default: its place.
+        profile: the profile, where it does not lie in the set.
+
+    Raises:
+        InputError: there is no gated set.
+        ProfileError: one of its tables cannot be read.
+        StorageError: the store does not answer.
+    """
+    with local(place) as folder:
+        found = read_gated_set(folder)
+        surveyed = _survey(place, folder, found.summary)
+        return Gated(
+            place=name or public(str(place)),
+            summary=found.summary,
+            columns=_columns(folder / SAMPLES) if surveyed is None else surveyed.columns,
+            calibration=_columns((profile or folder / PROFILE) / CALIBRATION),
+            units=storage.read_table(folder / UNITS)[0].to_pandas() if found.has(UNITS) else None,
+            exhibit=read_exhibit(folder / EXHIBIT) if (folder / EXHIBIT).is_file() else (),
+            drawn_from=surveyed.samples if surveyed is not None and surveyed.is_part else None,
+            over={} if surveyed is None else surveyed.over,
+        )
+
+
+def _survey(place: str | Path, folder: Path, summary: GateSummary) -> Survey | None:
+    """What is known of the records where they do not lie in one small table; those of a set of shards are walked through where nobody did
+    yet."""
+    if (folder / SURVEY).is_file():
+        return read_survey(folder / SURVEY)
+    store = open_store(place)
+    if not (folder / TABLE).is_file() or not store.names(RECORDS):  # MLflow has no records
+        return None
+    return Records.of_finished(store).survey(summary.limits)[0]
+
+
+def read_measured(folder: str | Path) -> MeasuredMetrics:
+    """A folder of metrics.
+
+    Raises:
+        InputError: there are no metrics.
+    """
+    found = read_metrics_set(folder)
+    return MeasuredMetrics(found.report, _columns(found.folder / SAMPLES))
+
+
+def read_units(folder: str | Path) -> UnitPage:
+    """A study of units.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = Path(folder)
+    if not (folder / UNITS).is_file():
+        raise InputError(f"{folder} is not a study of units", f"no {UNITS} in it", "a folder written by `qualitygate units`")
+    table: pd.DataFrame = storage.read_table(folder / UNITS)[0].to_pandas()
+    sheets = {f"Layer {path.stem.rpartition('_')[2]}": _opened(path) for path in sorted((folder / SHEETS).glob("*.png"))}
+    return UnitPage(table, sheets)
+
+
+def read_dynamics(folder: str | Path) -> DynamicsRecord:
+    """What `qualitygate dynamics` wrote.
+
+    Raises:
+        InputError: there is nothing of it.
+    """
+    path = Path(folder) / DYNAMICS
+    try:
+        return DynamicsRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"Cannot read {path}", str(error), "a folder written by `qualitygate dynamics`") from error
+
+
+def _columns(path: Path) -> Mapping[str, np.ndarray]:
+    """Columns of a table that are of use for a page: verdicts, and numbers. Nothing if the table is not there."""
+    if not path.is_file():
+        return {}
+    table, _ = storage.read_table(path)
+    wanted = [
+        field.name
+        for field in table.schema
+        if field.name == names.VERDICT or pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    ]
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in wanted}
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+# ---- wherever it is kept
+
+
+@contextmanager
+def local(place: str | Path) -> Iterator[Path]:
+    """The set's own folder, or a local copy of what is small in it, which is gone afterwards."""
+    store = open_store(place)
+    if isinstance(store, LocalStore):
+        yield store.root
+        return
+    with tempfile.TemporaryDirectory(prefix="qualitygate-") as name:
+        for file in _small(store):
+            if (data := store.read(file)) is not None:
+                path = Path(name, file)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(data)
+        yield Path(name)
+
+
+def _small(store: Store) -> Iterator[str]:
+    """Names of what is copied, there or not."""
+    yield from (*FILES, TRACKING, f"{PROFILE}/{SCORES}")
+    for folder in FOLDERS:
+        yield from (f"{folder}/{one}" for one in store.names(folder))
+
+
+def push_stored(place: str, uri: str | None, experiment: str) -> Tracking:
+    """Send a set now; what fails stays pending there. See `tracking.spool.push`."""
+    with _sent_from(place) as folder:
+        return push(folder, uri, experiment)
+
+
+def sync_stored(place: str, uri: str | None, experiment: str | None, *, untracked: bool = False) -> Tracking:
+    """Send a set if it is pending. See `tracking.spool.sync`."""
+    with _sent_from(place) as folder:
+        return sync([folder], uri, experiment, untracked=untracked)[folder]
+
+
+@contextmanager
+def _sent_from(place: str) -> Iterator[Path]:
+    """The set's folder, or a local copy of what is sent, from which the outcome goes back."""
+    with local(place) as folder:
+        try:
+            yield folder
+        finally:
+            store = open_store(place)
+            if not isinstance(store, LocalStore) and (folder / TRACKING).is_file():
+                store.put(TRACKING, (folder / TRACKING).read_bytes())
