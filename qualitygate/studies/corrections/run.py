@@ -166,8 +166,8 @@ def worst_samples(
     profile.check_seed(seed)
     score, layers = names.low_rate(policy.headline_rate), detection_layers(policy, profile.info.chain)
     latents = sample_latents(generator, range(pool), seed, sampling=profile.info.sampling)
-    scores = low_rate_counts(generator, latents, profile.rates, policy.headline_rate, layers).sum(dim=1).double().numpy()
-    progress(pool)
+    counts = low_rate_counts(generator, latents, profile.rates, policy.headline_rate, layers, progress)
+    scores = counts.sum(dim=1).double().numpy()
     order = np.argsort(-scores, kind="stable")
     worst, rest = order[:count], np.sort(order[max(count, round(WORST_SHARE * pool)) :])
     return StudySamples(
