@@ -308,9 +308,10 @@ class _Trial:
         """At each strength: what to add to, whether the gate would let each sample pass now, and the corrected images."""
         edits, count = self._correcting.method(latents), len(latents)
         self.selects |= bool(edits.selects.any())
+        batch, places = latents.padded(MICRO_BATCH), padded_rows(slice(0, count))
         for strength, collected in self.at.items():
             with scored_pass():
-                trial, state = self._correcting.attempt(edits, strength, padded_rows(slice(0, count)), latents.padded(MICRO_BATCH), count)
+                trial, state = self._correcting.attempt(edits, strength, places, batch, count)
                 images = self._generator.resume(state)[:count].cpu()
             yield collected, decide.repaired(self._limits, trial)[0], images
 
