@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from qualitygate.generators.passes import Reporter
     from qualitygate.policy.model import Policy
 
-DIGITS = "digits"
-"""In place of a path: scikit-learn's digits."""
-DISCRIMINATOR = "discriminator"
-"""In place of an extractor's name: what the checkpoint's own discriminator sees."""
 _MODULE = "module:"
 _MODULE_SETTINGS = ("label_size", "image_range", "latent_form", "label_form")
 
@@ -200,11 +196,9 @@ class WithReal(Request):
 
     def load_real(self, size: int) -> ImageSet | None:
         """The real images at the generator's size, or None where none were given."""
-        from qualitygate.features.images import digits_images, open_images
+        from qualitygate.features.images import real_images
 
-        if self.real is None:
-            return None
-        return digits_images(size) if self.real == DIGITS else open_images(self.real, size=size)
+        return None if self.real is None else real_images(self.real, size)
 
 
 class WithExtractor(Request):
@@ -216,16 +210,6 @@ class WithExtractor(Request):
 
     def load_extractor(self, discriminator: Discriminator | None, device: str | torch.device) -> Extractor:
         """The extractor of the name, or what the checkpoint's own discriminator sees."""
-        from qualitygate.features.module import DiscriminatorExtractor
-        from qualitygate.features.registry import make_extractor
+        from qualitygate.features import registry
 
-        if self.extractor != DISCRIMINATOR:
-            return make_extractor(self.extractor, weights=self.weights, device=device)
-        if discriminator is None:
-            raise InputError(
-                "The checkpoint has no discriminator to look with",
-                "a generator alone",
-                "a file that holds both",
-                "name another --extractor",
-            )
-        return DiscriminatorExtractor(discriminator)
+        return registry.make_extractor(self.extractor, weights=self.weights, device=device, discriminator=discriminator)

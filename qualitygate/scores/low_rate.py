@@ -253,6 +253,7 @@ def low_rate_counts(
     rates: ActivationRates,
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
 
@@ -262,6 +263,7 @@ def low_rate_counts(
         rates: activation rates of the untouched generator.
         rate: R.
         layers: layers to count; by default all that the rates know.
+        progress: called after each micro-batch.
 
     Returns:
         int64 (N, number of layers), in order of synthesis.
@@ -269,7 +271,7 @@ def low_rate_counts(
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
     counts: dict[int, list[Tensor]] = {index: [] for index in indices}
-    for _, index, activation in generator.activations(latents, indices):
+    for _, index, activation in generator.activations(latents, indices, progress=progress):
         counts[index].append(counter(index, activation)[:, 1])
     return torch.stack([torch.cat(of_layer) for of_layer in counts.values()], dim=1).cpu()
 
