@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from qualitygate.generators.passes import Reporter
     from qualitygate.policy.model import Policy
 
+DISCRIMINATOR = "discriminator"
+"""In place of an extractor's name: what the checkpoint's own discriminator sees."""
 _MODULE = "module:"
 _MODULE_SETTINGS = ("label_size", "image_range", "latent_form", "label_form")
 
@@ -210,6 +212,6 @@ class WithExtractor(Request):
 
     def load_extractor(self, discriminator: Discriminator | None, device: str | torch.device) -> Extractor:
         """The extractor of the name, or what the checkpoint's own discriminator sees."""
-        from qualitygate.features import registry
+        from qualitygate.features.registry import make_extractor
 
-        return registry.make_extractor(self.extractor, weights=self.weights, device=device, discriminator=discriminator)
+        return make_extractor(self.extractor, weights=self.weights, device=device, discriminator=discriminator)

@@ -128,6 +128,16 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
     return table, {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
 
 
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, that of its files' names and hashes."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+        return hashlib.sha256("".join(f"{one.name} {file_sha256(one)}\n" for one in files).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 Arrays = dict[str, np.ndarray]
 _DIGEST = "sha256 of the arrays"
 

@@ -13,9 +13,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
+from qualitygate.storage import file_sha256
 
 PACKAGE = "gan_face_generate==1.1.1"
 WHEEL_SHA256 = "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569"

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from qualitygate.checkpoints.contents import Contents, tensor_groups
-from qualitygate.checkpoints.digest import file_sha256 as file_sha256  # callers know it from here
 from qualitygate.checkpoints.layout import assemble
 from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.recognise import NOTHING, Fit, Given, first_fit, unknown
@@ -20,6 +19,7 @@ from qualitygate.checkpoints.sources import resolve
 from qualitygate.checkpoints.sources.progress import Progress, silent
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.generators.base import Discriminator, Generator, Origin
+from qualitygate.storage import file_sha256
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def run(request: ConvertRequest, json: Json = False) -> None:
     It makes the same images bit for bit. A discriminator in the checkpoint is kept in the same file.
     """
     with output.only_result_on_stdout():
-        from qualitygate.checkpoints.digest import file_sha256
         from qualitygate.checkpoints.save import check_new, save_generator
         from qualitygate.generators.base import Generator
+        from qualitygate.storage import file_sha256
 
         check_new(request.out)
         loaded = request.load(output.reporter())

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.reader import read
 from qualitygate.checkpoints.sources import resolve
 from qualitygate.errors import CheckpointError
+from qualitygate.storage import file_sha256
 
 Source = str | Path
 

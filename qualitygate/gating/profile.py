@@ -17,7 +17,6 @@ from safetensors.torch import save as tensors_bytes
 from torch import Tensor
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import InputError, LayerError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
@@ -30,6 +29,7 @@ from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
 from qualitygate.records.validation import Evidence
 from qualitygate.scores.low_rate import ActivationRates
+from qualitygate.storage import file_sha256
 from qualitygate.units.score import UnitScores
 
 INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (

@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import PolicyError, ProfileError
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, detection_layers, load_profile
 from qualitygate.policy.model import Policy
 from qualitygate.records.validation import Evidence, Finding, ScoreSetting, Sight, named_setting
+from qualitygate.storage import file_sha256
 
 
 class BlindScoreWarning(UserWarning):

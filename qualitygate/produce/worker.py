@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from qualitygate import names, storage, timing
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import CheckpointError
 from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
@@ -32,6 +31,7 @@ from qualitygate.produce.shards import WAIT, Encoding, read_shard, shard_writer
 from qualitygate.produce.store import local_path, open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
+from qualitygate.storage import file_sha256
 
 _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate import names
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
 from qualitygate.errors import InputError, TrackingError, public
 from qualitygate.mlflow_client import as_tracking_error, connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
+from qualitygate.storage import file_sha256
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
 from qualitygate.tracking.claim import file_lock, sole_mover
 

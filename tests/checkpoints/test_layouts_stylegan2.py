@@ -189,7 +189,7 @@ def test_a_missing_tensor_is_named() -> None:
 def test_a_gap_in_the_chain_is_noticed() -> None:
     vectors = load("genforce_stylegan2_r32_skip")
     tensors = {name: t for name, t in vectors.under("state_dict/").items() if not name.startswith("synthesis.layer3.")}
-    with pytest.raises(CheckpointError, match=r"synthesis\.layer4.* has no place in a StyleGAN2"):
+    with pytest.raises(CheckpointError, match=r"nothing reads synthesis\.layer4"):
         assembled(tensors)
 
 

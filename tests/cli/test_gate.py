@@ -76,7 +76,7 @@ def test_own_latents_and_records_alone_in_shards(call: Call, place: Place, tmp_p
 
 def test_a_drifting_run_stops_with_exit_code_1_and_names_the_expectation(call: Call, place: Place, tmp_path: Path) -> None:
     """The profile's calibration scores are a third of what the checkpoint has."""
-    from qualitygate.checkpoints.digest import file_sha256
+    from qualitygate.storage import file_sha256
 
     shutil.copytree(place.profile, tmp_path / "p")
     table = pq.read_table(tmp_path / "p" / "calibration.parquet").to_pandas()

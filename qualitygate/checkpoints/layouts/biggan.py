@@ -1,8 +1,8 @@
-"""State dicts of ajbrock/BigGAN-PyTorch. The conditional generator of U-Net GAN is stored the same way.
+"""State dicts of ajbrock/BigGAN-PyTorch and of boschresearch/unetgan, which is built on it.
 
-Spectral normalisation is folded in with one step of power iteration from the stored ``u0``: the original runs that step
-in every evaluation and does not keep it. Statistics of batch norm are used as they are stored, as the original does
-unless it is told to accumulate standing statistics.
+Spectral normalisation is folded in with one step of power iteration from the stored ``u0``: the original runs that step in every
+evaluation and does not keep it. Statistics of batch norm are used as they are stored, as the original does unless it is told to
+accumulate standing statistics. The conditional generator of U-Net GAN is stored as BigGAN's.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts.reading import Reader, spectrally_normalised
+from qualitygate.checkpoints.layouts.reading import StateDictReader, spectrally_normalised
 from qualitygate.generators.convolutions import nearest_then_3x3
 from qualitygate.generators.families.biggan import BigGAN, BigGANDiscriminator
+from qualitygate.generators.families.unetgan import UNetDiscriminator
 
-BATCH_NORM_EPS = 1e-5
-"""The default and what the released scripts use; not stored in a state dict."""
-
-UNUSED = r"(.*\.)?(u[1-9]\d*|sv\d+|accumulation_counter|num_batches_tracked)"
+_BATCH_NORM_EPS = 1e-5  # the default and what the released scripts use; not stored in a state dict
+_UNUSED = r"(.*\.)?(u[1-9]\d*|sv\d+|accumulation_counter|num_batches_tracked)"
 """Logged singular values, further singular vectors (which do not enter the weight) and counters."""
 
 
-class Ajbrock:
-    """The modules that ajbrock's state dicts are made of, each read into tensors under our names.
+class SpectralReader(StateDictReader):
+    """Reads the modules of a BigGAN, in float64, into tensors under our names.
 
     Attributes:
         tensors: what was read so far, by our names; float32.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.reader = Reader(tensors)
+        super().__init__(tensors, torch.float64)
         self.tensors: dict[str, Tensor] = {}
 
     def put(self, name: str, tensor: Tensor) -> None:
@@ -44,33 +43,36 @@ class Ajbrock:
 
     def weight(self, module: str, *shape: int) -> Tensor:
         """Weight of a module, spectrally normalised if it keeps a ``u0``."""
-        weight = self.reader.take(f"{module}.weight", *shape)
-        if not self.reader.has(f"{module}.u0"):
-            return weight
-        return spectrally_normalised(weight, self.reader.take(f"{module}.u0", 1, shape[0]))
+        weight = self.take(f"{module}.weight", *shape)
+        return spectrally_normalised(weight, self.take(f"{module}.u0", 1, shape[0])) if f"{module}.u0" in self else weight
 
     def convolution(self, ours: str, theirs: str, *shape: int, upsampling: bool = False) -> None:
         """A convolution or linear layer with a bias; ``upsampling`` folds the nearest ×2 before it in."""
         weight = self.weight(theirs, *shape)
         self.put(f"{ours}.weight", nearest_then_3x3(weight) if upsampling else weight)
-        self.put(f"{ours}.bias", self.reader.take(f"{theirs}.bias", shape[0]))
+        self.put(f"{ours}.bias", self.take(f"{theirs}.bias", shape[0]))
 
-    def attention(self, ours: str, theirs: str, units: int) -> None:
+    def attention(self, ours: str, units: int, gamma: Tensor, query: str, key: str, value: str, output: str) -> None:
+        """Self-attention, from the modules of these names."""
         eighth, half = units // 8, units // 2
-        for name, their_name, shape in (
-            ("query", "theta", (eighth, units)),
-            ("key", "phi", (eighth, units)),
-            ("value", "g", (half, units)),
-        ):
-            self.put(f"{ours}.{name}.weight", self.weight(f"{theirs}.{their_name}", *shape, 1, 1))
-        output = self.weight(f"{theirs}.o", units, half, 1, 1)
-        self.put(f"{ours}.output.weight", output * self.reader.take(f"{theirs}.gamma"))
+        for name, theirs, outputs in (("query", query, eighth), ("key", key, eighth), ("value", value, half)):
+            self.put(f"{ours}.{name}.weight", self.weight(theirs, outputs, units, 1, 1))
+        self.put(f"{ours}.output.weight", self.weight(output, units, half, 1, 1) * gamma)
+
+
+class Ajbrock(SpectralReader):
+    """The modules that ajbrock's state dicts are made of."""
+
+    def attention_after(self, block: int, units: int) -> None:
+        theirs = f"blocks.{block}.1"
+        names = [f"{theirs}.{name}" for name in ("theta", "phi", "g", "o")]
+        self.attention(f"attention.{block}", units, self.take(f"{theirs}.gamma"), *names)
 
     def statistics(self, norm: str, units: int) -> tuple[Tensor, Tensor]:
         """Mean and 1/√(variance + ε) of a batch norm, by any of the names that its three implementations use."""
-        stem = next((stem for stem in ("stored", "bn.stored", "bn.running") if self.reader.has(f"{norm}.{stem}_mean")), "stored")
-        variance = self.reader.take(f"{norm}.{stem}_var", units)
-        return self.reader.take(f"{norm}.{stem}_mean", units), torch.rsqrt(variance + BATCH_NORM_EPS)
+        stem = next((stem for stem in ("stored", "bn.stored", "bn.running") if f"{norm}.{stem}_mean" in self), "stored")
+        variance = self.take(f"{norm}.{stem}_var", units)
+        return self.take(f"{norm}.{stem}_mean", units), torch.rsqrt(variance + _BATCH_NORM_EPS)
 
     def up_block(self, ours: str, theirs: str, inputs: int, outputs: int) -> None:
         self.convolution(f"{ours}.convs.0", f"{theirs}.conv1", outputs, inputs, 3, 3, upsampling=True)
@@ -87,7 +89,7 @@ class Ajbrock:
         """A linear layer (or 1×1 convolution: ``kernel``) to one value, and the embedding of the classes it is
         projected on."""
         self.put(f"{ours}.direction", self.weight(linear, 1, units, *kernel).flatten())
-        self.put(f"{ours}.bias", self.reader.take(f"{linear}.bias", 1)[0])
+        self.put(f"{ours}.bias", self.take(f"{linear}.bias", 1)[0])
         if label_size:
             self.put(f"{ours}.embedding.weight", self.weight(embedding, label_size, units).T)
 
@@ -97,25 +99,25 @@ class Ajbrock:
         for index, (before, after) in enumerate(pairwise(units)):
             self.up_block(f"blocks.{index}", f"blocks.{index}.0", before, after)
         for index in attention:
-            self.attention(f"attention.{index}", f"blocks.{index}.1", units[index + 1])
+            self.attention_after(index, units[index + 1])
         last = units[-1]
         mean, inverse_deviation = self.statistics("output_layer.0", last)
-        scale = self.reader.take("output_layer.0.gain", last) * inverse_deviation
+        scale = self.take("output_layer.0.gain", last) * inverse_deviation
         self.put(f"norms.{2 * (len(units) - 1)}.scale", scale)
-        self.put(f"norms.{2 * (len(units) - 1)}.shift", self.reader.take("output_layer.0.bias", last) - mean * scale)
+        self.put(f"norms.{2 * (len(units) - 1)}.shift", self.take("output_layer.0.bias", last) - mean * scale)
         self.convolution("to_rgb", "output_layer.2", image_channels, last, 3, 3)
 
     def chain(self) -> tuple[list[int], list[int], int, int]:
         """Units of the generator's chain, attention, size of its bottom, image channels: read off the shapes."""
-        count = len(self.reader.numbered(r"blocks\.(\d+)\.0\.conv1\.weight"))
-        shapes = [self.reader.shape(f"blocks.{index}.0.conv1.weight", 4) for index in range(count)]
+        count = len(self.numbered(r"blocks\.(\d+)\.0\.conv1\.weight"))
+        shapes = [self.shape(f"blocks.{index}.0.conv1.weight", 4) for index in range(count)]
         units = [shapes[0][1], *(shape[0] for shape in shapes)]
-        bottom_width = math.isqrt(self.reader.shape("linear.weight", 2)[0] // units[0])
-        return units, self.attended(count), bottom_width, self.reader.shape("output_layer.2.weight", 4)[0]
+        bottom_width = math.isqrt(self.shape("linear.weight", 2)[0] // units[0])
+        return units, self.attended(count), bottom_width, self.shape("output_layer.2.weight", 4)[0]
 
     def attended(self, blocks: int) -> list[int]:
         """Numbers of the blocks that are followed by self-attention."""
-        return [number for number in self.reader.numbered(r"blocks\.(\d+)\.1\.theta\.weight") if number < blocks]
+        return [number for number in self.numbered(r"blocks\.(\d+)\.1\.theta\.weight") if number < blocks]
 
     def conditional_norm(self, number: int, theirs: str, gain: Tensor, offset: Tensor, stage: str = "") -> None:
         """A norm with the weights (units, inputs) of its last linear layers, which are ours under ``stage``."""
@@ -137,17 +139,15 @@ class Ajbrock:
 def _generator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
     units, attention, bottom_width, image_channels = file.chain()
-    inputs = file.reader.shape("linear.weight", 2)[1]
-    label_size, label_features, block_latent = _conditioning(file.reader, inputs)
+    inputs = file.shape("linear.weight", 2)[1]
+    label_size, label_features, block_latent = _conditioning(file, inputs)
     condition = (label_features or label_size) + (inputs if block_latent == "chunk" else 0)
     file.generator_around_norms(units, attention, bottom_width, inputs, image_channels)
     if label_features:
-        file.put("embedding.weight", file.reader.take("shared.weight", label_size, label_features).T)
+        file.put("embedding.weight", file.take("shared.weight", label_size, label_features).T)
     for number, name, count in file.norms(units):
         gain, offset = (
-            file.weight(f"{name}.{head}", count, condition)
-            if label_features
-            else file.reader.take(f"{name}.{head}.weight", label_size, count).T
+            file.weight(f"{name}.{head}", count, condition) if label_features else file.take(f"{name}.{head}.weight", label_size, count).T
             for head in ("gain", "bias")
         )
         file.conditional_norm(number, name, gain, offset)
@@ -163,15 +163,15 @@ def _generator(group: TensorGroup) -> Built:
             bottom_width=bottom_width,
             image_channels=image_channels,
         )
-    return Built(generator, file.tensors, file.reader.unread(UNUSED))
+    return Built(generator, file.tensors, file.unread(_UNUSED))
 
 
-def _conditioning(reader: Reader, inputs: int) -> tuple[int, int, Literal["none", "chunk"]]:
+def _conditioning(file: Ajbrock, inputs: int) -> tuple[int, int, Literal["none", "chunk"]]:
     """Classes, size of their shared embedding (0: a table by class in each norm), and what of z blocks read."""
-    gain = reader.shape("blocks.0.0.bn1.gain.weight", 2)
-    if not reader.has("shared.weight"):
+    gain = file.shape("blocks.0.0.bn1.gain.weight", 2)
+    if "shared.weight" not in file:
         return gain[0], 0, "none"
-    label_size, label_features = reader.shape("shared.weight", 2)
+    label_size, label_features = file.shape("shared.weight", 2)
     if gain[1] == label_features:
         return label_size, label_features, "none"
     if gain[1] == label_features + inputs:
@@ -181,27 +181,68 @@ def _conditioning(reader: Reader, inputs: int) -> tuple[int, int, Literal["none"
 
 def _discriminator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
-    reader = file.reader
-    count = len(reader.numbered(r"blocks\.(\d+)\.0\.conv2\.weight"))
-    seconds = [reader.shape(f"blocks.{index}.0.conv2.weight", 4) for index in range(count)]
+    count = len(file.numbered(r"blocks\.(\d+)\.0\.conv2\.weight"))
+    seconds = [file.shape(f"blocks.{index}.0.conv2.weight", 4) for index in range(count)]
     units, hidden = [shape[0] for shape in seconds], [shape[1] for shape in seconds]
-    image_channels = reader.shape("blocks.0.0.conv1.weight", 4)[1]
+    image_channels = file.shape("blocks.0.0.conv1.weight", 4)[1]
     inputs = [image_channels, *units[:-1]]
-    shortcuts = [reader.has(f"blocks.{index}.0.conv_sc.weight") for index in range(count)]
+    shortcuts = [f"blocks.{index}.0.conv_sc.weight" in file for index in range(count)]
     # the last block never halves the size; any other does if its shortcut has a convolution
     halves = [*shortcuts[:-1], False]
     for index, (before, inner, after, shortcut) in enumerate(zip(inputs, hidden, units, shortcuts, strict=True)):
         file.down_block(f"blocks.{index}", f"blocks.{index}.0", before, inner, after, shortcut)
     attention = file.attended(count)
     for index in attention:
-        file.attention(f"attention.{index}", f"blocks.{index}.1", units[index])
-    label_size = reader.shape("embed.weight", 2)[0]
+        file.attention_after(index, units[index])
+    label_size = file.shape("embed.weight", 2)[0]
     file.projection_head("head", "linear", "embed", units[-1], label_size)
     # the one arrangement with several blocks at its smallest size is the one for 32×32, which stays at 8×8
     resolution = (4 if sum(halves) == count - 1 else 8) * 2 ** sum(halves)
     with torch.device("meta"):
         discriminator = BigGANDiscriminator(resolution, units, halves, hidden == units, attention, label_size, image_channels)
-    return Built(discriminator, file.tensors, reader.unread(UNUSED))
+    return Built(discriminator, file.tensors, file.unread(_UNUSED))
+
+
+def _unconditional_generator(group: TensorGroup) -> Built:
+    file = Ajbrock(group.tensors)
+    units, attention, bottom_width, image_channels = file.chain()
+    latent_size = file.shape("linear.weight", 2)[1]
+    file.generator_around_norms(units, attention, bottom_width, latent_size, image_channels)
+    for number, name, count in file.norms(units):
+        for ours, theirs in (("scale", "gain"), ("offset", "bias")):
+            file.convolution(f"norms.{number}.{ours}.0", f"{name}.{theirs}.0", latent_size, latent_size)
+        gain, offset = (file.weight(f"{name}.{head}.2", count, latent_size) for head in ("gain", "bias"))
+        file.conditional_norm(number, name, gain, offset, stage=".2")
+    with torch.device("meta"):
+        generator = BigGAN(
+            latent_size, 0, 0, units, attention, "whole", hidden=latent_size, bottom_width=bottom_width, image_channels=image_channels
+        )
+    return Built(generator, file.tensors, file.unread(_UNUSED))
+
+
+def _unet_discriminator(group: TensorGroup) -> Built:
+    file = Ajbrock(group.tensors)
+    numbers = file.numbered(r"blocks\.(\d+)\.0\.conv1\.weight")
+    count = len(numbers) // 2
+    if numbers != list(range(2 * count)) or not count:
+        raise DoesNotFit(f"blocks {numbers} are not an encoder and a decoder of the same length")
+    outputs = [file.shape(f"blocks.{number}.0.conv1.weight", 4)[0] for number in numbers]
+    encoder, decoder = outputs[:count], outputs[count:]
+    image_channels = file.shape("blocks.0.0.conv1.weight", 4)[1]
+    for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True)):
+        file.down_block(f"encoder.{index}", f"blocks.{index}.0", before, after, after, shortcut=True)
+    for index, (before, skip, after) in enumerate(zip([encoder[-1], *decoder[:-1]], [0, *encoder[-2::-1]], decoder, strict=True)):
+        file.up_block(f"decoder.{index}", f"blocks.{count + index}.0", before + skip, after)
+    attention = file.attended(count)
+    for index in attention:
+        file.attention_after(index, encoder[index])
+    label_size = file.shape("embed.weight", 2)[0] if "embed.weight" in file else 0
+    file.projection_head("head", "linear_middle", "embed_middle", encoder[-1], label_size)
+    file.projection_head("pixel_head", f"blocks.{2 * count}", "embed", decoder[-1], label_size, kernel=(1, 1))
+    with torch.device("meta"):
+        discriminator = UNetDiscriminator(encoder, decoder, attention, label_size, image_channels)
+    # `linear` is stored and never used
+    return Built(discriminator, file.tensors, file.unread(rf"linear\..*|{_UNUSED}"))
 
 
 LAYOUTS = (
@@ -218,5 +259,19 @@ LAYOUTS = (
         "discriminator",
         (r"linear\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv2\.weight", r"embed\.weight"),
         _discriminator,
+    ),
+    Layout(
+        "U-Net GAN",
+        "biggan",
+        "generator",
+        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.0\.weight", r"blocks\.0\.0\.conv1\.weight", r"output_layer\.2\.weight"),
+        _unconditional_generator,
+    ),
+    Layout(
+        "U-Net GAN discriminator",
+        "biggan",
+        "discriminator",
+        (r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"),
+        _unet_discriminator,
     ),
 )

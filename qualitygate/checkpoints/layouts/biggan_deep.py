@@ -12,40 +12,31 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts.reading import Reader, spectrally_normalised
-from qualitygate.generators.convolutions import nearest_then_3x3
+from qualitygate.checkpoints.layouts.biggan import SpectralReader
+from qualitygate.checkpoints.layouts.reading import spectrally_normalised
 from qualitygate.generators.families.biggan_deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
 
 _IMAGE_CHANNELS = 3  # the output convolution makes more; the original drops them
 _EPS = 1e-4
 
 
-class _HuggingFace:
-    """The modules of such a state dict, each read into tensors under our names."""
+class _HuggingFace(SpectralReader):
+    """The modules of such a state dict."""
 
     def __init__(self, group: TensorGroup) -> None:
-        self.reader = Reader(group.tensors)
+        super().__init__(group.tensors)
         self.eps = _eps(group)
-        self.tensors: dict[str, Tensor] = {}
-
-    def put(self, name: str, tensor: Tensor) -> None:
-        self.tensors[name] = tensor.float()
 
     def weight(self, module: str, *shape: int) -> Tensor:
         """Weight of a module, spectrally normalised by the stored vectors."""
-        weight = self.reader.take(f"{module}.weight_orig", *shape)
+        weight = self.take(f"{module}.weight_orig", *shape)
         v_size = weight[0].numel()
-        u, v = self.reader.take(f"{module}.weight_u", shape[0]), self.reader.take(f"{module}.weight_v", v_size)
+        u, v = self.take(f"{module}.weight_u", shape[0]), self.take(f"{module}.weight_v", v_size)
         return spectrally_normalised(weight, u, v)
 
-    def convolution(self, ours: str, theirs: str, *shape: int, upsampling: bool = False) -> None:
-        weight = self.weight(theirs, *shape)
-        self.put(f"{ours}.weight", nearest_then_3x3(weight) if upsampling else weight)
-        self.put(f"{ours}.bias", self.reader.take(f"{theirs}.bias", shape[0]))
-
     def statistics(self, ours: str, theirs: str, rows: int, units: int) -> None:
-        self.put(f"{ours}.statistics.mean", self.reader.take(f"{theirs}.running_means", rows, units))
-        self.put(f"{ours}.statistics.variance", self.reader.take(f"{theirs}.running_vars", rows, units) + self.eps)
+        self.put(f"{ours}.statistics.mean", self.take(f"{theirs}.running_means", rows, units))
+        self.put(f"{ours}.statistics.variance", self.take(f"{theirs}.running_vars", rows, units) + self.eps)
 
     def block(self, index: int, theirs: str, inputs: int, outputs: int, doubles: bool, rows: int, condition: int) -> None:
         narrow, ours = inputs // NARROWING, f"blocks.{index}"
@@ -59,53 +50,50 @@ class _HuggingFace:
             self.put(f"{norm}.gain.weight", self.weight(f"{theirs}.bn_{which}.scale", units, condition))
             self.put(f"{norm}.offset.weight", self.weight(f"{theirs}.bn_{which}.offset", units, condition))
 
-    def attention(self, ours: str, theirs: str, units: int) -> None:
-        eighth, half = units // 8, units // 2
-        for name, their_name, outputs in (("query", "theta", eighth), ("key", "phi", eighth), ("value", "g", half)):
-            self.put(f"{ours}.{name}.weight", self.weight(f"{theirs}.snconv1x1_{their_name}", outputs, units, 1, 1))
-        output = self.weight(f"{theirs}.snconv1x1_o_conv", units, half, 1, 1)
-        self.put(f"{ours}.output.weight", output * self.reader.take(f"{theirs}.gamma", 1))
+    def attention_at(self, ours: int, number: int, units: int) -> None:
+        theirs = f"generator.layers.{number}"
+        names = [f"{theirs}.snconv1x1_{name}" for name in ("theta", "phi", "g", "o_conv")]
+        self.attention(f"attention.{ours}", units, self.take(f"{theirs}.gamma", 1), *names)
 
     def ends(self, units: list[int], rows: int, condition: int, label_features: int, label_size: int) -> None:
         """What stands before and after the blocks. The first layer's outputs are stored position by position."""
         first, last = units[0], units[-1]
         positions = (BOTTOM_WIDTH**2, first)
         weight = self.weight("generator.gen_z", first * BOTTOM_WIDTH**2, condition)
-        bias = self.reader.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
+        bias = self.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
         self.put("linear.weight", weight.unflatten(0, positions).transpose(0, 1).flatten(0, 1))
         self.put("linear.bias", bias.unflatten(0, positions).T.flatten())
-        self.put("embedding.weight", self.reader.take("embeddings.weight", label_features, label_size))
+        self.put("embedding.weight", self.take("embeddings.weight", label_features, label_size))
         norm = f"norms.{4 * (len(units) - 1)}"
         self.statistics(norm, "generator.bn", rows, last)
-        self.put(f"{norm}.gain", self.reader.take("generator.bn.weight", last))
-        self.put(f"{norm}.offset", self.reader.take("generator.bn.bias", last))
+        self.put(f"{norm}.gain", self.take("generator.bn.weight", last))
+        self.put(f"{norm}.offset", self.take("generator.bn.bias", last))
         self.put("to_rgb.weight", self.weight("generator.conv_to_rgb", last, last, 3, 3)[:_IMAGE_CHANNELS])
-        self.put("to_rgb.bias", self.reader.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
+        self.put("to_rgb.bias", self.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
 
 
 def _build(group: TensorGroup) -> Built:
     file = _HuggingFace(group)
-    reader = file.reader
-    blocks = reader.numbered(r"generator\.layers\.(\d+)\.conv_0\.weight_orig")
+    blocks = file.numbered(r"generator\.layers\.(\d+)\.conv_0\.weight_orig")
     modules = [f"generator.layers.{number}" for number in blocks]
-    units = [reader.shape(f"{module}.conv_0.weight_orig", 4)[1] for module in modules]
-    units.append(reader.shape(f"{modules[-1]}.conv_3.weight_orig", 4)[0])
-    attention = reader.numbered(r"generator\.layers\.(\d+)\.gamma")
+    units = [file.shape(f"{module}.conv_0.weight_orig", 4)[1] for module in modules]
+    units.append(file.shape(f"{modules[-1]}.conv_3.weight_orig", 4)[0])
+    attention = file.numbered(r"generator\.layers\.(\d+)\.gamma")
     doubles = _doubles(group, len(blocks))
-    rows = reader.shape("generator.bn.running_means", 2)[0]
-    label_features, label_size = reader.shape("embeddings.weight", 2)
-    condition = reader.shape("generator.gen_z.weight_orig", 2)[1]
+    rows = file.shape("generator.bn.running_means", 2)[0]
+    label_features, label_size = file.shape("embeddings.weight", 2)
+    condition = file.shape("generator.gen_z.weight_orig", 2)[1]
     file.ends(units, rows, condition, label_features, label_size)
     for index, module in enumerate(modules):
         file.block(index, module, units[index], units[index + 1], doubles[index], rows, condition)
     # attention is numbered among the blocks
     after = [sum(block < number for block in blocks) - 1 for number in attention]
     for number, index in zip(attention, after, strict=True):
-        file.attention(f"attention.{index}", f"generator.layers.{number}", units[index + 1])
+        file.attention_at(index, number, units[index + 1])
     with torch.device("meta"):
         generator = BigGANDeep(condition - label_features, label_size, label_features, units, doubles, after, rows, _IMAGE_CHANNELS)
     # the original, too, passes over what it does not know
-    return Built(generator, file.tensors, reader.unread(r".*"))
+    return Built(generator, file.tensors, file.unread(r".*"))
 
 
 def _doubles(group: TensorGroup, count: int) -> list[bool]:

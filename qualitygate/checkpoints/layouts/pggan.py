@@ -1,13 +1,17 @@
 """PGGAN as stored by genforce, GAN Dissection, the torch hub (PGAN) and NVIDIA's TensorFlow networks.
 
-Level of detail and blending are reproduced as stored. What no tensor shows (a final tanh, the classes of genforce) is
+Where each source keeps the tensors, and how it shapes them, is brought to one form first, not yet scaled: every layer is
+``convolution(x, scale · weight) + bias`` with scale ``√2 / √fan_in``, the last one (to-RGB; the discriminator's values) with
+``1 / √fan_in``. Level of detail and blending are reproduced as stored. What no tensor shows (a final tanh, the classes of genforce) is
 taken from settings stored beside the tensors, from the other network in the file, or else is the source's default.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -16,8 +20,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts import pggan_names as names
-from qualitygate.checkpoints.layouts.pggan_names import Pair, Stored
+from qualitygate.checkpoints.layouts.reading import StateDictReader
 from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 
 _GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
@@ -29,10 +32,34 @@ _HUB_TANH = ("MSE", "DCGAN")
 """Losses for which the hub ends the generator with tanh."""
 
 
+_NOT_NEEDED = r"lod|.*\.wscale\.scale"
+"""The level of detail is read elsewhere; the scale in old GAN Dissection files follows from the shapes."""
+
+Pair = tuple[Tensor, Tensor]
+"""Weight and bias of one layer, float32."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The layers of a generator or discriminator.
+
+    Attributes:
+        layers: in the order in which they run. The generator's first is (inputs, units, 4, 4); convolutions are
+            (outputs, inputs, 3, 3), or (inputs, outputs, 3, 3) where a fused generator doubles the size;
+            dense layers are (outputs, inputs).
+        images: to-RGB or from-RGB by level of detail, the full size first.
+        fused: convolution and resampling are one step.
+    """
+
+    layers: list[Pair]
+    images: list[Pair]
+    fused: bool = False
+
+
 def _genforce_generator(group: TensorGroup) -> Built:
     label_size = group.settings.get("label_size", _genforce_classes(group))
     return _generator(
-        names.genforce_generator(group.tensors),
+        _genforce_generator_layers(StateDictReader(group.tensors)),
         _lod(group.tensors),
         label_size=label_size,
         label_after_norm=label_size > 0,
@@ -41,11 +68,11 @@ def _genforce_generator(group: TensorGroup) -> Built:
 
 
 def _genforce_discriminator(group: TensorGroup) -> Built:
-    stored = names.genforce_discriminator(group.tensors)
+    stored = _genforce_discriminator_layers(StateDictReader(group.tensors))
     fused = group.settings.get("fused_scale")
     if fused is None:
         generator = _beside(group, "output0.weight")
-        fused = generator is not None and names.genforce_generator(generator.tensors).fused
+        fused = generator is not None and _genforce_generator_layers(StateDictReader(generator.tensors)).fused
     group_size = group.settings.get("minibatch_std_group_size", _GENFORCE_GROUP)
     return _discriminator(Stored(stored.layers, stored.images, fused), _lod(group.tensors), group_size=group_size)
 
@@ -54,20 +81,20 @@ def _genforce_classes(group: TensorGroup) -> int:
     """The discriminator has one output more than there are classes. Without a sound one, there are taken to be none."""
     judge = _beside(group, "input0.weight")
     try:
-        return 0 if judge is None else len(names.genforce_discriminator(judge.tensors).layers[-1][1]) - 1
+        return 0 if judge is None else len(_genforce_discriminator_layers(StateDictReader(judge.tensors)).layers[-1][1]) - 1
     except DoesNotFit:
         return 0
 
 
 def _gan_dissection_generator(group: TensorGroup) -> Built:
-    return _generator(names.gan_dissection_generator(group.tensors), lod=0.0)
+    return _generator(_gan_dissection_generator_layers(StateDictReader(group.tensors)), lod=0.0)
 
 
 def _hub_generator(group: TensorGroup) -> Built:
     config = _hub_config(group)
     _check_settings(config, _HUB_SETTINGS)
     return _generator(
-        names.hub_generator(group.tensors),
+        _hub_generator_layers(StateDictReader(group.tensors)),
         float(config.get("alpha", 0.0)),
         label_size=config.get("categoryVectorDim", 0),
         final_tanh=config.get("lossCriterion") in _HUB_TANH,
@@ -76,7 +103,7 @@ def _hub_generator(group: TensorGroup) -> Built:
 
 def _hub_discriminator(group: TensorGroup) -> Built:
     alpha = float(_hub_config(group).get("alpha", 0.0))
-    return _discriminator(names.hub_discriminator(group.tensors), alpha, group_size=_HUB_GROUP, consecutive_groups=True)
+    return _discriminator(_hub_discriminator_layers(StateDictReader(group.tensors)), alpha, group_size=_HUB_GROUP, consecutive_groups=True)
 
 
 def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
@@ -87,13 +114,13 @@ def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
 def _nvidia_generator(group: TensorGroup) -> Built:
     _check_settings(group.settings, _NVIDIA_SETTINGS)
     label_size = group.settings.get("label_size", 0)
-    return _generator(names.tensorflow_generator(group.tensors), _lod(group.tensors), label_size=label_size)
+    return _generator(_tensorflow_generator_layers(StateDictReader(group.tensors)), _lod(group.tensors), label_size=label_size)
 
 
 def _nvidia_discriminator(group: TensorGroup) -> Built:
     _check_settings(group.settings, {"use_wscale": True})
     group_size = group.settings.get("mbstd_group_size", _NVIDIA_GROUP)
-    return _discriminator(names.tensorflow_discriminator(group.tensors), _lod(group.tensors), group_size=group_size)
+    return _discriminator(_tensorflow_discriminator_layers(StateDictReader(group.tensors)), _lod(group.tensors), group_size=group_size)
 
 
 def _generator(stored: Stored, lod: float, *, label_size: int = 0, label_after_norm: bool = False, final_tanh: bool = False) -> Built:
@@ -204,6 +231,134 @@ def _lod(tensors: Mapping[str, Tensor]) -> float:
 def _beside(group: TensorGroup, name: str) -> TensorGroup | None:
     """The other network of the file: the first group that has such a tensor."""
     return next((other for other in group.others if name in other.tensors), None)
+
+
+def _genforce_generator_layers(reader: StateDictReader) -> Stored:
+    layers = _run(reader, lambda index: f"layer{index}")
+    images = _run(reader, lambda index: f"output{index}")[::-1]
+    reader.unread(_NOT_NEEDED)
+    # a fused weight is (inputs, outputs, 3, 3), which shows wherever the number of units changes
+    shapes = [(weight.shape[0], weight.shape[1], len(bias)) for weight, bias in layers[2::2]]
+    fused = all(second == units for _, second, units in shapes) and any(first != units for first, _, units in shapes)
+    return Stored([_dense_from_convolution(layers[0]), *layers[1:]], images, fused)
+
+
+def _genforce_discriminator_layers(reader: StateDictReader) -> Stored:
+    """``fused`` cannot be told from these tensors."""
+    layers = _run(reader, lambda index: f"layer{index}")
+    images = _run(reader, lambda index: f"input{index}")
+    reader.unread(_NOT_NEEDED)
+    if len(layers) != 2 * len(images) + 1:
+        raise DoesNotFit(f"{len(layers)} layers for {len(images)} from-RGB layers, which need {2 * len(images) + 1}")
+    return Stored(layers, images)
+
+
+def _gan_dissection_generator_layers(reader: StateDictReader) -> Stored:
+    """Both namings of GAN Dissection: the newer counts layers from 1 and names the output by its size."""
+    suffixes = (".conv.weight", ".wscale.b")
+    if "features.0.conv.weight" in reader:
+        layers = _run(reader, lambda index: f"features.{index}", suffixes)
+        output = "output"
+    else:
+        layers = _run(reader, lambda index: f"layer{index + 1}", suffixes)
+        size = 2 ** (len(layers) // 2 + 1)
+        output = f"output_{size}x{size}"
+    images = _pairs(reader, [output], suffixes)
+    reader.unread(_NOT_NEEDED)
+    return Stored([_dense_from_convolution(layers[0]), *layers[1:]], images)
+
+
+def _hub_generator_layers(reader: StateDictReader) -> Stored:
+    early = ("formatLayer", "groupScale0.0")
+    layers = _run(reader, lambda index: f"{early[index] if index < 2 else f'scaleLayers.{index // 2 - 1}.{index % 2}'}.module")
+    images = _run(reader, lambda index: f"toRGBLayers.{index}.module")[::-1]
+    reader.unread(_NOT_NEEDED)
+    (weight, bias), *convolutions = [_bias_scaled(layer) for layer in layers]
+    _check_dense(weight, len(weight))
+    # the others count the 16 positions of the first layer into its fan-in
+    first = (4.0 * weight.T.unflatten(1, (-1, 4, 4)), bias.unflatten(0, (-1, 4, 4)))
+    return Stored([first, *convolutions], [_more_gain(_bias_scaled(image)) for image in images])
+
+
+def _hub_discriminator_layers(reader: StateDictReader) -> Stored:
+    images = _run(reader, lambda index: f"fromRGBLayers.{index}.module")[::-1]
+    blocks = len(images) - 1
+    late = ("groupScaleZero.0", "groupScaleZero.1", "decisionLayer")
+    names = [f"scaleLayers.{block}.{index}.module" for block in reversed(range(blocks)) for index in range(2)]
+    names += [f"{name}.module" for name in late]
+    layers = [_bias_scaled(layer) for layer in _pairs(reader, names)]
+    reader.unread(_NOT_NEEDED)
+    return Stored([*layers[:-1], _more_gain(layers[-1])], [_bias_scaled(image) for image in images])
+
+
+def _tensorflow_generator_layers(reader: StateDictReader) -> Stored:
+    fused = "8x8/Conv0_up/weight" in reader
+    suffixes = ("/weight", "/bias")
+
+    def name(index: int) -> str:
+        size = 4 * 2 ** (index // 2)
+        early = ("Dense", "Conv")
+        return f"{size}x{size}/" + (early[index] if index < 2 else "Conv1" if index % 2 else "Conv0_up" if fused else "Conv0")
+
+    (weight, bias), *convolutions = _run(reader, name, suffixes)
+    images = _run(reader, lambda index: f"ToRGB_lod{index}", suffixes)
+    reader.unread(_NOT_NEEDED)
+    _check_dense(weight, weight.shape[-1])
+    first = (weight.unflatten(1, (-1, 4, 4)), bias)
+    return Stored([first, *map(_from_tensorflow, convolutions)], [_from_tensorflow(image) for image in images], fused)
+
+
+def _tensorflow_discriminator_layers(reader: StateDictReader) -> Stored:
+    suffixes = ("/weight", "/bias")
+    images = _run(reader, lambda index: f"FromRGB_lod{index}", suffixes)
+    sizes = [4 * 2**block for block in reversed(range(1, len(images)))]
+    fused = "8x8/Conv1_down/weight" in reader
+    names = [f"{size}x{size}/{name}" for size in sizes for name in ("Conv0", "Conv1_down" if fused else "Conv1")]
+    layers = _pairs(reader, [*names, "4x4/Conv", "4x4/Dense0", "4x4/Dense1"], suffixes)
+    reader.unread(_NOT_NEEDED)
+    return Stored([_from_tensorflow(layer) for layer in layers], [_from_tensorflow(image) for image in images], fused)
+
+
+def _run(reader: StateDictReader, name: Callable[[int], str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
+    """The layers ``name(0)``, ``name(1)``, … as far as there are any."""
+    names = list(takewhile(lambda name: name + suffixes[0] in reader, map(name, count())))
+    if not names:
+        raise DoesNotFit(f"no tensor {name(0)}{suffixes[0]}")
+    return _pairs(reader, names, suffixes)
+
+
+def _pairs(reader: StateDictReader, names: list[str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
+    return [(reader.take_any(name + suffixes[0], 4, 2), reader.take_any(name + suffixes[1], 1)) for name in names]
+
+
+def _check_dense(weight: Tensor, outputs: int) -> None:
+    if weight.ndim != 2 or outputs % 16:
+        raise DoesNotFit(f"the first layer is {tuple(weight.shape)}, not a dense layer with a multiple of 16 outputs")
+
+
+def _dense_from_convolution(layer: Pair) -> Pair:
+    """A 4×4 convolution over one position with padding 3 puts tap (3 − y, 3 − x) at (y, x)."""
+    weight, bias = layer
+    if weight.ndim != 4:
+        raise DoesNotFit(f"the first layer is {tuple(weight.shape)}, not a 4×4 convolution")
+    return weight.flip(2, 3).transpose(0, 1), bias
+
+
+def _bias_scaled(layer: Pair) -> Pair:
+    """The hub scales the sum of convolution and bias."""
+    weight, bias = layer
+    return weight, bias * math.sqrt(2.0 / weight[0].numel())
+
+
+def _more_gain(layer: Pair) -> Pair:
+    """The hub scales its last layers by √2 / √fan_in like all others."""
+    weight, bias = layer
+    return weight * math.sqrt(2.0), bias
+
+
+def _from_tensorflow(layer: Pair) -> Pair:
+    weight, bias = layer
+    return weight.permute(3, 2, 0, 1) if weight.ndim == 4 else weight.T, bias
 
 
 LAYOUTS = (

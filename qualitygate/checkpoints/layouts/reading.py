@@ -1,10 +1,12 @@
-"""Reading a state dict by exact names and shapes, and keeping count of what was read."""
+"""Reading a state dict by names and shapes, keeping count of what was read; and what several sources have in common."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import count, takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +15,23 @@ from torch.nn import functional as F
 from qualitygate.checkpoints.layout import DoesNotFit, listed
 
 
-class Reader:
-    """Tensors of a state dict, each taken by name and expected shape, in float64 for folding."""
+class StateDictReader:
+    """Takes the tensors of a state dict one by one, so that all that is missing, misshapen or left over is noticed.
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
-        self._values = sum(tensor.numel() for tensor in tensors.values())
+    A tensor that is not as it should be is noted, and ones stand in for it, until `check` or `unread` raises `DoesNotFit` with all of them.
+
+    Args:
+        tensors: by name.
+        dtype: that they are given in.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
+        self._tensors, self._dtype = tensors, dtype
         self._problems: list[str] = []
         self._read: set[str] = set()
+        self._room = sum(tensor.numel() for tensor in tensors.values())  # for values that stand in for missing ones
 
-    def has(self, name: str) -> bool:
+    def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
@@ -31,49 +40,70 @@ class Reader:
         Raises:
             DoesNotFit: there is none of that name, or it has another number of dimensions.
         """
-        shape = self._shape(name)
+        if name not in self._tensors:
+            raise DoesNotFit(f"no tensor {name}")
+        shape = tuple(self._tensors[name].shape)
         if len(shape) != dimensions:
             raise DoesNotFit(f"{name} is {shape}, not of {dimensions} dimensions")
         return shape
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of that name, in float64.
-
-        If there is none, or it has another shape, that is noted for `unread`, and ones stand in for it.
+        """The tensor of that name and shape.
 
         Raises:
-            DoesNotFit: so, and it would be larger than the whole file.
+            DoesNotFit: it is not there, and what stands in would be larger than the whole file.
         """
+        if (tensor := self._found(name)) is not None and tuple(tensor.shape) == shape:
+            return tensor.to(self._dtype)
+        self._problems.append(f"no tensor {name}" if tensor is None else f"{name} is {tuple(tensor.shape)}, not {shape}")
+        self._room -= math.prod(shape)
+        if self._room < 0:
+            self.check()
+        return torch.ones(shape, dtype=self._dtype)
+
+    def take_any(self, name: str, *dimensions: int) -> Tensor:
+        """The tensor of that name, of any size; it has one of these numbers of dimensions, and values."""
+        if (tensor := self._found(name)) is not None and tensor.ndim in dimensions and tensor.numel():
+            return tensor.to(self._dtype)
+        needed = f"{' or '.join(map(str, dimensions))} dimensions, and values"
+        self._problems.append(f"no tensor {name}" if tensor is None else f"{name} {tuple(tensor.shape)} does not have {needed}")
+        return torch.ones((1,) * dimensions[0], dtype=self._dtype)
+
+    def _found(self, name: str) -> Tensor | None:
         self._read.add(name)
-        if name in self._tensors and tuple(self._tensors[name].shape) == shape:
-            return self._tensors[name].double()
-        found = f"{name} is {tuple(self._tensors[name].shape)}, not {shape}" if name in self._tensors else f"there is no {name}"
-        self._problems.append(found)
-        if math.prod(shape) > self._values:
-            raise DoesNotFit(listed(self._problems))
-        return torch.ones(shape, dtype=torch.float64)
+        tensor = self._tensors.get(name)
+        if tensor is not None and not tensor.is_floating_point():
+            raise DoesNotFit(f"{name} holds {tensor.dtype}, and no weights")
+        return tensor
 
     def numbered(self, pattern: str) -> list[int]:
-        """The numbers that the one group of the pattern takes over all names it matches whole, in rising order."""
+        """The numbers that the one group of the regular expression takes over all names it matches whole, in rising order."""
         return sorted({int(found[1]) for name in self._tensors if (found := re.fullmatch(pattern, name))})
 
-    def unread(self, ignorable: str) -> tuple[str, ...]:
+    def run(self, pattern: str, start: int = 0) -> list[int]:
+        """The numbers from ``start`` on for which ``pattern`` names a tensor, up to the first gap."""
+        return list(takewhile(lambda index: pattern.format(index) in self._tensors, count(start)))
+
+    def sizes(self, pattern: str, first: int) -> list[int]:
+        """The sizes ``first``, 2·``first``, … for which ``pattern`` names a tensor, up to the first gap."""
+        return [first * 2**power for power in takewhile(lambda n: pattern.format(first * 2**n) in self._tensors, count())]
+
+    def check(self) -> None:
+        """Raises `DoesNotFit` with everything that was not there when it was to be taken."""
+        if self._problems:
+            raise DoesNotFit(listed(self._problems))
+
+    def unread(self, ignorable: str = "") -> tuple[str, ...]:
         """Names that were not taken, all of which must match the pattern whole.
 
         Raises:
-            DoesNotFit: some do not: the file holds more than this layout knows; or some that were to be taken are not there.
+            DoesNotFit: some do not: the file holds more than this layout knows; or as `check`.
         """
-        if self._problems:
-            raise DoesNotFit(listed(self._problems))
-        rest = [name for name in self._tensors if name not in self._read]
+        self.check()
+        rest = tuple(name for name in self._tensors if name not in self._read)
         if unknown := [name for name in rest if not re.fullmatch(ignorable, name)]:
-            raise DoesNotFit(f"nothing reads {_some(unknown)}")
-        return tuple(rest)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name not in self._tensors:
-            raise DoesNotFit(f"there is no {name}")
-        return tuple(self._tensors[name].shape)
+            raise DoesNotFit(f"nothing reads {listed(unknown)}")
+        return rest
 
 
 def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) -> Tensor:
@@ -91,6 +121,49 @@ def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) ->
     return weight / (u @ matrix @ v)
 
 
-def _some(names: Iterable[str], limit: int = 4) -> str:
-    names = list(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+LEARNING_RATE = 0.01
+"""Learning-rate multiplier of StyleGAN's mapping network in all sources, unless their settings say otherwise."""
+
+Part = dict[str, Tensor]
+"""A layer's tensors by our names, e.g. ``weight``, ``bias``, ``style.weight``."""
+
+
+def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:
+    """An equalized layer's weight (outputs, inputs, …) as it is used: times ``rate``/√(fan in)."""
+    return weight * (rate / weight[0].numel() ** 0.5)
+
+
+def dense(reader: StateDictReader, name: str, rate: float = 1.0) -> Part:
+    """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``."""
+    return {"weight": equalized(reader.take_any(f"{name}.weight", 2), rate), "bias": reader.take_any(f"{name}.bias", 1) * rate}
+
+
+def convolution(reader: StateDictReader, weight: str, bias: str) -> Part:
+    """A convolution with its weight and bias under these names."""
+    return {"weight": equalized(reader.take_any(weight, 4)), "bias": reader.take_any(bias, 1)}
+
+
+def prefixed(prefix: str, part: Part) -> Part:
+    """The part's tensors as those of something inside another part."""
+    return {f"{prefix}.{name}": tensor for name, tensor in part.items()}
+
+
+def settings_in(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The nested settings of that name; empty where there are none."""
+    inner = settings.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def number(settings: Mapping[str, Any], name: str, default: float) -> float:
+    """A setting that is a positive number; raises `DoesNotFit` if it is something else."""
+    value = settings.get(name, default)
+    if isinstance(value, (int, float)) and value > 0:
+        return value
+    raise DoesNotFit(f"{name} is {value!r}, not a positive number")
+
+
+def optional_number(settings: Mapping[str, Any], name: str, default: float | None) -> float | None:
+    """A setting that is a positive number or None; raises `DoesNotFit` if it is something else."""
+    if (value := settings.get(name, default)) is None:
+        return None
+    return number(settings, name, value)

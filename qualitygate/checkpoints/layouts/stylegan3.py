@@ -18,11 +18,10 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts.stylegan2.nvidia import constructor_arguments
-from qualitygate.checkpoints.layouts.stylegan2.taken import (
+from qualitygate.checkpoints.layouts.reading import (
     LEARNING_RATE,
     Part,
-    Taken,
+    StateDictReader,
     dense,
     equalized,
     number,
@@ -30,20 +29,21 @@ from qualitygate.checkpoints.layouts.stylegan2.taken import (
     prefixed,
     settings_in,
 )
+from qualitygate.checkpoints.layouts.stylegan2 import constructor_arguments
 from qualitygate.generators.families.stylegan3 import StyleGAN3
 
 _ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
 
 
 def _build(group: TensorGroup) -> Built:
-    take = Taken(group.tensors)
+    reader = StateDictReader(group.tensors)
     arguments = constructor_arguments(group, _ARGUMENTS)
     *names, last = _layer_names(group.tensors)
-    parts = [_layer(take, f"synthesis.{name}") for name in names]
-    to_rgb = _to_rgb(take, f"synthesis.{last}")
-    mapping = _mapping(take, {**settings_in(arguments, "mapping_kwargs"), **group.given})
-    features = _input(take)
-    take.check()
+    parts = [_layer(reader, f"synthesis.{name}") for name in names]
+    to_rgb = _to_rgb(reader, f"synthesis.{last}")
+    mapping = _mapping(reader, {**settings_in(arguments, "mapping_kwargs"), **group.given})
+    features = _input(reader)
+    reader.check()
     filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
     label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
@@ -64,9 +64,7 @@ def _build(group: TensorGroup) -> Built:
     named = {"mapping": mapping, "input": features, "to_rgb": to_rgb}
     named |= {f"convolutions.{index}": part for index, part in enumerate(parts)}
     tensors = {name: tensor for prefix, part in named.items() for name, tensor in prefixed(prefix, part).items()}
-    if take.left:
-        raise DoesNotFit(f"the tensor {next(iter(take.left))} has no place in a StyleGAN3")
-    return Built(generator, tensors)
+    return Built(generator, tensors, reader.unread())
 
 
 def _layer_names(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -112,48 +110,51 @@ def _sampling_rate(layers: Sequence[Mapping[str, Any]]) -> int:
     return rate
 
 
-def _mapping(take: Taken, arguments: Mapping[str, Any]) -> Part:
+def _mapping(reader: StateDictReader, arguments: Mapping[str, Any]) -> Part:
     rate = number(arguments, "lr_multiplier", LEARNING_RATE)
-    part = {"average": take("mapping.w_avg", 1)}
-    if "mapping.embed.weight" in take:
-        part |= prefixed("embedding", dense(take, "mapping.embed"))
-    for index in take.run("mapping.fc{}.weight"):
-        part |= prefixed(f"layers.{index}", dense(take, f"mapping.fc{index}", rate))
+    part = {"average": reader.take_any("mapping.w_avg", 1)}
+    if "mapping.embed.weight" in reader:
+        part |= prefixed("embedding", dense(reader, "mapping.embed"))
+    for index in reader.run("mapping.fc{}.weight"):
+        part |= prefixed(f"layers.{index}", dense(reader, f"mapping.fc{index}", rate))
     return part
 
 
-def _input(take: Taken) -> Part:
+def _input(reader: StateDictReader) -> Part:
     return {
-        "frequencies": take("synthesis.input.freqs", 2),
-        "phases": take("synthesis.input.phases", 1),
-        "transform": take("synthesis.input.transform", 2),
-        "weight": equalized(take("synthesis.input.weight", 2)),
-        **prefixed("affine", dense(take, "synthesis.input.affine")),
+        "frequencies": reader.take_any("synthesis.input.freqs", 2),
+        "phases": reader.take_any("synthesis.input.phases", 1),
+        "transform": reader.take_any("synthesis.input.transform", 2),
+        "weight": equalized(reader.take_any("synthesis.input.weight", 2)),
+        **prefixed("affine", dense(reader, "synthesis.input.affine")),
     }
 
 
-def _layer(take: Taken, name: str) -> Part:
-    weight = take(f"{name}.weight", 4).double()
+def _layer(reader: StateDictReader, name: str) -> Part:
+    weight = reader.take_any(f"{name}.weight", 4).double()
     normalised = weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))
-    down_filter = f"{name}.down_filter"
     return {
-        **prefixed("style", dense(take, f"{name}.affine")),
+        **prefixed("style", dense(reader, f"{name}.affine")),
         "weight": normalised.float(),
-        "bias": take(f"{name}.bias", 1),
-        "gain": _gain(take, name),
-        "up_filter": take(f"{name}.up_filter", 1),
-        "down_filter": take(down_filter, 2 if down_filter in take and take.left[down_filter].ndim == 2 else 1),
+        "bias": reader.take_any(f"{name}.bias", 1),
+        "gain": _gain(reader, name),
+        "up_filter": reader.take_any(f"{name}.up_filter", 1),
+        "down_filter": reader.take_any(f"{name}.down_filter", 1, 2),
     }
 
 
-def _to_rgb(take: Taken, name: str) -> Part:
-    weight = equalized(take(f"{name}.weight", 4)).flatten(1)
-    return {**prefixed("style", dense(take, f"{name}.affine")), "weight": weight * _gain(take, name), "bias": take(f"{name}.bias", 1)}
+def _to_rgb(reader: StateDictReader, name: str) -> Part:
+    weight = equalized(reader.take_any(f"{name}.weight", 4)).flatten(1)
+    return {
+        **prefixed("style", dense(reader, f"{name}.affine")),
+        "weight": weight * _gain(reader, name),
+        "bias": reader.take_any(f"{name}.bias", 1),
+    }
 
 
-def _gain(take: Taken, name: str) -> Tensor:
+def _gain(reader: StateDictReader, name: str) -> Tensor:
     """Brings the layer's input to unit variance, as the running mean square of the training says."""
-    return torch.rsqrt(take(f"{name}.magnitude_ema", 0))
+    return torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0))
 
 
 LAYOUTS = (

@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources import cache, hub, mlflow_artifacts, web
 from qualitygate.checkpoints.sources.progress import Progress, silent
 from qualitygate.errors import InputError
+from qualitygate.storage import file_sha256
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _FRAGMENT = re.compile(r"(.+)#sha256=(\w*)", re.DOTALL)

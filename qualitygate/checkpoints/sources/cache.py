@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from qualitygate import storage
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.errors import CheckpointError
+from qualitygate.storage import file_sha256
 
 
 @contextmanager

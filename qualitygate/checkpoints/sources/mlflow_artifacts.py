@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.reader import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import cache
 from qualitygate.errors import InputError
 from qualitygate.mlflow_client import Artifacts, artifacts
 from qualitygate.mlflow_client import tracking_uri as resolved
+from qualitygate.storage import file_sha256
 
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
 _RUN = re.compile(r"runs:/+(\w+)(?:/(.+))?", re.IGNORECASE)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.sources import cache
 from qualitygate.checkpoints.sources.progress import Progress
 from qualitygate.errors import InputError, StorageError
+from qualitygate.storage import file_sha256
 
 if TYPE_CHECKING:
     from requests import Response

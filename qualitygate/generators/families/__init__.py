@@ -52,10 +52,8 @@ FAMILIES: dict[str, Family] = {
         discriminator_name="biggan-discriminator",
         layouts=f"{_LAYOUTS}.biggan:LAYOUTS",
     ),
-    # its generator is BigGAN's
-    "unetgan": Family(
-        discriminator=f"{_HERE}.unetgan:UNetDiscriminator", discriminator_name="unet-discriminator", layouts=f"{_LAYOUTS}.unetgan:LAYOUTS"
-    ),
+    # its generator is BigGAN's, and its layouts stand with BigGAN's
+    "unetgan": Family(discriminator=f"{_HERE}.unetgan:UNetDiscriminator", discriminator_name="unet-discriminator"),
     "biggan-deep": Family(generator=f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
     "dcgan": Family(
         generator=f"{_HERE}.dcgan:DCGAN", discriminator=f"{_HERE}.dcgan:DCGANDiscriminator", layouts=f"{_LAYOUTS}.dcgan:LAYOUTS"

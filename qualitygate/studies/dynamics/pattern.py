@@ -26,7 +26,6 @@ from qualitygate.studies.dynamics.request import PatternRequest, ScoringSettings
 
 FINER = 3
 """Points drawn for each step of the curvature's grid."""
-_BATCH = 256  # latents in one pass
 
 
 def axis_pattern(
@@ -88,24 +87,17 @@ def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> n
 
 def _offsets(bound: float, divisions: int) -> np.ndarray:
     if not bound > 0 or divisions < 2 or divisions % 2:
-        raise InputError(
-            "The search range cannot be divided so",
-            f"bound {bound}, divisions {divisions}",
-            "a positive bound and an even number of divisions, at least 2",
-        )
+        needed = "a positive bound and an even number of divisions, at least 2"
+        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}", needed)
     half = np.arange(1, divisions // 2 * FINER + 1) * (bound / (divisions // 2 * FINER))
     return np.concatenate((-half[::-1], [0.0], half))
 
 
 def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
     """The neuron's activation at the latent moved by each row (M, D)."""
-    values = []
-    with scored_pass():
-        for part in moves.split(_BATCH):
-            rows = latents[np.zeros(len(part), dtype=np.int64)]
-            state = generator.run(generator.start(replace(rows, z=rows.z + part)), neuron.layer)
-            values.append(state.activation[:, neuron.unit, neuron.y, neuron.x].cpu())
-    return torch.cat(values).numpy()
+    moved = latents[np.zeros(len(moves), dtype=np.int64)]
+    passes = generator.activations(replace(moved, z=moved.z + moves), [neuron.layer])
+    return torch.cat([activation[:, neuron.unit, neuron.y, neuron.x].cpu() for _, _, activation in passes]).numpy()
 
 
 def _check(generator: Generator, latents: Latents, neuron: Neuron) -> None:

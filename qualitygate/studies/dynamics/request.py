@@ -112,14 +112,11 @@ def parse_alarm(text: str) -> Alarm:
     """
     found = _ALARM.fullmatch(text.strip())
     try:
-        if found is None:
-            raise ValueError("not of this form")
-        alarm = Alarm(metric=found["metric"], factor=float(found["factor"]), within=float(found["within"]))
-        if alarm.factor == 1.0:
-            raise ValueError("a factor of 1 is always met")
+        if found is None or float(found["factor"]) == 1.0:
+            raise ValueError("not of this form" if found is None else "a factor of 1 is always met")
+        return Alarm.model_validate(found.groupdict())
     except ValueError as error:
         raise InputError("This is no alarm", f"{text!r}: {str(error).splitlines()[0]}", _ALARM_NEEDED) from error
-    return alarm
 
 
 def raised_alarms(points: Sequence[Point], alarms: Sequence[Alarm]) -> list[RaisedAlarm]:

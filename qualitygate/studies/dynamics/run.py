@@ -19,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qualitygate import storage
-from qualitygate.checkpoints.digest import file_sha256
 from qualitygate.checkpoints.load import Checkpoint, load_checkpoint
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.features import registry
@@ -32,7 +31,7 @@ from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
 from qualitygate.scores.local_activation import BOUND
-from qualitygate.storage import Arrays, ContentCache, array_cache
+from qualitygate.storage import Arrays, ContentCache, array_cache, file_sha256
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
 from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
