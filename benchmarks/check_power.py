@@ -13,7 +13,8 @@ from collections import Counter
 
 import numpy as np
 
-from qualitygate.metrics.compare import Estimate, compare, draws_for, mean_of, resampled, tail_of
+from qualitygate.metrics.compare import compare, tail_of
+from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.policy.model import CheckRule, Margin
 from qualitygate.records.check import RuleState
 
@@ -34,10 +35,8 @@ def checked(random: np.random.Generator, worse: float, correlation: float, sampl
     base, candidate = scores(random, samples * 2 ** (looks - 1), worse, correlation)
     for look in range(looks):
         count = samples * 2**look
-        both: list[Estimate] = [
-            resampled(float(part[:count].mean()), mean_of(part[:count]), count, draws=draws_for(tail), seed=1) for part in (candidate, base)
-        ]
-        found = compare(RULE, both[0], both[1], tail)
+        ours, theirs = (mean(part[:count], Resampling.for_tail(tail, 1)) for part in (candidate, base))
+        found = compare(RULE, ours, theirs, tail)
         if found.state is not RuleState.INCONCLUSIVE:
             break
     return found.state, count

@@ -151,7 +151,7 @@ def _signs_changed(generator: Generator, latents: Latents, layer: int, precision
         moved = replace(moved, z=moved.z.to(numbers))
         with passes.running():
             parts = passes.parts(begun.begin_moved(moved, axes, distances), layer)
-            return torch.cat([(part.activation > 0).flatten(1) for part in parts if part.layer == layer], dim=1)
+            return torch.cat([(activation > 0).flatten(1) for index, _, activation in parts if index == layer], dim=1)
 
     truth = _float64(generator)
     changed = positive(Passes(generator, precision), generator, torch.float32) ^ positive(Passes(truth, "float32"), truth, torch.float64)

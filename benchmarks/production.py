@@ -34,7 +34,7 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.produce.request import Form
-from qualitygate.produce.shards import Encoding, shard_writer
+from qualitygate.produce.shards import encoding
 from qualitygate.records.gate import Verdict
 
 SEED = 1
@@ -111,13 +111,13 @@ class Side:
         start = time.perf_counter()
         ids = range(self.shards * self._ids, (self.shards + 1) * self._ids)
         with tempfile.TemporaryDirectory() as folder, timing.collect() as seconds:
-            with Encoding(shard_writer(Form.WEBDATASET, Path(folder) / "shard.tar")) as encoding:
+            with encoding(Form.WEBDATASET, Path(folder) / "shard.tar") as encoder:
                 for sample, image in self._make(ids):
-                    encoding.put(sample, image, {"id": sample})
+                    encoder.put(sample, image, {"id": sample})
                     self.kept += 1
         self.spent += time.perf_counter() - start
         self.shards += 1
-        self.seconds.update(seconds + encoding.seconds)
+        self.seconds.update(seconds + encoder.seconds)
 
 
 def _gated(stage: GateStage) -> Make:

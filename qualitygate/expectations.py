@@ -24,7 +24,7 @@ from qualitygate.records.gate import ExpectationResult, SuiteResult
 if TYPE_CHECKING:
     import pandas as pd
 
-_Asked = dict[str, dict[str, Any]]
+_Expectations = dict[str, dict[str, Any]]
 """Expectations by id."""
 _COUNTS = ("element_count", "missing_count", "unexpected_count", "partial_unexpected_list")
 
@@ -45,15 +45,15 @@ def run_suite(suite: Mapping[str, Any], samples: pd.DataFrame, summary: pd.DataF
         PolicyError: the suite cannot be used, or holds no expectation.
         SuiteError: Great Expectations cannot be started.
     """
-    asked: dict[str, _Asked] = {table: {} for table in TABLES}
+    wanted: dict[str, _Expectations] = {table: {} for table in TABLES}
     for table, name, expectation in identified(check_suite(dict(suite), "to be run")):
-        asked[table][name] = expectation
-    if not any(asked.values()):
+        wanted[table][name] = expectation
+    if not any(wanted.values()):
         raise PolicyError("The suite says nothing of the set", "no expectation", "at least one expectation")
     with _engine() as context:
         results = [
-            *_run("samples", asked["samples"], _with_reasons_as_text(samples), context),
-            *_run("summary", asked["summary"], summary, context),
+            *_run("samples", wanted["samples"], _with_reasons_as_text(samples), context),
+            *_run("summary", wanted["summary"], summary, context),
         ]
     evaluated = sum(result.note is None for result in results)
     failed = any(result.severity == "critical" and not result.success for result in results)
@@ -92,7 +92,7 @@ def _engine() -> Iterator[Any]:
     except Exception as error:
         raise SuiteError(
             "Great Expectations cannot be started",
-            _said(error),
+            _error_line(error),
             "a working installation of great-expectations",
             "python -c 'import great_expectations' shows the cause",
         ) from error
@@ -102,29 +102,29 @@ def _engine() -> Iterator[Any]:
         project_manager.set_project(previous)
 
 
-def _run(table: str, asked: _Asked, frame: pd.DataFrame, context: Any) -> list[ExpectationResult]:
-    """Results of one table, in the order asked."""
-    expectations, notes = _build(asked)
+def _run(table: str, wanted: _Expectations, frame: pd.DataFrame, context: Any) -> list[ExpectationResult]:
+    """Results of one table, in their order."""
+    expectations, notes = _build(wanted)
     answers: defaultdict[str, list[Any]] = defaultdict(list)
     try:
         for answer in _validate(table, expectations, frame, context):
             answers[answer.expectation_config.meta.get(POLICY_ID)].append(answer)
     except Exception as error:  # whatever it was, nothing of this table was evaluated, and that is a result
-        notes = {name: _said(error) for name in asked} | notes
-    return [_result(name, one, answers[name], notes.get(name)) for name, one in asked.items()]
+        notes = {name: _error_line(error) for name in wanted} | notes
+    return [_result(name, one, answers[name], notes.get(name)) for name, one in wanted.items()]
 
 
-def _build(asked: _Asked) -> tuple[list[Any], dict[str, str]]:
+def _build(wanted: _Expectations) -> tuple[list[Any], dict[str, str]]:
     """The expectations that Great Expectations can make, and for the others why not. It would drop those from a suite with a log line."""
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     built, notes = [], {}
-    for name, one in asked.items():
+    for name, one in wanted.items():
         configuration = {**one, "meta": {**one["meta"], POLICY_ID: name}}
         try:
             built.append(ExpectationConfiguration(**configuration).to_domain_obj())
         except Exception as error:
-            notes[name] = _said(error)
+            notes[name] = _error_line(error)
     return built, notes
 
 
@@ -139,16 +139,16 @@ def _validate(table: str, expectations: Sequence[Any], frame: pd.DataFrame, cont
     return answers
 
 
-def _result(name: str, asked: dict[str, Any], answers: Sequence[Any], note: str | None) -> ExpectationResult:
+def _result(name: str, wanted: dict[str, Any], answers: Sequence[Any], note: str | None) -> ExpectationResult:
     if note is None:
         note = _raised(answers[0]) if len(answers) == 1 else f"{len(answers)} results where one is needed"
     return ExpectationResult(
         id=name,
-        type=asked["type"],
-        severity=asked["severity"],
+        type=wanted["type"],
+        severity=wanted["severity"],
         success=note is None and isinstance(answers[0].success, bool | np.bool_) and bool(answers[0].success),
         observed=_observed(answers[0].result) if note is None else None,
-        kwargs=asked["kwargs"],
+        kwargs=wanted["kwargs"],
         note=note,
     )
 
@@ -159,8 +159,8 @@ def _raised(answer: Any) -> str | None:
     if information.get("raised_exception") is False:
         return None
     entries = [information] if "exception_message" in information else list(information.values())
-    said = dict.fromkeys(_line(one["exception_message"]) for one in entries if "exception_message" in one)
-    return "; ".join(said) or "an exception without a message"
+    lines = dict.fromkeys(_line(one["exception_message"]) for one in entries if "exception_message" in one)
+    return "; ".join(lines) or "an exception without a message"
 
 
 def _observed(result: Mapping[str, Any]) -> Any:
@@ -182,7 +182,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _said(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     return f"{type(error).__name__}: {_line(error)}"
 
 

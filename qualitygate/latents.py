@@ -114,7 +114,7 @@ def draw_latents(
     sampling: Sampling | None = None,
     truncate_z: bool = False,
 ) -> Latents:
-    """Latents of the given sample ids.
+    """Latents of the given sample ids: z float32 (len(ids), D).
 
     Args:
         ids: sample ids, each in ``[0, 2**48)``.
@@ -141,13 +141,14 @@ def draw_latents(
 def uniforms(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray:
     """``count`` uniforms in the open interval (0, 1) for each id: float64 (len(ids), count)."""
     words = np.empty((len(ids), count), dtype=np.uint64)
-    for start, stop in _runs(ids):
+    breaks = np.flatnonzero(np.diff(ids) != 1) + 1
+    for start, stop in pairwise([0, *breaks.tolist(), len(ids)] if len(ids) else []):  # consecutive ids are one call to the generator
         words[start:stop] = _words(seed, purpose, int(ids[start]) * count, (stop - start) * count).reshape(-1, count)
     return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def normals(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray:
-    """``count`` standard normals for each id, by Box-Muller over pairs of uniforms: float64 (len(ids), count)."""
+    """``count`` standard normals for each id, by Box-Muller over pairs of uniforms: float64, shape (len(ids), count)."""
     pairs = (count + 1) // 2
     u = uniforms(seed, purpose, ids, 2 * pairs).reshape(len(ids), pairs, 2)
     radius, angle = np.sqrt(-2.0 * np.log(u[..., 0])), 2.0 * np.pi * u[..., 1]
@@ -206,15 +207,6 @@ def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
     if len(array) and not (array.min() >= 0 and array.max() < 2**48):
         raise LatentsError("A sample id is out of range", f"{array.min()} … {array.max()}", "ids in [0, 2**48)")
     return array
-
-
-def _runs(ids: np.ndarray) -> list[tuple[int, int]]:
-    """Bounds of the stretches of consecutive ids, each of which is one call to the generator."""
-    if not len(ids):
-        return []
-    breaks = np.flatnonzero(np.diff(ids) != 1) + 1
-    edges = [0, *breaks.tolist(), len(ids)]
-    return list(pairwise(edges))
 
 
 def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from small import small_dcgan
+from small_policy import small_policy
 
 import qualitygate
 from qualitygate.generators.base import Generator
@@ -16,8 +18,6 @@ from qualitygate.testing import random_toy
 from qualitygate.units.concepts import peaks, representative, top_samples, unit_heat
 from qualitygate.units.defective_score import defective_scores, unit_thresholds
 from qualitygate.units.from_activations import low_rate_activity_of
-from tests.small import small_dcgan
-from tests.small_policy import small_policy
 
 GENERATOR = small_dcgan()
 LATENTS = qualitygate.sample_latents(GENERATOR, range(70), 3)

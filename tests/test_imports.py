@@ -16,6 +16,7 @@ from qualitygate.generators.families import DISCRIMINATORS, FAMILIES, GENERATORS
 from qualitygate.plugins import Table, resolve
 from qualitygate.policy.corrections import METHODS
 from qualitygate.policy.scores import SCORES
+from qualitygate.records.metrics import METRICS
 from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
@@ -124,6 +125,7 @@ def test_nothing_imports_itself_in_a_circle() -> None:
 TABLES = [
     *((name, place) for name, family in FAMILIES.items() for place in (family.generator, family.discriminator, family.layouts) if place),
     *UNIT_SCORES.ours.items(),
+    *((name, f"qualitygate.metrics.{one.where}") for name, one in METRICS.items()),
     *SCORES.ours.items(),
     *METHODS.ours.items(),
     *((name, score.read_by) for name, score in SCORES.items() if score.read_by),

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -112,6 +113,35 @@ def test_a_unit_score_of_another_package(python: Any, tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "units" / "units.parquet").to_pandas()
     by_hand = (z @ STORED["ring.0"].T).relu().mean(dim=0)
     assert table.query("layer == 0")["loudness"].tolist() == pytest.approx(by_hand.tolist(), rel=1e-5)
+
+
+def test_a_metric_of_another_package(python: Any, tmp_path: Path) -> None:
+    torch.save(STORED, tmp_path / "rings.pt")
+    real = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
+    np.savez(tmp_path / "real.npz", images=real)
+    main = ("-c", "from qualitygate.cli import main; main()")
+    options = ("--real", "real.npz", "--extractor", "module:qualitygate_rings.variety:Pixels", "--distance", "none")
+    done = python(*main, "metrics", "rings.pt", "--samples", "40", "--group-share", "0.25", *options, "--out", "m", "--json")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)["groups"][0]["measurements"]["variety"]
+    images = python("-c", DRAWN)
+    assert images.returncode == 0, images.stderr
+    by_hand = float(images.stdout) / (real / 127.5).var(axis=0).sum()
+    assert whole["value"] == pytest.approx(by_hand, rel=1e-4)
+    assert whole["low"] < whole["value"] < whole["high"]
+    assert len(whole["blocks"]) == 10
+    assert "variety" in pq.read_table(tmp_path / "m" / "groups.parquet")["metric"].to_pylist()
+    rule = "from qualitygate.policy.model import CheckRule; print(CheckRule(id='v', metric='variety', min=0.5).higher_is_better)"
+    assert python("-c", rule).stdout == "True\n"
+
+
+DRAWN = """
+import qualitygate, torch
+generator = qualitygate.load_generator("rings.pt")
+images = generator(qualitygate.sample_latents(generator, range(40), seed=1))
+images = torch.round((images + 1.0) * 127.5) / 127.5  # features are of images as they are written, in 8 bits
+print(float(images.double().flatten(1).var(dim=0, correction=0).sum()))
+"""
 
 
 def test_without_the_package_the_checkpoint_is_not_known(tmp_path: Path) -> None:

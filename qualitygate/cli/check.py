@@ -4,54 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
-from qualitygate.cli.check_registry import Registry
-from qualitygate.cli.options import Device, Experiment, Json, PolicyFile, Track, Tracking, chosen_device, load_both, load_policy_or_none
-from qualitygate.cli.source import Source, reads_generator
+from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.studies.check import CheckRequest
 
 if TYPE_CHECKING:
-    from qualitygate.policy.model import CheckRule, Policy
+    from qualitygate.policy.model import Policy
     from qualitygate.records.check import CheckRecord
-    from qualitygate.studies.check.model import Subject, Tools
+    from qualitygate.tracking.promotion import Version
+    from qualitygate.tracking.spool import Tracking
 
 NAME = "check"
 
 
-@reads_generator
-def run(
-    source: Source,
-    baseline: Annotated[
-        str | None, typer.Option(help="What to hold it against: a file, models:/name@champion, or a profile's folder.", show_default=False)
-    ] = None,
-    real: Annotated[str | None, typer.Option(help="Real images: folder, archive, .npz, .parquet or `digits`.", show_default=False)] = None,
-    policy: PolicyFile = None,
-    suite: Annotated[Path | None, typer.Option(help="Hand-written expectations, in a suite.json.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for record and reports; must not exist yet.", show_default=False)] = None,
-    extractor: Annotated[
-        str | None,
-        typer.Option(help="In place of the policy's check.extractor; only here may it be module:…, as that runs code.", show_default=False),
-    ] = None,
-    distance: Annotated[str | None, typer.Option(help="In place of the policy's check.distance.", show_default=False)] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of the extractor.", show_default=False)] = None,
-    distance_weights: Annotated[str | None, typer.Option(help="Weights of the distance.", show_default=False)] = None,
-    track: Track = True,
-    model: Annotated[str | None, typer.Option(help="Registered model to upload a candidate file to.", show_default=False)] = None,
-    tag_only: Annotated[bool, typer.Option("--tag-only", help="Write the verdict onto the registered version, move no alias.")] = False,
-    promote: Annotated[str | None, typer.Option(help="Alias that a pass moves here, e.g. champion.", show_default=False)] = None,
-    tracking_uri: Tracking = None,
-    experiment: Experiment = "qualitygate",
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.")] = False,
-    error_on_warning: Annotated[bool, typer.Option("--error-on-warning", help="Warnings count like critical rules.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the rules as they would be applied, and stop.")] = False,
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
+@command(CheckRequest)
+def run(request: CheckRequest, json: Json = False) -> None:
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
@@ -61,31 +35,26 @@ def run(
     """
     with output.only_result_on_stdout():
         from qualitygate import storage
-        from qualitygate.studies.check.model import images_decide, needs_reference
-        from qualitygate.studies.check.run import check, write_check
+        from qualitygate.studies.check.model import CheckLoader
+        from qualitygate.studies.check.run import check
 
-        if out is not None:
-            storage.refuse_existing(out)
-        registry = Registry.of(source, baseline, model, promote, tag_only=tag_only, given=tracking_uri)
-        ours, theirs, rules = _subjects(source, baseline, registry, load_policy_or_none(policy), device, dry=dry_run)
-        rules = _looked_at_with(rules, extractor, distance)
-        if dry_run:
-            _show_plan(rules, json, real=real is not None and baseline is not None and not _is_profile(baseline))
+        if request.out is not None:
+            storage.refuse_existing(request.out)
+        registry = Registry.of(request)
+        loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
+        if request.dry_run:
+            _show_plan(loader.policy, json, real=loader.images_decide)
             return
-        assert ours is not None
-        asked = rules.check_rules(real=images_decide(theirs, real=real is not None))
-        _refuse_unused(real, asked)
-        reference = needs_reference(asked, ours, theirs, real=real is not None)
-        tools = _tools(rules, ours, real, suite, weights, distance_weights, device, reference=reference)
-        checked = check(ours, theirs, rules, tools)
+        sides = loader.sides()
+        result = check(*sides, loader.policy, loader.inputs(*sides))
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
-            folder = out or Path(temporary) / "check"
-            write_check(folder, checked, rules, ours.profile)
-            _tell(checked.record, out, json)
-            code = exit_code(checked.record, error_on_warning=error_on_warning)
-            if track or registry.acts:
-                registry.send(folder, checked.record, source, experiment, good=code == 0, kept=out is not None)
-        raise typer.Exit(0 if exit_zero else code)
+            folder = request.out or Path(temporary) / "check"
+            result.write(folder)
+            _tell(result.record, request.out, json)
+            code = exit_code(result.record, error_on_warning=request.error_on_warning)
+            if request.track or registry.acts:
+                registry.send(folder, result.record, good=code == 0)
+        raise typer.Exit(0 if request.exit_zero else code)
 
 
 def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
@@ -96,119 +65,6 @@ def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):
         return GATE_FAILED
     return INCONCLUSIVE if record.verdict is RuleState.INCONCLUSIVE or (error_on_warning and open_warning) else 0
-
-
-def _subjects(
-    source: Source, baseline: str | None, registry: Registry, given: Policy | None, device: str, *, dry: bool
-) -> tuple[Subject | None, Subject | None, Policy]:
-    """Candidate, baseline, and the policy; profiles from the cache where they are known."""
-    from dataclasses import replace
-
-    from qualitygate.checkpoints.sources import shown
-    from qualitygate.gating.calibrate import checkpoint_policy
-    from qualitygate.gating.profile import load_profile
-    from qualitygate.studies.check.model import Subject, check_covers, kept_profile
-
-    learned = load_profile(baseline) if baseline is not None and _is_profile(baseline) else None
-    address = registry.candidate.pinned(source.checkpoint) if registry.candidate else source.checkpoint
-    generator, discriminator = load_both(replace(source, checkpoint=address), device, registry.uri)
-    policy = given or (learned.policy if learned else checkpoint_policy(generator))
-    if learned is not None:  # the same latents as in the profile
-        policy = policy.model_copy(update={"calibration": learned.info.calibration})
-        check_covers(learned, policy)
-    if dry:
-        return None, None, policy
-    other = None
-    if learned is not None:
-        other = Subject(str(baseline), learned)
-    elif baseline is not None:
-        address = registry.baseline.pinned(baseline) if registry.baseline else baseline
-        held, judge = load_both(Source(address), device, registry.uri)
-        other = Subject(
-            shown(baseline),
-            kept_profile(held, policy, reporter=output.reporter()),
-            held,
-            judge,
-            str(registry.baseline) if registry.baseline else None,
-        )
-    sampling = learned.info.sampling if learned else None
-    profile = kept_profile(generator, policy, sampling, output.reporter())
-    ours = Subject(shown(source.checkpoint), profile, generator, discriminator, str(registry.candidate) if registry.candidate else None)
-    return ours, other, policy
-
-
-def _is_profile(baseline: str) -> bool:
-    """Whether a baseline is a profile's folder."""
-    return (Path(baseline) / "profile.json").is_file()
-
-
-def _refuse_unused(real: str | None, rules: Sequence[CheckRule]) -> None:
-    """Real images that no rule would look at: whoever gives them thinks that they count."""
-    from qualitygate.errors import InputError
-    from qualitygate.policy.model import AGAINST_REAL
-
-    if real is not None and not any(rule.metric in AGAINST_REAL for rule in rules):
-        raise InputError(
-            "No rule of the policy looks at real images",
-            f"--real {real}",
-            f"a rule on one of {', '.join(AGAINST_REAL)}",
-            "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
-        )
-
-
-def _looked_at_with(policy: Policy, extractor: str | None, distance: str | None) -> Policy:
-    """The policy with what was given in place of its own: not validated again, as code may be named here and not in a policy's file."""
-    given = {name: value for name, value in (("extractor", extractor), ("distance", distance)) if value is not None}
-    return policy.model_copy(update={"check": policy.check.model_copy(update=given)})
-
-
-def _tools(
-    policy: Policy,
-    candidate: Subject,
-    real: str | None,
-    suite: Path | None,
-    weights: str | None,
-    distance_weights: str | None,
-    device: str,
-    *,
-    reference: bool,
-) -> Tools:
-    """What the check may use; ``reference`` is whether images of the baseline stand in for real ones. Real images are brought to the size
-    of the candidate's, as `qualitygate metrics` does."""
-    from qualitygate.cli.looking import DISCRIMINATOR, extractor_of, real_images
-    from qualitygate.features.cache import real_features
-    from qualitygate.features.registry import make_distance, reads_weights
-    from qualitygate.metrics.measured_set import RealSet
-    from qualitygate.studies.check.model import Tools
-
-    at, settings, reporter = chosen_device(device), policy.check, output.reporter()
-    parts: dict[str, Any] = {"reporter": reporter, "suite": None if suite is None else _suite(suite)}
-    there = weights is not None or not reads_weights(settings.extractor)
-    judged = settings.extractor != DISCRIMINATOR or candidate.discriminator is not None
-    if real is not None or (reference and there and judged):  # a reference alone is no reason to ask for what is missing
-        parts["extractor"] = extractor_of(settings.extractor, weights, candidate.discriminator, at)
-    if real is not None and candidate.generator is not None:
-        import torch
-
-        images = real_images(real, candidate.generator.image_shape[1])
-        features = torch.from_numpy(real_features(parts["extractor"], images)).to(at)
-        parts["real"] = RealSet(images.name, images.sha256, features)
-    if any(rule.metric == "ppl" for rule in policy.check_rules()):
-        parts["distance"] = make_distance(settings.distance, weights=distance_weights, device=at)
-    return Tools(**parts)
-
-
-def _suite(path: Path) -> dict[str, Any]:
-    import json as json_
-
-    from qualitygate.errors import PolicyError
-    from qualitygate.policy.suite import check_suite
-
-    try:
-        document = json_.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check") from error
-    return check_suite(document, str(path))
 
 
 def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
@@ -251,3 +107,143 @@ def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
                 file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
         except OSError as error:  # the verdict has still to be tracked
             output.say(f"Warning: nothing was added to GITHUB_STEP_SUMMARY: {error}")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What is to be done in MLflow's registry, and where its aliases stood when the check began.
+
+    Attributes:
+        request: what was asked for.
+        uri: where the registry is.
+        candidate, baseline: versions, where they come from there.
+        model: registered model that is acted on.
+        expected: version that held the alias.
+    """
+
+    request: CheckRequest
+    uri: str | None
+    candidate: Version | None = None
+    baseline: Version | None = None
+    model: str | None = None
+    expected: str | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether the registry is to be written to: then MLflow's absence is an error."""
+        return self.request.promote is not None or self.request.tag_only
+
+    @classmethod
+    def of(cls, request: CheckRequest) -> Registry:
+        """Where it stands now.
+
+        Raises:
+            InputError: what was asked for contradicts itself, or cannot be done with this candidate and baseline.
+            TrackingError: MLflow is needed and does not answer.
+        """
+        from qualitygate.checkpoints.sources import shown
+        from qualitygate.errors import InputError
+
+        model, alias, candidate, baseline = request.model, request.promote, request.checkpoint, request.baseline
+        acts = alias is not None or request.tag_only
+        if alias is not None and request.tag_only:
+            raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
+        if model is not None and not acts:
+            raise InputError("--model alone writes nothing", f"--model {model}", "--promote or --tag-only with it")
+        if acts:
+            _check_stands_alone(request)
+        if not any((acts, candidate.startswith("models:"), (baseline or "").startswith("models:"))):
+            return cls(request, request.tracking_uri)
+        from qualitygate.mlflow_client import tracking_uri
+        from qualitygate.tracking.promotion import alias_version, version_of
+
+        uri = tracking_uri(request.tracking_uri)
+        ours, theirs = version_of(candidate, uri), None if baseline is None else version_of(baseline, uri)
+        name = model or (ours.name if ours else theirs.name if theirs and acts else None)
+        if acts and name is None:
+            raise InputError(
+                "There is no registered model to act on", shown(candidate), "--model NAME, or a candidate or baseline in models:/…"
+            )
+        if ours is not None and name != ours.name:
+            raise InputError("--model is for a candidate that is not registered yet", f"--model {model} for {candidate}", "one of them")
+        expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
+        if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
+            raise InputError(
+                f"Only what was checked against {name}@{alias} can take its place",
+                f"--baseline {shown(str(baseline))}",
+                f"--baseline models:/{name}@{alias}, which is version {expected}",
+            )
+        return cls(request, uri, ours, theirs, name, expected)
+
+    def send(self, folder: Path, record: CheckRecord, *, good: bool) -> None:
+        """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote one that is ``good``: that
+        passed, without warnings where they count."""
+        from qualitygate.errors import TrackingError
+        from qualitygate.mlflow_client import tracking_uri
+
+        uri, kept = tracking_uri(self.uri), self.request.out is not None
+        sent = _sent(folder, uri, self.request.experiment, kept=kept)
+        if sent.error is None and self.acts:
+            self._act(folder, record, str(sent.run_id), str(sent.model_id), uri, good=good)
+        elif self.acts:
+            raise TrackingError(
+                f"The check was {record.verdict.value}, and nothing was written to the registry",
+                sent.error,
+                "an MLflow that keeps the record",
+                "check again when it is there",
+            )
+        elif sent.error is not None:
+            later = "`qualitygate sync` sends what --out wrote" if kept else "give --out to have what can be sent later"
+            output.say(f"warning: MLflow was not reached, the verdict stands; {later}: {sent.error}")
+
+    def _act(self, folder: Path, record: CheckRecord, run_id: str, model_id: str, uri: str, *, good: bool) -> None:
+        """Register a new candidate, tag its version, and move the alias to a pass."""
+        from qualitygate.checkpoints.sources import resolve
+        from qualitygate.tracking.promotion import promote, register, tag_version
+
+        version, alias = self.candidate, self.request.promote
+        if version is None:
+            assert self.model is not None
+            file = resolve(self.request.checkpoint, self.request.sha256, tracking_uri=uri)
+            version = register(self.model, record, model_id, file, uri)
+        tag_version(version, record, run_id, uri)
+        if alias is not None and good:
+            promote(version, alias, self.expected, folder, run_id, uri)
+            output.say(f"{version} is now {alias}")
+        elif alias is not None:
+            warned = " with warnings" if record.verdict == "passed" else ""
+            output.say(f"{version} is not promoted: {record.verdict.value}{warned}")
+
+
+def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
+    """What became of the sending. Of a folder that is about to go nobody is told to send it later."""
+    from qualitygate.errors import QualityGateError
+    from qualitygate.tracking.check import check_parcel
+    from qualitygate.tracking.sending import send
+    from qualitygate.tracking.spool import State, Tracking, push
+
+    if kept:
+        return push(folder, uri, experiment)
+    try:
+        logged = send(check_parcel(folder), uri, experiment)
+    except QualityGateError as error:
+        return Tracking(state=State.PENDING, error=f"{error.what}: {error.found}")
+    return Tracking(state=State.SENT, run_id=logged.run_id, model_id=logged.model_id)
+
+
+def _check_stands_alone(request: CheckRequest) -> None:
+    """Refuse a candidate that the registry cannot hold: whoever loads a version has its file alone."""
+    from qualitygate.errors import InputError
+
+    remedy = "check it without --model, --promote and --tag-only"
+    if request.checkpoint.startswith("module:"):
+        raise InputError("The registry takes checkpoint files", f"{request.checkpoint}, which is a function", "a file", remedy)
+    options = [f"--set {one}" for one in request.settings or ()]
+    options += [] if request.family is None else [f"--family {request.family}"]
+    if options:
+        raise InputError(
+            "Registered alone, the file would be loaded as another network than the one that is checked",
+            " ".join(options),
+            "a file that shows what it is",
+            f"`qualitygate convert` makes one, or {remedy}",
+        )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Experiment, Json, Tracking
+from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.requests import Flag, WithTracking
 
 if TYPE_CHECKING:
     from qualitygate.reports.comparison import ComparedSet
@@ -17,27 +20,21 @@ if TYPE_CHECKING:
 NAME = "compare"
 
 
-def run(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards.", show_default=False
-        ),
-    ],
-    metrics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--metrics",
-            help="Folder of `metrics`, repeatable: of the checkpoint with the same SHA-256. MLflow's are found by themselves.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The page; an older one is replaced.")] = Path("comparison.html"),
-    track: Annotated[bool, typer.Option(help="Log the page to MLflow.")] = True,
-    tracking_uri: Tracking = None,
-    experiment: Experiment = "qualitygate",
-    json: Json = False,
-) -> None:
+class CompareRequest(WithTracking):
+    """Which checkpoints to put side by side, and where the page goes."""
+
+    runs: Annotated[tuple[str, ...], Flag(argument=True)] = Field(
+        description="Gated sets, the one to compare with first: ids of MLflow runs, folders, or s3://… of shards."
+    )
+    metrics: tuple[Path, ...] = Field(
+        (), description="Folder of `metrics`, repeatable: of the checkpoint with the same SHA-256. MLflow's are found by themselves."
+    )
+    out: Path = Field(Path("comparison.html"), description="The page; an older one is replaced.")
+    track: bool = Field(True, description="Log the page to MLflow.")
+
+
+@command(CompareRequest)
+def run(request: CompareRequest, json: Json = False) -> None:
     """Compare gated checkpoints: one HTML page with metrics and intervals, units that moved up, and samples side by side.
 
     qualitygate compare 4f1c…e2 9a07…b1 --out comparison.html
@@ -47,20 +44,20 @@ def run(
         from qualitygate.errors import public
         from qualitygate.reports.comparison import comparison_page, outcome_words
 
+        out, uri = request.out, request.tracking_uri
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
-            compared = [_read(one, Path(folder) / str(place), metrics or [], tracking_uri) for place, one in enumerate(runs)]
+            compared = [_read(one, Path(folder) / str(place), request.metrics, uri) for place, one in enumerate(request.runs)]
         storage.write_bytes(out, comparison_page(compared).encode())
         words = outcome_words(compared)
-        where = _send(out, [public(one) for one in runs], words, tracking_uri, experiment) if track else None
+        where = _send(out, [public(one) for one in request.runs], words, uri, request.experiment) if request.track else None
         if json:
             output.emit_json({"out": str(out), "mlflow_run": where, "outcomes": words})
             return
-        for sentence in words:
-            output.emit(sentence)
-        output.emit(str(out))
+        for line in (*words, str(out)):
+            output.emit(line)
 
 
-def _read(run: str, folder: Path, metrics: list[Path], tracking_uri: str | None) -> ComparedSet:
+def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | None) -> ComparedSet:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.errors import InputError
     from qualitygate.produce.report import read_gated, read_measured

@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
 from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.requests import Flag, Request
 
 NAME = "decide"
 
 
-def run(
-    gated: Annotated[Path, typer.Argument(help="A gated set (the folder), or its samples.parquet.", show_default=False)],
-    policy: Annotated[Path, typer.Option("--policy", help="The other policy, in YAML.", show_default=False)],
-    profile: Annotated[
-        Path | None, typer.Option("--profile", help="The profile, where it does not lie in the gated set.", show_default=False)
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the new verdicts to this Parquet file.", show_default=False)] = None,
-    json: Json = False,
-) -> None:
+class DecideRequest(Request):
+    """Which records are decided again, and by what."""
+
+    gated: Annotated[Path, Flag(argument=True)] = Field(description="A gated set (the folder), or its samples.parquet.")
+    policy: Path = Field(description="The other policy, in YAML.")
+    profile: Path | None = Field(None, description="The profile, where it does not lie in the gated set.")
+    out: Path | None = Field(None, description="Write the new verdicts to this Parquet file.")
+
+
+@command(DecideRequest)
+def run(request: DecideRequest, json: Json = False) -> None:
     """Decide again from raw scores, without generating anything, and say what would change.
 
     A sample that the new policy would correct, but that was never corrected before, counts as rejected until it is gated again.
@@ -30,11 +34,11 @@ def run(
         from qualitygate import storage
         from qualitygate.produce.records import redecide
 
-        if out is not None:
-            storage.refuse_existing(out)
-        change = redecide(gated, policy, profile)
-        if out is not None:
-            storage.write_table(out, change.rows)
+        if request.out is not None:
+            storage.refuse_existing(request.out)
+        change = redecide(request.gated, request.policy, request.profile)
+        if request.out is not None:
+            storage.write_table(request.out, change.rows)
         document: dict[str, Any] = change.document()
         if json:
             output.emit_json(document)

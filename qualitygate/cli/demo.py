@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Device, Json, chosen_device
+from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.requests import OnDevice
 
 NAME = "demo"
 
 
-def run(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demonstration makes.")] = Path("demo"),
-    wheel: Annotated[
-        Path | None, typer.Option(help="The wheel of gan_face_generate 1.1.1, where pip cannot fetch it.", show_default=False)
-    ] = None,
-    fetch: Annotated[
-        Path | None, typer.Option("--fetch", help="Only write the generator's checkpoint to this file, and stop.", show_default=False)
-    ] = None,
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
+class DemoRequest(OnDevice):
+    """Where the demonstration goes, and where its generator comes from."""
+
+    out: Path = Field(Path("demo"), description="Folder for everything the demonstration makes.")
+    wheel: Path | None = Field(None, description="The wheel of gan_face_generate 1.1.1, where pip cannot fetch it.")
+    fetch: Path | None = Field(None, description="Only write the generator's checkpoint to this file, and stop.")
+
+
+@command(DemoRequest)
+def run(request: DemoRequest, json: Json = False) -> None:
     """Calibrate a real face generator, gate 2,000 samples of it, repair the broken ones, log all of it to MLflow.
 
     The generator is a third party's, from the package gan_face_generate on PyPI; its weights are read as data.
@@ -39,13 +39,14 @@ def run(
         from qualitygate.cli.gate import send, show
         from qualitygate.studies.demonstration import demonstrate
 
-        if fetch is not None:
+        out = request.out
+        if (fetch := request.fetch) is not None:
             storage.refuse_existing(fetch)
-            storage.write_bytes(fetch, face_generator(wheel).read_bytes())
+            storage.write_bytes(fetch, face_generator(request.wheel).read_bytes())
             _tell_fetched(fetch, json)
             return
         started = time.perf_counter()
-        generator = load_generator(face_generator(wheel), chosen_device(device))
+        generator = load_generator(face_generator(request.wheel), request.chosen_device)
         done = demonstrate(generator, out, output.reporter())
         uri = f"sqlite:///{(out / 'mlflow.db').absolute()}"
         run_id = send(out / "gated", uri, "qualitygate demo")

@@ -5,33 +5,38 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from qualitygate.cli import BROKEN, output
-from qualitygate.cli.options import Json, Tracking
+from qualitygate.cli.options import Json
+from qualitygate.cli.requests import command
+from qualitygate.requests import Flag, Request
 
 NAME = "sync"
 
 
-def run(
-    folders: Annotated[
-        list[str], typer.Argument(help="Gated sets, or folders that hold some; one set in a store: s3://bucket/path.", show_default=False)
-    ],
-    tracking_uri: Tracking = None,
-    experiment: Annotated[str | None, typer.Option(help="Another experiment than the one asked for.", show_default=False)] = None,
-    untracked: Annotated[bool, typer.Option("--untracked", help="Also send sets that were gated with --no-track.")] = False,
-    json: Json = False,
-) -> None:
+class SyncRequest(Request):
+    """What is sent, and where."""
+
+    folders: Annotated[tuple[str, ...], Flag(argument=True)] = Field(
+        description="Gated sets, or folders that hold some; one set in a store: s3://bucket/path."
+    )
+    tracking_uri: str | None = Field(None, description="MLflow tracking URI; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
+    experiment: str | None = Field(None, description="Another experiment than the one asked for.")
+    untracked: bool = Field(False, description="Also send sets that were gated with --no-track.")
+
+
+@command(SyncRequest)
+def run(request: SyncRequest, json: Json = False) -> None:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
     with output.only_result_on_stdout():
         from qualitygate.produce.report import sync_stored
         from qualitygate.tracking.spool import State, sync
 
-        stored = [place for place in folders if "://" in place]
-        outcome = {
-            str(folder): one
-            for folder, one in sync([one for one in folders if one not in stored], tracking_uri, experiment, untracked=untracked).items()
-        }
-        outcome |= {place: sync_stored(place, tracking_uri, experiment, untracked=untracked) for place in stored}
+        where = (request.tracking_uri, request.experiment)
+        here, stored = ([place for place in request.folders if ("://" in place) is there] for there in (False, True))
+        outcome = {str(folder): one for folder, one in sync(here, *where, untracked=request.untracked).items()}
+        outcome |= {place: sync_stored(place, *where, untracked=request.untracked) for place in stored}
         if json:
             output.emit_json({folder: one.model_dump(mode="json") for folder, one in outcome.items()})
         else:

@@ -80,26 +80,26 @@ def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
 
 
 def _show_groups(one: ScoreGroups) -> None:
-    from qualitygate.records.metrics import METRICS
+    from qualitygate.records.metrics import metric, shown
 
-    shown = [metric for metric in METRICS.values() if any(metric.name in row.measurements for row in one.rows)]
-    header = ("group", *(f"{metric.title} {'↑' if metric.higher_is_better else '↓'}" for metric in shown))
-    rows = [(f"{row.group} ({row.samples:,})", *(_value(row.measurements, metric.name) for metric in shown)) for row in one.rows]
+    columns = shown(row.measurements for row in one.rows)
+    header = ("group", *(info.heading for info in columns))
+    rows = [(f"{row.group} ({row.samples:,})", *(_value(row.measurements, info.name) for info in columns)) for row in one.rows]
     output.table(f"Groups by {one.setting}", header, rows)
     for order in one.order:
-        output.emit(f"{METRICS[order.metric].title}: the papers' order {order.in_words}")
+        output.emit(f"{metric(order.metric).title}: the papers' order {order.in_words}")
 
 
 def _show_yield(one: ScoreYield, kind: str) -> None:
-    from qualitygate.records.metrics import METRICS
+    from qualitygate.records.metrics import shown
 
-    shown = [metric for metric in METRICS.values() if any(metric.name in point.measurements for point in one.points)]
+    columns = shown(point.measurements for point in one.points)
     classes = sorted({k for point in one.points for k in point.classes})
-    header = ["rejected", "left", f"bad by {kind}", *(metric.title for metric in shown), *(["rarest class"] if classes else [])]
+    header = ["rejected", "left", f"bad by {kind}", *(metric.title for metric in columns), *(["rarest class"] if classes else [])]
     rows = []
     for point in one.points:
         row = [f"{point.rejected:.0%}", point.accepted, str(point.bad)]
-        row += [_value(point.measurements, metric.name) + _chance(point.chance, metric.name) for metric in shown]
+        row += [_value(point.measurements, metric.name) + _chance(point.chance, metric.name) for metric in columns]
         if classes:
             rarest = min(classes, key=lambda k: point.classes.get(k, 0.0))
             row.append(f"{rarest}: {point.classes.get(rarest, 0.0):.3f}")

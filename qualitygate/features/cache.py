@@ -77,7 +77,7 @@ class SampleFeatures:
         return np.empty((0, self.extractor.features), np.float32) if found is None else found[_FEATURES][:most]
 
     def keep(self, features: np.ndarray) -> None:
-        """Keep the features of the first samples, unless those of more are kept."""
+        """Keep the features (N, F) of the first samples, unless those of more are kept."""
         if self._is_kept and len(features) > len(self.known(len(features))):
             SAMPLES.keep(self._identity, {_FEATURES: features})
 

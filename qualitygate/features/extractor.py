@@ -26,7 +26,7 @@ def in_colour(images: Tensor) -> Tensor:
 
 
 def eight_bit(images: Tensor) -> Tensor:
-    """Images in [-1, 1] rounded to the 256 values that a file of them holds."""
+    """Images (N, channels, height, width) in [-1, 1] rounded to the 256 values that a file of them holds."""
     return torch.round((images.clamp(-1.0, 1.0) + 1.0) * 127.5) / 127.5 - 1.0
 
 
@@ -137,7 +137,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
 
 
 def rebatched(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The rows of all batches in batches of this size, the last one shorter."""
+    """The rows of all batches (n, …) in batches of this size, the last one shorter."""
     left: Tensor | None = None
     for batch in batches:
         left = batch if left is None or not len(left) else torch.cat([left, batch])

@@ -59,7 +59,7 @@ class Convolutions(nn.Module):
         self.eval().requires_grad_(False)
 
     def stages(self, images: Tensor) -> Iterator[Tensor]:
-        """The last activation of each stage, before the maximum, of RGB images in [-1, 1]."""
+        """The last activation of each stage (N, units, height, width), before the maximum, of RGB images in [-1, 1]."""
         mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
         x = ((images + 1.0) / 2.0 - mean) / deviation
         layers = iter(self.layers)

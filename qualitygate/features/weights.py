@@ -76,7 +76,7 @@ def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) 
 
 
 def set_parameter(layer: nn.Module, name: str, value: Tensor) -> None:
-    """Put a frozen tensor in the place of a parameter, which may be on the meta device."""
+    """Put a frozen tensor in the place of a parameter of the same shape, which may be on the meta device."""
     setattr(layer, name, nn.Parameter(value.contiguous(), requires_grad=False))
 
 

@@ -100,7 +100,7 @@ class Corrector:
 
 
 def trials(limits: Limits, columns: dict[str, np.ndarray], row: int) -> Iterator[Trial]:
-    """What was tried on one sample, in order."""
+    """What was tried on one sample, in order, from columns (N,)."""
     for strength in limits.strengths:
         tried = columns.get(names.tried(limits.method, strength))
         if tried is not None and tried[row] > 0:

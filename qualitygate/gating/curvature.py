@@ -31,7 +31,7 @@ from qualitygate.storage import Arrays, array_cache
 def exact_curvature(
     generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32", progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """Exact CLA of every sample at the given layers, as columns."""
+    """Exact CLA of every sample at the given layers, as columns, float64 (N,)."""
     scores = local_activation(generator, latents, layers, precision=precision, progress=progress).score
     return {names.cla(layer): scores[layer].numpy() for layer in layers}
 
@@ -59,7 +59,7 @@ def stage_column(stage: Stage, latent_size: int, layer: int) -> str:
 def fitted_screen(
     columns: Columns, evidence: np.ndarray, latent_size: int, layer: int, limits: Sequence[float], error: float, *, elsewhere: bool
 ) -> Screen:
-    """The screen of a layer, from the calibration's columns: the samples with exact scores are its pilot."""
+    """The screen of a layer, from the calibration's columns (N,) and evidence (N, E): the samples with exact scores are its pilot."""
     *estimated, exact = (stage_column(stage, latent_size, layer) for stage in schedule(latent_size))
     rows = np.isfinite(columns[exact])
     estimates = np.column_stack([columns[name][rows] for name in estimated]) if estimated else np.empty((rows.sum(), 0))
@@ -193,7 +193,7 @@ class PilotTable:
         self.key = canonical_hash(self._identity)[:32]
 
     def columns(self, ids: Sequence[int], progress: Progress) -> dict[str, np.ndarray]:
-        """The columns of these samples, float64 (len(ids),) each: estimates of every stage, and the exact scores."""
+        """The columns of these samples, float64 of shape (len(ids),): estimates of every stage, and the exact scores."""
         table = self._known()
         missing = np.setdiff1d(np.asarray(ids), table.get(names.ID, ()))
         progress(len(ids) - len(missing))
@@ -207,7 +207,7 @@ class PilotTable:
         return {name: column[rows] for name, column in table.items() if name != names.ID}
 
     def made(self, ids: np.ndarray) -> Arrays:
-        """The rows of these samples, computed now."""
+        """The rows of these samples (n,), computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
         estimator = SequentialEstimator(self._generator, latents, self._layers, self._precision)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}

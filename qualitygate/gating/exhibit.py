@@ -42,7 +42,7 @@ def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size
 
 
 def roles(chosen: Mapping[ExhibitRole, np.ndarray]) -> list[ExhibitRole]:
-    """Why each was chosen, of all that were, role after role."""
+    """Why each was chosen, of all that were, int64 (n,) a role, role after role."""
     return [role for role, of_role in chosen.items() for _ in of_role]
 
 

@@ -30,7 +30,7 @@ class LateLayers:
         self._waiting: list[tuple[np.ndarray, State]] = []
 
     def add(self, keys: np.ndarray, state: State, rows: np.ndarray) -> None:
-        """Finish the given rows of a state, under these keys."""
+        """Finish the given rows (n,) of a state, under these keys (n,)."""
         if not len(keys):
             return
         if len(rows) < len(state.activation):
@@ -84,13 +84,13 @@ class BlockBuffer:
         self.images: dict[int, np.ndarray] = {}
 
     def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-        """Put values of some rows into columns; other rows of a new column are empty."""
+        """Put values of some rows (n,) into columns (N,); other rows of a new column are empty."""
         for name, values in columns.items():
             empty = 0.0 if names.is_tried(name) else np.nan
             self.columns.setdefault(name, np.full(self._count, empty))[rows] = values
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
-        """Keep finished images, and whether they are finite; a `Sink`."""
+        """Keep finished images (n, channels, height, width), and whether they are finite; a `Sink`."""
         finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
         self.columns[names.IMAGE_FINITE][rows] = finite
         self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))

@@ -97,7 +97,7 @@ class ProfileInfo(BaseModel):
     """Values of R at which samples were counted."""
     device: str
     scores: dict[str, dict[str, float]]
-    """Mean and quantiles of every score."""
+    """Mean and quantiles of every score, from its values (N,)."""
     low_rate_shares: dict[str, dict[str, float]]
     """Share of each layer's neurons with an activation rate of at most R."""
     files: dict[str, str]
@@ -149,7 +149,7 @@ class Profile:
         return resolve(policy, judged, quantile)
 
     def columns(self, policy: Policy) -> dict[str, np.ndarray]:
-        """Scores of the calibration samples by name, with the sums over the policy's detection layers."""
+        """Scores of the calibration samples by name, float64 (N,), with the sums over the policy's detection layers."""
         columns = dict(self.scores)
         add_totals(columns, policy.detection.rates, detection_layers(policy, self.info.chain))
         columns[names.RISK] = self.risk(policy)(columns)
@@ -345,7 +345,7 @@ def profile_id(
 
 
 def score_summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean and quantiles of every score."""
+    """Mean and quantiles of every score, from its values (N,)."""
     return {
         name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
         for name, values in scores.items()

@@ -83,7 +83,7 @@ class Scorer:
         return dict(zip(self.columns, table.T, strict=True)), state
 
     def over(self, latents: Latents) -> Iterator[dict[str, np.ndarray]]:
-        """Columns of one micro-batch of the latents after the other."""
+        """Columns (n,) of one micro-batch of the latents after the other."""
         for rows, batch in micro_batches(latents):
             with scored_pass():
                 columns, _ = self(batch, rows.stop - rows.start)
@@ -113,7 +113,7 @@ def _moments(layer: int, activation: Tensor) -> Tensor:
 
 
 def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequence[int]) -> None:
-    """Adds the sums over the detection layers, of every score that is known at all of them: the paper's sample score at each R among
+    """Adds the sums (N,) over the detection layers, of every score that is known at all of them: the paper's sample score at each R among
     them."""
     for score in SCORES.values():
         for rate in (at if score.by_rate else (None,)) if score.by_layer and score.total else ():

@@ -150,7 +150,7 @@ class GateStage:
         return merge_suite(make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite)
 
     def blocks(self, ids: range | Sequence[int] | None = None, latents: Latents | Tensor | None = None) -> Iterator[GatedBlock]:
-        """Gate ids, or the user's own latents, block by block, in order."""
+        """Gate ids, or the user's own latents or bare z (N, D), block by block, in order."""
         if (ids is None) == (latents is None):
             raise InputError("Nothing to gate, or too much", "both ids and latents" if ids is not None else "neither", "one of the two")
         if latents is not None:
@@ -161,7 +161,7 @@ class GateStage:
             yield self.block(latents[rows] if latents is not None else self.latents((ids or ())[rows]))
 
     def latents(self, ids: Sequence[int] | np.ndarray) -> Latents:
-        """The latents of these ids, under the profile's sampling.
+        """The latents of these ids (N,), under the profile's sampling.
 
         Raises:
             InputError: the gate was set up for the user's own latents, which are not drawn.

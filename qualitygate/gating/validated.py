@@ -9,7 +9,7 @@ from qualitygate import names, storage
 from qualitygate.errors import PolicyError, ProfileError
 from qualitygate.gating.profile import EVIDENCE, INFO, Profile, detection_layers, load_profile
 from qualitygate.policy.model import Policy
-from qualitygate.records.validation import Evidence, Finding, ScoreSetting, Sight, named_setting
+from qualitygate.records.validation import Evidence, ScoreSetting, Sight, named_setting
 from qualitygate.storage import file_sha256
 
 
@@ -26,9 +26,13 @@ def check_validated(profile: Profile, policy: Policy) -> None:
     Raises:
         PolicyError: the policy requires validated scores, and one of its rules goes by another.
     """
-    known = {rule.score: _finding(profile, policy, rule.score) for rule in policy.rules}
+    evidence = profile.evidence
+    known = {rule.score: None if evidence is None else evidence.of(setting_of(profile, policy, rule.score)) for rule in policy.rules}
     if policy.require_validated:
-        unseen = [_why_not(score, found) for score, found in known.items() if not _validated(found)]
+        seen = {score for score, found in known.items() if found and found.sight is Sight.SEES and not found.kind.weak}
+        unseen = [
+            f"{score}: nothing is known of it" if found is None else str(found) for score, found in known.items() if score not in seen
+        ]
         if unseen:
             raise PolicyError(
                 "The policy requires validated scores",
@@ -66,23 +70,11 @@ def write_evidence(folder: str | Path, evidence: Evidence) -> None:
             "validate with this profile",
         )
     files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
-    _write_info(folder, info.model_copy(update={"files": files}).model_dump_json(indent=2))
+
+    def write_info() -> None:
+        storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
+
+    write_info()
     storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
     files[EVIDENCE] = file_sha256(folder / EVIDENCE)
-    _write_info(folder, info.model_copy(update={"files": files}).model_dump_json(indent=2))
-
-
-def _write_info(folder: Path, text: str) -> None:
-    storage.write_bytes(folder / INFO, text.encode())
-
-
-def _finding(profile: Profile, policy: Policy, score: str) -> Finding | None:
-    return None if profile.evidence is None else profile.evidence.of(setting_of(profile, policy, score))
-
-
-def _validated(found: Finding | None) -> bool:
-    return found is not None and found.sight is Sight.SEES and not found.kind.weak
-
-
-def _why_not(score: str, found: Finding | None) -> str:
-    return f"{score}: nothing is known of it" if found is None else str(found)
+    write_info()

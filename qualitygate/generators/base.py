@@ -1,7 +1,7 @@
 """A generator as the papers see it: a chain of layers that can be run up to a layer, read, edited there, and resumed.
 
-A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and
-`finish` (last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
+A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and `finish`
+(last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
 
 Whatever a family or its discriminator is written with can be imported from here.
 """
@@ -12,32 +12,96 @@ import abc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 
-from qualitygate.errors import LatentsError, LayerError
-from qualitygate.generators.layers import Edit, Edits, EditsOfRows, Layer, LayerLike, Part, State
-from qualitygate.generators.network import Discriminator, Network, one_hot
+from qualitygate.errors import InputError, LatentsError, LayerError
+from qualitygate.generators.network import Discriminator as Discriminator
+from qualitygate.generators.network import Network, one_hot
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 
-__all__ = [
-    "Discriminator",
-    "Edit",
-    "Edits",
-    "EditsOfRows",
-    "Generator",
-    "Layer",
-    "LayerLike",
-    "Origin",
-    "Part",
-    "Presets",
-    "State",
-    "sample_latents",
-]
+Edit = Callable[[Tensor], Tensor]
+"""A pure edit of one layer's activation (N, units, height, width); returns a new tensor."""
+
+Edits = Mapping[int, Edit]
+"""What to edit after which layer, by index."""
+
+EditsOfRows = Callable[[np.ndarray], Edits]
+"""Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
+
+LayerLike = int | str
+"""A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the chain.
+
+    Attributes:
+        index: position in order of synthesis, from 0.
+        name: name within the family.
+        units, height, width: shape of the activation, after the nonlinearity.
+        operations: floating-point operations of one sample from the latent up to and including this layer, 2 per multiply-add of the
+            cheapest exact form.
+    """
+
+    index: int
+    name: str
+    units: int
+    height: int
+    width: int
+    operations: int
+
+    @property
+    def neurons(self) -> int:
+        return self.units * self.height * self.width
+
+    @property
+    def resolution(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands between two layers.
+
+    Attributes:
+        layer: index of the layer whose output this is; -1 before the first.
+        activation: (N, units, height, width), after the layer's nonlinearity. An edit of it reaches every consumer.
+        carry: whatever else the rest of the chain needs (styles, the image so far, a shortcut); opaque outside the family,
+            and made of tuples and dictionaries of tensors with a row for each sample.
+    """
+
+    layer: int
+    activation: Tensor
+    carry: Any = None
+
+    def rows(self, rows: Tensor) -> State:
+        """The state of some samples, int64 (n,). ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
+
+    @staticmethod
+    def concatenated(states: Sequence[State]) -> State:
+        """The states of several batches at the same layer as one."""
+        first = states[0]
+        carry = tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *(state.carry for state in states))
+        return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
+
+    def edited(self, activation: Tensor) -> State:
+        """The state with another activation of the same shape (N, units, height, width)."""
+        if activation.shape != self.activation.shape:
+            raise InputError(
+                f"An edit of layer {self.layer} changed the activation's shape",
+                str(tuple(activation.shape)),
+                str(tuple(self.activation.shape)),
+            )
+        return replace(self, activation=activation)
 
 
 @dataclass(frozen=True)
@@ -220,7 +284,7 @@ class Generator(Network, abc.ABC):
         return self.resume(self.start(latents), edits)
 
     def start(self, latents: Latents | Tensor) -> State:
-        """The state before the first layer, with the latents checked and brought to the generator's device."""
+        """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
         return self.begin(self.checked(latents).to(self.device))
 
     def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
@@ -236,15 +300,16 @@ class Generator(Network, abc.ABC):
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
-    def parts(self, state: State, upto: int) -> Iterator[Part]:
-        """The activations of the layers after ``state`` up to ``upto``, for readers that need none of them as a whole: the last comes
-        by position where the family has a way."""
+    def parts(self, state: State, upto: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """The activations of a state and of the layers after it up to ``upto``, for readers that need none of them as a whole: the last
+        comes by position where the family has a way. Gives the layer, which of the positions ``y · width + x`` these are, and the
+        activation there, (N, positions, units), which is overwritten when the next is made."""
         positions = self.by_position(upto) if upto > state.layer else None
         last = state
-        for last in self.states(state, upto if positions is None else upto - 1):
-            yield Part.whole(last)
+        for last in chain([state], self.states(state, upto if positions is None else upto - 1)):
+            yield last.layer, slice(None), last.activation.flatten(2).transpose(1, 2)
         for position, activation in enumerate(() if positions is None else positions(last)):
-            yield Part(upto, slice(position, position + 1), activation[:, None])
+            yield upto, slice(position, position + 1), activation[:, None]
 
     def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
@@ -286,7 +351,7 @@ class Generator(Network, abc.ABC):
         return one_hot(labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
-        """The latents, or a bare z as such, if they fit this generator.
+        """The latents, or a bare z (N, D) as such, if they fit this generator.
 
         Raises:
             LatentsError: wrong size or space, labels missing or of no class.
@@ -313,7 +378,7 @@ def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
 def sample_latents(
     generator: Generator, ids: range | Sequence[int] | np.ndarray, seed: int, *, sampling: Sampling | None = None
 ) -> Latents:
-    """Latents of the given sample ids, of the size, classes and kind of truncation that the generator needs."""
+    """Latents of the given sample ids, z float32 (len(ids), D), of the classes and kind of truncation that the generator needs."""
     return draw_latents(
         ids, seed, generator.latent_size, label_size=generator.label_size, sampling=sampling, truncate_z=generator.truncates == "z"
     )

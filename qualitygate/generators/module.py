@@ -1,9 +1,8 @@
 """Any network as a generator, by the names of its layers. The only file that uses hooks.
 
-A network that we did not write cannot be cut between two layers. It is run from the start instead: outputs that are
-known already are put in as it goes, and the pass is left as soon as the wanted layer has been reached. Going on from a
-layer therefore costs everything before it once more; running through with edits, or up to a layer, costs one pass
-however many layers are listed.
+A network that we did not write cannot be cut between two layers. It is run from the start instead: outputs that are known already are
+put in as it goes, and the pass is left as soon as the wanted layer has been reached. Going on from a layer therefore costs everything
+before it once more; running through with edits, or up to a layer, costs one pass however many layers are listed.
 """
 
 from __future__ import annotations
@@ -30,14 +29,12 @@ LatentForm = Literal["vector", "map"]
 class ModuleGenerator(Generator):
     """A network called as ``module(z)`` or ``module(z, labels)``, presented as a chain of some of its layers.
 
-    The layers are put in order of execution by one pass over a seeded latent, which also shows their shapes and
-    operations (of matrix products and convolutions). A listed layer must run exactly once in a pass and return a
-    tensor (N, units, height, width); name the nonlinearity, as scores are defined after it. The network always runs in
-    evaluation mode and is left in the mode it was in. Two threads must not share a network, as hooks are the network's
-    own.
+    The layers are put in order of execution by one pass over a seeded latent, which also shows their shapes and operations (of matrix
+    products and convolutions). A listed layer must run exactly once in a pass and return a tensor (N, units, height, width); name the
+    nonlinearity, as scores are defined after it. The network always runs in evaluation mode and is left in the mode it was in. Two
+    threads must not share a network, as hooks are the network's own.
 
-    The presets, in want of a paper: all listed layers for low-rate neurons, the first for local activation, the last
-    to stop at.
+    The presets, in want of a paper: all listed layers for low-rate neurons, the first for local activation, the last to stop at.
 
     Args:
         module: the network.
@@ -73,9 +70,7 @@ class ModuleGenerator(Generator):
         self.latent_size, self.label_size = latent_size, label_size
         self._range, self._label_form = image_range, label_form
         targets = _submodules(module, layers)
-        self._latent_form, seen = self._probe(targets, (latent_form,) if latent_form else ("map", "vector"))
-        self.image_shape, self.operations = seen.image_shape, seen.operations
-        self.layers = seen.layers
+        self._latent_form = self._probe(targets, (latent_form,) if latent_form else ("map", "vector"))
         self._targets = [targets[layer.name] for layer in self.layers]
         last = len(self.layers) - 1
         self.presets = Presets(low_rate=tuple(range(last + 1)), curvature=(0,), stop=last)
@@ -127,9 +122,8 @@ class ModuleGenerator(Generator):
         """Outputs of all layers up to ``last``, edited, and what the network returned (nothing if left at ``last``)."""
         follower = _Follower([layer.name for layer in self.layers], known, edits, last)
         returned = None
-        with _evaluating(self.module), _listening(self._targets, follower):
-            with suppress(_Reached):
-                returned = self.module(*inputs)
+        with _followed(self.module, self._targets, follower), suppress(_Reached):
+            returned = self.module(*inputs)
         follower.check_complete()
         for layer, output in zip(self.layers, follower.outputs, strict=False):
             self.tap(f"activation/{layer.name}", output)
@@ -147,14 +141,15 @@ class ModuleGenerator(Generator):
         images = images.float()
         return images if (low, high) == (-1.0, 1.0) else (images - low) * (2.0 / (high - low)) - 1.0
 
-    def _probe(self, targets: Mapping[str, nn.Module], forms: Sequence[LatentForm]) -> tuple[LatentForm, _Seen]:
-        """The first way to give z that the network understands, and what a pass over one sample shows."""
+    def _probe(self, targets: Mapping[str, nn.Module], forms: Sequence[LatentForm]) -> LatentForm:
+        """The first way to give z that the network understands; a pass over one sample shows layers, operations and image shape."""
         latents = draw_latents(range(1), 0, self.latent_size, label_size=self.label_size).to(self.device)
         failures = []
         for form in forms:
             inputs = self._inputs(latents, form)
             try:
-                return form, _look(self.module, targets, inputs)
+                self.layers, self.operations, self.image_shape = _described_pass(self.module, targets, inputs)
+                return form
             except QualityGateError:
                 raise
             except Exception as failure:  # whatever someone else's network may raise
@@ -174,8 +169,7 @@ def module_generator(import_path: str, layers: Sequence[str], latent_size: int, 
     The code named is imported and called: the path must come from the user, never from a checkpoint.
 
     Args:
-        import_path: ``"package.module:name"`` of a callable that returns the network, weights loaded, when called
-            without arguments.
+        import_path: ``"package.module:name"`` of a callable that returns the network, weights loaded, when called without arguments.
         layers, latent_size, options: as for `ModuleGenerator`.
 
     Raises:
@@ -239,9 +233,11 @@ class _Reached(BaseException):
 
 
 @contextmanager
-def _listening(targets: Sequence[nn.Module], heard: Callable[[int, Any], Tensor | None]) -> Iterator[None]:
-    """While open, ``heard(index, output)`` is called after each target and may return another output in its place."""
-    handles = []
+def _followed(module: nn.Module, targets: Sequence[nn.Module], heard: Callable[[int, Any], Tensor | None]) -> Iterator[None]:
+    """While open, the network is in evaluation mode, and ``heard(index, output)`` is called after each target and may return another output
+    in its place. Afterwards no hook is left, and every submodule is in the mode it was in."""
+    training, handles = [part for part in module.modules() if part.training], []
+    module.eval()
     try:
         for index, target in enumerate(targets):
             handles.append(target.register_forward_hook(lambda _, __, output, index=index: heard(index, output)))
@@ -249,16 +245,6 @@ def _listening(targets: Sequence[nn.Module], heard: Callable[[int, Any], Tensor 
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and then every submodule back in the mode it was in."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
         for part in training:
             part.training = True
 
@@ -305,19 +291,10 @@ def _not_once(name: str, found: str) -> LayerError:
     )
 
 
-# the first look
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What one pass over one sample shows."""
-
-    layers: tuple[Layer, ...]
-    image_shape: tuple[int, int, int]
-    operations: int
-
-
-def _look(module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> _Seen:
+def _described_pass(
+    module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]
+) -> tuple[tuple[Layer, ...], int, tuple[int, int, int]]:
+    """Layers, operations and image shape that one pass over one sample shows."""
     names = list(targets)
     layers: dict[str, Layer] = {}
     counter = FlopCounterMode(display=False)
@@ -331,14 +308,14 @@ def _look(module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[
         units, height, width = output.shape[1:]
         layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
 
-    with torch.no_grad(), _evaluating(module), _listening(list(targets.values()), heard), counter:
+    with torch.no_grad(), _followed(module, list(targets.values()), heard), counter:
         images = module(*inputs)
     if silent := [name for name in names if name not in layers]:
         raise _not_once(silent[0], "it did not run")
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
         raise ValueError(f"it returned {_described(images)}, not images (1, channels, height, width)")
     channels, height, width = images.shape[1:]
-    return _Seen(tuple(layers.values()), (channels, height, width), counter.get_total_flops())
+    return tuple(layers.values()), counter.get_total_flops(), (channels, height, width)
 
 
 def _described(value: Any) -> str:

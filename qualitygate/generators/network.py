@@ -52,7 +52,7 @@ class Network(nn.Module):
         return tensor_digest(self, json.dumps([self.stored_as, self.settings], sort_keys=True))
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
-        """Named inner tensors of one full pass over ``inputs``, for tests and explanations: whatever the family passes through `tap`."""
+        """Inner tensors of any shape, by name, of one full pass, for tests: whatever the family passes through `tap`."""
         self._taps = {}
         try:
             self(*inputs)
@@ -64,7 +64,7 @@ class Network(nn.Module):
         return {name: seen[name] for name in names}
 
     def tap(self, name: str, tensor: Tensor) -> Tensor:
-        """Called by families on their inner tensors; free unless `taps` is listening."""
+        """The tensor, of any shape, as it is. Called by families on their inner tensors; free unless `taps` is listening."""
         if self._taps is not None:
             self._taps[name] = tensor.clone()
         return tensor

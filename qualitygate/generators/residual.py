@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def close(self, activation: Tensor, block_input: Tensor) -> Tensor:
-        """The block's output: the last convolution, of the activation, and the shortcut, of the block's input."""
+        """The block's output (N, out, height, width): the last convolution, of the activation, and the shortcut, of the block's input."""
 
     @abc.abstractmethod
     def close_operations(self, size: int) -> int:
@@ -136,9 +136,8 @@ class ResidualGenerator(Generator, abc.ABC):
     ``norms`` (one a layer), ``attention`` (by the number of the block it follows) and ``to_rgb``; its carry is a named
     tuple of tensors whose first axis is the sample.
 
-    Presets (our choice, the papers say "early blocks"): low-rate neurons at the first 4×4, 8×8 and 16×16 layers,
-    curvature at the last 8×8 one, sequential correction up to the last 16×16 one; where there is none of a size, the
-    last layer.
+    Presets (our choice, the papers say "early blocks"): low-rate neurons at the first 4×4, 8×8 and 16×16 layers, curvature at the
+    last 8×8 one, sequential correction up to the last 16×16 one; where there is none of a size, the last layer.
     """
 
     steps: ClassVar[int]
@@ -151,10 +150,6 @@ class ResidualGenerator(Generator, abc.ABC):
     @abc.abstractmethod
     def _normalised(self, index: int, x: Tensor, carry: Any) -> Tensor:
         """What the ReLU of layer ``index`` reads; a new tensor."""
-
-    @abc.abstractmethod
-    def _norm_operations(self, index: int) -> int:
-        """Operations that `_normalised` spends on one sample's scale and shift."""
 
     def advance(self, state: State) -> State:
         index, carry = state.layer + 1, state.carry
@@ -198,7 +193,7 @@ class ResidualGenerator(Generator, abc.ABC):
                 size *= 2 if isinstance(conv, UpsamplingConv) else 1
             elif block:
                 spent += self._close_operations(block - 1, size)
-            spent += self._norm_operations(index)
+            spent += operations(self.norms[index])
             name = f"block{block}.relu{step + 1}" if block < len(self.blocks) else "output.relu"
             layers.append(Layer(index, name, count, size, size, spent))
         self.layers = tuple(layers)

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.convolutions import by_positions, conv_3x3, keeping
-from qualitygate.generators.resampling import blurred
+from qualitygate.generators.convolutions import blurred, by_positions, conv_3x3, keeping
 from qualitygate.latents import Latents
 
 GAIN = 2.0**0.5

@@ -1,4 +1,4 @@
-"""Candidate against baseline: an interval for every difference, and what a rule says of it.
+"""Candidate against baseline by the interval of their difference: what a rule of a check says, and what two records say.
 
 A rule is turned into one number, its *excess*: how far the candidate is beyond what the rule allows (0 is the limit itself). The rule fails
 when the interval of the excess lies above 0, passes when it lies at or below 0, and is inconclusive when 0 is inside.
@@ -13,88 +13,15 @@ that all wrong decisions together, passes and failures, have a chance of at most
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
-from qualitygate.latents import Purpose, uniforms
-from qualitygate.metrics.estimate import jackknife
+from qualitygate.errors import InputError
+from qualitygate.metrics.estimate import TAIL, Estimate
 from qualitygate.policy.model import CheckRule
 from qualitygate.records import Interval
 from qualitygate.records.check import RuleState
-
-_DRAWS = Purpose.SUBSET + 16 * 4
-_NUMBERS = 2**22  # resampled rows held at once
-_BEYOND = 10  # draws that lie beyond each end of an interval
-_LEAST_DRAWS = 1000
-
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""Rows of resamples, int64 (draws, N), to the statistic of each, float64 (draws,)."""
-
-
-class Kind(StrEnum):
-    """Where the draws of an estimate come from."""
-
-    BOOTSTRAP = "bootstrap"
-    JACKKNIFE = "jackknife"
-    """The value without each block of the sample."""
-    BOUNDS = "bounds"
-    """Two draws: the lowest and the highest that it can be."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number of one checkpoint, and how it varies.
-
-    Attributes:
-        value: of the whole sample.
-        draws: float64 (draws,).
-        kind: how they were drawn.
-        samples: how many samples it is made of.
-        step: by how much one sample can change it, where it is bounded; a sample in which all are alike still leaves this much unknown.
-    """
-
-    value: float
-    draws: np.ndarray
-    kind: Kind
-    samples: int
-    step: float = 0.0
-
-    def exact(self) -> Estimate:
-        """The same number, nothing of it left to chance."""
-        return Estimate(self.value, np.full(2, self.value), Kind.BOUNDS, self.samples)
-
-    def scaled(self, factor: float, shift: float = 0.0) -> Estimate:
-        """``factor · it + shift``."""
-        draws = factor * self.draws + shift
-        if self.kind is Kind.BOUNDS:
-            draws = np.sort(draws)
-        return replace(self, value=factor * self.value + shift, draws=draws, step=abs(factor) * self.step)
-
-    def plus(self, other: Estimate) -> Estimate:
-        """Sum of two, draw by draw; both of one kind."""
-        return replace(
-            self,
-            value=self.value + other.value,
-            draws=self.draws + other.draws,
-            step=self.step + other.step,
-            samples=min(self.samples, other.samples),
-        )
-
-    def interval(self, tail: float) -> Interval:
-        """Where the true number most likely lies, each end being wrong with a chance of ``tail``."""
-        if self.kind is Kind.BOUNDS:
-            return Interval(self.value, float(self.draws[0]), float(self.draws[-1]))
-        if self.kind is Kind.JACKKNIFE:
-            return jackknife(self.value, list(self.draws), level=1.0 - 2.0 * tail)
-        low = float(np.quantile(self.draws, tail, method="lower"))
-        high = float(np.quantile(self.draws, 1.0 - tail, method="higher"))
-        if low == high:  # an event that n samples did not show may have a chance of up to −ln(tail) / n
-            reach = -math.log(tail) * self.step
-            low, high = low - reach, high + reach
-        return Interval(self.value, low, high)
+from qualitygate.records.metrics import Measurement
 
 
 @dataclass(frozen=True)
@@ -112,52 +39,33 @@ class Comparison:
     excess: Interval
 
 
-def draws_for(tail: float) -> int:
-    """Resamples that an interval with these tails needs."""
-    return max(_LEAST_DRAWS, math.ceil(_BEYOND / tail))
+class Outcome(StrEnum):
+    """How a measurement stands to another."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one recorded number stands to another.
+
+    Attributes:
+        outcome: better, worse, or neither beyond chance.
+        interval: of candidate less baseline; None where a record keeps no draws, so that the bounds of each decided.
+    """
+
+    outcome: Outcome
+    interval: Interval | None
+
+    def __str__(self) -> str:
+        return self.outcome.value if self.interval is not None else f"{self.outcome.value} (by the bounds of each)"
 
 
 def tail_of(error: float, rules: int, looks: int) -> float:
     """Chance that each end of each interval is left with, so that all of them together keep ``error``."""
     return error / (rules * looks)
-
-
-def resampled(value: float, statistic: Statistic, count: int, *, draws: int, seed: int, step: float = 0.0) -> Estimate:
-    """Bootstrap of a statistic of ``count`` samples. Equal seeds and counts draw equal rows: that is what pairs two checkpoints.
-
-    Args:
-        value: of the whole sample.
-        statistic: of given rows.
-        count: samples.
-        draws: resamples.
-        seed: of the resamples.
-        step: see `Estimate`.
-    """
-    parts = [statistic(rows) for rows in _rows(count, draws, seed)]
-    return Estimate(value, np.concatenate(parts), Kind.BOOTSTRAP, count, step)
-
-
-def mean_of(values: np.ndarray) -> Statistic:
-    """Mean of values (N,), those that are not finite left out."""
-    known = np.isfinite(values)
-    sums, counts = np.where(known, values, 0.0), known.astype(np.float64)
-    return lambda rows: sums[rows].sum(axis=1) / np.maximum(counts[rows].sum(axis=1), 1.0)
-
-
-def quantile_of(values: np.ndarray, q: float) -> Statistic:
-    """Quantile of values (N,)."""
-    return lambda rows: np.quantile(values[rows], q, axis=1)
-
-
-def worst_of(values: np.ndarray, worst: int) -> Statistic:
-    """Mean of the ``worst`` highest column means of values (N, columns)."""
-
-    def statistic(rows: np.ndarray) -> np.ndarray:
-        counts = np.stack([np.bincount(one, minlength=len(values)) for one in rows])
-        means = counts @ values / len(values)
-        return np.partition(means, -worst, axis=1)[:, -worst:].mean(axis=1)
-
-    return statistic
 
 
 def compare(rule: CheckRule, candidate: Estimate, baseline: Estimate | None, tail: float, *, same: bool = False) -> Comparison:
@@ -175,12 +83,50 @@ def compare(rule: CheckRule, candidate: Estimate, baseline: Estimate | None, tai
         return Comparison(_state(interval := over.interval(tail)), None, interval)
     assert baseline is not None
     if same:
-        candidate, baseline = candidate.exact(), baseline.exact()
+        candidate, baseline = (Estimate.between(one.value, one.value, one.value, one.samples) for one in (candidate, baseline))
     sign = -1.0 if rule.higher_is_better else 1.0
     difference = candidate.plus(baseline.scaled(-1.0))
     allowed = baseline.scaled(rule.worse_by.relative * math.copysign(1.0, baseline.value), rule.worse_by.absolute)
     excess = candidate.scaled(sign).plus(baseline.scaled(-sign)).plus(allowed.scaled(-1.0)).interval(tail)
     return Comparison(_state(excess), difference.interval(tail), excess)
+
+
+def compare_records(candidate: Measurement, baseline: Measurement, tail: float = TAIL) -> Difference:
+    """Whether a measurement is better or worse than another: by the interval of their difference where both records keep draws, else by
+    whether their own intervals, which stand in the records, overlap.
+
+    Draws are values without blocks of the sample: blocks of the same latents vary together, and their difference less than either.
+
+    Args:
+        candidate, baseline: of two sets.
+        tail: chance of each end of the interval of the difference.
+
+    Raises:
+        InputError: the numbers cannot be compared: another metric, extractor (weights, resizing and precision are part of its key),
+            real set, or settings; another number of samples; no value or interval.
+    """
+    if problems := [*_differences(candidate, baseline), *_missing(candidate, "first"), *_missing(baseline, "second")]:
+        raise InputError(
+            "These numbers cannot be compared",
+            "; ".join(problems),
+            "the same metric, extractor, resizing, precision, real set and sample size",
+            "measure both in the same way",
+        )
+    if candidate.blocks and baseline.blocks and len(candidate.blocks) == len(baseline.blocks):
+        ours, theirs = (Estimate.jackknife(one.value or 0.0, one.blocks or (), one.samples) for one in (candidate, baseline))
+        found = ours.plus(theirs.scaled(-1.0)).interval(tail)
+        return Difference(_outcome(found.low, found.high, candidate.higher_is_better), found)
+    assert candidate.low is not None
+    assert candidate.high is not None
+    assert baseline.low is not None
+    assert baseline.high is not None
+    return Difference(_outcome(candidate.low - baseline.high, candidate.high - baseline.low, candidate.higher_is_better), None)
+
+
+def _outcome(low: float, high: float, higher_is_better: bool) -> Outcome:
+    if low <= 0.0 <= high:
+        return Outcome.INCONCLUSIVE
+    return Outcome.BETTER if (low > 0.0) == higher_is_better else Outcome.WORSE
 
 
 def _state(excess: Interval) -> RuleState:
@@ -191,9 +137,17 @@ def _state(excess: Interval) -> RuleState:
     return RuleState.PASSED if excess.high <= 0 else RuleState.INCONCLUSIVE
 
 
-def _rows(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of all resamples, some resamples at a time, each with a random stream of its own."""
-    step = max(1, _NUMBERS // count)
-    for start in range(0, draws, step):
-        ids = np.arange(start, min(start + step, draws))
-        yield (uniforms(seed, _DRAWS, ids, count) * count).astype(np.int64)
+def _differences(first: Measurement, second: Measurement) -> list[str]:
+    """What keeps two numbers apart, in words."""
+    pairs = [
+        (name.replace("_", " "), getattr(first, name), getattr(second, name))
+        for name in ("metric", "extractor", "samples", "real", "real_samples")
+    ]
+    pairs += [(name, first.settings.get(name), second.settings.get(name)) for name in sorted(first.settings | second.settings)]
+    return [f"{name}: {ours} against {theirs}" for name, ours, theirs in pairs if ours != theirs]
+
+
+def _missing(one: Measurement, which: str) -> list[str]:
+    if one.value is None or one.low is None or one.high is None:
+        return [f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"]
+    return []

@@ -1,47 +1,164 @@
-"""Intervals of metrics: seeded, so that the same samples give the same interval, and without a loop over resamples.
+"""A number of a sample, how it varies when the sample is drawn again, and the interval that follows: the only engine of intervals.
 
-What is drawn again are the samples of the group in question; what they are compared with (the real set, its radii) is taken as it is.
+An `Estimate` keeps its draws. Draws of two estimates made with equal seeds and counts are of the same rows, so that the difference of
+two checkpoints on the same latents is taken draw by draw, and what both have in common cancels. What is drawn again are the generated
+samples; what they are compared with (the real set, its radii) is taken as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from statistics import NormalDist
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache, partial
+from typing import Self
 
 import numpy as np
+from scipy.stats import norm, rankdata, t
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.records import Interval
 
-LEVEL = 0.95
-RESAMPLES = 1000
+TAIL = 0.025
+"""Chance beyond each end of a 95 % interval."""
 BLOCKS = 10
+_BLOCKS, _ROWS = Purpose.SUBSET + 16 * 2, Purpose.SUBSET + 16 * 4
+_NUMBERS = 2**22  # resampled rows held at once
+_BEYOND = 10  # draws that lie beyond each end of an interval
+_LEAST_DRAWS = 1000
+_RANK_DRAWS = 200  # many scores are ranked
+_nothing = partial(np.empty, 0)
 
-_BOOTSTRAP, _BLOCKS, GROUPS = (Purpose.SUBSET + 16 * use for use in (1, 2, 3))
-_NUMBERS = 2**22  # resampled values held at once
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Rows of resamples, int64 (draws, N), to the statistic of each, float64 (draws,)."""
+
+
+class NotKnownError(Exception):
+    """A number that cannot be told, of this checkpoint or of so few samples; the message says why."""
+
+
+class DrawKind(StrEnum):
+    """Where the draws of an estimate come from."""
+
+    BOOTSTRAP = "bootstrap"
+    JACKKNIFE = "jackknife"
+    """The value without each block of the sample."""
+    BOUNDS = "bounds"
+    """Two draws: the lowest and the highest that it can be."""
 
 
 @dataclass(frozen=True)
-class JackknifeInterval(Interval):
-    """An interval with an estimate of how much too large the value is because the sample is small."""
+class Resampling:
+    """How numbers are drawn again: two samples with equal seeds and counts are drawn together.
 
-    bias: float
-
-
-def bootstrap_mean(values: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
-    """Mean of values (N,) with the percentile interval of its bootstrap.
-
-    Raises:
-        InputError: no values.
+    Attributes:
+        seed: of the draws.
+        draws: resamples of a bootstrap.
+        tail: chance that is left beyond each end of an interval.
     """
-    return bootstrap_ratio(values, np.ones(len(values)), seed=seed, level=level, resamples=resamples)
+
+    seed: int = 0
+    draws: int = _LEAST_DRAWS
+    tail: float = TAIL
+
+    @classmethod
+    def for_tail(cls, tail: float, seed: int) -> Self:
+        """With as many draws as an interval with these tails needs."""
+        return cls(seed, max(_LEAST_DRAWS, math.ceil(_BEYOND / tail)), tail)
 
 
-def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
+@dataclass(frozen=True)
+class Estimate:
+    """A number of one checkpoint, and how it varies.
+
+    Attributes:
+        value: of the whole sample.
+        samples: how many samples it is made of.
+        draws: float64 (draws,); empty where there is no interval.
+        kind: how they were drawn.
+        step: by how much one sample can change it, where that is bounded; a sample in which all are alike leaves this much unknown.
+        blocks: the value without each block of the sample, float64 (blocks,): what a record keeps of it.
+        left_out: samples without a finite value, which had no part in it.
+        note: what else there is to say.
+    """
+
+    value: float
+    samples: int
+    draws: np.ndarray = field(default_factory=_nothing, repr=False)
+    kind: DrawKind = DrawKind.BOOTSTRAP
+    step: float = 0.0
+    blocks: np.ndarray = field(default_factory=_nothing, repr=False)
+    left_out: int = 0
+    note: str | None = None
+
+    @classmethod
+    def between(cls, value: float, low: float, high: float, samples: int) -> Self:
+        """A number of which only bounds are known; equal ones where nothing of it is left to chance."""
+        return cls(value, samples, np.array([low, high]), DrawKind.BOUNDS)
+
+    @classmethod
+    def jackknife(cls, value: float, without: Sequence[float] | np.ndarray, samples: int, note: str | None = None) -> Self:
+        """A number of a whole set, from its values (blocks,) without each of its blocks.
+
+        Raises:
+            InputError: fewer than two blocks.
+        """
+        if len(without) < 2:
+            raise InputError("No interval from so few blocks", str(len(without)), "at least 2")
+        left = np.asarray(without, dtype=np.float64)
+        return cls(value, samples, left, DrawKind.JACKKNIFE, blocks=left, note=note)
+
+    @property
+    def bias(self) -> float | None:
+        """By how much a jackknife's value is too large, if that goes like 1/N: ``(B − 1)·(θ̄ − θ)``."""
+        return float((len(self.draws) - 1) * (self.draws.mean() - self.value)) if self.kind is DrawKind.JACKKNIFE else None
+
+    def scaled(self, factor: float, shift: float = 0.0) -> Self:
+        """``factor · it + shift``."""
+        draws = factor * self.draws + shift
+        draws = np.sort(draws) if self.kind is DrawKind.BOUNDS else draws
+        return replace(self, value=factor * self.value + shift, draws=draws, step=abs(factor) * self.step)
+
+    def plus(self, other: Estimate) -> Self:
+        """Sum of two, draw by draw; both of one kind."""
+        samples = min(self.samples, other.samples)
+        return replace(self, value=self.value + other.value, draws=self.draws + other.draws, step=self.step + other.step, samples=samples)
+
+    def interval(self, tail: float = TAIL) -> Interval:
+        """Where the true number most likely lies, each end being wrong with a chance of ``tail``.
+
+        A bootstrap's are percentiles. A jackknife's standard error is ``√((B−1)/B · Σ(θᵢ − θ̄)²)`` and its interval that of Student's t
+        with B − 1 degrees of freedom.
+        """
+        if self.kind is DrawKind.BOUNDS:
+            return Interval(self.value, float(self.draws[0]), float(self.draws[-1]))
+        if self.kind is DrawKind.JACKKNIFE:
+            blocks = len(self.draws)
+            reach = float(t.isf(tail, blocks - 1) * np.sqrt((blocks - 1) / blocks * np.square(self.draws - self.draws.mean()).sum()))
+            return Interval(self.value, self.value - reach, self.value + reach)
+        low = float(np.quantile(self.draws, tail, method="lower"))
+        high = float(np.quantile(self.draws, 1.0 - tail, method="higher"))
+        if low == high:  # an event that n samples did not show may have a chance of up to −ln(tail) / n
+            reach = -math.log(tail) * self.step
+            low, high = low - reach, high + reach
+        return Interval(self.value, low, high)
+
+
+def bootstrap(value: float, statistic: Statistic, count: int, how: Resampling, step: float = 0.0) -> Estimate:
+    """A statistic of ``count`` samples with its bootstrap; see `Estimate` for the step."""
+    draws = np.concatenate([statistic(rows) for rows in _rows(count, how.draws, how.seed)])
+    return Estimate(value, count, draws, step=step)
+
+
+def ratio(sums: np.ndarray, counts: np.ndarray, how: Resampling | None, step: float = 0.0) -> Estimate:
     """``Σ sums / Σ counts`` over N samples: the mean of several values a sample, samples being what is drawn again.
+
+    Args:
+        sums, counts: (N,); a sample with a count of 0 has no value.
+        how: it is drawn again; None: the bare value.
+        step: range of one value, if it is bounded.
 
     Raises:
         InputError: nothing was counted.
@@ -49,103 +166,57 @@ def bootstrap_ratio(sums: np.ndarray, counts: np.ndarray, *, seed: int = 0, leve
     sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if not counts.sum():
         raise InputError("There is nothing to take a mean of", f"{len(sums)} samples without a value", "at least one value")
-    step = max(1, _NUMBERS // len(sums))
-    means = [_resampled(sums, counts, seed, np.arange(start, min(start + step, resamples))) for start in range(0, resamples, step)]
-    tail = (1.0 - level) / 2.0
-    low, high = np.nanquantile(np.concatenate(means), (tail, 1.0 - tail))
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    value = float(sums.sum() / counts.sum())
+    if np.count_nonzero(counts) < 2:  # a bootstrap would make an interval of width 0
+        return Estimate(value, len(sums), note="one sample: no interval")
+    if how is None:
+        return Estimate(value, len(sums))
+
+    def means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.where(counts > 0.0, sums / np.where(counts > 0.0, counts, 1.0), value)
+
+    blocks = blocks_of(len(sums), seed=how.seed)
+    without = [whole.sum() - np.array([whole[block].sum() for block in blocks]) for whole in (sums, counts)]
+    drawn = bootstrap(value, lambda rows: means(sums[rows].sum(axis=1), counts[rows].sum(axis=1)), len(sums), how, step / len(sums))
+    return replace(drawn, blocks=means(*without))
 
 
-def jackknife(value: float, left_out: Sequence[float], *, level: float = LEVEL) -> JackknifeInterval:
-    """Interval of a value of a whole set, from its values without each of B equal blocks of the set (delete-block jackknife).
-
-    The standard error is ``√((B−1)/B · Σ(θᵢ − θ̄)²)``, the interval that of Student's t with B − 1 degrees of freedom around the value, and
-    ``(B − 1)·(θ̄ − θ)`` the estimate of a bias that goes like 1/N.
+def mean(values: np.ndarray, how: Resampling | None, step: float = 0.0) -> Estimate:
+    """Mean of values (N,), those that are not finite left out and counted.
 
     Raises:
-        InputError: fewer than two blocks.
+        NotKnownError: none is finite.
     """
-    blocks = len(left_out)
-    if blocks < 2:
-        raise InputError("No interval from so few blocks", str(blocks), "at least 2")
-    without = np.asarray(left_out, dtype=np.float64)
-    error = float(np.sqrt((blocks - 1) / blocks * np.square(without - without.mean()).sum()))
-    reach = student_t(level, blocks - 1) * error
-    return JackknifeInterval(value, value - reach, value + reach, float((blocks - 1) * (without.mean() - value)))
+    known = np.isfinite(values)
+    if not known.any():
+        raise NotKnownError(f"none of {len(values)} values is finite")
+    return replace(ratio(np.where(known, values, 0.0), known, how, step), left_out=int((~known).sum()))
 
 
-def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:
-    """Rows 0 … count − 1 dealt at random to blocks of (nearly) equal size, at most one block a row."""
-    order = np.argsort(uniforms(seed, _BLOCKS, np.arange(count), 1)[:, 0], kind="stable")
-    return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
+def quantile(values: np.ndarray, q: float, how: Resampling) -> Estimate:
+    """Quantile of values (N,)."""
+    return bootstrap(float(np.quantile(values, q)), lambda rows: np.quantile(values[rows], q, axis=1), len(values), how)
 
 
-def student_t(level: float, freedom: int) -> float:
-    """Two-sided quantile of Student's t, from that of the normal distribution by the Cornish-Fisher series (Abramowitz and Stegun 26.7.5).
+def mean_of_worst(values: np.ndarray, worst: int, how: Resampling) -> Estimate:
+    """Mean of the ``worst`` highest column means of values (N, columns)."""
 
-    >>> round(student_t(0.95, 9), 2)
-    2.26
-    """
-    z, v = NormalDist().inv_cdf((1.0 + level) / 2.0), float(freedom)
-    g1 = (z**3 + z) / 4.0
-    g2 = (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0
-    g3 = (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0
-    return z + g1 / v + g2 / v**2 + g3 / v**3
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        means = _weights(rows, len(values)) @ values / len(values)
+        return np.partition(means, -worst, axis=1)[:, -worst:].mean(axis=1)
+
+    value = float(np.sort(values.mean(axis=0))[-worst:].mean())
+    return bootstrap(value, statistic, len(values), how)
 
 
-def _resampled(sums: np.ndarray, counts: np.ndarray, seed: int, ids: np.ndarray) -> np.ndarray:
-    """Ratios of some resamples, each with a random stream of its own."""
-    rows = (uniforms(seed, _BOOTSTRAP, ids, len(sums)) * len(sums)).astype(np.int64)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample of samples without a value
-        return sums[rows].sum(axis=1) / counts[rows].sum(axis=1)
-
-
-RANK_RESAMPLES = 200
-"""Fewer than of a mean: many scores are looked at."""
-
-_PURPOSE = Purpose.SUBSET + 16 * 4
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """Values in order, equal ones together.
-
-    Attributes:
-        order: rows from the lowest value to the highest.
-        starts: where in that order a group of equal values begins.
-        group: group of each row.
-    """
-
-    order: np.ndarray
-    starts: np.ndarray
-    group: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> _Ranked:
-        order = np.argsort(values, kind="stable")
-        begins = np.concatenate(([True], values[order][1:] != values[order][:-1]))
-        group = np.empty(len(values), dtype=np.int64)
-        group[order] = np.cumsum(begins) - 1
-        return cls(order, np.flatnonzero(begins), group)
-
-    def sums(self, weights: np.ndarray) -> np.ndarray:
-        """Sum of weights (B, N) over each group: (B, groups)."""
-        return np.add.reduceat(weights[:, self.order], self.starts, axis=1)
-
-    def middles(self, weights: np.ndarray) -> np.ndarray:
-        """Weight below each row plus half of that of its equals, (B, N): the rank among so many copies of each row, but for an offset."""
-        sums = self.sums(weights)
-        return (np.cumsum(sums, axis=1) - sums / 2.0)[:, self.group]
-
-
-def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, resamples: int = RANK_RESAMPLES) -> Interval:
+def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, draws: int = _RANK_DRAWS) -> Interval:
     """Probability that a bad sample has the higher score than a good one, ties counting half; 0.5 is chance.
 
     Args:
         scores: float64 (N,), higher = worse; infinities are fine.
         bad: bool (N,).
         seed: of the interval.
-        resamples: of the bootstrap; a resample of one kind alone does not count.
+        draws: of the bootstrap; one of a single kind does not count.
 
     >>> auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])).value
     0.875
@@ -153,21 +224,21 @@ def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, resamples: int = 
     Raises:
         InputError: NaN among the scores, or samples of one kind alone.
     """
-    bad = np.asarray(bad, dtype=bool)
+    bad, ranks = np.asarray(bad, dtype=bool), _ranks(scores)
     if bad.all() or not bad.any():
         raise InputError("An AUC needs samples of both kinds", f"{int(bad.sum())} bad of {len(bad)}", "some of each")
-    ranked = _Ranked.of(_checked(scores))
 
-    def value(weights: np.ndarray) -> np.ndarray:
-        worse, better = ranked.sums(weights * bad), ranked.sums(weights * ~bad)
-        below = np.cumsum(better, axis=1) - better / 2.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (worse * below).sum(axis=1) / (worse.sum(axis=1) * better.sum(axis=1))
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        worse = bad[rows]
+        hits, count = worse.sum(axis=1).astype(np.float64), rows.shape[1]
+        pairs = hits * (count - hits)
+        below = (rankdata(ranks[rows], axis=1) * worse).sum(axis=1) - hits * (hits + 1.0) / 2.0
+        return np.where(pairs > 0.0, below / np.where(pairs > 0.0, pairs, 1.0), np.nan)
 
-    return _interval(value, len(bad), seed, resamples)
+    return _of_ranks(statistic, len(bad), seed, draws)
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: int = RANK_RESAMPLES) -> Interval | None:
+def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, draws: int = _RANK_DRAWS) -> Interval | None:
     """Spearman's correlation: that of the ranks, equal values sharing the middle one.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 27.0])).value
@@ -179,44 +250,64 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, re
     Raises:
         InputError: NaN.
     """
-    sides = [_Ranked.of(_checked(values)) for values in (first, second)]
-    if any(len(one.starts) < 2 for one in sides):
+    sides = [_ranks(values) for values in (first, second)]
+    if any(np.ptp(one) == 0.0 for one in sides):
         return None
 
-    def value(weights: np.ndarray) -> np.ndarray:
-        x, y = (_standardised(one.middles(weights), weights) for one in sides)
-        return (weights * x * y).sum(axis=1)
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        x, y = (rankdata(one[rows], axis=1) for one in sides)
+        x, y = (one - one.mean(axis=1, keepdims=True) for one in (x, y))
+        lengths = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+        return (x * y).sum(axis=1) / np.where(lengths > 0.0, lengths, np.nan)
 
-    return _interval(value, len(np.asarray(first)), seed, resamples)
-
-
-def _standardised(ranks: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ranks (B, N) about their weighted mean, scaled so that the weighted sum of squares is 1; NaN where they are constant."""
-    centred = ranks - (weights * ranks).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
-    length = np.sqrt((weights * centred**2).sum(axis=1, keepdims=True))
-    return centred / np.where(length > 1e-9 * weights.sum(axis=1, keepdims=True), length, np.nan)
+    return _of_ranks(statistic, len(sides[0]), seed, draws)
 
 
-def _interval(value: Callable[[np.ndarray], np.ndarray], count: int, seed: int, resamples: int) -> Interval:
-    whole = float(value(np.ones((1, count)))[0])
-    found = value(_weights(count, seed, resamples))
-    known = found[np.isfinite(found)]
-    if not len(known):
-        return Interval(whole, whole, whole)
-    low, high = np.quantile(known, ((1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0))
-    return Interval(round(whole, 12), float(low), float(high))
+def wilson(hits: np.ndarray | int, count: int, tail: float = TAIL) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of shares, each end being wrong with a chance of ``tail``.
+
+    >>> tuple(round(float(bound), 3) for bound in wilson(8, 10))
+    (0.49, 0.943)
+    """
+    z, share = float(norm.isf(tail)), np.asarray(hits) / count
+    middle, reach = share + z**2 / (2 * count), z * np.sqrt(share * (1.0 - share) / count + z**2 / (4 * count**2))
+    return (middle - reach) / (1.0 + z**2 / count), (middle + reach) / (1.0 + z**2 / count)
 
 
-@lru_cache(maxsize=4)
-def _weights(count: int, seed: int, resamples: int) -> np.ndarray:
-    """How often each resample holds each sample: float64 (resamples, count)."""
-    drawn = (uniforms(seed, _PURPOSE, np.arange(resamples), count) * count).astype(np.int64)
-    places = drawn + count * np.arange(resamples)[:, None]
-    return np.bincount(places.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:
+    """Rows 0 … count − 1, int64 (n,) each, dealt at random to blocks of nearly equal size, at most one block a row."""
+    order = np.argsort(uniforms(seed, _BLOCKS, np.arange(count), 1)[:, 0], kind="stable")
+    return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
 
 
-def _checked(values: np.ndarray) -> np.ndarray:
+def _of_ranks(statistic: Statistic, count: int, seed: int, draws: int) -> Interval:
+    """The interval of what can be said of most resamples, and not of those that hold one kind or one value alone."""
+    value = float(statistic(np.arange(count)[None])[0])
+    found = bootstrap(round(value, 12), statistic, count, Resampling(seed, draws))
+    known = found.draws[np.isfinite(found.draws)]
+    return replace(found, draws=known if len(known) else np.array([value])).interval()
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if np.isnan(values).any():
         raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each")
-    return values
+    return rankdata(values)
+
+
+def _weights(rows: np.ndarray, count: int) -> np.ndarray:
+    """How often each resample holds each sample: int64 (draws, count)."""
+    places = rows + count * np.arange(len(rows))[:, None]
+    return np.bincount(places.ravel(), minlength=len(rows) * count).reshape(len(rows), count)
+
+
+def _rows(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of all resamples, some resamples at a time."""
+    step = max(1, _NUMBERS // count)
+    return (_drawn(count, seed, start, min(start + step, draws)) for start in range(0, draws, step))
+
+
+@lru_cache(maxsize=4)
+def _drawn(count: int, seed: int, start: int, stop: int) -> np.ndarray:
+    """Rows of some resamples, each with a random stream of its own; kept, as many numbers are drawn again in the same way."""
+    return (uniforms(seed, _ROWS, np.arange(start, stop), count) * count).astype(np.int64)

@@ -1,15 +1,14 @@
 """Fréchet distance of two sets of features, each seen as a Gaussian (Heusel et al. 2017), from statistics that add up.
 
 ``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
-N the distance is too large, by about a constant over N: `qualitygate.metrics.metric` states by how much, and
-`extrapolated_frechet_distance` takes the bias of the generated set away. With no more samples than features the covariances are
-singular and the distance is mostly bias.
+N the distance is too large, by about a constant over N: `FrechetDistance` states by how much, and `extrapolated_frechet_distance` takes
+the bias of the generated set away. With no more samples than features the covariances are singular and the distance is mostly bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,12 +16,50 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
+from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 _ROWS = 4096  # features that are turned into float64 at once
 POINTS = 15
 """Sizes of the subsets that the extrapolation is fitted to (Chong and Forsyth use 15)."""
 LEAST_SHARE = 0.1
 """Smallest of them, as a share of the set."""
+
+
+class FrechetDistance(SetMetric):
+    """FID of a group, and by how much it is too large at this number of samples."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        features, real, width = group.features, group.real, group.features.shape[1]
+        _check_enough(min(len(group), len(real.features)), width)
+        whole = GaussianStatistics.of(features)
+        value = frechet_distance(whole, real.statistics)
+        if how is None:
+            return Estimate(value, len(group))
+        blocks = [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
+        if (fewest := len(group) - len(blocks[0])) <= width:
+            return Estimate(value, len(group), note=f"too few for an interval: {fewest:,} samples for {width:,} features")
+        without = [frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks]
+        found = Estimate.jackknife(value, without, len(group))
+        return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")
+
+
+class ExtrapolatedFrechetDistance(SetMetric):
+    """FID of a whole set as its size goes to infinity."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        features, real, width = group.features, group.real, group.features.shape[1]
+        _check_enough(min(len(group) // 2, len(real.features)), width)
+        value = extrapolated_frechet_distance(features, real.statistics, seed=0 if how is None else how.seed)
+        return Estimate(value, len(group), note="a straight line in 1/N, read off at 0; no interval")
+
+
+def _check_enough(samples: int, width: int) -> None:
+    if samples <= width:
+        raise NotKnownError(f"too few: {samples:,} samples for {width:,} features; KID has no such limit")
 
 
 @dataclass(frozen=True)
@@ -64,17 +101,13 @@ class GaussianStatistics:
 
     @property
     def mean(self) -> Tensor:
+        """float64 (F,)."""
         return self.total / self.count
 
     @property
     def covariance(self) -> Tensor:
-        """Divided by N."""
+        """float64 (F, F), divided by N."""
         return self.outer / self.count - torch.outer(self.mean, self.mean)
-
-    @property
-    def enough(self) -> bool:
-        """Whether there are more samples than features, so that the covariance can have full rank."""
-        return self.count > self.features
 
 
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
@@ -157,12 +190,7 @@ def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *,
         frechet_distance(GaussianStatistics.of(features[_smallest(draw, size, features.device)]), real)
         for draw, size in zip(draws, sizes, strict=True)
     ]
-    return _at_infinity(sizes, distances)
-
-
-def _at_infinity(sizes: np.ndarray, values: Sequence[float]) -> float:
-    """Intercept of the least-squares line through the values over 1/N."""
-    return float(np.polyfit(1.0 / sizes, values, 1)[1])
+    return float(np.polyfit(1.0 / sizes, distances, 1)[1])
 
 
 def _smallest(draw: np.ndarray, size: int, device: torch.device) -> Tensor:

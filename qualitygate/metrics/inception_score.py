@@ -6,38 +6,58 @@ decides which split they fall in, as in the original code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 SPLITS = 10
 
 
-def inception_score(probabilities: Tensor, splits: int = SPLITS) -> tuple[float, float]:
-    """Mean and standard deviation over the splits, in float64.
+class InceptionScore(SetMetric):
+    """Its mean over the splits, the interval from how these differ."""
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        return {"splits": float(SPLITS)}
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        if len(group) < SPLITS:
+            raise NotKnownError(f"too few: {len(group)} samples for {SPLITS} splits")
+        assert group.of.classes is not None
+        scores = split_scores(group.of.classes[torch.from_numpy(group.rows)], SPLITS)
+        value = float(scores.mean())
+        if how is None:
+            return Estimate(value, len(group))
+        return Estimate.jackknife(value, ((scores.sum() - scores) / (SPLITS - 1)).cpu().numpy(), len(group))
+
+
+def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:
+    """The score of each split, float64 (splits,): the inception score is their mean, and what is stated beside it their deviation.
 
     Args:
         probabilities: (N, classes), rows that sum to 1; a class with probability 0 adds nothing.
         splits: consecutive parts of (nearly) equal size.
 
-    >>> inception_score(torch.eye(4), splits=1)
-    (4.0, 0.0)
+    >>> split_scores(torch.eye(4), splits=1)
+    tensor([4.], dtype=torch.float64)
 
     Raises:
         InputError: fewer samples than splits.
     """
-    if len(probabilities) < splits:
-        raise InputError("Too few samples for the inception score", f"{len(probabilities)} samples", f"at least {splits}, one a split")
     count = len(probabilities)
-    edges = [count * index // splits for index in range(splits + 1)]
-    exact = probabilities.double()
-    scores = torch.stack([_score(exact[start:stop]) for start, stop in pairwise(edges)])
-    return float(scores.mean()), float(scores.std(correction=0))
-
-
-def _score(p: Tensor) -> Tensor:
-    marginal = p.mean(dim=0)
-    return (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(dim=1).mean().exp()
+    if count < splits:
+        raise InputError("Too few samples for the inception score", f"{count} samples", f"at least {splits}, one a split")
+    edges, scores = [count * index // splits for index in range(splits + 1)], []
+    for start, stop in pairwise(edges):
+        p = probabilities[start:stop].double()
+        scores.append((torch.xlogy(p, p) - torch.xlogy(p, p.mean(dim=0))).sum(dim=1).mean().exp())
+    return torch.stack(scores)

@@ -5,14 +5,37 @@ Without bias at any sample size, so it stands where FID has too few samples; it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 _PRODUCTS = 2**24  # kernel values held at once
+_FEWEST = 4  # samples of which every block can be left out
+
+
+class KernelDistance(SetMetric):
+    """KID of a group."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        if len(group) < _FEWEST:
+            raise NotKnownError(f"too few: {len(group)} samples")
+        rows, real = group.of.kernel[group.at], group.real.kernel
+        value = kernel_distance(group.features, real, rows)
+        if how is None:
+            return Estimate(value, len(group))
+        without = kernel_distances_without(group.features, real, rows, blocks_of(len(group), seed=how.seed))
+        return Estimate.jackknife(value, without, len(group))
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,7 @@ class KernelReference:
 
     @classmethod
     def of(cls, features: Tensor) -> KernelReference:
+        """From the features (M, F) of real images."""
         exact = features.double()
         return cls(exact, float(_without_itself(exact).sum()))
 
@@ -48,14 +72,14 @@ def squared_mmd(generated: Tensor, real: Tensor) -> float:
 
 
 def kernel_distance(generated: Tensor, real: KernelReference, rows: Tensor) -> float:
-    """The distance, with the rows of the real side already known: see `KernelReference.rows`."""
+    """The distance to features (N, F), with the rows (N,) of the real side already known: see `KernelReference.rows`."""
     count, others = len(generated), len(real.features)
     _check(count, others)
     inner = float(_without_itself(generated.double()).sum())
     return _assembled(inner, float(rows.sum()), real.inner, count, others)
 
 
-def kernel_distances_without(generated: Tensor, real: KernelReference, rows: Tensor, blocks: list[Tensor]) -> list[float]:
+def kernel_distances_without(generated: Tensor, real: KernelReference, rows: Tensor, blocks: Sequence[np.ndarray]) -> list[float]:
     """The distance without each of the blocks of generated samples, for a jackknife: one pass over all pairs serves them all.
 
     Args:
@@ -68,7 +92,7 @@ def kernel_distances_without(generated: Tensor, real: KernelReference, rows: Ten
     own = _without_itself(exact)
     total, across = own.sum(), rows.sum()
     left = []
-    for block in blocks:
+    for block in (torch.from_numpy(block).to(exact.device) for block in blocks):
         count = len(exact) - len(block)
         _check(count, others)
         inner = total - 2.0 * own[block].sum() + _without_itself(exact[block]).sum()

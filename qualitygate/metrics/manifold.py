@@ -8,13 +8,21 @@ the features themselves. So nothing depends on sizes of batches, and a sample's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.passes import scored_pass
+from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of, mean
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 K = 3
 """Neighbours, as in the paper."""
@@ -22,6 +30,66 @@ K = 3
 _QUERIES, _CENTRES = 4096, 8192  # one block of distances: 128 MiB
 _SPARE = 4  # candidates beyond the k nearest in float32 whose exact distance is looked at
 _EXACT = 2**22  # numbers in one block of differences
+
+
+class _Neighbours(SetMetric):
+    """A metric of the k nearest neighbours."""
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        return {"k": float(group.real.k)}
+
+
+class Precision(_Neighbours):
+    """Share of the group that lies in a ball of a real image."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        return mean(group.of.inside[group.rows], how, step=1.0)
+
+
+class Density(_Neighbours):
+    """Mean number of real balls around a sample, over k."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        return mean(group.of.density[group.rows], how)
+
+
+class Realism(_Neighbours):
+    """Mean realism score; a copy of a real image has no finite one."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        found = mean(group.of.realism[group.rows], how)
+        copies = f"{found.left_out} of infinite value (copies of real images) are left out"
+        return replace(found, note="; ".join(filter(None, (copies * bool(found.left_out), found.note))) or None)
+
+
+class Recall(_Neighbours):
+    """Share of the real images that lie in a ball of a sample of the group."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        sides, k = (group.features, group.real.features), group.real.k
+        return _reached(group, how, lambda: recall(*sides, k), lambda blocks: recall_in_blocks(*sides, blocks, k))
+
+
+class Coverage(_Neighbours):
+    """Share of the real images whose ball holds a sample of the group."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        sides = (group.features, group.real.features, group.real.radii)
+        return _reached(group, how, lambda: coverage(*sides), lambda blocks: coverage_in_blocks(*sides, blocks))
+
+
+def _reached(
+    group: Group, how: Resampling | None, reached: Callable[[], Tensor], in_blocks: Callable[[Sequence[np.ndarray]], Tensor]
+) -> Estimate:
+    """A share of the real images, and a number of the whole group: it is drawn again by leaving out blocks of the group."""
+    count, k = len(group), group.real.k
+    if count <= k:
+        raise NotKnownError(f"too few: {count} samples for {k} neighbours")
+    blocks = blocks_of(count, seed=0 if how is None else how.seed)
+    if how is None or count - len(blocks[0]) <= k:
+        return Estimate(float(reached().double().mean()), count)
+    shares = in_blocks(blocks).double().mean(dim=1)
+    return Estimate.jackknife(float(shares[0]), shares[1:].cpu().numpy(), count)
 
 
 def neighbour_radii(features: Tensor, k: int = K) -> Tensor:
@@ -121,9 +189,55 @@ def coverage(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
     return nearest(real, generated)[:, 0] < radii
 
 
+def coverage_in_blocks(generated: Tensor, real: Tensor, radii: Tensor, blocks: Sequence[np.ndarray]) -> Tensor:
+    """The same, of all generated samples and of them without each block, for a jackknife: bool (1 + blocks, M).
+
+    Args:
+        generated: features (N, F).
+        real: features (M, F).
+        radii: `neighbour_radii` of the real ones.
+        blocks: rows of parts of the generated samples, which together are all of them.
+    """
+    near = torch.stack([nearest(real, generated[torch.from_numpy(block).to(generated.device)])[:, 0] for block in blocks])
+    in_turn = [near, *(torch.cat([near[:place], near[place + 1 :]]) for place in range(len(blocks)))]
+    return torch.stack([distances.min(dim=0).values < radii for distances in in_turn])
+
+
 def recall(generated: Tensor, real: Tensor, k: int = K) -> Tensor:
     """Whether each real sample lies in a ball of a generated one: bool (M,). Recall is the mean."""
     return balls_around(real, generated, neighbour_radii(generated, k)) > 0
+
+
+def recall_in_blocks(generated: Tensor, real: Tensor, blocks: Sequence[np.ndarray], k: int = K) -> Tensor:
+    """The same, of all generated samples and of them without each block: bool (1 + blocks, M); arguments as of `coverage_in_blocks`.
+
+    Without a block the balls that lose a neighbour grow, a few of all: only these are looked at again.
+
+    Raises:
+        InputError: no more than k generated samples without a block.
+    """
+    parts = [torch.from_numpy(block).to(generated.device) for block in blocks]
+    near = [nearest(generated, generated[part], min(k + 1, len(part))) for part in parts]
+    radii = _kth(near, k)
+    counts = torch.stack([balls_around(real, generated[part], radii[part]) for part in parts])
+    reached = [counts.sum(dim=0) > 0]
+    for place, part in enumerate(parts):
+        found = counts.sum(dim=0) - counts[place] > 0
+        grown = _kth(near[:place] + near[place + 1 :], k)
+        larger = grown > radii
+        larger[part] = False
+        if bool(larger.any()) and not bool(found.all()):
+            found[~found] = balls_around(real[~found], generated[larger], grown[larger]) > 0
+        reached.append(found)
+    return torch.stack(reached)
+
+
+def _kth(near: Sequence[Tensor], k: int) -> Tensor:
+    """Distance to the k-th nearest other sample, float64 (N,), from the nearest of each part; the nearest of all is the sample itself."""
+    distances = torch.cat(list(near), dim=1)
+    if distances.shape[1] <= k:
+        raise InputError(f"Too few samples for {k} neighbours", f"{distances.shape[1]} samples", f"at least {k + 1}")
+    return distances.sort(dim=1).values[:, k]
 
 
 def _distances(queries: Tensor, centres: Tensor) -> Iterator[tuple[slice, Iterator[tuple[slice, Tensor]]]]:

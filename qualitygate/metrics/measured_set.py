@@ -1,8 +1,8 @@
-"""Generated and real images as numbers: features, what the discriminator says, and how each generated one stands to the real set."""
+"""Generated and real images as numbers: features, what the discriminator says, path lengths. Never the images themselves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -15,77 +15,12 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import MICRO_BATCH, Reporter, scored_pass
+from qualitygate.generators.passes import Reporter
 from qualitygate.metrics import manifold
+from qualitygate.metrics.discriminator import discriminator_values
 from qualitygate.metrics.frechet import GaussianStatistics
 from qualitygate.metrics.kernel import KernelReference
-from qualitygate.records.metrics import RealInfo
-
-
-@dataclass(frozen=True)
-class Population:
-    """N images, as numbers. Groups are rows of it.
-
-    Attributes:
-        count: N.
-        features: float32 (N, F), on the extractor's device; None without an extractor.
-        discriminator: value of each image, float64 (N,), higher = more real; None without a discriminator.
-        lengths: of the paths that start at each sample, float64 (N, paths), NaN where they were not measured; None if nowhere.
-    """
-
-    count: int
-    features: Tensor | None = None
-    discriminator: np.ndarray | None = None
-    lengths: Tensor | None = None
-
-
-class Observer:
-    """Turns images into a population, some at a time.
-
-    Args:
-        extractor: makes the features.
-        discriminator: the checkpoint's own, if it has one.
-        device: where features are kept for the distances between them.
-        known: features float32 (M, F) of the first M images, where they are known already.
-    """
-
-    def __init__(
-        self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str, known: np.ndarray | None = None
-    ) -> None:
-        self._extractor, self._discriminator, self._device = extractor, discriminator, device
-        self._known = 0 if known is None else len(known)
-        self._features: list[np.ndarray] = [] if known is None else [known]
-        self._values: list[np.ndarray] = []
-        self._count = 0
-
-    def add(self, images: Tensor, labels: Tensor | None = None) -> None:
-        """Look at images (N, channels, height, width), float32 in [-1, 1], with their labels if there are classes."""
-        unknown = images[max(0, self._known - self._count) :]
-        self._count += len(images)
-        if not len(images):
-            return
-        if self._extractor is not None and len(unknown):
-            self._features.append(extract(self._extractor, unknown))
-        if self._discriminator is not None:
-            self._values.append(discriminator_values(self._discriminator, images, labels))
-
-    def population(self) -> Population:
-        """What was seen, in the order in which it came."""
-        features = torch.from_numpy(np.concatenate(self._features)).to(self._device) if self._features else None
-        return Population(self._count, features, np.concatenate(self._values) if self._values else None)
-
-
-def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
-    """Value of each image: float64 (N,), each judged as if it were alone. Passes have a fixed size, as everywhere."""
-    judge, parts = discriminator.alone(), []
-    for start in range(0, len(images), MICRO_BATCH):
-        count = min(MICRO_BATCH, len(images) - start)
-        rows = (start + torch.arange(MICRO_BATCH)).clamp(max=len(images) - 1)
-        batch = images[rows.to(images.device)].to(discriminator.device)
-        own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
-        with scored_pass():
-            parts.append(judge(batch, own)[:count].double().cpu().numpy())
-    return np.concatenate(parts)
+from qualitygate.records.metrics import Need, RealInfo
 
 
 @dataclass(frozen=True)
@@ -126,29 +61,100 @@ class RealSet:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How each of N samples stands to a real set, whatever group it is in. All float64 (N,).
+class MeasuredSet:
+    """N generated images, as numbers. How each stands to the real set, whatever group it is in, is worked out once, when first needed.
 
     Attributes:
-        inside: 1 if it lies in a real ball, else 0: its part of precision.
-        density: its part of density.
-        realism: its realism score.
-        kernel: its part of KID, as a tensor on the features' device.
+        count: N.
+        features: float32 (N, F), on the extractor's device; None without an extractor.
+        discriminator: value of each image, float64 (N,), higher = more real; None without a discriminator.
+        lengths: of the paths that start at each sample, float64 (N, paths), NaN where they were not measured; None if nowhere.
+        classes: probabilities of an image classifier, float32 (N, classes); None without one.
+        real: what they are held against; None without real images.
     """
 
-    inside: np.ndarray
-    density: np.ndarray
-    realism: np.ndarray
-    kernel: Tensor
+    count: int
+    features: Tensor | None = None
+    discriminator: np.ndarray | None = None
+    lengths: Tensor | None = None
+    classes: Tensor | None = None
+    real: RealSet | None = None
 
-    @classmethod
-    def of(cls, features: Tensor, real: RealSet) -> Standing:
-        """The standing of features (N, F)."""
-        within = manifold.balls_around(features, real.features, real.radii) > 0
-        shares = manifold.balls_around(features, real.features, real.radii, strict=True).double() / real.k
-        ratios = manifold.realism(features, real.features, real.radii)
-        inside, density, realism = (column.double().cpu().numpy() for column in (within, shares, ratios))
-        return cls(inside, density, realism, real.kernel.rows(features))
+    def against(self, real: RealSet | None) -> Self:
+        """The same images, held against this real set."""
+        return replace(self, real=real)
+
+    def has(self, need: Need) -> bool:
+        """Whether it holds what a metric needs."""
+        if need == "real":
+            return self.real is not None and self.features is not None
+        return {"discriminator": self.discriminator, "paths": self.lengths, "classes": self.classes}[need] is not None
+
+    def group(self, rows: np.ndarray | None = None) -> Group:
+        """Rows (n,) of the set as a group; by default all."""
+        return Group(self, np.arange(self.count) if rows is None else rows)
+
+    @property
+    def sides(self) -> tuple[Tensor, RealSet]:
+        """The features, float32 (N, F), and the real set that is compared with: of a set that has both."""
+        assert self.features is not None
+        assert self.real is not None
+        return self.features, self.real
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """1 if it lies in a real ball, else 0: its part of precision. float64 (N,)."""
+        features, real = self.sides
+        return _numpy(manifold.balls_around(features, real.features, real.radii) > 0)
+
+    @cached_property
+    def density(self) -> np.ndarray:
+        """Its part of density, float64 (N,)."""
+        features, real = self.sides
+        return _numpy(manifold.balls_around(features, real.features, real.radii, strict=True)) / real.k
+
+    @cached_property
+    def realism(self) -> np.ndarray:
+        """Its realism score, float64 (N,); infinite for a copy of a real image."""
+        features, real = self.sides
+        return _numpy(manifold.realism(features, real.features, real.radii))
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """Its part of KID, float64 (N,), on the features' device."""
+        features, real = self.sides
+        return real.kernel.rows(features)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples of a measured set.
+
+    Attributes:
+        of: the whole set.
+        rows: which of its samples, int64 (n,).
+    """
+
+    of: MeasuredSet
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def at(self) -> Tensor:
+        """The rows, int64 (n,), on the features' device."""
+        return torch.from_numpy(self.rows).to(self.of.sides[0].device)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of the group, float32 (n, F)."""
+        return self.of.sides[0][self.at]
+
+    @property
+    def real(self) -> RealSet:
+        """What it is held against."""
+        return self.of.sides[1]
 
 
 @dataclass(frozen=True)
@@ -167,13 +173,7 @@ class RealImages:
 
     @classmethod
     def of(cls, images: ImageSet, extractor: Extractor | None, device: torch.device | str, reporter: Reporter) -> Self:
-        """Read the images, or find what was computed of them before.
-
-        Args:
-            images: the images.
-            extractor: makes the features.
-            device: where they are compared.
-            reporter: shows progress.
+        """Read the images, or find what was computed of them before; they are compared on ``device``.
 
         Raises:
             InputError: there is no extractor; no more images than neighbours that are looked for.
@@ -186,6 +186,46 @@ class RealImages:
         return cls(RealSet(images.name, images.sha256, features.to(device)), comparable(extractor, images), info)
 
 
+class Observer:
+    """Turns images into a measured set, some at a time.
+
+    Args:
+        extractor: makes the features.
+        discriminator: the checkpoint's own, if it has one.
+        device: where features are kept for the distances between them.
+        known: features float32 (M, F) of the first M images, where they are known already.
+    """
+
+    def __init__(
+        self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str, known: np.ndarray | None = None
+    ) -> None:
+        self._extractor, self._discriminator, self._device = extractor, discriminator, device
+        self._known = 0 if known is None else len(known)
+        self._features: list[np.ndarray] = [] if known is None else [known]
+        self._values: list[np.ndarray] = []
+        self._count = 0
+
+    def add(self, images: Tensor, labels: Tensor | None = None) -> None:
+        """Look at images (N, channels, height, width), float32 in [-1, 1], with their labels if there are classes."""
+        unknown = images[max(0, self._known - self._count) :]
+        self._count += len(images)
+        if not len(images):
+            return
+        if self._extractor is not None and len(unknown):
+            self._features.append(extract(self._extractor, unknown))
+        if self._discriminator is not None:
+            self._values.append(discriminator_values(self._discriminator, images, labels))
+
+    def measured(self) -> MeasuredSet:
+        """What was seen, in the order in which it came."""
+        features = torch.from_numpy(np.concatenate(self._features)).to(self._device) if self._features else None
+        return MeasuredSet(self._count, features, np.concatenate(self._values) if self._values else None)
+
+
 def comparable(extractor: Extractor, images: ImageSet) -> str:
     """What numbers against real images depend on besides the images: extractor and preparation."""
     return f"{extractor.key}; real images: {images.preparation}"
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()

@@ -9,20 +9,26 @@ The published code puts latents on the unit sphere, right only where the generat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import EditsOfRows, Generator
 from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
+from qualitygate.metrics.estimate import Estimate, Resampling, ratio
+from qualitygate.metrics.metric import SetMetric
+
+if TYPE_CHECKING:
+    from qualitygate.metrics.measured_set import Group
 
 EPSILON = 1e-4
 PATHS = 16
@@ -55,6 +61,28 @@ class PathSettings:
 
 
 PER_SAMPLE = PathSettings()
+KINDS: Mapping[str, PathSettings] = {
+    names.PPL_Z_END: PathSettings("z", "end"),
+    names.PPL_Z_FULL: PathSettings("z", "full"),
+    names.PPL_W_END: PathSettings("w", "end"),
+    names.PPL_W_FULL: PathSettings("w", "full"),
+}
+"""Other path lengths, of whole sets."""
+
+
+class PathLength(SetMetric):
+    """PPL of a group: the mean over all paths of its samples, the tails of them all dropped; resamples keep what was dropped."""
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        assert group.of.lengths is not None
+        how = KINDS.get(self.info.name, PER_SAMPLE)
+        return {"space": how.space, "where": how.where, "epsilon": how.epsilon, "paths": float(group.of.lengths.shape[1])}
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        assert group.of.lengths is not None
+        lengths = group.of.lengths[group.rows]
+        counted = inlier_mask(lengths)
+        return ratio((lengths * counted).sum(dim=1).numpy(), counted.sum(dim=1).numpy(), how)
 
 
 def path_lengths(
@@ -95,7 +123,7 @@ def path_lengths(
     return torch.cat(parts)
 
 
-def kept(lengths: Tensor) -> Tensor:
+def inlier_mask(lengths: Tensor) -> Tensor:
     """Which distances count: bool, those between the 1st percentile (the value below it) and the 99th (the value above it), both included.
 
     Args:
@@ -116,8 +144,8 @@ def kept(lengths: Tensor) -> Tensor:
 
 
 def path_length(lengths: Tensor) -> float:
-    """PPL of a set: the mean of the distances that count, in float64."""
-    return float(lengths.double()[kept(lengths)].mean())
+    """PPL of a set: the mean of the distances (N,) that count, in float64."""
+    return float(lengths.double()[inlier_mask(lengths)].mean())
 
 
 def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:

@@ -337,20 +337,11 @@ class LocalRegion(_UpToStop):
         return "walk" if self.mask == "cla" else "pass"
 
 
-_HERE = "qualitygate.policy.corrections"
-METHODS: Table[type[Correction]] = Table(
-    "corrections",
-    {
-        "sequential_ablation": f"{_HERE}:SequentialAblation",
-        "single_ablation": f"{_HERE}:SingleAblation",
-        "high_rate_ablation": f"{_HERE}:HighRateAblation",
-        "random_ablation": f"{_HERE}:RandomAblation",
-        "zero_ablation": f"{_HERE}:ZeroAblation",
-        "sequential_correction": f"{_HERE}:SequentialCorrection",
-        "local_region": f"{_HERE}:LocalRegion",
-    },
-    Correction,
+_OURS: tuple[type[Correction], ...] = (
+    *(SequentialAblation, SingleAblation, HighRateAblation, RandomAblation),
+    *(ZeroAblation, SequentialCorrection, LocalRegion),
 )
+METHODS: Table[type[Correction]] = Table("corrections", {one.name: f"{__name__}:{one.__name__}" for one in _OURS}, Correction)
 """Every correction by its method, those of plug-ins included."""
 
 

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from qualitygate import names
-from qualitygate.errors import InputError, PolicyError, Reason
+from qualitygate.errors import PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
 from qualitygate.policy.scores import Score, badness, cla_layer, parse
 from qualitygate.records.gate import RuleLimit, Verdict
+
+Columns = Mapping[str, np.ndarray]
+"""Scores of N samples by name, each float64 (N,); NaN where there is none."""
 
 
 class Risk:
@@ -35,7 +38,7 @@ class Risk:
         PolicyError: a part that the calibration does not hold.
     """
 
-    def __init__(self, reference: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> None:
+    def __init__(self, reference: Columns, weights: Mapping[str, float]) -> None:
         if missing := [part for part in weights if part not in reference]:
             raise PolicyError(
                 "The risk has a part that was not calibrated",
@@ -52,7 +55,7 @@ class Risk:
         as_bad = len(known) - np.searchsorted(known, badness(part, values), side="left")
         return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_bad))
 
-    def __call__(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    def __call__(self, columns: Columns) -> np.ndarray:
         """Risk of each sample, float64 (N,), higher = worse; NaN where a part is.
 
         Raises:
@@ -67,53 +70,6 @@ def default_weights(rate: float, layers: tuple[int, ...], curvature: tuple[int, 
     """Every part of what the gate measures counts the same: low-rate neurons of each layer, never-seen neurons, CLA of each layer."""
     parts = [*(names.low_rate(rate, layer) for layer in layers), names.never_seen(), *map(names.cla, curvature)]
     return dict.fromkeys(parts, 1.0)
-
-
-def fit_weights(risk: Risk, columns: Mapping[str, np.ndarray], broken: np.ndarray, penalty: float = 1.0) -> dict[str, float]:
-    """Weights under which the risk tells broken samples from fine ones best: logistic regression on the parts, bounded below by 0.
-
-    Args:
-        risk: any risk over the parts in question.
-        columns: scores of N samples.
-        broken: bool (N,).
-        penalty: of the squared weights, as if so many samples had none of the parts.
-
-    Returns:
-        weight of each part, at least 0, scaled so that they sum to the number of parts.
-
-    Raises:
-        InputError: all samples are of one kind, or no part tells them apart.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    broken = np.asarray(broken, dtype=bool)
-    parts = list(risk.weights)
-    inputs = np.column_stack([risk.surprise(part, columns[part]) for part in parts])
-    if broken.all() or not broken.any():
-        raise InputError("Weights need both kinds of samples", f"{int(broken.sum())} broken of {len(broken)}", "some of each")
-    sign = np.where(broken, 1.0, -1.0)
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (inputs @ at[1:] + at[0])
-        wrong = -sign * expit(-margin)
-        value = np.logaddexp(0.0, -margin).sum() + 0.5 * penalty * (at[1:] ** 2).sum()
-        return float(value), np.concatenate([[wrong.sum()], inputs.T @ wrong + penalty * at[1:]])
-
-    bounds = [(None, None), *[(0.0, None)] * len(parts)]
-    found = minimize(loss, np.zeros(len(parts) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x[1:]
-    if not found.sum() > 0:
-        raise InputError(
-            "No part tells broken samples from fine ones",
-            "all weights 0",
-            "a part that is higher for broken samples",
-            "on this checkpoint these scores say nothing: do not gate by them",
-        )
-    return {part: float(weight) for part, weight in zip(parts, found / found.mean(), strict=True)}
-
-
-Columns = Mapping[str, np.ndarray]
-"""Scores of N samples by name, each float64 (N,); NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +153,7 @@ def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
                 "calibrate and gate with a policy that computes it",
             )
         score = np.asarray(columns[rule.score], dtype=np.float64)
-        unknown, over = ~np.isfinite(score), (score > rule.limit) if _score(rule.score).higher_is_worse else (score < rule.limit)
+        unknown, over = ~np.isfinite(score), over_limit(rule, score)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
         borderline |= _close(rule, score) | _screened_across(rule, columns)
         _note(reasons, unknown, f"{Reason.SCORE_NOT_FINITE}:{rule.rule}")
@@ -250,6 +206,11 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
     _note(reasons, lost & tried_all, Reason.NOT_REPAIRED)
     _note(reasons, lost & ~tried_all, Reason.CORRECTION_NOT_TRIED)
     return Decisions(verdict, strength, [tuple(one) for one in reasons], borderline)
+
+
+def over_limit(rule: RuleLimit, values: np.ndarray) -> np.ndarray:
+    """Where a score is worse than a limit: bool (N,)."""
+    return values > rule.limit if _score(rule.score).higher_is_worse else values < rule.limit
 
 
 def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from qualitygate.policy.corrections import AnyCorrection, Correction, Limit, Par
 from qualitygate.policy.scores import CLA, LOW_RATE, SCORES, Score, ScoreColumn, cla_layer, parse
 from qualitygate.records import canonical_hash
 from qualitygate.records.gate import Verdict
+from qualitygate.records.metrics import Metric, Need, all_metrics
 
 Severity = Literal["critical", "warning", "info"]
 
@@ -27,24 +28,25 @@ TO_BASELINE: Mapping[str, str] = {
     names.REALISM_TO_BASELINE: names.REALISM,
 }
 """Metrics against other images of the baseline, and what each of them is called against real images."""
-HIGHER_IS_BETTER = frozenset(
-    {
-        names.ACCEPTED_SHARE,
-        names.YIELD,
-        names.PRECISION,
-        names.RECALL,
-        names.DENSITY,
-        names.COVERAGE,
-        names.REALISM,
-        names.DISCRIMINATOR,
-        *TO_BASELINE,
-    }
-)
-"""Metrics of a check of which more is better; less of any other is."""
 SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.YIELD, names.BORDERLINE_SHARE)
-AGAINST_REAL = (names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM, names.FID, names.KID)
-"""Metrics that need real images."""
-OF_IMAGES = (*AGAINST_REAL, *TO_BASELINE, names.PPL, names.DISCRIMINATOR)
+
+
+def of_images() -> dict[str, Metric]:
+    """Set metrics of images that a rule of a check may name: ours, and those of other packages."""
+    return {name: one for name, one in all_metrics().items() if one.of_groups}
+
+
+def needs_of(metric: str) -> Need | Literal["baseline"] | None:
+    """What a metric of images needs besides the candidate: ``baseline`` is other images of the baseline. None of any other metric."""
+    if metric in TO_BASELINE:
+        return "baseline"
+    return found.needs if (found := of_images().get(metric)) is not None else None
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric of a check is better."""
+    found = of_images().get(TO_BASELINE.get(metric, metric))
+    return found.higher_is_better if found is not None else metric in (names.ACCEPTED_SHARE, names.YIELD)
 
 
 class Margin(Part):
@@ -86,7 +88,7 @@ class CheckRule(Part):
 
     @property
     def higher_is_better(self) -> bool:
-        return self.metric in HIGHER_IS_BETTER
+        return higher_is_better(self.metric)
 
     @property
     def limit(self) -> str:
@@ -182,7 +184,7 @@ def score_quantile(metric: str) -> tuple[str, float] | None:
 
 def check_metric(metric: str) -> None:
     """Raises `ValueError` if no check knows this metric."""
-    if metric in (*SHARES, *OF_IMAGES, names.DEAD_UNITS) or names.is_worst_unit_cla(metric):
+    if metric in (*SHARES, names.DEAD_UNITS) or needs_of(metric) is not None or names.is_worst_unit_cla(metric):
         return
     if names.low_rate_share_at(metric) is not None:
         return
@@ -190,7 +192,7 @@ def check_metric(metric: str) -> None:
     if found is None or parse(found[0]) is None:
         raise ValueError(
             f"there is no metric {metric!r}: name a share ({', '.join(SHARES)}), a quantile of a score (low_rate_0.1/q0.9), "
-            f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join(OF_IMAGES)}"
+            f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join((*of_images(), *TO_BASELINE))}"
         )
 
 

@@ -72,12 +72,8 @@ CLA = Score("cla", total=False)
 RISK = Score(names.RISK, by_layer=False)
 
 
-_HERE = "qualitygate.policy.scores"
-SCORES: Table[Score] = Table(
-    "scores",
-    {names.NEVER_SEEN: f"{_HERE}:NEVER_SEEN", "low_rate": f"{_HERE}:LOW_RATE", "cla": f"{_HERE}:CLA", names.RISK: f"{_HERE}:RISK"},
-    Score,
-)
+_OURS = {"never_seen_active": "NEVER_SEEN", "low_rate": "LOW_RATE", "cla": "CLA", "risk": "RISK"}
+SCORES: Table[Score] = Table("scores", {name: f"{__name__}:{row}" for name, row in _OURS.items()}, Score)
 """Every score by its name, those of plug-ins included."""
 
 

@@ -55,14 +55,21 @@ def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> di
     """
     if samples < 1:
         raise PolicyError("An empty set cannot be judged", f"{samples} samples", "at least one sample")
+    metrics = sorted({rule.metric for rule in policy.batch})
+    one_row = expect("summary/rows", "expect_table_row_count_to_equal", value=1)
     suite = {
         "format": FORMAT,
         "samples": [
-            *_whole_samples(score_columns, samples),
+            *_rows((*_SAMPLE_COLUMNS, *score_columns), samples),
+            *_verdicts(),
             *_strength(policy),
             *(one for column in score_columns for one in expect_finite(f"samples/{column}", column, _is_not(Verdict.REJECT))),
         ],
-        "summary": [*_whole_summary(policy), *(one for rule in policy.batch for one in _rule(rule))],
+        "summary": [
+            one_row,
+            *([expect_columns("summary/columns", metrics)] if metrics else ()),
+            *(one for rule in policy.batch for one in _rule(rule)),
+        ],
     }
     return check_suite(suite, "made from the policy")
 
@@ -121,15 +128,20 @@ def identified(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 # ---- what is generated
 
 
-def _whole_samples(score_columns: Sequence[str], samples: int) -> list[dict[str, Any]]:
-    verdicts = [verdict.value for verdict in Verdict]
+def _rows(columns: Sequence[str], samples: int) -> list[dict[str, Any]]:
+    """So many rows with these columns, each of an id of its own."""
     return [
         expect("samples/rows", "expect_table_row_count_to_equal", value=samples),
-        expect_columns("samples/columns", [*_SAMPLE_COLUMNS, *score_columns]),
+        expect_columns("samples/columns", columns),
         expect("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
         expect("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
+    ]
+
+
+def _verdicts() -> list[dict[str, Any]]:
+    return [
         expect("samples/verdict.known", "expect_column_values_to_not_be_null", column=names.VERDICT),
-        expect("samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=verdicts),
+        expect("samples/verdict.allowed", "expect_column_values_to_be_in_set", column=names.VERDICT, value_set=[*map(str, Verdict)]),
     ]
 
 
@@ -151,12 +163,6 @@ def _strength(policy: Policy) -> list[dict[str, Any]]:
             row_condition=corrected,
         ),
     ]
-
-
-def _whole_summary(policy: Policy) -> list[dict[str, Any]]:
-    rows = expect("summary/rows", "expect_table_row_count_to_equal", value=1)
-    metrics = sorted({rule.metric for rule in policy.batch})
-    return [rows, expect_columns("summary/columns", metrics)] if metrics else [rows]
 
 
 def _rule(rule: BatchRule) -> list[dict[str, Any]]:
@@ -291,11 +297,6 @@ def _samples(scores: Sequence[str], samples: int) -> list[dict[str, Any]]:
     """The ids evaluated are the ids asked for: as many as these, none twice, none outside."""
     if not samples:
         return []
-    return [
-        expect("samples/rows", "expect_table_row_count_to_equal", value=samples),
-        expect_columns("samples/columns", [names.ID, *scores]),
-        expect("samples/id.known", "expect_column_values_to_not_be_null", column=names.ID),
-        expect("samples/id.unique", "expect_column_values_to_be_unique", column=names.ID),
-        expect("samples/id.asked", "expect_column_values_to_be_between", column=names.ID, min_value=0, max_value=samples - 1),
-        *(one for score in scores for one in expect_finite(f"samples/{score}", score)),
-    ]
+    asked = expect("samples/id.asked", "expect_column_values_to_be_between", column=names.ID, min_value=0, max_value=samples - 1)
+    finite = (one for score in scores for one in expect_finite(f"samples/{score}", score))
+    return [*_rows((names.ID, *scores), samples), asked, *finite]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qualitygate import names, storage
@@ -27,27 +28,16 @@ from qualitygate.produce.report import show
 from qualitygate.produce.store import Store
 from qualitygate.produce.watch import QUANTILES, RunState, RunTotals
 from qualitygate.records import Provenance
-from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
+from qualitygate.records.gate import ExpectationResult, GateSummary, RuleLimit, SuiteResult, Verdict
 from qualitygate.scores.local_activation import LocalActivation, local_activation
+from qualitygate.storage import image_name
 from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 
 SUITE = "suite.json"
 _BATCH = 65_536  # samples that the suite judges at once
 _WHOLE = 100_000  # samples of one folder up to which its page shows all of them
-_COLUMNS = (
-    "start",
-    "stop",
-    "file",
-    "bytes",
-    "sha256",
-    "records",
-    "records_sha256",
-    "samples",
-    "accepted",
-    "corrected",
-    "rejected",
-    "borderline",
-)
+_COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
+_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *_COUNTS)
 
 
 def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunState, reporter: Reporter) -> GateSummary:
@@ -73,44 +63,37 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     store.put(SUITE, json.dumps(suite_of(totals.samples), indent=2).encode())
     for path in sorted(Path(executor.job.source.profile).iterdir()):
         store.put(f"{PROFILE}/{path.name}", path.read_bytes())
-    records = Records.of(store, manifest.rows(shards))
-    limits = profile.limits(policy)
-    summary = GateSummary(
-        samples=totals.samples,
-        accepted=totals.accepted,
-        corrected=totals.corrected,
-        rejected=totals.rejected,
-        borderline=totals.borderline,
-        metrics={names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]},
-        reasons=dict(sorted(totals.reasons.items())),
-        limits=(*limits.rules, *limits.recheck_limits.values()),
-        seconds=dict(sorted(totals.seconds.items())),
-        suite=None,
-        provenance=row.provenance,
-    )
+    records = Records(store, {name: [row[name] for row in table] for name in _COLUMNS})
+    limits = (*profile.limits(policy).rules, *profile.limits(policy).recheck_limits.values())
+    seconds: dict[str, float] = dict(sorted(totals.seconds.items()))
     if plan.form is None:
-        summary, judged = _one_folder(executor, store, records, totals, summary, suite_of, reporter)
+        quantiles, took = _one_folder(executor, store, records, limits, row.provenance, reporter)
+        metrics, seconds = totals.shares() | quantiles, {"gate": totals.seconds[GATE], "exhibit": took}
+        batches = _read_samples(store, totals.samples)
     else:
         store.put(TABLE, _parquet(pa.Table.from_pylist(table)))
         store.put(UNITS, _parquet(pa.table(_units(profile.units, None))))
-        metrics = totals.metrics(state.scales) | summary.metrics
-        judged = _judged(_without_written(suite_of), records.tables(_BATCH), metrics)
-        summary = summary.model_copy(update={"metrics": metrics})
-    summary = summary.model_copy(update={"suite": _with_shards(judged, suite_of(totals.samples), state)})
+        metrics, batches = totals.metrics(state.scales), records.tables(_BATCH)
+    metrics |= {names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]}
+    summary = GateSummary(
+        **{name: getattr(totals, name) for name in _COUNTS},
+        metrics=metrics,
+        reasons=dict(sorted(totals.reasons.items())),
+        limits=limits,
+        seconds=seconds,
+        suite=_judged(suite_of, batches, totals.samples, metrics, state),
+        provenance=row.provenance,
+    )
     store.put(SUMMARY, summary.model_dump_json(indent=2).encode())
     store.sweep()
     return summary
 
 
 def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) -> None:
-    """Every id from the first to the last stays in exactly one shard, with no row of another shard, nor image."""
-    rest = set(manifest.done()) - set(shards)
-    for shard in rest:
+    """Every id from the first to the last stays in exactly one shard, and no row of another shard."""
+    for shard in set(manifest.done()) - set(shards):
         manifest.withdraw(shard)
     ends = [manifest.plan.start, *(shard.stop for shard in shards)]
-    if rest and manifest.plan.form is None:
-        for name in [name for name, _ in store.sizes(IMAGES) if int(Path(name).stem) >= ends[-1]]:
-            store.remove(f"{IMAGES}/{name}")
     if [shard.start for shard in shards] != ends[:-1] or manifest.done() != shards:
         raise StorageError(
             "The manifest does not hold every id exactly once",
@@ -124,36 +107,29 @@ def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) ->
 
 
 def _one_folder(
-    executor: Executor,
-    store: Store,
-    records: Records,
-    totals: RunTotals,
-    summary: GateSummary,
-    suite_of: Callable[[int], dict[str, Any]],
-    reporter: Reporter,
-) -> tuple[GateSummary, SuiteResult]:
-    """The tables and the exhibit of a set that is one folder, read from its shards; its summary, and the suite's verdict on it."""
-    source, plan = executor.source, executor.job.plan
+    executor: Executor, store: Store, records: Records, limits: Sequence[RuleLimit], provenance: Provenance, reporter: Reporter
+) -> tuple[dict[str, float], float]:
+    """The tables and the exhibit of a set that is one folder, from its shards. Returns its quantiles and the seconds of the exhibit."""
+    source, count = executor.source, executor.job.plan.curvature
     start = time.perf_counter()
-    survey, chosen, ends = records.survey(summary.limits, _WHOLE, plan.curvature)
-    seconds = {"gate": totals.seconds[GATE], "exhibit": time.perf_counter() - start}
+    survey, chosen, ends = records.survey(limits, _WHOLE, count)
+    if survey.is_part:
+        survey.put(store)
+    show(source, records, survey, chosen, store)
+    took = time.perf_counter() - start
     exact = None
-    if plan.curvature:
+    if count:
         with reporter.phase("exact CLA", len(ends)) as progress:
-            layers = source.stage.generator.presets.curvature
-            exact = local_activation(source.stage.generator, source.latents(ends), layers, progress=progress)
-    with store.workplace() as place, storage.explained(place):
-        _write_samples(place / SAMPLES, records, ends, exact, summary.provenance)
-        metrics = totals.shares() | _quantiles(place / SAMPLES, source.stage.policy.detection.rates) | summary.metrics
-        judged = _judged(suite_of, _read_samples(place / SAMPLES, totals.samples), metrics)
-        start = time.perf_counter()
-        if survey.is_part:
-            survey.put(store)
-        show(source, records, survey, chosen, store)
-        seconds["exhibit"] += time.perf_counter() - start
-        store.adopt(place / SAMPLES, SAMPLES)
+            generator = source.stage.generator
+            exact = local_activation(generator, source.latents(ends), generator.presets.curvature, progress=progress)
     store.put(UNITS, _parquet(pa.table(_units(source.stage.profile.units, exact))))
-    return summary.model_copy(update={"metrics": metrics, "seconds": seconds}), judged
+    with store.workplace() as place, storage.explained(place):
+        _write_samples(place / SAMPLES, records, ends, exact, provenance)
+        if executor.job.plan.images:
+            _check_images(store, place / SAMPLES)
+        quantiles = _quantiles(place / SAMPLES, source.stage.policy.detection.rates)
+        store.adopt(place / SAMPLES, SAMPLES)
+    return quantiles, took
 
 
 def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalActivation | None, provenance: Provenance) -> None:
@@ -176,9 +152,29 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
             writer.close()
 
 
-def _read_samples(path: Path, samples: int) -> Iterator[tuple[int, pa.Table]]:
+def _check_images(store: Store, samples: Path) -> None:
+    """There is an image for each sample that was kept, and for no other, whoever left it there.
+
+    Raises:
+        StorageError: images are gone.
+    """
+    table = pq.read_table(samples, columns=[names.ID, names.VERDICT])
+    kept = table[names.ID].to_numpy()[pc.not_equal(table[names.VERDICT], Verdict.REJECT.value).to_numpy()]
+    there = np.array([int(Path(name).stem) for name, _ in store.entries(IMAGES)], dtype=np.int64)
+    for one in np.setdiff1d(there, kept):
+        store.remove(f"{IMAGES}/{image_name(int(one))}")
+    if len(lost := np.setdiff1d(kept, there)):
+        raise StorageError(
+            "Images of the set are gone",
+            f"none of {len(lost)} samples, the first of them {lost[0]}",
+            f"{len(kept)} images",
+            "start the same command again: their shards are made anew",
+        )
+
+
+def _read_samples(store: Store, samples: int) -> Iterator[tuple[int, pa.Table]]:
     """The table in batches, each with the number of rows that it must have."""
-    with pq.ParquetFile(path) as file:
+    with store.local(SAMPLES) as path, pq.ParquetFile(path) as file:
         for number, batch in enumerate(file.iter_batches(_BATCH)):
             yield min(_BATCH, samples - number * _BATCH), pa.table(batch)
 
@@ -215,53 +211,41 @@ def _units(units: Mapping[str, Any], exact: LocalActivation | None) -> dict[str,
 
 
 def _judged(
-    suite_of: Callable[[int], dict[str, Any]], batches: Iterable[tuple[int, pa.Table]], metrics: Mapping[str, float]
+    suite_of: Callable[[int], dict[str, Any]],
+    batches: Iterable[tuple[int, pa.Table]],
+    total: int,
+    metrics: Mapping[str, float],
+    state: RunState,
 ) -> SuiteResult:
-    """The suite's verdict on a set: on its samples, never more of them at once than a batch, and on its one-row summary."""
+    """The suite's verdict on a set: on its samples, never more of them at once than a batch, and on its one-row summary; with what the live
+    checks said last. What was written by hand of samples every shard was asked when it was made."""
     import pandas
 
-    results: dict[str, ExpectationResult] = {}
+    found: dict[str, ExpectationResult] = {}
     for number, (samples, table) in enumerate(batches):
         suite = suite_of(samples)
         if number:
             suite["summary"] = []
+        if state.plan.form is not None:
+            suite["samples"] = [one for one in suite["samples"] if POLICY_ID in one["meta"]]
         for one in run_suite(suite, table.to_pandas(), pandas.DataFrame([dict(metrics)])).results:
-            if number and one.success:
-                one = results[one.id].model_copy(update={"observed": "in every batch"} if results[one.id].success else {})
-            results[one.id] = one
-    return _suite_result(results.values())
-
-
-def _without_written(suite_of: Callable[[int], dict[str, Any]]) -> Callable[[int], dict[str, Any]]:
-    """Without what was written by hand of samples: every shard was asked that when it was made."""
-
-    def generated(samples: int) -> dict[str, Any]:
-        suite = suite_of(samples)
-        return {**suite, "samples": [one for one in suite["samples"] if POLICY_ID in one["meta"]]}
-
-    return generated
-
-
-def _with_shards(judged: SuiteResult, suite: dict[str, Any], state: RunState) -> SuiteResult:
-    """The verdict with what every shard met, and with what the live checks said last."""
-    found = {one.id: one for one in judged.results}
-    written = [
-        state.broken.get(name) or ExpectationResult(id=name, success=True, observed="in every shard", **_about(one))
-        for table, name, one in identified(suite)
-        if table == "samples" and name not in found
+            before = found.get(one.id)
+            if before is None or not one.success:
+                found[one.id] = one
+            elif before.success:
+                found[one.id] = before.model_copy(update={"observed": "in every batch"})
+    of_suite = [
+        found.get(name) or state.broken.get(name) or ExpectationResult(id=name, success=True, observed="in every shard", **_asked(one))
+        for _, name, one in identified(suite_of(total))
     ]
-    return _suite_result([*written, *judged.results, *(() if state.watched is None else state.watched.results)])
+    results = (*of_suite, *(() if state.watched is None else state.watched.results))
+    evaluated = sum(one.note is None for one in results)
+    failed = any(one.severity == "critical" and not one.success for one in results)
+    return SuiteResult(passed=not failed and evaluated == len(results), evaluated=evaluated, results=results)
 
 
-def _about(expectation: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(expectation: Mapping[str, Any]) -> dict[str, Any]:
     return {key: expectation[key] for key in ("type", "severity", "kwargs")}
-
-
-def _suite_result(results: Iterable[ExpectationResult]) -> SuiteResult:
-    every = tuple(results)
-    evaluated = sum(one.note is None for one in every)
-    failed = any(one.severity == "critical" and not one.success for one in every)
-    return SuiteResult(passed=not failed and evaluated == len(every), evaluated=evaluated, results=every)
 
 
 def _parquet(table: pa.Table) -> bytes:

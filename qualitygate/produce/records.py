@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.stage import GatedBlock
 from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
-from qualitygate.policy.decide import Decisions, Limits, decide
+from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.policy.scores import parse
-from qualitygate.produce.manifest import TABLE, ShardRow
+from qualitygate.policy.scores import badness, parse
+from qualitygate.produce.manifest import TABLE
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
 from qualitygate.records.gate import ExhibitRole, RuleLimit, Verdict
@@ -39,79 +38,80 @@ _BATCH = 65_536  # rows in memory at once
 _ABOUT = "qualitygate.survey"
 _NOT_SCORES = (names.STRENGTH, names.MOVED)
 _FIXED = (names.ID, names.SEED, names.LABEL, names.VERDICT, names.STRENGTH, names.MOVED, names.BORDERLINE, names.REASONS)
-_SHARD_COLUMNS = ["stop", "records", "samples"]
 
 
 def sample_rows(blocks: Sequence[GatedBlock], seed: int | None) -> dict[str, Any]:
     """The columns of ``samples.parquet``: one row for every sample of these blocks, in their order."""
     decisions = [block.decisions for block in blocks]
-    labels = [block.latents.labels for block in blocks]
-    count = sum(len(block.latents) for block in blocks)
+    labels = [block.latents.labels for block in blocks if block.latents.labels is not None]
+    ids = np.concatenate([block.latents.ids for block in blocks])
     columns = sorted({name for block in blocks for name in block.columns} - {names.MOVED})
     return {
-        names.ID: np.concatenate([block.latents.ids for block in blocks]),
-        names.SEED: [seed] * count,
-        names.LABEL: [
-            None if part is None else label
-            for part, block in zip(labels, blocks, strict=True)
-            for label in (part.tolist() if part is not None else [None] * len(block.latents))
-        ],
+        names.ID: ids,
+        names.SEED: [seed] * len(ids),
+        names.LABEL: [label for part in labels for label in part.tolist()] or [None] * len(ids),
         names.VERDICT: [str(verdict) for part in decisions for verdict in part.verdict],
         names.STRENGTH: _null_for_nan(np.concatenate([part.strength for part in decisions])),
         names.MOVED: _null_for_nan(np.concatenate([block.columns[names.MOVED] for block in blocks])),
         names.BORDERLINE: np.concatenate([part.borderline for part in decisions]),
         names.REASONS: [list(reasons) for part in decisions for reasons in part.reasons],
-        **{name: np.concatenate([_column(block, name) for block in blocks]) for name in columns},
+        **{name: np.concatenate([block.columns.get(name, _not_needed(name, len(block.latents))) for block in blocks]) for name in columns},
     }
 
 
 def recorded_block(latents: Latents, table: pa.Table) -> GatedBlock:
-    """The block that rows of records came from, without its images: what `sample_rows` wrote, read again.
-
-    Args:
-        latents: of the samples, in the order of the rows.
-        table: whole rows of records.
-    """
+    """The block of these latents that whole rows of records came from, without its images: what `sample_rows` wrote, read again."""
     scores = [field.name for field in table.schema if pa.types.is_floating(field.type) and field.name != names.STRENGTH]
     columns = {name: _nan_for_null(table[name]) for name in dict.fromkeys((*scores, names.MOVED))}
     decisions = Decisions(
         verdict=np.array(table[names.VERDICT].to_pylist()),
         strength=_nan_for_null(table[names.STRENGTH]),
         reasons=[tuple(reasons) for reasons in table[names.REASONS].to_pylist()],
-        borderline=np.array(table[names.BORDERLINE].to_pylist(), dtype=bool),
+        borderline=_array(table[names.BORDERLINE]),
     )
     return GatedBlock(latents, columns, decisions, {})
 
 
 def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
-    """Columns and provenance of a gated set's ``samples.parquet``.
+    """Columns, each (N,), and provenance of a gated set's ``samples.parquet``.
 
     Raises:
         InputError: not such a file.
     """
+    columns, provenance = _read(path, PROVENANCE, "a table of gated samples", "samples.parquet as `qualitygate gate` writes it")
+    return columns, Provenance.model_validate_json(provenance)
+
+
+def _read(path: str | Path, key: str, what: str, needed: str) -> tuple[dict[str, np.ndarray], str]:
+    """Columns of a table of ours, and what it carries under a key."""
     table, metadata = storage.read_table(path)
-    if PROVENANCE not in metadata:
-        raise InputError(
-            f"{path} is not a table of gated samples",
-            f"a table of {', '.join(table.column_names[:5])} …",
-            "samples.parquet as `qualitygate gate` writes it",
-        )
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    return columns, Provenance.model_validate_json(metadata[PROVENANCE])
+    if key not in metadata:
+        raise InputError(f"{path} is not {what}", f"a table of {', '.join(table.column_names[:5])} …", needed)
+    return _arrays(table), metadata[key]
 
 
-def _column(block: GatedBlock, name: str) -> np.ndarray:
-    """A block's column; a strength that no sample of the block needed was not tried there."""
-    empty = 0.0 if names.is_tried(name) else np.nan
-    return block.columns.get(name, np.full(len(block.latents), empty))
+def _not_needed(name: str, count: int) -> np.ndarray:
+    """The column of samples of which no one needed it: a strength was not tried on them, a score is not known."""
+    return np.full(count, 0.0 if names.is_tried(name) else np.nan)
 
 
 def _nan_for_null(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
+    return _array(column.cast(pa.float64()).fill_null(np.nan))
 
 
 def _null_for_nan(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _arrays(table: pa.Table) -> dict[str, np.ndarray]:
+    return {name: _array(table[name]) for name in table.column_names}
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy(zero_copy_only=False)
+
+
+# ---- of any size
 
 
 @dataclass(frozen=True)
@@ -148,15 +148,9 @@ def read_survey(path: Path) -> Survey:
         InputError: another table.
         ProfileError: it cannot be read.
     """
-    table, metadata = storage.read_table(path)
-    if _ABOUT not in metadata:
-        raise InputError(
-            f"{path} is no survey of records",
-            f"a table of {', '.join(table.column_names[:5])} …",
-            f"{SURVEY} as `qualitygate gate --shards` writes it",
-        )
-    about = json.loads(metadata[_ABOUT])
-    return Survey(_arrays(table), about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()})
+    columns, found = _read(path, _ABOUT, "a survey of records", f"{SURVEY} as `qualitygate gate --shards` writes it")
+    about = json.loads(found)
+    return Survey(columns, about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()})
 
 
 class Records:
@@ -173,49 +167,46 @@ class Records:
     @classmethod
     def of_finished(cls, store: Store) -> Records:
         """Those of a set of shards that is finished."""
-        with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-            return cls(store, pq.read_table(store.fetch(TABLE, Path(place)), columns=_SHARD_COLUMNS).to_pydict())
-
-    @classmethod
-    def of(cls, store: Store, rows: Iterable[ShardRow]) -> Records:
-        """Those of these rows of a manifest."""
-        shards = [tuple(getattr(row, name) for name in _SHARD_COLUMNS) for row in rows]
-        return cls(store, dict(zip(_SHARD_COLUMNS, zip(*shards, strict=True), strict=True)))
+        with store.local(TABLE) as path:
+            return cls(store, pq.read_table(path, columns=["stop", "records", "samples"]).to_pydict())
 
     def survey(
-        self, limits: Sequence[RuleLimit], drawn: int = DRAWN, extremes: int = 0
+        self, limits: Sequence[RuleLimit], drawn: int = DRAWN, ends: int = 0
     ) -> tuple[Survey, dict[ExhibitRole, np.ndarray], np.ndarray]:
-        """One walk through all of them.
+        """One walk through all of them. Held are the rows that the exhibit takes, and those at either end, while batches pass by: what is
+        taken of all rows is taken of what was held and the rest, too.
 
         Args:
             limits: as they were applied; the first rule's score chooses the exhibit.
             drawn: rows of the survey.
-            extremes: of the deciding score.
+            ends: samples with the lowest, and with the highest, of that score.
 
         Returns:
-            The survey; the ids to show for each role; and those of so many samples with the lowest and with the highest score.
+            The survey; the ids to show for each role; and those at the ends, rising.
         """
         limits, samples = rules_on_samples(limits), sum(self._shards["samples"])
         random = np.random.Generator(np.random.Philox(_SEED))
         wanted = np.sort(random.choice(samples, min(drawn, samples), replace=False, shuffle=False))
-        rows, counts, held, start = [], _Counts(limits), _Extremes(limits[0].score, extremes), 0
-        shown = {names.ID, names.VERDICT, names.BORDERLINE, *(limit.score for limit in limits)}
+        deciding = [names.ID, limits[0].score, names.VERDICT, names.BORDERLINE]
+        shown = {*deciding, *(limit.score for limit in limits)}
+        rows, start, held, over = [], 0, None, dict.fromkeys((limit.rule for limit in limits), (0, 0))
         for batch in self._batches(lambda name: name in shown or shown_score(name)):
-            stop = start + batch.num_rows
-            low, high = np.searchsorted(wanted, (start, stop))
+            low, high = np.searchsorted(wanted, (start, start + batch.num_rows))
             rows.append(batch.take(wanted[low:high] - start))
-            counts.add(batch)
-            held.add(batch)
-            start = stop
-        columns = _arrays(pa.concat_tables(rows, promote_options="permissive"))
-        return Survey(columns, samples, counts.over), held.chosen(), held.extremes()
+            over = _counted_over(batch, limits, over)
+            held = batch.select(deciding) if held is None else pa.concat_tables([held, batch.select(deciding)])
+            held = held.take(np.unique(np.concatenate([*_chosen(held).values(), _ends(held, ends)])))
+            start += batch.num_rows
+        assert held is not None, "a finished set has samples"
+        ids, columns = _array(held[names.ID]), _arrays(pa.concat_tables(rows, promote_options="permissive"))
+        return Survey(columns, samples, over), {role: ids[of] for role, of in _chosen(held).items()}, ids[_ends(held, ends)]
 
     def rows(self, ids: np.ndarray) -> pa.Table:
         """Whole records of the given ids, in the order of their ids."""
         tables = []
         for shard in np.unique(np.searchsorted(self._shards["stop"], ids, side="right")):
-            with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-                table = pq.read_table(self._store.fetch(self._shards["records"][shard], Path(place)))
+            with self._store.local(self._shards["records"][shard]) as path:
+                table = pq.read_table(path)
             tables.append(table.filter(pa.array(np.isin(table[names.ID].to_numpy(), ids))))
         return pa.concat_tables(tables, promote_options="permissive")
 
@@ -223,101 +214,57 @@ class Records:
         """All of them, whole, in tables of the same columns and of about so many rows, each with the number of rows that it must have."""
         schemas = []
         for name in self._shards["records"]:
-            with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-                schemas.append(pq.read_schema(self._store.fetch(name, Path(place))).remove_metadata())
+            with self._store.local(name) as path:
+                schemas.append(pq.read_schema(path).remove_metadata())
         merged = pa.unify_schemas(schemas, promote_options="permissive")
-        fixed = [name for name in _FIXED if name in merged.names]
-        schema = pa.schema([merged.field(name) for name in (*fixed, *sorted(set(merged.names) - set(fixed)))])
+        schema = pa.schema([merged.field(name) for name in (*_FIXED, *sorted(set(merged.names) - set(_FIXED)))])
         waiting: list[pa.Table] = []
         samples = 0
         for name, count in zip(self._shards["records"], self._shards["samples"], strict=True):
             if samples >= at_once:
                 yield samples, pa.concat_tables(waiting)
                 waiting, samples = [], 0
-            with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-                waiting.append(_with_columns(pq.read_table(self._store.fetch(name, Path(place))), schema))
+            with self._store.local(name) as path:
+                table = pq.read_table(path)
+            there = set(table.column_names)
+            columns = [table[one] if one in there else pa.array(_not_needed(one, len(table))) for one in schema.names]
+            waiting.append(pa.table(columns, schema.names).cast(schema))
             samples += count
         yield samples, pa.concat_tables(waiting)
 
     def _batches(self, wanted: Callable[[str], bool]) -> Iterator[pa.Table]:
         """All rows, with the columns that are wanted: of a shard in which a score was never needed, without that column."""
         for name in self._shards["records"]:
-            with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-                with pq.ParquetFile(self._store.fetch(name, Path(place))) as file:
-                    columns = [one for one in file.schema_arrow.names if wanted(one)]
-                    for batch in file.iter_batches(_BATCH, columns=columns):
-                        yield pa.table(batch)
+            with self._store.local(name) as path, pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_BATCH, columns=list(filter(wanted, file.schema_arrow.names))):
+                    yield pa.table(batch)
 
 
-def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with all columns of the schema. A strength that no sample of a shard needed was not tried there: 0; the rest is NaN."""
-    empty = {name: np.full(len(table), 0.0 if names.is_tried(name) else np.nan) for name in schema.names if name not in table.column_names}
-    return pa.table([table[name] if name in table.column_names else pa.array(empty[name]) for name in schema.names], schema.names).cast(
-        schema
-    )
-
-
-class _Counts:
+def _counted_over(batch: pa.Table, limits: Sequence[RuleLimit], so_far: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
     """How many samples are over each limit, of those whose score is finite; the others are rejected whatever the limit is."""
-
-    def __init__(self, limits: Sequence[RuleLimit]) -> None:
-        self._limits = limits
-        self.over = {limit.rule: (0, 0) for limit in limits}
-
-    def add(self, batch: pa.Table) -> None:
-        for limit in self._limits:
-            if limit.score not in batch.column_names:
-                continue
-            column = _array(batch[limit.score])
-            over, known = self.over[limit.rule]
-            finite = np.isfinite(column)
-            self.over[limit.rule] = over + int((column[finite] > limit.limit).sum()), known + int(finite.sum())
+    counts = dict(so_far)
+    for limit in (one for one in limits if one.score in batch.column_names):
+        column = _array(batch[limit.score])
+        finite = column[np.isfinite(column)]
+        over, known = counts[limit.rule]
+        counts[limit.rule] = over + int(over_limit(limit, finite).sum()), known + len(finite)
+    return counts
 
 
-class _Extremes:
-    """The rows that `choose` takes, and those at either end, held while batches pass by: what is taken of all rows is taken of what was
-    held and the rest, too."""
-
-    def __init__(self, score: str, ends: int) -> None:
-        self._columns, self._ends = [names.ID, score, names.VERDICT, names.BORDERLINE], ends
-        self._held: pa.Table | None = None
-
-    def add(self, batch: pa.Table) -> None:
-        batch = batch.select(self._columns)
-        self._held = batch if self._held is None else pa.concat_tables([self._held, batch])
-        self._held = self._held.take(np.unique(np.concatenate([*self._choose().values(), self._at_the_ends()])))
-
-    def chosen(self) -> dict[ExhibitRole, np.ndarray]:
-        """Ids by role."""
-        return {role: self._ids(rows) for role, rows in self._choose().items()}
-
-    def extremes(self) -> np.ndarray:
-        """Ids at either end, rising."""
-        return self._ids(self._at_the_ends())
-
-    def _ids(self, rows: np.ndarray) -> np.ndarray:
-        assert self._held is not None, "a finished set has samples"
-        ids: np.ndarray = self._held[names.ID].to_numpy()[rows]
-        return ids
-
-    def _choose(self) -> dict[ExhibitRole, np.ndarray]:
-        assert self._held is not None
-        score, verdict, borderline = (_array(self._held[name]) for name in self._columns[1:])
-        return choose(score, verdict, borderline)
-
-    def _at_the_ends(self) -> np.ndarray:
-        assert self._held is not None
-        score = _array(self._held[self._columns[1]])
-        order = np.argsort(np.where(np.isfinite(score), score, np.inf), kind="stable")
-        return np.unique(np.concatenate((order[: self._ends], order[len(order) - min(self._ends, len(order)) :])))
+def _chosen(held: pa.Table) -> dict[ExhibitRole, np.ndarray]:
+    """Rows to show for each role, of a table of ids, deciding score, verdict and borderline."""
+    score, verdict, borderline = map(_array, held.columns[1:])
+    return choose(badness(held.column_names[1], score), verdict, borderline)
 
 
-def _arrays(table: pa.Table) -> dict[str, np.ndarray]:
-    return {name: _array(table[name]) for name in table.column_names}
+def _ends(held: pa.Table, count: int) -> np.ndarray:
+    """The rows at either end of the deciding score, rising; what is not known counts as the highest."""
+    score = _array(held.column(1))
+    order = np.argsort(np.where(np.isfinite(score), score, np.inf), kind="stable")
+    return np.unique(np.concatenate((order[:count], order[max(0, len(order) - count) :])))
 
 
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    return column.to_numpy(zero_copy_only=False)
+# ---- decided again
 
 
 @dataclass(frozen=True)
@@ -380,26 +327,19 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
     if not _same_correction(table.parent / POLICY, policy, profile.info.chain):
         scores = {name: column for name, column in scores.items() if not names.is_trial(name)}
-    _sum_again(scores, policy.detection.rates, detection_layers(policy, profile.info.chain))
+    layers = detection_layers(policy, profile.info.chain)
+    for total in [name for name in scores if "/" not in name and _is_count(name)]:
+        del scores[total]  # over the layers that the set was gated with
+    add_totals(scores, policy.detection.rates, layers)
     decisions = decide(limits, scores)
     rows = {
         names.ID: columns[names.ID],
         names.VERDICT: [str(verdict) for verdict in decisions.verdict],
-        names.STRENGTH: [None if np.isnan(strength) else float(strength) for strength in decisions.strength],
+        names.STRENGTH: _null_for_nan(decisions.strength),
         names.BORDERLINE: decisions.borderline,
         names.REASONS: [list(map(str, reasons)) for reasons in decisions.reasons],
     }
     return Change(rows, columns[names.VERDICT].astype(str), limits)
-
-
-def _sum_again(scores: dict[str, np.ndarray], at: Sequence[float], layers: tuple[int, ...]) -> None:
-    """The sums over the layers that this policy counts, in place of those that the set was gated with. There is none over a layer
-    that the records do not hold."""
-    for total in [name for name in scores if "/" not in name and _is_count(name)]:
-        del scores[total]
-    if all(names.never_seen(layer) in scores for layer in layers):
-        known = [r for r in at if all(names.low_rate(r, layer) in scores for layer in layers)]
-        add_totals(scores, known, layers)
 
 
 def _same_correction(gated_policy: Path, policy: Policy, chain: Chain) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,16 +17,14 @@ from qualitygate import names, storage
 from qualitygate.errors import InputError, public
 from qualitygate.gating import exhibit
 from qualitygate.gating.profile import SCORES
-from qualitygate.gating.stage import GateStage
 from qualitygate.generators.passes import Reporter
-from qualitygate.latents import Latents
 from qualitygate.produce.executor import Executor
 from qualitygate.produce.manifest import RECORDS, TABLE
 from qualitygate.produce.records import PROFILE, SAMPLES, SURVEY, Records, Survey, read_survey, recorded_block
 from qualitygate.produce.store import LocalStore, Store, open_store
 from qualitygate.produce.worker import OpenedSource
 from qualitygate.records.dynamics import DynamicsRecord
-from qualitygate.records.gate import ExhibitRole, GateSummary, SampleRecord
+from qualitygate.records.gate import ExhibitRole, GateSummary
 from qualitygate.reports.gate_figures import score_figure, trade_off_figure
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
@@ -86,53 +84,29 @@ def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping
         chosen: ids by role.
         store: where the set is kept.
     """
+    stage, rules = source.stage, source.stage.limits.rules
     ids = np.concatenate(list(chosen.values()))
     table = records.rows(ids)
     block = recorded_block(source.latents(table[names.ID].to_numpy()), table)
     rows = np.searchsorted(block.latents.ids, ids)
-    shown = [source.stage.record(block, int(row)) for row in rows]
+    shown = [stage.record(block, int(row)) for row in rows]
+    items = exhibit.exhibit_items(stage, block.latents[rows], shown, exhibit.roles(chosen))
+    scores = {rule.score: survey.columns[rule.score] for rule in rules}
+    figures = {"scores.png": score_figure(scores, rules, survey.columns[names.VERDICT])}
+    calibration = stage.profile.columns(stage.policy)
+    if known := [rule for rule in rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]:
+        # a rule with an absolute limit may be on a score that was not calibrated
+        figures["trade_off.png"] = trade_off_figure(scores, calibration, known)
     with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
         folder = Path(place)
-        _write_exhibit(source.stage, block.latents[rows], shown, exhibit.roles(chosen), folder)
-        _write_figures(source.stage, survey.columns, survey.columns[names.VERDICT], folder)
+        (folder / GALLERY).mkdir()
+        storage.write_table(folder / EXHIBIT, exhibit_columns(items))
+        for key, sheet in exhibit_sheets(items, limits=rules).items():
+            sheet.save(folder / f"{key}.png")
         for path in sorted(one for one in folder.rglob("*") if one.is_file()):
             store.put(path.relative_to(folder).as_posix(), path.read_bytes())
-
-
-def _write_exhibit(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole], folder: Path) -> None:
-    """``exhibit.parquet`` and a contact sheet for each role; the samples are made again.
-
-    Args:
-        stage: the gate they went through.
-        latents: latents of the N samples.
-        records: their records.
-        roles: why each was chosen.
-        folder: of the gated set.
-    """
-    items = exhibit.exhibit_items(stage, latents, records, roles)
-    storage.write_table(folder / EXHIBIT, exhibit_columns(items))
-    (folder / GALLERY).mkdir()
-    for key, sheet in exhibit_sheets(items, limits=stage.limits.rules).items():
-        sheet.save(folder / f"{key}.png")
-
-
-def _write_figures(stage: GateStage, columns: Mapping[str, np.ndarray], verdicts: np.ndarray, folder: Path) -> None:
-    """Scores of N samples with their limits, and what other limits would keep.
-
-    Args:
-        stage: the gate they went through.
-        columns: every score that a rule names, each (N,).
-        verdicts: `Verdict` values (N,).
-        folder: of the gated set.
-    """
-    (folder / FIGURES).mkdir()
-    rules = stage.limits.rules
-    scores = {rule.score: columns[rule.score] for rule in rules}
-    storage.write_bytes(folder / FIGURES / "scores.png", score_figure(scores, rules, verdicts))
-    calibration = stage.profile.columns(stage.policy)
-    known = [rule for rule in rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]
-    if known:  # a rule with an absolute limit may be on a score that was not calibrated
-        storage.write_bytes(folder / FIGURES / "trade_off.png", trade_off_figure(scores, calibration, known))
+    for name, figure in figures.items():
+        store.put(f"{FIGURES}/{name}", figure)
 
 
 # ---- read for pages
@@ -237,46 +211,34 @@ def _opened(path: Path) -> Image.Image:
 
 @contextmanager
 def local(place: str | Path) -> Iterator[Path]:
-    """The set's own folder, or a local copy of what is small in it, which is gone afterwards."""
+    """The set's own folder; or a local copy of what is small in it, from which what MLflow answered goes back."""
     store = open_store(place)
     if isinstance(store, LocalStore):
         yield store.root
         return
+    small = [*FILES, TRACKING, f"{PROFILE}/{SCORES}", *(f"{folder}/{one}" for folder in FOLDERS for one in store.names(folder))]
     with tempfile.TemporaryDirectory(prefix="qualitygate-") as name:
-        for file in _small(store):
+        for file in small:
             if (data := store.read(file)) is not None:
                 path = Path(name, file)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(data)
-        yield Path(name)
-
-
-def _small(store: Store) -> Iterator[str]:
-    """Names of what is copied, there or not."""
-    yield from (*FILES, TRACKING, f"{PROFILE}/{SCORES}")
-    for folder in FOLDERS:
-        yield from (f"{folder}/{one}" for one in store.names(folder))
+        answer = Path(name, TRACKING)
+        before = answer.read_bytes() if answer.is_file() else None
+        try:
+            yield Path(name)
+        finally:
+            if answer.is_file() and (after := answer.read_bytes()) != before:
+                store.put(TRACKING, after)
 
 
 def push_stored(place: str, uri: str | None, experiment: str) -> Tracking:
     """Send a set now; what fails stays pending there. See `tracking.spool.push`."""
-    with _sent_from(place) as folder:
+    with local(place) as folder:
         return push(folder, uri, experiment)
 
 
 def sync_stored(place: str, uri: str | None, experiment: str | None, *, untracked: bool = False) -> Tracking:
     """Send a set if it is pending. See `tracking.spool.sync`."""
-    with _sent_from(place) as folder:
-        return sync([folder], uri, experiment, untracked=untracked)[folder]
-
-
-@contextmanager
-def _sent_from(place: str) -> Iterator[Path]:
-    """The set's folder, or a local copy of what is sent, from which the outcome goes back."""
     with local(place) as folder:
-        try:
-            yield folder
-        finally:
-            store = open_store(place)
-            if not isinstance(store, LocalStore) and (folder / TRACKING).is_file():
-                store.put(TRACKING, (folder / TRACKING).read_bytes())
+        return sync([folder], uri, experiment, untracked=untracked)[folder]

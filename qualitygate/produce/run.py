@@ -142,13 +142,11 @@ def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary
     if (folder := local_path(job.place)) is not None:
         storage.refuse_existing(folder)
     store = open_store(job.workplace)
-    with _nothing_for_nothing(job):
+    with _beside(job):
         summary = finished(store)
         if summary is not None and store.read(PLAN) is None and folder is None:
             raise OutputError(f"{store} holds a set already", "one that is finished", "an empty place", "choose another place")
         if summary is None or store.read(PLAN) is not None:
-            job.manifest().begin()
-            _settle_images(store, job)
             summary = make(executor, reporter)
         ensure_report(executor, reporter)
         for name in (ROWS, RECORDS, PLAN):
@@ -171,6 +169,8 @@ def make(executor: Executor, reporter: Reporter) -> GateSummary:
     manifest.begin()
     if (known := finished(store)) is not None:
         return known
+    if job.plan.form is None:
+        _withdraw_incomplete(store, manifest)
     profile = load_profile(job.source.profile)
     state = RunState(job.plan, profile, job.source.policy or profile.policy)
     asked = job.plan.accepted or (job.plan.stop or 0) - job.plan.start
@@ -209,32 +209,26 @@ def _rows(manifest: Manifest, executor: Executor, shards: list[Shard], progress:
         yield early.pop(shard)
 
 
-def _settle_images(store: Store, job: Job) -> None:
-    """After an interruption, images that have files of their own are those of the shards that are done, and all of those: images are not
-    synced one by one, so that a power cut may take some."""
-    manifest, found = job.manifest(), Counter[Shard]()
-    done = set(manifest.done())
-
-    def shard_of(name: str) -> Shard:
-        return job.plan.shard((int(Path(name).stem) - job.plan.start) // job.plan.shard_size)
-
-    for name, size in store.sizes(IMAGES):
-        found[shard_of(name)] += size
-    for row in manifest.rows(sorted(done)):
-        if row.bytes != found[row.shard]:
+def _withdraw_incomplete(store: Store, manifest: Manifest) -> None:
+    """Images that have files of their own are not synced one by one, so that a power cut may take some: such a shard is made again."""
+    plan, found = manifest.plan, Counter[Shard]()
+    for name, size in store.entries(IMAGES):
+        found[plan.shard((int(Path(name).stem) - plan.start) // plan.shard_size)] += size
+    for row in manifest.rows(manifest.done()):
+        if found[row.shard] < row.bytes:
             manifest.withdraw(row.shard)
-            done.discard(row.shard)
-    for name in [name for name, _ in store.sizes(IMAGES) if shard_of(name) not in done]:
-        store.remove(f"{IMAGES}/{name}")
 
 
 @contextmanager
-def _nothing_for_nothing(job: Job) -> Iterator[None]:
-    """What was begun beside its place stays there to be gone on with, unless nothing of it is done."""
+def _beside(job: Job) -> Iterator[None]:
+    """What was begun beside its place stays there to be gone on with, unless nothing of it is done, or another run of the same job was
+    quicker."""
     try:
         yield
     except BaseException:
-        work = local_path(job.workplace)
-        if work is not None and str(work) != job.place and not job.manifest().done():
-            shutil.rmtree(work, ignore_errors=True)
+        work, place = local_path(job.workplace), local_path(job.place)
+        if work is not None and place is not None:
+            begun = bool(job.manifest().done()) or finished(open_store(work)) is not None
+            if not begun or finished(open_store(place)) is not None:
+                shutil.rmtree(work, ignore_errors=True)
         raise

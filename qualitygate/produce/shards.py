@@ -6,17 +6,16 @@
 
 from __future__ import annotations
 
-import abc
 import io
 import json
 import os
-import queue
 import tarfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qualitygate import names
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
 from qualitygate.storage import image_name, png, to_uint8
@@ -54,33 +52,15 @@ class Entry:
         return f"{self.id:012d}"
 
 
-class ShardWriter(abc.ABC):
-    """Writes entries in the order they come. Use as a context manager; the shard is whole when that ended well."""
-
-    @abc.abstractmethod
-    def add(self, entry: Entry) -> None:
-        """Write one more image."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Write what is left."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+Add = Callable[[Entry], None]
+"""Writes one more image of a shard."""
 
 
-def shard_writer(form: Form | None, path: Path) -> ShardWriter:
-    """A writer of a new shard at ``path``; without a form, of a folder of images alone. The same entries make the same bytes."""
-    kinds: dict[Form | None, Callable[[Path], ShardWriter]] = {
-        None: _Images,
-        Form.WEBDATASET: _Tar,
-        Form.PARQUET: _Parquet,
-        Form.FOLDER: _Folder,
-    }
-    return kinds[form](path)
+def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
+    """Writes a new shard at ``path``, entries in the order they come; without a form, a folder of images alone. The shard is whole when the
+    context ended well. The same entries make the same bytes."""
+    writers = {None: _write_images, Form.WEBDATASET: _write_tar, Form.PARQUET: _write_parquet, Form.FOLDER: _write_folder}
+    return writers[form](path)
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Entry]:
@@ -96,76 +76,61 @@ def read_shard(form: Form, path: Path) -> Iterator[Entry]:
         raise StorageError(f"Cannot read the shard {path}", str(error), f"a shard of form {form}") from error
 
 
-class _Images(ShardWriter):
-    def __init__(self, path: Path) -> None:
-        path.mkdir()
-        self._path = path
+@contextmanager
+def _write_images(path: Path) -> Iterator[Add]:
+    path.mkdir()
 
-    def add(self, entry: Entry) -> None:
-        (self._path / image_name(entry.id)).write_bytes(entry.png)
+    def add(entry: Entry) -> None:
+        (path / image_name(entry.id)).write_bytes(entry.png)
 
-    def close(self) -> None:
-        pass
+    yield add
 
 
-class _Tar(ShardWriter):
-    def __init__(self, path: Path) -> None:
-        self._file = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed by close
+@contextmanager
+def _write_tar(path: Path) -> Iterator[Add]:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as file:
 
-    def add(self, entry: Entry) -> None:
-        for suffix, data in (("png", entry.png), ("json", _json(entry.about))):
-            member = tarfile.TarInfo(f"{entry.key}.{suffix}")  # no owner, no time: the same bytes whenever it is made
-            member.size = len(data)
-            self._file.addfile(member, io.BytesIO(data))
+        def add(entry: Entry) -> None:
+            for suffix, data in (("png", entry.png), ("json", _json(entry.about))):
+                member = tarfile.TarInfo(f"{entry.key}.{suffix}")  # no owner, no time: the same bytes whenever it is made
+                member.size = len(data)
+                file.addfile(member, io.BytesIO(data))
 
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Parquet(ShardWriter):
-    _SCHEMA = pa.schema(
-        [
-            ("id", pa.int64()),
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("label", pa.int64()),
-            ("verdict", pa.string()),
-            ("strength", pa.float64()),
-            ("about", pa.string()),
-        ]
-    )
-
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, self._SCHEMA, compression="none")  # PNG does not shrink further
-        self._waiting: list[dict[str, Any]] = []
-
-    def add(self, entry: Entry) -> None:
-        image = {"bytes": entry.png, "path": f"{entry.key}.png"}
-        known = {key: entry.about.get(key) for key in (names.LABEL, names.VERDICT, names.STRENGTH)}
-        self._waiting.append({"id": entry.id, "image": image, **known, "about": _json(entry.about).decode()})
-        if len(self._waiting) >= _ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._SCHEMA))
-        self._waiting = []
+        yield add
 
 
-class _Folder(ShardWriter):
-    def __init__(self, path: Path) -> None:
-        path.mkdir()
-        self._path = path
-        self._metadata = (path / _METADATA).open("wb")
+@contextmanager
+def _write_parquet(path: Path) -> Iterator[Add]:
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    known = [("label", pa.int64()), ("verdict", pa.string()), ("strength", pa.float64())]
+    schema = pa.schema([("id", pa.int64()), ("image", image), *known, ("about", pa.string())])
+    waiting: list[dict[str, Any]] = []
+    with pq.ParquetWriter(path, schema, compression="none") as writer:  # PNG does not shrink further
 
-    def add(self, entry: Entry) -> None:
-        (self._path / f"{entry.key}.png").write_bytes(entry.png)
-        self._metadata.write(_json({"file_name": f"{entry.key}.png", **entry.about}) + b"\n")
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
+            waiting.clear()
 
-    def close(self) -> None:
-        self._metadata.close()
+        def add(entry: Entry) -> None:
+            row = {"id": entry.id, "image": {"bytes": entry.png, "path": f"{entry.key}.png"}, "about": _json(entry.about).decode()}
+            waiting.append(row | {name: entry.about.get(name) for name, _ in known})
+            if len(waiting) >= _ROWS:
+                flush()
+
+        yield add
+        flush()
+
+
+@contextmanager
+def _write_folder(path: Path) -> Iterator[Add]:
+    path.mkdir()
+    with (path / _METADATA).open("wb") as metadata:
+
+        def add(entry: Entry) -> None:
+            (path / f"{entry.key}.png").write_bytes(entry.png)
+            metadata.write(_json({"file_name": f"{entry.key}.png", **entry.about}) + b"\n")
+
+        yield add
 
 
 def _read_tar(path: Path) -> Iterator[Entry]:
@@ -201,39 +166,35 @@ ENCODE, WRITE, WAIT = "encode", "write", "wait"
 """Parts of the work: seconds of all encoding threads together, of the writing thread, and of generation held up by them."""
 
 _AHEAD = 256  # images that are encoded or wait
-_POLL = 0.2
 
 
 class Encoding:
-    """Encodes images into a shard in the background. Use as a context manager: after it, everything is written or an error was raised.
+    """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
+    manager: after it, everything is written or an error was raised.
 
     Args:
-        writer: the shard; closed in the end.
+        add: writes an image.
         threads: that encode.
     """
 
-    def __init__(self, writer: ShardWriter, threads: int | None = None) -> None:
-        self._writer = writer
-        self._pool = ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="encode")
-        self._queue: queue.Queue[Future[Entry] | None] = queue.Queue(_AHEAD)
-        self._thread = threading.Thread(target=self._write, name="write", daemon=True)
-        self._error: BaseException | None = None
-        self._stopped = False
+    def __init__(self, add: Add, threads: int | None = None) -> None:
+        self._add = add
+        self._encoders = ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._waiting: deque[Future[None]] = deque()
         self._lock = threading.Lock()
         self.seconds: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stopped = error is not None
-        self._pool.shutdown(wait=False, cancel_futures=self._stopped)
-        self._hand(None)
-        self._thread.join()
-        self._pool.shutdown()
-        if error is None and self._error is not None:
-            raise self._error
+        try:
+            if error is None:
+                self._settle(0)
+        finally:
+            for pool in (self._encoders, self._writing):
+                pool.shutdown(cancel_futures=True)
 
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
         """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way.
@@ -241,35 +202,36 @@ class Encoding:
         Raises:
             Whatever went wrong when earlier ones were encoded or written.
         """
-        start = time.perf_counter()
-        self._hand(self._pool.submit(self._encode, sample, image, about))
-        self.seconds[WAIT] += time.perf_counter() - start  # type: ignore[assignment]
+        entry = self._encoders.submit(self._encode, sample, image, about)
+        self._waiting.append(self._writing.submit(self._write, entry))
+        with self._timed(WAIT):
+            self._settle(_AHEAD)
 
-    def _hand(self, item: Future[Entry] | None) -> None:
-        while self._thread.is_alive():
-            try:
-                self._queue.put(item, timeout=_POLL)
-                return
-            except queue.Full:
-                continue
-        if item is not None and self._error is not None:
-            raise self._error
+    def _settle(self, leave: int) -> None:
+        while len(self._waiting) > leave:
+            self._waiting.popleft().result()
 
     def _encode(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> Entry:
-        start = time.perf_counter()
-        entry = Entry(sample, png(to_uint8(image)), about)
-        with self._lock:
-            self.seconds[ENCODE] += time.perf_counter() - start  # type: ignore[assignment]
-        return entry
+        with self._timed(ENCODE):
+            return Entry(sample, png(to_uint8(image)), about)
 
-    def _write(self) -> None:
+    def _write(self, entry: Future[Entry]) -> None:
+        done = entry.result()
+        with self._timed(WRITE):
+            self._add(done)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
         try:
-            with self._writer:
-                while (item := self._queue.get()) is not None:
-                    if self._stopped:
-                        continue
-                    entry, start = item.result(), time.perf_counter()
-                    self._writer.add(entry)
-                    self.seconds[WRITE] += time.perf_counter() - start  # type: ignore[assignment]
-        except BaseException as error:
-            self._error = error
+            yield
+        finally:
+            with self._lock:
+                self.seconds[part] += time.perf_counter() - start  # type: ignore[assignment]
+
+
+@contextmanager
+def encoding(form: Form | None, path: Path) -> Iterator[Encoding]:
+    """Encodes into a new shard."""
+    with shard_writer(form, path) as add, Encoding(add) as encoder:
+        yield encoder

@@ -1,6 +1,4 @@
-"""Where a production set is kept: a local folder, or ``s3://…``, ``gs://…`` and whatever else pyarrow can write to.
-
-pyarrow is needed for the tables anyway, and its wheels bring these stores along: no further package, and nothing to configure but what
+"""Where a set is kept: a local folder, or ``s3://…``, ``gs://…`` and whatever else pyarrow can write to, with nothing to configure but what
 the store's own clients read (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
 
 Whatever the store, a thing is written under a temporary name and appears under its own only when it is whole.
@@ -16,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,9 +41,19 @@ class Store(abc.ABC):
     def fetch(self, name: str, place: Path) -> Path:
         """A local path of a file or folder that is there: its own, or a copy in ``place``."""
 
-    @abc.abstractmethod
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A local path of a file or folder that is there; a copy is gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
+            yield self.fetch(name, Path(place))
+
     def names(self, folder: str) -> list[str]:
         """Names of what lies directly in a folder, sorted; none if there is no such folder."""
+        return sorted(name for name, _ in self.entries(folder))
+
+    @abc.abstractmethod
+    def entries(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Name and bytes of everything that lies directly in a folder."""
 
     @abc.abstractmethod
     def put(self, name: str, data: bytes) -> None:
@@ -62,10 +70,6 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def adopt_files(self, path: Path, folder: str) -> None:
         """Move the files of a finished local folder into a folder here, over those of the same names. They are not synced one by one."""
-
-    @abc.abstractmethod
-    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
-        """Name and bytes of every file that lies directly in a folder."""
 
     @abc.abstractmethod
     def remove(self, name: str) -> None:
@@ -129,9 +133,12 @@ class LocalStore(Store):
     def fetch(self, name: str, place: Path) -> Path:
         return self.root / name
 
-    def names(self, folder: str) -> list[str]:
-        place = self.root / folder
-        return sorted(one.name for one in place.iterdir()) if place.is_dir() else []
+    def entries(self, folder: str) -> Iterator[tuple[str, int]]:
+        if (self.root / folder).is_dir():
+            with os.scandir(self.root / folder) as found:
+                for one in found:
+                    with suppress(FileNotFoundError):  # another writer's, gone by now
+                        yield one.name, one.stat().st_size
 
     def put(self, name: str, data: bytes) -> None:
         with self._written(name, data) as partial:
@@ -162,11 +169,6 @@ class LocalStore(Store):
             for one in path.iterdir():
                 one.replace(target / one.name)
             storage.sync(target)
-
-    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
-        if (self.root / folder).is_dir():
-            with os.scandir(self.root / folder) as found:
-                yield from ((one.name, one.stat().st_size) for one in found)
 
     def remove(self, name: str) -> None:
         target = self.root / name
@@ -233,30 +235,17 @@ class RemoteStore(Store):
         return self._persist(once)
 
     def fetch(self, name: str, place: Path) -> Path:
-        from pyarrow.fs import FileType
+        from pyarrow.fs import LocalFileSystem, copy_files
 
         path = place / Path(name).name
-        if self._persist(lambda: self._files.get_file_info(self._path(name))).type == FileType.Directory:
-            path.mkdir()
-            for one in self.names(name):
-                self.fetch(f"{name}/{one}", path)
-            return path
-
-        def once() -> None:
-            with self._files.open_input_stream(self._path(name)) as source, path.open("wb") as file:
-                shutil.copyfileobj(source, file, _CHUNK)
-
-        self._persist(once)
+        self._persist(lambda: copy_files(self._path(name), str(path), self._files, LocalFileSystem()))
         return path
 
-    def names(self, folder: str) -> list[str]:
-        return sorted(one.base_name for one in self._infos(folder))
-
-    def _infos(self, folder: str) -> list[Any]:
+    def entries(self, folder: str) -> Iterator[tuple[str, int]]:
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self._path(folder), allow_not_found=True)
-        return self._persist(lambda: list(self._files.get_file_info(selector)))
+        yield from ((one.base_name, one.size or 0) for one in self._persist(lambda: self._files.get_file_info(selector)))
 
     def put(self, name: str, data: bytes) -> None:
         self._send(name, lambda file: file.write(data), len(data))
@@ -282,9 +271,6 @@ class RemoteStore(Store):
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())):
                 pass
-
-    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
-        yield from ((one.base_name, one.size) for one in self._infos(folder))
 
     def remove(self, name: str) -> None:
         from pyarrow.fs import FileType

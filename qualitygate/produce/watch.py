@@ -18,11 +18,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import rel_entr
 
 from qualitygate import names, timing
 from qualitygate.gating.profile import Profile
@@ -101,7 +103,6 @@ class RunTotals:
     rejected: int = 0
     borderline: int = 0
     shards: int = 0
-    bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,25 +113,15 @@ class RunTotals:
         return self.accepted + self.corrected
 
     def add(self, row: ShardRow) -> None:
-        self.samples += row.samples
-        self.accepted += row.accepted
-        self.corrected += row.corrected
-        self.rejected += row.rejected
-        self.borderline += row.borderline
+        for count in ("samples", "accepted", "corrected", "rejected", "borderline"):
+            setattr(self, count, getattr(self, count) + getattr(row, count))
         self.shards += 1
-        self.bytes += row.bytes
         self.reasons.update(row.reasons)
         self.seconds.update(row.seconds)
         for name, counts in row.histograms.items():
             self.histograms[name] = self.histograms.get(name, 0) + np.array(counts, dtype=np.int64)
         if row.probe is not None:
             self.probes.append(row.probe)
-
-    def copy(self) -> RunTotals:
-        """The sums so far, which stay as they are when more is added."""
-        return replace(
-            self, reasons=self.reasons.copy(), seconds=self.seconds.copy(), histograms=dict(self.histograms), probes=list(self.probes)
-        )
 
     def shares(self) -> dict[str, float]:
         """Shares of the verdicts, under their promised names."""
@@ -189,17 +180,10 @@ def least_share(samples: int, chance: float, share: float) -> float:
     """What a count of a true share may fall to with probability over ``chance``: below it, n · KL(counted ‖ true) exceeds ln(1 / chance)
     (Chernoff 1952). Sharper than `allowance` where the share is small."""
 
-    def surprise(counted: float) -> float:
-        hit = counted * math.log(counted / share) if counted > 0.0 else 0.0
-        return samples * (hit + (1.0 - counted) * math.log((1.0 - counted) / (1.0 - share)))
+    def excess(counted: float) -> float:
+        return float(samples * (rel_entr(counted, share) + rel_entr(1.0 - counted, 1.0 - share)) - math.log(1.0 / chance))
 
-    low, high = 0.0, share
-    if surprise(low) <= math.log(1.0 / chance):
-        return 0.0
-    for _ in range(50):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if surprise(middle) > math.log(1.0 / chance) else (low, middle)
-    return high
+    return 0.0 if excess(0.0) <= 0.0 else float(brentq(excess, 0.0, share))
 
 
 class Watch:
@@ -218,10 +202,10 @@ class Watch:
         self._expected, self._known = _accepted_before(profile.columns(policy), profile.limits(policy))
         self._checks = 2 * len(self._watched) + len(self._rules) + 3
 
-    def look(self, row: ShardRow, before: RunTotals, after: RunTotals) -> SuiteResult:
-        """The outcome for one more shard, given the sums without and with it."""
+    def look(self, row: ShardRow, after: RunTotals) -> SuiteResult:
+        """The outcome for one more shard, given the sums with it."""
         chance = FALSE_ALARMS / (self._checks * after.shards * (after.shards + 1))
-        results = (*self._drift(row, after, chance), *self._shares(row, before, chance), *self._collapse(after, chance))
+        results = (*self._drift(row, after, chance), *self._shares(row, after, chance), *self._collapse(after, chance))
         failed = any(one.note is not None or (one.severity == "critical" and not one.success) for one in results)
         return SuiteResult(passed=not failed, evaluated=sum(one.note is None for one in results), results=results)
 
@@ -232,15 +216,15 @@ class Watch:
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
                 yield _within(name, name, distance(counts, calibration), None, largest)
 
-    def _shares(self, row: ShardRow, before: RunTotals, chance: float) -> Iterator[ExpectationResult]:
+    def _shares(self, row: ShardRow, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         """The share accepted at once against the calibration's, and the share corrected against that of all shards before."""
         if self._known:
             wide = sum(allowance(n, chance / 2, self._dimensions) for n in (row.samples, self._known))
             name = names.ACCEPTED_SHARE
             yield _within(name, name, row.accepted / row.samples, self._expected - wide, self._expected + wide)
-        if before.samples:
-            wide = allowance(row.samples, chance / 2) + allowance(before.samples, chance / 2)
-            name, share = names.CORRECTED_SHARE, before.corrected / before.samples
+        if before := after.samples - row.samples:
+            wide = allowance(row.samples, chance / 2) + allowance(before, chance / 2)
+            name, share = names.CORRECTED_SHARE, (after.corrected - row.corrected) / before
             yield _within(name, name, row.corrected / row.samples, share - wide, share + wide)
 
     def _collapse(self, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
@@ -337,10 +321,9 @@ class RunState:
 
     def update(self, row: ShardRow) -> None:
         """Follow one more row."""
-        before = self.totals.copy()
         self.totals.add(row)
         if self._watch is not None:
-            self.watched = self._watch.look(row, before, self.totals)
+            self.watched = self._watch.look(row, self.totals)
         self.broken = {one.id: one for one in row.results} | self.broken
         self.shards.append(row.shard)
         self.last = row

@@ -27,8 +27,8 @@ from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
 from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.records import PROVENANCE, sample_rows
-from qualitygate.produce.shards import WAIT, Encoding, read_shard, shard_writer
-from qualitygate.produce.store import local_path, open_store
+from qualitygate.produce.shards import WAIT, encoding, read_shard, shard_writer
+from qualitygate.produce.store import Store, local_path, open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
 from qualitygate.storage import file_sha256
@@ -57,11 +57,6 @@ class GateSource:
     latents: Path | None = None
 
     def open(self, device: str) -> OpenedSource:
-        """The source on a device.
-
-        Raises:
-            CheckpointError, ProfileError, PolicyError, LatentsError: as the parts of it.
-        """
         return OpenedSource(self, device)
 
 
@@ -164,18 +159,18 @@ class ShardWorker:
         blocks: list[GatedBlock] = []
         start = time.perf_counter()
         with timing.collect() as seconds, storage.explained(place):
-            with Encoding(shard_writer(self._plan.form, place / SHARDS)) if self._plan.images else nullcontext() as encoding:
+            with encoding(self._plan.form, place / SHARDS) if self._plan.images else nullcontext() as encoder:
                 for block in self._source.blocks(shard.ids):
                     kept = len(block.images)
-                    if encoding is not None:
+                    if encoder is not None:
                         for row, image in sorted(block.images.items()):
-                            encoding.put(int(block.latents.ids[row]), image, self._about(block, row))
+                            encoder.put(int(block.latents.ids[row]), image, self._about(block, row))
                     block.images.clear()
                     blocks.append(block)
                     progress(len(block.latents) if self._plan.accepted is None else kept)
                 gated = time.perf_counter() - start
-        if encoding is not None:
-            seconds += encoding.seconds
+        if encoder is not None:
+            seconds += encoder.seconds
         seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[WAIT]  # type: ignore[assignment]
         seconds[GATE] = gated  # type: ignore[assignment]
         return sample_rows(blocks, self._stage.seed), seconds
@@ -207,21 +202,24 @@ class ShardWorker:
 
     def _publish(self, shard: Shard, rows: dict[str, Any], seconds: Counter[str], judged: SuiteResult | None, place: Path) -> ShardRow:
         start = time.perf_counter()
-        provenance, counts = self._stage.provenance, _counted(rows, self._scales)
+        provenance, counts, form = self._stage.provenance, _counted(rows, self._scales), self._plan.form
         storage.write_table(place / RECORDS, rows, {PROVENANCE: provenance.model_dump_json()})
-        records = _File.of(place / RECORDS, RECORDS, shard, ".parquet")
-        form, kept = self._plan.form, counts["accepted"] + counts["corrected"] if self._plan.images else 0
-        file = _File.of(place / SHARDS, SHARDS, shard, form.suffix) if kept and form is not None else None
-        alone = self._plan.images and form is None
+        file, sha256, size = None, None, 0
+        if self._plan.images and form is None:
+            size = sum(one.stat().st_size for one in (place / SHARDS).iterdir())
+            self._store.adopt_files(place / SHARDS, IMAGES)
+        elif self._plan.images and form is not None and counts["accepted"] + counts["corrected"]:
+            file, sha256, size = _adopted(self._store, place / SHARDS, SHARDS, shard, form.suffix)
+        records, records_sha256, _ = _adopted(self._store, place / RECORDS, RECORDS, shard, ".parquet")
         row = ShardRow(
             plan=self._plan.id,
             start=shard.start,
             stop=shard.stop,
-            file=None if file is None else file.name,
-            bytes=file.bytes if file is not None else sum(one.stat().st_size for one in (place / SHARDS).iterdir()) if alone else 0,
-            sha256=None if file is None else file.sha256,
-            records=records.name,
-            records_sha256=records.sha256,
+            file=file,
+            bytes=size,
+            sha256=sha256,
+            records=records,
+            records_sha256=records_sha256,
             **counts,
             seconds={**seconds, PUBLISH: time.perf_counter() - start},
             probe=self._probe(shard),
@@ -229,11 +227,6 @@ class ShardWorker:
             results=() if judged is None else judged.failures,
             provenance=provenance,
         )
-        if alone:
-            self._store.adopt_files(place / SHARDS, IMAGES)
-        for one in (file, records):
-            if one is not None:
-                self._store.adopt(one.path, one.name)
         return self._manifest.commit(row)
 
     def _probe(self, shard: Shard) -> float | None:
@@ -269,17 +262,15 @@ def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
         shard = Shard(row.start, row.start + count)
         table = table.slice(0, count)
         pq.write_table(table, place / "cut.parquet", compression="zstd")
-        records = _File.of(place / "cut.parquet", RECORDS, shard, ".parquet")
-        fields: dict[str, Any] = {"stop": shard.stop, "records": records.name, "records_sha256": records.sha256}
+        records, records_sha256, _ = _adopted(store, place / "cut.parquet", RECORDS, shard, ".parquet")
+        fields: dict[str, Any] = {"stop": shard.stop, "records": records, "records_sha256": records_sha256}
         if row.file is not None and plan.form is not None:
-            with shard_writer(plan.form, place / SHARDS) as writer:
+            with shard_writer(plan.form, place / SHARDS) as add:
                 for entry in read_shard(plan.form, store.fetch(row.file, place)):
                     if entry.id < shard.stop:
-                        writer.add(entry)
-            file = _File.of(place / SHARDS, SHARDS, shard, plan.form.suffix)
-            store.adopt(file.path, file.name)
-            fields |= {"file": file.name, "bytes": file.bytes, "sha256": file.sha256}
-        store.adopt(records.path, records.name)
+                        add(entry)
+            file, sha256, size = _adopted(store, place / SHARDS, SHARDS, shard, plan.form.suffix)
+            fields |= {"file": file, "bytes": size, "sha256": sha256}
         columns = {name: table[name].to_pylist() for name in table.column_names}
         return job.manifest().commit(row.model_copy(update={**fields, **_counted(columns, scales)}))
 
@@ -299,19 +290,12 @@ def _counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _File:
-    """A finished file or folder, still where it was made, and the name it is to have: after its contents."""
-
-    path: Path
-    name: str
-    sha256: str
-    bytes: int
-
-    @classmethod
-    def of(cls, path: Path, folder: str, shard: Shard, suffix: str) -> _File:
-        sha256, size = _digest(path)
-        return cls(path, f"{folder}/{shard.name}.{sha256[:8]}{suffix}", sha256, size)
+def _adopted(store: Store, path: Path, folder: str, shard: Shard, suffix: str) -> tuple[str, str, int]:
+    """Name, SHA-256 and bytes of a finished file or folder, in the store from now on, under a name after its contents."""
+    sha256, size = _digest(path)
+    name = f"{folder}/{shard.name}.{sha256[:8]}{suffix}"
+    store.adopt(path, name)
+    return name, sha256, size
 
 
 def _digest(path: Path) -> tuple[str, int]:

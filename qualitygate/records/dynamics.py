@@ -119,27 +119,3 @@ class PatternColumn:
     plane: np.ndarray
     image: np.ndarray
     unit_score: np.ndarray
-
-
-def secants(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Change points, curvature and slope (definitions 1 and 2) of rows of values (A, P) over the grid ``offsets`` (P,).
-
-    Returns:
-        left and right change point, curvature ``C``, and the slope ``b`` of ``h(r) = h(0) + b·r + C·r²``: each (A,).
-    """
-    middle = len(offsets) // 2
-    start = values[:, middle]
-    changed = (values > 0) != (start > 0)[:, None]
-    right = middle + _first(changed[:, middle + 1 :])
-    left = middle - _first(changed[:, middle - 1 :: -1])
-    rows = np.arange(len(values))
-    right_at, left_at = offsets[right], offsets[left]
-    right_slope = (values[rows, right] - start) / right_at
-    left_slope = (values[rows, left] - start) / left_at
-    curvature = (right_slope - left_slope) / (right_at - left_at)
-    return left_at, right_at, curvature, right_slope - curvature * right_at
-
-
-def _first(changed: np.ndarray) -> np.ndarray:
-    """Steps to the first change in each row; to the bound where there is none."""
-    return np.where(changed.any(axis=1), changed.argmax(axis=1) + 1, changed.shape[1])

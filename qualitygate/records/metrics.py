@@ -1,17 +1,24 @@
-"""The metrics there are and which way is better, one measured number with all that makes it comparable, and what `metrics` writes."""
+"""The metrics of sets of images that there are, which way is better and what each needs: the one place that says so. And one measured
+number with all that makes it comparable, and what `metrics` writes.
+
+Another package's metrics come through the entry points `qualitygate.metrics`, each a `qualitygate.metrics.metric.SetMetric`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records import CheckpointOrigin, Interval, Record, SoftwareOrigin
+from qualitygate.plugins import plugins
+from qualitygate.records import CheckpointOrigin, Record, SoftwareOrigin
+
+Need = Literal["real", "discriminator", "paths", "classes"]
+"""What a metric cannot do without: real images, the checkpoint's discriminator, path lengths, or class probabilities."""
 
 
 @dataclass(frozen=True)
@@ -19,38 +26,57 @@ class Metric:
     """A number of a set of images.
 
     Attributes:
-        name: as in `qualitygate.names`.
+        name: as it stands in records: a promise.
         title: as in tables and figures.
         higher_is_better: which way is better.
-        needs_real: whether it compares with real images.
+        needs: what it cannot do without, besides the images.
+        where: class that computes it: module below `qualitygate.metrics`, a colon, its name; empty in another package.
+        of_groups: measured of every group, and open to rules of a check; else only of a whole set, on demand.
     """
 
     name: str
     title: str
     higher_is_better: bool
-    needs_real: bool
+    needs: Need
+    where: str = ""
+    of_groups: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Its title with an arrow that says which way is better."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
 
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(names.FID, "FID", False, needs_real=True),
-        Metric(names.FID_INFINITY, "FID∞", False, needs_real=True),
-        Metric(names.KID, "KID", False, needs_real=True),
-        Metric(names.PRECISION, "precision", True, needs_real=True),
-        Metric(names.RECALL, "recall", True, needs_real=True),
-        Metric(names.DENSITY, "density", True, needs_real=True),
-        Metric(names.COVERAGE, "coverage", True, needs_real=True),
-        Metric(names.REALISM, "realism", True, needs_real=True),
-        Metric(names.INCEPTION_SCORE, "IS", True, needs_real=False),
-        Metric(names.PPL, "PPL", False, needs_real=False),
-        Metric(names.PPL_Z_END, "PPL z, ends", False, needs_real=False),
-        Metric(names.PPL_Z_FULL, "PPL z, full", False, needs_real=False),
-        Metric(names.PPL_W_END, "PPL w, ends", False, needs_real=False),
-        Metric(names.PPL_W_FULL, "PPL w, full", False, needs_real=False),
-        Metric(names.DISCRIMINATOR, "D value", True, needs_real=False),
+        Metric(names.FID, "FID", False, "real", "frechet:FrechetDistance"),
+        Metric(names.FID_INFINITY, "FID∞", False, "real", "frechet:ExtrapolatedFrechetDistance", of_groups=False),
+        Metric(names.KID, "KID", False, "real", "kernel:KernelDistance"),
+        Metric(names.PRECISION, "precision", True, "real", "manifold:Precision"),
+        Metric(names.RECALL, "recall", True, "real", "manifold:Recall"),
+        Metric(names.DENSITY, "density", True, "real", "manifold:Density"),
+        Metric(names.COVERAGE, "coverage", True, "real", "manifold:Coverage"),
+        Metric(names.REALISM, "realism", True, "real", "manifold:Realism"),
+        Metric(names.INCEPTION_SCORE, "IS", True, "classes", "inception_score:InceptionScore", of_groups=False),
+        Metric(names.PPL, "PPL", False, "paths", "path_length:PathLength"),
+        Metric(names.PPL_Z_END, "PPL z, ends", False, "paths", "path_length:PathLength", of_groups=False),
+        Metric(names.PPL_Z_FULL, "PPL z, full", False, "paths", "path_length:PathLength", of_groups=False),
+        Metric(names.PPL_W_END, "PPL w, ends", False, "paths", "path_length:PathLength", of_groups=False),
+        Metric(names.PPL_W_FULL, "PPL w, full", False, "paths", "path_length:PathLength", of_groups=False),
+        Metric(names.DISCRIMINATOR, "D value", True, "discriminator", "discriminator:DiscriminatorValue"),
     )
 }
+"""Ours."""
+
+
+def all_metrics() -> Mapping[str, Metric]:
+    """Ours, and those of other packages that are installed.
+
+    Raises:
+        PluginError: one of them cannot be imported.
+    """
+    return {**METRICS} | {one.entry.name: one.load().info for one in plugins("metrics")}
 
 
 def metric(name: str) -> Metric:
@@ -59,9 +85,11 @@ def metric(name: str) -> Metric:
     Raises:
         InputError: there is none.
     """
-    if name not in METRICS:
-        raise InputError("There is no such metric", repr(name), f"one of {', '.join(METRICS)}")
-    return METRICS[name]
+    if name in METRICS:
+        return METRICS[name]
+    if name not in (known := all_metrics()):
+        raise InputError("There is no such metric", repr(name), f"one of {', '.join(known)}", "install the package that it comes from")
+    return known[name]
 
 
 class Measurement(Record):
@@ -84,6 +112,8 @@ class Measurement(Record):
     settings: dict[str, float | str] = Field(default_factory=dict)
     """What else the number depends on: k, ε, the space of the paths."""
     note: str | None = None
+    blocks: tuple[float, ...] | None = None
+    """The value without each block of the samples: two records that keep them are compared by the interval of their difference."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -95,67 +125,10 @@ class Measurement(Record):
         return metric(self.metric).higher_is_better
 
 
-class Outcome(StrEnum):
-    """How a measurement stands to another."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    INCONCLUSIVE = "inconclusive"
-    """Their intervals overlap."""
-
-
-def measured(interval: Interval, like: Measurement, note: str | None = None) -> Measurement:
-    """An empty measurement with the number put in."""
-    return like.model_copy(update={"value": interval.value, "low": interval.low, "high": interval.high, "note": note or like.note})
-
-
-def compare(candidate: Measurement, baseline: Measurement) -> Outcome:
-    """Whether a measurement is better or worse than another, beyond their intervals; `Outcome.INCONCLUSIVE` where they overlap.
-
-    Raises:
-        InputError: the numbers cannot be compared: another metric, extractor (weights, resizing and precision are part of its key),
-        real set, or
-            settings; another number of samples; no value or interval.
-    """
-    problems = [*_differences(candidate, baseline), *_missing(candidate, "first"), *_missing(baseline, "second")]
-    if problems:
-        raise InputError(
-            "These numbers cannot be compared",
-            "; ".join(problems),
-            "the same metric, extractor, resizing, precision, real set and sample size",
-            "measure both in the same way",
-        )
-    (low, high), (base_low, base_high) = _bounds(candidate), _bounds(baseline)
-    if low <= base_high and base_low <= high:
-        return Outcome.INCONCLUSIVE
-    return Outcome.BETTER if (low > base_high) == candidate.higher_is_better else Outcome.WORSE
-
-
-def _differences(first: Measurement, second: Measurement) -> list[str]:
-    """What keeps two numbers apart, in words."""
-    fields = ("metric", "extractor", "samples", "real", "real_samples")
-    found = [
-        f"{name.replace('_', ' ')}: {getattr(first, name)} against {getattr(second, name)}"
-        for name in fields
-        if getattr(first, name) != getattr(second, name)
-    ]
-    for name in sorted(first.settings.keys() | second.settings.keys()):
-        ours, theirs = first.settings.get(name), second.settings.get(name)
-        if ours != theirs:
-            found.append(f"{name}: {ours} against {theirs}")
-    return found
-
-
-def _missing(one: Measurement, which: str) -> list[str]:
-    if one.value is None or one.low is None or one.high is None:
-        return [f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"]
-    return []
-
-
-def _bounds(one: Measurement) -> tuple[float, float]:
-    assert one.low is not None
-    assert one.high is not None
-    return one.low, one.high
+def shown(measured: Iterable[Collection[str]]) -> list[Metric]:
+    """Metrics that some of these have, in the order of the table of metrics."""
+    known = set[str]().union(*measured)
+    return [info for name, info in all_metrics().items() if name in known]
 
 
 class GroupRow(Record):
@@ -236,6 +209,11 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     left_out: tuple[str, ...]
     """What was not measured, and why."""
     seconds: float
+
+    @property
+    def shown(self) -> list[Metric]:
+        """Metrics that some group has, in the order of the table of metrics."""
+        return shown(row.measurements for row in self.groups)
 
     def row(self, group: str) -> GroupRow | None:
         """The group of that name, if there is one."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qualitygate.errors import InputError
-from qualitygate.policy.model import HIGHER_IS_BETTER
+from qualitygate.policy.model import higher_is_better
 from qualitygate.records import Interval
 from qualitygate.records.check import WORST_FIRST, CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_text import cells, footing, number, reason
@@ -134,7 +134,7 @@ def baseline_excess(one: RuleOutcome) -> float | None:
     """What the excess would be if the candidate equalled the baseline: the margin, below 0. None for a rule without a baseline."""
     if one.difference is None or one.excess is None:
         return None
-    sign = -1.0 if one.metric in HIGHER_IS_BETTER else 1.0
+    sign = -1.0 if higher_is_better(one.metric) else 1.0
     return one.excess.value - sign * one.difference.value
 
 

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
-from qualitygate.policy.model import OF_IMAGES, TO_BASELINE
+from qualitygate.policy.model import TO_BASELINE, needs_of
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 
@@ -85,7 +85,7 @@ def _method(record: CheckRecord) -> str:
 
 def _uncovered(record: CheckRecord) -> list[str]:
     """What the verdict does not cover; nothing where real images were looked at."""
-    looked_at = {one.metric for one in record.rules if one.metric in OF_IMAGES and one.value is not None}
+    looked_at = {one.metric for one in record.rules if needs_of(one.metric) is not None and one.value is not None}
     if not looked_at:
         return [
             "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ import numpy as np
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.records.gate import ExhibitRole
-from qualitygate.records.metrics import METRICS, Measurement, Outcome, compare
+from qualitygate.metrics.compare import Outcome, compare_records
+from qualitygate.metrics.estimate import TAIL, Resampling, mean, wilson
+from qualitygate.records.gate import ExhibitRole, Verdict
+from qualitygate.records.metrics import Measurement, shown
 from qualitygate.reports import tables
 from qualitygate.reports.gate_report import overlay
 from qualitygate.reports.markup import render
 from qualitygate.reports.material import Gated, MeasuredMetrics
-from qualitygate.units.classifier import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,21 +103,21 @@ def unit_moves(before: pd.DataFrame | None, after: pd.DataFrame | None) -> dict[
 def _metric_rows(compared: Sequence[ComparedSet]) -> list[tuple[str, list[tuple[tables.Cell, str]]]]:
     """Metrics of the whole sets, with how each stands to the first's."""
     whole = [one.measurements for one in compared]
-    rows = []
-    for name in (name for name in METRICS if any(name in one for one in whole)):
-        first, *others = [one.get(name) for one in whole]
-        cells = [(tables.metric_cell(first), ""), *((tables.metric_cell(one), _outcome(one, first)) for one in others)]
-        rows.append((tables.metric_title(name), cells))
-    return rows
+    sides = list(zip(whole, [{}, *(_outcomes(one, whole[0]) for one in whole[1:])], strict=True))
+    return [
+        (info.heading, [(tables.metric_cell(one.get(info.name)), said.get(info.name, "")) for one, said in sides]) for info in shown(whole)
+    ]
 
 
-def _outcome(candidate: Measurement | None, first: Measurement | None) -> str:
-    if candidate is None or first is None:
-        return ""
-    try:
-        return compare(candidate, first).value
-    except InputError:
-        return "not comparable"
+def _outcomes(candidate: Mapping[str, Measurement], first: Mapping[str, Measurement]) -> dict[str, str]:
+    """What became of each metric that both have, in words. All of them together are wrong with a chance of 5 %."""
+    outcomes = {}
+    for name in (both := candidate.keys() & first.keys()):
+        try:
+            outcomes[name] = str(compare_records(candidate[name], first[name], TAIL / len(both)))
+        except InputError:
+            outcomes[name] = "not comparable"
+    return outcomes
 
 
 def _galleries(sets: Sequence[Gated]) -> list[tuple[str, list[list[tables.Tile]]]]:
@@ -130,12 +131,27 @@ def _sentence(letter: str, first: ComparedSet, other: ComparedSet) -> str:
     """What differs beyond chance between two sets, in words."""
     summaries = [one.gated.summary for one in (first, other)]
     (before, total), (after, own_total) = [(one.accepted + one.corrected, one.samples) for one in summaries]
-    low, high = _difference(after, own_total, before, total)
+    low, high = _paired(first.gated, other.gated) or _difference(after, own_total, before, total)
     word = "the same within chance" if low <= 0.0 <= high else "higher" if low > 0 else "lower"
     parts = [f"yield {before / total:.1%} → {after / own_total:.1%}, {word} (difference {low:+.1%} … {high:+.1%})"]
-    outcomes = {name: _outcome(other.measurements.get(name), first.measurements.get(name)) for name in METRICS}
-    parts += [f"{METRICS[name].title} {one}" for name, one in outcomes.items() if one in (Outcome.BETTER, Outcome.WORSE)]
+    outcomes = _outcomes(other.measurements, first.measurements)
+    told = [one for one in shown([outcomes]) if outcomes[one.name].startswith((Outcome.BETTER, Outcome.WORSE))]
+    parts += [f"{one.title} {outcomes[one.name]}" for one in told]
     return f"{letter} ({other.gated.name}, {other.gated.verdict}) against A ({first.gated.name}): {'; '.join(parts)}."
+
+
+def _paired(first: Gated, other: Gated) -> tuple[float, float] | None:
+    """Interval of the difference of the yields, the same samples of both drawn again together; None where not all verdicts of both, of
+    the same ids and seed, are at hand."""
+    sets, seed = (first, other), first.summary.provenance.seed
+    known = all({names.ID, names.VERDICT} <= one.columns.keys() and len(one.columns[names.ID]) == one.summary.samples for one in sets)
+    if not known or seed is None or seed != other.summary.provenance.seed:
+        return None
+    if not np.array_equal(first.columns[names.ID], other.columns[names.ID]):
+        return None
+    before, after = (mean(one.columns[names.VERDICT] != Verdict.REJECT, Resampling(seed), step=1.0) for one in sets)
+    found = after.plus(before.scaled(-1.0)).interval()
+    return found.low, found.high
 
 
 def _difference(hits: int, count: int, base_hits: int, base_count: int) -> tuple[float, float]:

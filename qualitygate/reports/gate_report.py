@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from qualitygate import names
 from qualitygate.records.dynamics import DynamicsRecord
-from qualitygate.records.metrics import METRICS, MetricsReport
+from qualitygate.records.metrics import MetricsReport
 from qualitygate.reports import tables
 from qualitygate.reports.dynamics_figures import training_figure
 from qualitygate.reports.gate_figures import overlay_figure, quality_figure, scatter_figure, score_figure, second_score, trade_off_figure
@@ -118,13 +118,12 @@ def _study(units: UnitPage) -> dict[str, Any]:
 
 def _metrics(report: MetricsReport) -> dict[str, Any]:
     """Titles of the metrics that some group has, a row a group, and the figures."""
-    known = [name for name in METRICS if any(name in row.measurements for row in report.groups)]
     rows = [
-        (row.group.replace("_", ", "), row.what, row.samples, [tables.metric_cell(row.measurements.get(name)) for name in known])
+        (row.group.replace("_", ", "), row.what, row.samples, [tables.metric_cell(row.measurements.get(one.name)) for one in report.shown])
         for row in report.groups
     ]
     plots = [_plot(name, title, caption, partial(draw, report)) for name, title, caption, draw in _METRIC_PLOTS]
-    header = [tables.metric_title(name) for name in known]
+    header = [one.heading for one in report.shown]
     return {"report": report, "header": header, "rows": rows, "plots": [one for one in plots if one is not None]}
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
-from qualitygate.records.metrics import METRICS, GroupRow, Measurement, MetricsReport
+from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport, metric
 from qualitygate.records.validation import CLEAR, Finding, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.style import (
     FAINT,
@@ -83,7 +83,7 @@ def precision_recall_figure(report: MetricsReport, render: Render = png) -> byte
 
 def group_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     """Every metric of every group with its interval, one panel a metric; the band is where 95 % of random groups fall. None without any."""
-    shown = [name for name in METRICS if sum(_known(row, name) for row in report.groups) > 1]
+    shown = [one.name for one in report.shown if sum(_known(row, one.name) for row in report.groups) > 1]
     if not shown:
         return None
     figure, cells = panels((0.9 + 0.3 * len(report.groups)) * len(shown), len(shown))
@@ -116,7 +116,7 @@ def discriminator_figure(report: MetricsReport, render: Render = png) -> bytes |
 
 def metric_words(name: str) -> str:
     """A metric's title, and which way is better."""
-    return f"{METRICS[name].title} ({'higher' if METRICS[name].higher_is_better else 'lower'} is better)"
+    return f"{metric(name).title} ({'higher' if metric(name).higher_is_better else 'lower'} is better)"
 
 
 def auc_figure(report: ValidationReport) -> bytes:

@@ -12,17 +12,16 @@ import numpy as np
 from scipy.stats import binom
 
 from qualitygate import names, timing
+from qualitygate.metrics.estimate import TAIL, wilson
 from qualitygate.records.gate import GateSummary, RuleLimit, SampleRecord, Verdict
-from qualitygate.records.metrics import METRICS, Measurement
+from qualitygate.records.metrics import Measurement
 from qualitygate.reports.markup import data_uri
 from qualitygate.reports.material import Gated, Shown
 from qualitygate.reports.style import number
-from qualitygate.units.classifier import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.95
 UNITS_SHOWN = 10
 """Units of each layer in a ranking."""
 
@@ -69,7 +68,7 @@ def share_cell(count: int, total: int) -> Cell:
     """A share with Wilson's interval."""
     if not total:
         return Cell("–")
-    low, high = wilson(count, total, LEVEL)
+    low, high = wilson(count, total)
     return Cell(f"{count / total:.1%}", f"{abs(low):.1%} … {high:.1%}")  # no minus before a bound that rounds to 0
 
 
@@ -78,7 +77,7 @@ def quantile_cell(values: np.ndarray, q: float) -> Cell:
     if not len(values):
         return Cell("–")
     ordered = np.sort(values)
-    low, high = binom.ppf(((1 - LEVEL) / 2, (1 + LEVEL) / 2), len(values), q).astype(int)
+    low, high = binom.ppf((TAIL, 1.0 - TAIL), len(values), q).astype(int)
     bounds = ordered[max(low - 1, 0)], ordered[min(high, len(values) - 1)]
     return Cell(number(float(np.quantile(values, q))), f"{number(float(bounds[0]))} … {number(float(bounds[1]))}")
 
@@ -88,11 +87,6 @@ def metric_cell(one: Measurement | None) -> Cell:
     if one is None or one.value is None:
         return Cell("–")
     return Cell(number(one.value), "" if one.low is None or one.high is None else f"{number(one.low)} … {number(one.high)}")
-
-
-def metric_title(name: str) -> str:
-    """A metric's title, with an arrow that says which way is better."""
-    return f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}"
 
 
 def set_rows(sets: Sequence[Gated]) -> list[tuple[str, list[Cell]]]:

@@ -45,7 +45,7 @@ class ActivationRates:
 
     @cached_property
     def rates(self) -> dict[int, Tensor]:
-        """Activation rate of each neuron, float64 in [0, 1], by layer."""
+        """Activation rate of each neuron, float64 (units, height, width) in [0, 1], by layer."""
         return {layer: counts.double() / self.samples for layer, counts in self.counts.items()}
 
     @property
@@ -134,27 +134,15 @@ def growing_rates(
 ) -> Iterator[ActivationRates]:
     """`activation_rates` as they grow: after each micro-batch the rates of all samples so far, on the generator's device.
 
-    The counts grow in place: read them before asking for the next ones.
-
-    Args:
-        generator: the generator.
-        layers: layers to estimate.
-        samples: number of latents in the end.
-        seed: seed of the latents.
-        sampling: how they are drawn; by default without truncation.
-        begun: rates of the first samples, whole micro-batches, to go on from; they are given first.
-
-    Raises:
-        InputError: fewer than one sample, or activations that are not finite.
-        LayerError: no such layer.
+    The counts grow in place: read them before asking for the next ones. ``begun`` are rates of the first samples, whole micro-batches, to
+    go on from; they are given first.
     """
     if samples < 1:
         raise InputError("Activation rates need samples", str(samples), "at least 1; the paper uses 30,000")
-    indices = generator.layer_indices(layers)
-    sampling = sampling or Sampling()
-    first = 0 if begun is None else begun.samples
-    counts = {index: _no_counts(generator, index) for index in indices}
+    indices, sampling = generator.layer_indices(layers), sampling or Sampling()
+    first, counts = 0, {index: _no_counts(generator, index) for index in indices}
     if begun is not None:
+        first = begun.samples
         for index, total in counts.items():
             total += begun.counts[index].to(generator.device)
         yield ActivationRates(counts, first, seed, sampling)
@@ -270,10 +258,10 @@ def low_rate_counts(
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
-    counts: dict[int, list[Tensor]] = {index: [] for index in indices}
-    for _, index, activation in generator.activations(latents, indices, progress=progress):
-        counts[index].append(counter(index, activation)[:, 1])
-    return torch.stack([torch.cat(of_layer) for of_layer in counts.values()], dim=1).cpu()
+    counts = torch.empty(len(generator.checked(latents)), len(indices), dtype=torch.int64)
+    for rows, layer, activation in generator.activations(latents, indices, progress=progress):
+        counts[rows, indices.index(layer)] = counter(layer, activation)[:, 1].cpu()
+    return counts
 
 
 def low_rate_heatmap(
@@ -287,15 +275,13 @@ def low_rate_heatmap(
     """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
 
     At each position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers.
+    Arguments as of `low_rate_counts`; with edits, what is active after them.
     """
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     masks = {index: rates.low_rate(index, rate).to(generator.device) for index in indices}
-    maps: list[Tensor] = []
-    heat: list[Tensor] = []
-    for _, index, activation in generator.activations(latents, indices, edits):
-        share = ((activation > 0) & masks[index]).float().mean(dim=1, keepdim=True)
-        maps.append(F.interpolate(share, size=generator.image_shape[1:], mode="bilinear", align_corners=False))
-        if index == indices[-1]:
-            heat.append(torch.stack(maps).mean(dim=0)[:, 0].cpu())
-            maps.clear()
-    return torch.cat(heat)
+    size = generator.image_shape[1:]
+    heat = torch.zeros(len(generator.checked(latents)), *size)
+    for rows, layer, activation in generator.activations(latents, indices, edits):
+        share = ((activation > 0) & masks[layer]).float().mean(dim=1, keepdim=True)
+        heat[rows] += F.interpolate(share, size=size, mode="bilinear", align_corners=False)[:, 0].cpu()
+    return heat / len(indices)

@@ -270,6 +270,6 @@ class SequentialEstimator:
         return {layer: score.numpy() for layer, score in LocalActivation(mean, local.activation).score.items()}
 
     def select(self, rows: np.ndarray) -> None:
-        """Go on with some of the samples only: indices among those that are left."""
+        """Go on with some of the samples only: int64 (n,), among those that are left."""
         self._latents = self._latents[rows]
         self._sums = {layer: total[rows] for layer, total in self._sums.items()}

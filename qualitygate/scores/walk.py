@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, Part, State
+from qualitygate.generators.base import Generator, State
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 
@@ -51,11 +51,9 @@ class Passes:
         """Of one activation."""
         return 2 if self.precision == "bfloat16" else 4
 
-    def parts(self, state: State, upto: int) -> Iterator[Part]:
-        """The activations from the given state's to that of layer ``upto``, still in the passes' numbers."""
-        state = self._converted(state)
-        yield Part.whole(state)
-        yield from self._layers.parts(state, upto)
+    def parts(self, state: State, upto: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """`Generator.parts`, activations (N, positions, units), in the passes' numbers."""
+        return self._layers.parts(self._converted(state), upto)
 
     def states(self, state: State, upto: int) -> Iterator[State]:
         """The states after the given one up to layer ``upto``, in the passes' numbers."""
@@ -129,12 +127,9 @@ def _change_points(along: Tensor, positive: Tensor) -> Tensor:
     # NaN counts as positive. Comparing floats is not vectorised on the CPU: there two other passes are faster than the one
     changed = (along <= 0).bitwise_xor_(~positive) if along.is_cuda else F.relu(along).bool().bitwise_xor_(positive)
     # nearer points have larger numbers, so the nearest change is a maximum of small integers, and no change is the bound's 0
-    numbers = torch.arange(along.shape[1], dtype=_smallest_integer(along.shape[1]), device=along.device)
+    smallest = torch.uint8 if along.shape[1] <= 256 else torch.int32
+    numbers = torch.arange(along.shape[1], dtype=smallest, device=along.device)
     return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()
-
-
-def _smallest_integer(count: int) -> torch.dtype:
-    return torch.uint8 if count <= 256 else torch.int32
 
 
 _LIVE = 6  # copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included
@@ -207,11 +202,11 @@ class Walk:
         shape = (*distances.shape, len(latents), len(axes))
         start = {index: activation.flatten(2).transpose(1, 2).contiguous() for index, activation in at_sample.items()}
         total = {index: torch.empty_like(activation) for index, activation in start.items()}
-        for part in self.passes.parts(self.generator.begin_moved(latents, axes, distances.flatten()), max(self.layers)):
-            if part.layer in start:
-                here = start[part.layer][:, part.positions]
-                along = part.activation.unflatten(0, shape)
-                total[part.layer][:, part.positions] = curvature(along, here, distances).sum(dim=1)
+        begun = self.generator.begin_moved(latents, axes, distances.flatten())
+        for layer, positions, activation in self.passes.parts(begun, max(self.layers)):
+            if layer in start:
+                along, here = activation.unflatten(0, shape), start[layer][:, positions]
+                total[layer][:, positions] = curvature(along, here, distances).sum(dim=1)
         return {index: summed.transpose(1, 2).view_as(at_sample[index]) for index, summed in total.items()}
 
 

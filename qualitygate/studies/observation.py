@@ -20,7 +20,7 @@ from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.measured_set import Observer, Population
+from qualitygate.metrics.measured_set import MeasuredSet, Observer
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 
@@ -38,10 +38,10 @@ class CollectedSamples:
     """
 
     latents: Latents
-    untouched: Population
+    untouched: MeasuredSet
     columns: dict[str, np.ndarray]
     verdict: np.ndarray | None = None
-    corrected: Population | None = None
+    corrected: MeasuredSet | None = None
 
     def rows(self, verdict: Verdict) -> np.ndarray:
         """Rows of the samples with this verdict."""
@@ -77,7 +77,7 @@ class SampleSource:
         cached = None if self.extractor is None else SampleFeatures(self.generator, self.sampling, self.seed, self.extractor)
         if stage is None and cached is not None and self.discriminator is None:  # no image would tell more
             features = torch.from_numpy(cached.get(count, self.reporter)).to(self.generator.device)
-            return CollectedSamples(self.latents(count), Population(count, features), {})
+            return CollectedSamples(self.latents(count), MeasuredSet(count, features), {})
         observer = self._observer(None if cached is None else cached.known(count))
         if stage is None:
             latents = self.latents(count)
@@ -88,18 +88,18 @@ class SampleSource:
             cached.keep(collected.untouched.features.cpu().numpy())
         return collected
 
-    def regenerate(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
+    def regenerate(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
         """Images of these latents, edited or not."""
         return self._observed(self._observer(), latents, phase, edits)
 
     def _observer(self, known: np.ndarray | None = None) -> Observer:
         return Observer(self.extractor, self.discriminator, self.generator.device, known)
 
-    def _observed(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> Population:
+    def _observed(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
         with self.reporter.phase(phase, len(latents)) as progress:
             for rows, images in self.generator.image_batches(latents, edits, progress):
                 observer.add(images, None if latents.labels is None else latents.labels[rows])
-        return observer.population()
+        return observer.measured()
 
     def _through_the_gate(self, stage: GateStage, count: int, untouched: Observer) -> CollectedSamples:
         corrected = self._observer()
@@ -116,10 +116,10 @@ class SampleSource:
         shared = set.intersection(*(set(block.columns) for block in blocks))  # outcomes of corrections are no scores of a sample
         return CollectedSamples(
             Latents.concatenated([block.latents for block in blocks]),
-            untouched.population(),
+            untouched.measured(),
             {name: np.concatenate([block.columns[name] for block in blocks]) for name in sorted(shared)},
             np.concatenate([block.decisions.verdict for block in blocks]),
-            corrected.population(),
+            corrected.measured(),
         )
 
     def _untouched(self, block: GatedBlock) -> Tensor:
@@ -159,10 +159,10 @@ def _stacked(block: GatedBlock, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(images)) if images else torch.empty(0)
 
 
-def joined(*parts: tuple[Population, np.ndarray]) -> Population:
+def joined(*parts: tuple[MeasuredSet, np.ndarray]) -> MeasuredSet:
     """Rows of several sets of images as one, without path lengths."""
     chosen = [(one, rows) for one, rows in parts if len(rows)]
     features = [one.features[torch.from_numpy(rows).to(one.features.device)] for one, rows in chosen if one.features is not None]
     values = [one.discriminator[rows] for one, rows in chosen if one.discriminator is not None]
     count = sum(len(rows) for _, rows in chosen)
-    return Population(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)
+    return MeasuredSet(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)

@@ -19,15 +19,13 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.load import load_generator
-from qualitygate.checkpoints.save import save_generator
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.generators.base import Generator, LayerLike, sample_latents
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents, Purpose, normals, uniforms
-from qualitygate.testing.marks import MarkName, draw, numbers_needed
 from qualitygate.testing.planted_generator import PlantedGenerator, Planting, Region, Shape
 
-__all__ = ["Defect", "Planted", "PlantedGenerator", "Planting", "Region", "Truth", "load_planted", "plant", "save_planted"]
+__all__ = ["Defect", "Planted", "PlantedGenerator", "Planting", "Region", "Truth", "load_planted", "plant"]
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,11 @@ class Truth:
         return self.fires(latents) & self.paints
 
     def repaired(self, latents: Latents) -> Tensor:
-        """The true repair: images (N, channels, height, width) of the unplanted generator for the same latents.
-
-        The unplanted generator is the base with the hosts silent, run by itself.
-        """
-        base, edits = self.generator.base, self.generator.silencing()
-        return base.images(latents, edits)
+        """The true repair: images (N, channels, height, width) of the unplanted generator, which is the base with the hosts silent."""
+        return self.generator.base.images(latents, self.generator.silencing())
 
 
+MarkName = Literal["blob", "stripes", "texture", "cast", "frame"]
 _RISE = {"sharp": 0.05, "soft": 1.0, "linear": 1.0}
 _PROBE = 128  # samples that show how active units are
 _MOST = 8  # at most one in so many units of a layer becomes a host
@@ -101,7 +96,8 @@ class Defect:
             half of a half space reaches; ``linear``: as soft, but the first units go on rising, which makes each the ReLU of a
             linear form: all that the first layer of a DCGAN can do, whose own units have no curvature but the kink at 0.
         busy: the units also fire weakly, without harm, for half of all latents: nothing about them is rare but how strong they are.
-        mark: what it paints; None for units that fire and paint nothing (a decoy).
+        mark: what it paints: ``blob``: a disc with a soft edge; ``stripes`` and ``texture``: a square of black and white bars, or of noise;
+            ``cast``: the whole image tinted; ``frame``: black edges; None for units that fire and paint nothing (a decoy).
     """
 
     layer: LayerLike = 0
@@ -153,9 +149,9 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
     planted = PlantedGenerator(generator, planting)
     planted.directions.copy_(_orthonormal(generator.latent_size, region.modes + 1, seed))
     if defect.mark and defect.units:
-        mark = draw(defect.mark, generator.image_shape, _uniforms(seed, _MARK, numbers_needed(generator.image_shape)))
-        planted.opacity.copy_(mark.opacity)
-        planted.colour.copy_(mark.colour)
+        opacity, colour = _mark(defect.mark, generator.image_shape, seed)
+        planted.opacity.copy_(opacity)
+        planted.colour.copy_(colour)
     return Planted(planted.eval(), Truth(planted))
 
 
@@ -169,18 +165,15 @@ class _Activity:
 
 
 def _probe(generator: Generator, layers: list[int]) -> dict[int, _Activity]:
-    if not layers:
-        return {}
     found = {}
     with scored_pass():
         latents = sample_latents(generator, range(_PROBE), 0)
-        for state in generator.states(generator.start(latents), layers[-1]):
-            if state.layer not in layers:
-                continue
-            activation, positive = state.activation, state.activation.clamp(min=0.0).double()
-            active = positive[positive > 0]
-            typical = float(active.mean()) if len(active) else 1.0
-            found[state.layer] = _Activity(positive.mean(dim=(0, 2, 3)).cpu(), typical, bool((activation < 0).any()))
+        for state in generator.states(generator.start(latents), max(layers, default=-1)):
+            if state.layer in layers:
+                positive = state.activation.clamp(min=0.0).double()
+                active = positive[positive > 0]
+                typical = float(active.mean()) if len(active) else 1.0
+                found[state.layer] = _Activity(positive.mean(dim=(0, 2, 3)).cpu(), typical, bool((state.activation < 0).any()))
     return found
 
 
@@ -190,6 +183,33 @@ def _hosts(activity: _Activity, count: int, begins: bool, layer: int, seed: int)
     quiet = activity.units.argsort(stable=True)[: max(count, units // 2)]
     order = _uniforms(seed, _HOSTS + 64 * layer, units)[: len(quiet)].argsort()
     return tuple(sorted(quiet[order[:count]].tolist()))
+
+
+def _mark(name: MarkName, image_shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """A mark at full strength: opacity float32 (height, width) in [0, 1], positive where it is; colour float32 (channels, height, width) in
+    [-1, 1]. Place, colour and grain follow from the seed."""
+    channels, height, width = image_shape
+    parts = [2, channels, channels * height * width]
+    place, hue, grain = _uniforms(seed, _MARK, sum(parts)).float().split(parts)
+    plain = torch.where(hue > 0.5, 0.9, -0.9)[:, None, None]  # each channel at one of its ends
+    if name == "blob":
+        radius = max(1.5, min(height, width) / 6)
+        top, left = (radius + at * (side - 1 - 2 * radius) for at, side in zip(place, (height, width), strict=True))
+        distance = torch.hypot(torch.arange(height)[:, None] - top, torch.arange(width) - left)
+        opacity, colour = ((radius - distance) / (0.3 * radius)).clamp(0.0, 1.0), plain
+    elif name == "cast":
+        opacity, colour = torch.full((height, width), 0.35), plain
+    elif name == "frame":
+        opacity, colour = torch.ones(height, width), torch.tensor(-1.0)
+        tall, wide = max(1, height // 10), max(1, width // 10)
+        opacity[tall:-tall, wide:-wide] = 0.0
+    else:  # a square of a third of the side, anywhere inside the image
+        opacity = torch.zeros(height, width)
+        tall, wide = max(1, height // 3), max(1, width // 3)
+        top, left = int(place[0] * (height - tall + 1)), int(place[1] * (width - wide + 1))
+        opacity[top : top + tall, left : left + wide] = 1.0
+        colour = torch.arange(width) // 2 % 2 * 2.0 - 1.0 if name == "stripes" else grain.view(image_shape) * 2.0 - 1.0
+    return opacity, colour.expand(image_shape)
 
 
 def _orthonormal(size: int, count: int, seed: int) -> Tensor:
@@ -211,20 +231,14 @@ def _check(generator: Generator, defect: Defect, first: int) -> None:
         raise InputError("Not so many modes fit", str(defect.modes), f"1 … {generator.latent_size - 1}, one less than axes")
 
 
-def save_planted(generator: PlantedGenerator, path: str | Path) -> None:
-    """Write a planted generator; the truth follows from it. See `save_generator`."""
-    save_generator(generator, path)
-
-
 def load_planted(path: str | Path, device: torch.device | str = "cpu") -> Planted:
-    """A planted generator and what is known of it, from a file that `save_planted` wrote.
+    """A planted generator and what is known of it, from a file that `save_generator` wrote of one.
 
     Raises:
         CheckpointError: no such file, or not of a planted generator.
     """
     generator = load_generator(path, device)
     if not isinstance(generator, PlantedGenerator):
-        raise CheckpointError(
-            f"Nothing is planted in {path}", f"a {generator.family} without planted units", "a file written by save_planted"
-        )
+        found = f"a {generator.family} without planted units"
+        raise CheckpointError(f"Nothing is planted in {path}", found, "a file that save_generator wrote of a planted generator")
     return Planted(generator, Truth(generator))

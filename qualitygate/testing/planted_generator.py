@@ -9,16 +9,15 @@
 
 No other unit reads a host: the rest of the chain runs as if the hosts were silent.
 
-**Why this way.** Editing stored weights would make a plain checkpoint, but only where a unit can be written as a linear rule: not behind
-demodulation or pixel norms, not for slabs or several modes with one unit, and not for a frame. A wrapper does it to any chain. It stays
-honest in what matters. Scores meet the hosts as activations of units that the layer always had, of ordinary size, in early layers
-and above. Every step reads the activation *as it stands*, after whatever edit was made: silence the hosts of any one layer and the mark is
-gone, weaken them and it fades; nothing is painted from the latent directly. And the rest being blind to the hosts makes the true repair
-exact: the image of the same latent with the hosts silent.
+A wrapper does this to any chain, where edited weights could not: behind demodulation or pixel norms, for slabs, for a frame. Every step
+reads the activation *as it stands*, after whatever edit was made: silence the hosts of any one layer and the mark is gone, weaken them and
+it fades; nothing is painted from the latent directly. And the rest being blind to the hosts makes the true repair exact: the image of the
+same latent with the hosts silent.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
@@ -70,9 +69,7 @@ class Region(BaseModel):
     def depth(self) -> float:
         """How far inside a mode's typical latents are: half a slab's width; for a half space, the median distance of its latents."""
         low, high = self.bounds
-        if self.shape == "slab":
-            return (high - low) / 2.0
-        return _quantile(1.0 - self._part / 2.0) - low
+        return (high - low) / 2.0 if self.shape == "slab" else _quantile(1.0 - self._part / 2.0) - low
 
     @property
     def _part(self) -> float:
@@ -172,12 +169,11 @@ class PlantedGenerator(Generator):
         self.latent_size, self.label_size, self.image_shape = base.latent_size, base.label_size, base.image_shape
         self.layers, self.operations, self.presets = base.layers, base.operations, base.presets
         # constants of the class, but for a wrapper
-        self.family, self.judged_by, self.truncates = base.family, base.judged_by, base.truncates  # type: ignore[misc]
-        where, count = base.device, planting.region.modes + 1
-        directions = torch.zeros(count, base.latent_size, dtype=torch.float64, device=where)
+        self.family, self.judged_by, self.truncates, self.rate = base.family, base.judged_by, base.truncates, base.rate  # type: ignore[misc]
+        directions = torch.zeros(planting.region.modes + 1, base.latent_size, dtype=torch.float64, device=base.device)
         self.register_buffer("directions", directions)
-        self.register_buffer("opacity", torch.zeros(base.image_shape[1:], device=where))
-        self.register_buffer("colour", torch.zeros(base.image_shape, device=where))
+        self.register_buffer("opacity", torch.zeros(base.image_shape[1:], device=base.device))
+        self.register_buffer("colour", torch.zeros(base.image_shape, device=base.device))
 
     @classmethod
     def from_settings(cls, *, family: str, settings: dict[str, Any], planting: Any) -> Self:  # type: ignore[override]
@@ -221,7 +217,7 @@ class PlantedGenerator(Generator):
 
     def silencing(self) -> dict[int, Edit]:
         """Edits of the *base* that make it the unplanted generator: every host set to 0."""
-        return {layer: self._silencer(layer) for layer in self.planting.units}
+        return {layer: partial(_silenced, units=units) for layer, units in self.planting.units.items()}
 
     def footprint(self, height: int, width: int) -> Tensor:
         """Positions of a layer that the mark touches: bool (height, width). Where there is no mark, a ninth of the layer in its middle."""
@@ -252,18 +248,11 @@ class PlantedGenerator(Generator):
 
     def _silent(self, state: State) -> State:
         """The state as the base's own units see it."""
-        activation = state.activation
-        if state.layer in self.planting.units:
-            activation = self._silencer(state.layer)(activation)
-        return State(state.layer, activation, state.carry.base)
+        return State(state.layer, _silenced(state.activation, self.planting.units.get(state.layer, ())), state.carry.base)
 
-    def _silencer(self, layer: int) -> Edit:
-        def silence(activation: Tensor) -> Tensor:
-            silent = activation.clone()
-            silent[:, self.planting.units[layer]] = 0.0
-            return silent
 
-        return silence
+def _silenced(activation: Tensor, units: tuple[int, ...]) -> Tensor:
+    return activation.index_fill(1, torch.tensor(units, dtype=torch.int64, device=activation.device), 0.0) if units else activation
 
 
 def _check_fits(planting: Planting, base: Generator) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,8 @@ class ToyGenerator(Generator):
         self.latent_size = matrices[0].shape[1] - label_size
         self.settings = {"shapes": [list(one) for one in self.shapes], "slope": slope, "label_size": label_size}
         self.image_shape = (1, self.shapes[-1][1], self.shapes[-1][2])
-        self.layers = _layers(matrices, self.shapes)
+        spent = accumulate(2 * one.numel() for one in matrices)
+        self.layers = tuple(Layer(i, f"layer{i}", *of, done) for i, (of, done) in enumerate(zip(self.shapes, spent, strict=True)))
         self.operations = self.layers[-1].operations + self.layers[-1].neurons
         last = len(self.layers) - 1
         self.presets = Presets(low_rate=tuple(range(min(3, last + 1))), curvature=(min(1, last),), stop=last)
@@ -117,15 +119,6 @@ def random_toy(
         biases.append(torch.randn(neurons, generator=random) * 0.5 + shift)
         inputs = neurons
     return ToyGenerator(weights, biases, shapes, slope=slope, label_size=label_size)
-
-
-def _layers(weights: Sequence[Tensor], shapes: Sequence[tuple[int, int, int]]) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
-    operations = 0
-    for index, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
-        operations += 2 * weight.numel()
-        layers.append(Layer(index, f"layer{index}", *shape, operations))
-    return tuple(layers)
 
 
 def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence[tuple[int, int, int]]) -> None:

@@ -87,7 +87,7 @@ def claimed(client: MlflowClient, name: str, run_id: str) -> Iterator[Callable[[
     while True:
         began, mine = time.monotonic(), f"{name}_{uuid.uuid4().hex}"
         try:
-            _create(client, mine, run_id)
+            create_model(client, mine, {names.TAG_CLAIM: mine, names.TAG_CLAIMED_BY: run_id}, _ABOUT)
             others = _living_others(client, name, mine)
             if not others:
                 yield partial(_confirm, client, mine, began)
@@ -104,13 +104,14 @@ def claimed(client: MlflowClient, name: str, run_id: str) -> Iterator[Callable[[
         time.sleep(random.uniform(0.0, 2.0 * _EVERY))
 
 
-def _create(client: MlflowClient, mine: str, run_id: str) -> None:
+def create_model(client: MlflowClient, name: str, tags: dict[str, str] | None = None, about: str | None = None) -> None:
+    """A registered model; one that is there already, also from a request that was sent twice, is left as it is."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(mine, {names.TAG_CLAIM: mine, names.TAG_CLAIMED_BY: run_id}, _ABOUT)
+        client.create_registered_model(name, tags, about)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # a request that was sent twice finds that it stands already
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 

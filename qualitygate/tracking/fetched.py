@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate import names, storage
-from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
+from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError
 from qualitygate.mlflow_client import artifacts, reading, tracking_uri
 from qualitygate.records import canonical_hash

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate import names
-from qualitygate.checkpoints.sources.mlflow_artifacts import SUFFIXES
+from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError, TrackingError, public
 from qualitygate.mlflow_client import as_tracking_error, connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.storage import file_sha256
 from qualitygate.tracking.check import RECORD, read_check, verdict_tags
-from qualitygate.tracking.claim import file_lock, sole_mover
+from qualitygate.tracking.claim import create_model, file_lock, sole_mover
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +93,7 @@ def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str
     """
     sha256 = record.candidate.checkpoint_sha256
     with _registry(uri) as client, file_lock(_address()):
-        _ensure_model(client, name)
+        create_model(client, name)
         if (known := _registered(client, name, sha256)) is not None:
             return known
         _check_unchanged(file, sha256)
@@ -140,16 +140,6 @@ def promote(version: Version, alias: str, expected: str | None, folder: Path, ru
             client.set_registered_model_alias(version.name, alias, version.version)
             if (now := _alias(client, version.name, alias)) != version.version:
                 raise _moved(version, alias, now, version.version)
-
-
-def _ensure_model(client: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _check_unchanged(file: Path, sha256: str) -> None:

@@ -13,7 +13,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord
-from qualitygate.records.metrics import METRICS, MetricsReport
+from qualitygate.records.metrics import MetricsReport
 from qualitygate.tracking.gated_set import ranking
 from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, finite, software_tags
 
@@ -84,7 +84,7 @@ def _groups(report: MetricsReport) -> pd.DataFrame:
     """One row a group, one column a metric."""
     import pandas as pd
 
-    shown = [name for name in METRICS if any(name in row.measurements for row in report.groups)]
+    shown = [one.name for one in report.shown]
     values = [[row.measurements[name].value if name in row.measurements else None for name in shown] for row in report.groups]
     return pd.DataFrame(
         [[row.group, row.samples, *of_group] for row, of_group in zip(report.groups, values, strict=True)],

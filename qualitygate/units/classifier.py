@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.metrics.estimate import wilson
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
 REAL = "real"
@@ -30,7 +30,6 @@ DECAY = 1e-2
 """Weight of the squared weights in the loss, over standardised features: few labels must do for many features."""
 LEAST = 8
 """Images of a class below which nothing can be said about a classifier."""
-_LEVEL = 0.95
 _STEPS = 200
 
 
@@ -154,19 +153,6 @@ def train_classifier(
     return ArtifactClassifier(backbone, weight.float(), bias.float(), classes), found
 
 
-def wilson(hits: int, count: int, level: float = _LEVEL) -> tuple[float, float]:
-    """Wilson's interval of a share.
-
-    >>> tuple(round(bound, 3) for bound in wilson(8, 10))
-    (0.49, 0.943)
-    """
-    z = NormalDist().inv_cdf((1.0 + level) / 2.0)
-    share = hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    return middle - reach, middle + reach
-
-
 def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
     """Mean spatial features of images, float64 (N, channels)."""
     batches = [images] if isinstance(images, Tensor) else images
@@ -211,7 +197,7 @@ def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     below = sum((share - low) ** 2 for share, (low, _) in zip(shares, bounds, strict=True)) ** 0.5
     above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
     middle = sum(shares) / 2.0
-    return middle, (middle - below / 2.0, middle + above / 2.0)
+    return middle, (float(middle - below / 2.0), float(middle + above / 2.0))
 
 
 def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:

@@ -34,8 +34,9 @@ class TopSamples:
 def top_samples(
     generator: Generator, latents: Latents | Tensor, layers: Iterable[LayerLike], count: int, progress: Progress = silent
 ) -> dict[int, TopSamples]:
-    """The ``count`` samples with the highest activation of each unit, by layer. The activation of a unit in a sample is its maximum over
-    positions (the paper does not say). Memory: what is kept, and one micro-batch.
+    """The ``count`` samples, of latents or a bare z (N, D), with the highest activation of each unit, by layer.
+
+    The activation of a unit in a sample is its maximum over positions (the paper does not say). Memory: what is kept, and one micro-batch.
 
     Raises:
         InputError: fewer samples than that.

@@ -37,8 +37,9 @@ def low_rate_activity_of(
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> UnitScores:
-    """Low-rate activity over given samples, for example those that someone found to be artifacts, at some layers: by default all that the
-    rates know."""
+    """Low-rate activity over given samples, latents or a bare z (N, D), for example those that someone found to be artifacts.
+
+    The layers are by default all that the rates know."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     of_samples = own_low_rate_activity(generator, latents, rates, rate, indices, progress)
     scores = {layer: one.mean(dim=0) for layer, one in of_samples.items()}

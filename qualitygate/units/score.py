@@ -61,8 +61,9 @@ class UnitScores:
         return self.by_layer[layer]
 
     def top(self, count: int, layer: int) -> np.ndarray:
-        """The most suspected units of a layer, int64, the highest score first; of equal scores the lower unit first. A unit without a
-        score is never among them.
+        """The most suspected units of a layer, int64 (count,), the highest score first; of equal scores the lower unit.
+
+        A unit without a score is never among them.
 
         Raises:
             InputError: a count below 1.
@@ -188,7 +189,7 @@ def joined(scores: Sequence[UnitScores]) -> UnitScores:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, in [-1, 1]; NaN where one side is constant, or there is nothing."""
+    """Spearman's of two columns (N,), in [-1, 1]; NaN where one side is constant, or there is nothing."""
     from scipy.stats import spearmanr
 
     constant = any(not len(side) or side.min() == side.max() for side in (first, second))

@@ -14,9 +14,8 @@ from reference.vectors import Vectors, assert_agrees, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents
-from qualitygate.checkpoints.load import Loaded, assemble_contents, load_generator
+from qualitygate.checkpoints.load import Given, Loaded, assemble_contents, load_generator
 from qualitygate.checkpoints.reader import read
-from qualitygate.checkpoints.recognise import Given
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.latents import Latents
 

@@ -17,7 +17,7 @@ from qualitygate.checkpoints.layouts.reading import spectrally_normalised
 from qualitygate.checkpoints.load import Loaded, assemble_contents
 from qualitygate.errors import CheckpointError, LatentsError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.families.unetgan import UNetDiscriminator
+from qualitygate.generators.families.biggan import UNetDiscriminator
 from qualitygate.latents import Latents, Sampling
 
 

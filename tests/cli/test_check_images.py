@@ -19,7 +19,7 @@ from qualitygate.features import registry
 from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
 from qualitygate.latents import Sampling
-from qualitygate.studies.check import model as subject
+from qualitygate.studies.check import model as checked_model
 from qualitygate.testing.toys import random_patches
 
 SAMPLES, PATHS = 64, 20
@@ -106,13 +106,13 @@ def test_a_check_says_what_metrics_says_and_its_features_are_reused(checked, cal
 
 def test_a_baseline_is_calibrated_once(checked, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    calibrate = subject.calibrate
+    calibrate = checked_model.calibrate
 
     def counted(generator, *arguments, **named):
         seen.append(generator.identity().name)
         return calibrate(generator, *arguments, **named)
 
-    monkeypatch.setattr(subject, "calibrate", counted)
+    monkeypatch.setattr(checked_model, "calibrate", counted)
     made = {"base": 0.0, "a": 1e-3, "b": 2e-3}
     baseline, *candidates = (checkpoint(tmp_path, name, shift) for name, shift in made.items())
     rules = tuple({"metric": metric, "worse_by": {"absolute": 1e6}} for metric in (names.KID, names.DISCRIMINATOR))
@@ -135,7 +135,7 @@ def test_too_few_samples_for_fid_are_inconclusive(checked, real: Path, tmp_path:
     found = by_metric(done)
     assert done.code == 1, "KID is told, and is beyond its limit"
     assert found[names.FID]["state"] == "inconclusive"
-    assert "too few for FID with 64 features: ask for kid" in found[names.FID]["note"]
+    assert "samples for 64 features; KID has no such limit" in found[names.FID]["note"]
     alone = checked((RULES[0],), tmp_path / "model.pt", "--real", real)
     assert alone.code == 4
     assert json.loads(alone.stdout)["verdict"] == "inconclusive"

@@ -12,9 +12,9 @@ import yaml
 from cli.conftest import POLICY, Call, Place, dcgan_state_dict
 
 from qualitygate import names
-from qualitygate.cli.check_registry import Registry
-from qualitygate.cli.source import Source
+from qualitygate.cli.check import Registry
 from qualitygate.mlflow_client import connect
+from qualitygate.studies.check import CheckRequest
 from qualitygate.tracking.check import FILES, RECORD, read_check
 from qualitygate.tracking.promotion import alias_version
 from tests.tracking import held_back
@@ -173,8 +173,8 @@ def test_what_a_file_alone_does_not_stand_for_is_not_registered(call: Call, opti
 @pytest.mark.parametrize("kept", [True, False])
 def test_only_what_is_kept_can_be_sent_later(tmp_path: Path, capfd: pytest.CaptureFixture[str], kept: bool) -> None:
     folder = write_check(tmp_path / "a", "a")
-    registry = Registry("http://127.0.0.1:9", None, None, None, None, None, False)
-    registry.send(folder, read_check(folder)[0], Source("a.pt"), "checks", good=True, kept=kept)
+    request = CheckRequest(checkpoint="a.pt", experiment="checks", out=folder if kept else None)
+    Registry(request, "http://127.0.0.1:9").send(folder, read_check(folder)[0], good=True)
     said = capfd.readouterr().err
     assert "127.0.0.1:9 cannot be reached" in said
     assert ("qualitygate sync" in said) == kept

@@ -178,13 +178,14 @@ def test_artifacts_by_label_against_normal_samples(call: Call, place: Place, tmp
 
 
 def test_a_planted_generator_against_the_truth(call: Call, place: Place, tmp_path: Path) -> None:
+    from qualitygate import save_generator
     from qualitygate.checkpoints.load import load_generator
     from qualitygate.gating.calibrate import calibrate
     from qualitygate.policy.model import load_policy
-    from qualitygate.testing.planted import Defect, load_planted, plant, save_planted
+    from qualitygate.testing.planted import Defect, load_planted, plant
 
     made = plant(load_generator(place.checkpoint), Defect("4x4", 2, 0.1, mark="blob"), 0)
-    save_planted(made.generator, tmp_path / "planted.safetensors")
+    save_generator(made.generator, tmp_path / "planted.safetensors")
     calibrate(load_planted(tmp_path / "planted.safetensors").generator, load_policy(place.policy)).save(tmp_path / "p")
     done = call(
         "corrections",

@@ -15,11 +15,10 @@ from qualitygate.errors import InputError
 from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
 from qualitygate.features.registry import make_extractor
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.families.biggan import BigGANDiscriminator
+from qualitygate.generators.families.biggan import BigGANDiscriminator, UNetDiscriminator
 from qualitygate.generators.families.dcgan import DCGANDiscriminator
 from qualitygate.generators.families.pggan import PGGANDiscriminator
 from qualitygate.generators.families.stylegan2 import StyleGAN2Discriminator
-from qualitygate.generators.families.unetgan import UNetDiscriminator
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 

@@ -1,4 +1,4 @@
-"""A calibration that is cut off goes on where it stopped, and ends with the same numbers."""
+"""What a calibration starts from where nothing is asked for; one that is cut off goes on, and ends with the same numbers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from small import small_dcgan
 from small_policy import small_policy
 
 from qualitygate.gating import calibrate as calibration
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import AFFORDABLE, calibrate, checkpoint_policy, default_policy, screening_share, with_curvature
 from qualitygate.gating.profile import Profile
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import Progress, Reporter
-from qualitygate.policy.model import Calibration
+from qualitygate.policy.model import Calibration, Policy
+from qualitygate.scores.screening import typical_passes
 
 POLICY = small_policy(calibration=Calibration(rate_samples=300, score_samples=200))  # 5 and 4 micro-batches
 RATES, SCORES = "activation rates", "scores"
@@ -156,3 +157,30 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
         warnings.simplefilter("always")
         assert_same(calibrate(generator, POLICY), whole)
     assert any("is not kept" in str(one.message) for one in said)
+
+
+def test_the_default_of_a_checkpoint_follows_from_counted_operations() -> None:
+    generator = small_dcgan()
+    layer = generator.presets.curvature[0]
+    share = screening_share(generator, layer)
+    assert share == 60 * generator.layers[layer].operations / generator.operations
+    assert checkpoint_policy(generator) == default_policy("dcgan")
+    generator.operations = round(generator.operations * share / AFFORDABLE) + 1
+    policy = checkpoint_policy(generator)
+    assert policy.curvature_layers() == (layer,)
+    assert policy.screens
+    assert policy.rules == default_policy("dcgan").rules, "nothing acts on CLA before evidence says that it sees"
+    assert with_curvature(default_policy("dcgan"), layer).rules[-1].score == f"cla/layer_{layer}"
+
+
+@pytest.mark.parametrize(("latent_size", "passes"), [(2, 40), (64, 60), (100, 60), (512, 220), (1024, 220), (306, 140)])
+def test_typical_passes(latent_size: int, passes: float) -> None:
+    assert typical_passes(latent_size) == passes
+
+
+def test_a_family_brings_its_rate() -> None:
+    assert default_policy("dcgan") == Policy()
+    assert default_policy("pggan").headline_rate == default_policy("a family that nobody knows").headline_rate == 0.3
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(calibration, "default_rate", lambda family: 0.15)
+        assert default_policy("slow").detection.rates == (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from qualitygate.errors import InputError
 from qualitygate.metrics import manifold
-from qualitygate.metrics.manifold import balls_around, coverage, nearest, neighbour_radii, realism, recall
+from qualitygate.metrics.estimate import blocks_of
+from qualitygate.metrics.manifold import (
+    balls_around,
+    coverage,
+    coverage_in_blocks,
+    nearest,
+    neighbour_radii,
+    realism,
+    recall,
+    recall_in_blocks,
+)
 
 
 @pytest.fixture
@@ -110,3 +121,14 @@ def test_copies() -> None:
 def test_too_few_neighbours() -> None:
     with pytest.raises(InputError, match="at least 4"):
         neighbour_radii(torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("count", [40, 403])
+def test_blocks_left_out_at_once_are_as_if_left_out_one_by_one(count: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    generated, real = torch.randn(count, 6, generator=random), 0.8 * torch.randn(300, 6, generator=random)
+    blocks, radii = blocks_of(count), neighbour_radii(real)
+    rest = [np.setdiff1d(np.arange(count), block) for block in [np.empty(0), *blocks]]
+    assert torch.equal(recall_in_blocks(generated, real, blocks), torch.stack([recall(generated[rows], real) for rows in rest]))
+    alone = torch.stack([coverage(generated[rows], real, radii) for rows in rest])
+    assert torch.equal(coverage_in_blocks(generated, real, radii, blocks), alone)

@@ -36,7 +36,7 @@ def test_nothing_depends_on_the_parts_that_images_come_in() -> None:
         for part, own in zip(images.split(size), labels.split(size), strict=True):
             observer.add(part, own)
         observer.add(images[:0])
-        seen.append(observer.population())
+        seen.append(observer.measured())
     assert discriminator.sizes == {64}
     for one in seen:
         assert one.count == 70
@@ -47,5 +47,5 @@ def test_nothing_depends_on_the_parts_that_images_come_in() -> None:
 def test_with_nothing_to_look_with_only_the_count_is_known() -> None:
     observer = Observer(None, None, "cpu")
     observer.add(torch.zeros(5, 1, 4, 4))
-    found = observer.population()
+    found = observer.measured()
     assert (found.count, found.features, found.discriminator) == (5, None, None)

@@ -8,10 +8,11 @@ import torch
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.metrics.measured_set import Population, RealSet
-from qualitygate.metrics.metric import Ruler, inception_measurement
-from qualitygate.records.metrics import Outcome, compare
-from qualitygate.studies.metrics.groups import Group, group_row, histogram, orders, random_row
+from qualitygate.metrics.compare import Outcome, compare_records
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
+from qualitygate.metrics.metric import Evaluator
+from qualitygate.records.metrics import Measurement
+from qualitygate.studies.metrics.groups import group_row, histogram, orders, random_row
 
 AGAINST_REAL = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
 
@@ -22,19 +23,19 @@ def real(recorded) -> RealSet:
 
 
 @pytest.fixture(scope="module")
-def ruler(real: RealSet) -> Ruler:
-    return Ruler(real, "recorded features", "recorded distances")
+def evaluator() -> Evaluator:
+    return Evaluator("recorded features", "recorded distances")
 
 
 @pytest.fixture(scope="module")
-def subject(recorded, ruler: Ruler):
+def measured(recorded, real: RealSet) -> MeasuredSet:
     lengths = torch.full((400, 10), torch.nan, dtype=torch.float64)
     lengths[:100] = recorded.tensors["input/ppl_dist"].double().view(100, 10)
-    return ruler.subject(Population(400, recorded.tensors["input/fake"], np.linspace(0.0, 1.0, 400), lengths))
+    return MeasuredSet(400, recorded.tensors["input/fake"], np.linspace(0.0, 1.0, 400), lengths, real=real)
 
 
-def test_the_whole_set_agrees_with_the_references(expected, ruler: Ruler, subject) -> None:
-    found = ruler.measure(subject)
+def test_the_whole_set_agrees_with_the_references(expected, evaluator: Evaluator, measured) -> None:
+    found = evaluator.measure(measured)
     assert set(found) == AGAINST_REAL | {names.PPL, names.DISCRIMINATOR}
     wanted = expected["prdc_k3"] | {
         names.FID: expected["nvlabs_fid"]["value"],
@@ -53,89 +54,92 @@ def test_the_whole_set_agrees_with_the_references(expected, ruler: Ruler, subjec
     assert found[names.KID].extractor == "recorded features"
 
 
-def test_a_group_is_what_it_would_be_by_itself(recorded, ruler: Ruler, subject) -> None:
+def test_a_group_is_what_it_would_be_by_itself(recorded, evaluator: Evaluator, measured) -> None:
     rows = np.arange(50, 200)
-    alone = ruler.subject(Population(150, recorded.tensors["input/fake"][50:200]))
-    ours, theirs = ruler.measure(subject, rows), ruler.measure(alone)
+    alone = MeasuredSet(150, recorded.tensors["input/fake"][50:200], real=measured.real)
+    ours, theirs = evaluator.measure(measured, rows), evaluator.measure(alone)
     for name in AGAINST_REAL:
         assert ours[name].value == pytest.approx(theirs[name].value, rel=1e-9), name
 
 
-def test_the_stated_bias_is_there_and_the_jackknife_holds_the_truth(recorded, ruler: Ruler, subject) -> None:
-    half = ruler.measure(subject, np.arange(200))[names.FID]
-    whole = ruler.measure(subject)[names.FID]
+def test_the_stated_bias_is_there_and_the_jackknife_holds_the_truth(recorded, evaluator: Evaluator, measured) -> None:
+    half = evaluator.measure(measured, np.arange(200))[names.FID]
+    whole = evaluator.measure(measured)[names.FID]
     assert half.value > whole.value
     assert "too large by about" in whole.note
 
 
-def test_too_few_says_so_and_gives_no_number(ruler: Ruler, subject) -> None:
-    found = ruler.measure(subject, np.arange(64))
+def test_too_few_says_so_and_gives_no_number(evaluator: Evaluator, measured) -> None:
+    found = evaluator.measure(measured, np.arange(64))
     assert found[names.FID].value is None
     assert found[names.FID].note == "too few: 64 samples for 64 features; KID has no such limit"
     assert found[names.KID].value is not None
-    two = ruler.measure(subject, np.arange(2))
-    assert names.RECALL not in two
+    two = evaluator.measure(measured, np.arange(2))
+    assert two[names.RECALL].value is None
+    assert two[names.RECALL].note == "too few: 2 samples for 3 neighbours"
     assert two[names.KID].value is None
-    assert ruler.extrapolated_fid(subject.population.features[:100]).note.startswith("too few")
-    assert ruler.extrapolated_fid(subject.population.features).value < ruler.measure(subject)[names.FID].value
+    few, all_of_it = (evaluator.measurement(names.FID_INFINITY, measured.group(rows)) for rows in (np.arange(100), None))
+    assert few.note.startswith("too few")
+    assert all_of_it.value < evaluator.measure(measured)[names.FID].value
+    scarce = evaluator.measure(measured, np.arange(70))[names.FID]
+    assert scarce.value is not None
+    assert scarce.low is None
+    assert scarce.note == "too few for an interval: 63 samples for 64 features"
 
 
-def test_bare_values_are_the_same_without_intervals(ruler: Ruler, subject) -> None:
-    full, bare = ruler.measure(subject), replace(ruler, intervals=False).measure(subject)
+def test_bare_values_are_the_same_without_intervals(evaluator: Evaluator, measured) -> None:
+    full, bare = evaluator.measure(measured), replace(evaluator, intervals=False).measure(measured)
     assert {name: one.value for name, one in bare.items()} == {name: one.value for name, one in full.items()}
     assert all(one.low is None for one in bare.values())
 
 
-def test_one_sample_has_no_interval(ruler: Ruler, subject) -> None:
-    found = ruler.measure(subject, np.arange(1))
+def test_one_sample_has_no_interval(evaluator: Evaluator, measured) -> None:
+    found = evaluator.measure(measured, np.arange(1))
     for name in (names.PPL, names.PRECISION, names.DENSITY, names.REALISM, names.DISCRIMINATOR):
         assert found[name].value is not None
         assert (found[name].low, found[name].high) == (None, None)
         assert found[name].note == "one sample: no interval"
 
 
-def test_path_samples_bound_a_group(ruler: Ruler, subject) -> None:
-    assert replace(ruler, path_samples=20).measure(subject)[names.PPL].samples == 20
-    assert names.PPL not in ruler.measure(subject, np.arange(200, 300))
+def test_path_samples_bound_a_group(evaluator: Evaluator, measured) -> None:
+    assert replace(evaluator, path_samples=20).measure(measured)[names.PPL].samples == 20
+    assert names.PPL not in evaluator.measure(measured, np.arange(200, 300))
 
 
-def test_without_real_images_only_what_needs_none(subject) -> None:
-    alone = Ruler()
-    assert set(alone.measure(alone.subject(subject.population))) == {names.PPL, names.DISCRIMINATOR}
+def test_without_real_images_only_what_needs_none(measured) -> None:
+    alone = Evaluator()
+    assert set(alone.measure(measured.against(None))) == {names.PPL, names.DISCRIMINATOR}
 
 
-def test_copies_of_real_images_are_left_out_of_realism_only(ruler: Ruler, real: RealSet) -> None:
+def test_copies_of_real_images_are_left_out_of_realism_only(evaluator: Evaluator, real: RealSet) -> None:
     features = real.features[real.radii <= real.radii.median()][:50]
-    everything = ruler.measure(ruler.subject(Population(50, features)))
+    everything = evaluator.measure(MeasuredSet(50, features, real=real))
     assert everything[names.REALISM].value is None
     assert everything[names.PRECISION].value == 1.0
     mixed = torch.cat((features[:10], features[10:] + 0.5))
-    assert "10 of infinite value" in ruler.measure(ruler.subject(Population(50, mixed)))[names.REALISM].note
+    assert "10 of infinite value" in evaluator.measure(MeasuredSet(50, mixed, real=real))[names.REALISM].note
 
 
-def test_a_degraded_set_is_worse_in_every_metric(real: RealSet, ruler: Ruler) -> None:
+def test_a_degraded_set_is_worse_in_every_metric(real: RealSet, evaluator: Evaluator) -> None:
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(real.features.shape, generator=random)
-    good, bad = (ruler.measure(ruler.subject(Population(500, real.features + amount * noise))) for amount in (0.2, 3.0))
+    good, bad = (evaluator.measure(MeasuredSet(500, real.features + amount * noise, real=real)) for amount in (0.2, 3.0))
     for name in AGAINST_REAL - {names.RECALL}:  # wide noise makes wide balls
-        assert compare(bad[name], good[name]) is Outcome.WORSE, name
+        assert compare_records(bad[name], good[name]).outcome is Outcome.WORSE, name
 
 
-def test_chance_and_the_papers_order(ruler: Ruler, subject) -> None:
-    realism = subject.standing.realism
+def test_chance_and_the_papers_order(evaluator: Evaluator, measured) -> None:
+    realism = measured.realism
     best, worst = np.sort(np.argsort(-realism)[:40]), np.sort(np.argsort(realism)[:40])
-    chance = random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20)
+    chance = random_row(evaluator, measured, 40, path_rows=np.arange(100), path_size=20)
     assert chance.spread[names.REALISM] == pytest.approx(realism.std() / 40**0.5, rel=0.5)
     assert chance.measurements[names.REALISM].value == pytest.approx(realism.mean(), rel=0.02)
     assert chance.measurements[names.PPL].samples == 20
     assert chance.measurements[names.FID].value is None
-    again = random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20)
+    again = random_row(evaluator, measured, 40, path_rows=np.arange(100), path_size=20)
     assert again == chance
-    assert random_row(ruler, subject, 40, path_rows=np.arange(100), path_size=20, seed=5) != chance
-    rows = [
-        chance,
-        *(group_row(ruler, Group(name, "", subject, chosen)) for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst))),
-    ]
+    assert random_row(evaluator, measured, 40, path_rows=np.arange(100), path_size=20, seed=5) != chance
+    rows = [chance, *(group_row(evaluator, name, "", measured, chosen) for name, chosen in ((names.LOWEST, best), (names.HIGHEST, worst)))]
     order = {one.metric: one for one in orders(rows)}
     assert order[names.REALISM].holds
     assert order[names.REALISM].clear
@@ -155,10 +159,14 @@ def test_histograms_have_common_bins() -> None:
 
 
 def test_the_inception_score_with_its_interval(recorded, expected) -> None:
-    found = inception_measurement(recorded.tensors["input/probs"], "classes")
-    assert found.value == pytest.approx(expected["nvlabs_is_splits10"]["mean"], rel=1e-6)
-    assert found.low < found.value < found.high
-    assert inception_measurement(recorded.tensors["input/probs"][:9], "classes").note == "too few: 9 samples for 10 splits"
+    def score(probabilities: torch.Tensor) -> Measurement:
+        group = MeasuredSet(len(probabilities), classes=probabilities).group()
+        return Evaluator("classes").measurement(names.INCEPTION_SCORE, group)
+
+    found, (mean, spread) = score(recorded.tensors["input/probs"]), (expected["nvlabs_is_splits10"][name] for name in ("mean", "std"))
+    assert found.value == pytest.approx(mean, rel=1e-6)
+    assert found.high - mean == pytest.approx(2.2622 * spread / 3.0, rel=1e-4) == mean - found.low
+    assert score(recorded.tensors["input/probs"][:9]).note == "too few: 9 samples for 10 splits"
 
 
 def test_too_few_real_images() -> None:

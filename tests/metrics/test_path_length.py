@@ -12,7 +12,7 @@ from small import small_dcgan, small_pggan, small_stylegan2
 from qualitygate.errors import InputError
 from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
-from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, kept, path_length, path_lengths, slerp
+from qualitygate.metrics.path_length import PER_SAMPLE, PathSettings, inlier_mask, path_length, path_lengths, slerp
 from qualitygate.testing.toys import random_toy
 
 FEW = replace(PER_SAMPLE, paths=3)
@@ -37,7 +37,7 @@ def test_slerp_keeps_its_ends() -> None:
 
 def test_the_set_agrees_with_the_reference(recorded, expected) -> None:
     distances = recorded.tensors["input/ppl_dist"]
-    assert int(kept(distances).sum()) == expected["nvlabs_ppl"]["n_kept"]
+    assert int(inlier_mask(distances).sum()) == expected["nvlabs_ppl"]["n_kept"]
     assert path_length(distances) == pytest.approx(expected["nvlabs_ppl"]["value"], rel=1e-6)
     assert path_length(distances.view(100, 10)) == path_length(distances)
 
@@ -119,4 +119,4 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="from latents in w"):
         path_lengths(styled, Latents(np.arange(2), None, torch.zeros(2, 6), space="w"), Squares())
     with pytest.raises(InputError, match="1 of them not finite"):
-        kept(torch.tensor([1.0, torch.nan]))
+        inlier_mask(torch.tensor([1.0, torch.nan]))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qualitygate.errors import InputError, PolicyError
+from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import SequentialAblation
-from qualitygate.policy.decide import Limits, Risk, decide, default_weights, fit_weights, initial_verdicts, repaired, resolve
+from qualitygate.policy.decide import Limits, Risk, decide, default_weights, initial_verdicts, repaired, resolve
 from qualitygate.policy.model import Limit, Policy, Rule
 from qualitygate.records.gate import RuleLimit, Verdict
 
@@ -235,37 +235,3 @@ def test_the_default_takes_every_layer_never_seen_neurons_and_cla() -> None:
         "never_seen_active": 1.0,
         "cla/layer_1": 1.0,
     }
-
-
-def test_fitted_weights_find_the_part_that_tells_and_are_never_negative() -> None:
-    random = np.random.default_rng(1)
-    broken = random.random(2000) < 0.1
-    columns = {
-        "tells": random.normal(size=2000) + 2.0 * broken,
-        "noise": random.normal(size=2000),
-        "against": random.normal(size=2000) - 1.0 * broken,
-    }
-    risk = Risk({name: random.normal(size=1000) for name in columns}, dict.fromkeys(columns, 1.0))
-    weights = fit_weights(risk, columns, broken)
-    assert weights["against"] == 0.0
-    assert weights["tells"] > 5 * weights["noise"] >= 0.0
-    assert sum(weights.values()) == pytest.approx(3.0)
-
-    fitted = Risk({name: random.normal(size=1000) for name in columns}, weights)
-    assert _auc(fitted(columns), broken) > _auc(risk(columns), broken)
-
-
-@pytest.mark.parametrize(("broken", "message"), [([0, 0], "both kinds"), ([1, 1], "both kinds")])
-def test_weights_need_both_kinds(broken: list[int], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        fit_weights(Risk(REFERENCE, {"a": 1.0}), {"a": np.zeros(2)}, np.array(broken, dtype=bool))
-
-
-def test_scores_that_say_nothing_are_not_weighted() -> None:
-    risk = Risk({"a": np.arange(100.0)}, {"a": 1.0})
-    with pytest.raises(InputError, match="No part"):
-        fit_weights(risk, {"a": np.array([90.0, 95.0, 1.0, 2.0])}, np.array([0, 0, 1, 1], dtype=bool))
-
-
-def _auc(score: np.ndarray, broken: np.ndarray) -> float:
-    return float(np.mean(score[broken][:, None] > score[~broken][None]))

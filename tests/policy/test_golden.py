@@ -1,4 +1,4 @@
-"""Hashes of today's policies and profiles: what was written yesterday stays valid."""
+"""Hashes of today's policies, suites and profiles: what was written yesterday stays valid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from qualitygate.gating.calibrate import default_policy
 from qualitygate.gating.profile import profile_id
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import METHODS
-from qualitygate.policy.model import Policy, parse_policy, policy_yaml
+from qualitygate.policy.model import Policy, default_rules, parse_policy, policy_yaml
+from qualitygate.policy.suite import make_check_suite, make_suite, suite_hash
 
 WHOLE = {
     "detection": {"curvature_layers": [1]},
@@ -71,3 +72,13 @@ def test_profiles() -> None:
     assert first == "c3c5b371d92889b961081e19b2202e7d33377addfde91c4c4e78048583b3df33"
     second = profile_id("ab" * 32, Sampling(psi=0.7), whole.calibration, (0, 1), whole.detection.rates)
     assert second == "4539063356303f0d4b2b9241705b230b5d751b0eb58274d15db66ce1785e4c35"
+
+
+def test_suites() -> None:
+    of_set, of_check = (
+        make_suite(Policy(), ["low_rate_0.1"], 100),
+        make_check_suite(default_rules(0.1), ["low_rate_0.1", "cla/layer_1"], 64),
+    )
+    assert suite_hash(of_set) == "342c7ef8aa4ca871f71a565633b1080486cfff4c3b3b6aa31e343414c59e83dc"
+    assert suite_hash(of_check) == "4c1f6693b068235d84939de6bddef7e5b2e1437d40da3cd6abb15f3e5cbd95e9"
+    assert suite_hash(make_check_suite(default_rules(0.3)[:2], [], 0)) == "c0e0119f3ea3deadf38aa0d7cc32fbb4984a5fad4c658052df8883f0b67bf123"

@@ -14,15 +14,16 @@ from qualitygate.errors import PolicyError
 from qualitygate.gating.calibrate import default_policy
 from qualitygate.policy.corrections import SequentialAblation, recheck_layers
 from qualitygate.policy.model import (
-    HIGHER_IS_BETTER,
-    OF_IMAGES,
     TO_BASELINE,
     Check,
     Limit,
     Policy,
     Rule,
     default_rules,
+    higher_is_better,
     load_policy,
+    needs_of,
+    of_images,
     parse_policy,
     policy_yaml,
 )
@@ -272,8 +273,12 @@ def test_the_check_changes_no_verdict_of_a_sample() -> None:
 
 
 def test_directions_are_those_of_the_metrics() -> None:
-    for name in OF_IMAGES:
-        assert (name in HIGHER_IS_BETTER) == METRICS[TO_BASELINE.get(name, name)].higher_is_better
+    for name in (*of_images(), *TO_BASELINE):
+        assert higher_is_better(name) == METRICS[TO_BASELINE.get(name, name)].higher_is_better
+    shares = ("accepted_share", "corrected_share", "rejected_share", "yield", "borderline_share", "dead_units", "low_rate_0.1/q0.9")
+    assert [name for name in shares if higher_is_better(name)] == ["accepted_share", "yield"]
+    assert {needs_of(name) for name in TO_BASELINE} == {"baseline"}
+    assert [needs_of(name) for name in ("fid", "ppl", "discriminator", "yield")] == ["real", "paths", "discriminator", None]
 
 
 def test_a_policy_is_validated_without_torch() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from shard_helpers.faulty import THRESHOLD, AlwaysKilled, Killed, NotFinite, Swapped, faulty
@@ -25,9 +26,9 @@ from qualitygate.cli import _interrupted
 from qualitygate.errors import CheckpointError, ProfileError, StorageError, WorkerError
 from qualitygate.generators.passes import Reporter
 from qualitygate.produce import store as stores
-from qualitygate.produce.executor import _PRELOADED
+from qualitygate.produce.executor import _PRELOADED, InProcess
 from qualitygate.produce.manifest import Manifest
-from qualitygate.produce.run import make
+from qualitygate.produce.run import make, produce
 from qualitygate.produce.store import open_store
 from qualitygate.produce.worker import Job, ShardWorker
 
@@ -121,6 +122,23 @@ def test_two_workers_on_one_shard_end_with_one(small: Small, tmp_path: Path) -> 
     there = {f"{one.parent.name}/{one.name}" for folder in ("shards", "records") for one in (tmp_path / "set" / folder).iterdir()}
     assert there == set(row.files)
     assert_whole(tmp_path / "set", range(64), small.produce(tmp_path / "set", ids=range(64)))
+
+
+def test_two_runs_of_one_folder_at_once_end_with_one_whole_set(small: Small, tmp_path: Path) -> None:
+    job = small.job(tmp_path / "set", ids=IDS, form=None)
+    both = [started(drive_folder, job) for _ in range(2)]
+    for one in both:
+        one.join(120)
+    assert 0 in [one.exitcode for one in both]
+    table = pq.read_table(tmp_path / "set" / "samples.parquet").to_pydict()
+    assert table[names.ID] == list(IDS)
+    kept = {row for row, verdict in enumerate(table[names.VERDICT]) if verdict != "reject"}
+    assert {int(path.stem) for path in (tmp_path / "set" / "images").iterdir()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def drive_folder(job: Job) -> None:
+    produce(InProcess(job, "cpu"))
 
 
 def make_first(job: Job) -> None:

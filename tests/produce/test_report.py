@@ -133,6 +133,5 @@ def test_a_set_in_an_object_store_has_its_page_there(small: Small, bucket: str) 
 def test_what_is_not_finite_is_over_no_limit() -> None:
     """Such samples are rejected for that alone: more samples over a limit than have a score would be no share."""
     limit = RuleLimit(rule="low_rate", score="s", limit=1.0, source="policy", action=Verdict.CORRECT)
-    counts = records_module._Counts([limit])
-    counts.add(pa.table({"s": [0.5, 2.0, float("inf"), float("-inf"), float("nan")]}))
-    assert counts.over == {"low_rate": (1, 2)}
+    scores = pa.table({"s": [0.5, 2.0, float("inf"), float("-inf"), float("nan")]})
+    assert records_module._counted_over(scores, [limit], {"low_rate": (0, 0)}) == {"low_rate": (1, 2)}

@@ -22,6 +22,7 @@ from qualitygate.produce.executor import InProcess
 from qualitygate.produce.report import read_gated
 from qualitygate.produce.request import Form
 from qualitygate.produce.run import make, produce
+from qualitygate.produce.store import LocalStore
 from qualitygate.produce.worker import ShardWorker
 from qualitygate.storage import image_name
 
@@ -161,6 +162,25 @@ def test_one_folder_goes_on_and_holds_what_shards_do(small: Small, made: Path, t
     assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.png for one in entries(made)}
     assert not Path(job.workplace).exists()
     assert not [name for name in ("manifest", "records", "shards", "plan.json", ".partial") if (place / name).exists()]
+
+
+def test_the_last_steps_of_one_folder_may_be_interrupted_too(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, remove = small.job(tmp_path / "set", ids=range(64), form=None), LocalStore.remove
+    for last in ("manifest", "records", "plan.json"):
+
+        def interrupted(store: LocalStore, name: str, last: str = last) -> None:
+            if name == last:
+                raise KeyboardInterrupt
+            remove(store, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "remove", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                produce(InProcess(job, "cpu"))
+        assert not (tmp_path / "set").exists()
+    summary = produce(InProcess(job, "cpu"))
+    assert len(list((tmp_path / "set" / "images").iterdir())) == summary.accepted + summary.corrected > 0
+    assert [one.name for one in tmp_path.iterdir()] == ["set"]
 
 
 def test_columns_of_shards_that_needed_them_are_in_one_table(small: Small, tmp_path: Path) -> None:

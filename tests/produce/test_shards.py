@@ -10,7 +10,7 @@ import pytest
 
 from qualitygate.errors import InputError, StorageError, public
 from qualitygate.produce.request import Form
-from qualitygate.produce.shards import Encoding, Entry, ShardWriter, read_shard, shard_writer
+from qualitygate.produce.shards import Encoding, Entry, read_shard, shard_writer
 from qualitygate.produce.store import LocalStore, open_store
 from qualitygate.produce.worker import _digest
 
@@ -22,24 +22,24 @@ ENTRIES = [
 @pytest.mark.parametrize("form", list(Form))
 def test_what_goes_in_comes_out_and_makes_the_same_bytes(form: Form, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        with shard_writer(form, tmp_path / name) as writer:
+        with shard_writer(form, tmp_path / name) as add:
             for entry in ENTRIES:
-                writer.add(entry)
+                add(entry)
     assert list(read_shard(form, tmp_path / "a")) == ENTRIES
     assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
 
 
 @pytest.mark.parametrize("form", [Form.WEBDATASET, Form.PARQUET])
 def test_half_a_shard_is_an_error(form: Form, tmp_path: Path) -> None:
-    with shard_writer(form, tmp_path / "whole") as writer:
+    with shard_writer(form, tmp_path / "whole") as add:
         for entry in ENTRIES:
-            writer.add(entry)
+            add(entry)
     (tmp_path / "half").write_bytes((tmp_path / "whole").read_bytes()[:50_000])
     with pytest.raises(StorageError, match="Cannot read the shard"):
         list(read_shard(form, tmp_path / "half"))
 
 
-class Broken(ShardWriter):
+class Broken:
     """Fails with the third entry; until ``go`` is set it does not take any."""
 
     def __init__(self) -> None:
@@ -52,13 +52,10 @@ class Broken(ShardWriter):
             raise OSError(28, "No space left on device")
         self.taken.append(entry.id)
 
-    def close(self) -> None:
-        pass
 
-
-def feed(writer: ShardWriter, handed: list[int]) -> None:
+def feed(writer: Broken, handed: list[int]) -> None:
     image = np.zeros((1, 2, 2), dtype=np.float32)
-    with Encoding(writer) as encoding:
+    with Encoding(writer.add) as encoding:
         for sample in range(100_000):
             encoding.put(sample, image, {})
             handed.append(sample)

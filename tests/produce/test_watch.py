@@ -35,7 +35,6 @@ class Run:
     def look(self, scores: np.ndarray, repaired: float = 0.8) -> SuiteResult:
         accepted = int((scores <= self.limit).sum())
         corrected = round((len(scores) - accepted) * repaired)
-        before = self.totals.copy()
         row = row_of(
             samples=len(scores),
             accepted=accepted,
@@ -44,7 +43,7 @@ class Run:
             histograms=self.scales.histograms({SCORE: scores}),
         )
         self.totals.add(row)
-        return self.watch.look(row, before, self.totals)
+        return self.watch.look(row, self.totals)
 
     def usual(self, count: int, seed: int = 0) -> np.ndarray:
         """Scores as the calibration's."""

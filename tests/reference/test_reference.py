@@ -13,8 +13,8 @@ import torch
 from reference.vectors import Case, Vectors, assert_agrees, load
 from torch import Tensor
 
+from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.layouts import native
 from qualitygate.checkpoints.load import Loaded, assemble_contents
 from qualitygate.latents import Latents, Sampling
 

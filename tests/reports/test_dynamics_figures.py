@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from qualitygate.errors import InputError
-from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern, SnapshotRecord, secants
+from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern, SnapshotRecord
 from qualitygate.reports.dynamics_figures import dynamics_figure, pattern_figure, training_figure
+from qualitygate.studies.dynamics.pattern import secants
 
 NEURON = Neuron(3, 1, 2, 5)
 OFFSETS = np.linspace(-30, 30, 61)

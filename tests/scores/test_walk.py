@@ -177,11 +177,11 @@ def test_layers_by_position_are_the_layers(make: Callable[[], Generator]) -> Non
     by_position = [layer for layer in range(len(generator.layers)) if generator.by_position(layer) is not None]
     assert by_position
     with torch.no_grad():
-        whole = {state.layer: state.activation.flatten(2).transpose(1, 2) for state in generator.states(start)}
+        whole = {state.layer: state.activation.flatten(2).transpose(1, 2) for state in (start, *generator.states(start))}
         for layer in by_position:
-            parts = {part.layer: [] for part in generator.parts(start, layer)}
-            for part in generator.parts(start, layer):
-                parts[part.layer].append(part.activation.clone())
+            parts: dict[int, list[torch.Tensor]] = {index: [] for index, _, _ in generator.parts(start, layer)}
+            for index, _, activation in generator.parts(start, layer):
+                parts[index].append(activation.clone())
             assert len(parts[layer]) == generator.layers[layer].height * generator.layers[layer].width
             for index, seen in parts.items():
                 torch.testing.assert_close(torch.cat(seen, dim=1), whole[index], rtol=1e-4, atol=1e-5)

@@ -22,10 +22,13 @@ from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.gating.stage import GateStage
 from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator, sample_latents
+from qualitygate.metrics.estimate import auc
+from qualitygate.policy.decide import Risk
 from qualitygate.policy.model import Policy, parse_policy
 from qualitygate.records import Interval
 from qualitygate.records.validation import Evidence, EvidenceKind, Finding, ScoreSetting, Sight, ValidationReport, named_setting
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
+from qualitygate.studies.validate.findings import logistic_weights
 from qualitygate.studies.validate.request import ValidationSizes
 from qualitygate.studies.validate.run import validate, write_validation
 from qualitygate.studies.validate.samples import ValidationInputs
@@ -272,3 +275,28 @@ def test_rates_by_class_are_those_of_its_samples() -> None:
 
 def test_policies_are_hashed_without_it() -> None:
     assert Policy(require_validated=True).hash == Policy().hash
+
+
+def test_weights_tell_bad_samples_from_good_ones() -> None:
+    random = np.random.default_rng(0)
+    bad = random.random(2000) < 0.2
+    parts = {
+        "tells": random.normal(size=2000) + 1.5 * bad,
+        "noise": random.normal(size=2000),
+        "against": random.normal(size=2000) - 1.0 * bad,
+    }
+    reference = {name: random.normal(size=1000) for name in parts}
+    risk = Risk(reference, dict.fromkeys(parts, 1.0))
+    found = logistic_weights(np.column_stack([risk.surprise(part, values) for part, values in parts.items()]), bad)
+    assert found is not None
+    weights = dict(zip(parts, found.tolist(), strict=True))
+    assert weights["against"] == 0.0
+    assert weights["tells"] > 5 * weights["noise"] >= 0.0
+    assert sum(weights.values()) == pytest.approx(3.0)
+    fitted, plain = (auc(one(parts), bad) for one in (Risk(reference, weights), risk))
+    assert fitted.value > plain.value
+
+
+@pytest.mark.parametrize(("values", "bad"), [([0.0, 1.0], [0, 0]), ([0.0, 1.0], [1, 1]), ([4.0, 3.0, 1.0, 2.0], [0, 0, 1, 1])])
+def test_weights_where_nothing_can_be_told(values: list[float], bad: list[int]) -> None:
+    assert logistic_weights(np.array(values)[:, None], np.array(bad, dtype=bool)) is None

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from testing.small import dcgan, every_kind, pggan
 
-from qualitygate.checkpoints.layouts import native
+from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.checkpoints.save import save_generator
 from qualitygate.cli.inspect import describe
@@ -24,8 +24,7 @@ from qualitygate.generators.module import ModuleGenerator
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import activation_rates
-from qualitygate.testing.marks import MarkName
-from qualitygate.testing.planted import Defect, Planted, PlantedGenerator, load_planted, plant, save_planted
+from qualitygate.testing.planted import Defect, MarkName, Planted, PlantedGenerator, load_planted, plant
 
 Make = Callable[[], Generator]
 MARKS: tuple[MarkName, ...] = ("blob", "stripes", "texture", "cast", "frame")
@@ -202,7 +201,7 @@ def test_the_project_finds_and_repairs_it() -> None:
 @every_kind
 def test_saved_and_loaded(make: Make, tmp_path: Path) -> None:
     planted = plant(make(), Defect(layer=1, units=2, share=0.2, modes=2, mark="texture"), seed=7)
-    save_planted(planted.generator, tmp_path / "planted.safetensors")
+    save_generator(planted.generator, tmp_path / "planted.safetensors")
     loaded = load_planted(tmp_path / "planted.safetensors")
     latents = sample_latents(planted.generator, range(16), 5)
     assert torch.equal(loaded.generator.images(latents), planted.generator.images(latents))
@@ -270,7 +269,7 @@ def test_it_counts_as_of_its_bases_family(tmp_path: Path) -> None:
     """Whoever compares, chooses a policy or looks for a champion must not hold it for another architecture."""
     base = pggan()
     planted = plant(base, HARD).generator
-    save_planted(planted, tmp_path / "planted.safetensors")
+    save_generator(planted, tmp_path / "planted.safetensors")
     for generator in (planted, load_generator(tmp_path / "planted.safetensors", family="pggan")):
         assert isinstance(generator, PlantedGenerator)
         assert (generator.family, generator.stored_as) == ("pggan", "planted")
@@ -281,7 +280,7 @@ def test_it_counts_as_of_its_bases_family(tmp_path: Path) -> None:
 def test_planted_twice(tmp_path: Path) -> None:
     once = plant(dcgan(), Defect(units=2, share=0.3, mark="frame")).generator
     twice = plant(once, Defect(layer=1, units=2, share=0.3, mark="cast"), seed=3)
-    save_planted(twice.generator, tmp_path / "twice.safetensors")
+    save_generator(twice.generator, tmp_path / "twice.safetensors")
     loaded = load_planted(tmp_path / "twice.safetensors").generator
     latents = sample_latents(loaded, range(16), 5)
     assert torch.equal(loaded.images(latents), twice.generator.images(latents))
@@ -292,7 +291,7 @@ def test_a_base_that_settings_cannot_build_is_not_saved(tmp_path: Path) -> None:
     network = torch.nn.Sequential(torch.nn.ConvTranspose2d(12, 8, 4), torch.nn.ReLU(), torch.nn.ConvTranspose2d(8, 3, 4, 2, 1))
     planted = plant(ModuleGenerator(network.eval(), ["1"], 12), Defect(units=2))
     with pytest.raises(InputError, match=r"family 'module' cannot be saved"):
-        save_planted(planted.generator, tmp_path / "x.safetensors")
+        save_generator(planted.generator, tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -345,7 +344,7 @@ def test_a_base_within_a_base_without_end(tmp_path: Path) -> None:
 
 def test_the_command_line_says_that_it_is_planted(tmp_path: Path) -> None:
     generator = plant(dcgan(), Defect(units=3, share=0.01)).generator
-    save_planted(generator, tmp_path / "planted.safetensors")
+    save_generator(generator, tmp_path / "planted.safetensors")
     document = describe(load_generator(tmp_path / "planted.safetensors"))
     assert document["family"] == "dcgan"
     assert document["planted"] == {"share": 0.01, "units": {0: 3, 1: 1, 2: 1}, "paints": True}

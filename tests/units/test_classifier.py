@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.testing.toys import PatchExtractor, random_patches
-from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier, wilson
+from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier
 
 SQUARE = slice(8, 16), slice(0, 8)
 """Where the square is."""
@@ -88,13 +87,6 @@ def test_unequal_classes_count_the_same() -> None:
     """With a hundred normal images for each artifact, calling all of them normal would be right for 99 % of them."""
     _, found = train_classifier(BACKBONE, {"artifact": artifact_images(12), "normal": normal_images(600)})
     assert found.confusion[0].tolist() == [3, 0]
-
-
-def test_wilson() -> None:
-    low, high = wilson(0, 10)
-    assert low == pytest.approx(0.0, abs=1e-12)
-    assert high == pytest.approx(0.2775, abs=1e-4)
-    assert np.allclose(wilson(50, 100), (0.4038, 0.5962), atol=1e-4)
 
 
 def test_by_hand() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qualitygate.checkpoints import save
 from qualitygate.checkpoints.layout import Layout
-from qualitygate.checkpoints.layouts import native
 from qualitygate.generators.families import FAMILIES, family_plugins
 from qualitygate.plugins import resolve
 
@@ -17,7 +17,7 @@ def all_layouts() -> tuple[Layout, ...]:
         PluginError: a plug-in is broken.
     """
     ours = (layout for family in FAMILIES.values() if family.layouts for layout in resolve(family.layouts))
-    return (*native.LAYOUTS, *ours, *_of_plugins())
+    return (*save.LAYOUTS, *ours, *_of_plugins())
 
 
 def _of_plugins() -> Iterator[Layout]:

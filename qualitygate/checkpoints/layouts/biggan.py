@@ -19,8 +19,7 @@ from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
 from qualitygate.checkpoints.layouts.reading import StateDictReader, spectrally_normalised
 from qualitygate.generators.convolutions import nearest_then_3x3
-from qualitygate.generators.families.biggan import BigGAN, BigGANDiscriminator
-from qualitygate.generators.families.unetgan import UNetDiscriminator
+from qualitygate.generators.families.biggan import BigGAN, BigGANDiscriminator, UNetDiscriminator
 
 _BATCH_NORM_EPS = 1e-5  # the default and what the released scripts use; not stored in a state dict
 _UNUSED = r"(.*\.)?(u[1-9]\d*|sv\d+|accumulation_counter|num_batches_tracked)"

@@ -35,8 +35,8 @@ from qualitygate.checkpoints.layouts.reading import (
     prefixed,
     settings_in,
 )
+from qualitygate.generators.convolutions import binomial
 from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator
-from qualitygate.generators.resampling import binomial
 
 _SHORTCUT = 0.5**0.5  # gain of the shortcut in residual blocks
 

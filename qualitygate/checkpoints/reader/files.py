@@ -14,8 +14,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.layouts import native
 from qualitygate.checkpoints.reader.bounds import (
     MAX_DIMENSIONS,
     MAX_DIRECTORY,

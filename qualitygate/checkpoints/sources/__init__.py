@@ -6,18 +6,28 @@ What is fetched is checked against its SHA-256 where one is given, and kept in a
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from qualitygate.checkpoints.sources import cache, hub, mlflow_artifacts, web
-from qualitygate.checkpoints.sources.progress import Progress, silent
-from qualitygate.errors import InputError
+from qualitygate.checkpoints.reader import WEIGHTS_IN_FOLDER
+from qualitygate.checkpoints.sources import web
+from qualitygate.checkpoints.sources.web import Progress, silent
+from qualitygate.errors import InputError, MissingExtraError, StorageError
+from qualitygate.mlflow_client import Artifacts, artifacts
+from qualitygate.mlflow_client import tracking_uri as resolved
 from qualitygate.storage import file_sha256
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _FRAGMENT = re.compile(r"(.+)#sha256=(\w*)", re.DOTALL)
 _HEX = re.compile(r"[0-9a-f]{64}")
 _KNOWN = "a path, https://host/file#sha256=…, models:/name/version, models:/name@alias, runs:/run/path, hf://owner/name/file[@revision]"
+_HUB_FILE = re.compile(r"hf://([^/@]+/[^/@]+)/([^@]+?)(?:@([^@]+))?", re.IGNORECASE)
+_MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
+_RUN = re.compile(r"runs:/+(\w+)(?:/(.+))?", re.IGNORECASE)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".bin", ".ckpt", ".tar")
+_LISTED = 8
 
 
 def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str | None = None, progress: Progress = silent) -> Path:
@@ -46,9 +56,9 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
         case "http" | "https":
             return web.fetch(place, expected, progress)
         case "models" | "runs":
-            return mlflow_artifacts.fetch(place, expected, tracking_uri)
+            return _from_mlflow(place, expected, tracking_uri)
         case "hf":
-            return _checked(hub.fetch(place), expected)
+            return _checked(_from_hub(place), expected)
     raise InputError("This is no place that a checkpoint can be read from", repr(place), _KNOWN, "download it first")
 
 
@@ -77,5 +87,112 @@ def _with_sha256(source: str, given: str | None) -> tuple[str, str | None]:
 def _checked(path: Path, expected: str | None) -> Path:
     """The path, its bytes having the expected hash; one that is not there is left for its reader to complain about."""
     if expected is not None and (path.is_file() or path.is_dir()) and (found := file_sha256(path)) != expected:
-        raise cache.wrong_hash(str(path), found, expected, "take the right file, or the right hash")
+        raise web.wrong_hash(str(path), found, expected, "take the right file, or the right hash")
     return path
+
+
+# MLflow knows no hashes, and artifacts may be overwritten: without a SHA-256 they are fetched anew every time.
+
+
+def _from_mlflow(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
+    """The checkpoint that ``models:/…`` or ``runs:/…`` stands for: the file it names, or the only one below.
+
+    Raises:
+        InputError: no such form, model, run or artifact, or several checkpoints.
+        CheckpointError: it has another SHA-256.
+        TrackingError: MLflow cannot be reached.
+    """
+    if sha256 is not None:
+        with web.place(sha256) as home:
+            if (found := web.kept(home, sha256)) is not None:
+                return found
+    with web.workspace() as folder:
+        fetched = _download(source, folder, resolved(tracking_uri))
+        digest = file_sha256(fetched)
+        if sha256 not in (None, digest):
+            raise web.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
+        with web.place(digest) as home:
+            return web.kept(home, digest) or web.keep(fetched, home, fetched.name)
+
+
+def _download(source: str, folder: Path, uri: str) -> Path:
+    with _opened(source, uri) as (artifacts, below):
+        return artifacts.download(_choose(source, sorted(artifacts.files(below)) or [below]), folder)
+
+
+@contextmanager
+def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
+    """Where the artifacts are, and the path that the source names in there."""
+    if found := _MODEL.fullmatch(source):
+        model, version, alias, below = found.groups()
+        place = artifacts(uri, model=model, version=version, alias=alias)
+    elif found := _RUN.fullmatch(source):
+        run_id, below = found.groups()
+        place = artifacts(uri, run_id=run_id)
+    else:
+        raise InputError("This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path")
+    with place as opened:
+        yield opened, below or ""
+
+
+def _choose(source: str, files: list[str]) -> str:
+    """The checkpoint among the files: a file, or the folder of a Hugging Face model."""
+    found = [file for file in files if file.endswith(SUFFIXES)] if len(files) > 1 else files
+    if len(found) != 1 or not found[0]:
+        have = found or [file for file in files if file] or ["nothing"]
+        more = f" and {len(have) - _LISTED} more" if len(have) > _LISTED else ""
+        raise InputError(
+            f"{source} is not one checkpoint",
+            ", ".join(have[:_LISTED]) + more,
+            "one file with weights",
+            "name the one that is meant: append /path",
+        )
+    path = PurePosixPath(found[0])
+    is_folder = path.name in WEIGHTS_IN_FOLDER and str(path.with_name("config.json")) in files
+    chosen = path.parent if is_folder else path
+    return str(chosen) if chosen.name else ""  # the folder may be the whole place
+
+
+def _from_hub(source: str) -> Path:
+    """The file that ``hf://owner/name/file@revision`` names, in the library's cache.
+
+    Raises:
+        InputError: no such form, repository, revision or file, or it needs a login.
+        MissingExtraError: the library is not installed.
+        StorageError: the hub cannot be reached.
+    """
+    if (parts := _HUB_FILE.fullmatch(source)) is None:
+        raise InputError("This is no file on the hub", repr(source), "hf://owner/name/file, with @revision if need be")
+    try:
+        from huggingface_hub import errors, hf_hub_download
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{source} needs the library of the Hugging Face hub", str(error), "huggingface_hub", "pip install huggingface_hub"
+        ) from error
+    repository, name, revision = parts.groups()
+    try:
+        return Path(hf_hub_download(repository, name, revision=revision))
+    except errors.LocalEntryNotFoundError as error:  # the hub was not asked, or did not answer
+        raise _unreachable(source, error) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError) as error:
+        raise InputError(
+            f"{source} cannot be downloaded",
+            _first_line(error),
+            "a file that the hub has, and may give",
+            "check owner, name, file and revision; `hf auth login` for what is not public",
+        ) from error
+    except OSError as error:  # what the library and its connections raise
+        raise _unreachable(source, error) from error
+
+
+def _unreachable(source: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"{source} could not be downloaded",
+        _first_line(error),
+        "a connection to the hub",
+        "check the network and run it again; what has come is continued",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -1,18 +1,28 @@
-"""Files from the web: whole or not at all, and continued where a download broke off."""
+"""Files from the web: whole or not at all, and continued where a download broke off; and where what was fetched is kept.
+
+Each stands in a folder of the cache named after its SHA-256. What has a name in there is whole and verified. Whatever is still on its way
+has a hidden name; it is synced to disk and renamed when it is complete and has the right hash. One process at a time works in a folder,
+others wait and then find what the first has fetched. Unlike what was computed (`storage.ContentCache`), it is checked against the hash of
+its own bytes, and what cannot be kept is an error.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from qualitygate.checkpoints.sources import cache
-from qualitygate.checkpoints.sources.progress import Progress
-from qualitygate.errors import InputError, StorageError
+from filelock import FileLock
+
+from qualitygate import storage
+from qualitygate.errors import CheckpointError, InputError, StorageError
 from qualitygate.storage import file_sha256
 
 if TYPE_CHECKING:
@@ -24,6 +34,14 @@ _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces
 _PIECE = 2**16  # bytes; what has come of a piece is lost when the connection breaks
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _NOT_SATISFIABLE = 416  # the part is as long as the file
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there, and with how many there will be if the server said."""
+
+
+def silent(done: int, total: int | None) -> None:
+    """A `Progress` that shows nothing."""
 
 
 def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
@@ -44,15 +62,15 @@ def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
             "take the hash from where the file is published, or from a download that you trust",
         )
     name = unquote(address.path.rpartition("/")[2]) or "checkpoint"
-    with cache.place(sha256) as home:
-        if (found := cache.kept(home, sha256)) is not None:
+    with place(sha256) as home:
+        if (found := kept(home, sha256)) is not None:
             return found
         part = _Part(home / ".part")
         _download(url, shown, part, progress)
         if (digest := file_sha256(part.path)) != sha256:
             part.remove()
-            raise cache.wrong_hash(shown, digest, sha256, "check hash and address; the download was thrown away")
-        final = cache.keep(part.path, home, name)
+            raise wrong_hash(shown, digest, sha256, "check hash and address; the download was thrown away")
+        final = keep(part.path, home, name)
         part.remove()
         return final
 
@@ -180,3 +198,58 @@ def _checked(url: str) -> SplitResult:
 def shown_address(address: SplitResult) -> str:
     """The address without what may be secret: user, password, signature."""
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+
+
+@contextmanager
+def place(sha256: str) -> Iterator[Path]:
+    """The folder of the file with this hash, held against other processes.
+
+    Raises:
+        StorageError: it cannot be made or written to.
+    """
+    home = storage.cache_folder() / sha256
+    with storage.explained(home):
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / ".lock"):
+            yield home
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A temporary folder on the cache's disk, for what is fetched before its hash is known."""
+    with storage.explained(storage.cache_folder()):
+        storage.cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=storage.cache_folder()) as name:
+            home = Path(name) / "model"
+            home.mkdir()
+            yield home
+
+
+def kept(home: Path, sha256: str) -> Path | None:
+    """The file (or folder) in the place of this hash; one that was changed since is removed."""
+    for path in home.iterdir():
+        if path.name.startswith("."):
+            continue
+        if file_sha256(path) == sha256:
+            return path
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return None
+
+
+def keep(fetched: Path, home: Path, name: str) -> Path:
+    """Make a verified file or folder visible under its name."""
+    for path in (*(fetched.iterdir() if fetched.is_dir() else ()), fetched):
+        storage.sync(path)
+    final = fetched.rename(home / _plain(name))
+    storage.sync(home)
+    return final
+
+
+def wrong_hash(what: str, found: str, expected: str, remedy: str) -> CheckpointError:
+    """The error for bytes that are not the ones meant."""
+    return CheckpointError(f"{what} is another file than the one meant", f"SHA-256 {found}", f"SHA-256 {expected}", remedy)
+
+
+def _plain(name: str) -> str:
+    """A name that is visible, and no path."""
+    return Path(name).name.lstrip(".") or "checkpoint"

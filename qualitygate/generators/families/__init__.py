@@ -22,43 +22,30 @@ class Family(NamedTuple):
     """Where the parts of a family are, each as ``"module:attribute"``; empty where it has none.
 
     Attributes:
-        generator: class of the generator, which says its presets and R.
-        discriminator: class of the discriminator.
-        discriminator_name: its own family's name, where that is another than the row's.
+        generator: its class, which says presets and R.
+        discriminator: its class.
         layouts: how checkpoints store them, strictest first.
+        discriminator_name: its own family's name, where that is another than the row's.
     """
 
     generator: str = ""
     discriminator: str = ""
-    discriminator_name: str = ""
     layouts: str = ""
+    discriminator_name: str = ""
 
 
 _HERE, _LAYOUTS = "qualitygate.generators.families", "qualitygate.checkpoints.layouts"
 
 FAMILIES: dict[str, Family] = {
-    "stylegan3": Family(generator=f"{_HERE}.stylegan3:StyleGAN3", layouts=f"{_LAYOUTS}.stylegan3:LAYOUTS"),
-    "stylegan2": Family(
-        generator=f"{_HERE}.stylegan2:StyleGAN2",
-        discriminator=f"{_HERE}.stylegan2:StyleGAN2Discriminator",
-        layouts=f"{_LAYOUTS}.stylegan2:LAYOUTS",
-    ),
-    "pggan": Family(
-        generator=f"{_HERE}.pggan:PGGAN", discriminator=f"{_HERE}.pggan:PGGANDiscriminator", layouts=f"{_LAYOUTS}.pggan:LAYOUTS"
-    ),
-    "biggan": Family(
-        generator=f"{_HERE}.biggan:BigGAN",
-        discriminator=f"{_HERE}.biggan:BigGANDiscriminator",
-        discriminator_name="biggan-discriminator",
-        layouts=f"{_LAYOUTS}.biggan:LAYOUTS",
-    ),
-    # its generator is BigGAN's, and its layouts stand with BigGAN's
-    "unetgan": Family(discriminator=f"{_HERE}.unetgan:UNetDiscriminator", discriminator_name="unet-discriminator"),
-    "biggan-deep": Family(generator=f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
-    "dcgan": Family(
-        generator=f"{_HERE}.dcgan:DCGAN", discriminator=f"{_HERE}.dcgan:DCGANDiscriminator", layouts=f"{_LAYOUTS}.dcgan:LAYOUTS"
-    ),
-    "planted": Family(generator="qualitygate.testing.planted_generator:PlantedGenerator"),
+    "stylegan3": Family(f"{_HERE}.stylegan3:StyleGAN3", layouts=f"{_LAYOUTS}.stylegan3:LAYOUTS"),
+    "stylegan2": Family(f"{_HERE}.stylegan2:StyleGAN2", f"{_HERE}.stylegan2:StyleGAN2Discriminator", f"{_LAYOUTS}.stylegan2:LAYOUTS"),
+    "pggan": Family(f"{_HERE}.pggan:PGGAN", f"{_HERE}.pggan:PGGANDiscriminator", f"{_LAYOUTS}.pggan:LAYOUTS"),
+    "biggan": Family(f"{_HERE}.biggan:BigGAN", f"{_HERE}.biggan:BigGANDiscriminator", f"{_LAYOUTS}.biggan:LAYOUTS", "biggan-discriminator"),
+    # its generator is BigGAN's, and so stand its discriminator and layouts with BigGAN's
+    "unetgan": Family(discriminator=f"{_HERE}.biggan:UNetDiscriminator", discriminator_name="unet-discriminator"),
+    "biggan-deep": Family(f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
+    "dcgan": Family(f"{_HERE}.dcgan:DCGAN", f"{_HERE}.dcgan:DCGANDiscriminator", f"{_LAYOUTS}.dcgan:LAYOUTS"),
+    "planted": Family("qualitygate.testing.planted_generator:PlantedGenerator"),
 }
 """Ours. Layouts are tried in this order: strictest first, as the first that fits a group of tensors is taken."""
 

@@ -1,23 +1,20 @@
-"""BigGAN (Brock, Donahue, Simonyan 2019) as in ajbrock/BigGAN-PyTorch, and U-Net GAN's generator.
+"""BigGAN (Brock, Donahue, Simonyan 2019) as in ajbrock/BigGAN-PyTorch, and U-Net GAN (Schönfeld, Schiele, Khoreva 2020).
 
-U-Net GAN (Schönfeld, Schiele, Khoreva 2020) changes what its unconditional generator makes gain and bias of: all of z, by
-a small network. Its conditional generator is BigGAN's.
+A layer is the ReLU after a batch norm: two in each block (``block0.relu1``, at the size the block reads, and ``block0.relu2``, at the
+doubled size), and ``output.relu`` before the output convolution. The shortcut around a block passes an edit by: see `ResidualGenerator`.
+U-Net GAN changes what its unconditional generator makes gain and bias of: all of z, by a small network. Its conditional one is BigGAN's.
 
-A layer is the ReLU after a batch norm: two in each block (``block0.relu1``, at the size the block reads, and
-``block0.relu2``, at the doubled size), and ``output.relu`` before the output convolution. The shortcut around a block
-passes an edit by: see `ResidualGenerator`.
+When a checkpoint is read, spectral normalisation and the variance of batch norm are folded into the weights, the up-sampling into the
+convolution after it, and the gain of the attention into its last convolution.
 
-When a checkpoint is read, spectral normalisation and the variance of batch norm are folded into the weights, the
-up-sampling into the convolution after it, and the gain of the attention into its last convolution.
-
-The discriminator is BigGAN's projection discriminator (Miyato and Koyama 2018): residual blocks, ReLU, sum over positions, and a linear
-layer plus the product with the embedded label.
+BigGAN's discriminator is a projection discriminator (Miyato and Koyama 2018); U-Net GAN's has a decoder too, as in boschresearch/unetgan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +75,8 @@ class BigGAN(ResidualGenerator):
         label_features: size of the shared class embedding; 0 where the blocks read the one-hot class itself.
         units: units of the first block's input, then of every block's output; each block doubles the size.
         attention: numbers of the blocks that are followed by self-attention.
-        block_latent: what of z a block reads beside the label: ``"none"``; ``"chunk"`` (hierarchical: z is cut into one
-            more chunk than there are blocks, chunk 0 makes the first block's input, block i reads chunk i + 1);
-            ``"whole"`` (U-Net GAN).
+        block_latent: what of z a block reads beside the label: ``"none"``; ``"chunk"`` (hierarchical: z is cut into one more chunk
+            than there are blocks, chunk 0 makes the first block's input, block i reads chunk i + 1); ``"whole"`` (U-Net GAN).
         hidden: hidden units of the self-modulation of U-Net GAN; 0 where gain and bias are linear.
         bottom_width: height and width of the first block's input.
         image_channels: channels of the image.
@@ -134,9 +130,6 @@ class BigGAN(ResidualGenerator):
 
     def _normalised(self, index: int, x: Tensor, carry: _Carry) -> Tensor:
         return self.norms[index](x, torch.cat((carry.label, self._read(carry.z, index // self.steps)), dim=1))
-
-    def _norm_operations(self, index: int) -> int:
-        return operations(self.norms[index])
 
     def _read(self, z: Tensor, block: int) -> Tensor:
         """What of z the block reads."""
@@ -216,3 +209,60 @@ class ProjectionHead(nn.Module):
                 raise LatentsError("The discriminator is conditional", "no labels", f"a class in [0, {self.label_size}) for each image")
             direction = direction + self.embedding(one_hot(labels, self.label_size))
         return torch.einsum("nc...,nc->n...", features, direction) + self.bias
+
+
+class UNetDiscriminator(Discriminator):
+    """An encoder that judges the image, and a decoder that judges every pixel.
+
+    The value of an image is the encoder's (our choice: one number a sample, made from the whole image, in the role that
+    a discriminator has elsewhere), so `forward` stops there. `pixels` goes on to the decoder.
+
+    Args:
+        encoder: outputs of the blocks that halve the size.
+        decoder: outputs of the blocks that double it, as many; each but the first also reads the encoder's map of its size.
+        attention: numbers of the encoder's blocks that are followed by self-attention.
+        label_size: number of classes; 0 where unconditional.
+        image_channels: channels of the images.
+    """
+
+    family = "unet-discriminator"
+
+    def __init__(self, encoder: list[int], decoder: list[int], attention: list[int], label_size: int, image_channels: int = 3) -> None:
+        super().__init__()
+        self.settings = settings_of(locals())
+        resolution = 4 * 2 ** len(encoder)
+        self.image_shape = (image_channels, resolution, resolution)
+        self.label_size = label_size
+        self.encoder = nn.ModuleList(
+            DownBlock(before, after, after, preactivation=index > 0, halves=True)
+            for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True))
+        )
+        self.attention = nn.ModuleDict({str(block): SelfAttention(encoder[block]) for block in attention})
+        self.head = ProjectionHead(encoder[-1], label_size)
+        skips = [0, *encoder[-2::-1]]
+        befores = [before + skip for before, skip in zip([encoder[-1], *decoder[:-1]], skips, strict=True)]
+        self.decoder = nn.ModuleList(UpBlock(before, after) for before, after in zip(befores, decoder, strict=True))
+        self.pixel_head = ProjectionHead(decoder[-1], label_size)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self.tap("features", F.relu(self._encoded(images)[-1]))
+        return self.head(self.tap("vector", x.sum(dim=(2, 3))), labels)
+
+    def pixels(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Value of every pixel (N, height, width), higher = more real; images and labels as in `forward`."""
+        *skips, x = self._encoded(images)
+        for index, block in enumerate(cast(Iterable[UpBlock], self.decoder)):
+            x = torch.cat((x, skips[-index]), dim=1) if index else x
+            x = block.close(F.relu_(block.convs[0](F.relu(x))), x)
+        return self.pixel_head(x, labels)
+
+    def _encoded(self, images: Tensor) -> list[Tensor]:
+        """Outputs of the encoder's blocks."""
+        maps: list[Tensor] = []
+        x = images
+        for index, block in enumerate(self.encoder):
+            x = block(x)
+            if str(index) in self.attention:
+                x = self.attention[str(index)](x)
+            maps.append(x)
+        return maps

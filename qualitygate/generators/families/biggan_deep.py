@@ -1,9 +1,8 @@
 """BigGAN-deep (Brock, Donahue, Simonyan 2019, appendix B) as in Hugging Face's pytorch-pretrained-BigGAN.
 
-A layer is the ReLU after a batch norm: four in each block (``block0.relu1`` before the narrowing 1×1 convolution,
-``relu2`` and ``relu3`` before the 3×3 convolutions, ``relu4`` before the widening 1×1 convolution; a doubling block
-doubles between ``relu2`` and ``relu3``), and ``output.relu`` before the output convolution. The shortcut around a block
-passes an edit by: see `ResidualGenerator`.
+A layer is the ReLU after a batch norm: four in each block (``block0.relu1`` before the narrowing 1×1 convolution, ``relu2`` and
+``relu3`` before the 3×3 convolutions, ``relu4`` before the widening 1×1 convolution; a doubling block doubles between ``relu2`` and
+``relu3``), and ``output.relu`` before the output convolution. The shortcut around a block passes an edit by: see `ResidualGenerator`.
 
 Batch-norm statistics are stored for a row of truncations; the one in use is ``latents.sampling.psi``. Between two rows
 the released code blends with the weights swapped (at 0.433 it takes 0.65 of row 0.42 and 0.35 of row 0.44). Published
@@ -13,7 +12,7 @@ numbers and images depend on it, so it is done here too, with the same rounding 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,30 +60,23 @@ class _Statistics(nn.Module):
         return rows[carry.rows[:, 0]] * carry.share + rows[carry.rows[:, 1]] * (1.0 - carry.share)
 
 
-class _ConditionalNorm(nn.Module):
-    """Batch norm with gain and offset linear in the condition; the gain is around 1."""
+class _Norm(nn.Module):
+    """Batch norm with gain and offset linear in the condition, the gain around 1; of its own where ``condition`` is 0."""
+
+    gain: Any
+    offset: Any
 
     def __init__(self, rows: int, units: int, condition: int) -> None:
         super().__init__()
         self.statistics = _Statistics(rows, units)
-        self.gain = nn.Linear(condition, units, bias=False)
-        self.offset = nn.Linear(condition, units, bias=False)
+        self.gain = nn.Linear(condition, units, bias=False) if condition else nn.Parameter(torch.ones(units))
+        self.offset = nn.Linear(condition, units, bias=False) if condition else nn.Parameter(torch.zeros(units))
 
     def forward(self, x: Tensor, carry: _Carry) -> Tensor:
-        return self.statistics.normalise(x, 1.0 + self.gain(carry.condition), self.offset(carry.condition), carry)
-
-
-class _Norm(nn.Module):
-    """Unconditional batch norm."""
-
-    def __init__(self, rows: int, units: int) -> None:
-        super().__init__()
-        self.statistics = _Statistics(rows, units)
-        self.gain = nn.Parameter(torch.ones(units))
-        self.offset = nn.Parameter(torch.zeros(units))
-
-    def forward(self, x: Tensor, carry: _Carry) -> Tensor:
-        return self.statistics.normalise(x, self.gain, self.offset, carry)
+        gain, offset = self.gain, self.offset
+        if isinstance(gain, nn.Linear):
+            gain, offset = 1.0 + gain(carry.condition), offset(carry.condition)
+        return self.statistics.normalise(x, gain, offset, carry)
 
 
 class _Block(ResidualBlock):
@@ -111,8 +103,7 @@ class _Block(ResidualBlock):
 class BigGANDeep(ResidualGenerator):
     """BigGAN-deep generator.
 
-    Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every
-    block.
+    Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every block.
 
     Args:
         latent_size: D.
@@ -150,8 +141,8 @@ class BigGANDeep(ResidualGenerator):
         self.blocks = nn.ModuleList(_Block(inputs, outputs, up) for inputs, outputs, up in zip(units[:-1], units[1:], doubles, strict=True))
         self.attention = nn.ModuleDict({str(block): SelfAttention(units[block + 1]) for block in attention})
         normalised = [count for inputs in units[:-1] for count in (inputs, *[inputs // NARROWING] * 3)]
-        self.norms = nn.ModuleList(_ConditionalNorm(statistics, count, condition) for count in normalised)
-        self.norms.append(_Norm(statistics, units[-1]))
+        self.norms = nn.ModuleList(_Norm(statistics, count, condition) for count in normalised)
+        self.norms.append(_Norm(statistics, units[-1], 0))
         self.to_rgb = nn.Conv2d(units[-1], image_channels, 3, padding=1)
         start = operations(self.embedding) + operations(self.linear)
         self._describe(start, BOTTOM_WIDTH, [*normalised, units[-1]])
@@ -167,6 +158,3 @@ class BigGANDeep(ResidualGenerator):
 
     def _normalised(self, index: int, x: Tensor, carry: _Carry) -> Tensor:
         return self.norms[index](x, carry)
-
-    def _norm_operations(self, index: int) -> int:
-        return 0 if index == len(self.norms) - 1 else operations(self.norms[index])

@@ -33,9 +33,8 @@ _EPS = 1e-8  # of the pixel norm
 class PGGAN(Generator):
     """PGGAN generator.
 
-    The *level of detail* is the state of progressive growing: its whole part says how many doublings the image is short
-    of its full size (made up by repeating pixels), its fraction how much of the image comes from the to-RGB of the
-    resolution before.
+    The *level of detail* is the state of progressive growing: its whole part says how many doublings the image is short of its full
+    size (made up by repeating pixels), its fraction how much of the image comes from the to-RGB of the resolution before.
 
     Args:
         latent_size: D.
@@ -172,18 +171,14 @@ def _layers(widths: list[int]) -> tuple[Layer, ...]:
 class PGGANDiscriminator(Discriminator):
     """PGGAN discriminator.
 
-    Its value of an image depends on the images beside it in the batch (minibatch standard deviation), unless
-    ``group_size`` is 0.
+    Its value of an image depends on the images beside it in the batch (minibatch standard deviation), unless ``group_size`` is 0.
 
     Args:
-        units: units of from-RGB, of each convolution from the full size down to 4×4, and of the dense layer; an odd
-            number of them.
+        units: units of from-RGB, of each convolution from the full size down to 4×4, and of the dense layer; an odd number of them.
         image_channels: channels of the image, whose size is ``4 · 2**((len(units) − 3) // 2 + floor(lod))``.
         outputs: 1, and one more for each class where the classes are predicted too.
-        fused: halving is one 4×4 convolution of stride 2 with its nonlinearity after it; otherwise pooling follows
-            the nonlinearity.
-        group_size: samples over which variation is measured; the whole batch where it does not divide it; 0 for no such
-            input.
+        fused: halving is one 4×4 convolution of stride 2 with its nonlinearity after it; otherwise pooling follows the nonlinearity.
+        group_size: samples over which variation is measured; the whole batch where it does not divide it; 0 for no such input.
         consecutive_groups: groups are neighbours in the batch and their variance is unbiased (torch hub), rather than
             spread over the batch and biased (NVIDIA, genforce).
         lod: level of detail, as in the generator.

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Layer, Presets, State
-from qualitygate.generators.convolutions import runs_by_positions
+from qualitygate.generators.convolutions import blurred, downsampled, runs_by_positions, upsampled
 from qualitygate.generators.network import Discriminator, one_hot, settings_of
-from qualitygate.generators.resampling import blurred, downsampled, upsampled
 from qualitygate.generators.styles import EPSILON, GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB
 from qualitygate.latents import Latents
 

@@ -4,14 +4,12 @@ Fourier features placed by w, then modulated convolutions, each with a filtered 
 that filtered LeakyReLU: an activation's sign is that of the signal after its down-sampling filter. To-RGB is linear
 and part of `finish`. There are no noise inputs: ``Sampling.noise`` has no effect.
 
-The original normalises the styles of a layer over the whole batch, which makes a sample depend on the others beside
-it. Here they are normalised per sample. Demodulation takes any factor of a sample's style out again, so the result is
-the same, to rounding.
+The original normalises the styles of a layer over the whole batch, which makes a sample depend on the others beside it. Here they are
+normalised per sample. Demodulation takes any factor of a sample's style out again, so the result is the same, to rounding.
 
-Our choice of presets, as the papers have none: low-rate neurons in L0, L1 and L3; local activation in L0; sequential
-correction stops at the last layer with a sampling rate of at most 32, which in the published configurations is the one
-whose bandwidth is that of a 16×16 image. (By size that would be no layer: L0 is 36×36 already, of which a margin of 10
-on each side never reaches the image.)
+Our choice of presets, as the papers have none: low-rate neurons in L0, L1 and L3; local activation in L0; sequential correction stops
+at the last layer with a sampling rate of at most 32, which in the published configurations is the one whose bandwidth is that of a
+16×16 image. (By size that would be no layer: L0 is 36×36 already, of which a margin of 10 on each side never reaches the image.)
 
 Its nonlinearity (section 3.2) is a LeakyReLU at a higher sampling rate, between two low-pass filters. A pointwise nonlinearity makes
 frequencies that the layer's grid cannot hold: so the signal is up-sampled, bent there, and filtered while it is brought to the rate of the
@@ -28,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.generators.base import Layer, Presets, State
+from qualitygate.generators.convolutions import upfirdn
 from qualitygate.generators.network import settings_of
-from qualitygate.generators.resampling import upfirdn
 from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised
 from qualitygate.latents import Latents
 

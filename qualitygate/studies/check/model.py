@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qualitygate import names
-from qualitygate.errors import ProfileError
+from qualitygate.checkpoints.sources import shown
+from qualitygate.errors import InputError, PolicyError, ProfileError
+from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, PerceptualDistance
-from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.calibrate import calibrate, checkpoint_policy
 from qualitygate.gating.profile import Chain, Profile, calibrated_layers, load_profile
 from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
-from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy.model import AGAINST_REAL, TO_BASELINE, CheckRule, Policy, score_quantile
+from qualitygate.metrics.measured_set import RealImages, RealSet
+from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, needs_of, of_images, score_quantile
 from qualitygate.policy.scores import parse
+from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
+from qualitygate.requests import DISCRIMINATOR, GeneratorRequest
 from qualitygate.storage import ContentCache
+from qualitygate.studies.check import CheckRequest
+
+if TYPE_CHECKING:
+    from qualitygate.tracking.promotion import Version
 
 _CACHE = ContentCache("profiles", load_profile, lambda place, profile: profile.save(place))
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckedModel:
     """One side of a check.
 
     Attributes:
@@ -61,7 +71,7 @@ class Subject:
         )
 
 
-def unlike(candidate: Profile, baseline: Profile) -> str | None:
+def incompatibility(candidate: Profile, baseline: Profile) -> str | None:
     """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
     ours, theirs = candidate.info, baseline.info
     if ours.family != theirs.family:
@@ -72,38 +82,23 @@ def unlike(candidate: Profile, baseline: Profile) -> str | None:
     return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
 
 
-def same_layers(first: Profile, second: Profile) -> bool:
-    """Whether scores of the two count the same things: equal family, layers and sampling."""
-    return unlike(first, second) is None
-
-
-def same_latents(first: Subject, second: Subject) -> bool:
+def same_latents(first: CheckedModel, second: CheckedModel) -> bool:
     """Whether equal ids are equal latents in both."""
     if first.generator is None or second.generator is None:
-        return same_layers(first.profile, second.profile) and first.profile.info.calibration == second.profile.info.calibration
+        return incompatibility(first.profile, second.profile) is None and first.profile.info.calibration == second.profile.info.calibration
     ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (first.generator, second.generator))
     return ours == theirs and first.profile.info.sampling == second.profile.info.sampling
 
 
-def kept_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
-    """The checkpoint's profile under this policy; calibrated only if that was not done before.
+def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
+    """The checkpoint's profile under this policy; calibrated only if that was not done before. One file may be read as of several families.
 
     Not kept where the network's code is somebody else's, which may have been edited since.
     """
     sampling = sampling or Sampling()
     if is_somebody_elses(generator):
         return calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    identity = _identity(generator, policy, sampling)
-    if (found := _CACHE.find(identity)) is not None:
-        return replace(found, policy=policy)
-    profile = calibrate(generator, policy, sampling=sampling, reporter=reporter)
-    _CACHE.keep(identity, profile)
-    return profile
-
-
-def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[str, Any]:
-    """All that a calibration depends on. One file may be read as of several families."""
-    return {
+    identity = {
         "version": _VERSION,
         "checkpoint": generator.identity().sha256,
         "family": generator.family,
@@ -113,9 +108,14 @@ def _identity(generator: Generator, policy: Policy, sampling: Sampling) -> dict[
         "sampling": sampling.model_dump(mode="json"),
         "policy": policy.model_dump(mode="json", exclude={"check", "batch"}),
     }
+    if (found := _CACHE.find(identity)) is not None:
+        return replace(found, policy=policy)
+    profile = calibrate(generator, policy, sampling=sampling, reporter=reporter)
+    _CACHE.keep(identity, profile)
+    return profile
 
 
-def check_covers(baseline: Profile, policy: Policy) -> None:
+def _check_covers(baseline: Profile, policy: Policy) -> None:
     """Raises `ProfileError` if a profile that was calibrated elsewhere lacks what the check needs."""
     lacking = [names.rate(at) for at in policy.detection.rates if at not in baseline.info.rates]
     if lacking:
@@ -128,7 +128,7 @@ def check_covers(baseline: Profile, policy: Policy) -> None:
 
 
 @dataclass(frozen=True)
-class Tools:
+class CheckInputs:
     """What a check may use; rules that need what is missing are inconclusive, or left out where they are optional.
 
     Attributes:
@@ -146,76 +146,153 @@ class Tools:
     reporter: Reporter | None = None
 
 
-def same_checkpoint(candidate: Subject, baseline: Subject | None) -> bool:
+def same_checkpoint(candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
     """Whether both are one file, looked at on the same latents."""
     return baseline is not None and baseline.sha256 == candidate.sha256 and same_latents(candidate, baseline)
 
 
-def images_decide(baseline: Subject | None, *, real: bool) -> bool:
+def images_decide(baseline: CheckedModel | None, *, real: bool) -> bool:
     """Whether the default rules on real images can be evaluated, so that what is counted inside need only warn."""
     return real and baseline is not None and baseline.generator is not None
 
 
-def settled(
-    rule: CheckRule, rules: Sequence[CheckRule], candidate: Subject, baseline: Subject | None, tools: Tools
+def early_outcome(
+    rule: CheckRule, rules: Sequence[CheckRule], candidate: CheckedModel, baseline: CheckedModel | None, inputs: CheckInputs
 ) -> tuple[RuleState, str] | None:
     """What becomes of a rule, one of several, whatever the sample, and why; None if the sample tells."""
-    if _says_less(rule, rules, baseline, real=tools.real is not None):
+    if _gives_way(rule, rules, baseline, real=inputs.real is not None):
         return RuleState.LEFT_OUT, "real images were given, and say more"
     if _trivial(rule, candidate, baseline):
         return RuleState.PASSED, "the same checkpoint: the same images"
-    if (lacking := _lacking(rule, baseline, tools)) is None:
+    if (lacking := _missing_input(rule, baseline, inputs)) is None:
         return None
     return RuleState.LEFT_OUT if rule.optional else RuleState.INCONCLUSIVE, lacking
 
 
-def needs_reference(rules: Sequence[CheckRule], candidate: Subject, baseline: Subject | None, *, real: bool) -> bool:
-    """Whether images of the baseline will serve as a reference.
-
-    Args:
-        rules: of the check.
-        candidate: what is checked.
-        baseline: what it is held against.
-        real: whether real images are given.
-    """
+def needs_reference(rules: Sequence[CheckRule], candidate: CheckedModel, baseline: CheckedModel | None, *, real: bool) -> bool:
+    """Whether images of the baseline will serve as a reference; ``real``: whether real images are given."""
     if baseline is None or baseline.generator is None:
         return False
-    asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _says_less(rule, rules, baseline, real=real)]
+    asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _gives_way(rule, rules, baseline, real=real)]
     return not all(_trivial(rule, candidate, baseline) for rule in asked)
 
 
-def _says_less(rule: CheckRule, rules: Sequence[CheckRule], baseline: Subject | None, *, real: bool) -> bool:
+def _gives_way(rule: CheckRule, rules: Sequence[CheckRule], baseline: CheckedModel | None, *, real: bool) -> bool:
     """Whether a rule on images of the baseline gives way to one on real images, which is there and can be evaluated."""
-    seen = real and any(one.metric in AGAINST_REAL and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules)
+    seen = real and any(needs_of(one.metric) == "real" and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules)
     return rule.metric in TO_BASELINE and rule.optional and seen
 
 
-def _trivial(rule: CheckRule, candidate: Subject, baseline: Subject | None) -> bool:
+def _trivial(rule: CheckRule, candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
     """Whether a rule on images of the baseline is kept without a look at any: they are the candidate's own."""
     return rule.metric in TO_BASELINE and rule.worse_by is not None and same_checkpoint(candidate, baseline)
 
 
-def _lacking(rule: CheckRule, baseline: Subject | None, tools: Tools) -> str | None:
+def _missing_input(rule: CheckRule, baseline: CheckedModel | None, inputs: CheckInputs) -> str | None:
     """What a rule needs and was not given, or None."""
-    if rule.metric in AGAINST_REAL and tools.real is None:
+    needs = needs_of(rule.metric)
+    if needs == "real" and inputs.real is None:
         return "no real images were given"
-    if rule.metric == names.PPL and tools.distance is None:
+    if needs == "paths" and inputs.distance is None:
         return "no perceptual distance was given"
-    of_baseline = rule.metric in TO_BASELINE
-    if rule.worse_by is None and not of_baseline:
+    if rule.worse_by is None and needs != "baseline":
         return None
     if baseline is None:
         return "no baseline was given"
     if baseline.generator is None and not _in_profile(rule.metric):
         return "a profile alone does not tell it: give the baseline's checkpoint"
-    return "no extractor was given: the policy's needs its weights" if of_baseline and tools.extractor is None else None
+    return "no extractor was given: the policy's needs its weights" if needs == "baseline" and inputs.extractor is None else None
 
 
 def _in_profile(metric: str) -> bool:
     """Whether a profile alone tells it."""
     quantile = score_quantile(metric)
-    return (
-        names.low_rate_share_at(metric) is not None
-        or metric == names.DEAD_UNITS
-        or (quantile is not None and parse(quantile[0]) is not None)
-    )
+    if names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS:
+        return True
+    return quantile is not None and parse(quantile[0]) is not None
+
+
+class CheckLoader:
+    """Loads what was asked for; profiles come from the cache where they are known.
+
+    Args:
+        request: what was asked for.
+        reporter: shows progress.
+        versions: of candidate and baseline, where they come from the registry: their files are loaded, whatever an alias does meanwhile.
+        tracking_uri: of MLflow.
+
+    Attributes:
+        policy: that was given, the baseline profile's, or the default, looked at with what was given in place of its own.
+        images_decide: whether the default rules on real images can be evaluated.
+    """
+
+    def __init__(
+        self, request: CheckRequest, reporter: Reporter, versions: Sequence[Version | None] = (None, None), tracking_uri: str | None = None
+    ) -> None:
+        self.request, self.reporter, self.uri, self.versions = request, reporter, tracking_uri, versions
+        is_profile = request.baseline is not None and (Path(request.baseline) / "profile.json").is_file()
+        self.learned = load_profile(request.baseline) if request.baseline is not None and is_profile else None
+        self.images_decide = request.real is not None and request.baseline is not None and not is_profile
+        address = versions[0].pinned(request.checkpoint) if versions[0] else request.checkpoint
+        self.generator, self.discriminator = request.load_both(reporter, address=address, tracking_uri=tracking_uri)
+        policy = request.load_policy() or (self.learned.policy if self.learned else checkpoint_policy(self.generator))
+        if self.learned is not None:  # the same latents as in the profile
+            policy = policy.model_copy(update={"calibration": self.learned.info.calibration})
+            _check_covers(self.learned, policy)
+        given = {name: value for name in ("extractor", "distance") if (value := getattr(request, name)) is not None}
+        # not validated again, as code may be named here and not in a policy's file
+        self.policy = policy.model_copy(update={"check": policy.check.model_copy(update=given)})
+
+    def sides(self) -> tuple[CheckedModel, CheckedModel | None]:
+        """Candidate and baseline, calibrated under the policy."""
+        request, learned, baseline = self.request, self.learned, None
+        ours, theirs = (None if one is None else str(one) for one in self.versions)
+        if learned is not None:
+            baseline = CheckedModel(str(request.baseline), learned)
+        elif request.baseline is not None:
+            address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
+            asked = GeneratorRequest(checkpoint=address, device=request.device)
+            generator, discriminator = asked.load_both(self.reporter, tracking_uri=self.uri)
+            profile = cached_profile(generator, self.policy, reporter=self.reporter)
+            baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)
+        profile = cached_profile(self.generator, self.policy, learned.info.sampling if learned else None, self.reporter)
+        return CheckedModel(shown(request.checkpoint), profile, self.generator, self.discriminator, ours), baseline
+
+    def inputs(self, candidate: CheckedModel, baseline: CheckedModel | None) -> CheckInputs:
+        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does.
+
+        Raises:
+            InputError: real images that no rule looks at.
+            PolicyError: the suite cannot be read.
+        """
+        request, settings, given = self.request, self.policy.check, self.request.real is not None
+        rules = self.policy.check_rules(real=self.images_decide)
+        against = [name for name, one in of_images().items() if one.needs == "real"]
+        if given and not any(rule.metric in against for rule in rules):  # whoever gives them thinks that they count
+            raise InputError(
+                "No rule of the policy looks at real images",
+                f"--real {request.real}",
+                f"a rule on one of {', '.join(against)}",
+                "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
+            )
+        device, extractor, real, distance = request.chosen_device, None, None, None
+        # images of the baseline that stand in for real ones are no reason to ask for what is missing
+        there = request.weights is not None or not registry.reads_weights(settings.extractor)
+        there = there and (settings.extractor != DISCRIMINATOR or self.discriminator is not None)
+        if given or (there and needs_reference(rules, candidate, baseline, real=given)):
+            extractor = registry.make_extractor(
+                settings.extractor, weights=request.weights, device=device, discriminator=self.discriminator
+            )
+        if (images := request.load_real(self.generator.image_shape[1])) is not None:
+            real = RealImages.of(images, extractor, device, self.reporter).reference
+        if any(needs_of(rule.metric) == "paths" for rule in self.policy.check_rules()):
+            distance = registry.make_distance(settings.distance, weights=request.distance_weights, device=device)
+        return CheckInputs(real, extractor, distance, None if request.suite is None else _suite(request.suite), self.reporter)
+
+
+def _suite(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check") from error
+    return check_suite(document, str(path))

@@ -87,7 +87,7 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
         raise InputError(
             f"Nothing is planted in {request.checkpoint}",
             f"a {generator.family} without planted units",
-            "a file written by save_planted",
+            "a file that save_generator wrote of a planted generator",
             "leave --planted out",
         )
     profile.check_generator(generator)

@@ -25,8 +25,8 @@ from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.measured_set import Population, RealImages
-from qualitygate.metrics.metric import Ruler
+from qualitygate.metrics.measured_set import MeasuredSet, RealImages
+from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
@@ -166,18 +166,21 @@ class AgainstReal:
     Only numbers of the same key, of real images and extractor, can be compared."""
 
     extractor: Extractor
-    ruler: Ruler
-    key: str
+    real: RealImages
 
     @classmethod
     def of(cls, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> Self:
         """Held against these real images."""
-        real = RealImages.of(images, extractor, "cpu", reporter or Reporter())
-        return cls(extractor, Ruler(real.reference, real.key, intervals=False), f"{real.reference.digest}; {real.key}")
+        return cls(extractor, RealImages.of(images, extractor, "cpu", reporter or Reporter()))
+
+    @property
+    def key(self) -> str:
+        """Real images and extractor: only numbers of the same key can be compared."""
+        return f"{self.real.reference.digest}; {self.real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         features = torch.from_numpy(extract(self.extractor, images))
-        measured = self.ruler.measure(self.ruler.subject(Population(len(images), features)))
+        measured = Evaluator(self.real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self.real.reference))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.passes import Progress, silent
-from qualitygate.latents import uniforms
-from qualitygate.metrics.estimate import GROUPS, LEVEL, student_t
-from qualitygate.metrics.metric import Ruler, Subject
-from qualitygate.records.metrics import GroupOrder, GroupRow, Histogram, Measurement, metric
+from qualitygate.latents import Purpose, uniforms
+from qualitygate.metrics.estimate import TAIL
+from qualitygate.metrics.measured_set import MeasuredSet
+from qualitygate.metrics.metric import Evaluator
+from qualitygate.records.metrics import GroupOrder, GroupRow, Histogram, Measurement, MetricsReport, metric
 
 RANDOM_GROUPS = 30
 """Random groups that stand for chance, as in the papers."""
+_GROUPS = Purpose.SUBSET + 16 * 3
 SHARE = 0.1
 """Share of the samples in a group, as in the papers: 1,000 of 10,000."""
 
@@ -61,7 +65,7 @@ def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def random_groups(count: int, size: int, groups: int = RANDOM_GROUPS, *, seed: int = 0) -> list[np.ndarray]:
     """Rows of random groups, each drawn without replacement from all ``count`` samples."""
-    draws = uniforms(seed, GROUPS, np.arange(groups), count)
+    draws = uniforms(seed, _GROUPS, np.arange(groups), count)
     return [np.sort(np.argpartition(draw, size - 1)[:size]) for draw in draws]
 
 
@@ -69,52 +73,35 @@ ORDERED = (names.PRECISION, names.REALISM, names.PPL)
 """Metrics that the papers report to be better in the lowest group than at random, and worse in the highest."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows of a subject that are to be measured.
-
-    Attributes:
-        name: as in `qualitygate.names`.
-        what: which samples they are, in words.
-        subject: the population.
-        rows: (n,).
-    """
-
-    name: str
-    what: str
-    subject: Subject
-    rows: np.ndarray
-
-
-def group_row(ruler: Ruler, group: Group) -> GroupRow:
-    """The measured group."""
-    return GroupRow(group=group.name, samples=len(group.rows), what=group.what, measurements=ruler.measure(group.subject, group.rows))
+def group_row(evaluator: Evaluator, name: str, what: str, measured: MeasuredSet, rows: np.ndarray | None = None) -> GroupRow:
+    """A measured group: its name, which samples it is in words, the set it belongs to and its rows (n,), by default all."""
+    count = measured.count if rows is None else len(rows)
+    return GroupRow(group=name, samples=count, what=what, measurements=evaluator.measure(measured, rows))
 
 
 def random_row(
-    ruler: Ruler, subject: Subject, size: int, *, path_rows: np.ndarray, path_size: int, seed: int = 0, progress: Progress = silent
+    evaluator: Evaluator,
+    measured: MeasuredSet,
+    size: int,
+    *,
+    path_rows: np.ndarray,
+    path_size: int,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> GroupRow:
-    """Chance: the mean over random groups, and as ``low`` … ``high`` where 95 % of such groups fall.
+    """Chance: the mean over random groups of a size, and as ``low`` … ``high`` where 95 % of such groups fall.
 
-    Args:
-        ruler: what to measure with.
-        subject: the population.
-        size: of each group.
-        path_rows: rows whose path lengths were measured whatever their score.
-        path_size: how many measured samples a group to be compared has.
-        seed: of the groups.
-        progress: called with 1 for each group.
+    Path lengths are those of ``path_size`` samples, as many as a group to be compared has of them, out of ``path_rows``: rows of which
+    they were measured whatever their score. Progress is called with 1 for each group.
     """
-    bare = replace(ruler, intervals=False)
-    without_paths = replace(subject, population=replace(subject.population, lengths=None))
+    bare = replace(evaluator, intervals=False)
     values: list[dict[str, Measurement]] = []
-    for rows in random_groups(subject.population.count, size, seed=seed):
-        values.append(bare.measure(without_paths, rows))
+    for rows in random_groups(measured.count, size, seed=seed):
+        values.append(bare.measure(measured, rows, leave_out=(names.PPL,)))
         progress(1)
-    if subject.population.lengths is not None and 0 < path_size < len(path_rows):
-        lengths = subject.population.lengths[path_rows]
-        drawn = random_groups(len(path_rows), path_size, len(values), seed=seed + 1)
-        values = [one | {names.PPL: bare.path_length(lengths[rows])} for one, rows in zip(values, drawn, strict=True)]
+    if measured.lengths is not None and 0 < path_size < len(path_rows):
+        for one, rows in zip(values, random_groups(len(path_rows), path_size, len(values), seed=seed + 1), strict=True):
+            one[names.PPL] = bare.measurement(names.PPL, measured.group(path_rows[rows]))
     return _summed_up(values, size)
 
 
@@ -148,7 +135,7 @@ def _summed_up(values: Sequence[Mapping[str, Measurement]], size: int) -> GroupR
             measurements[name] = first
             continue
         mean, deviation = float(known.mean()), float(known.std(ddof=1))
-        reach = student_t(LEVEL, len(known) - 1) * deviation
+        reach = float(t.isf(TAIL, len(known) - 1)) * deviation
         note = f"mean of {len(known)} random groups; 95 % of such groups lie between the bounds"
         measurements[name] = first.model_copy(update={"value": mean, "low": mean - reach, "high": mean + reach, "note": note})
         spread[name] = deviation
@@ -167,3 +154,26 @@ def _order(name: str, lowest: Measurement | None, chance: Measurement | None, hi
     holds = low > middle > high if better else low < middle < high
     outside = (low > chance.high and high < chance.low) if better else (low < chance.low and high > chance.high)
     return GroupOrder(metric=name, lowest=low, random=middle, highest=high, holds=holds, clear=holds and outside)
+
+
+def group_table(report: MetricsReport) -> dict[str, list[Any]]:
+    """One row a group and metric: everything that is known of the number."""
+    rows = [
+        {
+            "group": row.group,
+            "metric": name,
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "spread": row.spread.get(name),
+            "higher_is_better": metric(name).higher_is_better,
+            "samples": one.samples,
+            "real_samples": one.real_samples,
+            "extractor": one.extractor,
+            "note": one.note,
+        }
+        for row in report.groups
+        for name, one in row.measurements.items()
+    ]
+    columns = list(rows[0]) if rows else ["group", "metric", "value"]
+    return {column: [row[column] for row in rows] for column in columns}

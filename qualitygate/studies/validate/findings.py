@@ -14,7 +14,6 @@ import numpy as np
 import yaml
 
 from qualitygate import names
-from qualitygate.errors import InputError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator, sample_latents
@@ -22,7 +21,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import auc, rank_correlation
 from qualitygate.policy.corrections import Limit
-from qualitygate.policy.decide import Risk, fit_weights
+from qualitygate.policy.decide import Risk
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
@@ -125,16 +124,16 @@ def collect_evidence(
         what, badness = f"samples called artifacts in {labels.source}", labels.artifact.astype(np.float64)
         caveat = "labels: if the labelled samples were chosen by a score, that score's numbers are those of the chosen ones"
         yield SampleEvidence(EvidenceKind.LABELS, what, badness, labels.artifact, own, caveat=caveat)
-    standing, real = samples.subject.standing, samples.real
-    if standing is not None and real is not None:
+    measured, real = samples.measured, samples.real
+    if real is not None:
         against = f"against {real.samples:,} of {real.name}"
         what = f"the quarter of the samples with the lowest realism score {against}"
-        yield _worst_quarter(EvidenceKind.REALISM, what, standing.realism, samples)
+        yield _worst_quarter(EvidenceKind.REALISM, what, measured.realism, samples)
         what = f"samples outside of the real images' neighbourhoods {against}"
-        yield SampleEvidence(EvidenceKind.PRECISION, what, 1.0 - standing.inside, standing.inside < 0.5, table, by_class)
+        yield SampleEvidence(EvidenceKind.PRECISION, what, 1.0 - measured.inside, measured.inside < 0.5, table, by_class)
     if sizes.planted or (sizes.planted is None and inputs.labels is None and inputs.real is None):
         yield _planted(inputs.generator, inputs.profile, samples.latents, sizes.seed, reporter)
-    if (values := samples.subject.population.discriminator) is not None:
+    if (values := samples.measured.discriminator) is not None:
         what = "the quarter of the samples that the discriminator likes least (weak evidence)"
         yield _worst_quarter(EvidenceKind.DISCRIMINATOR, what, values, samples)
 
@@ -272,12 +271,33 @@ def fitted_risk(profile: Profile, evidence: SampleEvidence) -> ScoredSetting | N
     rows = choosing(len(evidence.bad))
     rows = rows[~np.isnan(evidence.badness[rows] + np.sum([columns[part][rows] for part in parts], axis=0))]
     risk = Risk(profile.scores, dict.fromkeys(parts, 1.0))
-    try:
-        weights = fit_weights(risk, {part: columns[part][rows] for part in parts}, evidence.bad[rows])
-    except InputError:
+    surprise = np.column_stack([risk.surprise(part, columns[part][rows]) for part in parts])
+    weights = logistic_weights(surprise, evidence.bad[rows])
+    if weights is None:
         return None
-    rounded = {part: round(weight, 3) for part, weight in weights.items() if weight >= 5e-4}
+    rounded = {part: round(weight, 3) for part, weight in zip(parts, weights.tolist(), strict=True) if weight >= 5e-4}
     return ScoreSetting(score=names.RISK, weights=rounded, fitted=True), Risk(profile.scores, rounded)(columns)
+
+
+def logistic_weights(inputs: np.ndarray, bad: np.ndarray, penalty: float = 1.0) -> np.ndarray | None:
+    """Weights (P,) of the parts (N, P) by which their sum tells bad samples best: penalised logistic regression, bounded below by 0, scaled
+    to a mean of 1. None where all samples are of one kind, or no part tells them apart."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    sign = np.where(bad, 1.0, -1.0)
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (inputs @ at[1:] + at[0])
+        wrong = -sign * expit(-margin)
+        value = np.logaddexp(0.0, -margin).sum() + 0.5 * penalty * (at[1:] ** 2).sum()
+        return float(value), np.concatenate([[wrong.sum()], inputs.T @ wrong + penalty * at[1:]])
+
+    if bad.all() or not bad.any():
+        return None
+    bounds = [(None, None), *[(0.0, None)] * inputs.shape[1]]
+    found: np.ndarray = minimize(loss, np.zeros(inputs.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds).x[1:]
+    return found / found.mean() if found.sum() > 0 else None
 
 
 def _share_to_reject(values: np.ndarray, evidence: SampleEvidence) -> float:

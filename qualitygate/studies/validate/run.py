@@ -16,10 +16,10 @@ from qualitygate.features.images import DIGITS, digits_labels
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.validated import setting_of, write_evidence
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.estimate import bootstrap_mean
+from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.study_figures import auc_figure, yield_figure
-from qualitygate.studies.metrics.groups import Group, extremes, group_row, group_size, orders, random_groups, random_row
+from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
 from qualitygate.studies.validate.request import ValidateRequest, ValidationSizes
@@ -115,7 +115,7 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
         checkpoint=origin.name,
         checkpoint_sha256=origin.sha256,
         samples=sizes.samples,
-        extractor=samples.ruler.extractor,
+        extractor=samples.evaluator.extractor,
         real=samples.real,
         evidence=known,
         best=choice.best,
@@ -132,13 +132,13 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
 def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -> Iterator[ScoreGroups]:
     """The papers' table, the lowest and the highest group beside random ones, on the half that is reported on, for each setting that
     enough samples have; none where nothing is known of the images."""
-    if samples.subject.standing is None and samples.subject.population.discriminator is None:
+    if not (samples.measured.has("real") or samples.measured.has("discriminator")):
         return
     rows = reporting(len(samples.latents))
-    subject = samples.ruler.subject(joined((samples.subject.population, rows)))
+    measured = joined((samples.measured, rows)).against(samples.measured.real)
     size, everything = group_size(len(rows)), np.arange(len(rows))
-    chance = random_row(samples.ruler, subject, size, path_rows=everything, path_size=0)
-    whole = group_row(samples.ruler, Group(names.ALL, "all samples that are reported on", subject, everything))
+    chance = random_row(samples.evaluator, measured, size, path_rows=everything, path_size=0)
+    whole = group_row(samples.evaluator, names.ALL, "all samples that are reported on", measured)
     for setting in settings:
         if (scores := samples.table.of(setting)) is None:
             continue
@@ -147,7 +147,7 @@ def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -
         if len(known) < 2 * size:
             continue
         ends = zip((names.LOWEST, names.HIGHEST), extremes(values[known], size), strict=True)
-        groups = [group_row(samples.ruler, Group(name, f"{name} {setting}", subject, known[found])) for name, found in ends]
+        groups = [group_row(samples.evaluator, name, f"{name} {setting}", measured, known[found]) for name, found in ends]
         table = (whole, chance, *groups)
         yield ScoreGroups(setting=setting, rows=table, order=orders(table))
 
@@ -166,12 +166,12 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
     rows = rows[~np.isnan(values[rows])]
     rows = rows[np.argsort(values[rows], kind="stable")]
     known = evidence.table is samples.table
-    bare = replace(samples.ruler, intervals=False)
+    bare = replace(samples.evaluator, intervals=False)
 
     def chance(size: int) -> dict[str, float]:
         """Measurements of as many samples at random, their mean over a few draws."""
         drawn = random_groups(len(rows), size, _CHANCE, seed=seed)
-        found = [bare.measure(samples.subject, np.sort(rows[places])) for places in drawn]
+        found = [bare.measure(samples.measured, np.sort(rows[places])) for places in drawn]
         values = {name: [one[name].value for one in found] for name in found[0]}
         return {name: float(np.mean([v for v in of if v is not None])) for name, of in values.items() if None not in of}
 
@@ -183,8 +183,8 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
             YieldPoint(
                 rejected=share,
                 accepted=len(accepted),
-                bad=bootstrap_mean(evidence.bad[accepted].astype(np.float64), seed=seed),
-                measurements=samples.ruler.measure(samples.subject, accepted) if known else {},
+                bad=mean(evidence.bad[accepted], Resampling(seed)).interval(),
+                measurements=samples.evaluator.measure(samples.measured, accepted) if known else {},
                 chance=chance(len(accepted)) if known and share else {},
                 classes={k: float(count / len(accepted)) for k, count in enumerate(counts) if count},
             )

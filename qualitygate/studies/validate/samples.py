@@ -20,8 +20,8 @@ from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.measured_set import Population, RealImages, RealSet
-from qualitygate.metrics.metric import Ruler, Subject
+from qualitygate.metrics.measured_set import MeasuredSet, RealImages, RealSet
+from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import SampleSource
@@ -71,8 +71,8 @@ class ValidationSamples:
     """N samples of a checkpoint.
 
     Attributes:
-        ruler: what their images are measured with.
-        subject: their images, ready to be measured.
+        evaluator: what their images are measured with.
+        measured: their images, held against the real ones.
         real: real images that they are held against; None without.
         classes: class of each of them, int64 (N,); None where there are none.
         by_class: low-rate counts against the rates of those classes: no policy can ask for them.
@@ -81,8 +81,8 @@ class ValidationSamples:
 
     latents: Latents
     table: ScoreTable
-    ruler: Ruler
-    subject: Subject
+    evaluator: Evaluator
+    measured: MeasuredSet
     real: RealInfo | None
     classes: np.ndarray | None
     by_class: tuple[ScoredSetting, ...] = ()
@@ -93,22 +93,23 @@ def collect_samples(inputs: ValidationInputs, sizes: ValidationSizes, reporter: 
     """Make the samples and their scores; make their images only where something is told of them."""
     generator, profile = inputs.generator, inputs.profile
     real = RealImages.of(inputs.real, inputs.extractor, generator.device, reporter) if inputs.real is not None else None
-    ruler = Ruler(real.reference, real.key, seed=sizes.seed) if real is not None else Ruler(seed=sizes.seed)
+    evaluator = Evaluator(None if real is None else real.key, seed=sizes.seed)
     extractor = inputs.extractor if real is not None else None
     source = SampleSource(generator, extractor, inputs.discriminator, sizes.seed, profile.info.sampling, reporter)
     latents = source.latents(sizes.samples)
     table = score_table(generator, profile, latents, sizes.curvature, reporter)
     shown = real is not None or inputs.discriminator is not None
-    population = source.collect(sizes.samples).untouched if shown else Population(sizes.samples)
-    samples = partial(ValidationSamples, latents, table, ruler, ruler.subject(population), None if real is None else real.info)
-    classes_of = partial(_classes, ruler.real, inputs.real_classes)
-    if (classes := classes_of(latents, population)) is None:
+    measured = source.collect(sizes.samples).untouched if shown else MeasuredSet(sizes.samples)
+    measured = measured.against(None if real is None else real.reference)
+    samples = partial(ValidationSamples, latents, table, evaluator, measured, None if real is None else real.info)
+    classes_of = partial(_classes, measured.real, inputs.real_classes)
+    if (classes := classes_of(latents, measured)) is None:
         return samples(None)
 
     info = profile.info
     ids = range(min(sizes.class_samples, info.calibration.rate_samples))  # other samples than these: the first of the calibration's
     others = sample_latents(generator, ids, info.calibration.seed, sampling=info.sampling)
-    unseen = Population(len(others)) if others.labels is not None else source.regenerate(others, "images of classes")
+    unseen = MeasuredSet(len(others)) if others.labels is not None else source.regenerate(others, "images of classes")
     of_others = classes_of(others, unseen)
     assert of_others is not None  # what gives the samples a class gives the others one
     with reporter.phase("rates by class", len(others)) as progress:
@@ -120,13 +121,13 @@ def collect_samples(inputs: ValidationInputs, sizes: ValidationSizes, reporter: 
     return samples(classes, tuple((one.model_copy(update={"by_class": True}), values) for one, values in settings), (remark,))
 
 
-def _classes(real: RealSet | None, real_classes: np.ndarray | None, latents: Latents, population: Population) -> np.ndarray | None:
+def _classes(real: RealSet | None, real_classes: np.ndarray | None, latents: Latents, measured: MeasuredSet) -> np.ndarray | None:
     """Class of each sample, int64 (N,): its label, else that of the real image it is nearest to; None where there are no classes."""
     if latents.labels is not None:
         return latents.labels.numpy() if latents.labels.ndim == 1 else None
-    if real_classes is None or real is None or population.features is None:
+    if real_classes is None or real is None or measured.features is None:
         return None
-    parts = population.features.split(max(1, _BLOCK // len(real.features)))
+    parts = measured.features.split(max(1, _BLOCK // len(real.features)))
     nearest = torch.cat([torch.cdist(part, real.features).argmin(dim=1) for part in parts])
     return real_classes[nearest.cpu().numpy()]
 

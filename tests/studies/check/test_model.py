@@ -12,7 +12,7 @@ from torch import nn
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
 from qualitygate.policy.model import Policy
-from qualitygate.studies.check import model as subject
+from qualitygate.studies.check import model
 
 
 class Empty:
@@ -32,17 +32,17 @@ def calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Generato
         return Empty()
 
     monkeypatch.setenv("QUALITYGATE_CACHE", str(tmp_path))
-    monkeypatch.setattr(subject, "calibrate", calibrate)
+    monkeypatch.setattr(model, "calibrate", calibrate)
     return done
 
 
 def test_somebody_elses_code_is_calibrated_every_time(calibrated: list[Generator], tmp_path: Path) -> None:
     network = nn.Sequential(nn.ConvTranspose2d(4, 3, 4), nn.Tanh())
     for _ in range(2):
-        subject.kept_profile(ModuleGenerator(network, ["0"], 4), Policy())
+        model.cached_profile(ModuleGenerator(network, ["0"], 4), Policy())
     assert len(calibrated) == 2
     assert not list(tmp_path.rglob("profiles/*"))
-    subject.kept_profile(small_dcgan(), Policy())
+    model.cached_profile(small_dcgan(), Policy())
     assert len(list(tmp_path.rglob("profiles/*"))) == 1
 
 
@@ -51,6 +51,6 @@ def test_one_file_read_as_of_another_family_is_another_generator(calibrated: lis
         generator = small_dcgan()
         generator.origin = Origin("model.pt", "a" * 64)
         generator.family = family  # type: ignore[misc]
-        subject.kept_profile(generator, Policy())
+        model.cached_profile(generator, Policy())
     assert len(calibrated) == 2
     assert len(list(tmp_path.rglob("profiles/*"))) == 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -19,12 +18,13 @@ from qualitygate.checkpoints.save import save_generator
 from qualitygate.features.extractor import Extractor
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter
+from qualitygate.metrics.estimate import Resampling
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import TO_BASELINE, Check, CheckRule, Margin
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
-from qualitygate.studies.check.model import Subject, Tools, kept_profile, needs_reference, settled
+from qualitygate.studies.check.model import CheckedModel, CheckInputs, cached_profile, early_outcome, needs_reference
 from qualitygate.studies.check.run import check
-from qualitygate.studies.check.sample import REFERENCE_FROM, Drawing, of_sample, reference_set
+from qualitygate.studies.check.sample import REFERENCE_FROM, Sample, reference_set
 
 SEED = 1
 
@@ -59,24 +59,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def subject(generator: Generator, path: Path) -> Subject:
+def model(generator: Generator, path: Path) -> CheckedModel:
     save_generator(generator, path)
     loaded = load_generator(path)
-    return Subject(path.name, kept_profile(loaded, POLICY), loaded)
+    return CheckedModel(path.name, cached_profile(loaded, POLICY), loaded)
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    return subject(small_dcgan(), tmp_path_factory.mktemp("check") / "baseline.safetensors")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> CheckedModel:
+    return model(small_dcgan(), tmp_path_factory.mktemp("check") / "baseline.safetensors")
 
 
 @pytest.fixture(scope="module")
-def damaged(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> CheckedModel:
     """Brighter in every pixel: no image is one that the baseline could have made."""
     generator = small_dcgan()
     with torch.no_grad():
         generator.bias[-1].add_(3.0)
-    return subject(generator, tmp_path_factory.mktemp("check") / "damaged.safetensors")
+    return model(generator, tmp_path_factory.mktemp("check") / "damaged.safetensors")
 
 
 def states(record: CheckRecord) -> dict[str, RuleState]:
@@ -89,14 +89,20 @@ def rules_of(record: CheckRecord) -> dict[str, RuleOutcome]:
 
 def test_numbers_by_hand() -> None:
     """A reference at 0, 1 … 9: the third neighbour is 2 away, and 3 at both ends, so that the balls reach from −3 to 12."""
-    sample = cast("Any", SimpleNamespace(features=torch.tensor([0.5, 4.5, 11.9, 12.1, 50.0])[:, None]))
-    found = {name: of_sample(name, sample, REAL, Drawing(100, 1, 0.05)).value for name in ("precision_to_baseline", "coverage_to_baseline")}
+    sample, how = object.__new__(Sample), Resampling(1, 100, 0.05)
+    sample.__dict__ |= {
+        "features": torch.tensor([0.5, 4.5, 11.9, 12.1, 50.0])[:, None],
+        "discriminator": None,
+        "lengths": None,
+        "_sets": {},
+    }
+    found = {name: sample.estimate(name, REAL, how).value for name in ("precision_to_baseline", "coverage_to_baseline")}
     # 0.5, 4.5 and 11.9 lie in a ball; the balls of 7 and 8, from 5 to 10, hold none
     assert found == {"precision_to_baseline": 0.6, "coverage_to_baseline": 0.8}
 
 
-def test_damage_fails_and_the_baseline_itself_scores_below_1(baseline: Subject, damaged: Subject) -> None:
-    record = check(damaged, baseline, POLICY, Tools(extractor=Thumbnail())).record
+def test_damage_fails_and_the_baseline_itself_scores_below_1(baseline: CheckedModel, damaged: CheckedModel) -> None:
+    record = check(damaged, baseline, POLICY, CheckInputs(extractor=Thumbnail())).record
     assert states(record)["precision_to_baseline"] is RuleState.FAILED
     assert states(record)["coverage_to_baseline"] is RuleState.FAILED
     one = rules_of(record)["precision_to_baseline"]
@@ -108,61 +114,64 @@ def test_damage_fails_and_the_baseline_itself_scores_below_1(baseline: Subject, 
     assert record.warned
 
 
-def test_a_reference_is_made_once_and_shares_no_id_with_a_sample(baseline: Subject, damaged: Subject) -> None:
+def test_a_reference_is_made_once_and_shares_no_id_with_a_sample(baseline: CheckedModel, damaged: CheckedModel) -> None:
     extractor = Thumbnail()
-    check(damaged, baseline, POLICY, Tools(extractor=extractor))
+    check(damaged, baseline, POLICY, CheckInputs(extractor=extractor))
     passes = extractor.passes
     again = reference_set(baseline, extractor, 128, SEED, Reporter())
-    check(damaged, baseline, POLICY, Tools(extractor=extractor))
+    check(damaged, baseline, POLICY, CheckInputs(extractor=extractor))
     assert extractor.passes == passes
     assert POLICY.check.budget.samples < REFERENCE_FROM
     assert not torch.equal(again.features, reference_set(baseline, extractor, 128, SEED + 1, Reporter()).features)
     assert len(reference_set(baseline, extractor, 64, SEED, Reporter()).features) == 64
 
 
-def test_the_same_file_passes_and_no_image_is_made(baseline: Subject) -> None:
+def test_the_same_file_passes_and_no_image_is_made(baseline: CheckedModel) -> None:
     extractor = Thumbnail()
     same = replace(baseline, source="copy")
     assert not needs_reference(RULES, same, baseline, real=False)
-    record = check(same, baseline, POLICY, Tools(extractor=extractor)).record
+    record = check(same, baseline, POLICY, CheckInputs(extractor=extractor)).record
     assert set(states(record).values()) == {RuleState.PASSED}
     assert record.verdict is RuleState.PASSED
     assert extractor.passes == 0
 
 
-def test_an_absolute_limit_is_looked_at_even_of_the_same_file(baseline: Subject) -> None:
+def test_an_absolute_limit_is_looked_at_even_of_the_same_file(baseline: CheckedModel) -> None:
     absolute = (rule(min=0.2),)
     assert needs_reference(absolute, baseline, baseline, real=False)
     policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": absolute})})
-    (one,) = check(baseline, baseline, policy, Tools(extractor=Thumbnail())).record.rules
+    (one,) = check(baseline, baseline, policy, CheckInputs(extractor=Thumbnail())).record.rules
     assert one.state is RuleState.PASSED
     assert one.value is not None
     assert one.baseline is None
 
 
-def test_what_is_left_out_says_why(baseline: Subject, damaged: Subject) -> None:
-    bare, tools = replace(baseline, generator=None), Tools(extractor=Thumbnail())
+def test_what_is_left_out_says_why(baseline: CheckedModel, damaged: CheckedModel) -> None:
+    bare, inputs = replace(baseline, generator=None), CheckInputs(extractor=Thumbnail())
     asked = rule()
     asks = (asked, rule("precision", min=0.1))
     for held, given, said in (
-        (None, tools, "no baseline"),
-        (bare, tools, "a profile alone"),
-        (baseline, Tools(), "no extractor"),
-        (baseline, replace(tools, real=REAL), "real images were given"),
+        (None, inputs, "no baseline"),
+        (bare, inputs, "a profile alone"),
+        (baseline, CheckInputs(), "no extractor"),
+        (baseline, replace(inputs, real=REAL), "real images were given"),
     ):
-        found = settled(asked, asks, damaged, held, given)
+        found = early_outcome(asked, asks, damaged, held, given)
         assert found is not None
         assert found[0] is RuleState.LEFT_OUT
         assert said in found[1]
-    assert settled(asked, asks, damaged, baseline, tools) is None
-    alone = settled(asked, (asked,), damaged, baseline, replace(tools, real=REAL))
+    assert early_outcome(asked, asks, damaged, baseline, inputs) is None
+    alone = early_outcome(asked, (asked,), damaged, baseline, replace(inputs, real=REAL))
     assert alone is None, "no rule looks at the real images instead"
     insisted = asked.model_copy(update={"optional": False})
-    assert settled(insisted, asks, damaged, baseline, replace(tools, real=REAL)) is None
-    assert settled(insisted, asks, damaged, bare, tools) == (RuleState.INCONCLUSIVE, settled(asked, asks, damaged, bare, tools)[1])  # type: ignore[index]
+    assert early_outcome(insisted, asks, damaged, baseline, replace(inputs, real=REAL)) is None
+    assert early_outcome(insisted, asks, damaged, bare, inputs) == (
+        RuleState.INCONCLUSIVE,
+        early_outcome(asked, asks, damaged, bare, inputs)[1],
+    )  # type: ignore[index]
 
 
-def test_a_reference_is_needed_only_where_it_will_be_used(baseline: Subject, damaged: Subject) -> None:
+def test_a_reference_is_needed_only_where_it_will_be_used(baseline: CheckedModel, damaged: CheckedModel) -> None:
     assert needs_reference(RULES, damaged, baseline, real=False)
     assert not needs_reference((*RULES, rule("precision", min=0.1)), damaged, baseline, real=True)
     assert not needs_reference(RULES, damaged, None, real=False)
@@ -170,19 +179,19 @@ def test_a_reference_is_needed_only_where_it_will_be_used(baseline: Subject, dam
     assert not needs_reference((CheckRule(id="y", metric="yield", min=0.5),), damaged, baseline, real=False)
 
 
-def test_where_real_images_cannot_be_compared_the_counts_still_decide(baseline: Subject, damaged: Subject) -> None:
+def test_where_real_images_cannot_be_compared_the_counts_still_decide(baseline: CheckedModel, damaged: CheckedModel) -> None:
     """A profile makes no images: with it as a baseline the rules on real images are left out, and the counts may not be mere warnings."""
     bare = replace(baseline, generator=None)
     policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": None})})
-    record = check(damaged, bare, policy, Tools(real=REAL, extractor=Thumbnail())).record
+    record = check(damaged, bare, policy, CheckInputs(real=REAL, extractor=Thumbnail())).record
     severities = {one.id: one.severity for one in record.rules}
     assert severities["low_rate_tail"] == severities["dead_units"] == "critical"
     assert record.policy_hash == policy.check_hash()
 
 
-def test_hand_written_expectations_see_samples_though_no_rule_needs_one(baseline: Subject) -> None:
+def test_hand_written_expectations_see_samples_though_no_rule_needs_one(baseline: CheckedModel) -> None:
     suite = {"format": 1, "summary": [], "samples": [{"type": "expect_column_to_exist", "kwargs": {"column": "low_rate_0.1"}}]}
     policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": (rule(),)})})
-    record = check(baseline, baseline, policy, Tools(suite=suite)).record
+    record = check(baseline, baseline, policy, CheckInputs(suite=suite)).record
     assert record.suite.passed
     assert record.samples == policy.check.samples

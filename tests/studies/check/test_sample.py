@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from qualitygate import names
+from qualitygate.metrics.estimate import NotKnownError, Resampling
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.studies.check.sample import Drawing, NotKnownError, Sample, of_sample
+from qualitygate.studies.check.sample import Sample
 
-HOW = Drawing(draws=50, seed=0, tail=0.05)
+HOW = Resampling(seed=0, draws=50, tail=0.05)
 REAL = RealSet("photos", "r", torch.arange(10.0)[:, None])
 
 
-def sample(**known: Any) -> Sample:
+def sample(count: int, **known: Any) -> Sample:
     """A sample of which only this is known."""
-    return cast(Sample, SimpleNamespace(**{"columns": {}, "features": None, "discriminator": None, **known}))
+    made = object.__new__(Sample)
+    nothing = {"ids": np.arange(count), "columns": {}, "features": None, "discriminator": None, "lengths": None, "_sets": {}}
+    made.__dict__.update(nothing | known)
+    return made
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_not_left_out_of_a_mean(value: float) -> None:
     values = np.where(np.arange(1000) < 700, value, 5.0)
     with pytest.raises(NotKnownError, match="700 of 1000 values of discriminator are not finite"):
-        of_sample(names.DISCRIMINATOR, sample(discriminator=values), None, HOW)
+        sample(1000, discriminator=values).estimate(names.DISCRIMINATOR, None, HOW)
     with pytest.raises(NotKnownError, match="700 of 1000 values of yield"):
-        of_sample(names.YIELD, sample(columns={names.YIELD: values}), None, HOW)
+        sample(1000, columns={names.YIELD: values}).estimate(names.YIELD, None, HOW)
 
 
 def test_a_mean_of_finite_values_is_their_mean() -> None:
-    assert of_sample(names.DISCRIMINATOR, sample(discriminator=np.arange(5.0)), None, HOW).value == 2.0
+    assert sample(5, discriminator=np.arange(5.0)).estimate(names.DISCRIMINATOR, None, HOW).value == 2.0
 
 
 @pytest.mark.parametrize("metric", [names.REALISM, names.REALISM_TO_BASELINE])
 def test_realism_of_a_copy_is_not_left_out(metric: str) -> None:
     near = torch.arange(8.0)[:, None] + 0.25
-    assert np.isfinite(of_sample(metric, sample(features=near), REAL, HOW).value)
+    assert np.isfinite(sample(8, features=near).estimate(metric, REAL, HOW).value)
     with pytest.raises(NotKnownError, match="1 of 8 images equal one of photos"):
-        of_sample(metric, sample(features=torch.cat([near[:7], REAL.features[5:6]])), REAL, HOW)
+        sample(8, features=torch.cat([near[:7], REAL.features[5:6]])).estimate(metric, REAL, HOW)
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(NotKnownError, match="no discriminator"):
+        sample(8).estimate(names.DISCRIMINATOR, None, HOW)
+    with pytest.raises(NotKnownError, match="no path lengths"):
+        sample(8).estimate(names.PPL, None, HOW)
+    with pytest.raises(NotKnownError, match="too few: 2 samples for 3 neighbours"):
+        sample(2, features=torch.zeros(2, 1)).estimate(names.RECALL, REAL, HOW)

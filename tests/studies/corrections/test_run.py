@@ -16,9 +16,8 @@ from qualitygate.errors import InputError
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import gate
-from qualitygate.generators.base import Generator, sample_latents
+from qualitygate.generators.base import Edits, Generator, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
-from qualitygate.generators.layers import Edits
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import METHODS, Correction, LocalRegion, SequentialAblation, SequentialCorrection, ZeroAblation
 from qualitygate.policy.model import Policy

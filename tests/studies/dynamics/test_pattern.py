@@ -10,9 +10,9 @@ from studies.dynamics.snapshots import made
 from qualitygate.errors import InputError
 from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents
-from qualitygate.records.dynamics import Neuron, secants
+from qualitygate.records.dynamics import Neuron
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.studies.dynamics.pattern import FINER, axis_pattern, plane_pattern, unit_activation
+from qualitygate.studies.dynamics.pattern import FINER, axis_pattern, plane_pattern, secants, unit_activation
 from qualitygate.testing.toys import ToyGenerator
 
 

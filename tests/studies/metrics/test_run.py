@@ -18,29 +18,35 @@ from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage, gate
 from qualitygate.generators.base import sample_latents
 from qualitygate.records.gate import Verdict
-from qualitygate.studies.metrics.run import Measured, Request, Tools, measure
+from qualitygate.studies.metrics import MetricsRequest
+from qualitygate.studies.metrics.run import MetricsInputs, MetricsResult, measure
 
-REQUEST = Request(
-    samples=150, score="low_rate_0.2", share=0.2, path_samples=6, truncations=(0.5,), extrapolate=True, path_kinds=("ppl_z_full",)
+REQUEST = MetricsRequest(
+    checkpoint="small", samples=150, score="low_rate_0.2", group_share=0.2, path_samples=6, path=("ppl_z_full",), fid_infinity=True
 )
+TRUNCATIONS = (0.5,)
+
+
+def asked(inputs: MetricsInputs, **more: object) -> MetricsResult:
+    return measure(inputs, REQUEST.model_copy(update=more), truncations=TRUNCATIONS)
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsInputs]:
     generator, other = small_dcgan(), small_dcgan(seed=1)
     real = image_set("others", other(sample_latents(other, range(80), 3)))
     profile = calibrate(generator, small_policy())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUALITYGATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield Tools(generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1))
+        yield MetricsInputs(generator, None, Projection(), Squares(), real, GateStage(generator, profile, profile.policy, seed=1))
 
 
 @pytest.fixture(scope="module")
-def measured(tools: Tools) -> Measured:
-    return measure(tools, REQUEST)
+def measured(inputs: MetricsInputs) -> MetricsResult:
+    return asked(inputs)
 
 
-def test_every_group_is_there(measured: Measured) -> None:
+def test_every_group_is_there(measured: MetricsResult) -> None:
     groups = " ".join(row.group for row in measured.report.groups)
     assert groups == ("all random lowest highest accepted corrected_before rejected highest_corrected corrected kept psi_0.5")
     sizes = {row.group: row.samples for row in measured.report.groups}
@@ -54,32 +60,31 @@ def test_every_group_is_there(measured: Measured) -> None:
     assert measured.report.left_out == ()
 
 
-def test_the_images_are_the_gates(tools: Tools, measured: Measured) -> None:
+def test_the_images_are_the_gates(inputs: MetricsInputs, measured: MetricsResult) -> None:
     """What the gate lets out, measured by itself, gives the same numbers."""
     from qualitygate.metrics.measured_set import Observer, RealSet
-    from qualitygate.metrics.metric import Ruler
+    from qualitygate.metrics.metric import Evaluator
 
-    records, images = zip(*gate(tools.generator, tools.stage.profile, range(150)), strict=True)
+    records, images = zip(*gate(inputs.generator, inputs.stage.profile, range(150)), strict=True)
     assert measured.samples[names.VERDICT] == [str(record.verdict) for record in records]
-    observer = Observer(tools.extractor, None, "cpu")
+    observer = Observer(inputs.extractor, None, "cpu")
     order = [row for verdict in (Verdict.ACCEPT, Verdict.CORRECT) for row, record in enumerate(records) if record.verdict is verdict]
     observer.add(torch.stack([images[row] for row in order]))
-    features = torch.cat([tools.extractor(batch) for batch in tools.real])
-    ruler = Ruler(RealSet("others", "d", features))
-    alone = ruler.measure(ruler.subject(observer.population()))
+    features = torch.cat([inputs.extractor(batch) for batch in inputs.real])
+    alone = Evaluator().measure(observer.measured().against(RealSet("others", "d", features)))
     kept = measured.report.row("kept").measurements
     for name in (names.FID, names.KID, names.PRECISION, names.RECALL, names.REALISM):
         assert kept[name].value == pytest.approx(alone[name].value, rel=1e-4), name
 
 
-def test_rejected_samples_are_looked_at_too(tools: Tools, measured: Measured) -> None:
+def test_rejected_samples_are_looked_at_too(inputs: MetricsInputs, measured: MetricsResult) -> None:
     realism = measured.samples[names.REALISM]
     rejected = np.array(measured.samples[names.VERDICT]) == "reject"
     assert np.isfinite(realism).all()
     assert measured.report.row("rejected").measurements["realism"].value == pytest.approx(realism[rejected].mean())
 
 
-def test_path_lengths_are_of_the_first_samples_of_each_group(measured: Measured) -> None:
+def test_path_lengths_are_of_the_first_samples_of_each_group(measured: MetricsResult) -> None:
     for row in measured.report.groups:
         if "ppl" in row.measurements:
             assert row.measurements["ppl"].samples == (30 if row.group == "all" else 6), row.group
@@ -88,25 +93,23 @@ def test_path_lengths_are_of_the_first_samples_of_each_group(measured: Measured)
     assert np.isnan(measured.samples[names.PPL]).any()
 
 
-def test_other_numbers_of_samples_leave_a_sample_as_it_is(tools: Tools, measured: Measured) -> None:
-    fewer = measure(tools, replace(REQUEST, samples=70, path_kinds=(), extrapolate=False))
+def test_other_numbers_of_samples_leave_a_sample_as_it_is(inputs: MetricsInputs, measured: MetricsResult) -> None:
+    fewer = asked(inputs, samples=70, path=(), fid_infinity=False)
     for name in (names.REALISM, names.DENSITY, "low_rate_0.2"):
         np.testing.assert_allclose(fewer.samples[name], measured.samples[name][:70], rtol=1e-4)
 
 
-def test_without_real_images_gate_or_distance_the_rest_is_said(tools: Tools) -> None:
-    bare = measure(Tools(tools.generator), replace(REQUEST, score=None, path_kinds=()))
+def test_without_real_images_gate_or_distance_the_rest_is_said(inputs: MetricsInputs) -> None:
+    bare = asked(MetricsInputs(inputs.generator), score=None, path=())
     assert [row.group for row in bare.report.groups] == ["all", "random", "psi_0.5"]
     assert bare.report.left_out == ("everything that compares with real images: none were given", "path lengths: no distance was given")
-    curvature = measure(
-        replace(tools, stage=None, real=None), replace(REQUEST, score="cla/layer_1", samples=20, path_samples=2, path_kinds=())
-    )
+    curvature = asked(replace(inputs, stage=None, real=None), score="cla/layer_1", samples=20, path_samples=2, path=())
     assert np.isfinite(curvature.samples["cla/layer_1"]).all()
     assert {"lowest", "highest"} <= {row.group for row in curvature.report.groups}
 
 
-def test_refusals(tools: Tools) -> None:
+def test_refusals(inputs: MetricsInputs) -> None:
     with pytest.raises(InputError, match=r"There is no score low_rate_0\.7"):
-        measure(tools, replace(REQUEST, score="low_rate_0.7"))
+        asked(inputs, score="low_rate_0.7")
     with pytest.raises(InputError, match="need a feature extractor"):
-        measure(replace(tools, extractor=None), REQUEST)
+        asked(replace(inputs, extractor=None))

@@ -1,0 +1,58 @@
+"""How many files of the package a new thing of a kind touches: as many as docs/extending.md says, counted on things that are there."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import qualitygate
+from qualitygate.generators.families import FAMILIES
+
+PACKAGE = Path(qualitygate.__file__).parent
+
+
+def said(path: Path) -> set[str]:
+    """Modules that a file imports, and its strings but for docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    prose = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            found.add(node.value)
+    return found
+
+
+SAID = {path.relative_to(PACKAGE).as_posix(): said(path) for path in PACKAGE.rglob("*.py")}
+
+
+def files_that_name(*words: str) -> set[str]:
+    """Files of the package that import one of these modules or have one of these strings, and the modules' own."""
+    own = {file for word in words if (file := word.removeprefix("qualitygate.").replace(".", "/") + ".py") in SAID}
+    return own | {file for file, found in SAID.items() if found & set(words)}
+
+
+@pytest.mark.parametrize("family", ["pggan", "stylegan3", "biggan-deep"])
+def test_a_family_is_three_files(family: str) -> None:
+    """Its networks, its layouts, and its row; those here share nothing with another family's layouts."""
+    row = FAMILIES[family]
+    places = {place.split(":")[0] for place in (row.generator, row.discriminator, row.layouts) if place}
+    name = family.replace("-", "_")
+    expected = {f"generators/families/{name}.py", f"checkpoints/layouts/{name}.py", "generators/families/__init__.py"}
+    assert files_that_name(family, *places) == expected
+
+
+def test_nobody_else_knows_a_family() -> None:
+    """What one family can and another cannot is asked of the generator."""
+    modules = {place.split(":")[0] for row in FAMILIES.values() for place in (row.generator, row.discriminator) if "families" in place}
+    homes = ("generators/families/", "checkpoints/layouts/")
+    assert not {file for file in files_that_name(*modules) if not file.startswith(homes)}
