@@ -176,11 +176,10 @@ class Profile:
         A unit that a score does not know, or that has none, is None there.
         """
         table = dict(self.units)
+        units = list(zip(table[names.LAYER], table[names.UNIT], strict=True))
         for one in scores:
-            known = zip(zip(one.layer.tolist(), one.unit.tolist(), strict=True), one.score.tolist(), strict=True)
-            of_unit = {key: score for key, score in known if np.isfinite(score)}
-            keys = zip(table[names.LAYER], table[names.UNIT], strict=True)
-            table[names.given_unit_score(one.source)] = [of_unit.get(key) for key in keys]
+            given = (float(one.by_layer[layer][unit]) if layer in one.by_layer else np.nan for layer, unit in units)
+            table[names.given_unit_score(one.source)] = [value if np.isfinite(value) else None for value in given]
         return replace(self, units=table)
 
     def unit_scores(self, column: str, layers: tuple[int, ...]) -> dict[int, Tensor]:

@@ -241,6 +241,7 @@ def low_rate_counts(
     rates: ActivationRates,
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
 
@@ -250,6 +251,7 @@ def low_rate_counts(
         rates: activation rates of the untouched generator.
         rate: R.
         layers: layers to count; by default all that the rates know.
+        progress: called after each micro-batch.
 
     Returns:
         int64 (N, number of layers), in order of synthesis.
@@ -257,7 +259,7 @@ def low_rate_counts(
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
     counts = torch.empty(len(generator.checked(latents)), len(indices), dtype=torch.int64)
-    for rows, layer, activation in generator.activations(latents, indices):
+    for rows, layer, activation in generator.activations(latents, indices, progress=progress):
         counts[rows, indices.index(layer)] = counter(layer, activation)[:, 1].cpu()
     return counts
 

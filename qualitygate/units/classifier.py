@@ -188,12 +188,12 @@ def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
     return (scaled := weight.detach() / deviation), bias.detach() - scaled @ mean
 
 
-def _balanced(said: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
+def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     """Accuracy between artifact and normal (the first two classes), each counting the same, and its interval from those of the two shares
     (Newcombe's combination of Wilson's)."""
-    right = [int((of_class[:, index] > of_class[:, 1 - index]).sum()) for index, of_class in enumerate(said[:2])]
-    shares = [hits / len(of_class) for hits, of_class in zip(right, said, strict=False)]
-    bounds = [wilson(hits, len(of_class)) for hits, of_class in zip(right, said, strict=False)]
+    right = [int((of_class[:, index] > of_class[:, 1 - index]).sum()) for index, of_class in enumerate(outputs[:2])]
+    shares = [hits / len(of_class) for hits, of_class in zip(right, outputs, strict=False)]
+    bounds = [wilson(hits, len(of_class)) for hits, of_class in zip(right, outputs, strict=False)]
     below = sum((share - low) ** 2 for share, (low, _) in zip(shares, bounds, strict=True)) ** 0.5
     above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
     middle = sum(shares) / 2.0

@@ -35,6 +35,7 @@ _LEAST, _MOST = 2.0**-16, 2.0**16  # nearer to 0 is 0; beyond is one last bin
 _FIRST_STEP = int(np.float32(_LEAST).view(np.int32)) >> _DROPPED
 _BINS = 32 * 128  # of one sign: so many factors of 2, in so many parts each
 _AT_ONCE = 2**24  # activations whose bins are held at once
+_MEMORY = 2**27  # bytes that enlarged regions may take at once
 _ZERO = _BINS + 1  # bin of what is nearly 0; those of negative values are below
 
 
@@ -50,18 +51,10 @@ class UnitQuantiles:
         self._counts = torch.zeros(units, 2 * _ZERO + 1, dtype=torch.int64, device=device)
 
     def add(self, activation: Tensor) -> None:
-        """Count the activations (N, units, height, width) of some samples.
-
-        Raises:
-            InputError: one of them is not finite.
-        """
+        """Count the activations (N, units, height, width) of some samples. Raises `InputError` if one of them is not finite."""
         if not torch.isfinite(activation.sum()):
-            raise InputError(
-                "The generator's activations are not finite",
-                "NaN or infinity inside the generator",
-                "finite activations",
-                "check the weights",
-            )
+            found = "NaN or infinity inside the generator"
+            raise InputError("The generator's activations are not finite", found, "finite activations", "check the weights")
         units = len(self._counts)
         first = torch.arange(units, device=activation.device)[:, None, None] * self._counts.shape[1]
         for part in activation.float().split(max(1, _AT_ONCE // activation[0].numel())):
@@ -124,9 +117,6 @@ def _just_below(bins: Tensor) -> Tensor:
     edge = (steps.int() << _DROPPED).view(torch.float32)
     positive = torch.nextafter(edge, torch.zeros(()))
     return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, positive, -edge))
-
-
-_MEMORY = 2**27  # bytes that enlarged regions may take at once
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -23,19 +23,15 @@ _SETTINGS = "qualitygate.unit_scores"
 
 @dataclass(frozen=True)
 class UnitScores:
-    """Scores of the units of some layers, by column; rows are in order of layer and unit.
+    """Scores of the units of some layers.
 
     Attributes:
-        layer: int64 (M,).
-        unit: int64 (M,), from 0 in each layer.
-        score: float64 (M,), higher = more suspect; NaN where it is not defined.
+        by_layer: float64 (units,) by layer, in order of layer; higher = more suspect, NaN where a score is not defined.
         source: what the score is, a column name such as `names.UNIT_CLA`.
         settings: what it was made with; JSON values.
     """
 
-    layer: np.ndarray
-    unit: np.ndarray
-    score: np.ndarray
+    by_layer: Mapping[int, np.ndarray]
     source: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,19 +44,11 @@ class UnitScores:
         """
         if not scores:
             raise InputError("There are no unit scores", "no layer", "at least one layer")
-        layers = sorted(scores)
-        columns = [scores[layer].detach().double().cpu().numpy() for layer in layers]
-        return cls(
-            np.repeat(np.array(layers, dtype=np.int64), [len(column) for column in columns]),
-            np.concatenate([np.arange(len(column), dtype=np.int64) for column in columns]),
-            np.concatenate(columns),
-            source,
-            dict(settings),
-        )
+        return cls({layer: scores[layer].detach().double().cpu().numpy() for layer in sorted(scores)}, source, dict(settings))
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return tuple(np.unique(self.layer).tolist())
+        return tuple(self.by_layer)
 
     def of(self, layer: int) -> np.ndarray:
         """Scores of one layer's units, float64 (units,).
@@ -68,10 +56,9 @@ class UnitScores:
         Raises:
             LayerError: its units were not scored.
         """
-        rows = self.layer == layer
-        if not rows.any():
+        if layer not in self.by_layer:
             raise LayerError(f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them")
-        return self.score[rows]
+        return self.by_layer[layer]
 
     def top(self, count: int, layer: int) -> np.ndarray:
         """The most suspected units of a layer, int64 (count,), the highest score first; of equal scores the lower unit.
@@ -101,17 +88,18 @@ def save_unit_scores(path: str | Path, scores: Sequence[UnitScores]) -> None:
         InputError: nothing to write, or two scores of one source.
         StorageError: it cannot be written.
     """
-    known = {one.source: dict(zip(_keys(one), one.score.tolist(), strict=True)) for one in scores}
-    if not scores or len(known) != len(scores):
-        sources = ", ".join(one.source for one in scores) or "none"
-        raise InputError("These scores do not make a table", sources, "at least one, sources different")
-    rows = sorted({key for of_unit in known.values() for key in of_unit})
+    sources = [one.source for one in scores]
+    if not sources or len({*sources}) != len(sources):
+        raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")
+    sizes = dict(sorted((layer, len(values)) for one in scores for layer, values in one.by_layer.items()))
+    rows = [(layer, unit) for layer, units in sizes.items() for unit in range(units)]
     columns: dict[str, Any] = {
-        names.UNIT_KEY: [names.unit_key(*key) for key in rows],
+        names.UNIT_KEY: [names.unit_key(*row) for row in rows],
         names.LAYER: [layer for layer, _ in rows],
         names.UNIT: [unit for _, unit in rows],
-        **{source: [of_unit.get(key) for key in rows] for source, of_unit in known.items()},
     }
+    for one in scores:
+        columns[one.source] = [float(one.by_layer[layer][unit]) if layer in one.by_layer else None for layer, unit in rows]
     storage.write_table(path, columns, {_SETTINGS: json.dumps({one.source: dict(one.settings) for one in scores})})
 
 
@@ -129,17 +117,12 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
             f"columns {', '.join(table.column_names[:5])} …",
             "units.parquet as `qualitygate units` writes it",
         )
-    layer, unit = (table[name].to_numpy() for name in (names.LAYER, names.UNIT))
-    found = {}
+    layer, found = table[names.LAYER].to_numpy(), {}
     for source, settings in json.loads(metadata[_SETTINGS]).items():
-        rows = table[source].is_valid().to_numpy(zero_copy_only=False)
-        score = table[source].to_numpy(zero_copy_only=False)[rows].astype(np.float64)
-        found[source] = UnitScores(layer[rows], unit[rows], score, source, settings)
+        score, known = table[source].to_numpy().astype(np.float64), table[source].is_valid().to_numpy()
+        by_layer = {int(one): score[known & (layer == one)] for one in np.unique(layer[known])}
+        found[source] = UnitScores(by_layer, source, settings)
     return found
-
-
-def _keys(scores: UnitScores) -> Iterable[tuple[int, int]]:
-    return zip(scores.layer.tolist(), scores.unit.tolist(), strict=True)
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,8 @@ def test_the_gate_with_another_method_and_deciding_again(call: Call, place: Plac
 def test_units_layers_strengths_and_quality(call: Call, place: Place, tmp_path: Path) -> None:
     from qualitygate.units.score import UnitScores, save_unit_scores
 
-    layer, unit = np.repeat([0, 1], [12, 8]), np.r_[np.arange(12), np.arange(8)]
     (tmp_path / "units").mkdir()
-    given = UnitScores(layer, unit, np.linspace(0.1, 1.0, 20), "defective_score")
+    given = UnitScores({0: np.linspace(0.1, 0.6, 12), 1: np.linspace(0.6, 1.0, 8)}, "defective_score")
     save_unit_scores(tmp_path / "units" / "units.parquet", [given])
     np.savez(tmp_path / "real.npz", np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
     more = (

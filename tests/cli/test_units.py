@@ -61,7 +61,7 @@ def test_every_source_from_stand_ins_reaches_disk_and_mlflow(call: Call, folder:
     sources = {"cla", "low_rate_activity", "defective_score", "unit_fid", "negative_contribution", "joined_rank"}
     scores = load_unit_scores(tmp_path / "u" / "units.parquet")
     assert scores.keys() == sources == done.json["sources"].keys()
-    assert all(np.isfinite(one.score).all() for one in scores.values())
+    assert all(np.isfinite(one.of(layer)).all() for one in scores.values() for layer in one.layers)
     assert done.json["labels"]["source"].startswith("nobody: the 60 highest and lowest")
     assert done.json["classifier"]["validation_accuracy"] > 0.5
     assert done.json["sources"]["unit_fid"]["against"] == "the generator's own samples"

@@ -6,11 +6,26 @@ import sys
 
 import pytest
 import torch
-from units.images import SQUARE, artifact_images, normal_images
+from torch import Tensor
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.testing.toys import PatchExtractor, random_patches
 from qualitygate.units.classifier import ArtifactClassifier, artifact_masks, train_classifier
+
+SQUARE = slice(8, 16), slice(0, 8)
+"""Where the square is."""
+
+
+def normal_images(count: int, seed: int = 0) -> Tensor:
+    noise = torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return (0.2 * noise).clamp(-1.0, 1.0)
+
+
+def artifact_images(count: int, seed: int = 1) -> Tensor:
+    images = normal_images(count, seed)
+    images[:, :, *SQUARE] = 1.0
+    return images
+
 
 BACKBONE = random_patches(1, channels=16)
 

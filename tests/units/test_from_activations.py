@@ -18,8 +18,9 @@ def test_low_rate_activity_over_the_latents_of_the_estimate_follows_from_the_rat
     counted = low_rate_activity_of(generator, sample_latents(generator, range(200), 3), rates, 0.2)
     assert known.source == counted.source == "low_rate_activity"
     assert known.settings == {"rate": 0.2, "samples": 200}
-    torch.testing.assert_close(torch.from_numpy(known.score), torch.from_numpy(counted.score))
-    assert low_rate_activity(rates, 0.05).score.sum() < known.score.sum()
+    for layer in (0, 1):
+        torch.testing.assert_close(known.tensor(layer), counted.tensor(layer))
+        assert low_rate_activity(rates, 0.05).of(layer).sum() < known.of(layer).sum()
     assert low_rate_activity_of(generator, sample_latents(generator, range(5), 0), rates, 0.2, [1]).layers == (1,)
 
 

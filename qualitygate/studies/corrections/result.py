@@ -26,7 +26,7 @@ from qualitygate.metrics.frechet import frechet_distance_of_few
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
-from qualitygate.reports.pictures import blend_heat
+from qualitygate.reports.pictures import blend_heat, picture
 from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.reports.study_figures import correction_figure, layer_figure, strength_figure
 from qualitygate.scores.low_rate import low_rate_heatmap
@@ -320,7 +320,7 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
     lines = [("correction", "layers", "strength", *columns), ("---",) * (3 + len(columns))]
     for row in rows:
-        strength = "least" if row["strength"] is None and row["method"] else _number(row["strength"])
+        strength = LEAST if row["strength"] is None and row["method"] else _number(row["strength"])
         layers = ", ".join(map(str, row["layers"])) or "–"
         lines.append((row["correction"], layers, strength, *(_number(row.get(column)) for column in columns)))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -346,7 +346,8 @@ def steps_sheet(
         for layer in layers[done:]:
             heat = low_rate_heatmap(generator, latents, profile.rates, rate, [layer], edits).numpy()
             scale = hottest.setdefault(layer, max(float(heat.max()), 1e-6))
-            rows[f"{after}: heat of layer {layer}"] = [_over(*pair, scale) for pair in zip(rows[after], heat, strict=True)]
+            below = [picture(image, _SIDE) for image in rows[after]]
+            rows[f"{after}: heat of layer {layer}"] = [np.asarray(blend_heat(*both, scale)) for both in zip(below, heat, strict=True)]
     return comparison_sheet(
         list(map(str, latents.ids)),
         rows,
@@ -355,11 +356,6 @@ def steps_sheet(
         columns=len(latents),
         scale_to=_SIDE,
     )
-
-
-def _over(image: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
-    whole = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB").resize((_SIDE, _SIDE))
-    return np.asarray(blend_heat(whole, heat, hottest))
 
 
 def _number(value: float | None) -> str:

@@ -166,8 +166,8 @@ def worst_samples(
     profile.check_seed(seed)
     score, layers = names.low_rate(policy.headline_rate), detection_layers(policy, profile.info.chain)
     latents = sample_latents(generator, range(pool), seed, sampling=profile.info.sampling)
-    scores = low_rate_counts(generator, latents, profile.rates, policy.headline_rate, layers).sum(dim=1).double().numpy()
-    progress(pool)
+    counts = low_rate_counts(generator, latents, profile.rates, policy.headline_rate, layers, progress)
+    scores = counts.sum(dim=1).double().numpy()
     order = np.argsort(-scores, kind="stable")
     worst, rest = order[:count], np.sort(order[max(count, round(WORST_SHARE * pool)) :])
     return StudySamples(
@@ -308,9 +308,10 @@ class _Trial:
         """At each strength: what to add to, whether the gate would let each sample pass now, and the corrected images."""
         edits, count = self._correcting.method(latents), len(latents)
         self.selects |= bool(edits.selects.any())
+        batch, places = latents.padded(MICRO_BATCH), padded_rows(slice(0, count))
         for strength, collected in self.at.items():
             with scored_pass():
-                trial, state = self._correcting.attempt(edits, strength, padded_rows(slice(0, count)), latents.padded(MICRO_BATCH), count)
+                trial, state = self._correcting.attempt(edits, strength, places, batch, count)
                 images = self._generator.resume(state)[:count].cpu()
             yield collected, decide.repaired(self._limits, trial)[0], images
 

@@ -111,9 +111,9 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
     storage.refuse_existing(request.out)
     given = {name for name in ("checkpoint", "profile", "read", "tasks", "corrected") if getattr(request, name) is not None}
     if request.corrected is not None and given == {"corrected"}:
-        asked = make_round(request.corrected)
-        write_round(request.corrected, asked, request.out)
-        return {"correction": asked.correction, "tasks": len(asked.tasks)}
+        second = make_round(request.corrected)
+        write_round(request.corrected, second, request.out)
+        return {"correction": second.correction, "tasks": len(second.tasks)}
     if request.read is not None and request.tasks is not None and given <= {"read", "tasks", "profile"}:
         answers, found = _read(request.read, request.tasks)
         with storage.new_file(request.out) as partial:
@@ -134,9 +134,9 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
 
 def _read(path: Path, tasks: Path) -> tuple[list[Answer], dict[str, Any]]:
     if (tasks / ROUND_KEY).is_file():
-        asked = read_round(tasks)
-        answers = read_round_answers(path, asked)
-        return answers, round_summary(asked, answers)
+        second = read_round(tasks)
+        answers = read_round_answers(path, second)
+        return answers, round_summary(second, answers)
     of = read_tasks(tasks)
     answers = read_answers(path)
     return answers, summary(of, answers, majority(answers, str(path), of.ids))
@@ -225,19 +225,19 @@ def make_round(study: str | Path, seed: int = 0) -> SecondRound:
     return SecondRound(kept.correction, kept.passed, tuple(tasks[place] for place in draw.permutation(len(tasks))))
 
 
-def write_round(study: str | Path, asked: SecondRound, out: str | Path) -> None:
+def write_round(study: str | Path, second: SecondRound, out: str | Path) -> None:
     """Write the folder: images under numbers that say nothing, tasks for Label Studio, a table to fill in, and the key. Raises `InputError`
     if an image of the study is missing."""
     with storage.new_folder(out) as folder:
         (folder / IMAGES).mkdir()
-        for number, task in enumerate(asked.tasks):
+        for number, task in enumerate(second.tasks):
             storage.write_bytes(folder / IMAGES / image_name(number), storage.png(_picture(Path(study), task)))
         _write_folder(
             folder,
-            {ROUND_KEY: asked, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(asked.tasks)]},
-            ["id,kind,label,rater", *(f"{number},{task.kind},," for number, task in enumerate(asked.tasks))],
+            {ROUND_KEY: second, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(second.tasks)]},
+            ["id,kind,label,rater", *(f"{number},{task.kind},," for number, task in enumerate(second.tasks))],
             _interface((*LABELS, LEFT, RIGHT, SAME), '  <Header value="$question"/>\n'),
-            _ROUND_README.format(count=len(asked.tasks)),
+            _ROUND_README.format(count=len(second.tasks)),
         )
 
 
@@ -247,34 +247,34 @@ def read_round(folder: str | Path) -> SecondRound:
     return _read_json(SecondRound, Path(folder) / ROUND_KEY, f"{folder} is not a second round of labels", needed)
 
 
-def read_round_answers(path: str | Path, asked: SecondRound) -> list[Answer]:
+def read_round_answers(path: str | Path, second: SecondRound) -> list[Answer]:
     """Every answer. Raises as `read_answers`, and for a task that does not exist or an answer to the other question."""
     answers = read_answers(path, (*LABELS, LEFT, RIGHT, SAME))
     for one in answers:
-        if not 0 <= one.id < len(asked.tasks):
-            raise InputError("An answer is to a task that does not exist", str(one.id), f"tasks 0 … {len(asked.tasks) - 1}")
-        if (one.label in LABELS) == asked.tasks[one.id].pair:
-            raise InputError(f"Task {one.id} was answered with another question's answer", one.label, _QUESTIONS[asked.tasks[one.id].kind])
+        if not 0 <= one.id < len(second.tasks):
+            raise InputError("An answer is to a task that does not exist", str(one.id), f"tasks 0 … {len(second.tasks) - 1}")
+        if (one.label in LABELS) == second.tasks[one.id].pair:
+            raise InputError(f"Task {one.id} was answered with another question's answer", one.label, _QUESTIONS[second.tasks[one.id].kind])
     return answers
 
 
-def round_summary(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
+def round_summary(second: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
     """Corrected % and improved % as shares, as JSON values: by rater, and their mean and standard deviation between raters.
 
     ``normal_before`` is the share of *untouched* images called normal: what corrected % has to be read against. ``of_passed`` holds the
     same numbers over the samples that the gate would let pass alone.
     """
     return {
-        "correction": asked.correction,
-        "tasks": len(asked.tasks),
+        "correction": second.correction,
+        "tasks": len(second.tasks),
         "answers": len(answers),
-        **_shares(asked, answers),
-        "of_passed": _shares(asked, [one for one in answers if asked.tasks[one.id].sample in asked.passed]),
+        **_shares(second, answers),
+        "of_passed": _shares(second, [one for one in answers if second.tasks[one.id].sample in second.passed]),
     }
 
 
-def _shares(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
-    by_rater = {rater: _of_rater(asked, of_rater) for rater, of_rater in _by_rater(answers).items()}
+def _shares(second: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
+    by_rater = {rater: _of_rater(second, of_rater) for rater, of_rater in _by_rater(answers).items()}
     found: dict[str, Any] = {"raters": by_rater}
     for name in ("corrected", "normal_before", "improved"):
         known = [share for one in by_rater.values() if (share := one[name]) is not None]
@@ -283,10 +283,10 @@ def _shares(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
     return found
 
 
-def _of_rater(asked: SecondRound, answers: Sequence[Answer]) -> dict[str, float | None]:
+def _of_rater(second: SecondRound, answers: Sequence[Answer]) -> dict[str, float | None]:
     said: dict[str, list[bool]] = {BEFORE: [], AFTER: [], PAIR: []}
     for answer in answers:
-        task = asked.tasks[answer.id]
+        task = second.tasks[answer.id]
         right = (LEFT if task.shows == AFTER else RIGHT) if task.pair else NORMAL
         said[PAIR if task.pair else task.shows].append(answer.label == right)
     names = {"corrected": AFTER, "normal_before": BEFORE, "improved": PAIR}

@@ -18,7 +18,8 @@ class UnitsRequest(GeneratorRequest, WithReal, WithExtractor, WithTracking):
     )
     label_seed: int | None = Field(None, description="Seed of the labelled samples; default: the calibration's.")
     sources: str | None = Field(
-        None, description="Unit scores, with commas: cla, low_rate, defective, frechet, contribution; default: all that can be made."
+        None,
+        description="Unit scores, with commas: cla, low_rate, defective, frechet, contribution, a plug-in's; default: all there can be.",
     )
     score: str | None = Field(None, description="Score whose extremes stand in; default: the first rule's.")
     extractor: str = Field("random-vgg16-64", description=WithExtractor.model_fields["extractor"].description)
