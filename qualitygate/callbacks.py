@@ -22,8 +22,8 @@ import torch
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError
 from qualitygate.generators.base import Discriminator, Generator
+from qualitygate.studies.dynamics import Alarm, Point, RaisedAlarm, ScoringSettings, parse_alarm, raised_alarms
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, score, summary
-from qualitygate.studies.dynamics.request import Alarm, Point, RaisedAlarm, ScoringSettings, parse_alarm, raised_alarms
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -16,7 +16,7 @@ from qualitygate import callbacks
 from qualitygate.callbacks import TrainingWatch, lightning_callback
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.generators.module import ModuleGenerator
-from qualitygate.studies.dynamics.request import ScoringSettings
+from qualitygate.studies.dynamics import ScoringSettings
 
 SMALL = ScoringSettings(layers=(3,), early=(1,), samples=2, axes=2, rate_samples=16)
 

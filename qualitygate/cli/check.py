@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.studies.check import CheckRequest
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from qualitygate.cli import GATE_FAILED, output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
-from qualitygate.studies.dynamics.request import DynamicsRequest
+from qualitygate.cli.requests import Json, command
+from qualitygate.studies.dynamics import DynamicsRequest
 
 if TYPE_CHECKING:
     from qualitygate.records.dynamics import DynamicsRecord

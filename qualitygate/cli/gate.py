@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qualitygate.cli import GATE_FAILED, output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.produce.request import GateRequest
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.requests import FileRequest
 
 if TYPE_CHECKING:

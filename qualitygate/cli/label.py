@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.studies.labels import LabelRequest
 
 NAME = "label"

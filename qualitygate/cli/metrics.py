@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.studies.metrics import MetricsRequest
 
 if TYPE_CHECKING:

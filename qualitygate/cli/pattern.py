@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
-from qualitygate.studies.dynamics.request import PatternRequest
+from qualitygate.cli.requests import Json, command
+from qualitygate.studies.dynamics import PatternRequest
 
 NAME = "pattern"
 

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
+from qualitygate.cli.requests import Json, command
 from qualitygate.requests import Flag, Request
 
 NAME = "report"

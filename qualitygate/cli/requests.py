@@ -18,6 +18,8 @@ from qualitygate.requests import Flag, Request
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
 
 def command(model: type[Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a function ``run(request, …)`` the options of a request in place of its first parameter; further parameters stay options."""

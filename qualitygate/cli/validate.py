@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
-from qualitygate.cli.options import Json
-from qualitygate.cli.requests import command
-from qualitygate.studies.validate.request import ValidateRequest
+from qualitygate.cli.requests import Json, command
+from qualitygate.studies.validate import ValidateRequest
 
 if TYPE_CHECKING:
     from qualitygate.records.metrics import Measurement

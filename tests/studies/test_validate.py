@@ -28,8 +28,8 @@ from qualitygate.policy.model import Policy, parse_policy
 from qualitygate.records import Interval
 from qualitygate.records.validation import Evidence, EvidenceKind, Finding, ScoreSetting, Sight, ValidationReport, named_setting
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts
+from qualitygate.studies.validate import ValidationSizes
 from qualitygate.studies.validate.findings import logistic_weights
-from qualitygate.studies.validate.request import ValidationSizes
 from qualitygate.studies.validate.run import validate, write_validation
 from qualitygate.studies.validate.samples import ValidationInputs
 from qualitygate.testing.planted import Defect, Planted, plant

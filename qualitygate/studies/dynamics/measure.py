@@ -14,7 +14,7 @@ from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
-from qualitygate.studies.dynamics.request import ScoringSettings
+from qualitygate.studies.dynamics import ScoringSettings
 from qualitygate.units.contribution import contributions
 from qualitygate.units.score import rank_correlation
 

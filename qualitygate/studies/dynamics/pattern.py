@@ -21,8 +21,8 @@ from qualitygate.latents import Latents
 from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.dynamics_figures import pattern_figure
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
+from qualitygate.studies.dynamics import PatternRequest, ScoringSettings
 from qualitygate.studies.dynamics.measure import SnapshotScores, fixed_latents, rising_units
-from qualitygate.studies.dynamics.request import PatternRequest, ScoringSettings
 
 FINER = 3
 """Points drawn for each step of the curvature's grid."""

@@ -33,9 +33,9 @@ from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
 from qualitygate.scores.local_activation import BOUND
 from qualitygate.storage import Arrays, ContentCache, array_cache, file_sha256
+from qualitygate.studies.dynamics import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
-from qualitygate.studies.dynamics.request import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
 from qualitygate.tracking.fetched import fetch_models, run_of
 from qualitygate.tracking.sending import send
 from qualitygate.tracking.studies import dynamics_parcel

@@ -27,7 +27,7 @@ from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
 from qualitygate.studies.metrics.groups import SHARE
-from qualitygate.studies.validate.request import ValidationSizes
+from qualitygate.studies.validate import ValidationSizes
 from qualitygate.studies.validate.samples import ScoredSetting, ScoreTable, ValidationInputs, ValidationSamples, score_table
 from qualitygate.testing.planted import Defect, plant
 

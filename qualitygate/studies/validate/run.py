@@ -21,8 +21,8 @@ from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, 
 from qualitygate.reports.study_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
+from qualitygate.studies.validate import ValidateRequest, ValidationSizes
 from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
-from qualitygate.studies.validate.request import ValidateRequest, ValidationSizes
 from qualitygate.studies.validate.samples import ValidationInputs, ValidationSamples, collect_samples
 from qualitygate.units.labels import read_labels
 

@@ -25,7 +25,7 @@ from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import SampleSource
-from qualitygate.studies.validate.request import ValidationSizes
+from qualitygate.studies.validate import ValidationSizes
 from qualitygate.units.labels import Labels
 
 ScoredSetting = tuple[ScoreSetting, np.ndarray]

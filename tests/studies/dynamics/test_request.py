@@ -7,7 +7,7 @@ import math
 import pytest
 
 from qualitygate.errors import InputError
-from qualitygate.studies.dynamics.request import Alarm, parse_alarm, raised_alarms
+from qualitygate.studies.dynamics import Alarm, parse_alarm, raised_alarms
 
 DOUBLED = Alarm(metric="a", factor=2, within=200)
 

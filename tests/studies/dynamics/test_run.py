@@ -12,8 +12,8 @@ from qualitygate.checkpoints.load import load_checkpoint
 from qualitygate.errors import InputError
 from qualitygate.features.images import digits_images
 from qualitygate.features.module import ModuleExtractor
+from qualitygate.studies.dynamics import Alarm, ScoringSettings
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
-from qualitygate.studies.dynamics.request import Alarm, ScoringSettings
 from qualitygate.studies.dynamics.run import AgainstReal, Snapshot, find_snapshots, in_order, progress_in, score_snapshots
 
 SETTINGS = ScoringSettings(layers=(1, 3), early=(1,), samples=3, rate_samples=64, metric_samples=5)
