@@ -114,7 +114,7 @@ class Evaluator:
             found = one.compute(group, Resampling(self.seed) if self.intervals else None)
         except NotKnownError as reason:
             return empty.model_copy(update={"note": str(reason)})
-        return empty.model_copy(update=_numbers(found))
+        return empty.model_copy(update=_numbers(found, share=one.info.share))
 
     def _with_paths(self, group: Group) -> Group:
         """The first samples of a group whose paths were measured."""
@@ -123,12 +123,14 @@ class Evaluator:
         return group.of.group(known[: self.path_samples])
 
 
-def _numbers(found: Estimate) -> dict[str, object]:
+def _numbers(found: Estimate, *, share: bool) -> dict[str, object]:
     """What a measurement keeps of an estimate."""
     numbers: dict[str, object] = {"value": found.value if math.isfinite(found.value) else None, "note": found.note}
     if len(found.draws):
         interval = found.interval()
-        numbers |= {"low": interval.low, "high": interval.high}
+        numbers |= (
+            {"low": max(interval.low, 0.0), "high": min(interval.high, 1.0)} if share else {"low": interval.low, "high": interval.high}
+        )
     if len(found.blocks):
         numbers["blocks"] = tuple(found.blocks.tolist())
     return numbers

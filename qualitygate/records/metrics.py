@@ -32,6 +32,7 @@ class Metric:
         needs: what it cannot do without, besides the images.
         where: class that computes it: module below `qualitygate.metrics`, a colon, its name; empty in another package.
         of_groups: measured of every group, and open to rules of a check; else only of a whole set, on demand.
+        share: of images, so in [0, 1], and so are the ends of its interval.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     needs: Need
     where: str = ""
     of_groups: bool = True
+    share: bool = False
 
     @property
     def heading(self) -> str:
@@ -53,10 +55,10 @@ METRICS: Mapping[str, Metric] = {
         Metric(names.FID, "FID", False, "real", "frechet:FrechetDistance"),
         Metric(names.FID_INFINITY, "FID∞", False, "real", "frechet:ExtrapolatedFrechetDistance", of_groups=False),
         Metric(names.KID, "KID", False, "real", "kernel:KernelDistance"),
-        Metric(names.PRECISION, "precision", True, "real", "manifold:Precision"),
-        Metric(names.RECALL, "recall", True, "real", "manifold:Recall"),
+        Metric(names.PRECISION, "precision", True, "real", "manifold:Precision", share=True),
+        Metric(names.RECALL, "recall", True, "real", "manifold:Recall", share=True),
         Metric(names.DENSITY, "density", True, "real", "manifold:Density"),
-        Metric(names.COVERAGE, "coverage", True, "real", "manifold:Coverage"),
+        Metric(names.COVERAGE, "coverage", True, "real", "manifold:Coverage", share=True),
         Metric(names.REALISM, "realism", True, "real", "manifold:Realism"),
         Metric(names.INCEPTION_SCORE, "IS", True, "classes", "inception_score:InceptionScore", of_groups=False),
         Metric(names.PPL, "PPL", False, "paths", "path_length:PathLength"),

@@ -128,6 +128,18 @@ def test_a_baseline_is_calibrated_once(checked, real: Path, tmp_path: Path, monk
     assert looked == [64 * 3, 64], "real images, baseline and candidate; then the candidate alone"
 
 
+def test_an_extractor_in_place_of_the_policys_does_not_reach_the_profile(checked, call: Call, real: Path, tmp_path: Path) -> None:
+    """It may name code, which a policy must not: a profile with it could not be read again."""
+    one = checkpoint(tmp_path, "one")
+    rules = ({"metric": names.PRECISION, "min": 0.0},)
+    done = checked(rules, one, "--baseline", one, "--real", real, "--extractor", "module:mine:net@8", "--out", tmp_path / "c")
+    assert done.code == 0, done.stderr
+    assert "module:" not in (tmp_path / "c" / "profile" / "policy.yaml").read_text(encoding="utf8")
+    gated = call("gate", one, "--profile", tmp_path / "c" / "profile", "--ids", "5", "--out", tmp_path / "g", "--no-track", "--exit-zero")
+    assert gated.code == 0, gated.stderr
+    assert "computed anew" not in checked(rules, one, "--baseline", one, "--real", real).stderr
+
+
 def test_too_few_samples_for_fid_are_inconclusive(checked, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide: Extractor = random_patches(3, channels=SAMPLES)
     monkeypatch.setattr(registry, "make_extractor", lambda *_, **__: wide)

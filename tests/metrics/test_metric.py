@@ -54,6 +54,14 @@ def test_the_whole_set_agrees_with_the_references(expected, evaluator: Evaluator
     assert found[names.KID].extractor == "recorded features"
 
 
+def test_the_interval_of_a_share_is_one_of_shares(evaluator: Evaluator, measured) -> None:
+    """A jackknife of few samples, and a bootstrap in which all are alike, reach further than there is anything."""
+    ends = [evaluator.measure(measured, np.arange(start, start + 9)) for start in range(0, 90, 9)]
+    shares = [one[name] for one in ends for name in (names.PRECISION, names.RECALL, names.COVERAGE)]
+    assert all(0.0 <= one.low <= one.value <= one.high <= 1.0 for one in shares)
+    assert any(one.low == 0.0 for one in shares)
+
+
 def test_a_group_is_what_it_would_be_by_itself(recorded, evaluator: Evaluator, measured) -> None:
     rows = np.arange(50, 200)
     alone = MeasuredSet(150, recorded.tensors["input/fake"][50:200], real=measured.real)

@@ -241,7 +241,7 @@ class CheckLoader:
             _check_covers(self.learned, policy)
         given = {name: value for name in ("extractor", "distance") if (value := getattr(request, name)) is not None}
         # not validated again, as code may be named here and not in a policy's file
-        self.policy = policy.model_copy(update={"check": policy.check.model_copy(update=given)})
+        self.policy, self._calibrated = policy.model_copy(update={"check": policy.check.model_copy(update=given)}), policy
 
     def sides(self) -> tuple[CheckedModel, CheckedModel | None]:
         """Candidate and baseline, calibrated under the policy."""
@@ -253,9 +253,9 @@ class CheckLoader:
             address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
             asked = GeneratorRequest(checkpoint=address, device=request.device)
             generator, discriminator = asked.load_both(self.reporter, tracking_uri=self.uri)
-            profile = cached_profile(generator, self.policy, reporter=self.reporter)
+            profile = cached_profile(generator, self._calibrated, reporter=self.reporter)
             baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)
-        profile = cached_profile(self.generator, self.policy, learned.info.sampling if learned else None, self.reporter)
+        profile = cached_profile(self.generator, self._calibrated, learned.info.sampling if learned else None, self.reporter)
         return CheckedModel(shown(request.checkpoint), profile, self.generator, self.discriminator, ours), baseline
 
     def inputs(self, candidate: CheckedModel, baseline: CheckedModel | None) -> CheckInputs:
