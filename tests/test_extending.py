@@ -9,6 +9,8 @@ import pytest
 
 import qualitygate
 from qualitygate.generators.families import FAMILIES
+from qualitygate.policy.corrections import METHODS
+from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
 
@@ -56,3 +58,17 @@ def test_nobody_else_knows_a_family() -> None:
     modules = {place.split(":")[0] for row in FAMILIES.values() for place in (row.generator, row.discriminator) if "families" in place}
     homes = ("generators/families/", "checkpoints/layouts/")
     assert not {file for file in files_that_name(*modules) if not file.startswith(homes)}
+
+
+@pytest.mark.parametrize("name", ["single_ablation", "high_rate_ablation", "random_ablation", "zero_ablation", "local_region"])
+def test_a_correction_is_two_files(name: str) -> None:
+    """Settings and row in one, the edit in the other."""
+    edit = METHODS[name].made_by.partition(":")[0].removeprefix("qualitygate.").replace(".", "/") + ".py"
+    assert files_that_name(name) | {edit} <= {"policy/corrections.py", edit}
+
+
+@pytest.mark.parametrize("name", ["defective", "frechet", "contribution"])
+def test_a_unit_score_is_two_files(name: str) -> None:
+    """Its own, and the table."""
+    own = UNIT_SCORES.ours[name].partition(":")[0].removeprefix("qualitygate.").replace(".", "/") + ".py"
+    assert files_that_name(name) | {own} <= {"units/table.py", own}
