@@ -81,7 +81,7 @@ class Corrector:
             what they are judged on, by column, float64 (valid,), NaN for samples in which there is nothing to edit; and the edited state
             that the early layers ended in.
         """
-        columns, state = self._score(batch, valid, upto=self._last, edits=correction.edits(strength, places))
+        columns, state = self._score(batch, valid, upto=self._last, edits=lambda rows: correction.edits(strength, places[rows]))
         selected = correction.selects[places[:valid]]
         return {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}, state
 

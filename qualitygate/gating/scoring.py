@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qualitygate import names, timing
-from qualitygate.generators.base import Edit, Generator, State
+from qualitygate.generators.base import Edit, EditsOfRows, Generator, State
 from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.plugins import resolve
@@ -63,7 +63,7 @@ class Scorer:
         ]
 
     def __call__(
-        self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | None = None
+        self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | EditsOfRows | None = None
     ) -> tuple[dict[str, np.ndarray], State]:
         """Scores of a micro-batch.
 
@@ -71,13 +71,15 @@ class Scorer:
             latents: the micro-batch, padded.
             valid: how many of its samples count.
             upto: layer to run to; by default the last scored one.
-            edits: corrections; each layer is read *before* its own edit.
+            edits: corrections, the same for all samples or of the given rows of the micro-batch; each layer is read *before* its own edit.
 
         Returns:
             columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
         """
         with timing.part(timing.EARLY):
-            parts = in_halves(lambda rows: self._pass(latents[rows], upto, edits or {}), len(latents))
+            places = np.arange(len(latents))
+            of_rows = edits if callable(edits) else lambda _: edits or {}
+            parts = in_halves(lambda rows: self._pass(latents[rows], upto, of_rows(places[rows])), len(latents))
             table = torch.cat([table for table, _ in parts])[:valid].cpu().numpy()  # one transfer
         state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
         return dict(zip(self.columns, table.T, strict=True)), state

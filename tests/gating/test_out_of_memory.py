@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from small import small_dcgan
 
 from qualitygate.gating.profile import Profile
+from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GatedBlock, GateStage
-from qualitygate.generators.base import State
+from qualitygate.generators.base import State, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.generators.passes import in_halves
 
@@ -42,6 +45,22 @@ def test_verdicts_and_images_are_those_of_whole_passes(profile: Profile) -> None
     assert halved.images.keys() == whole.images.keys()
     for row, image in whole.images.items():
         assert np.abs(halved.images[row] - image).max() < 1e-5
+
+
+def test_edits_that_differ_from_sample_to_sample_are_halved_with_their_samples(profile: Profile) -> None:
+    def edits(rows: np.ndarray) -> dict[int, Callable[[torch.Tensor], torch.Tensor]]:
+        factors = torch.from_numpy(rows).float()[:, None, None, None] / 64
+        return {0: lambda activation: activation * factors}
+
+    found = []
+    for most in (64, 16):
+        generator = small_dcgan()
+        generator.__class__, generator.most = Cramped, most
+        score = Scorer(generator, profile.rates, (0.1,), (0, 1))
+        columns, state = score(sample_latents(generator, range(64), 1), 64, edits=edits)
+        found.append((*columns.values(), state.activation.numpy()))
+    for whole, halved in zip(*found, strict=True):
+        assert np.allclose(whole, halved, atol=1e-6)
 
 
 def test_a_device_without_memory_for_one_sample_is_an_error(profile: Profile) -> None:
