@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,9 +41,9 @@ def random_pggan(width: int = 512) -> PGGAN:
     return generator.eval()
 
 
-def random_stylegan2(width: int = 512) -> StyleGAN2:
-    """StyleGAN2 up to 8×8; the paper's is 512 units wide, with 8 mapping layers."""
-    generator = StyleGAN2(width, [width] * 8, [width, width], 3, "skip")
+def random_stylegan2(width: int = 512, units: Sequence[int] = ()) -> StyleGAN2:
+    """StyleGAN2 up to 8×8, or of these units at 4×4, 8×8, …; the paper's is 512 units wide, with 8 mapping layers."""
+    generator = StyleGAN2(width, [width] * 8, list(units) or [width, width], 3, "skip")
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
