@@ -14,7 +14,7 @@ from qualitygate.cli.requests import Json, command
 from qualitygate.requests import Flag, WithTracking
 
 if TYPE_CHECKING:
-    from qualitygate.reports.comparison import ComparedSet
+    from qualitygate.reports.material import Material
 
 NAME = "compare"
 
@@ -56,11 +56,11 @@ def run(request: CompareRequest, json: Json = False) -> None:
             output.emit(line)
 
 
-def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | None) -> ComparedSet:
+def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | None) -> Material:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.errors import InputError
     from qualitygate.produce.report import read_gated, read_measured
-    from qualitygate.reports.comparison import ComparedSet
+    from qualitygate.reports.material import Material
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 
     tracked = "://" not in run and not Path(run).is_dir()
@@ -72,9 +72,9 @@ def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | N
     sha256 = gated.summary.provenance.checkpoint_sha256
     given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:
-        return ComparedSet(gated, given[0] if given else None)
+        return Material(gated, given[0] if given else None)
     fetched = fetch_metrics(sha256, run, folder / "metrics", tracking_uri)
-    return ComparedSet(gated, None if fetched is None else read_measured(fetched))
+    return Material(gated, None if fetched is None else read_measured(fetched))
 
 
 def _send(page: Path, runs: list[str], words: list[str], tracking_uri: str | None, experiment: str) -> str | None:

@@ -43,11 +43,7 @@ _NOT_DRAWN = {
 
 
 def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
-    """How the metrics move while a generator trains: a panel for each kind, a line for each layer, and a panel for each set metric.
-
-    Raises:
-        InputError: no snapshot has metrics.
-    """
+    """How the metrics move while a generator trains: a panel for each kind, a line for each layer, and a panel for each set metric."""
     found = {name for one in record.snapshots for name in one.metrics}
     panels = [(title, lines) for metric, title in _BY_LAYER.items() if (lines := _by_layer(record, metric, found))]
     known = _BY_LAYER.keys() | _NOT_DRAWN
@@ -70,13 +66,8 @@ def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
 def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes: AxisPattern, plane: PlanePattern, title: str) -> bytes:
     """One neuron of one sample: where it is, its pattern on every axis, on the most local axis, and over two axes. 1,200 pixels wide.
 
-    Args:
-        image: of the sample, uint8 (image height, image width, 1 or 3).
-        unit_map: activation of the neuron's unit, (height, width).
-        neuron: which.
-        axes: its pattern along the axes to show, in the order to show them: rows from the top.
-        plane: its pattern over two axes.
-        title: above the figure.
+    ``image`` is the sample's, uint8 (image height, image width, 1 or 3); ``unit_map`` the activation of the neuron's unit, (height, width);
+    ``axes`` hold the axes to show, rows from the top.
     """
     figure = blank(7.2, 12.0)
     figure.suptitle(title, fontsize=13, color=INK)
@@ -98,17 +89,8 @@ def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes
 def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str) -> bytes:
     """A neuron through the snapshots: activation over two axes of the latent space, the image, CLA of the unit's neurons.
 
-    Each row has one scale for all snapshots, so that the eye can compare them.
-
-    Args:
-        columns: the snapshots, in order.
-        neuron: which; its place is boxed in the image and in the map of CLA.
-        axes: of the plane, first down, second across.
-        bound: half the length of the plane's sides.
-        title: above the figure.
-
-    Raises:
-        InputError: no columns.
+    Each row has one scale for all snapshots, so that the eye can compare them. The neuron's place is boxed. ``axes`` are those of the
+    plane, first down, second across; ``bound`` is half the length of its sides.
     """
     if not columns:
         raise InputError("There is no snapshot to draw", "no columns", "at least one")

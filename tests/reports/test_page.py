@@ -13,7 +13,7 @@ from qualitygate.errors import InputError
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.gate import ExhibitRole
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
-from qualitygate.reports.comparison import ComparedSet, comparison_page, unit_moves
+from qualitygate.reports.comparison import comparison_page, unit_moves
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
 from qualitygate.reports.tables import command_again, quantile_cell, set_rows
@@ -156,7 +156,7 @@ def test_names_that_are_not_ours_are_words_and_never_markup() -> None:
     assert "alert(1)" in page.words
     assert "{{ 7 * 7 }}" in page.words
     assert "<b>fast" not in text
-    both = comparison_page([ComparedSet(gated(checkpoint=HOSTILE)), ComparedSet(gated(2, HOSTILE))])
+    both = comparison_page([Material(gated(checkpoint=HOSTILE)), Material(gated(2, HOSTILE))])
     assert len(Page(both).of("script")) == 1
 
 
@@ -198,7 +198,7 @@ def test_a_hundred_large_samples_stay_under_five_megabytes() -> None:
 def test_the_command_quotes_what_a_shell_would_run() -> None:
     record = item(7).record
     hostile = record.provenance.model_copy(update={"checkpoint": "a; rm -rf $HOME.pt", "seed": None})
-    command = command_again(record.model_copy(update={"provenance": hostile}), "PROFILE")
+    command = command_again(record.model_copy(update={"provenance": hostile}))
     assert "'a; rm -rf $HOME.pt'" in command
     assert "--latents LATENTS.npz" in command
 
@@ -224,7 +224,7 @@ def test_units_that_moved_up_are_found_by_layer_and_index() -> None:
 
 
 def test_a_comparison_says_what_differs_beyond_chance() -> None:
-    page = Page(comparison_page([ComparedSet(gated(), metrics(0.6)), ComparedSet(gated(2), metrics(0.9))]))
+    page = Page(comparison_page([Material(gated(), metrics(0.6)), Material(gated(2), metrics(0.9))]))
     assert not page.open
     for words in ("precision better", "the same within chance", "place in A", "gallery/worst", "0.85 … 0.95"):
         assert words in page.words
@@ -234,4 +234,4 @@ def test_a_comparison_says_what_differs_beyond_chance() -> None:
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_comparison_of_too_few_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(InputError, match="2 to 6"):
-        comparison_page([ComparedSet(gated(exhibit=False))] * count)
+        comparison_page([Material(gated(exhibit=False))] * count)
