@@ -12,10 +12,8 @@ from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.records.gate import ExpectationResult
 
 HEADER = ("rule", "severity", "result", "metric", "candidate", "baseline", "beyond the limit", "look at")
-SUMMARY_BYTES = 2**20
-"""Beyond it GitHub shows nothing at all."""
-ANNOTATIONS = 10
-"""Of one kind, in one step; more are dropped without a word."""
+SUMMARY_BYTES = 2**20  # beyond it GitHub shows nothing at all
+ANNOTATIONS = 10  # of one kind, in one step; more are dropped without a word
 _CUT = "\n\n… cut off here: the rest is in `check.json`.\n"
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have."""

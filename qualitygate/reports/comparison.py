@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TILES = 6  # of each role and set: whole rows of three
-_SETS = 6
-"""Sets that one page can hold: as many as there are colours."""
+_SETS = 6  # that one page can hold: as many as there are colours
 
 
 def comparison_page(compared: Sequence[Material]) -> str:

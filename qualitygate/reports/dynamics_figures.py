@@ -18,8 +18,7 @@ from qualitygate.errors import InputError
 from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.style import HEAT_MAP, INK, LINE_COLORS, MUTED, Render, blank, dress, line_color, number, png
 
-SIGNED_MAP = "RdBu_r"
-"""Colour map of activations: white is 0, so the change points are where the colour turns."""
+SIGNED_MAP = "RdBu_r"  # of activations: white is 0, so the change points are where the colour turns
 _PARABOLAS = LINE_COLORS[2], LINE_COLORS[0]  # green and blue, as in the paper
 _POINTS = LINE_COLORS[1]
 _NARROW, _HIGH = 1.5, 5.2  # inches: width of a column of the dynamics figure, and its height
@@ -45,7 +44,11 @@ _NOT_DRAWN = {
 def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
     """How the metrics move while a generator trains: a panel for each kind, a line for each layer, and a panel for each set metric."""
     found = {name for one in record.snapshots for name in one.metrics}
-    panels = [(title, lines) for metric, title in _BY_LAYER.items() if (lines := _by_layer(record, metric, found))]
+    panels: list[tuple[str, dict[str, list[tuple[float, float]]]]] = []
+    for metric, title in _BY_LAYER.items():
+        layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
+        if layers:
+            panels.append((title, {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}))
     known = _BY_LAYER.keys() | _NOT_DRAWN
     of_set = sorted(name for name in found if name.rpartition("/layer_")[0] not in known)
     panels += [(name.split("/")[-1], {"": _series(record, name)}) for name in of_set]
@@ -73,8 +76,7 @@ def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes
     figure.suptitle(title, fontsize=13, color=INK)
     grid = figure.add_gridspec(2, 3, width_ratios=(1, 1.25, 1.7))
     place, unit = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
-    _picture(place, image)
-    _box(place, neuron, unit_map.shape, image.shape)
+    _picture(place, image, neuron, unit_map.shape)
     _signed(unit, unit_map)
     _box(unit, neuron, unit_map.shape, unit_map.shape)
     for cell, words in ((place, "image, with the neuron's place"), (unit, f"activation of unit {neuron.unit}")):
@@ -106,8 +108,7 @@ def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tupl
         plane = _signed(over, column.plane, strongest, extent=(-bound, bound, bound, -bound))
         over.plot(0, 0, "k+", markersize=7)
         over.set_title(column.title, fontsize=10, color=INK)
-        _picture(middle, column.image)
-        _box(middle, neuron, column.unit_score.shape, column.image.shape)
+        _picture(middle, column.image, neuron, column.unit_score.shape)
         heat = below.imshow(column.unit_score, cmap=HEAT_MAP, vmin=0.0, vmax=highest)
         _box(below, neuron, column.unit_score.shape, column.unit_score.shape)
         below.set_xlabel(f"mean {number(float(column.unit_score.mean()))}", fontsize=9, color=MUTED)
@@ -116,11 +117,6 @@ def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tupl
     figure.colorbar(plane, ax=cells[0].tolist(), shrink=0.9)
     figure.colorbar(heat, ax=cells[2].tolist(), shrink=0.9)
     return png(figure)
-
-
-def _by_layer(record: DynamicsRecord, metric: str, found: set[str]) -> dict[str, list[tuple[float, float]]]:
-    layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
-    return {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}
 
 
 def _series(record: DynamicsRecord, name: str) -> list[tuple[float, float]]:
@@ -195,8 +191,9 @@ def _on_wall(row: int, values: np.ndarray, wall: tuple[float, float]) -> tuple[n
     return (values, np.full_like(values, wall[1])) if row == 0 else (np.full_like(values, wall[0]), values)
 
 
-def _picture(axes: Axes, image: np.ndarray) -> None:
+def _picture(axes: Axes, image: np.ndarray, neuron: Neuron, size: tuple[int, ...]) -> None:
     axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+    _box(axes, neuron, size, image.shape)
 
 
 def _box(axes: Axes, neuron: Neuron, size: tuple[int, ...], shown: tuple[int, ...]) -> None:

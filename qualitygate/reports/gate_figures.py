@@ -77,7 +77,8 @@ def trade_off_figure(
     axes.plot((0, 1), (0, 1), color=MUTED, linestyle=REFERENCE, linewidth=1.2, label="as in the calibration")
     for name, column in columns.items():
         shares = _share_within(badness(name, column), badness(name, known[name]), quantiles)
-        axes.plot(quantiles, shares, color=colors[name], linewidth=2, label=name)
+        label = name if more_is_worse(name) else f"{name} (quantiles from above)"
+        axes.plot(quantiles, shares, color=colors[name], linewidth=2, label=label)
     for limit in limits:
         at, share = (_share_kept(limit, of[limit.score]) for of in (known, columns))
         label = f"{limit.rule}: limit {number(limit.limit)} keeps {share:.1%}"

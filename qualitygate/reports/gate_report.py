@@ -28,8 +28,7 @@ _METRIC_PLOTS = (
     ("discriminator", "Discriminator", "How its values are distributed in each group.", discriminator_figure),
 )
 
-Plot = dict[str, Any]
-"""A figure as the template shows it: title, caption and svg."""
+Plot = dict[str, Any]  # a figure as the template shows it: title, caption and svg
 
 
 def report_page(material: Material) -> str:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from qualitygate.records.metrics import MetricsReport
 
 EXHIBIT = "exhibit.parquet"
-SIDE = 224
-"""Longer side of a picture, in pixels, at most; smaller images keep their size."""
+SIDE = 224  # longer side of a picture, in pixels, at most; smaller images keep their size
 
 
 @dataclass(frozen=True)

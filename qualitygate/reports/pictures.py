@@ -19,8 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from qualitygate.errors import InputError
 from qualitygate.reports.style import HEAT_MAP
 
-STRONGEST = 0.85
-"""Share of heat's colour in the blend where the heat is greatest: the image stays visible below it."""
+STRONGEST = 0.85  # share of heat's colour in the blend where the heat is greatest: the image stays visible below it
 
 
 def picture(pixels: np.ndarray, side: int) -> Image.Image:

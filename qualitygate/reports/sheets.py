@@ -17,10 +17,8 @@ from qualitygate.reports.pictures import blend_heat, draw_lines, draw_within, fo
 from qualitygate.reports.style import FAINT, INK, MUTED, PAPER, VERDICT_COLORS, number
 
 MARGIN = 24
-NARROWEST = 560
-"""Width of a sheet with few cells, in pixels: room for its words."""
-SMALLEST = 32
-"""Side of the smallest picture, in pixels: the height of two lines of words."""
+NARROWEST = 560  # width of a sheet with few cells, in pixels: room for its words
+SMALLEST = 32  # side of the smallest picture, in pixels: the height of two lines of words
 GENERATED, CORRECTED, HEAT = "generated", "corrected", "low-rate neurons"
 UNIT_SIDE = 128
 COMPACT_OVER = 24

@@ -21,8 +21,7 @@ _TRUNCATED = "psi_"
 _MOST = 30  # scores in the figure of AUCs
 _BOUGHT = (names.PRECISION, names.REALISM, names.FID, names.KID, names.RECALL, names.COVERAGE, names.DISCRIMINATOR)
 
-Row = Mapping[str, Any]
-"""Of the table of a study of corrections."""
+Row = Mapping[str, Any]  # of the table of a study of corrections
 CORRECTION_PANELS = {
     names.FID: "FID (lower is better)",
     names.REALISM: "realism (higher is better)",

@@ -29,11 +29,9 @@ FAINT = "#E4E7EB"  # rules, grids and empty places
 
 HEAT_MAP = "magma"  # of matplotlib: perceptually uniform, rising in lightness
 WIDTH, DPI = 9.0, 100  # inches, and pixels an inch
-DASHED, REFERENCE = (0, (4, 2)), (0, (4, 3))
-"""Line styles: of a limit, and of what something is held against."""
+DASHED, REFERENCE = (0, (4, 2)), (0, (4, 3))  # line styles: of a limit, and of what something is held against
 
-Render = Callable[[Figure], bytes]
-"""Makes a file of a figure."""
+Render = Callable[[Figure], bytes]  # makes a file of a figure
 
 
 def blank(height: float, width: float = WIDTH) -> Figure:

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from reports.made_up import item
-from reports.page_material import HOSTILE, gated, units
+from reports.made_up import SCORE, item
+from reports.page_material import HOSTILE, SAMPLES, gated, units
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
+from qualitygate.policy import scores
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.gate import ExhibitRole
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
 from qualitygate.reports.comparison import comparison_page, unit_moves
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
-from qualitygate.reports.tables import command_again, quantile_cell, set_rows
+from qualitygate.reports.tables import command_again, quantile_cell, rule_rows, set_rows
 
 VOID = {"meta", "link", "img", "input", "br", "use", "path"}
 
@@ -235,3 +237,37 @@ def test_a_comparison_says_what_differs_beyond_chance() -> None:
 def test_a_comparison_of_too_few_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(InputError, match="2 to 6"):
         comparison_page([Material(gated(exhibit=False))] * count)
+
+
+def test_a_score_whose_low_values_are_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The side of a limit that is not kept, and which samples are the worst, are asked of the score."""
+    glow = replace(scores.SCORES["low_rate"], name="glow", higher_is_worse=False)
+    monkeypatch.setattr(scores, "SCORES", {**scores.SCORES, "glow": glow})
+    rising = gated()
+    (over,) = rising.summary.limits
+    under = over.model_copy(update={"score": "glow_0.1", "limit": 200.0})
+    column = rising.columns[SCORE]
+    exhibit = [
+        replace(one, record=one.record.model_copy(update={"scores": {"glow_0.1": one.record.scores[SCORE], SCORE: 0.0}}))
+        for one in rising.exhibit
+    ]
+    falling = replace(
+        rising,
+        summary=rising.summary.model_copy(update={"limits": (under, over)}),
+        columns={**rising.columns, "glow_0.1": column},
+        calibration={"glow_0.1": column},
+        exhibit=exhibit,
+    )
+    counts = f"{(column < 200).sum()} of {SAMPLES}", f"{(column > 370).sum()} of {SAMPLES}"
+    assert [(side, count) for _, side, count in rule_rows(falling)] == [("under", counts[0]), ("over", counts[1])]
+    page = Page(report_page(Material(falling, baseline=rising)))
+    for words in (
+        "a sample beyond it is",
+        "under 200",
+        f"limit 200 keeps {(column >= 200).mean():.1%}",
+        "low_rate: under 200 correct",
+        "low_rate: over 370 correct",
+    ):
+        assert words in page.words
+    first = [page.words.partition(f"Worst of {which}")[2].split()[0] for which in ("this set", "the baseline")]
+    assert first == ["3", "5"], "of 215, 396 and 220 the lowest, and the highest"
