@@ -106,12 +106,8 @@ def train_classifier(
     features = [_pooled(backbone, images[name], progress) for name in classes]
     counts = {name: len(one) for name, one in zip(classes, features, strict=True)}
     if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
-        raise InputError(
-            "Too few labelled images for a classifier",
-            str(counts),
-            f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
-            "label more samples; the paper has about 2,000",
-        )
+        needed, remedy = f"{LEAST} of each class, {ARTIFACT} and {NORMAL}", "label more samples; the paper has about 2,000"
+        raise InputError("Too few labelled images for a classifier", str(counts), needed, remedy)
     orders = [np.random.default_rng(seed + index).permutation(len(one)) for index, one in enumerate(features)]
     held_out = [np.isin(np.arange(len(order)), order[: round(VALIDATION * len(order))]) for order in orders]
     training = [one[torch.from_numpy(~out).to(one.device)] for one, out in zip(features, held_out, strict=True)]

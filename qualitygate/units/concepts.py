@@ -102,11 +102,8 @@ def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
 
     samples, units = active.shape
     if samples < 2 or not units or not -1.0 < shared < 1.0:
-        raise InputError(
-            "Units cannot be clustered so",
-            f"{samples} samples of {units} units, correlation {shared}",
-            "at least two samples and one unit, a correlation in (-1, 1)",
-        )
+        what = f"{samples} samples of {units} units, correlation {shared}"
+        raise InputError("Units cannot be clustered so", what, "at least two samples and one unit, a correlation in (-1, 1)")
     if units == 1:
         return np.zeros(1, dtype=np.int64)
     correlation = torch.corrcoef(active.double().T).nan_to_num(0.0).numpy()  # with a constant unit there is none

@@ -51,11 +51,8 @@ def contributions(
     discriminator of images of another shape, `LayerError` if there is no such layer.
     """
     if not len(latents) or discriminator.image_shape != generator.image_shape:
-        raise InputError(
-            "The discriminator cannot judge these samples",
-            f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}",
-            "at least one sample, images of one shape",
-        )
+        found = f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}"
+        raise InputError("The discriminator cannot judge these samples", found, "at least one sample, images of one shape")
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}

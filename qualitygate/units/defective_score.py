@@ -81,16 +81,12 @@ def unit_thresholds(
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
 
-    The latents are samples as they come; among artifacts only, what fires for all of them would count as ordinary.
-
-    Raises:
-        InputError: a share out of range, no samples, or activations that are not finite.
-        LayerError: no such layer.
+    The latents are samples as they come; among artifacts only, what fires for all of them would count as ordinary. Raises `InputError` for
+    a share out of range, no samples, or activations that are not finite.
     """
     if not 0.0 < share < 1.0 or not len(latents):
-        raise InputError(
-            "Thresholds cannot be measured so", f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
-        )
+        found, needed = f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
+        raise InputError("Thresholds cannot be measured so", found, needed)
     indices = generator.layer_indices(layers)
     quantiles = {layer: UnitQuantiles(generator.layers[layer].units, generator.device) for layer in indices}
     for _, layer, activation in generator.activations(latents, indices, progress=progress):
@@ -135,9 +131,8 @@ def defective_scores(
     """
     wanted = (len(latents), *generator.image_shape[1:])
     if not len(latents) or tuple(masks.shape) != wanted or not bool(((masks >= 0) & (masks <= 1)).all()):
-        raise InputError(
-            "The masks do not fit the samples", f"{tuple(masks.shape)}", f"{wanted} with values in [0, 1], of at least one sample"
-        )
+        needed = f"{wanted} with values in [0, 1], of at least one sample"
+        raise InputError("The masks do not fit the samples", f"{tuple(masks.shape)}", needed)
     if mask_threshold is not None:
         masks = (masks >= mask_threshold).float()
     rows_at_once = max(1, _MEMORY // (4 * masks[0].numel()))

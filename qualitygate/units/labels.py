@@ -113,11 +113,8 @@ def pseudo_labels(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> 
     with the lowest for normal ones. A sample with NaN is in neither group. Raises `InputError` for not so many samples with a score."""
     scored = np.flatnonzero(~np.isnan(score))
     if count < 1 or 2 * count > len(scored):
-        raise InputError(
-            "Not enough samples for two groups",
-            f"{len(scored)} samples with {name}, groups of {count}",
-            "at least twice as many samples as a group has, and a group of at least 1",
-        )
+        needed = "at least twice as many samples as a group has, and a group of at least 1"
+        raise InputError("Not enough samples for two groups", f"{len(scored)} samples with {name}, groups of {count}", needed)
     order = scored[np.argsort(score[scored], kind="stable")]
     chosen = np.concatenate((order[:count], order[-count:]))
     source = f"nobody: the {count:,} highest and lowest of {len(scored):,} by {name} stand in for artifact and normal"
@@ -175,28 +172,26 @@ def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
             raise TypeError(f"a {type(tasks).__name__} at the top")
         for number, task in enumerate(tasks):
             where = f"{path}, task {number}"
-            for data, label, who in _whole(task) if "annotations" in task else _minimal(task, where, allowed):
+            for data, label, who in _choices(task, where, allowed):
                 rater = who.get("email") or who.get("id") if isinstance(who, Mapping) else who  # a number, or an object with one
                 yield _sample(data, where), label, "" if rater is None else str(rater), where
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS) from error
 
 
-def _whole(task: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
-    """A task as the full export has it: a list of people's annotations, each a list of results."""
+def _choices(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
+    """Data, choice and rater: the full export has a list of people's annotations, each a list of results, the minimal one a flat object."""
+    if "annotations" not in task:
+        choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
+        if len(choices) > 1:
+            raise InputError("A task has several answers", where, "one choice a task")
+        yield from ((task, choice, task.get("annotator")) for choice in choices)
+        return
     for annotation in task["annotations"]:
         for result in () if annotation.get("was_cancelled") else annotation["result"]:
             if result.get("type") == "choices":
                 (choice,) = result["value"]["choices"]
                 yield task["data"], choice, annotation.get("completed_by")
-
-
-def _minimal(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
-    """A task as the minimal export has it: its data and its answer in one flat object."""
-    choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
-    if len(choices) > 1:
-        raise InputError("A task has several answers", where, "one choice a task")
-    yield from ((task, choice, task.get("annotator")) for choice in choices)
 
 
 def _sample(data: Mapping[str, Any], where: str) -> int:

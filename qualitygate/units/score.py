@@ -89,11 +89,8 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
     file."""
     table, metadata = storage.read_table(path)
     if _SETTINGS not in metadata:
-        raise InputError(
-            f"{path} is not a table of unit scores",
-            f"columns {', '.join(table.column_names[:5])} …",
-            "units.parquet as `qualitygate units` writes it",
-        )
+        columns = f"columns {', '.join(table.column_names[:5])} …"
+        raise InputError(f"{path} is not a table of unit scores", columns, "units.parquet as `qualitygate units` writes it")
     layer, found = table[names.LAYER].to_numpy(), {}
     for source, settings in json.loads(metadata[_SETTINGS]).items():
         score, known = table[source].to_numpy().astype(np.float64), table[source].is_valid().to_numpy()

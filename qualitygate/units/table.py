@@ -99,22 +99,15 @@ class UnitInputs:
     @property
     def backbone(self) -> SpatialExtractor:
         if not isinstance(self.extractor, SpatialExtractor):
-            raise InputError(
-                "Grad-CAM needs features that have a place in the image",
-                self.extractor.key,
-                "a spatial extractor, for example random-vgg16-128, or the discriminator",
-            )
+            needed = "a spatial extractor, for example random-vgg16-128, or the discriminator"
+            raise InputError("Grad-CAM needs features that have a place in the image", self.extractor.key, needed)
         return self.extractor
 
     @property
     def discriminator(self) -> Discriminator:
         if self.given_discriminator is None:
-            raise InputError(
-                "Contributions need a discriminator",
-                "a checkpoint without one",
-                "one with a discriminator",
-                "leave `contribution` out of --sources",
-            )
+            found, remedy = "a checkpoint without one", "leave `contribution` out of --sources"
+            raise InputError("Contributions need a discriminator", found, "one with a discriminator", remedy)
         return self.given_discriminator
 
     def images(self, latents: Latents) -> Iterator[Tensor]:

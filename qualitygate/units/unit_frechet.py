@@ -26,24 +26,19 @@ _MEMORY = 2**28  # bytes that the sets of some units may take at once
 
 
 def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference: np.ndarray, *, extractor: str, against: str) -> UnitScores:
-    """FID of every unit's most active images.
+    """FID of every unit's most active images. Raises `InputError` for features of different lengths, or of fewer than two images.
 
     Args:
         features: of the generated images, (N, F), in the order of the samples that ``top`` was chosen from.
         top: the most active samples of every unit by layer, as many for every unit.
         reference: features of what they are held against, (M, F): real images, or, where there are none, the generator's own.
         extractor, against: key of the extractor, and in words what the reference is.
-
-    Raises:
-        InputError: features of different lengths, or of fewer than two images.
     """
     sizes = {one.rows.shape[1] for one in top.values()}
     if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
-        raise InputError(
-            "These sets of images cannot be compared",
-            f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
-            "features of one extractor, sets of one size of at least 2 images",
-        )
+        found = f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}"
+        needed = "features of one extractor, sets of one size of at least 2 images"
+        raise InputError("These sets of images cannot be compared", found, needed)
     (size,) = sizes
     draw = np.random.default_rng(0)
     random = torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)]))

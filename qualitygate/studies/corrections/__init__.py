@@ -108,11 +108,8 @@ def _strengths(method: str, made: type[Correction], given: tuple[float, ...] | N
     try:
         made(**{field: given})
     except ValueError as error:
-        raise InputError(
-            f"{method} cannot have these strengths",
-            ", ".join(f"{one:g}" for one in given),
-            f"{field} from the least to the most correction, each in (0, 1]",
-        ) from error
+        found, needed = ", ".join(f"{one:g}" for one in given), f"{field} from the least to the most correction, each in (0, 1]"
+        raise InputError(f"{method} cannot have these strengths", found, needed) from error
     return {field: given}
 
 

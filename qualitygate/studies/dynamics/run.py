@@ -95,20 +95,11 @@ def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     others by step."""
     unique = sorted({snapshot.source: snapshot for snapshot in snapshots}.values(), key=lambda one: (one.unit, one.at))
     for one, other in pairwise(unique):
+        both = f"{one.source} at {one.at:g} {one.unit}, {other.source} at {other.at:g} {other.unit}"
         if one.unit != other.unit:
-            raise InputError(
-                "The snapshots cannot be put in order",
-                f"{one.name} at {one.at:g} {one.unit}, {other.name} at {other.at:g} {other.unit}",
-                "all by kimg or all by step",
-                "take the ones of one run",
-            )
+            raise InputError("The snapshots cannot be put in order", both, "all by kimg or all by step", "take the ones of one run")
         if one.at == other.at:
-            raise InputError(
-                "Two snapshots are of the same step",
-                f"{one.source} and {other.source}, both at {one.at:g} {one.unit}",
-                "one for each step",
-                "take the snapshots of one run, each once",
-            )
+            raise InputError("Two snapshots are of the same step", both, "one for each step", "take the snapshots of one run, each once")
     return unique
 
 

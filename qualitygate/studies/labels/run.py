@@ -128,11 +128,8 @@ def choose_tasks(profile: Profile, count: int, *, random_share: float, score: st
     name, values = calibrated_score(profile, score)
     scored = np.flatnonzero(~np.isnan(values))
     if not 0.0 <= random_share <= 1.0 or not 1 <= count <= len(scored):
-        raise InputError(
-            "So many tasks cannot be chosen",
-            f"{count} with a random share of {random_share:g}",
-            f"1 to {len(scored):,} samples, a share in [0, 1]",
-        )
+        found, needed = f"{count} with a random share of {random_share:g}", f"1 to {len(scored):,} samples, a share in [0, 1]"
+        raise InputError("So many tasks cannot be chosen", found, needed)
     extremes = count - round(random_share * count)
     order = scored[np.argsort(values[scored], kind="stable")]
     lowest, highest = order[: extremes // 2], order[len(order) - (extremes - extremes // 2) :]
