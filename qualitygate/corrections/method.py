@@ -13,11 +13,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from qualitygate.generators.base import Edit, Generator
+from qualitygate.generators.base import Edits, Generator
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates
-
-Edits = Mapping[int, Edit]
 
 
 class Learned(Protocol):

@@ -14,6 +14,8 @@ centres and scales by 127.5: its numbers are close to the graph's, but not the s
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,6 @@ from qualitygate.features.weights import Weights, set_parameter
 SIZE = 299
 FEATURES = 2048
 CLASSES = 1008
-_Kernel = int | tuple[int, int]
 
 _EPSILON = 1e-3  # of the batch norms
 _FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
@@ -46,31 +47,26 @@ _PYTORCH_FID = (*_STEM, *(f"Mixed_{block}.{name}" for block, names in _BLOCKS.it
 """pytorch-fid's names of the convolutions, in the order of the graph's."""
 
 
-class Unit(nn.Module):
+class Unit(nn.Conv2d):
     """Convolution and ReLU; the batch norm between them is folded into weight and bias, which are to be filled in."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: _Kernel, *, stride: int = 1, padded: bool = True) -> None:
-        super().__init__()
+    def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, padded: bool = True) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, height, width, device="meta"))
-        self.bias = nn.Parameter(torch.empty(outputs, device="meta"))
-        self.stride = stride
-        self.padding = (height // 2, width // 2) if padded else (0, 0)
+        padding = (height // 2, width // 2) if padded else 0
+        super().__init__(inputs, outputs, (height, width), stride, padding, device="meta")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding))
+        return F.relu(super().forward(x))
 
 
-class Joined(nn.Module):
+class Joined(nn.ModuleDict):
     """Parts that read the same activation, their units side by side."""
 
     def __init__(self, **parts: nn.Module) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            self.add_module(name, part)
+        super().__init__(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([part(x) for part in self.children()], dim=1)
+        return torch.cat([part(x) for part in self.values()], dim=1)
 
 
 class Inception(nn.Module):
@@ -78,28 +74,27 @@ class Inception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential()
-        for name, part in {
-            "conv": Unit(3, 32, 3, stride=2, padded=False),
-            "conv_1": Unit(32, 32, 3, padded=False),
-            "conv_2": Unit(32, 64, 3),
-            "pool": nn.MaxPool2d(3, stride=2),
-            "conv_3": Unit(64, 80, 1),
-            "conv_4": Unit(80, 192, 3, padded=False),
-            "pool_1": nn.MaxPool2d(3, stride=2),
-            "mixed": _at_35(192, 32),
-            "mixed_1": _at_35(256, 64),
-            "mixed_2": _at_35(288, 64),
-            "mixed_3": _to_17(288),
-            "mixed_4": _at_17(768, 128),
-            "mixed_5": _at_17(768, 160),
-            "mixed_6": _at_17(768, 160),
-            "mixed_7": _at_17(768, 192),
-            "mixed_8": _to_8(768),
-            "mixed_9": _at_8(1280, _average()),
-            "mixed_10": _at_8(2048, nn.MaxPool2d(3, stride=1, padding=1)),
-        }.items():
-            self.layers.add_module(name, part)
+        parts = OrderedDict(
+            conv=Unit(3, 32, 3, stride=2, padded=False),
+            conv_1=Unit(32, 32, 3, padded=False),
+            conv_2=Unit(32, 64, 3),
+            pool=nn.MaxPool2d(3, stride=2),
+            conv_3=Unit(64, 80, 1),
+            conv_4=Unit(80, 192, 3, padded=False),
+            pool_1=nn.MaxPool2d(3, stride=2),
+            mixed=_at_35(192, 32),
+            mixed_1=_at_35(256, 64),
+            mixed_2=_at_35(288, 64),
+            mixed_3=_to_17(288),
+            mixed_4=_at_17(768, 128),
+            mixed_5=_at_17(768, 160),
+            mixed_6=_at_17(768, 160),
+            mixed_7=_at_17(768, 192),
+            mixed_8=_to_8(768),
+            mixed_9=_at_8(1280, _average()),
+            mixed_10=_at_8(2048, nn.MaxPool2d(3, stride=1, padding=1)),
+        )
+        self.layers = nn.Sequential(parts)
         self.classes = nn.Linear(FEATURES, CLASSES, device="meta")
         self.eval().requires_grad_(False)
 
@@ -125,8 +120,8 @@ class InceptionExtractor(Extractor):
         return features
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Probability of each class float64 (N, 1008), from features (N, 2048), on their device; without the bias of the
-        classes, as the inception score has always been computed."""
+        """Probability of each class float64 (N, 1008), from features (N, 2048), on their device; without the bias of the classes, as the
+        inception score has always been computed."""
         directions = self._network.classes.weight.to(features.device, torch.float64)
         return F.linear(features.double(), directions).softmax(dim=1)
 
@@ -141,7 +136,7 @@ def inception_of(weights: Weights) -> Inception:
     if (rows := len(weights.tensors.get(f"{classes}.weight", ()))) != CLASSES:
         raise weights.wrong(f"{rows:,} classes: another Inception-v3, e.g. torchvision's classifier", _FORMS)
     for unit, of_graph, of_fid in units(network):
-        count = len(unit.bias)
+        count = unit.out_channels
         if of_nvidia:
             weight, scale = f"{of_graph}.weight", torch.ones(count)
             norm = [weights.take(f"{of_graph}.{part}", count) for part in ("beta", "mean", "var")]
@@ -160,13 +155,12 @@ def inception_of(weights: Weights) -> Inception:
 def units(network: Inception) -> list[tuple[Unit, str, str]]:
     """All convolutions, with their names in NVIDIA's file, which are the graph's, and in pytorch-fid's."""
     found = [(name, part) for name, part in network.layers.named_modules() if isinstance(part, Unit)]
-    return [(unit, _nvidia_name(name), of_fid) for (name, unit), of_fid in zip(found, _PYTORCH_FID, strict=True)]
-
-
-def _nvidia_name(name: str) -> str:
-    """In the last two blocks, NVIDIA's names join what is nested by underscores."""
-    block, _, part = name.partition(".")
-    return f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}"
+    names = []
+    for name, _ in found:
+        block, _, part = name.partition(".")
+        # in the last two blocks, NVIDIA's names join what is nested by underscores
+        names.append(f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}")
+    return [(unit, of_graph, of_fid) for (_, unit), of_graph, of_fid in zip(found, names, _PYTORCH_FID, strict=True)]
 
 
 def _average() -> nn.Module:
@@ -175,8 +169,7 @@ def _average() -> nn.Module:
 
 def _tower(*parts: nn.Module) -> nn.Sequential:
     """Parts after one another; units are called conv, conv_1, …, what is joined mixed."""
-    tower = nn.Sequential()
-    units = 0
+    tower, units = nn.Sequential(), 0
     for part in parts:
         if isinstance(part, Unit):
             tower.add_module(f"conv_{units}" if units else "conv", part)

@@ -20,17 +20,9 @@ _PROBE = 64
 class ModuleExtractor(Extractor):
     """What a module makes of RGB images float32 (N, 3, height, width) in [-1, 1].
 
-    Its output is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
-    the batch: it is set to evaluation mode.
-
-    Args:
-        module: returns features (N, features).
-        name: how it is called in `key`, with a hash of its weights where it is an `nn.Module`.
-        size: height and width that images are brought to; default as they are.
-        device: where the images go; the module too where it is an `nn.Module`. Default the CPU.
-
-    Raises:
-        InputError: it fails on images of this size, or returns something else.
+    Its output (N, features) is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
+    the batch: it is set to evaluation mode. `key` has its name, and a hash of its weights where it is an `nn.Module`; it and the images, of
+    height and width ``size`` or as they are, are brought to the device.
     """
 
     kept = False
@@ -62,9 +54,9 @@ class ModuleExtractor(Extractor):
         except InputError:
             raise
         except Exception as error:  # somebody else's code
-            needed, instead = "a module that takes RGB images (N, 3, height, width) in [-1, 1]", "name the size that it takes: @SIZE"
-            found = f"{type(error).__name__}: {error}"
-            raise InputError(f"{self._name} fails on images of {size}×{size}", found, needed, instead) from error
+            found, needed = f"{type(error).__name__}: {error}", "a module that takes RGB images (N, 3, height, width) in [-1, 1]"
+            remedy = "name the size that it takes: @SIZE"
+            raise InputError(f"{self._name} fails on images of {size}×{size}", found, needed, remedy) from error
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
@@ -72,9 +64,6 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
     or a function of images, or a class of the former two that needs no arguments. An `Extractor` chooses its own device.
 
     The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
-
-    Raises:
-        InputError: nothing is there, or nothing that can be called.
     """
     path, _, size = spec.partition("@")
     if size and not size.isdigit():

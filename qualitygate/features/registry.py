@@ -21,7 +21,7 @@ from qualitygate.generators.base import Discriminator
 
 Device = torch.device | str | None
 Network = TypeVar("Network", bound=nn.Module)
-_RANDOM = re.compile(r"random-vgg16-(\d{1,4})")
+_RANDOM = re.compile(r"random-vgg16-(?!0+$)(\d{1,4})")
 
 
 def _on(network: Network, device: Device) -> Network:
@@ -69,12 +69,12 @@ def make_extractor(
         return made(given, f"{spec}, weights {given.sha256}, {preparation}, float32", device)
     if spec == "discriminator":
         if discriminator is None:
-            found, needed, instead = "a generator alone", "a file that holds both", "name another --extractor"
-            raise InputError("The checkpoint has no discriminator to look with", found, needed, instead)
+            what, remedy = "The checkpoint has no discriminator to look with", "name another --extractor"
+            raise InputError(what, "a generator alone", "a file that holds both", remedy)
         return DiscriminatorExtractor(discriminator)
     _refuse_weights(spec, weights, EXTRACTORS)
-    if size := _random_size(spec):
-        return vgg16.VGG16Extractor(_on(vgg16.random_vgg16(size), device), f"{spec}, float32", smooth_resized)
+    if found := _RANDOM.fullmatch(spec):
+        return vgg16.VGG16Extractor(_on(vgg16.random_vgg16(int(found[1])), device), f"{spec}, float32", smooth_resized)
     if spec.startswith("module:"):
         return extractor_at(spec.removeprefix("module:"), device)
     raise _unknown(spec, "extractor", EXTRACTORS)
@@ -100,16 +100,10 @@ def make_distance(
         key = f"lpips-vgg16, weights {given.sha256}, averaged down to 256, float32"
         return vgg16.StageDistance(_on(vgg16.convolutions_of(given), device), key, averaged_down, vgg16.lpips_weights_of(given))
     _refuse_weights(spec, weights, DISTANCES)
-    if size := _random_size(spec):
-        return vgg16.StageDistance(
-            _on(vgg16.random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size)
-        )
+    if found := _RANDOM.fullmatch(spec):
+        resize = partial(smooth_resized, size=int(found[1]))
+        return vgg16.StageDistance(_on(vgg16.random_convolutions(), device), f"{spec} distance, float32", resize)
     raise _unknown(spec, "perceptual distance", DISTANCES)
-
-
-def _random_size(spec: str) -> int | None:
-    found = _RANDOM.fullmatch(spec)
-    return int(found[1]) if found else None
 
 
 def _read(spec: str, weights: Source | Sequence[Source] | None, sha256: str | None) -> Weights:

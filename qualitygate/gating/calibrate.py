@@ -116,8 +116,8 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
-    rates_so_far.remove()
-    scores_so_far.remove()
+    for so_far in (rates_so_far, scores_so_far):
+        CACHE.remove(so_far.identity)
     return Profile(info, rates, scores, units, policy, suite)
 
 
@@ -161,20 +161,13 @@ class _Unfinished:
     """What a long stretch of work has found so far, kept in the cache until all of it is there, under all that the numbers depend on."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
-        self._identity, self._next = identity, time.monotonic() + INTERVAL
-
-    def begun(self) -> Arrays | None:
-        """What there is from a run that was cut off; None where there is nothing, or nothing that can be used."""
-        return CACHE.find(self._identity)
+        self.identity, self._next = identity, time.monotonic() + INTERVAL
 
     def keep(self, arrays: Callable[[], Arrays]) -> None:
         """Put down what is known by now, if it is time to."""
         if time.monotonic() >= self._next:
-            CACHE.keep(self._identity, arrays())
+            CACHE.keep(self.identity, arrays())
             self._next = time.monotonic() + INTERVAL
-
-    def remove(self) -> None:
-        CACHE.remove(self._identity)
 
 
 def _rates(
@@ -183,7 +176,7 @@ def _rates(
     """Activation rates, from the first ids of the calibration's seed."""
     settings, seen = policy.calibration, 0
     first: ActivationRates | None = None
-    if (begun := so_far.begun()) is not None:
+    if (begun := CACHE.find(so_far.identity)) is not None:
         known = {layer: torch.from_numpy(begun[str(layer)]) for layer in layers}
         first = ActivationRates(known, int(begun[_SAMPLES][0]), settings.seed, sampling)
     with reporter.phase("activation rates", settings.rate_samples) as progress:
@@ -202,7 +195,7 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far
     """Scores of the samples after those of the rates, same seed, as columns of float64; with sums over the detection layers."""
     settings, at = policy.calibration, policy.detection.rates
     score = Scorer(generator, rates, at, rates.layers, policy.read_scores, moments=policy.screens)
-    begun = so_far.begun()
+    begun = CACHE.find(so_far.identity)
     parts = [] if begun is None else [{name: begun[name] for name in score.columns}]
     done = 0 if begun is None else len(begun[score.columns[0]])
     ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
@@ -228,11 +221,8 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far
 def _exact(
     generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[int, Tensor]]]:
-    """Exact CLA of the first scored samples, one walk for all layers; of some of them where only units are ranked by it.
-
-    Returns:
-        columns, NaN for the other samples; and the mean over samples of what each unit adds, float64 (units,) by column and layer.
-    """
+    """Exact CLA of the first scored samples, one walk for all layers; of some of them where only units are ranked by it. As columns, NaN
+    for the other samples; and the mean over samples of what each unit adds, float64 (units,) by column and layer."""
     settings = policy.calibration
     count = min(settings.curvature_samples, _RANKED) if policy.screens else settings.curvature_samples
     ids = range(settings.rate_samples, settings.rate_samples + count)

@@ -25,9 +25,6 @@ class Scorer:
         at: values of R.
         read: the scores: what counts low-rate neurons unless a policy names more.
         moments: moments of the activations too, the free evidence that screening starts from.
-
-    Attributes:
-        columns: names of the columns, in order.
     """
 
     def __init__(
@@ -59,15 +56,11 @@ class Scorer:
     def over(
         self, latents: Latents, *, upto: int | None = None, edits: EditsOfRows | None = None
     ) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
-        """Scores of N samples, one micro-batch after the other.
-
-        Args:
-            upto: layer to run to; by default the last scored one.
-            edits: corrections of the given rows of the latents; each layer is read *before* its own edit.
+        """Scores of N samples, one micro-batch after the other, edited or not; each layer is read *before* its own edit.
 
         Yields:
-            rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after the last layer,
-            of a whole micro-batch: the last one is padded.
+            rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after layer ``upto`` (by
+            default the last scored one) of the whole micro-batch, padded.
         """
         for rows, batch in micro_batches(latents):
             places = padded_rows(rows)

@@ -20,7 +20,7 @@ from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
 from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.walk import Grid, Passes, Precision, Walk
+from qualitygate.scores.walk import Passes, Precision, Walk, grid
 
 BOUND = 30.0
 """Half the length of the search range on each axis (the paper's R)."""
@@ -90,7 +90,6 @@ def local_activation(
     generator's activations are not finite, neither are curvature and score; the gate rejects such a sample.
 
     Args:
-        generator: the generator.
         latents: N samples, or a bare z (N, D).
         layers: layers to score, all in one walk over the grid.
         bound: half the search range, in units of the latent; the paper's R = 30.
@@ -101,7 +100,6 @@ def local_activation(
         precision: numbers in which the passes over the grid run; those at the samples themselves are in float32 always.
         memory: bytes that the walk may use, for at least one axis of one sample; by default half of what is free on a GPU, and a
             gigabyte on the CPU. Where it runs out nevertheless, the batch is halved.
-        progress: called with the number of samples finished.
 
     Raises:
         InputError: parameters out of range, or latents in w.
@@ -112,14 +110,12 @@ def local_activation(
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(generator, Passes(generator, precision), indices, chosen, Grid.of(bound, divisions, points))
+    walk = Walk(generator, Passes(generator, precision), indices, chosen, grid(bound, divisions, points, generator.device))
     parts = []
-    for curvature, activation in walk.over(latents, memory):
-        parts.append((curvature, activation))
-        progress(len(curvature[indices[0]]))
-    curvatures, activations = (
-        {index: torch.cat([of_few[index] for of_few in side]) for index in indices} for side in zip(*parts, strict=True)
-    )
+    for few in walk.over(latents, memory):
+        parts.append(few)
+        progress(len(few[0][indices[0]]))
+    curvatures, activations = ({index: torch.cat([few[index] for few in side]) for index in indices} for side in zip(*parts, strict=True))
     return LocalActivation(curvatures, activations, precision)
 
 

@@ -2,17 +2,14 @@
 
 A pass takes some axes of some samples with all their grid points. What it gives is folded part by part as it comes, so the activations
 of the grid never exist all at once. How many axes and samples go together follows from the memory; where that runs out all the
-same, half as many do.
-
-The grid and the curvature on it are section 3.1 of the paper, for many neurons at once. In which numbers the passes run is a named choice,
-`Precision`.
+same, half as many do. The grid and the curvature on it are section 3.1 of the paper, for many neurons at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -33,74 +30,41 @@ in float32 always."""
 
 
 class Passes:
-    """A generator's layers at a precision.
-
-    Args:
-        generator: the generator; its weights are copied for bfloat16, so a change of them later does not show.
-        precision: the choice.
-    """
+    """A generator's layers at a precision; its weights are copied for bfloat16, so a change of them later does not show."""
 
     def __init__(self, generator: Generator, precision: Precision) -> None:
         if precision not in get_args(Precision):
             raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
         self.precision = precision
-        self._layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
+        self.layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
 
-    @property
-    def bytes(self) -> int:
-        """Of one activation."""
-        return 2 if self.precision == "bfloat16" else 4
-
-    def parts(self, state: State, upto: int) -> Iterator[tuple[int, slice, Tensor]]:
-        """`Generator.parts`, activations (N, positions, units), in the passes' numbers."""
-        return self._layers.parts(self._converted(state), upto)
-
-    def states(self, state: State, upto: int) -> Iterator[State]:
-        """The states after the given one up to layer ``upto``, in the passes' numbers."""
-        return self._layers.states(self._converted(state), upto)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """No gradients, and products in the numbers that were chosen."""
-        with scored_pass(tf32=self.precision != "float32"):
-            yield
+        return scored_pass(tf32=self.precision != "float32")
 
-    def _converted(self, state: State) -> State:
+    def converted(self, state: State) -> State:
+        """The state in the passes' numbers."""
         if self.precision != "bfloat16":
             return state
         carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
         return replace(state, activation=state.activation.bfloat16(), carry=carry)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Distances from the sample on either side of an axis, from the bound inwards."""
-
-    distances: tuple[float, ...]
-
-    @classmethod
-    def of(cls, bound: float, divisions: int, points: Sequence[int] | None) -> Grid:
-        """The grid of ``divisions`` steps over ``[−bound, bound]``, or some of its points, counted in steps from the sample.
-
-        Raises:
-            InputError: there is no such grid, or the points are not some of its steps with the bound among them.
-        """
-        if not bound > 0 or divisions < 2 or divisions % 2:
-            raise InputError(
-                "The search range cannot be divided so",
-                f"bound {bound}, divisions {divisions}",
-                "a positive bound and an even number of divisions, at least 2",
-            )
-        steps = divisions // 2
-        walked = sorted(range(1, steps + 1) if points is None else points, reverse=True)
-        if not walked or walked[0] != steps or walked[-1] < 1 or len({*walked}) != len(walked):
-            raise InputError("Not a choice of grid points", str(list(points or ())), f"different steps in [1, {steps}], {steps} included")
-        return cls(tuple(bound * step / steps for step in walked))
-
-    def signed(self, device: torch.device) -> Tensor:
-        """Float32 (2, points): one side, then the other."""
-        one_side = torch.tensor(self.distances, device=device)
-        return torch.stack((one_side, -one_side))
+def grid(bound: float, divisions: int, points: Sequence[int] | None, device: torch.device) -> Tensor:
+    """Where an axis is walked, of ``divisions`` steps over ``[−bound, bound]``, or some of its points, counted in steps from the sample:
+    float32 (2, points), distances from the sample on one side, then the other, from the bound inwards."""
+    if not bound > 0 or divisions < 2 or divisions % 2:
+        raise InputError(
+            "The search range cannot be divided so",
+            f"bound {bound}, divisions {divisions}",
+            "a positive bound and an even number of divisions, at least 2",
+        )
+    steps = divisions // 2
+    walked = sorted(range(1, steps + 1) if points is None else points, reverse=True)
+    if not walked or walked[0] != steps or walked[-1] < 1 or len({*walked}) != len(walked):
+        raise InputError("Not a choice of grid points", str(list(points or ())), f"different steps in [1, {steps}], {steps} included")
+    one_side = torch.tensor([bound * step / steps for step in walked], device=device)
+    return torch.stack((one_side, -one_side))
 
 
 def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
@@ -109,7 +73,7 @@ def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
     Args:
         along: (2, P, N, A, …), activations on both sides of N samples on A axes, from the bound inwards.
         start: float32 (N, …), activations at the samples.
-        distances: float32 (2, P), signed.
+        distances: float32 (2, P), the `grid`.
 
     Returns:
         float32 (N, A, …).
@@ -139,29 +103,18 @@ _CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their fu
 
 @dataclass(frozen=True)
 class Walk:
-    """What stays the same in all passes.
-
-    Attributes:
-        generator: gives the moved latents, and the activations at the samples.
-        passes: the layers, at some precision.
-        layers: indices of the layers that are read.
-        axes: int64 (A,) on the generator's device: the axes of the mean.
-        grid: points on each of them.
-    """
+    """What stays the same in all passes: the generator gives the moved latents, and the activations at the samples; the mean is over
+    ``axes``, int64 (A,) on its device, with the `grid` on each of them."""
 
     generator: Generator
     passes: Passes
     layers: tuple[int, ...]
     axes: Tensor
-    grid: Grid
+    distances: Tensor
 
     def over(self, latents: Latents, memory: int | None) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
         """Mean curvature and activation of each neuron by layer, float32 (n, units, height, width) on the CPU, of a few samples at a time.
-
-        Args:
-            latents: the samples.
-            memory: bytes to use, see `local_activation`.
-        """
+        They use so many bytes of memory, see `local_activation`."""
         rays, done = self._rays(memory), 0
         while done < len(latents):
             few = latents[done : done + max(1, rays // len(self.axes))]
@@ -179,8 +132,9 @@ class Walk:
         """How many axes, of one or more samples, go into a pass."""
         device = self.generator.device
         widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
-        rows = (_half_of_free(device) if memory is None else memory) // (_LIVE * widest * self.passes.bytes)
-        return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // (2 * len(self.grid.distances)))
+        each = _LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
+        rows = (_half_of_free(device) if memory is None else memory) // each
+        return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // self.distances.numel())
 
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
@@ -198,15 +152,14 @@ class Walk:
 
     def _one_pass(self, latents: Latents, at_sample: Mapping[int, Tensor], axes: Tensor) -> dict[int, Tensor]:
         """Sum over some axes of the curvature of every neuron by layer: float32 (n, units, height, width)."""
-        distances = self.grid.signed(axes.device)
-        shape = (*distances.shape, len(latents), len(axes))
+        shape = (*self.distances.shape, len(latents), len(axes))
         start = {index: activation.flatten(2).transpose(1, 2).contiguous() for index, activation in at_sample.items()}
         total = {index: torch.empty_like(activation) for index, activation in start.items()}
-        begun = self.generator.begin_moved(latents, axes, distances.flatten())
-        for layer, positions, activation in self.passes.parts(begun, max(self.layers)):
+        begun = self.passes.converted(self.generator.begin_moved(latents, axes, self.distances.flatten()))
+        for layer, positions, activation in self.passes.layers.parts(begun, max(self.layers)):
             if layer in start:
                 along, here = activation.unflatten(0, shape), start[layer][:, positions]
-                total[layer][:, positions] = curvature(along, here, distances).sum(dim=1)
+                total[layer][:, positions] = curvature(along, here, self.distances).sum(dim=1)
         return {index: summed.transpose(1, 2).view_as(at_sample[index]) for index, summed in total.items()}
 
 
