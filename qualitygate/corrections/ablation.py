@@ -42,11 +42,8 @@ def high_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: floa
 
 
 def random_ablation(latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0) -> dict[int, Edit]:
-    """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline.
-
-    Each sample and layer has a random stream of its own, by sample id, so that the choice does not depend on the batch. The edits
-    belong to exactly these latents, in this order.
-    """
+    """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline. Each sample and layer has a random stream
+    of its own, by sample id, so that the choice does not depend on the batch. The edits belong to exactly these latents, in this order."""
     if not 0.0 < share <= 1.0:
         raise InputError("A share of neurons is out of range", str(share), "a number in (0, 1]")
 
@@ -80,17 +77,9 @@ def sequential_ablation(
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,
 ) -> Tensor:
-    """Images (N, channels, height, width), float32 in [-1, 1], with the active low-rate neurons of the layers set to 0.
-
-    Args:
-        latents: N samples, or a bare z (N, D).
-        rates: activation rates of the untouched generator.
-        rate: R; the paper's best is 0.3.
-        layers: layers to edit; by default the family's preset.
-
-    Raises:
-        InputError: nothing would be ablated.
-    """
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), with the active low-rate neurons
+    of the layers (by default the family's preset) set to 0. The rates are those of the untouched generator; the paper's best R is 0.3.
+    Raises `InputError` where nothing would be ablated."""
     indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
     return generator.images(latents, low_rate_ablation(rates, indices, rate, generator.device))
 

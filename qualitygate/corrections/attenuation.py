@@ -147,17 +147,13 @@ def sequential_correction(
     lambda_: float = PAPER_LAMBDA,
     in_shares: bool = True,
 ) -> Tensor:
-    """Images with the most suspect units of each layer attenuated: ``h_u ← λ·(1 − DS_u)·h_u`` (Tousi et al., CVPR 2021, algorithm 1).
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), with the most suspect units of
+    each layer attenuated: ``h_u ← λ·(1 − DS_u)·h_u`` (Tousi et al., CVPR 2021, algorithm 1).
 
     Args:
-        latents: N samples, or a bare z (N, D).
         scores: scores (units,) of the units of every layer to edit: layers 0 … stopping layer in the paper.
-        size: units of each layer, or their share; the paper's is 20 %.
+        size: units of each layer, or, ``in_shares``, their share; the paper's is 20 %.
         lambda_: λ; 0 is zero ablation.
-        in_shares: whether ``size`` is a share.
-
-    Returns:
-        (N, channels, height, width), float32 in [-1, 1].
 
     Raises:
         InputError: nothing would be attenuated, or size and λ are out of range.

@@ -88,16 +88,13 @@ def region_correction(correction: LocalRegion, generator: Generator, profile: Le
 def local_region_correction(
     generator: Generator, latents: Latents | Tensor, masks: Tensor, layers: Iterable[LayerLike] | None = None, *, weight: float = 1.0
 ) -> Tensor:
-    """Images corrected where each sample's own mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), corrected where each sample's own
+    mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
 
     Args:
-        latents: N samples, or a bare z (N, D).
         masks: (N, H, W) in [0, 1], at any size; 1 is what has to go.
         layers: layers to edit; by default all up to the family's stopping layer.
         weight: of the mask, in (0, 1]; the paper's is 1.
-
-    Returns:
-        (N, channels, height, width), float32 in [-1, 1].
 
     Raises:
         InputError: the masks do not fit, or are all empty, so that nothing would change.

@@ -46,10 +46,10 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def averaged_down(images: Tensor, largest: int = 256) -> Tensor:
-    """Images with whole blocks of pixels averaged until they are smaller than twice ``largest``, as path lengths are measured
-    (Karras et al. 2019, appendix C: VGG16 was made for 224×224)."""
-    factor = images.shape[2] // largest
+def averaged_down(images: Tensor) -> Tensor:
+    """Images with whole blocks of pixels averaged until they are smaller than 512, as path lengths are measured (Karras et al. 2019,
+    appendix C: VGG16 was made for 224×224)."""
+    factor = images.shape[2] // 256
     return F.avg_pool2d(images, factor) if factor > 1 else images
 
 

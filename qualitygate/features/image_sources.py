@@ -7,8 +7,8 @@ import math
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -70,12 +70,6 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
-def _some(names: Sequence[str], path: Path, there: str = "other files, or none") -> Sequence[str]:
-    if not names:
-        raise InputError(f"There are no images in {path}", there, f"files ending in {', '.join(SUFFIXES)}")
-    return names
-
-
 @contextmanager
 def _explained(where: str | Path, needed: str, *more: type[Exception]) -> Iterator[None]:
     try:
@@ -87,19 +81,12 @@ def _explained(where: str | Path, needed: str, *more: type[Exception]) -> Iterat
 
 
 def _folder(path: Path) -> Source:
-    """The image files below a folder, sorted by their paths within it."""
-    found = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if _is_image(one.name) and one.is_file())
-    names = _some(found, path, ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing in it")
+    def entries(_: object) -> dict[str, tuple[int, Path]]:
+        files = (one for one in path.rglob("*") if _is_image(one.name) and one.is_file())
+        return {one.relative_to(path).as_posix(): (one.stat().st_size, one) for one in files}
 
-    def items() -> Iterator[Item]:
-        for name in names:
-            file = path / name
-            with _explained(file, "a file that can be read"):
-                _checked_length(file.stat().st_size, str(file))
-                content = file.read_bytes()
-            yield Item(str(file), content)
-
-    return Source(len(names), items)
+    there = ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing in it"
+    return _files(path, "a file that can be read", nullcontext, entries, lambda _, file: file.open("rb"), there)
 
 
 _ARCHIVE = "a whole zip or tar archive, not encrypted"
@@ -109,7 +96,7 @@ def _zip(path: Path) -> Source:
     def entries(archive: zipfile.ZipFile) -> dict[str, tuple[int, zipfile.ZipInfo]]:
         return {entry.filename: (entry.file_size, entry) for entry in archive.infolist()}
 
-    return _archive(path, zipfile.ZipFile, entries, zipfile.ZipFile.open)
+    return _files(path, _ARCHIVE, zipfile.ZipFile, entries, zipfile.ZipFile.open)
 
 
 def _tar(path: Path) -> Source:
@@ -124,27 +111,33 @@ def _tar(path: Path) -> Source:
             raise tarfile.ReadError("the end of the archive is missing: it was probably cut off")
         return found
 
-    return _archive(path, tarfile.open, entries, tarfile.TarFile.extractfile)
+    return _files(path, _ARCHIVE, tarfile.open, entries, tarfile.TarFile.extractfile)
 
 
-def _archive(
-    path: Path, opened: Callable[[Path], Any], entries: Callable[[Any], dict[str, tuple[int, Any]]], member: Callable[[Any, Any], Any]
+def _files(
+    path: Path,
+    needed: str,
+    opened: Callable[[Path], Any],
+    entries: Callable[[Any], Mapping[str, tuple[int, Any]]],
+    member: Callable[[Any, Any], Any],
+    there: str = "other files, or none",
 ) -> Source:
-    """The image files of an archive, sorted by name; its entries are their sizes, and what a file is opened by."""
-    with _explained(path, _ARCHIVE), opened(path) as archive:
+    """The image files of what is opened, sorted by name; its entries are their sizes, and what a member is opened by."""
+    with _explained(path, needed), opened(path) as archive:
         found = {name: entry for name, entry in entries(archive).items() if _is_image(name)}
-    names = _some(sorted(found), path)
+    if not found:
+        raise InputError(f"There are no images in {path}", there, f"files ending in {', '.join(SUFFIXES)}")
 
     def items() -> Iterator[Item]:
-        with _explained(path, _ARCHIVE), opened(path) as archive:
-            for name in names:
+        with _explained(path, needed), opened(path) as archive:
+            for name in sorted(found):
                 size, entry = found[name]
                 _checked_length(size, f"{path}/{name}")
-                with _explained(f"{name} in {path}", _ARCHIVE), member(archive, entry) as file:
+                with _explained(f"{path}/{name}", needed), member(archive, entry) as file:
                     content = file.read(size)  # no more than the directory says is ever unpacked
                 yield Item(f"{path}/{name}", content)
 
-    return Source(len(names), items)
+    return Source(len(found), items)
 
 
 _PARQUET = "a whole Parquet file"

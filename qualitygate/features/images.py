@@ -72,8 +72,7 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the contents in their order: the files' bytes, or the pixels. Names, dates and the way they are packed do
-        not count. Reads all of them once."""
+        """SHA-256 over the contents in their order: the files' bytes, or the pixels, not names, dates and the way they are packed."""
         digest = hashlib.sha256()
         for item in self._source.items():
             if isinstance(item.content, np.ndarray):
@@ -103,12 +102,8 @@ class ImageSet:
 def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
     """The images at a path, in the order of their names (of their rows, where they have no names): a folder (searched with all folders
     below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet file with a column of such files' bytes, or an ``.npy`` or
-    ``.npz`` with an array of images. Nothing is decoded before the first batch is asked for.
-
-    Raises:
-        InputError: nothing is there, or nothing of a known kind; while iterating, an image that is damaged, too large, of another format,
-            or with more than 8 bits a colour.
-    """
+    ``.npz`` with an array of images. Nothing is decoded before the first batch is asked for; an image that is damaged, too large, of
+    another format, or with more than 8 bits a colour is an `InputError` then."""
     path = Path(path)
     return ImageSet(path.name or str(path), open_source(path), size)
 
@@ -119,15 +114,14 @@ def real_images(real: str | Path, size: int) -> ImageSet:
 
 
 def digits_images(size: int = 32) -> ImageSet:
-    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), at a size. Raises `MissingExtraError` where
-    scikit-learn is not installed."""
+    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), at a size."""
     pixels, _ = _digits()
     source = Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels)))
     return ImageSet("scikit-learn digits", source, size)
 
 
 def digits_labels() -> np.ndarray:
-    """Which digit each of them is: int64 (1797,). Raises as `digits_images`."""
+    """Which digit each of them is: int64 (1797,)."""
     return _digits()[1]
 
 

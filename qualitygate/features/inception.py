@@ -29,20 +29,17 @@ CLASSES = 1008
 
 _EPSILON = 1e-3  # of the batch norms
 _FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
-_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 _DOUBLE = ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
-_AT_35 = ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE, "branch_pool")
 _SEVEN = (*(f"branch7x7_{i}" for i in (1, 2, 3)), *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)))
-_AT_17 = ("branch1x1", *_SEVEN, "branch_pool")
-_TO_8 = ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4)))
-_AT_8 = ("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", *_DOUBLE[:2], "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool")
+_THREE = ("branch3x3_1", "branch3x3_2a", "branch3x3_2b")
 _BLOCKS = {
-    **dict.fromkeys(("5b", "5c", "5d"), _AT_35),
+    **dict.fromkeys(("5b", "5c", "5d"), ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE, "branch_pool")),
     "6a": ("branch3x3", *_DOUBLE),
-    **dict.fromkeys(("6b", "6c", "6d", "6e"), _AT_17),
-    "7a": _TO_8,
-    **dict.fromkeys(("7b", "7c"), _AT_8),
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), ("branch1x1", *_SEVEN, "branch_pool")),
+    "7a": ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4))),
+    **dict.fromkeys(("7b", "7c"), ("branch1x1", *_THREE, *_DOUBLE[:2], "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool")),
 }
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 _PYTORCH_FID = (*_STEM, *(f"Mixed_{block}.{name}" for block, names in _BLOCKS.items() for name in names))
 """pytorch-fid's names of the convolutions, in the order of the graph's."""
 

@@ -81,11 +81,8 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
 
 class DiscriminatorExtractor(SpatialExtractor):
     """The last hidden activation of a discriminator, on its device: what its value is a linear function of; as spatial features, the last
-    activation that has a place in the image.
-
-    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before that). Conditional
-    discriminators are shown class 0: neither activation depends on the label.
-    """
+    activation that has a place in the image. Each image is seen alone, also by families that measure how much a batch varies (their spatial
+    features come before that). Conditional discriminators are shown class 0: neither activation depends on the label."""
 
     def __init__(self, discriminator: Discriminator) -> None:
         self._discriminator = discriminator.alone()

@@ -7,10 +7,10 @@ The published weights are read from
 - ``vgg.pth`` of richzhang/PerceptualSimilarity (a state dict): LPIPS weights, to go with the former; or the state dict of
   the whole ``lpips.LPIPS(net="vgg")``, which holds the convolutions too.
 
-With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020). Unlike theirs, at 224×224, its
-input size is free and part of the name: the first fully connected layer reads what the convolutions leave of it (at 32×32 one
-position in place of 7×7). Weights are of He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0), from our own
-stream of random numbers: the same in every version of every library.
+With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020). Unlike theirs, at 224×224, its input
+size is free and part of the name: the first fully connected layer reads what the convolutions leave of it (at 32×32 one position in place
+of 7×7). Weights are of He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0), from our own stream of random numbers:
+the same in every version of every library.
 """
 
 from __future__ import annotations
@@ -119,13 +119,8 @@ class VGG16Extractor(SpatialExtractor):
 
 class StageDistance(PerceptualDistance):
     """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units, and the squared
-    differences are weighed by unit, averaged over positions and summed over stages. It works where the network is.
-
-    Args:
-        resize: brings images to the size at which they are compared.
-        weights: weight of each unit (units,), one tensor a stage; by default every unit of a stage counts the same, and every stage as
-            much as another.
-    """
+    differences are weighed by unit, averaged over positions and summed over stages. Without weights (units,) of the stages every unit of a
+    stage counts the same, and every stage as much as another. It works where the network is."""
 
     def __init__(
         self, network: Convolutions, key: str, resize: Callable[[Tensor], Tensor], weights: Sequence[Tensor] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,21 +175,20 @@ def _rates(
     generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], so_far: _Unfinished, reporter: Reporter
 ) -> ActivationRates:
     """Activation rates, from the first ids of the calibration's seed."""
-    settings, seen = policy.calibration, 0
+    settings = policy.calibration
     first: ActivationRates | None = None
     if (begun := CACHE.find(so_far.identity)) is not None:
         known = {layer: torch.from_numpy(begun[str(layer)]) for layer in layers}
         first = ActivationRates(known, int(begun[_SAMPLES][0]), settings.seed, sampling)
     with reporter.phase("activation rates", settings.rate_samples) as progress:
-        for rates in growing_rates(generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=first):
-
-            def arrays(rates: ActivationRates = rates) -> Arrays:
-                return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
-
-            so_far.keep(arrays)
-            progress(rates.samples - seen)
-            seen = rates.samples
+        growing = growing_rates(generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=first, progress=progress)
+        for rates in growing:
+            so_far.keep(partial(_as_arrays, rates))
     return rates.to("cpu")
+
+
+def _as_arrays(rates: ActivationRates) -> Arrays:
+    return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far: _Unfinished, reporter: Reporter) -> dict[str, np.ndarray]:

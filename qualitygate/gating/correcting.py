@@ -21,15 +21,13 @@ from qualitygate.policy.decide import Limits, repaired
 from qualitygate.policy.model import Policy
 from qualitygate.records.gate import Trial
 
-Sink = Callable[[np.ndarray, Tensor], None]
-"""Receives keys (N,) and their images (N, channels, height, width), float32 in [-1, 1], on the generator's device."""
-
 
 class LateLayers:
     """Collects states and finishes them in batches of `MICRO_BATCH`, the last one smaller: survivors are regrouped, so that the remaining
-    layers run on full batches whatever was rejected in between. Finished images go into the sink."""
+    layers run on full batches whatever was rejected in between. The sink receives keys (N,) and their images (N, channels, height, width),
+    float32 in [-1, 1], on the generator's device."""
 
-    def __init__(self, generator: Generator, sink: Sink) -> None:
+    def __init__(self, generator: Generator, sink: Callable[[np.ndarray, Tensor], None]) -> None:
         self._generator, self._sink = generator, sink
         self._waiting: list[tuple[np.ndarray, State]] = []
 
@@ -87,7 +85,7 @@ class BlockBuffer:
             self.columns.setdefault(name, np.full(self._count, empty))[rows] = values
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
-        """Keep finished images (n, channels, height, width), and whether they are finite; a `Sink`."""
+        """Keep finished images (n, channels, height, width), and whether they are finite."""
         self.columns[names.IMAGE_FINITE][rows] = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
         self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))
 

@@ -1,8 +1,7 @@
 """CLA of the samples that are gated, exact or screened as far as their verdicts need it; and the pilot that screening goes by.
 
 The pilot, exact CLA of some calibration samples and every cheaper estimate of it, is the dear part of a calibration, so what is done is
-kept in the cache, every few samples. A run that was cut off goes on from there, and another calibration of the same checkpoint finds it.
-The pilot of the demonstration's checkpoint comes with the package.
+kept in the cache, every few samples: a run that was cut off goes on from there. The demonstration's pilot comes with the package.
 """
 
 from __future__ import annotations

@@ -38,19 +38,15 @@ class Scorer:
         moments: bool = False,
     ) -> None:
         self._generator, self._layers = generator, tuple(layers)
-        by_reader: dict[str, list[Score]] = {}
-        for score in read:
-            by_reader.setdefault(score.read_by or "", []).append(score)
+        paths = list(dict.fromkeys(score.read_by or "" for score in read))
+        together = sorted(read, key=lambda score: paths.index(score.read_by or ""))  # what a reader gives stands side by side
         # each gives scores of each sample, (N, any), from a layer's index and its activation (N, units, height, width)
-        self._readers: list[Callable[[int, Tensor], Tensor]] = [
-            resolve(path)(rates, at, generator.device, self._layers) for path in by_reader
-        ]
+        self._readers: list[Callable[[int, Tensor], Tensor]] = [resolve(path)(rates, at, generator.device, self._layers) for path in paths]
         if moments:
             self._readers.append(_moments)
         self.columns: list[str] = []
         for layer in self._layers:
-            for score in (one for together in by_reader.values() for one in together):
-                self.columns += score.columns(at, layer)
+            self.columns += [name for score in together for name in score.columns(at, layer)]
             self.columns += names.activation_moments(layer) if moments else ()
 
     def over(

@@ -3,9 +3,7 @@
 Walk from a latent z along each of its axes. For a neuron, the *change points* are where the sign of its activation first changes on
 either side (the bound of the search where it does not); the curvature on the axis is the difference of the two secant slopes over the
 distance between them, and the curvature of local activation (CLA) is its mean over the axes. Neurons behind artifacts fire only in
-a narrow range around the sample, so theirs is strongly concave.
-
-The search is a grid. One walk over it serves all layers; see `qualitygate.scores.walk`.
+a narrow range around the sample, so theirs is strongly concave. The search is a grid (`qualitygate.scores.walk`).
 """
 
 from __future__ import annotations
@@ -106,11 +104,15 @@ def local_activation(
         LayerError: no such layer.
     """
     indices = generator.layer_indices(layers)
-    chosen = _checked_axes(generator, axes)
+    chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
+    if not len(chosen) or len(chosen.unique()) != len(chosen) or not 0 <= chosen.min() <= chosen.max() < generator.latent_size:
+        raise InputError("Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})")
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(generator, Passes(generator, precision), indices, chosen, grid(bound, divisions, points, generator.device))
+    walk = Walk(
+        generator, Passes(generator, precision), indices, chosen.to(generator.device), grid(bound, divisions, points, generator.device)
+    )
     parts = []
     for few in walk.over(latents, memory):
         parts.append(few)
@@ -125,10 +127,3 @@ def in_parts(
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
     for start in range(0, len(latents), MICRO_BATCH):
         yield local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision, progress=progress)
-
-
-def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
-    chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
-    if not len(chosen) or len(chosen.unique()) != len(chosen) or not (0 <= int(chosen.min()) <= int(chosen.max()) < generator.latent_size):
-        raise InputError("Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})")
-    return chosen.to(generator.device)

@@ -7,6 +7,7 @@ counted apart, as *never seen*. All comparisons are between integer counts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -94,23 +95,14 @@ def activation_rates(
     sampling: Sampling | None = None,
     progress: Progress = silent,
 ) -> ActivationRates:
-    """Activation rates (equation 1 of the paper), in one streaming pass over only the layers needed.
-
-    Args:
-        layers: layers to estimate.
-        samples: number of latents, ids 0 … samples − 1 of the seed.
-        sampling: how they are drawn; by default without truncation.
-        progress: called with the samples of each micro-batch.
+    """Activation rates (equation 1 of the paper), in one streaming pass over only the layers needed; of the ids 0 … samples − 1 of the
+    seed, drawn by default without truncation.
 
     Raises:
         InputError: fewer than one sample, or activations that are not finite.
         LayerError: no such layer.
     """
-    seen = 0
-    for rates in growing_rates(generator, layers, samples, seed, sampling=sampling):
-        progress(rates.samples - seen)
-        seen = rates.samples
-    return rates.to("cpu")
+    return deque(growing_rates(generator, layers, samples, seed, sampling=sampling, progress=progress), maxlen=1).pop().to("cpu")
 
 
 def growing_rates(
@@ -121,6 +113,7 @@ def growing_rates(
     *,
     sampling: Sampling | None = None,
     begun: ActivationRates | None = None,
+    progress: Progress = silent,
 ) -> Iterator[ActivationRates]:
     """`activation_rates` as they grow: after each micro-batch the rates of all samples so far, on the generator's device. The counts grow
     in place: read them before asking for the next ones. ``begun`` are rates of the first samples, whole micro-batches, to go on from; they
@@ -135,10 +128,11 @@ def growing_rates(
         for index, total in counts.items():
             total += begun.counts[index].to(generator.device)
         yield ActivationRates(counts, first, seed, sampling)
+        progress(first)
     chunk = 16 * MICRO_BATCH
     for start in range(first, samples, chunk):
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
-        for rows, index, activation in generator.activations(latents, indices):
+        for rows, index, activation in generator.activations(latents, indices, progress=progress):
             counts[index] += count_active(activation)
             if index == indices[-1]:
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
@@ -206,18 +200,9 @@ def low_rate_counts(
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
-
-    Args:
-        latents: N samples, or a bare z (N, D).
-        rates: activation rates of the untouched generator.
-        rate: R.
-        layers: layers to count; by default all that the rates know.
-        progress: called with the samples of each micro-batch.
-
-    Returns:
-        int64 (N, number of layers), in order of synthesis.
-    """
+    """Active low-rate neurons at R = ``rate`` of N samples, latents or a bare z (N, D), at each layer (by default all that the rates of the
+    untouched generator know): int64 (N, number of layers), in order of synthesis. The paper's score of a sample is the sum over the early
+    layers."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
     counts = torch.empty(len(generator.checked(latents)), len(indices), dtype=torch.int64)

@@ -14,9 +14,8 @@ exact score is at most the stated error, for new samples drawn as the pilot was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -92,33 +91,14 @@ class Pilot:
     estimates: np.ndarray
     exact: np.ndarray
 
-    @property
-    def tiers(self) -> range:
-        return range(self.estimates.shape[1] + 1)
-
     def half(self, rest: int) -> Pilot:
         return Pilot(self.evidence[rest::2], self.estimates[rest::2], self.exact[rest::2])
 
 
-@dataclass(frozen=True)
-class _Tier:
-    """A ridge regression of the logarithmic score on one tier's evidence."""
-
-    centre: np.ndarray
-    scale: np.ndarray
-    slope: np.ndarray
-    level: float
-    spread: float
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        return self.level + ((inputs - self.centre) / self.scale) @ self.slope
-
-
 class Screen:
-    """The schedule of one layer, fitted on a pilot.
+    """The schedule of one layer, fitted on a pilot: every second sample fits, the others set the margins.
 
     Args:
-        pilot: every second sample fits, the others set the margins.
         limits: limits on the score that verdicts depend on.
         error: share of verdicts, at each limit, that may differ from those of the exact score.
         elsewhere: verdicts depend on the score in other ways too, through a joined risk. Then the margins of all tiers hold at once
@@ -126,11 +106,9 @@ class Screen:
 
     Attributes:
         width: margin of each tier in standard deviations of its residuals.
+        spreads: standard deviation of each tier's residuals, in units of the logarithm: about relative.
         certified: whether the stated error follows from the pilot. It does not where a limit is so rare that the pilot is too small for
             it; then the margins are the widest that any sample of the pilot needed.
-
-    Raises:
-        ProfileError: the pilot is too small for any margin.
     """
 
     def __init__(self, pilot: Pilot, limits: Sequence[float], error: float, *, elsewhere: bool = False) -> None:
@@ -142,9 +120,15 @@ class Screen:
                 "calibrate again with more calibration.curvature_samples",
             )
         self._floor = _FLOOR * float(pilot.exact.mean()) or 1.0
-        fitted, self._held = pilot.half(0), pilot.half(1)
-        target = self._log(fitted.exact)
-        self._tiers = [_ridge(self._inputs(tier, fitted.evidence, fitted.estimates), target) for tier in pilot.tiers]
+        fitted, held = pilot.half(0), pilot.half(1)
+        self._held, exact, target = held.exact, self._log(held.exact), self._log(fitted.exact)
+        self._fits, residuals = [], []
+        for tier in range(pilot.estimates.shape[1] + 1):
+            predict, spread = _ridge(self._inputs(tier, fitted.evidence, fitted.estimates), target)
+            self._fits.append((predict, spread))
+            residuals.append((predict(self._inputs(tier, held.evidence, held.estimates)) - exact) / spread)
+        self._residuals = np.stack(residuals)  # of the held half, in standard deviations of the fitted half's: (tiers, N)
+        self.spreads = tuple(spread for _, spread in self._fits)
         widths = []
         for limit in limits:
             rare = max(float((pilot.exact > limit).mean()), 1.0 / len(pilot.exact))  # where few samples lie over it, few may be wrong
@@ -155,21 +139,9 @@ class Screen:
 
     def bounds(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> Bounds:
         """What a tier says of samples: evidence (N, any), estimates of the stages so far (N, at least tier)."""
-        middle = self._tiers[tier](self._inputs(tier, evidence, estimates))
-        margin = self.width * self._tiers[tier].spread
+        predict, spread = self._fits[tier]
+        middle, margin = predict(self._inputs(tier, evidence, estimates)), self.width * spread
         return Bounds(*(self._score(at) for at in (middle, middle - margin, middle + margin)))
-
-    @cached_property
-    def spreads(self) -> tuple[float, ...]:
-        """Standard deviation of each tier's residuals, in units of the logarithm: about relative."""
-        return tuple(tier.spread for tier in self._tiers)
-
-    @cached_property
-    def _residuals(self) -> np.ndarray:
-        """Of the held half, in standard deviations of the fitted half's: (tiers, N)."""
-        held, exact = self._held, self._log(self._held.exact)
-        middles = [self._tiers[tier](self._inputs(tier, held.evidence, held.estimates)) for tier in held.tiers]
-        return np.stack([(middle - exact) / tier.spread for tier, middle in zip(self._tiers, middles, strict=True)])
 
     def _band(self, error: float) -> float:
         """Margin inside which all tiers of a new sample lie at once, with probability at least 1 − error (split conformal)."""
@@ -179,12 +151,12 @@ class Screen:
 
     def _width(self, limit: float, error: float) -> float | None:
         """Smallest margin whose expected share of wrong verdicts at this limit is at most ``error``; None if the pilot is too small."""
-        exact = self._log(self._held.exact)
+        exact = self._log(self._held)
         if error * (len(exact) + 1) < _ERRORS:
             return None
         middle = self._residuals * np.array(self.spreads)[:, None] + exact
         away = middle - self._log(np.array(limit))
-        wrong_if_left = (away > 0) != (self._held.exact > limit)
+        wrong_if_left = (away > 0) != (self._held > limit)
         steps = np.abs(away) / np.array(self.spreads)[:, None]
         wrong = np.vstack([wrong_if_left, np.zeros(len(exact), dtype=bool)])  # whoever stays gets the exact score
         errors = np.empty(len(_WIDTHS))
@@ -205,8 +177,9 @@ class Screen:
         return np.maximum(np.exp(logarithm) - self._floor, 0.0)
 
 
-def _ridge(inputs: np.ndarray, target: np.ndarray) -> _Tier:
-    """Ridge regression with the penalty that predicts best when each sample is left out in turn; that error is its spread."""
+def _ridge(inputs: np.ndarray, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    """Ridge regression of the logarithmic score on one tier's evidence, with the penalty that predicts best when each sample is left out in
+    turn; that error is its spread."""
     centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)  # evidence that never varies says nothing
     level = float(target.mean())
@@ -220,7 +193,7 @@ def _ridge(inputs: np.ndarray, target: np.ndarray) -> _Tier:
 
     penalty = min(_PENALTIES, key=error)
     slope = right.T @ (values / (values**2 + penalty) * along)
-    return _Tier(centre, scale, slope, level, max(float(np.sqrt(error(penalty))), 1e-9))
+    return lambda x: level + ((x - centre) / scale) @ slope, max(float(np.sqrt(error(penalty))), 1e-9)
 
 
 class SequentialEstimator:

@@ -68,16 +68,8 @@ def grid(bound: float, divisions: int, points: Sequence[int] | None, device: tor
 
 
 def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
-    """Curvature of neurons on their axes: the difference of the secant slopes to the change points of either side, over their distance.
-
-    Args:
-        along: (2, P, N, A, …), activations on both sides of N samples on A axes, from the bound inwards.
-        start: float32 (N, …), activations at the samples.
-        distances: float32 (2, P), the `grid`.
-
-    Returns:
-        float32 (N, A, …).
-    """
+    """Curvature of neurons on their axes, float32 (N, A, …): the difference of the secant slopes to the change points of either side, over
+    their distance. From their activations ``along`` A axes (2, P, N, A, …), and at the samples, float32 (N, …)."""
     start = start[:, None]
     turn = _change_points(along, ~(start <= 0))
     value = along.gather(1, turn).squeeze(1).float()
@@ -122,7 +114,8 @@ class Walk:
                 result = self._of_few(few.to(self.generator.device), rays)
             except (RuntimeError, MemoryError) as error:
                 rays = min(rays, len(few) * len(self.axes)) // 2
-                if not rays or not _out_of_memory(error):
+                no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+                if not rays or not no_memory:
                     raise
                 continue
             yield result
@@ -133,7 +126,10 @@ class Walk:
         device = self.generator.device
         widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
         each = _LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
-        rows = (_half_of_free(device) if memory is None else memory) // each
+        if memory is None and device.type == "cuda":  # half of what is free
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the allocator, for us to use again
+            memory = (torch.cuda.mem_get_info(device)[0] + kept) // 2
+        rows = (_CPU_MEMORY if memory is None else memory) // each
         return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // self.distances.numel())
 
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
@@ -161,14 +157,3 @@ class Walk:
                 along, here = activation.unflatten(0, shape), start[layer][:, positions]
                 total[layer][:, positions] = curvature(along, here, self.distances).sum(dim=1)
         return {index: summed.transpose(1, 2).view_as(at_sample[index]) for index, summed in total.items()}
-
-
-def _half_of_free(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _CPU_MEMORY
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the allocator, for us to use again
-    return (torch.cuda.mem_get_info(device)[0] + kept) // 2
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
