@@ -31,8 +31,7 @@ from torch import Tensor
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.walk import Passes, Precision, grid
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Passes, Precision, grid, local_activation
 
 SEED = 1
 _CPU_WIDTH = 64

@@ -20,8 +20,7 @@ from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import HighRateAblation, RandomAblation, SequentialAblation, SingleAblation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
 
-RANDOM_SHARE = 0.3
-"""Share of the active neurons that the paper's random baseline ablates."""
+RANDOM_SHARE = 0.3  # of the active neurons are ablated by the paper's random baseline
 
 
 def ablate(activation: Tensor, neurons: Tensor) -> Tensor:

@@ -23,10 +23,8 @@ from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, Z
 from qualitygate.scores.local_activation import in_parts
 from qualitygate.scores.low_rate import ActivationRates
 
-PAPER_SHARE = 0.2
-"""Share of a layer's units that the paper attenuates."""
-PAPER_LAMBDA = 0.9
-"""λ of the paper."""
+PAPER_SHARE = 0.2  # of a layer's units are attenuated in the paper
+PAPER_LAMBDA = 0.9  # λ of the paper
 
 UnitScores = Mapping[int, Tensor]
 """Scores of units by layer, higher = more suspect: (units,), or (N, units) for scores of each sample's own."""

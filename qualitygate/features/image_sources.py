@@ -205,8 +205,8 @@ def _array(path: Path) -> Source:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         for name in names:
-            with _opened(path, name) as file:
-                headers[name] = _read_header(file)
+            with _opened(path, name) as (_, header):
+                headers[name] = header
     fitting = {name: axes for name, (shape, _, axes) in headers.items() if axes is not None and shape[0]}
     chosen = [name for name in _NAMES if name in fitting][:1] if len(fitting) > 1 else list(fitting)
     if len(chosen) != 1:
@@ -218,8 +218,7 @@ def _array(path: Path) -> Source:
     def items() -> Iterator[Item]:
         size = _checked_length(math.prod(shape) * dtype.itemsize, f"an image of {path}")
         lowest = math.inf
-        with _explained(path, _NUMPY), _opened(path, chosen[0]) as file:
-            _read_header(file)
+        with _explained(path, _NUMPY), _opened(path, chosen[0]) as (file, _):
             for row in range(count):
                 data = file.read(size)
                 if len(data) != size:
@@ -238,20 +237,23 @@ def _array(path: Path) -> Source:
     return Source(count, items)
 
 
+_Header = tuple[tuple[int, ...], np.dtype, tuple[int, int, int] | None]
+"""Shape and type of an array; and height, width and channels among the axes of one image, 2 also where there is no channel axis, or None if
+these are no images."""
+
+
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """An array of a file; the one of an ``.npy`` has no name."""
+def _opened(path: Path, name: str) -> Iterator[tuple[IO[bytes], _Header]]:
+    """An array of a file, from its first value on, and its header; the one of an ``.npy`` has no name."""
     with path.open("rb") as file:
         if name:
             with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
-                yield member
+                yield member, _read_header(member)
         else:
-            yield file
+            yield file, _read_header(file)
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, tuple[int, int, int] | None]:
-    """Shape and type of an array; and height, width and channels among the axes of one image, 2 also where there is no channel axis, or
-    None if these are no images."""
+def _read_header(file: IO[bytes]) -> _Header:
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(file))
     if read is None:
         raise ValueError("a version of numpy's format that nobody writes for images")

@@ -20,8 +20,7 @@ from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.image_sources import Item, Source, open_source, too_large
 
 BATCH = 64
-DIGITS = "digits"
-"""In place of a path: scikit-learn's digits."""
+DIGITS = "digits"  # in place of a path: scikit-learn's digits
 _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
@@ -51,9 +50,10 @@ class ImageSet:
         batch: list[np.ndarray] = []
         for name, pixels in self._ahead():
             if shape not in (None, pixels.shape):
+                here, before = ("×".join(map(str, one or ())) for one in (pixels.shape, shape))
                 raise InputError(
                     f"The images of {self.name} are not of one size",
-                    f"{_shown(pixels.shape)} in {name}, {_shown(shape)} before it",
+                    f"{here} in {name}, {before} before it",
                     "images of one size",
                     "give the size to bring them to",
                 )
@@ -168,7 +168,3 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
 def _as_tensor(batch: list[np.ndarray]) -> Tensor:
     pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
     return pixels.contiguous().float() / 127.5 - 1.0
-
-
-def _shown(shape: tuple[int, ...] | None) -> str:
-    return "×".join(map(str, shape or ()))

@@ -14,7 +14,6 @@ from qualitygate.generators.module import import_object
 from qualitygate.generators.network import tensor_digest
 
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
-_PROBE = 64
 
 
 class ModuleExtractor(Extractor):
@@ -32,11 +31,19 @@ class ModuleExtractor(Extractor):
     ) -> None:
         self._device = torch.device(device or "cpu")
         self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module
-        self._name, self._size = name, size
+        self._name, self._size, probe = name, size, size or 64
         weights = f"weights {tensor_digest(module)}" if isinstance(module, nn.Module) else "a function"
         resizing = "as they are" if size is None else f"smooth bilinear to {size}"
         self.key = f"{name}, {weights}, images {resizing}, float32"
-        self.features = self._probed(size or _PROBE)
+        try:
+            with torch.no_grad():
+                self.features = self(torch.zeros(2, 3, probe, probe)).shape[1]
+        except InputError:
+            raise
+        except Exception as error:  # somebody else's code
+            found, needed = f"{type(error).__name__}: {error}", "a module that takes RGB images (N, 3, height, width) in [-1, 1]"
+            remedy = "name the size that it takes: @SIZE"
+            raise InputError(f"{self._name} fails on images of {probe}×{probe}", found, needed, remedy) from error
 
     def __call__(self, images: Tensor) -> Tensor:
         images = in_colour(images.to(self._device))
@@ -45,18 +52,6 @@ class ModuleExtractor(Extractor):
             found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
             raise InputError(f"{self._name} does not return features", found, f"a tensor ({len(images)}, features)")
         return features.float()
-
-    def _probed(self, size: int) -> int:
-        """Number of features, from two grey images."""
-        try:
-            with torch.no_grad():
-                return self(torch.zeros(2, 3, size, size)).shape[1]
-        except InputError:
-            raise
-        except Exception as error:  # somebody else's code
-            found, needed = f"{type(error).__name__}: {error}", "a module that takes RGB images (N, 3, height, width) in [-1, 1]"
-            remedy = "name the size that it takes: @SIZE"
-            raise InputError(f"{self._name} fails on images of {size}×{size}", found, needed, remedy) from error
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:

@@ -44,7 +44,7 @@ AFFORDABLE = 0.1
 INTERVAL = 30.0
 """Seconds between two writes of what is unfinished, and before the first: work that takes less writes nothing."""
 CACHE = array_cache("unfinished")
-_CURVATURE_SAMPLES = 1_000
+_PILOT = {"curvature_samples": 1_000}
 _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 _SAMPLES = "samples"
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -140,7 +140,7 @@ def checkpoint_policy(generator: Generator) -> Policy:
     if screening_share(generator, layer) > AFFORDABLE:
         return policy
     detection = policy.detection.model_copy(update={"curvature_layers": (layer,)})
-    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": _with_pilot(policy)})
+    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": policy.calibration.model_copy(update=_PILOT)})
 
 
 def screening_share(generator: Generator, layer: int) -> float:
@@ -148,14 +148,12 @@ def screening_share(generator: Generator, layer: int) -> float:
     return typical_passes(generator.latent_size) * generator.layers[layer].operations / generator.operations
 
 
-def with_curvature(policy: Policy, layer: int, quantile: float = 0.9) -> Policy:
-    """The policy with a rule on the screened CLA of a layer: what lies over the quantile is corrected."""
-    rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=quantile))
-    return Policy.model_validate({**dict(policy), "rules": (*policy.rules, rule), "calibration": _with_pilot(policy)})
-
-
-def _with_pilot(policy: Policy) -> Any:
-    return policy.calibration.model_copy(update={"curvature_samples": _CURVATURE_SAMPLES})
+def with_curvature(policy: Policy, layer: int) -> Policy:
+    """The policy with a rule on the screened CLA of a layer: the tenth with the highest is corrected."""
+    rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=0.9))
+    return Policy.model_validate(
+        {**dict(policy), "rules": (*policy.rules, rule), "calibration": policy.calibration.model_copy(update=_PILOT)}
+    )
 
 
 class _Unfinished:

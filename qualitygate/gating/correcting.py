@@ -20,6 +20,7 @@ from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
 from qualitygate.policy.model import Policy
 from qualitygate.records.gate import Trial
+from qualitygate.scores.low_rate import finite_samples
 
 
 class LateLayers:
@@ -66,12 +67,8 @@ def _rows(state: State, start: int, stop: int) -> State:
 
 
 class BlockBuffer:
-    """What a block of so many samples collects while it is gated.
-
-    Attributes:
-        columns: every score and every outcome of a correction, by name, float64 (count,).
-        images: finished ones, by row: float32 (channels, height, width).
-    """
+    """What a block of so many samples collects while it is gated: every score and every outcome of a correction as columns, float64
+    (count,), and finished images by row, float32 (channels, height, width)."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -86,7 +83,7 @@ class BlockBuffer:
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
         """Keep finished images (n, channels, height, width), and whether they are finite."""
-        self.columns[names.IMAGE_FINITE][rows] = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
+        self.columns[names.IMAGE_FINITE][rows] = finite_samples(images).cpu().numpy()
         self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))
 
 
@@ -127,12 +124,9 @@ class Corrector:
     def attempts(
         self, correction: SampleEdits, strength: float, latents: Latents, places: np.ndarray
     ) -> Iterator[tuple[slice, dict[str, np.ndarray], np.ndarray, State]]:
-        """One strength on N samples, whose places among those of the correction are given, int64 (N,).
-
-        Yields:
-            rows of a micro-batch; what they are judged on, by column, float64 (rows,), NaN for samples in which there is nothing to edit;
-            whether they pass, bool (rows,); and the edited state that the early layers ended in, padded.
-        """
+        """One strength on N samples, whose places among those of the correction are given, int64 (N,). Gives rows of a micro-batch; what
+        they are judged on, by column, float64 (rows,), NaN for samples in which there is nothing to edit; whether they pass, bool (rows,);
+        and the edited state that the early layers ended in, padded."""
         for rows, columns, state in self._score.over(latents, upto=self._last, edits=lambda few: correction.edits(strength, places[few])):
             selected = correction.selects[places[rows]]
             trial = {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}

@@ -21,9 +21,8 @@ from qualitygate.policy.decide import Columns, Limits, Risk, initial_verdicts
 from qualitygate.policy.model import Policy
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records import canonical_hash
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, local_activation
 from qualitygate.scores.screening import Bounds, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
-from qualitygate.scores.walk import Precision
 from qualitygate.storage import Arrays, array_cache
 
 

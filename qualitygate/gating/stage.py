@@ -38,12 +38,8 @@ _BLOCK_MOST = 512
 
 @dataclass(frozen=True)
 class GatedBlock:
-    """Some gated samples.
-
-    Attributes:
-        columns: every raw score and every outcome of a correction, by name, float64 (N,).
-        images: by row, float32 (channels, height, width) in [-1, 1]: of accepted and corrected samples only.
-    """
+    """Some gated samples: every raw score and every outcome of a correction as columns, float64 (N,); images by row, float32 (channels,
+    height, width) in [-1, 1], of accepted and corrected samples only."""
 
     latents: Latents
     columns: dict[str, np.ndarray]

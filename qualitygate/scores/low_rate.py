@@ -22,10 +22,8 @@ from qualitygate.generators.base import Edit, Generator, LayerLike, sample_laten
 from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents, Sampling
 
-PAPER_RATE = 0.3
-"""R of the paper's experiments."""
-PAPER_SAMPLES = 30_000
-"""Latents of the paper's estimate of the rates."""
+PAPER_RATE = 0.3  # R of the paper's experiments
+PAPER_SAMPLES = 30_000  # latents of the paper's estimate of the rates
 
 
 @dataclass(frozen=True)

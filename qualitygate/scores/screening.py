@@ -23,8 +23,7 @@ from torch import Tensor
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation, local_activation
-from qualitygate.scores.walk import Precision
+from qualitygate.scores.local_activation import LocalActivation, Precision, local_activation
 
 THIN = (2, 5, 10)
 """Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
@@ -33,8 +32,7 @@ RARE = 0.05
 # Margins that are tried, in standard deviations of a tier's residuals. Counting errors among a few hundred samples is itself noisy, so
 # none is narrower than the first.
 _WIDTHS = np.round(np.arange(1.5, 6.01, 0.05), 2)
-SMALLEST = 20
-"""Exact scores without which nothing can be fitted."""
+SMALLEST = 20  # exact scores without which nothing can be fitted
 # Errors among the held half that a limit must be able to bear, or "none was seen" is mostly luck: (1 + 1) of n + 1.
 _ERRORS = 2
 _PENALTIES = np.logspace(-3, 5, 25)
