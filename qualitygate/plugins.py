@@ -30,34 +30,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point."""
-
     entry: EntryPoint
 
     def load(self) -> Any:
-        """What it names.
-
-        Raises:
-            PluginError: it cannot be imported.
-        """
+        """What it names. Raises `PluginError` if it cannot be imported."""
         try:
             return self.entry.load()
         except Exception as error:  # whatever someone else's module may raise
             raise self.error(f"{type(error).__name__}: {error}", "a module that can be imported") from error
 
     def listed(self, attribute: str) -> Sequence[Any]:
-        """The things in an attribute of what it names; none where it has no such attribute.
-
-        Raises:
-            PluginError: it cannot be imported, or this is no sequence.
-        """
+        """The things in an attribute of what it names; none where it has no such attribute. Raises `PluginError` if this is no sequence."""
         given = getattr(self.load(), attribute, ())
         if not isinstance(given, Sequence):
             raise self.error(f"{attribute} that are a {type(given).__name__}", "a tuple or a list")
         return given
 
     def error(self, found: str, needed: str) -> PluginError:
-        """The error that names this plug-in."""
         distribution = f" of {self.entry.dist.name} {self.entry.dist.version}" if self.entry.dist is not None else ""
         return PluginError(
             f"The plug-in {self.entry.name}{distribution} ({self.entry.value}) is broken", found, needed, "repair it, or uninstall it"
@@ -79,16 +68,14 @@ def resolve(place: str) -> Any:
 class Table(Mapping[str, T], Generic[T]):
     """Things of one kind by name: ours in the order of their table, then those of plug-ins; each imported when it is asked for.
 
+    Any use raises `PluginError` where a plug-in is broken or brings a name that there is already.
+
     Args:
         kind: says the group of entry points.
         ours: ``"module:attribute"`` by name.
         base: class that a thing is an instance or a subclass of.
         named: attribute in which a thing has its name.
-        listed: attribute of what an entry point names in which the things are listed; by default an entry point names one thing, and has
-            its name.
-
-    Raises:
-        PluginError: on any use, a plug-in is broken or brings a name that there is already.
+        listed: attribute of an entry point's module that lists the things; by default an entry point names one thing, and has its name.
     """
 
     def __init__(self, kind: Kind, ours: Mapping[str, str], base: type[Any], *, named: str = "name", listed: str = "") -> None:

@@ -38,8 +38,9 @@ def run(
 
         try:
             summary = gate_set(request, output.reporter())
-        except (KeyboardInterrupt, SystemExit):
-            output.say("what is done is kept, beside its place until all is: the same command goes on from there")
+        except (KeyboardInterrupt, SystemExit) as stopped:
+            for note in getattr(stopped, "__notes__", ()):
+                output.say(note)
             raise
         run_id = send(request.out, request.tracking_uri, request.experiment) if request.track else None
         if json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from qualitygate.policy.model import policy_yaml
 from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import POLICY_ID, identified, make_suite, merge_suite
 from qualitygate.produce.executor import Executor
-from qualitygate.produce.manifest import GATE, IMAGES, TABLE, Manifest, Shard
+from qualitygate.produce.manifest import COUNTS, GATE, IMAGES, TABLE, Manifest, Shard
 from qualitygate.produce.records import PROFILE, PROVENANCE, SAMPLES, Records
 from qualitygate.produce.report import show
 from qualitygate.produce.store import Store
@@ -36,24 +35,20 @@ from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 SUITE = "suite.json"
 _BATCH = 65_536  # samples that the suite judges at once
 _WHOLE = 100_000  # samples of one folder up to which its page shows all of them
-_COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
-_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *_COUNTS)
+_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *COUNTS)
 
 
 def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunState, reporter: Reporter) -> GateSummary:
-    """Withdraw what is beyond the end, write the tables, and the summary last of all.
-
-    Raises:
-        StorageError: the store does not take it; or, never to be seen, an id is missing or there twice.
-        SuiteError: the suite could not be evaluated.
-    """
-    plan, profile, policy, shards = manifest.plan, state.profile, state.policy, state.shards
+    """Withdraw what is beyond the end, write the tables, and the summary last of all."""
+    profile, policy, shards = state.profile, state.policy, state.shards
     _withdraw_the_rest(store, manifest, shards)
-    totals, table, files = RunTotals(), [], set[str]()
+    totals, files = RunTotals(), set[str]()
+    table: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for row in manifest.rows(shards):
         totals.add(row)
         files.update(row.files)
-        table.append({name: getattr(row, name) for name in _COLUMNS})
+        for name in _COLUMNS:
+            table[name].append(getattr(row, name))
     manifest.tidy(files)
 
     def suite_of(samples: int) -> dict[str, Any]:
@@ -63,20 +58,20 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     store.put(SUITE, json.dumps(suite_of(totals.samples), indent=2).encode())
     for path in sorted(Path(executor.job.source.profile).iterdir()):
         store.put(f"{PROFILE}/{path.name}", path.read_bytes())
-    records = Records(store, {name: [row[name] for row in table] for name in _COLUMNS})
-    limits = (*profile.limits(policy).rules, *profile.limits(policy).recheck_limits.values())
+    records, applied = Records(store, table), profile.limits(policy)
+    limits = (*applied.rules, *applied.recheck_limits.values())
     seconds: dict[str, float] = dict(sorted(totals.seconds.items()))
-    if plan.form is None:
+    if manifest.plan.form is None:
         quantiles, took = _one_folder(executor, store, records, limits, row.provenance, reporter)
         metrics, seconds = totals.shares() | quantiles, {"gate": totals.seconds[GATE], "exhibit": took}
         batches = _read_samples(store, totals.samples)
     else:
-        store.put(TABLE, _parquet(pa.Table.from_pylist(table)))
-        store.put(UNITS, _parquet(pa.table(_units(profile.units, None))))
+        store.put(TABLE, storage.table_bytes(table))
+        store.put(UNITS, storage.table_bytes(_units(profile.units, None)))
         metrics, batches = totals.metrics(state.scales), records.tables(_BATCH)
     metrics |= {names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]}
     summary = GateSummary(
-        **{name: getattr(totals, name) for name in _COUNTS},
+        **{name: getattr(totals, name) for name in COUNTS},
         metrics=metrics,
         reasons=dict(sorted(totals.reasons.items())),
         limits=limits,
@@ -109,7 +104,7 @@ def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) ->
 def _one_folder(
     executor: Executor, store: Store, records: Records, limits: Sequence[RuleLimit], provenance: Provenance, reporter: Reporter
 ) -> tuple[dict[str, float], float]:
-    """The tables and the exhibit of a set that is one folder, from its shards. Returns its quantiles and the seconds of the exhibit."""
+    """Write the tables and the exhibit of a set that is one folder. Returns its quantiles and the seconds of the exhibit."""
     source, count = executor.source, executor.job.plan.curvature
     start = time.perf_counter()
     survey, chosen, ends = records.survey(limits, _WHOLE, count)
@@ -122,7 +117,7 @@ def _one_folder(
         with reporter.phase("exact CLA", len(ends)) as progress:
             generator = source.stage.generator
             exact = local_activation(generator, source.latents(ends), generator.presets.curvature, progress=progress)
-    store.put(UNITS, _parquet(pa.table(_units(source.stage.profile.units, exact))))
+    store.put(UNITS, storage.table_bytes(_units(source.stage.profile.units, exact)))
     with store.workplace() as place, storage.explained(place):
         _write_samples(place / SAMPLES, records, ends, exact, provenance)
         if executor.job.plan.images:
@@ -153,11 +148,7 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
 
 
 def _check_images(store: Store, samples: Path) -> None:
-    """There is an image for each sample that was kept, and for no other, whoever left it there.
-
-    Raises:
-        StorageError: images are gone.
-    """
+    """There is an image for each sample that was kept, or it is a `StorageError`, and for no other, whoever left it there."""
     table = pq.read_table(samples, columns=[names.ID, names.VERDICT])
     kept = table[names.ID].to_numpy()[pc.not_equal(table[names.VERDICT], Verdict.REJECT.value).to_numpy()]
     there = np.array([int(Path(name).stem) for name, _ in store.entries(IMAGES)], dtype=np.int64)
@@ -234,21 +225,9 @@ def _judged(
                 found[one.id] = one
             elif before.success:
                 found[one.id] = before.model_copy(update={"observed": "in every batch"})
-    of_suite = [
-        found.get(name) or state.broken.get(name) or ExpectationResult(id=name, success=True, observed="in every shard", **_asked(one))
-        for _, name, one in identified(suite_of(total))
-    ]
-    results = (*of_suite, *(() if state.watched is None else state.watched.results))
-    evaluated = sum(one.note is None for one in results)
-    failed = any(one.severity == "critical" and not one.success for one in results)
-    return SuiteResult(passed=not failed and evaluated == len(results), evaluated=evaluated, results=results)
-
-
-def _asked(expectation: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: expectation[key] for key in ("type", "severity", "kwargs")}
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    results = []
+    for _, name, expectation in identified(suite_of(total)):
+        asked = {key: expectation[key] for key in ("type", "severity", "kwargs")}
+        met = ExpectationResult(id=name, success=True, observed="in every shard", **asked)
+        results.append(found.get(name) or state.broken.get(name) or met)
+    return SuiteResult.of([*results, *(() if state.watched is None else state.watched.results)])

@@ -35,13 +35,7 @@ _METADATA = "metadata.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a shard.
-
-    Attributes:
-        id: of the sample.
-        png: the encoded image.
-        about: what is known of it, as JSON can hold it.
-    """
+    """One image of a shard; ``about`` is what is known of it, as JSON can hold it."""
 
     id: int
     png: bytes
@@ -52,8 +46,7 @@ class Entry:
         return f"{self.id:012d}"
 
 
-Add = Callable[[Entry], None]
-"""Writes one more image of a shard."""
+Add = Callable[[Entry], None]  # writes one more image of a shard
 
 
 def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
@@ -64,11 +57,7 @@ def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Entry]:
-    """The entries of a shard, in order.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """The entries of a shard, in order. Raises `StorageError` if it cannot be read."""
     read = {Form.WEBDATASET: _read_tar, Form.PARQUET: _read_parquet, Form.FOLDER: _read_folder}[form]
     try:
         yield from read(path)
@@ -170,16 +159,11 @@ _AHEAD = 256  # images that are encoded or wait
 
 class Encoding:
     """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
-    manager: after it, everything is written or an error was raised.
+    manager: after it, everything is written or an error was raised."""
 
-    Args:
-        add: writes an image.
-        threads: that encode.
-    """
-
-    def __init__(self, add: Add, threads: int | None = None) -> None:
+    def __init__(self, add: Add) -> None:
         self._add = add
-        self._encoders = ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._waiting: deque[Future[None]] = deque()
         self._lock = threading.Lock()
@@ -197,11 +181,8 @@ class Encoding:
                 pool.shutdown(cancel_futures=True)
 
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
-        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way.
-
-        Raises:
-            Whatever went wrong when earlier ones were encoded or written.
-        """
+        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way, and
+        raises what went wrong with earlier ones."""
         entry = self._encoders.submit(self._encode, sample, image, about)
         self._waiting.append(self._writing.submit(self._write, entry))
         with self._timed(WAIT):

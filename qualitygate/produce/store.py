@@ -1,12 +1,10 @@
 """Where a set is kept: a local folder, or ``s3://…``, ``gs://…`` and whatever else pyarrow can write to, with nothing to configure but what
-the store's own clients read (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
-
-Whatever the store, a thing is written under a temporary name and appears under its own only when it is whole.
-"""
+the store's own clients read (``AWS_ENDPOINT_URL``, …). What is written has a temporary name until it is whole."""
 
 from __future__ import annotations
 
 import abc
+import io
 import os
 import shutil
 import tempfile
@@ -16,14 +14,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+from pyarrow import ArrowInvalid, ArrowNotImplementedError
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from qualitygate import storage
 from qualitygate.errors import InputError, StorageError, public
 
 _PARTIAL = ".partial"
-_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between attempts at a store over the network: half a minute in which it may come back."""
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between attempts at a store over the network: half a minute in which it may come back
 _CHUNK = 2**23
 _AT_ONCE = 16  # files on their way to a store over the network
 
@@ -38,14 +38,9 @@ class Store(abc.ABC):
         """Contents of a file; None if there is none."""
 
     @abc.abstractmethod
-    def fetch(self, name: str, place: Path) -> Path:
-        """A local path of a file or folder that is there: its own, or a copy in ``place``."""
-
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        """A local path of a file or folder that is there; a copy is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-            yield self.fetch(name, Path(place))
+        """A local path of a file or folder that is there: its own, or a copy, which is gone afterwards."""
 
     def names(self, folder: str) -> list[str]:
         """Names of what lies directly in a folder, sorted; none if there is no such folder."""
@@ -92,16 +87,9 @@ def local_path(place: str | Path) -> Path | None:
 
 
 def open_store(place: str | Path) -> Store:
-    """The store at a local path or a URI.
-
-    Raises:
-        InputError: a kind of store that there is not.
-    """
+    """The store at a local path or a URI. Raises `InputError` if there is no such kind of store."""
     if (folder := local_path(place)) is not None:
         return LocalStore(folder)
-    from pyarrow import ArrowInvalid, ArrowNotImplementedError
-    from pyarrow.fs import FileSystem
-
     try:
         files, path = FileSystem.from_uri(str(place))
     except (ArrowInvalid, ArrowNotImplementedError, OSError) as error:
@@ -112,11 +100,7 @@ def open_store(place: str | Path) -> Store:
 
 
 class LocalStore(Store):
-    """A folder on a local disk, or on one that looks like it. Files are synced before they are renamed.
-
-    Args:
-        root: the folder; created when it is first written to.
-    """
+    """A folder, created when it is first written to. Files are synced before they are renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -130,8 +114,9 @@ class LocalStore(Store):
         except FileNotFoundError:
             return None
 
-    def fetch(self, name: str, place: Path) -> Path:
-        return self.root / name
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        yield self.root / name
 
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
         if (self.root / folder).is_dir():
@@ -209,12 +194,7 @@ class RemoteStore(Store):
     """An object store. Things are made locally, sent under a temporary name, looked at there, and then moved to their own.
 
     A refusal is waited out for about half a minute. `create` looks before it writes: of two writers at the very same moment the last one
-    stays, which is as good, since each wrote what it names.
-
-    Args:
-        files: pyarrow's file system.
-        base: path in it.
-        name: how the store is called in messages.
+    stays, which is as good, since each wrote what it names. ``files`` is pyarrow's file system, ``base`` a path in it.
     """
 
     def __init__(self, files: Any, base: str, name: str) -> None:
@@ -234,21 +214,19 @@ class RemoteStore(Store):
 
         return self._persist(once)
 
-    def fetch(self, name: str, place: Path) -> Path:
-        from pyarrow.fs import LocalFileSystem, copy_files
-
-        path = place / Path(name).name
-        self._persist(lambda: copy_files(self._path(name), str(path), self._files, LocalFileSystem()))
-        return path
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        with self.workplace() as place:
+            path = place / Path(name).name
+            self._persist(lambda: copy_files(self._path(name), str(path), self._files, LocalFileSystem()))
+            yield path
 
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
-        from pyarrow.fs import FileSelector
-
         selector = FileSelector(self._path(folder), allow_not_found=True)
         yield from ((one.base_name, one.size or 0) for one in self._persist(lambda: self._files.get_file_info(selector)))
 
     def put(self, name: str, data: bytes) -> None:
-        self._send(name, lambda file: file.write(data), len(data))
+        self._send(name, lambda: io.BytesIO(data), len(data))
 
     def create(self, name: str, data: bytes) -> bool:
         if self.read(name) is not None:
@@ -259,22 +237,14 @@ class RemoteStore(Store):
     def adopt(self, path: Path, name: str) -> None:
         if path.is_dir():  # there is no renaming a folder here: nobody looks at it before its row is in the manifest
             self.adopt_files(path, name)
-            return
-
-        def copy(file: Any) -> None:
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, file, _CHUNK)
-
-        self._send(name, copy, path.stat().st_size)
+        else:
+            self._send(name, lambda: path.open("rb"), path.stat().st_size)
 
     def adopt_files(self, path: Path, folder: str) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())):
-                pass
+            list(pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())))
 
     def remove(self, name: str) -> None:
-        from pyarrow.fs import FileType
-
         def once() -> None:
             found = self._files.get_file_info(self._path(name)).type
             if found == FileType.Directory:
@@ -292,21 +262,19 @@ class RemoteStore(Store):
     def sweep(self) -> None:
         self.remove(_PARTIAL)
 
-    def _send(self, name: str, write: Callable[[Any], object], size: int) -> None:
-        from pyarrow.fs import FileType
-
-        partial = f"{_PARTIAL}/{uuid.uuid4().hex}"
+    def _send(self, name: str, opened: Callable[[], BinaryIO], size: int) -> None:
+        partial, target = self._path(f"{_PARTIAL}/{uuid.uuid4().hex}"), self._path(name)
 
         def once() -> None:
-            if isinstance(self._files.type_name, str) and self._files.type_name not in ("s3", "gcs", "abfs"):
+            if self._files.type_name not in ("s3", "gcs", "abfs"):
                 self._files.create_dir(self._path(_PARTIAL))
-                self._files.create_dir(self._path(name).rpartition("/")[0])
-            with self._files.open_output_stream(self._path(partial)) as file:
-                write(file)
-            there = self._files.get_file_info(self._path(partial))
+                self._files.create_dir(target.rpartition("/")[0])
+            with opened() as source, self._files.open_output_stream(partial) as file:
+                shutil.copyfileobj(source, file, _CHUNK)
+            there = self._files.get_file_info(partial)
             if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
                 raise OSError(f"{there.size} of {size} bytes arrived")
-            self._files.move(self._path(partial), self._path(name))
+            self._files.move(partial, target)
 
         self._persist(once)
 
