@@ -14,7 +14,7 @@ Nothing is imported before it is asked for.
 from __future__ import annotations
 
 import functools
-import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -61,8 +61,7 @@ def plugins(kind: Kind) -> tuple[Plugin, ...]:
 
 def resolve(place: str) -> Any:
     """What ``"module:attribute"`` names."""
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return pkgutil.resolve_name(place)
 
 
 class Table(Mapping[str, T], Generic[T]):

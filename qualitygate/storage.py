@@ -70,12 +70,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that becomes ``path`` when the block ends, and vanishes if it fails.
-
-    Raises:
-        OutputError: ``path`` exists and is not an empty folder.
-        StorageError: no space, no permission.
-    """
+    """The same for a folder. Raises `OutputError` if ``path`` exists and is not an empty folder."""
     path = Path(path).absolute()
     refuse_existing(path)
     with explained(path):
@@ -146,7 +141,6 @@ class ContentCache(Generic[Kept]):
         self._kind, self._read, self._write, self._suffix, self._root = kind, read, write, suffix, root
 
     def place(self, identity: Mapping[str, Any]) -> Path:
-        """Where it stands, or would stand."""
         return (self._root or cache_folder()) / self._kind / f"{canonical_hash(dict(identity))}{self._suffix}"
 
     def find(self, identity: Mapping[str, Any]) -> Kept | None:
@@ -158,7 +152,6 @@ class ContentCache(Generic[Kept]):
             return None
 
     def keep(self, identity: Mapping[str, Any], thing: Kept) -> None:
-        """Put something in its place; a file over an older one."""
         place = self.place(identity)
         try:
             with explained(place):

@@ -54,9 +54,11 @@ def run(
 def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | None:
     """Log a gated set to MLflow; says so where that has to wait. Returns the run's id."""
     from qualitygate.errors import public
-    from qualitygate.produce.report import push_stored
+    from qualitygate.produce.report import local
+    from qualitygate.tracking.spool import push
 
-    sent = push_stored(str(place), tracking_uri, experiment)
+    with local(place) as folder:
+        sent = push(folder, tracking_uri, experiment)
     if sent.error is not None:
         again = f"`qualitygate sync {public(str(place))}` later"
         output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: {again}")

@@ -9,11 +9,11 @@ import pickle
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +28,13 @@ _PATIENCE = 10.0  # seconds for a worker to stop by itself
 _PRELOADED = ["qualitygate.produce.worker"]
 
 
-class Executor(abc.ABC):
-    """Makes the shards of a job. Use as a context manager: after it, no worker works any more."""
+class Executor(AbstractContextManager["Executor"]):
+    """Makes the shards of a job, whose source may be open already. Use as a context manager: after it, no worker works any more."""
 
-    def __init__(self, job: Job, device: str) -> None:
+    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
         self.job, self.device = job, device
+        if opened is not None:
+            self.source = opened
 
     @cached_property
     def source(self) -> OpenedSource:
@@ -47,20 +49,12 @@ class Executor(abc.ABC):
         progress(row.samples if self.job.plan.accepted is None else row.kept)
         return row
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         return None
 
 
 class InProcess(Executor):
-    """This process alone; ``opened`` is the job's source on the device, where it is open already."""
-
-    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
-        super().__init__(job, device)
-        if opened is not None:
-            self.source = opened
+    """This process alone."""
 
     @cached_property
     def _worker(self) -> ShardWorker:
@@ -125,7 +119,6 @@ class ProcessPool(Executor):
         self._processes, self._busy, self._idle = {}, {}, []
 
     def _spawn(self) -> Any:
-        """The pipe to a new process."""
         context = multiprocessing.get_context("forkserver")  # imports once, starts workers in a moment, has seen no GPU
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
@@ -167,12 +160,7 @@ def _stop(*_: object) -> None:
 
 def connect(device: str, workers: int | None) -> tuple[str, int]:
     """Join the cluster at ``RAY_ADDRESS``, or start one on this machine. Returns the device of the workers, and how many there are: by
-    default one for each GPU, or each CPU, that the cluster has.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        InputError: the cluster has fewer GPUs or CPUs. Ray itself would wait for them for half an hour.
-    """
+    default one for each GPU, or each CPU, that the cluster has. `InputError` if it has fewer: Ray would wait for them for half an hour."""
     ray = _ray()
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
@@ -232,9 +220,8 @@ class _Actor:
         return ShardWorker(self._job, self._device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        shards = [Shard(int(start), int(stop)) for start, stop in zip(batch["start"], batch["stop"], strict=True)]
-        rows = [self._worker(shard).model_dump_json() for shard in shards]
-        return {"row": np.array(rows, dtype=object)}
+        (start,), (stop,) = batch["start"], batch["stop"]
+        return {"row": np.array([self._worker(Shard(int(start), int(stop))).model_dump_json()], dtype=object)}
 
 
 def _ray() -> Any:

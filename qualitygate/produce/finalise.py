@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.errors import StorageError
@@ -131,7 +134,7 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
     """All records in one table, with the exact CLA of these ids; where CLA was screened, records keep what their verdicts came from."""
     scores = {} if exact is None else {names.cla(layer): column.numpy() for layer, column in exact.score.items()}
     writer = None
-    try:
+    with ExitStack() as opened:
         for _, table in records.tables(_BATCH):
             of_table = table[names.ID].to_numpy()
             rows = np.flatnonzero(np.isin(of_table, ids))
@@ -140,11 +143,8 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
                 column[rows] = scores[name][np.searchsorted(ids, of_table[rows])]
                 table = table.append_column(name, pa.array(column))
             table = table.replace_schema_metadata({PROVENANCE: provenance.model_dump_json()})
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer = writer or opened.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
             writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def _check_images(store: Store, samples: Path) -> None:
@@ -190,15 +190,14 @@ def _units(units: Mapping[str, Any], exact: LocalActivation | None) -> dict[str,
     the set has some."""
     if exact is None and names.UNIT_CLA in units:
         return dict(units)
-    cla: list[float | None] = [None] * len(units[names.UNIT])
-    plain = list(cla)
-    if exact is not None:
-        unit_score = {layer: values.mean(dim=0).tolist() for layer, values in exact.unit_score.items()}
-        curvature = {layer: values.mean(dim=0).tolist() for layer, values in exact.unit_curvature.items()}
-        for row, (layer, unit) in enumerate(zip(units[names.LAYER], units[names.UNIT], strict=True)):
-            if layer in unit_score:
-                cla[row], plain[row] = unit_score[layer][unit], curvature[layer][unit]
-    return {**units, names.UNIT_CLA: cla, names.UNIT_CLA_PLAIN: plain}
+
+    def column(scores: Mapping[int, Tensor]) -> list[float | None]:
+        means = {layer: values.mean(dim=0).tolist() for layer, values in scores.items()}
+        keys = zip(units[names.LAYER], units[names.UNIT], strict=True)
+        return [means[layer][unit] if layer in means else None for layer, unit in keys]
+
+    cla, plain = ({}, {}) if exact is None else (exact.unit_score, exact.unit_curvature)
+    return {**units, names.UNIT_CLA: column(cla), names.UNIT_CLA_PLAIN: column(plain)}
 
 
 def _judged(
@@ -210,8 +209,6 @@ def _judged(
 ) -> SuiteResult:
     """The suite's verdict on a set: on its samples, never more of them at once than a batch, and on its one-row summary; with what the live
     checks said last. What was written by hand of samples every shard was asked when it was made."""
-    import pandas
-
     found: dict[str, ExpectationResult] = {}
     for number, (samples, table) in enumerate(batches):
         suite = suite_of(samples)
@@ -219,7 +216,7 @@ def _judged(
             suite["summary"] = []
         if state.plan.form is not None:
             suite["samples"] = [one for one in suite["samples"] if POLICY_ID in one["meta"]]
-        for one in run_suite(suite, table.to_pandas(), pandas.DataFrame([dict(metrics)])).results:
+        for one in run_suite(suite, table.to_pandas(), pd.DataFrame([dict(metrics)])).results:
             before = found.get(one.id)
             if before is None or not one.success:
                 found[one.id] = one

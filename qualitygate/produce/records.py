@@ -31,8 +31,7 @@ from qualitygate.reports.material import rules_on_samples, shown_score
 
 SAMPLES, SURVEY, POLICY, PROFILE = "samples.parquet", "survey.parquet", "policy.yaml", "profile"
 PROVENANCE = "qualitygate.provenance"
-DRAWN = 20_000
-"""Rows of a survey; of a smaller set, all."""
+DRAWN = 20_000  # rows of a survey; of a smaller set, all
 _SEED = 0
 _BATCH = 65_536  # rows in memory at once
 _ABOUT = "qualitygate.survey"
@@ -254,8 +253,7 @@ class Change:
     def document(self) -> dict[str, Any]:
         """Counts, yields and limits as plain data."""
         after = np.asarray(self.rows[names.VERDICT])
-        had_image = self.before == Verdict.ACCEPT
-        needs_image = (after != Verdict.REJECT) & ~(had_image & (after == Verdict.ACCEPT)) & (after != self.before)
+        needs_image = (after != Verdict.REJECT) & (after != self.before)
         untried = np.array([str(Reason.CORRECTION_NOT_TRIED) in reasons for reasons in self.rows[names.REASONS]])
         return {
             "samples": len(after),
@@ -270,12 +268,8 @@ class Change:
 
 
 def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | Path | None = None) -> Change:
-    """Decide a gated set (its folder, or its ``samples.parquet``) again; by default with the copy of the profile in it.
-
-    Raises:
-        ProfileError: no profile, or not the one that the set was gated with.
-        PolicyError: the policy cannot be read, or needs scores that the records do not hold.
-    """
+    """Decide a gated set (its folder, or its ``samples.parquet``) again; by default with the copy of the profile in it. Raises
+    `ProfileError` if it was gated with another one, and `PolicyError` if the policy needs scores that the records do not hold."""
     table = Path(gated) / SAMPLES if Path(gated).is_dir() else Path(gated)
     columns, provenance = read_samples(table)
     policy = load_policy(policy_file)

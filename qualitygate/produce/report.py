@@ -31,7 +31,7 @@ from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
 from qualitygate.reports.sheets import exhibit_sheets
 from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
-from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
+from qualitygate.tracking.spool import TRACKING
 from qualitygate.tracking.studies import SHEETS, read_metrics
 
 FIGURES, CALIBRATION, DYNAMICS = "figures", "calibration.parquet", "dynamics.json"
@@ -95,13 +95,7 @@ def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping
 
 def read_gated(place: str | Path, name: str | None = None, profile: Path | None = None) -> Gated:
     """A gated set with everything that its page shows; of a set of shards, which may lie at ``s3://…``, a sample of its records. The reader
-    is told its ``name``, by default its place; ``profile`` is for a set in which it does not lie.
-
-    Raises:
-        InputError: there is no gated set.
-        ProfileError: one of its tables cannot be read.
-        StorageError: the store does not answer.
-    """
+    is told its ``name``, by default its place; ``profile`` is for a set in which it does not lie."""
     with local(place) as folder:
         found = read_gated_set(folder)
         surveyed = _survey(place, folder, found.summary)
@@ -185,15 +179,3 @@ def local(place: str | Path) -> Iterator[Path]:
         finally:
             if answer.is_file() and (after := answer.read_bytes()) != before:
                 store.put(TRACKING, after)
-
-
-def push_stored(place: str, uri: str | None, experiment: str) -> Tracking:
-    """`tracking.spool.push` of a set wherever it is kept."""
-    with local(place) as folder:
-        return push(folder, uri, experiment)
-
-
-def sync_stored(place: str, uri: str | None, experiment: str | None, *, untracked: bool = False) -> Tracking:
-    """`tracking.spool.sync` of a set wherever it is kept."""
-    with local(place) as folder:
-        return sync([folder], uri, experiment, untracked=untracked)[folder]

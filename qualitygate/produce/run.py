@@ -49,10 +49,7 @@ def plan(
     if ids is None and accepted is None and opened.own is not None:
         ids = range(len(opened.own))
     return Plan(
-        checkpoint_sha256=provenance.checkpoint_sha256,
-        profile_id=provenance.profile_id,
-        policy_hash=provenance.policy_hash,
-        suite_hash=provenance.suite_hash,
+        **provenance.model_dump(include={"checkpoint_sha256", "profile_id", "policy_hash", "suite_hash", "latents"}),
         seed=provenance.seed or 0,
         start=0 if ids is None else ids.start,
         stop=None if ids is None else ids.stop,
@@ -61,7 +58,6 @@ def plan(
         form=form,
         images=images,
         curvature=curvature,
-        latents=provenance.latents,
     )
 
 
@@ -171,7 +167,7 @@ def make(executor: Executor, reporter: Reporter) -> GateSummary:
             store.sweep()  # a signal may have come in the midst of cleaning up
         raise
     if not state.failed and state.last is not None:
-        state.shards[-1] = cut_shard(job, state.scales, state.last, state.wanted()).shard
+        state.shards[-1] = cut_shard(job, state.scales, state.last, state.last.kept - state.surplus).shard
     return finalise(executor, store, manifest, state, reporter)
 
 

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import tarfile
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -18,13 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qualitygate import timing
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
 from qualitygate.storage import image_name, png, to_uint8
@@ -157,24 +156,20 @@ ENCODE, WRITE, WAIT = "encode", "write", "wait"
 _AHEAD = 256  # images that are encoded or wait
 
 
-class Encoding:
+class Encoding(AbstractContextManager["Encoding"]):
     """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
-    manager: after it, everything is written or an error was raised."""
+    manager: after it, everything is written or an error was raised, and ``seconds`` are those of encoding and of writing."""
 
     def __init__(self, add: Add) -> None:
         self._add = add
         self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._waiting: deque[Future[None]] = deque()
-        self._lock = threading.Lock()
+        self._waiting: deque[Future[dict[str, float]]] = deque()
         self.seconds: Counter[str] = Counter()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._settle(0)
         finally:
             for pool in (self._encoders, self._writing):
@@ -183,36 +178,28 @@ class Encoding:
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
         """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way, and
         raises what went wrong with earlier ones."""
-        entry = self._encoders.submit(self._encode, sample, image, about)
-        self._waiting.append(self._writing.submit(self._write, entry))
-        with self._timed(WAIT):
+        encoded = self._encoders.submit(_encode, sample, image, about)
+        self._waiting.append(self._writing.submit(self._write, encoded))
+        with timing.part(WAIT):
             self._settle(_AHEAD)
 
     def _settle(self, leave: int) -> None:
         while len(self._waiting) > leave:
-            self._waiting.popleft().result()
+            self.seconds.update(self._waiting.popleft().result())
 
-    def _encode(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> Entry:
-        with self._timed(ENCODE):
-            return Entry(sample, png(to_uint8(image)), about)
-
-    def _write(self, entry: Future[Entry]) -> None:
-        done = entry.result()
-        with self._timed(WRITE):
-            self._add(done)
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def _write(self, encoded: Future[tuple[Entry, float]]) -> dict[str, float]:
+        entry, took = encoded.result()
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[part] += time.perf_counter() - start  # type: ignore[assignment]
+        self._add(entry)
+        return {ENCODE: took, WRITE: time.perf_counter() - start}
+
+
+def _encode(sample: int, image: np.ndarray, about: dict[str, Any]) -> tuple[Entry, float]:
+    start = time.perf_counter()
+    return Entry(sample, png(to_uint8(image)), about), time.perf_counter() - start
 
 
 @contextmanager
 def encoding(form: Form | None, path: Path) -> Iterator[Encoding]:
-    """Encodes into a new shard."""
     with shard_writer(form, path) as add, Encoding(add) as encoder:
         yield encoder

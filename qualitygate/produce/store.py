@@ -75,9 +75,9 @@ class Store(abc.ABC):
     def workplace(self) -> Iterator[Path]:
         """An empty local folder to make things in; gone afterwards."""
 
-    @abc.abstractmethod
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Only when nobody writes."""
+        self.remove(_PARTIAL)
 
 
 def local_path(place: str | Path) -> Path | None:
@@ -173,11 +173,6 @@ class LocalStore(Store):
             finally:
                 shutil.rmtree(place, ignore_errors=True)  # its parent stays: others may be about to work in it
 
-    def sweep(self) -> None:
-        with storage.explained(self.root):
-            if (self.root / _PARTIAL).is_dir():
-                shutil.rmtree(self.root / _PARTIAL)
-
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[Path]:
         with self.workplace() as place, storage.explained(self.root / name):
@@ -258,9 +253,6 @@ class RemoteStore(Store):
     def workplace(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
             yield Path(place)
-
-    def sweep(self) -> None:
-        self.remove(_PARTIAL)
 
     def _send(self, name: str, opened: Callable[[], BinaryIO], size: int) -> None:
         partial, target = self._path(f"{_PARTIAL}/{uuid.uuid4().hex}"), self._path(name)

@@ -28,7 +28,7 @@ from scipy.special import rel_entr
 from qualitygate import names, timing
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.decide import Limits, initial_verdicts
-from qualitygate.policy.model import Policy
+from qualitygate.policy.model import SHARES, Policy
 from qualitygate.produce.manifest import COUNTS, GATE, Plan, Shard, ShardRow
 from qualitygate.produce.shards import ENCODE, WRITE
 from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
@@ -162,8 +162,6 @@ FALSE_ALARMS = 0.001
 LEAST_KEPT = 0.01
 """A run of which surely less than this share is kept has collapsed, whatever its policy says."""
 
-_WATCHED_SHARES = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.BORDERLINE_SHARE)
-
 
 def allowance(samples: int, chance: float, dimensions: int = 1) -> float:
     """Distance from the truth that a share or distribution function of so many samples exceeds with probability ``chance`` at most."""
@@ -187,7 +185,7 @@ class Watch:
     def __init__(self, profile: Profile, policy: Policy) -> None:
         self._scales = Scales.of(profile, policy)
         self._watched = [rule.score for rule in policy.rules if rule.score in self._scales.edges]
-        self._rules = [rule for rule in policy.batch if rule.metric in _WATCHED_SHARES]
+        self._rules = [rule for rule in policy.batch if rule.metric in SHARES]
         self._dimensions = len(policy.rules)
         self._expected, self._known = _accepted_before(profile.columns(policy), profile.limits(policy))
         self._checks = 2 * len(self._watched) + len(self._rules) + 3
@@ -300,8 +298,7 @@ class RunState:
         self.shards.append(row.shard)
         self.last = row
 
-    def wanted(self) -> int:
-        """Images of the last shard that are wanted."""
-        assert self.last is not None
-        surplus = 0 if self.plan.accepted is None else max(0, self.totals.kept - self.plan.accepted)
-        return self.last.kept - surplus
+    @property
+    def surplus(self) -> int:
+        """Images beyond those that were asked for."""
+        return 0 if self.plan.accepted is None else max(0, self.totals.kept - self.plan.accepted)
