@@ -33,11 +33,8 @@ def run_suite(suite: Mapping[str, Any], samples: pd.DataFrame, summary: pd.DataF
     """Run a suite, whose custom expectation classes must have been imported, on a table of samples, a row per id, and on a row of metrics.
 
     Expectations see the reasons of samples as text, joined by spaces. Results come in the order of the suite; what is ``observed`` is the
-    value where there is one, counts and up to 20 unexpected values otherwise, with NaN and infinity as text.
-
-    Raises:
-        PolicyError: the suite cannot be used, or holds no expectation.
-        SuiteError: Great Expectations cannot be started.
+    value where there is one, counts and up to 20 unexpected values otherwise, with NaN and infinity as text. Raises `PolicyError` if the
+    suite cannot be used or holds no expectation, and `SuiteError` if Great Expectations cannot be started.
     """
     wanted: dict[str, _Expectations] = {table: {} for table in TABLES}
     for table, name, expectation in identified(check_suite(dict(suite), "to be run")):
@@ -95,7 +92,6 @@ def _engine() -> Iterator[Any]:
 
 
 def _run(table: str, wanted: _Expectations, frame: pd.DataFrame, context: Any) -> list[ExpectationResult]:
-    """Results of one table, in their order."""
     from great_expectations import ExpectationSuite
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
@@ -124,11 +120,9 @@ def _result(name: str, wanted: dict[str, Any], answers: Sequence[Any], note: str
         note = _raised(answers[0]) if len(answers) == 1 else f"{len(answers)} results where one is needed"
     return ExpectationResult(
         id=name,
-        type=wanted["type"],
-        severity=wanted["severity"],
+        **{key: wanted[key] for key in ("type", "severity", "kwargs")},
         success=note is None and isinstance(answers[0].success, bool | np.bool_) and bool(answers[0].success),
         observed=_observed(answers[0].result) if note is None else None,
-        kwargs=wanted["kwargs"],
         note=note,
     )
 

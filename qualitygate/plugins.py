@@ -1,14 +1,8 @@
 """What other packages bring, and ours beside it: one table of names for each kind of thing that there may be more of.
 
-Five kinds: families of generators, scores of samples, metrics of sets, scores of units, corrections. Ours stand in a table of strings,
-``name -> "module:attribute"``; those of other packages come by entry points, in a group for each kind. One of ``qualitygate.families``
-names a module with ``generators``, ``discriminators`` and ``layouts``, see `qualitygate.generators.families`. One of any other group has
-the name of the thing and names the thing itself, exactly as a row of ours::
-
-    [project.entry-points."qualitygate.scores"]
-    roundness = "qualitygate_rings:Roundness"
-
-Nothing is imported before it is asked for.
+Ours stand in a table of strings, ``name -> "module:attribute"``; those of other packages come by entry points, in a group for each kind.
+One of ``qualitygate.families`` names a module with ``generators``, ``discriminators`` and ``layouts``, one of any other group has the name
+of the thing and names the thing itself, exactly as a row of ours; see ``docs/extending.md``. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations

@@ -79,7 +79,6 @@ class ShardRow(Record):
     """One shard that is done."""
 
     plan: str
-    """Its id."""
     start: int
     stop: int
     file: str | None

@@ -32,7 +32,6 @@ from qualitygate.reports.material import rules_on_samples, shown_score
 SAMPLES, SURVEY, POLICY, PROFILE = "samples.parquet", "survey.parquet", "policy.yaml", "profile"
 PROVENANCE = "qualitygate.provenance"
 DRAWN = 20_000  # rows of a survey; of a smaller set, all
-_SEED = 0
 _BATCH = 65_536  # rows in memory at once
 _ABOUT = "qualitygate.survey"
 _NOT_SCORES = (names.STRENGTH, names.MOVED)
@@ -124,13 +123,11 @@ class Survey:
         return len(self.columns[names.ID]) < self.samples
 
     def put(self, store: Store) -> None:
-        """Write it into a set, as a table."""
         about = json.dumps({"samples": self.samples, "over": self.over})
         store.put(SURVEY, storage.table_bytes(self.columns, {_ABOUT: about}))
 
 
 def read_survey(path: Path) -> Survey:
-    """What `Survey.put` wrote."""
     columns, found = _read(path, _ABOUT, "a survey of records", f"{SURVEY} as `qualitygate gate --shards` writes it")
     about = json.loads(found)
     return Survey(columns, about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()})
@@ -150,15 +147,11 @@ class Records:
     def survey(
         self, limits: Sequence[RuleLimit], drawn: int = DRAWN, ends: int = 0
     ) -> tuple[Survey, dict[ExhibitRole, np.ndarray], np.ndarray]:
-        """One walk through all of them. Held are the rows that the exhibit takes, and those at either end, while batches pass by: what is
-        taken of all rows is taken of what was held and the rest, too.
-
-        Returns:
-            A survey of ``drawn`` rows; the ids to show for each role, by the first rule's score; and those of the ``ends`` samples with the
-            lowest, and with the highest, of that score, rising.
-        """
+        """A survey of ``drawn`` rows; the ids to show for each role, by the first rule's score; and those of the ``ends`` samples with the
+        lowest, and with the highest, of that score, rising. One walk: held are the rows that the exhibit takes, and those at either end,
+        while batches pass by, as what is taken of all rows is taken of what was held and the rest, too."""
         limits, samples = rules_on_samples(limits), sum(self._shards["samples"])
-        random = np.random.Generator(np.random.Philox(_SEED))
+        random = np.random.Generator(np.random.Philox(0))
         wanted = np.sort(random.choice(samples, min(drawn, samples), replace=False, shuffle=False))
         deciding = [names.ID, limits[0].score, names.VERDICT, names.BORDERLINE]
         shown = {*deciding, *(limit.score for limit in limits)}
@@ -251,7 +244,6 @@ class Change:
     limits: Limits
 
     def document(self) -> dict[str, Any]:
-        """Counts, yields and limits as plain data."""
         after = np.asarray(self.rows[names.VERDICT])
         needs_image = (after != Verdict.REJECT) & (after != self.before)
         untried = np.array([str(Reason.CORRECTION_NOT_TRIED) in reasons for reasons in self.rows[names.REASONS]])

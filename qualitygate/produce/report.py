@@ -47,10 +47,8 @@ def finished(store: Store) -> GateSummary | None:
 
 
 def ensure_report(executor: Executor, reporter: Reporter | None = None) -> None:
-    """Write exhibit, figures and page of a finished set, unless they are there: the page comes last.
-
-    The work is bounded whatever the size of the set, but for one pass over a few columns of its records.
-    """
+    """Write exhibit, figures and page of a finished set, unless they are there: the page comes last. The work is bounded whatever the size
+    of the set, but for one pass over a few columns of its records."""
     place = executor.job.workplace
     store = open_store(place)
     summary = finished(store)

@@ -16,16 +16,9 @@ SHARD_SIZE = 2048
 
 
 class Form(StrEnum):
-    """How shards are written."""
-
     WEBDATASET = "webdataset"
     PARQUET = "parquet"
     FOLDER = "folder"
-
-    @property
-    def suffix(self) -> str:
-        """Of the shard's name; a folder has none."""
-        return {Form.WEBDATASET: ".tar", Form.PARQUET: ".parquet", Form.FOLDER: ""}[self]
 
 
 class GateRequest(GeneratorRequest, WithPolicy, WithTracking):

@@ -31,8 +31,6 @@ from qualitygate.produce.watch import RunState
 from qualitygate.produce.worker import GateSource, Job, OpenedSource, cut_shard
 from qualitygate.records.gate import GateSummary
 
-_KEPT = "what is done is kept, beside its place until all is: the same command goes on from there"
-
 
 def plan(
     opened: OpenedSource,
@@ -86,15 +84,8 @@ def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSumm
     workers = request.workers or (torch.cuda.device_count() if device == "cuda" and request.shards is not None else 1)
     alone = cluster is None and workers == 1
     opened = source.open(device if alone else "cpu")
-    asked = plan(
-        opened,
-        ids=ids,
-        accepted=request.accepted,
-        shard_size=request.shard_size,
-        form=request.shards,
-        images=request.images,
-        curvature=request.curvature,
-    )
+    settings = request.model_dump(include={"accepted", "shard_size", "images", "curvature"})
+    asked = plan(opened, ids=ids, form=request.shards, **settings)
     job = Job(source, asked, request.out if folder is None else str(folder))
     if cluster is not None:
         executor: Executor = RayExecutor(job, *cluster, here=device)
@@ -108,10 +99,7 @@ def _load(request: GateRequest, device: str) -> ImageGenerator:
 
 
 def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary:
-    """Make a set, or what is missing of it, with its report.
-
-    Returns:
-        The summary, as it is written. Its suite failed where the run was stopped by a live check.
+    """Make a set, or what is missing of it, with its report. The suite of the summary failed where the run was stopped by a live check.
 
     Raises:
         OutputError: there is something in the place of a set in one folder.
@@ -210,10 +198,12 @@ def _resumable(job: Job) -> Iterator[None]:
         if interrupted or local_path(job.workplace) is not None:  # a store over the network that failed is not asked again
             with suppress(StorageError):
                 kept = bool(job.manifest().done()) or finished(open_store(job.workplace)) is not None
+                where = ""
                 if job.workplace != job.place:
-                    kept = kept and finished(open_store(job.place)) is None
+                    kept, where = kept and finished(open_store(job.place)) is None, ", beside its place until all is"
                     if not kept:
                         shutil.rmtree(job.workplace, ignore_errors=True)
+                done = f"what is done is kept{where}: the same command goes on from there"
                 if interrupted:
-                    error.add_note(_KEPT if kept else "no part was done yet: the same command begins anew")
+                    error.add_note(done if kept else "no part was done yet: the same command begins anew")
         raise

@@ -4,7 +4,6 @@ the store's own clients read (``AWS_ENDPOINT_URL``, …). What is written has a 
 from __future__ import annotations
 
 import abc
-import io
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
@@ -50,9 +49,11 @@ class Store(abc.ABC):
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
         """Name and bytes of everything that lies directly in a folder."""
 
-    @abc.abstractmethod
     def put(self, name: str, data: bytes) -> None:
         """Write a file, over an older one."""
+        with self.workplace() as place, storage.explained(place):
+            (place / "file").write_bytes(data)
+            self.adopt(place / "file", name)
 
     @abc.abstractmethod
     def create(self, name: str, data: bytes) -> bool:
@@ -60,7 +61,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def adopt(self, path: Path, name: str) -> None:
-        """Move a finished local file or folder to its name here. One that is there already has the same contents, and gives way."""
+        """Move a finished local file or folder to its name here. A folder that is there already has the same contents, and stays."""
 
     @abc.abstractmethod
     def adopt_files(self, path: Path, folder: str) -> None:
@@ -125,16 +126,17 @@ class LocalStore(Store):
                     with suppress(FileNotFoundError):  # another writer's, gone by now
                         yield one.name, one.stat().st_size
 
-    def put(self, name: str, data: bytes) -> None:
-        with self._written(name, data) as partial:
-            partial.replace(self.root / name)
-
     def create(self, name: str, data: bytes) -> bool:
-        with self._written(name, data) as partial:
+        target = self.root / name
+        with self.workplace() as place, storage.explained(target):
+            (place / "file").write_bytes(data)
+            storage.sync(place / "file")
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(partial, self.root / name)  # unlike a rename, never over another
+                os.link(place / "file", target)  # unlike a rename, never over another
             except FileExistsError:
                 return False
+            storage.sync(target.parent)
         return True
 
     def adopt(self, path: Path, name: str) -> None:
@@ -173,17 +175,6 @@ class LocalStore(Store):
             finally:
                 shutil.rmtree(place, ignore_errors=True)  # its parent stays: others may be about to work in it
 
-    @contextmanager
-    def _written(self, name: str, data: bytes) -> Iterator[Path]:
-        with self.workplace() as place, storage.explained(self.root / name):
-            partial = place / "file"
-            partial.write_bytes(data)
-            storage.sync(partial)
-            target = self.root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            storage.sync(target.parent)
-
 
 class RemoteStore(Store):
     """An object store. Things are made locally, sent under a temporary name, looked at there, and then moved to their own.
@@ -220,9 +211,6 @@ class RemoteStore(Store):
         selector = FileSelector(self._path(folder), allow_not_found=True)
         yield from ((one.base_name, one.size or 0) for one in self._persist(lambda: self._files.get_file_info(selector)))
 
-    def put(self, name: str, data: bytes) -> None:
-        self._send(name, lambda: io.BytesIO(data), len(data))
-
     def create(self, name: str, data: bytes) -> bool:
         if self.read(name) is not None:
             return False
@@ -232,8 +220,21 @@ class RemoteStore(Store):
     def adopt(self, path: Path, name: str) -> None:
         if path.is_dir():  # there is no renaming a folder here: nobody looks at it before its row is in the manifest
             self.adopt_files(path, name)
-        else:
-            self._send(name, lambda: path.open("rb"), path.stat().st_size)
+            return
+        partial, target, size = self._path(f"{_PARTIAL}/{uuid.uuid4().hex}"), self._path(name), path.stat().st_size
+
+        def once() -> None:
+            if self._files.type_name not in ("s3", "gcs", "abfs"):
+                self._files.create_dir(self._path(_PARTIAL))
+                self._files.create_dir(target.rpartition("/")[0])
+            with path.open("rb") as source, self._files.open_output_stream(partial) as file:
+                shutil.copyfileobj(source, file, _CHUNK)
+            there = self._files.get_file_info(partial)
+            if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
+                raise OSError(f"{there.size} of {size} bytes arrived")
+            self._files.move(partial, target)
+
+        self._persist(once)
 
     def adopt_files(self, path: Path, folder: str) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -253,22 +254,6 @@ class RemoteStore(Store):
     def workplace(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
             yield Path(place)
-
-    def _send(self, name: str, opened: Callable[[], BinaryIO], size: int) -> None:
-        partial, target = self._path(f"{_PARTIAL}/{uuid.uuid4().hex}"), self._path(name)
-
-        def once() -> None:
-            if self._files.type_name not in ("s3", "gcs", "abfs"):
-                self._files.create_dir(self._path(_PARTIAL))
-                self._files.create_dir(target.rpartition("/")[0])
-            with opened() as source, self._files.open_output_stream(partial) as file:
-                shutil.copyfileobj(source, file, _CHUNK)
-            there = self._files.get_file_info(partial)
-            if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
-                raise OSError(f"{there.size} of {size} bytes arrived")
-            self._files.move(partial, target)
-
-        self._persist(once)
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}".rstrip("/")

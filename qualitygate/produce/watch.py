@@ -119,7 +119,6 @@ class RunTotals:
             self.probes.append(row.probe)
 
     def shares(self) -> dict[str, float]:
-        """Shares of the verdicts, under their promised names."""
         total = max(self.samples, 1)
         return {
             names.ASKED: float(self.samples),
@@ -248,20 +247,16 @@ def _within(
 
 
 class RunState:
-    """What a run knows while it goes on: it follows the rows of a plan, in the order of their ids.
-
-    Attributes:
-        watched: what the live checks said of the last shard. There are none for a set in one folder whose ids are given.
-        broken: hand-written expectations on samples that some shard did not meet, by id.
-    """
+    """What a run knows while it goes on: it follows the rows of a plan, in the order of their ids. There are no live checks of a set in one
+    folder whose ids are given."""
 
     def __init__(self, plan: Plan, profile: Profile, policy: Policy) -> None:
         self.plan, self.profile, self.policy, self.scales = plan, profile, policy, Scales.of(profile, policy)
         self.watch = None if plan.form is None and plan.accepted is None else Watch(profile, policy)
         self.totals, self.shards = RunTotals(), list[Shard]()
         self.last: ShardRow | None = None
-        self.watched: SuiteResult | None = None
-        self.broken: dict[str, ExpectationResult] = {}
+        self.watched: SuiteResult | None = None  # what the live checks said of the last shard
+        self.broken: dict[str, ExpectationResult] = {}  # by id, what was written by hand of samples, and some shard did not meet
 
     @property
     def failed(self) -> bool:
@@ -274,10 +269,8 @@ class RunState:
         return self.plan.accepted is not None and self.totals.kept >= self.plan.accepted
 
     def next_shards(self) -> list[Shard]:
-        """The next shards that are needed for certain, as far as can be known; none if nothing is missing.
-
-        For a number of images: as many as would be enough if the share that is kept stayed what it is (at first: if all were kept).
-        """
+        """The next shards that are needed for certain; none if nothing is missing. For a number of images: as many as would be enough if
+        the share that is kept stayed what it is (at first: if all were kept)."""
         followed, plan = len(self.shards), self.plan
         if plan.accepted is None:
             assert plan.stop is not None

@@ -27,6 +27,7 @@ from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
 from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.records import PROVENANCE, sample_rows
+from qualitygate.produce.request import Form
 from qualitygate.produce.shards import WAIT, encoding, read_shard, shard_writer
 from qualitygate.produce.store import Store, local_path, open_store
 from qualitygate.produce.watch import Scales
@@ -34,6 +35,7 @@ from qualitygate.records.gate import SuiteResult, Verdict
 from qualitygate.storage import file_sha256
 
 _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
+_SUFFIX = {Form.WEBDATASET: ".tar", Form.PARQUET: ".parquet", Form.FOLDER: ""}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,6 @@ class GateSource:
     """What is gated and by which rules: small, and the same for every worker."""
 
     generator: Callable[[str], Generator]
-    """Makes the generator on a device."""
     file: Path | None
     """Its checkpoint, where that is a local file: watched for changes."""
     profile: Path
@@ -104,12 +105,8 @@ class Job:
 
 
 class ShardWorker:
-    """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already.
-
-    Raises:
-        CheckpointError: the checkpoint is not the one of the plan.
-        ProfileError: the profile is of another checkpoint.
-    """
+    """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already. Raises
+    `CheckpointError` if its checkpoint is not the one of the plan, and `ProfileError` if the profile is of another one."""
 
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
         self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
@@ -185,8 +182,8 @@ class ShardWorker:
             written["bytes"] = sum(one.stat().st_size for one in (place / SHARDS).iterdir())
             self._store.adopt_files(place / SHARDS, IMAGES)
         elif self._plan.images and form is not None and counts["accepted"] + counts["corrected"]:
-            written = _adopted(self._store, place / SHARDS, shard, form.suffix)
-        written |= _adopted(self._store, place / RECORDS, shard, ".parquet")
+            written = _adopted(self._store, place / SHARDS, shard, form)
+        written |= _adopted(self._store, place / RECORDS, shard, Form.PARQUET)
         row = ShardRow(
             plan=self._plan.id,
             start=shard.start,
@@ -228,13 +225,13 @@ def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
         shard = Shard(row.start, row.start + count)
         table = table.slice(0, count)
         pq.write_table(table, place / RECORDS, compression="zstd")
-        fields = {"stop": shard.stop} | _adopted(store, place / RECORDS, shard, ".parquet")
+        fields = {"stop": shard.stop} | _adopted(store, place / RECORDS, shard, Form.PARQUET)
         if row.file is not None and plan.form is not None:
             with shard_writer(plan.form, place / SHARDS) as add, store.local(row.file) as path:
                 for entry in read_shard(plan.form, path):
                     if entry.id < shard.stop:
                         add(entry)
-            fields |= _adopted(store, place / SHARDS, shard, plan.form.suffix)
+            fields |= _adopted(store, place / SHARDS, shard, plan.form)
         columns = {name: table[name].to_pylist() for name in table.column_names}
         return job.manifest().commit(row.model_copy(update={**fields, **_counted(columns, scales)}))
 
@@ -254,10 +251,10 @@ def _counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
     }
 
 
-def _adopted(store: Store, path: Path, shard: Shard, suffix: str) -> dict[str, Any]:
+def _adopted(store: Store, path: Path, shard: Shard, form: Form) -> dict[str, Any]:
     """Move images or records, named as their folder is, into the store, under a name after their contents; what a row says of them."""
     sha256, size = _digest(path)
-    name = f"{path.name}/{shard.name}.{sha256[:8]}{suffix}"
+    name = f"{path.name}/{shard.name}.{sha256[:8]}{_SUFFIX[form]}"
     store.adopt(path, name)
     return {"records": name, "records_sha256": sha256} if path.name == RECORDS else {"file": name, "bytes": size, "sha256": sha256}
 

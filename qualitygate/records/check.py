@@ -41,8 +41,6 @@ class RuleOutcome(Record):
 
 
 class CheckedSide(CheckpointOrigin):
-    """One side of a check."""
-
     source: str
     profile_id: str
     version: str | None = None
@@ -77,7 +75,6 @@ class CheckRecord(SoftwareOrigin):
 
     @property
     def worst_first(self) -> tuple[RuleOutcome, ...]:
-        """The rules in the order in which a person should read them."""
         severities = ("critical", "warning", "info")
         return tuple(sorted(self.rules, key=lambda one: (WORST_FIRST.index(one.state), severities.index(one.severity))))
 

@@ -76,7 +76,6 @@ class AxisPattern:
         return self.at_sample + self.slope[row] * offsets + self.curvature[row] * offsets**2
 
     def rows(self, rows: Sequence[int] | np.ndarray) -> AxisPattern:
-        """Some of the axes."""
         of_axes = ("axes", "values", "left", "right", "curvature", "slope")
         return replace(self, **{name: getattr(self, name)[np.asarray(rows)] for name in of_axes})
 

@@ -143,8 +143,6 @@ class GroupOrder(Record):
 
 
 class RealInfo(Record):
-    """The real set that was compared with."""
-
     name: str
     digest: str
     samples: int

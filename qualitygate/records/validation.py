@@ -154,8 +154,6 @@ class YieldPoint(Record):
 
 
 class ScoreYield(Record):
-    """Yield against quality of one score."""
-
     setting: ScoreSetting
     points: tuple[YieldPoint, ...]
 
