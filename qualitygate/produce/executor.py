@@ -83,7 +83,8 @@ class ProcessPool(Executor):
                 self._busy[pipe] = waiting.popleft()
                 with suppress(OSError):  # it died while idle: reading from it says so
                     pipe.send(self._busy[pipe])
-            for pipe in connection.wait(list(self._busy)):
+            ready: list[Any] = connection.wait(list(self._busy))
+            for pipe in ready:
                 shard = self._busy.pop(pipe)
                 try:
                     answer = pipe.recv()
