@@ -22,8 +22,7 @@ class TensorGroup:
     Attributes:
         path: where it stands in the file, e.g. ``"g_ema"``; empty for the whole file.
         tensors: by their names, a leading ``module.`` removed.
-        settings: stored constructor arguments and whatever else was stored beside the tensors, lone vectors (a mean
-            latent) included; data only.
+        settings: stored constructor arguments and whatever else was stored beside the tensors, lone vectors (a mean latent) included.
         kind: class name of a stored network, if the file names one.
         others: the other groups of the same file: what one network's tensors do not show, its neighbour's may.
         given: settings that the user gave; they stand in ``settings`` too, and go before any stored deeper in there.
@@ -46,13 +45,10 @@ class TensorGroup:
 
 @dataclass(frozen=True)
 class Contents:
-    """A file that was read.
+    """A file that was read: how it is packed, e.g. ``"safetensors"``, what it holds, and the text metadata of the container.
 
-    Attributes:
-        format: how it is packed, e.g. ``"safetensors"``.
-        tree: nested dictionaries, lists, tuples, scalars, strings, tensors and `TensorGroup` objects; anything else in the file
-            is an inert record.
-        metadata: text metadata of the container.
+    The ``tree`` is of nested dictionaries, lists, tuples, scalars, strings, tensors and `TensorGroup` objects; anything else in the file is
+    an inert record.
     """
 
     format: str
@@ -67,11 +63,7 @@ MAX_PATH = 500
 
 
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
-    """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file.
-
-    Raises:
-        CheckpointError: more than `MAX_GROUPS`, or a path longer than `MAX_PATH`.
-    """
+    """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
     found: list[TensorGroup] = []
     for group in _Walk().groups("", contents.tree, ChainMap()):
         if len(found) == MAX_GROUPS or len(group.path) > MAX_PATH:

@@ -33,8 +33,8 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    with web.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
-        if (found := web.kept(home, WEIGHTS_SHA256)) is not None:
+    with web.place(WEIGHTS_SHA256) as (home, found), tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
+        if found is not None:
             return found
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
@@ -57,10 +57,9 @@ def _fetch(folder: Path) -> Path:
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise InputError(
             f"Cannot fetch {PACKAGE}",
-            said,
+            (done.stderr.strip().splitlines() or ["pip said nothing"])[-1],
             "pip and a package index that can be reached",
             "fetch the wheel elsewhere and give it with --wheel",
         )

@@ -42,6 +42,9 @@ class Built(Generic[Network]):
     ignored: tuple[str, ...] = ()
 
 
+Build = Callable[[TensorGroup], Built[Any]]
+
+
 @dataclass(frozen=True)
 class Layout:
     """One way of storing one family.
@@ -60,12 +63,24 @@ class Layout:
     family: str
     role: str
     required: tuple[str, ...]
-    build: Callable[[TensorGroup], Built[Any]]
+    build: Build
     asks: tuple[str, ...] = ()
 
     def missing(self, group: TensorGroup) -> list[str]:
         """The required patterns that no tensor name matches."""
         return [pattern for pattern in self.required if not any(re.fullmatch(pattern, name) for name in group.tensors)]
+
+
+def declared(
+    layouts: list[Layout], family: str, role: str, name: str, *required: str, asks: tuple[str, ...] = ()
+) -> Callable[[Build], Build]:
+    """Decorator of a function that builds: adds its layout to the module's ``layouts``, so that the rule stands where it is followed."""
+
+    def add(build: Build) -> Build:
+        layouts.append(Layout(name, family, role, required, build, asks))
+        return build
+
+    return add
 
 
 def assemble(built: Built[Network], where: str) -> Network:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import DoesNotFit, listed
 
 
@@ -133,18 +134,18 @@ def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:
     return weight * (rate / weight[0].numel() ** 0.5)
 
 
-def dense(reader: StateDictReader, name: str, rate: float = 1.0) -> Part:
-    """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``."""
-    return {"weight": equalized(reader.take_any(f"{name}.weight", 2), rate), "bias": reader.take_any(f"{name}.bias", 1) * rate}
+def dense(reader: StateDictReader, name: str, rate: float = 1.0, offset: float = 0.0) -> Part:
+    """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``, to which ``offset`` is added."""
+    return {"weight": equalized(reader.take_any(f"{name}.weight", 2), rate), "bias": reader.take_any(f"{name}.bias", 1) * rate + offset}
 
 
-def convolution(reader: StateDictReader, weight: str, bias: str) -> Part:
-    """A convolution with its weight and bias under these names."""
-    return {"weight": equalized(reader.take_any(weight, 4)), "bias": reader.take_any(bias, 1)}
+def convolution(reader: StateDictReader, name: str, bias: str | None = None, flipped: bool = False) -> Part:
+    """A convolution ``name.weight``, its bias being that of ``bias`` or of the same name."""
+    weight = equalized(reader.take_any(f"{name}.weight", 4))
+    return {"weight": weight.flip(2, 3) if flipped else weight, "bias": reader.take_any(f"{bias or name}.bias", 1)}
 
 
 def prefixed(prefix: str, part: Part) -> Part:
-    """The part's tensors as those of something inside another part."""
     return {f"{prefix}.{name}": tensor for name, tensor in part.items()}
 
 
@@ -152,6 +153,13 @@ def settings_in(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The nested settings of that name; empty where there are none."""
     inner = settings.get(name)
     return inner if isinstance(inner, Mapping) else {}
+
+
+def constructor_arguments(group: TensorGroup, positional: tuple[str, ...]) -> dict[str, Any]:
+    """Constructor arguments of NVIDIA's networks by name, stored or given; nothing where only the tensors were stored."""
+    values = group.settings.get("init_args")
+    arguments = dict(zip(positional, values if isinstance(values, (list, tuple)) else (), strict=False))
+    return {**arguments, **settings_in(group.settings, "init_kwargs"), **group.given}
 
 
 def number(settings: Mapping[str, Any], name: str, default: float) -> float:
@@ -163,7 +171,6 @@ def number(settings: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def optional_number(settings: Mapping[str, Any], name: str, default: float | None) -> float | None:
-    """A setting that is a positive number or None; raises `DoesNotFit` if it is something else."""
-    if (value := settings.get(name, default)) is None:
-        return None
-    return number(settings, name, value)
+    """The same of a setting that may be None."""
+    value = settings.get(name, default)
+    return None if value is None else number(settings, name, value)

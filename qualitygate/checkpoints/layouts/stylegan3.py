@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.reading import (
     LEARNING_RATE,
     Part,
     StateDictReader,
+    constructor_arguments,
     dense,
     equalized,
     number,
@@ -29,12 +30,22 @@ from qualitygate.checkpoints.layouts.reading import (
     prefixed,
     settings_in,
 )
-from qualitygate.checkpoints.layouts.stylegan2 import constructor_arguments
 from qualitygate.generators.families.stylegan3 import StyleGAN3
 
+LAYOUTS: list[Layout] = []
 _ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
 
 
+@declared(
+    LAYOUTS,
+    "stylegan3",
+    "generator",
+    "NVIDIA StyleGAN3",
+    r"mapping\.fc0\.weight",
+    r"synthesis\.input\.freqs",
+    r"synthesis\.L0_\d+_\d+\.magnitude_ema",
+    asks=("first_cutoff", "conv_clamp", "output_scale", "filter_size", "lr_multiplier"),
+)
 def _build(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     arguments = constructor_arguments(group, _ARGUMENTS)
@@ -155,15 +166,3 @@ def _to_rgb(reader: StateDictReader, name: str) -> Part:
 def _gain(reader: StateDictReader, name: str) -> Tensor:
     """Brings the layer's input to unit variance, as the running mean square of the training says."""
     return torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0))
-
-
-LAYOUTS = (
-    Layout(
-        "NVIDIA StyleGAN3",
-        "stylegan3",
-        "generator",
-        (r"mapping\.fc0\.weight", r"synthesis\.input\.freqs", r"synthesis\.L0_\d+_\d+\.magnitude_ema"),
-        _build,
-        ("first_cutoff", "conv_clamp", "output_scale", "filter_size", "lr_multiplier"),
-    ),
-)

@@ -6,8 +6,6 @@ What is fetched is checked against its SHA-256 where one is given, and kept in a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -15,7 +13,7 @@ from qualitygate.checkpoints.reader import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import web
 from qualitygate.checkpoints.sources.web import Progress, silent
 from qualitygate.errors import InputError, MissingExtraError, StorageError
-from qualitygate.mlflow_client import Artifacts, artifacts
+from qualitygate.mlflow_client import artifacts
 from qualitygate.mlflow_client import tracking_uri as resolved
 from qualitygate.storage import file_sha256
 
@@ -95,44 +93,28 @@ def _checked(path: Path, expected: str | None) -> Path:
 
 
 def _from_mlflow(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
-    """The checkpoint that ``models:/…`` or ``runs:/…`` stands for: the file it names, or the only one below.
-
-    Raises:
-        InputError: no such form, model, run or artifact, or several checkpoints.
-        CheckpointError: it has another SHA-256.
-        TrackingError: MLflow cannot be reached.
-    """
+    """The checkpoint that ``models:/…`` or ``runs:/…`` stands for: the file it names, or the only one below."""
     if sha256 is not None:
-        with web.place(sha256) as home:
-            if (found := web.kept(home, sha256)) is not None:
+        with web.place(sha256) as (_, found):
+            if found is not None:
                 return found
-    with web.workspace() as folder:
-        fetched = _download(source, folder, resolved(tracking_uri))
-        digest = file_sha256(fetched)
-        if sha256 not in (None, digest):
-            raise web.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
-        with web.place(digest) as home:
-            return web.kept(home, digest) or web.keep(fetched, home, fetched.name)
-
-
-def _download(source: str, folder: Path, uri: str) -> Path:
-    with _opened(source, uri) as (artifacts, below):
-        return artifacts.download(_choose(source, sorted(artifacts.files(below)) or [below]), folder)
-
-
-@contextmanager
-def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
-    """Where the artifacts are, and the path that the source names in there."""
-    if found := _MODEL.fullmatch(source):
-        model, version, alias, below = found.groups()
-        place = artifacts(uri, model=model, version=version, alias=alias)
-    elif found := _RUN.fullmatch(source):
-        run_id, below = found.groups()
+    uri = resolved(tracking_uri)
+    if parts := _MODEL.fullmatch(source):
+        model, version, alias, below = parts.groups(default="")
+        place = artifacts(uri, model=model, version=version or None, alias=alias or None)
+    elif parts := _RUN.fullmatch(source):
+        run_id, below = parts.groups(default="")
         place = artifacts(uri, run_id=run_id)
     else:
         raise InputError("This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path")
-    with place as opened:
-        yield opened, below or ""
+    with web.workspace() as folder:
+        with place as opened:
+            fetched = opened.download(_choose(source, sorted(opened.files(below)) or [below]), folder)
+        digest = file_sha256(fetched)
+        if sha256 not in (None, digest):
+            raise web.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
+        with web.place(digest) as (home, found):
+            return found or web.keep(fetched, home, fetched.name)
 
 
 def _choose(source: str, files: list[str]) -> str:
@@ -154,13 +136,7 @@ def _choose(source: str, files: list[str]) -> str:
 
 
 def _from_hub(source: str) -> Path:
-    """The file that ``hf://owner/name/file@revision`` names, in the library's cache.
-
-    Raises:
-        InputError: no such form, repository, revision or file, or it needs a login.
-        MissingExtraError: the library is not installed.
-        StorageError: the hub cannot be reached.
-    """
+    """The file that ``hf://owner/name/file@revision`` names, in the library's cache."""
     if (parts := _HUB_FILE.fullmatch(source)) is None:
         raise InputError("This is no file on the hub", repr(source), "hf://owner/name/file, with @revision if need be")
     try:
@@ -170,29 +146,18 @@ def _from_hub(source: str) -> Path:
             f"{source} needs the library of the Hugging Face hub", str(error), "huggingface_hub", "pip install huggingface_hub"
         ) from error
     repository, name, revision = parts.groups()
+    answers = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError)
     try:
         return Path(hf_hub_download(repository, name, revision=revision))
-    except errors.LocalEntryNotFoundError as error:  # the hub was not asked, or did not answer
-        raise _unreachable(source, error) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError) as error:
-        raise InputError(
-            f"{source} cannot be downloaded",
-            _first_line(error),
-            "a file that the hub has, and may give",
-            "check owner, name, file and revision; `hf auth login` for what is not public",
-        ) from error
-    except OSError as error:  # what the library and its connections raise
-        raise _unreachable(source, error) from error
-
-
-def _unreachable(source: str, error: Exception) -> StorageError:
-    return StorageError(
-        f"{source} could not be downloaded",
-        _first_line(error),
-        "a connection to the hub",
-        "check the network and run it again; what has come is continued",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    except (OSError, *answers) as error:
+        said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        # a local entry is not found where the hub was not asked, or did not answer
+        if isinstance(error, answers) and not isinstance(error, errors.LocalEntryNotFoundError):
+            raise InputError(
+                f"{source} cannot be downloaded",
+                said,
+                "a file that the hub has, and may give",
+                "check owner, name, file and revision; `hf auth login` for what is not public",
+            ) from error
+        remedy = "check the network and run it again; what has come is continued"
+        raise StorageError(f"{source} could not be downloaded", said, "a connection to the hub", remedy) from error
