@@ -65,7 +65,7 @@ MAX_PATH = 500
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
     """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
     found: list[TensorGroup] = []
-    for group in _Walk().groups("", contents.tree, ChainMap()):
+    for group in _groups("", contents.tree, ChainMap(), {}):
         if len(found) == MAX_GROUPS or len(group.path) > MAX_PATH:
             raise CheckpointError(
                 "The checkpoint asks for more than a network needs",
@@ -98,49 +98,42 @@ class _Others(Sequence[TensorGroup]):
         return self._groups[position + (position >= self._own)]
 
 
-class _Walk:
-    """Through a tree, and past every part of it that holds no tensors. Settings are laid over one another, not copied."""
-
-    def __init__(self) -> None:
-        self._holds: dict[int, bool] = {}
-
-    def groups(self, path: str, node: Any, beside: ChainMap[str, Any]) -> Iterator[TensorGroup]:
-        if isinstance(node, TensorGroup):
-            if node.tensors:
-                yield node if node.path else TensorGroup(path, node.tensors, node.settings, node.kind)
-        elif isinstance(node, Mapping):
-            tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
-            inner = {str(name): value for name, value in node.items() if not isinstance(value, Tensor) and self._has_tensors(value)}
-            if not tensors and not inner:
-                return
-            # what stands beside the tensors and is small: settings, config, a step
-            plain = {
-                str(name): value
-                for name, value in node.items()
-                if isinstance(value, (str, int, float, bool)) or (isinstance(value, Mapping) and not self._has_tensors(value))
-            }
-            if tensors:
-                yield TensorGroup(path, _without_prefix(tensors), beside.new_child(plain))
-            siblings = beside.new_child({**plain, **{name: value for name, value in tensors.items() if value.ndim <= 1}})
-            for name, value in inner.items():
-                yield from self.groups(f"{path}.{name}" if path else name, value, siblings)
-        elif isinstance(node, (list, tuple)):
-            for index, value in enumerate(node):
-                if self._has_tensors(value):
-                    yield from self.groups(f"{path}[{index}]", value, beside)
-
-    def _has_tensors(self, node: Any) -> bool:
-        if isinstance(node, (Tensor, TensorGroup)):
-            return True
-        if not isinstance(node, (Mapping, list, tuple)):
-            return False
-        if id(node) not in self._holds:
-            self._holds[id(node)] = False
-            self._holds[id(node)] = any(map(self._has_tensors, node.values() if isinstance(node, Mapping) else node))
-        return self._holds[id(node)]
+def _groups(path: str, node: Any, beside: ChainMap[str, Any], known: dict[int, bool]) -> Iterator[TensorGroup]:
+    """Those in a tree, past every part of it that holds no tensors. Settings are laid over one another, not copied."""
+    if isinstance(node, TensorGroup):
+        if node.tensors:
+            yield node if node.path else TensorGroup(path, node.tensors, node.settings, node.kind)
+    elif isinstance(node, Mapping):
+        tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
+        inner = {str(name): value for name, value in node.items() if not isinstance(value, Tensor) and _has_tensors(value, known)}
+        if not tensors and not inner:
+            return
+        # what stands beside the tensors and is small: settings, config, a step
+        plain = {
+            str(name): value
+            for name, value in node.items()
+            if isinstance(value, (str, int, float, bool)) or (isinstance(value, Mapping) and not _has_tensors(value, known))
+        }
+        if tensors:
+            named = tensors
+            while all(name.startswith("module.") for name in named):
+                named = {name.removeprefix("module."): tensor for name, tensor in named.items()}
+            yield TensorGroup(path, named, beside.new_child(plain))
+        siblings = beside.new_child({**plain, **{name: value for name, value in tensors.items() if value.ndim <= 1}})
+        for name, value in inner.items():
+            yield from _groups(f"{path}.{name}" if path else name, value, siblings, known)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            if _has_tensors(value, known):
+                yield from _groups(f"{path}[{index}]", value, beside, known)
 
 
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    while tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
+def _has_tensors(node: Any, known: dict[int, bool]) -> bool:
+    if isinstance(node, (Tensor, TensorGroup)):
+        return True
+    if not isinstance(node, (Mapping, list, tuple)):
+        return False
+    if id(node) not in known:
+        known[id(node)] = False
+        known[id(node)] = any(_has_tensors(value, known) for value in (node.values() if isinstance(node, Mapping) else node))
+    return known[id(node)]

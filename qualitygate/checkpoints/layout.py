@@ -84,11 +84,7 @@ def declared(
 
 
 def assemble(built: Built[Network], where: str) -> Network:
-    """The network with its tensors in place, in evaluation mode and without gradients.
-
-    Raises:
-        CheckpointError: tensors missing, unexpected, of the wrong shape (all listed at once), or not finite.
-    """
+    """The network with its tensors in place, in evaluation mode and without gradients; an error says all at once that does not fit."""
     wanted = built.module.state_dict()
     problems = [f"missing {name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in built.tensors]
     problems += [f"unexpected {name}" for name in built.tensors if name not in wanted]

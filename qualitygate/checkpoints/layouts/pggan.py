@@ -9,9 +9,8 @@ taken from settings stored beside the tensors, from the other network in the fil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -54,17 +53,10 @@ def _generator(
     label_after_norm: bool = False,
     final_tanh: bool = False,
 ) -> Built:
-    """The generator of such layers.
+    """The generator of such layers, in the order in which they run, and of such to-RGBs, the full size first.
 
-    Args:
-        layers: in the order in which they run. The first is (inputs, units, 4, 4), the others (outputs, inputs, 3, 3), or (inputs, outputs,
-            3, 3) where a fused one doubles the size.
-        images: to-RGB by level of detail, the full size first.
-        lod: level of detail.
-        fused: convolution and doubling are one step.
-        label_size: classes among the inputs.
-        label_after_norm: the label is not normalised.
-        final_tanh: the image is.
+    The first layer is (inputs, units, 4, 4), the others are (outputs, inputs, 3, 3), or (inputs, outputs, 3, 3) where a ``fused`` one
+    doubles the size in one step. Of the inputs, ``label_size`` are classes.
     """
     if len(layers) % 2:
         raise DoesNotFit(f"{len(layers)} layers, the last without its second of the same size")
@@ -156,16 +148,13 @@ def _check_kernel(weight: Tensor, what: str) -> None:
 # What sources have in common
 
 
-def _names(reader: StateDictReader, name: Callable[[int], str], suffix: str = ".weight") -> list[str]:
-    """``name(0)``, ``name(1)``, … as far as there are any."""
-    names = list(takewhile(lambda name: name + suffix in reader, map(name, count())))
-    if not names:
-        raise DoesNotFit(f"no tensor {name(0)}{suffix}")
-    return names
+def _names(reader: StateDictReader, pattern: str, suffix: str = ".weight", start: int = 0) -> list[str]:
+    """The layers of such names, numbered from ``start`` on, as far as there are any."""
+    return [pattern.format(index) for index in reader.run(pattern + suffix, start)]
 
 
 def _read(
-    reader: StateDictReader, layers: Iterable[str], images: Iterable[str], weight: str = ".weight", bias: str = ".bias"
+    reader: StateDictReader, layers: list[str], images: list[str], weight: str = ".weight", bias: str = ".bias"
 ) -> tuple[list[Pair], list[Pair]]:
     """The layers, and those to or from RGB, of these names, which are all that there are."""
     found = [[(reader.take_any(name + weight, 4, 2), reader.take_any(name + bias, 1)) for name in names] for names in (layers, images)]
@@ -226,7 +215,7 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
 
 def _genforce_generator_layers(group: TensorGroup) -> tuple[list[Pair], list[Pair], bool]:
     reader = StateDictReader(group.tensors)
-    layers, images = _read(reader, _names(reader, "layer{}".format), _names(reader, "output{}".format)[::-1])
+    layers, images = _read(reader, _names(reader, "layer{}"), _names(reader, "output{}")[::-1])
     # a fused weight is (inputs, outputs, 3, 3), which shows wherever the number of units changes
     shapes = [(weight.shape[0], weight.shape[1], len(bias)) for weight, bias in layers[2::2]]
     fused = all(second == units for _, second, units in shapes) and any(first != units for first, _, units in shapes)
@@ -235,7 +224,7 @@ def _genforce_generator_layers(group: TensorGroup) -> tuple[list[Pair], list[Pai
 
 def _genforce_discriminator_layers(group: TensorGroup) -> tuple[list[Pair], list[Pair]]:
     reader = StateDictReader(group.tensors)
-    layers, images = _read(reader, _names(reader, "layer{}".format), _names(reader, "input{}".format))
+    layers, images = _read(reader, _names(reader, "layer{}"), _names(reader, "input{}"))
     if len(layers) != 2 * len(images) + 1:
         raise DoesNotFit(f"{len(layers)} layers for {len(images)} from-RGB layers, which need {2 * len(images) + 1}")
     return layers, images
@@ -244,19 +233,16 @@ def _genforce_discriminator_layers(group: TensorGroup) -> tuple[list[Pair], list
 # GAN Dissection; the newer of its two namings counts layers from 1 and names the output by its size
 
 
-@_layout(
-    "generator",
-    "GAN Dissection PGGAN",
-    r"(layer1|features\.0)\.conv\.weight",
-    r"(layer1|features\.0)\.wscale\.b",
-    r"output(_\d+x\d+)?\.conv\.weight",
-)
+_FIRST = r"(layer1|features\.0)"
+
+
+@_layout("generator", "GAN Dissection PGGAN", _FIRST + r"\.conv\.weight", _FIRST + r"\.wscale\.b", r"output(_\d+x\d+)?\.conv\.weight")
 def _gan_dissection_generator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     if "features.0.conv.weight" in reader:
-        names, output = _names(reader, "features.{}".format, ".conv.weight"), "output"
+        names, output = _names(reader, "features.{}", ".conv.weight"), "output"
     else:
-        names = _names(reader, lambda index: f"layer{index + 1}", ".conv.weight")
+        names = _names(reader, "layer{}", ".conv.weight", start=1)
         size = 2 ** (len(names) // 2 + 1)
         output = f"output_{size}x{size}"
     layers, images = _read(reader, names, [output], ".conv.weight", ".wscale.b")
@@ -277,16 +263,17 @@ def _gan_dissection_generator(group: TensorGroup) -> Built:
 def _hub_generator(group: TensorGroup) -> Built:
     config = _hub_config(group)
     _check_settings(config, _HUB_SETTINGS)
-    reader, early = StateDictReader(group.tensors), ("formatLayer", "groupScale0.0")
-    names = _names(reader, lambda index: f"{early[index] if index < 2 else f'scaleLayers.{index // 2 - 1}.{index % 2}'}.module")
-    layers, images = _read(reader, names, _names(reader, "toRGBLayers.{}.module".format)[::-1])
-    (weight, bias), *convolutions = map(_bias_scaled, layers)
+    reader = StateDictReader(group.tensors)
+    blocks = _names(reader, "scaleLayers.{}", ".0.module.weight")
+    names = ["formatLayer.module", "groupScale0.0.module", *(f"{block}.{index}.module" for block in blocks for index in range(2))]
+    layers, images = _read(reader, names, _names(reader, "toRGBLayers.{}.module")[::-1])
+    (weight, bias), *convolutions = map(_hub_scaled, layers)
     _check_dense(weight, len(weight))
     # the others count the 16 positions of the first layer into its fan-in
     first = (4.0 * weight.T.unflatten(1, (-1, 4, 4)), bias.unflatten(0, (-1, 4, 4)))
     return _generator(
         [first, *convolutions],
-        [_more_gain(_bias_scaled(image)) for image in images],
+        [_hub_scaled(image, math.sqrt(2.0)) for image in images],
         float(config.get("alpha", 0.0)),
         label_size=config.get("categoryVectorDim", 0),
         final_tanh=config.get("lossCriterion") in _HUB_TANH,
@@ -303,28 +290,27 @@ def _hub_generator(group: TensorGroup) -> Built:
 )
 def _hub_discriminator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
-    image_names = _names(reader, "fromRGBLayers.{}.module".format)[::-1]
+    image_names = _names(reader, "fromRGBLayers.{}.module")[::-1]
     names = [f"scaleLayers.{block}.{index}.module" for block in reversed(range(len(image_names) - 1)) for index in range(2)]
     names += [f"{name}.module" for name in ("groupScaleZero.0", "groupScaleZero.1", "decisionLayer")]
-    layers, images = ([_bias_scaled(pair) for pair in pairs] for pairs in _read(reader, names, image_names))
-    alpha = float(_hub_config(group).get("alpha", 0.0))
-    return _discriminator([*layers[:-1], _more_gain(layers[-1])], images, alpha, group_size=_HUB_GROUP, consecutive_groups=True)
+    (*layers, last), images = _read(reader, names, image_names)
+    return _discriminator(
+        [*map(_hub_scaled, layers), _hub_scaled(last, math.sqrt(2.0))],
+        [_hub_scaled(image) for image in images],
+        float(_hub_config(group).get("alpha", 0.0)),
+        group_size=_HUB_GROUP,
+        consecutive_groups=True,
+    )
 
 
 def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
     return {**settings_in(group.settings, "config"), **group.given}
 
 
-def _bias_scaled(layer: Pair) -> Pair:
-    """The hub scales the sum of convolution and bias."""
+def _hub_scaled(layer: Pair, gain: float = 1.0) -> Pair:
+    """The hub scales the sum of convolution and bias, and its last layers (``gain``) by √2 / √fan_in like all others."""
     weight, bias = layer
-    return weight, bias * math.sqrt(2.0 / weight[0].numel())
-
-
-def _more_gain(layer: Pair) -> Pair:
-    """The hub scales its last layers by √2 / √fan_in like all others."""
-    weight, bias = layer
-    return weight * math.sqrt(2.0), bias
+    return weight * gain, bias * math.sqrt(2.0 / weight[0].numel())
 
 
 # NVIDIA, TensorFlow
@@ -335,14 +321,10 @@ def _nvidia_generator(group: TensorGroup) -> Built:
     _check_settings(group.settings, _NVIDIA_SETTINGS)
     reader = StateDictReader(group.tensors)
     fused = "8x8/Conv0_up/weight" in reader
-
-    def name(index: int) -> str:
-        size = 4 * 2 ** (index // 2)
-        early = ("Dense", "Conv")
-        return f"{size}x{size}/" + (early[index] if index < 2 else "Conv1" if index % 2 else "Conv0_up" if fused else "Conv0")
-
-    image_names = _names(reader, "ToRGB_lod{}".format, "/weight")
-    layers, images = _read(reader, _names(reader, name, "/weight"), image_names, "/weight", "/bias")
+    first_name = "Conv0_up" if fused else "Conv0"
+    sizes = reader.sizes("{0}x{0}/" + first_name + "/weight", first=8)
+    names = ["4x4/Dense", "4x4/Conv", *(f"{size}x{size}/{name}" for size in sizes for name in (first_name, "Conv1"))]
+    layers, images = _read(reader, names, _names(reader, "ToRGB_lod{}", "/weight"), "/weight", "/bias")
     (weight, bias), *convolutions = layers
     _check_dense(weight, weight.shape[-1])
     first = (weight.unflatten(1, (-1, 4, 4)), bias)
@@ -359,7 +341,7 @@ def _nvidia_generator(group: TensorGroup) -> Built:
 def _nvidia_discriminator(group: TensorGroup) -> Built:
     _check_settings(group.settings, {"use_wscale": True})
     reader = StateDictReader(group.tensors)
-    image_names = _names(reader, "FromRGB_lod{}".format, "/weight")
+    image_names = _names(reader, "FromRGB_lod{}", "/weight")
     sizes = [4 * 2**block for block in reversed(range(1, len(image_names)))]
     fused = "8x8/Conv1_down/weight" in reader
     names = [f"{size}x{size}/{name}" for size in sizes for name in ("Conv0", "Conv1_down" if fused else "Conv1")]

@@ -20,10 +20,7 @@ class StateDictReader:
     """Takes the tensors of a state dict one by one, so that all that is missing, misshapen or left over is noticed.
 
     A tensor that is not as it should be is noted, and ones stand in for it, until `check` or `unread` raises `DoesNotFit` with all of them.
-
-    Args:
-        tensors: by name.
-        dtype: that they are given in.
+    All are given in the same ``dtype``.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
@@ -36,11 +33,7 @@ class StateDictReader:
         return name in self._tensors
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        """Shape of a tensor that settings are read off.
-
-        Raises:
-            DoesNotFit: there is none of that name, or it has another number of dimensions.
-        """
+        """Shape of a tensor that settings are read off; `DoesNotFit` where there is none of so many dimensions."""
         if name not in self._tensors:
             raise DoesNotFit(f"no tensor {name}")
         shape = tuple(self._tensors[name].shape)
@@ -49,11 +42,7 @@ class StateDictReader:
         return shape
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of that name and shape.
-
-        Raises:
-            DoesNotFit: it is not there, and what stands in would be larger than the whole file.
-        """
+        """The tensor of that name and shape; `DoesNotFit` where it is not there, and what stands in would be larger than the whole file."""
         if (tensor := self._found(name)) is not None and tuple(tensor.shape) == shape:
             return tensor.to(self._dtype)
         self._problems.append(f"no tensor {name}" if tensor is None else f"{name} is {tuple(tensor.shape)}, not {shape}")
@@ -95,11 +84,7 @@ class StateDictReader:
             raise DoesNotFit(listed(self._problems))
 
     def unread(self, ignorable: str = "") -> tuple[str, ...]:
-        """Names that were not taken, all of which must match the pattern whole.
-
-        Raises:
-            DoesNotFit: some do not: the file holds more than this layout knows; or as `check`.
-        """
+        """Names that were not taken; `DoesNotFit` if one does not match the pattern whole: the file holds more than this layout knows."""
         self.check()
         rest = tuple(name for name in self._tensors if name not in self._read)
         if unknown := [name for name in rest if not re.fullmatch(ignorable, name)]:

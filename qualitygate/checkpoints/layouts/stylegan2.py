@@ -138,7 +138,6 @@ def _numbered(name: str, parts: Sequence[Part]) -> dict[str, Tensor]:
 
 def _ignored(reader: StateDictReader, unused: str = "") -> tuple[str, ...]:
     """Names left over: copies of the low-pass filter, or matching ``unused``; raises `DoesNotFit` otherwise."""
-    reader.check()
     rest = reader.unread(rf"(.*\.)?(resample_filter|kernel)|{unused}")
     for name in rest:
         if name.rpartition(".")[2] in ("resample_filter", "kernel"):

@@ -36,14 +36,9 @@ _ITSELF = Opaque("a reference back to the object that holds it")
 
 
 class Values:
-    """Gives meaning to the records of one pickle.
+    """Gives meaning to the records of one pickle; ``storage`` gives the one that a reference stands for.
 
-    Args:
-        storage: the storage that a reference stands for.
-        budget: what the file may still ask for.
-
-    Attributes:
-        eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
+    In ``eras`` are the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
     """
 
     def __init__(self, storage: Callable[[Persistent], Any], budget: Budget) -> None:
@@ -334,7 +329,7 @@ def legacy_value(source: memoryview, budget: Budget) -> Any:
         reader = InertUnpickler(source, position, budget)
         results.append(reader.load())
         references += reader.references
-        position = reader.end
+        position = reader.window.position
     magic, protocol, _, value, keys = results
     if (magic, protocol) != (LEGACY_MAGIC, _PROTOCOL) or not isinstance(keys, list):
         raise Damaged("a torch file of a version nobody knows")

@@ -44,13 +44,7 @@ def silent(done: int, total: int | None) -> None:
 
 
 def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
-    """The file at an address, from the cache if it is there.
-
-    Raises:
-        InputError: no SHA-256, not https, or the server has no such file.
-        CheckpointError: it has another SHA-256.
-        StorageError: no connection, or it broke off too often; what has come is kept, and continued by the next call.
-    """
+    """The file at an address, from the cache if it is there. Where the connection breaks too often, the next call continues."""
     address = _checked(url)
     shown = shown_address(address)
     if sha256 is None:
