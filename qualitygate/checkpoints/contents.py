@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from typing import Any
 
 from torch import Tensor
 
@@ -87,11 +87,7 @@ class _Others(Sequence[TensorGroup]):
     def __len__(self) -> int:
         return len(self._groups) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> TensorGroup: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[TensorGroup]: ...
-    def __getitem__(self, index: int | slice) -> TensorGroup | Sequence[TensorGroup]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         position = range(len(self))[index]

@@ -79,9 +79,9 @@ def load_checkpoint(
     path = resolve(source, sha256, tracking_uri=tracking_uri, progress=progress)
     written = _written(path)
     checkpoint = assemble_contents(read(path), path.name, Given(family, settings or {}))
-    checkpoint.generator.to(device)
-    if checkpoint.discriminator is not None:
-        checkpoint.discriminator.to(device)
+    for network in (checkpoint.generator, checkpoint.discriminator):
+        if network is not None:
+            network.to(device)
     checkpoint.generator.origin = _origin(path, settings or {})
     if _written(path) != written:
         raise CheckpointError(
@@ -159,13 +159,20 @@ def _unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> Checkpoi
         group, layout = ours[0], native.GENERATOR
     else:  # the one that lacks the fewest names
         group, layout = min(product(groups, layouts), key=lambda pair: len(pair[1].missing(pair[0])) / len(pair[1].required))
+    lacking = layout.missing(group)
+    misfit = f"no tensor named like {lacking[0]}" if lacking else "it stands beside an averaged generator that does not fit"
+    if not lacking:
+        try:
+            _build(layout, group, given)
+        except DoesNotFit as error:
+            misfit = str(error)
     first, tensor = next(iter(group.tensors.items()))
     judge = _first_fit(groups, "discriminator", NOTHING)
     instead = "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
     return CheckpointError(
         f"{name} is not a generator we know",
         f"{len(group.tensors)} tensors in {group.path or 'the top level'}, the first {first} {tuple(tensor.shape)}; "
-        f"closest is {layout.name}, but {_misfit(layout, group, given)}{instead}",
+        f"closest is {layout.name}, but {misfit}{instead}",
         f"one of {', '.join(sorted({layout.name for layout in layouts}))}",
         "pass the network as a Python object, or add its layout as a plug-in",
     )
@@ -192,16 +199,6 @@ def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
     if layout.role == "generator" and given.family not in (None, built.module.family):
         raise DoesNotFit(f"it was written for family {built.module.family!r}, not {given.family!r}")
     return built
-
-
-def _misfit(layout: Layout, group: TensorGroup, given: Given) -> str:
-    if lacking := layout.missing(group):
-        return f"no tensor named like {lacking[0]}"
-    try:
-        _build(layout, group, given)
-    except DoesNotFit as misfit:
-        return str(misfit)
-    return "it stands beside an averaged generator that does not fit"
 
 
 def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Checkpoint:

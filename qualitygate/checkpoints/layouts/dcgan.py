@@ -51,10 +51,6 @@ def _built(network: Network, folded: list[tuple[Tensor, Tensor]], group: TensorG
     return Built(network, tensors, tuple(name for name in group.tensors if name.endswith("num_batches_tracked")))
 
 
-def _by_number(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split(".")]
-
-
 def _chain(group: TensorGroup) -> list[tuple[_Module, _Module]]:
     """The convolutions and the batch norm after each (empty where there is none), checked to be a DCGAN's, in the order of the module
     numbers (a file's own order means nothing)."""
@@ -62,8 +58,9 @@ def _chain(group: TensorGroup) -> list[tuple[_Module, _Module]]:
     for name, tensor in group.tensors.items():
         module_name, _, attribute = name.rpartition(".")
         modules.setdefault(module_name, {})[attribute] = tensor
+    by_number = {name: [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split(".")] for name in modules}
     chain: list[tuple[_Module, _Module]] = []
-    for name in sorted(modules, key=_by_number):
+    for name in sorted(modules, key=by_number.__getitem__):
         module = modules[name]
         if "weight" in module and module["weight"].ndim == 4:
             chain.append((module, {}))

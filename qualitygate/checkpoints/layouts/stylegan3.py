@@ -50,10 +50,17 @@ def _build(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     arguments = constructor_arguments(group, _ARGUMENTS)
     *names, last = _layer_names(group.tensors)
-    parts = [_layer(reader, f"synthesis.{name}") for name in names]
-    to_rgb = _to_rgb(reader, f"synthesis.{last}")
+    parts = [_filtered_layer(reader, f"synthesis.{name}") for name in names]
+    to_rgb = _layer(reader, f"synthesis.{last}")
+    to_rgb["weight"] = equalized(to_rgb["weight"]).flatten(1) * to_rgb.pop("gain")
     mapping = _mapping(reader, {**settings_in(arguments, "mapping_kwargs"), **group.given})
-    features = _input(reader)
+    features = {
+        "frequencies": reader.take_any("synthesis.input.freqs", 2),
+        "phases": reader.take_any("synthesis.input.phases", 1),
+        "transform": reader.take_any("synthesis.input.transform", 2),
+        "weight": equalized(reader.take_any("synthesis.input.weight", 2)),
+        **prefixed("affine", dense(reader, "synthesis.input.affine")),
+    }
     reader.check()
     filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
@@ -131,38 +138,19 @@ def _mapping(reader: StateDictReader, arguments: Mapping[str, Any]) -> Part:
     return part
 
 
-def _input(reader: StateDictReader) -> Part:
-    return {
-        "frequencies": reader.take_any("synthesis.input.freqs", 2),
-        "phases": reader.take_any("synthesis.input.phases", 1),
-        "transform": reader.take_any("synthesis.input.transform", 2),
-        "weight": equalized(reader.take_any("synthesis.input.weight", 2)),
-        **prefixed("affine", dense(reader, "synthesis.input.affine")),
-    }
-
-
 def _layer(reader: StateDictReader, name: str) -> Part:
-    weight = reader.take_any(f"{name}.weight", 4).double()
-    normalised = weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))
+    """A layer, not counting its filters; ``gain`` brings its input to unit variance, as the running mean square of the training says."""
     return {
         **prefixed("style", dense(reader, f"{name}.affine")),
-        "weight": normalised.float(),
+        "weight": reader.take_any(f"{name}.weight", 4),
         "bias": reader.take_any(f"{name}.bias", 1),
-        "gain": _gain(reader, name),
-        "up_filter": reader.take_any(f"{name}.up_filter", 1),
-        "down_filter": reader.take_any(f"{name}.down_filter", 1, 2),
+        "gain": torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0)),
     }
 
 
-def _to_rgb(reader: StateDictReader, name: str) -> Part:
-    weight = equalized(reader.take_any(f"{name}.weight", 4)).flatten(1)
-    return {
-        **prefixed("style", dense(reader, f"{name}.affine")),
-        "weight": weight * _gain(reader, name),
-        "bias": reader.take_any(f"{name}.bias", 1),
-    }
-
-
-def _gain(reader: StateDictReader, name: str) -> Tensor:
-    """Brings the layer's input to unit variance, as the running mean square of the training says."""
-    return torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0))
+def _filtered_layer(reader: StateDictReader, name: str) -> Part:
+    layer = _layer(reader, name)
+    weight = layer["weight"].double()
+    layer["weight"] = (weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))).float()
+    filters = {"up_filter": reader.take_any(f"{name}.up_filter", 1), "down_filter": reader.take_any(f"{name}.down_filter", 1, 2)}
+    return layer | filters

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from filelock import FileLock
@@ -23,9 +23,6 @@ from filelock import FileLock
 from qualitygate import storage
 from qualitygate.errors import CheckpointError, InputError, StorageError
 from qualitygate.storage import file_sha256
-
-if TYPE_CHECKING:
-    from requests import Response
 
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -101,7 +98,7 @@ def _download(url: str, shown: str, home: Path, progress: Progress) -> None:
 def _attempt(url: str, shown: str, home: Path, progress: Progress) -> None:
     import requests
 
-    def check_redirection(response: Response, **_: Any) -> None:  # called before the next request is sent
+    def check_redirection(response: Any, **_: Any) -> None:  # called before the next request is sent
         if response.is_redirect:
             _checked(urljoin(response.url, response.headers["Location"]))
 
