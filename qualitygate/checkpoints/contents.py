@@ -58,8 +58,7 @@ class Contents:
 
 MAX_GROUPS = 10_000
 """Groups of tensors in a file: networks, and one for every parameter of an optimizer, which has some 1,000."""
-MAX_PATH = 500
-"""Characters of a group's path. Known ones stay below 50."""
+MAX_PATH = 500  # characters of a group's path; known ones stay below 50
 
 
 def tensor_groups(contents: Contents) -> list[TensorGroup]:

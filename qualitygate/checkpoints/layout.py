@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.errors import CheckpointError
 
-ANY_FAMILY = "any"
-"""Family of a layout whose groups say themselves of which family they are."""
+ANY_FAMILY = "any"  # family of a layout whose groups say themselves of which family they are
 
 _CACHE_LINE = 64  # bytes; torch's own allocations start at one
 _LISTED = 8  # how many tensors an error names before it counts the rest

@@ -20,29 +20,22 @@ _Module = dict[str, Tensor]
 
 @declared(LAYOUTS, "dcgan", "generator", "DCGAN", r"(.*\.)?weight", r"(.*\.)?running_mean")
 def _generator(group: TensorGroup) -> Built[DCGAN]:
-    chain = _chain(group)
-    weights = [convolution["weight"] for convolution, _ in chain]
-    if any(before.shape[1] != after.shape[0] for before, after in pairwise(weights)):
-        raise DoesNotFit("outputs and inputs of the transposed convolutions do not meet")
-    if weights[-1].shape[1] > _CHANNELS_MOST or chain[-1][1]:
+    weights, folded, ends_in_norm = _chain(group, 1)
+    if weights[-1].shape[1] > _CHANNELS_MOST or ends_in_norm:
         raise DoesNotFit(f"the last convolution makes {weights[-1].shape[1]} units, which is not an image")
     with torch.device("meta"):
         generator = DCGAN(weights[0].shape[0], [weight.shape[1] for weight in weights[:-1]], weights[-1].shape[1])
-    folded = (_folded(convolution, norm, 1) for convolution, norm in chain)
     return _built(generator, [(weight.permute(2, 3, 0, 1).contiguous(), bias) for weight, bias in folded], group)
 
 
 @declared(LAYOUTS, "dcgan", "discriminator", "DCGAN discriminator", r"(.*\.)?weight")
 def _discriminator(group: TensorGroup) -> Built[DCGANDiscriminator]:
-    chain = _chain(group)
-    weights = [convolution["weight"] for convolution, _ in chain]
-    if any(before.shape[0] != after.shape[1] for before, after in pairwise(weights)):
-        raise DoesNotFit("outputs and inputs of the convolutions do not meet")
-    if weights[0].shape[1] > _CHANNELS_MOST or weights[-1].shape[0] != 1 or chain[-1][1]:
+    weights, folded, ends_in_norm = _chain(group, 0)
+    if weights[0].shape[1] > _CHANNELS_MOST or weights[-1].shape[0] != 1 or ends_in_norm:
         raise DoesNotFit(f"from {weights[0].shape[1]} channels to {weights[-1].shape[0]} values is no discriminator")
     with torch.device("meta"):
         discriminator = DCGANDiscriminator([weight.shape[0] for weight in weights[:-1]], weights[0].shape[1])
-    return _built(discriminator, [_folded(convolution, norm, 0) for convolution, norm in chain], group)
+    return _built(discriminator, folded, group)
 
 
 def _built(network: Network, folded: list[tuple[Tensor, Tensor]], group: TensorGroup) -> Built[Network]:
@@ -51,9 +44,12 @@ def _built(network: Network, folded: list[tuple[Tensor, Tensor]], group: TensorG
     return Built(network, tensors, tuple(name for name in group.tensors if name.endswith("num_batches_tracked")))
 
 
-def _chain(group: TensorGroup) -> list[tuple[_Module, _Module]]:
-    """The convolutions and the batch norm after each (empty where there is none), checked to be a DCGAN's, in the order of the module
-    numbers (a file's own order means nothing)."""
+def _chain(group: TensorGroup, units: int) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]], bool]:
+    """The weights of the convolutions, checked to be a DCGAN's, weight and bias of each with its batch norm folded in, and whether the last
+    has a norm.
+
+    They stand in the order of the module numbers (a file's own order means nothing); dimension ``units`` of a weight counts its outputs.
+    """
     modules: dict[str, _Module] = {}
     for name, tensor in group.tensors.items():
         module_name, _, attribute = name.rpartition(".")
@@ -70,15 +66,17 @@ def _chain(group: TensorGroup) -> list[tuple[_Module, _Module]]:
             raise DoesNotFit(
                 f"{name or 'the top level'}, with {', '.join(sorted(module))}, is neither a convolution nor a batch norm after one"
             )
-    shapes = [tuple(convolution["weight"].shape) for convolution, _ in chain]
+    weights = [convolution["weight"] for convolution, _ in chain]
+    shapes = [tuple(weight.shape) for weight in weights]
     if len(shapes) < 2 or any(shape[2:] != (4, 4) for shape in shapes):
         raise DoesNotFit(f"kernels {shapes} are not a chain of 4×4 convolutions")
-    return chain
+    if any(before.shape[units] != after.shape[1 - units] for before, after in pairwise(weights)):
+        raise DoesNotFit(f"outputs and inputs of the {'transposed ' if units else ''}convolutions do not meet")
+    return weights, [_folded(convolution, norm, units) for convolution, norm in chain], bool(chain[-1][1])
 
 
 def _folded(convolution: _Module, norm: _Module, units: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias of convolution and batch norm together; computed in float64, rounded once. ``units`` is the weight's dimension
-    that counts the outputs."""
+    """Weight and bias of convolution and batch norm together; computed in float64, rounded once."""
     weight = convolution["weight"].double()
     count = weight.shape[units]
     bias = convolution["bias"].double() if "bias" in convolution else weight.new_zeros(count)

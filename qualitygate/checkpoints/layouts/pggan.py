@@ -30,14 +30,12 @@ _GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
 
 _NVIDIA_SETTINGS = {"use_wscale": True, "use_pixelnorm": True, "use_leakyrelu": True, "normalize_latents": True, "pixelnorm_epsilon": 1e-8}
 _HUB_SETTINGS = {"equalizedlR": True, "perChannelNormalization": True, "leakyReluLeak": 0.2}
-_HUB_TANH = ("MSE", "DCGAN")
-"""Losses for which the hub ends the generator with tanh."""
+_HUB_TANH = ("MSE", "DCGAN")  # losses for which the hub ends the generator with tanh
 
 _NOT_NEEDED = r"lod|.*\.wscale\.scale"
 """The level of detail is read elsewhere; the scale in old GAN Dissection files follows from the shapes."""
 
-Pair = tuple[Tensor, Tensor]
-"""Weight and bias of one layer, float32."""
+Pair = tuple[Tensor, Tensor]  # weight and bias of one layer, float32
 
 
 # The networks that the layers are of

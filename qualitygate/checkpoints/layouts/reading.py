@@ -110,8 +110,7 @@ def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) ->
 LEARNING_RATE = 0.01
 """Learning-rate multiplier of StyleGAN's mapping network in all sources, unless their settings say otherwise."""
 
-Part = dict[str, Tensor]
-"""A layer's tensors by our names, e.g. ``weight``, ``bias``, ``style.weight``."""
+Part = dict[str, Tensor]  # a layer's tensors by our names, e.g. ``weight``, ``bias``, ``style.weight``
 
 
 def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:

@@ -24,8 +24,7 @@ import numpy as np
 from qualitygate.checkpoints.reader.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
 from qualitygate.errors import QualityGateError, UnsafeCheckpointError
 
-VIEW_FROM = 4096
-"""Byte strings from this size on stay views into the file."""
+VIEW_FROM = 4096  # byte strings from this size on stay views into the file
 _KEY_BITS = 64  # larger integers could be chosen to collide as keys
 _KEY_PARTS = 8
 

@@ -46,10 +46,10 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
         TrackingError: MLflow cannot be reached.
         MissingExtraError: ``hf://`` without the extra ``hub``.
     """
-    place, expected = _with_sha256(str(source), sha256)
-    scheme = _SCHEME.match(place)
-    match scheme and scheme[1].lower():
-        case None:
+    place, named, scheme = _parts(source)
+    expected = _agreed(named, sha256)
+    match scheme:
+        case "":
             return _checked(Path(place), expected)
         case "http" | "https":
             return web.fetch(place, expected, progress)
@@ -62,24 +62,26 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
 
 def shown(source: str | Path) -> str:
     """A source as it may be written into a record: without its hash, and without user, password, query and fragment of an address."""
+    place, _, scheme = _parts(source)
+    return web.shown_address(urlsplit(place)) if scheme in ("http", "https") else place
+
+
+def _parts(source: str | Path) -> tuple[str, str | None, str]:
+    """The source without its ``#sha256=…``, the hash that this names, and the scheme."""
     found = _FRAGMENT.fullmatch(str(source))
-    place = found[1] if found else str(source)
+    place, named = (found[1], found[2]) if found else (str(source), None)
     scheme = _SCHEME.match(place)
-    if scheme is None or scheme[1].lower() not in ("http", "https"):
-        return place
-    return web.shown_address(urlsplit(place))
+    return place, named, scheme[1].lower() if scheme else ""
 
 
-def _with_sha256(source: str, given: str | None) -> tuple[str, str | None]:
-    """The source without its ``#sha256=…``, and the hash that it or the argument names."""
-    found = _FRAGMENT.fullmatch(source)
-    place, named = (found[1], found[2]) if found else (source, None)
+def _agreed(named: str | None, given: str | None) -> str | None:
+    """The hash that the source or the argument names."""
     expected = {one.lower() for one in (named, given) if one is not None}
     if len(expected) > 1:
         raise InputError("The source names another SHA-256 than the one given", f"{named} and {given}", "one of them")
     if wrong := [one for one in expected if not _HEX.fullmatch(one)]:
         raise InputError("This is no SHA-256", repr(wrong[0]), "64 hexadecimal digits, as `sha256sum` prints them")
-    return place, next(iter(expected), None)
+    return next(iter(expected), None)
 
 
 def _checked(path: Path, expected: str | None) -> Path:
