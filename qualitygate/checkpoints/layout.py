@@ -70,13 +70,14 @@ class Layout:
         return [pattern for pattern in self.required if not any(re.fullmatch(pattern, name) for name in group.tensors)]
 
 
-def declared(
-    layouts: list[Layout], family: str, role: str, name: str, *required: str, asks: tuple[str, ...] = ()
-) -> Callable[[Build], Build]:
-    """Decorator of a function that builds: adds its layout to the module's ``layouts``, so that the rule stands where it is followed."""
+def declared(layouts: list[Layout], family: str, role: str, name: str, required: str, asks: str = "") -> Callable[[Build], Build]:
+    """Decorator of a function that builds: adds its layout to the module's ``layouts``, so that the rule stands where it is followed.
+
+    Between the patterns in ``required``, and the settings in ``asks``, are spaces.
+    """
 
     def add(build: Build) -> Build:
-        layouts.append(Layout(name, family, role, required, build, asks))
+        layouts.append(Layout(name, family, role, tuple(required.split()), build, tuple(asks.split())))
         return build
 
     return add

@@ -133,12 +133,7 @@ class Ajbrock(SpectralReader):
 
 
 @_layout(
-    "generator",
-    "ajbrock BigGAN",
-    r"linear\.weight",
-    r"blocks\.0\.0\.bn1\.gain\.weight",
-    r"blocks\.0\.0\.conv1\.weight",
-    r"output_layer\.2\.weight",
+    "generator", "ajbrock BigGAN", r"linear\.weight blocks\.0\.0\.bn1\.gain\.weight blocks\.0\.0\.conv1\.weight output_layer\.2\.weight"
 )
 def _generator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
@@ -173,12 +168,7 @@ def _conditioning(file: Ajbrock, inputs: int) -> tuple[int, int, Literal["none",
 
 
 @_layout(
-    "discriminator",
-    "ajbrock BigGAN discriminator",
-    r"linear\.weight",
-    r"blocks\.0\.0\.conv1\.weight",
-    r"blocks\.0\.0\.conv2\.weight",
-    r"embed\.weight",
+    "discriminator", "ajbrock BigGAN discriminator", r"linear\.weight blocks\.0\.0\.conv1\.weight blocks\.0\.0\.conv2\.weight embed\.weight"
 )
 def _discriminator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
@@ -202,14 +192,7 @@ def _discriminator(group: TensorGroup) -> Built:
     return Built(discriminator, file.tensors, file.unread(_UNUSED))
 
 
-@_layout(
-    "generator",
-    "U-Net GAN",
-    r"linear\.weight",
-    r"blocks\.0\.0\.bn1\.gain\.0\.weight",
-    r"blocks\.0\.0\.conv1\.weight",
-    r"output_layer\.2\.weight",
-)
+@_layout("generator", "U-Net GAN", r"linear\.weight blocks\.0\.0\.bn1\.gain\.0\.weight blocks\.0\.0\.conv1\.weight output_layer\.2\.weight")
 def _unconditional_generator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
     latent_size, units, attention, ends = file.generator_around_norms()
@@ -223,9 +206,7 @@ def _unconditional_generator(group: TensorGroup) -> Built:
     return Built(generator, file.tensors, file.unread(_UNUSED))
 
 
-@_layout(
-    "discriminator", "U-Net GAN discriminator", r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"
-)
+@_layout("discriminator", "U-Net GAN discriminator", r"linear_middle\.weight blocks\.0\.0\.conv1\.weight blocks\.0\.0\.conv_sc\.weight")
 def _unet_discriminator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
     numbers = file.numbered(r"blocks\.(\d+)\.0\.conv1\.weight")

@@ -72,11 +72,8 @@ class _HuggingFace(SpectralReader):
     "biggan-deep",
     "generator",
     "Hugging Face BigGAN-deep",
-    r"embeddings\.weight",
-    r"generator\.gen_z\.weight_orig",
-    r"generator\.layers\.0\.conv_0\.weight_orig",
-    r"generator\.bn\.running_means",
-    asks=("layers", "eps"),
+    r"embeddings\.weight generator\.gen_z\.weight_orig generator\.layers\.0\.conv_0\.weight_orig generator\.bn\.running_means",
+    asks="layers eps",
 )
 def _build(group: TensorGroup) -> Built:
     file = _HuggingFace(group)

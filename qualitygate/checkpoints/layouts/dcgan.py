@@ -18,7 +18,7 @@ _BATCH_NORM = {"weight", "bias", "running_mean", "running_var"}
 _Module = dict[str, Tensor]
 
 
-@declared(LAYOUTS, "dcgan", "generator", "DCGAN", r"(.*\.)?weight", r"(.*\.)?running_mean")
+@declared(LAYOUTS, "dcgan", "generator", "DCGAN", r"(.*\.)?weight (.*\.)?running_mean")
 def _generator(group: TensorGroup) -> Built[DCGAN]:
     weights, folded, ends_in_norm = _chain(group, 1)
     if weights[-1].shape[1] > _CHANNELS_MOST or ends_in_norm:

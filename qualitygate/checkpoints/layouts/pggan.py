@@ -186,7 +186,7 @@ def _lod(group: TensorGroup) -> float:
 # genforce; each network shows something of the other, the first group of the file that has such a tensor
 
 
-@_layout("generator", "genforce PGGAN", r"layer0\.weight", r"layer1\.bias", r"output0\.weight", "lod", asks=("label_size", "final_tanh"))
+@_layout("generator", "genforce PGGAN", r"layer0\.weight layer1\.bias output0\.weight lod", asks="label_size final_tanh")
 def _genforce_generator(group: TensorGroup) -> Built:
     layers, images, fused = _genforce_generator_layers(group)
     judge = next((other for other in group.others if "input0.weight" in other.tensors), None)
@@ -200,7 +200,7 @@ def _genforce_generator(group: TensorGroup) -> Built:
     )
 
 
-@_layout("discriminator", "genforce PGGAN", r"layer0\.weight", r"input0\.weight", "lod", asks=("fused_scale", "minibatch_std_group_size"))
+@_layout("discriminator", "genforce PGGAN", r"layer0\.weight input0\.weight lod", asks="fused_scale minibatch_std_group_size")
 def _genforce_discriminator(group: TensorGroup) -> Built:
     layers, images = _genforce_discriminator_layers(group)
     fused = group.settings.get("fused_scale")
@@ -231,10 +231,11 @@ def _genforce_discriminator_layers(group: TensorGroup) -> tuple[list[Pair], list
 # GAN Dissection; the newer of its two namings counts layers from 1 and names the output by its size
 
 
-_FIRST = r"(layer1|features\.0)"
-
-
-@_layout("generator", "GAN Dissection PGGAN", _FIRST + r"\.conv\.weight", _FIRST + r"\.wscale\.b", r"output(_\d+x\d+)?\.conv\.weight")
+@_layout(
+    "generator",
+    "GAN Dissection PGGAN",
+    r"(layer1|features\.0)\.conv\.weight (layer1|features\.0)\.wscale\.b output(_\d+x\d+)?\.conv\.weight",
+)
 def _gan_dissection_generator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     if "features.0.conv.weight" in reader:
@@ -253,10 +254,8 @@ def _gan_dissection_generator(group: TensorGroup) -> Built:
 @_layout(
     "generator",
     "torch hub PGAN",
-    r"formatLayer\.module\.weight",
-    r"groupScale0\.0\.module\.weight",
-    r"toRGBLayers\.0\.module\.weight",
-    asks=("alpha", "categoryVectorDim", "lossCriterion"),
+    r"formatLayer\.module\.weight groupScale0\.0\.module\.weight toRGBLayers\.0\.module\.weight",
+    asks="alpha categoryVectorDim lossCriterion",
 )
 def _hub_generator(group: TensorGroup) -> Built:
     config = _hub_config(group)
@@ -281,10 +280,8 @@ def _hub_generator(group: TensorGroup) -> Built:
 @_layout(
     "discriminator",
     "torch hub PGAN",
-    r"groupScaleZero\.0\.module\.weight",
-    r"decisionLayer\.module\.weight",
-    r"fromRGBLayers\.0\.module\.weight",
-    asks=("alpha",),
+    r"groupScaleZero\.0\.module\.weight decisionLayer\.module\.weight fromRGBLayers\.0\.module\.weight",
+    asks="alpha",
 )
 def _hub_discriminator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
@@ -314,7 +311,7 @@ def _hub_scaled(layer: Pair, gain: float = 1.0) -> Pair:
 # NVIDIA, TensorFlow
 
 
-@_layout("generator", "NVIDIA TensorFlow PGGAN", "4x4/Dense/weight", "4x4/Conv/weight", "ToRGB_lod0/weight", asks=("label_size",))
+@_layout("generator", "NVIDIA TensorFlow PGGAN", "4x4/Dense/weight 4x4/Conv/weight ToRGB_lod0/weight", asks="label_size")
 def _nvidia_generator(group: TensorGroup) -> Built:
     _check_settings(group.settings, _NVIDIA_SETTINGS)
     reader = StateDictReader(group.tensors)
@@ -335,7 +332,7 @@ def _nvidia_generator(group: TensorGroup) -> Built:
     )
 
 
-@_layout("discriminator", "NVIDIA TensorFlow PGGAN", "4x4/Dense1/weight", "FromRGB_lod0/weight", asks=("mbstd_group_size",))
+@_layout("discriminator", "NVIDIA TensorFlow PGGAN", "4x4/Dense1/weight FromRGB_lod0/weight", asks="mbstd_group_size")
 def _nvidia_discriminator(group: TensorGroup) -> Built:
     _check_settings(group.settings, {"use_wscale": True})
     reader = StateDictReader(group.tensors)

@@ -93,13 +93,8 @@ class StateDictReader:
 
 
 def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) -> Tensor:
-    """Weight over its largest singular value as estimated from stored vectors (Miyato et al. 2018).
-
-    Args:
-        weight: (rows, …), used as a matrix of its rows.
-        u: left vector, of as many values as there are rows.
-        v: right vector; if None, one step of power iteration gives both, as ajbrock's code does also in evaluation.
-    """
+    """Weight (rows, …) over its largest singular value as estimated from stored vectors, the left ``u`` (rows) and the right ``v``
+    (Miyato et al. 2018). Without a ``v``, one step of power iteration gives both, as ajbrock's code does also in evaluation."""
     matrix, u = weight.flatten(1), u.flatten()
     if v is None:
         v = F.normalize(u @ matrix, dim=0)

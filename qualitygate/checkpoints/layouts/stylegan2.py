@@ -177,10 +177,8 @@ _DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
 @_layout(
     "generator",
     "NVIDIA StyleGAN2",
-    r"synthesis\.b4\.const",
-    r"synthesis\.b4\.conv1\.affine\.weight",
-    r"synthesis\.b\d+\.torgb\.weight",
-    asks=("conv_clamp", "lr_multiplier"),
+    r"synthesis\.b4\.const synthesis\.b4\.conv1\.affine\.weight synthesis\.b\d+\.torgb\.weight",
+    asks="conv_clamp lr_multiplier",
 )
 def _nvidia_generator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
@@ -225,11 +223,8 @@ def _nvidia_layer(reader: StateDictReader, name: str) -> Part:
 @_layout(
     "discriminator",
     "NVIDIA StyleGAN2",
-    r"b4\.conv\.weight",
-    r"b4\.fc\.weight",
-    r"b4\.out\.weight",
-    r"b\d+\.fromrgb\.weight",
-    asks=("conv_clamp", "lr_multiplier", "mbstd_group_size"),
+    r"b4\.conv\.weight b4\.fc\.weight b4\.out\.weight b\d+\.fromrgb\.weight",
+    asks="conv_clamp lr_multiplier mbstd_group_size",
 )
 def _nvidia_discriminator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
@@ -261,10 +256,8 @@ _TENSORFLOW_UNUSED = r"lod|ToRGB_lod\d+/.*|.*/ToRGB_lod\d+/.*"
 @_layout(
     "generator",
     "NVIDIA StyleGAN2 (TensorFlow)",
-    r"(synthesis/)?4x4/Const/const",
-    r"(synthesis/)?4x4/Conv/mod_weight",
-    r"mapping/Dense0/weight",
-    asks=("mapping_lrmul", "conv_clamp"),
+    "(synthesis/)?4x4/Const/const (synthesis/)?4x4/Conv/mod_weight mapping/Dense0/weight",
+    asks="mapping_lrmul conv_clamp",
 )
 def _tensorflow_generator(group: TensorGroup) -> Built:
     reader = StateDictReader({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
@@ -346,11 +339,7 @@ def _tensorflow_layer(reader: StateDictReader, name: str) -> Part:
 
 
 @_layout(
-    "generator",
-    "genforce StyleGAN2",
-    r"synthesis\.early_layer\.const",
-    r"synthesis\.layer0\.noise_strength",
-    r"synthesis\.layer0\.style\.weight",
+    "generator", "genforce StyleGAN2", r"synthesis\.early_layer\.const synthesis\.layer0\.noise_strength synthesis\.layer0\.style\.weight"
 )
 def _genforce_generator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
@@ -374,7 +363,7 @@ def _genforce_generator(group: TensorGroup) -> Built:
     )
 
 
-@_layout("discriminator", "genforce StyleGAN2", r"input0\.weight", r"layer0\.weight", r"layer1\.filter\.kernel")
+@_layout("discriminator", "genforce StyleGAN2", r"input0\.weight layer0\.weight layer1\.filter\.kernel")
 def _genforce_discriminator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     last = len(reader.run("layer{}.weight")) - 3
@@ -392,7 +381,7 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
 # rosinality
 
 
-@_layout("generator", "rosinality StyleGAN2", r"input\.input", r"conv1\.conv\.modulation\.weight", r"to_rgb1\.conv\.weight")
+@_layout("generator", "rosinality StyleGAN2", r"input\.input conv1\.conv\.modulation\.weight to_rgb1\.conv\.weight")
 def _rosinality_generator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     layers = ["conv1", *(f"convs.{index}" for index in reader.run("convs.{}.conv.weight"))]
@@ -418,7 +407,7 @@ def _rosinality_layer(reader: StateDictReader, name: str, bias: str, dimensions:
     return {**_style(reader, f"{name}.conv.modulation"), "weight": weight, "bias": reader.take_any(bias, dimensions).flatten()}
 
 
-@_layout("discriminator", "rosinality StyleGAN2", r"convs\.0\.0\.weight", r"final_conv\.0\.weight", r"final_linear\.1\.weight")
+@_layout("discriminator", "rosinality StyleGAN2", r"convs\.0\.0\.weight final_conv\.0\.weight final_linear\.1\.weight")
 def _rosinality_discriminator(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
     return _discriminator(

@@ -41,10 +41,8 @@ _ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapp
     "stylegan3",
     "generator",
     "NVIDIA StyleGAN3",
-    r"mapping\.fc0\.weight",
-    r"synthesis\.input\.freqs",
-    r"synthesis\.L0_\d+_\d+\.magnitude_ema",
-    asks=("first_cutoff", "conv_clamp", "output_scale", "filter_size", "lr_multiplier"),
+    r"mapping\.fc0\.weight synthesis\.input\.freqs synthesis\.L0_\d+_\d+\.magnitude_ema",
+    asks="first_cutoff conv_clamp output_scale filter_size lr_multiplier",
 )
 def _build(group: TensorGroup) -> Built:
     reader = StateDictReader(group.tensors)
