@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from qualitygate.errors import CheckpointError
+from qualitygate.checkpoints.bounds import MAX_GROUPS, MAX_PATH, over_limit
 
 _PREFERENCE = ("g_ema", "generator_smooth", "generator_ema", "netg_ema", "avgg", "gs", "ema", "generator", "netg", "gen", "g", "model")
 """Names under which files keep the generator, averaged copies first."""
@@ -56,22 +56,14 @@ class Contents:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-MAX_GROUPS = 10_000
-"""Groups of tensors in a file: networks, and one for every parameter of an optimizer, which has some 1,000."""
-MAX_PATH = 500  # characters of a group's path; known ones stay below 50
-
-
 def tensor_groups(contents: Contents) -> list[TensorGroup]:
     """All groups of tensors in the file, averaged generators first, then generators, then the rest, in the order of the file."""
     found: list[TensorGroup] = []
     for group in _groups("", contents.tree, ChainMap(), {}):
-        if len(found) == MAX_GROUPS or len(group.path) > MAX_PATH:
-            raise CheckpointError(
-                "The checkpoint asks for more than a network needs",
-                f"more than {MAX_GROUPS:,} groups of tensors, or one whose path has more than {MAX_PATH} characters",
-                "fewer",
-                "save the generator's state dict as safetensors and use that",
-            )
+        if len(found) == MAX_GROUPS:
+            raise over_limit("groups of tensors", MAX_GROUPS)
+        if len(group.path) > MAX_PATH:
+            raise over_limit("characters in the path of a group", MAX_PATH)
         found.append(group)
     groups = sorted(found, key=lambda group: group.rank)
     return [replace(group, others=_Others(groups, index)) for index, group in enumerate(groups)]

@@ -76,13 +76,9 @@ class Ajbrock(SpectralReader):
         variance = self.take(f"{norm}.{stem}_var", units)
         return self.take(f"{norm}.{stem}_mean", units), torch.rsqrt(variance + _BATCH_NORM_EPS)
 
-    def up_block(self, ours: str, theirs: str, inputs: int, outputs: int) -> None:
-        self.convolution(f"{ours}.convs.0", f"{theirs}.conv1", outputs, inputs, 3, 3, upsampling=True)
-        self.convolution(f"{ours}.last", f"{theirs}.conv2", outputs, outputs, 3, 3)
-        self.convolution(f"{ours}.shortcut", f"{theirs}.conv_sc", outputs, inputs, 1, 1)
-
-    def down_block(self, ours: str, theirs: str, inputs: int, hidden: int, outputs: int, shortcut: bool) -> None:
-        self.convolution(f"{ours}.first", f"{theirs}.conv1", hidden, inputs, 3, 3)
+    def block(self, ours: str, number: int, inputs: int, hidden: int, outputs: int, *, up: bool = False, shortcut: bool = True) -> None:
+        theirs = f"blocks.{number}.0"
+        self.convolution(f"{ours}.convs.0" if up else f"{ours}.first", f"{theirs}.conv1", hidden, inputs, 3, 3, upsampling=up)
         self.convolution(f"{ours}.last", f"{theirs}.conv2", outputs, hidden, 3, 3)
         if shortcut:
             self.convolution(f"{ours}.shortcut", f"{theirs}.conv_sc", outputs, inputs, 1, 1)
@@ -105,7 +101,7 @@ class Ajbrock(SpectralReader):
         bottom_width, image_channels = math.isqrt(outputs // units[0]), self.shape("output_layer.2.weight", 4)[0]
         self.convolution("linear", "linear", units[0] * bottom_width**2, inputs)
         for index, (before, after) in enumerate(pairwise(units)):
-            self.up_block(f"blocks.{index}", f"blocks.{index}.0", before, after)
+            self.block(f"blocks.{index}", index, before, after, after, up=True)
         attention = self.attention_after(units[1:])
         last = units[-1]
         mean, inverse_deviation = self.statistics("output_layer.0", last)
@@ -181,7 +177,7 @@ def _discriminator(group: TensorGroup) -> Built:
     # the last block never halves the size; any other does if its shortcut has a convolution
     halves = [*shortcuts[:-1], False]
     for index, (before, inner, after, shortcut) in enumerate(zip(inputs, hidden, units, shortcuts, strict=True)):
-        file.down_block(f"blocks.{index}", f"blocks.{index}.0", before, inner, after, shortcut)
+        file.block(f"blocks.{index}", index, before, inner, after, shortcut=shortcut)
     attention = file.attention_after(units)
     label_size = file.shape("embed.weight", 2)[0]
     file.projection_head("head", "linear", "embed", units[-1], label_size)
@@ -217,9 +213,9 @@ def _unet_discriminator(group: TensorGroup) -> Built:
     encoder, decoder = outputs[:count], outputs[count:]
     image_channels = file.shape("blocks.0.0.conv1.weight", 4)[1]
     for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True)):
-        file.down_block(f"encoder.{index}", f"blocks.{index}.0", before, after, after, shortcut=True)
+        file.block(f"encoder.{index}", index, before, after, after)
     for index, (before, skip, after) in enumerate(zip([encoder[-1], *decoder[:-1]], [0, *encoder[-2::-1]], decoder, strict=True)):
-        file.up_block(f"decoder.{index}", f"blocks.{count + index}.0", before + skip, after)
+        file.block(f"decoder.{index}", count + index, before + skip, after, after, up=True)
     attention = file.attention_after(encoder)
     label_size = file.shape("embed.weight", 2)[0] if "embed.weight" in file else 0
     file.projection_head("head", "linear_middle", "embed_middle", encoder[-1], label_size)

@@ -50,22 +50,6 @@ class _HuggingFace(SpectralReader):
             self.put(f"{norm}.gain.weight", self.weight(f"{theirs}.bn_{which}.scale", units, condition))
             self.put(f"{norm}.offset.weight", self.weight(f"{theirs}.bn_{which}.offset", units, condition))
 
-    def ends(self, units: list[int], rows: int, condition: int, label_features: int, label_size: int) -> None:
-        """What stands before and after the blocks. The first layer's outputs are stored position by position."""
-        first, last = units[0], units[-1]
-        positions = (BOTTOM_WIDTH**2, first)
-        weight = self.weight("generator.gen_z", first * BOTTOM_WIDTH**2, condition)
-        bias = self.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
-        self.put("linear.weight", weight.unflatten(0, positions).transpose(0, 1).flatten(0, 1))
-        self.put("linear.bias", bias.unflatten(0, positions).T.flatten())
-        self.put("embedding.weight", self.take("embeddings.weight", label_features, label_size))
-        norm = f"norms.{4 * (len(units) - 1)}"
-        self.statistics(norm, "generator.bn", rows, last)
-        self.put(f"{norm}.gain", self.take("generator.bn.weight", last))
-        self.put(f"{norm}.offset", self.take("generator.bn.bias", last))
-        self.put("to_rgb.weight", self.weight("generator.conv_to_rgb", last, last, 3, 3)[:_IMAGE_CHANNELS])
-        self.put("to_rgb.bias", self.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
-
 
 @declared(
     LAYOUTS,
@@ -86,7 +70,20 @@ def _build(group: TensorGroup) -> Built:
     rows = file.shape("generator.bn.running_means", 2)[0]
     label_features, label_size = file.shape("embeddings.weight", 2)
     condition = file.shape("generator.gen_z.weight_orig", 2)[1]
-    file.ends(units, rows, condition, label_features, label_size)
+    # the first layer's outputs are stored position by position
+    first, last = units[0], units[-1]
+    positions = (BOTTOM_WIDTH**2, first)
+    weight = file.weight("generator.gen_z", first * BOTTOM_WIDTH**2, condition)
+    bias = file.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
+    file.put("linear.weight", weight.unflatten(0, positions).transpose(0, 1).flatten(0, 1))
+    file.put("linear.bias", bias.unflatten(0, positions).T.flatten())
+    file.put("embedding.weight", file.take("embeddings.weight", label_features, label_size))
+    norm = f"norms.{4 * (len(units) - 1)}"
+    file.statistics(norm, "generator.bn", rows, last)
+    file.put(f"{norm}.gain", file.take("generator.bn.weight", last))
+    file.put(f"{norm}.offset", file.take("generator.bn.bias", last))
+    file.put("to_rgb.weight", file.weight("generator.conv_to_rgb", last, last, 3, 3)[:_IMAGE_CHANNELS])
+    file.put("to_rgb.bias", file.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
     for index, module in enumerate(modules):
         file.block(index, module, units[index], units[index + 1], doubles[index], rows, condition)
     # attention is numbered among the blocks

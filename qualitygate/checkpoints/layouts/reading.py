@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any
 
@@ -102,6 +102,7 @@ def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) ->
     return weight / (u @ matrix @ v)
 
 
+SHORTCUT = 0.5**0.5  # gain of the shortcut in residual blocks
 LEARNING_RATE = 0.01
 """Learning-rate multiplier of StyleGAN's mapping network in all sources, unless their settings say otherwise."""
 
@@ -113,19 +114,12 @@ def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:
     return weight * (rate / weight[0].numel() ** 0.5)
 
 
-def dense(reader: StateDictReader, name: str, rate: float = 1.0, offset: float = 0.0) -> Part:
-    """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``, to which ``offset`` is added."""
-    return {"weight": equalized(reader.take_any(f"{name}.weight", 2), rate), "bias": reader.take_any(f"{name}.bias", 1) * rate + offset}
-
-
-def convolution(reader: StateDictReader, name: str, bias: str | None = None, flipped: bool = False) -> Part:
-    """A convolution ``name.weight``, its bias being that of ``bias`` or of the same name."""
-    weight = equalized(reader.take_any(f"{name}.weight", 4))
-    return {"weight": weight.flip(2, 3) if flipped else weight, "bias": reader.take_any(f"{bias or name}.bias", 1)}
-
-
 def prefixed(prefix: str, part: Part) -> Part:
     return {f"{prefix}.{name}": tensor for name, tensor in part.items()}
+
+
+def numbered(prefix: str, parts: Sequence[Part]) -> Part:
+    return {f"{prefix}.{index}.{name}": tensor for index, part in enumerate(parts) for name, tensor in part.items()}
 
 
 def settings_in(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -153,3 +147,33 @@ def optional_number(settings: Mapping[str, Any], name: str, default: float | Non
     """The same of a setting that may be None."""
     value = settings.get(name, default)
     return None if value is None else number(settings, name, value)
+
+
+class StyleGANReader(StateDictReader):
+    """The layers of StyleGANs, ready for use."""
+
+    def dense(self, name: str, rate: float = 1.0, offset: float = 0.0) -> Part:
+        """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``, to which ``offset`` is added."""
+        weight, bias = self.take_any(f"{name}.weight", 2), self.take_any(f"{name}.bias", 1)
+        return {"weight": equalized(weight, rate), "bias": bias * rate + offset}
+
+    def convolution(self, name: str, bias: str | None = None, flipped: bool = False) -> Part:
+        """A convolution ``name.weight``, its bias being that of ``bias`` or of the same name."""
+        weight = equalized(self.take_any(f"{name}.weight", 4))
+        return {"weight": weight.flip(2, 3) if flipped else weight, "bias": self.take_any(f"{bias or name}.bias", 1)}
+
+    def style(self, name: str, offset: float = 0.0) -> Part:
+        return prefixed("style", self.dense(name, offset=offset))
+
+    def nvidia_mapping(self, arguments: Mapping[str, Any]) -> list[Part]:
+        """The layers of the mapping network in NVIDIA's torch code."""
+        rate = number({**settings_in(arguments, "mapping_kwargs"), **arguments}, "lr_multiplier", LEARNING_RATE)
+        return [self.dense(f"mapping.fc{index}", rate) for index in self.run("mapping.fc{}.weight")]
+
+    def shortcut(self, name: str) -> Tensor:
+        return equalized(self.take_any(f"{name}.weight", 4), SHORTCUT)
+
+    def noise(self, name: str, strength: str) -> Part:
+        """The constant noise of a layer, stored as an image, or a batch of one."""
+        noise = self.take_any(name, 2, 4)
+        return {"noise": noise.reshape(noise.shape[-2:]) * self.take_any(strength, 0, 1)}

@@ -26,13 +26,13 @@ from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.reading import (
     LEARNING_RATE,
+    SHORTCUT,
     Part,
-    StateDictReader,
+    StyleGANReader,
     constructor_arguments,
-    convolution,
-    dense,
     equalized,
     number,
+    numbered,
     optional_number,
     prefixed,
     settings_in,
@@ -42,8 +42,6 @@ from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discri
 
 LAYOUTS: list[Layout] = []
 _layout = partial(declared, LAYOUTS, "stylegan2")
-
-_SHORTCUT = 0.5**0.5  # gain of the shortcut in residual blocks
 
 
 # The network that the parts are of
@@ -85,7 +83,7 @@ def _generator(
     matrices = [{**part, "weight": part["weight"].flatten(1)} for part in to_rgb]  # from 1×1 kernels
     tensors = {"constant": constant, **({} if average is None else {"mapping.average": average})}
     tensors |= prefixed("mapping.embedding", embedding or {})
-    tensors |= _numbered("mapping.layers", mapping) | _numbered("synthesis", synthesis) | _numbered("to_rgb", matrices)
+    tensors |= numbered("mapping.layers", mapping) | numbered("synthesis", synthesis) | numbered("to_rgb", matrices)
     tensors |= {f"shortcuts.{index}": weight for index, weight in enumerate(shortcuts)}
     return Built(module, tensors, ignored)
 
@@ -123,20 +121,16 @@ def _discriminator(
             deviations=last["weight"].shape[1] - units[-1],
             clamp=clamp,
         )
-    tensors = _numbered("from_rgb", from_rgb) | _numbered("blocks", blocks) | _numbered("mapping.layers", mapping)
+    tensors = numbered("from_rgb", from_rgb) | numbered("blocks", blocks) | numbered("mapping.layers", mapping)
     tensors |= prefixed("last", last) | prefixed("dense", dense) | prefixed("output", output)
     tensors |= prefixed("mapping.embedding", embedding or {})
     return Built(module, tensors, ignored)
 
 
-def _numbered(name: str, parts: Sequence[Part]) -> dict[str, Tensor]:
-    return {f"{name}.{index}.{key}": tensor for index, part in enumerate(parts) for key, tensor in part.items()}
-
-
 # What sources have in common
 
 
-def _ignored(reader: StateDictReader, unused: str = "") -> tuple[str, ...]:
+def _ignored(reader: StyleGANReader, unused: str = "") -> tuple[str, ...]:
     """Names left over: copies of the low-pass filter, or matching ``unused``; raises `DoesNotFit` otherwise."""
     rest = reader.unread(rf"(.*\.)?(resample_filter|kernel)|{unused}")
     for name in rest:
@@ -149,22 +143,10 @@ def _ignored(reader: StateDictReader, unused: str = "") -> tuple[str, ...]:
     return rest
 
 
-def _style(reader: StateDictReader, name: str, offset: float = 0.0) -> Part:
-    return prefixed("style", dense(reader, name, offset=offset))
-
-
-def _noise(reader: StateDictReader, name: str, strength: str) -> Part:
-    return {"noise": reader.take_any(name, 4)[0, 0] * reader.take_any(strength, 0, 1)}
-
-
-def _shortcut(reader: StateDictReader, name: str) -> Tensor:
-    return equalized(reader.take_any(f"{name}.weight", 4), _SHORTCUT)
-
-
-def _block(reader: StateDictReader, first: Part, second: Part, shortcut: str) -> Part:
+def _block(reader: StyleGANReader, first: Part, second: Part, shortcut: str) -> Part:
     """A block of the discriminator; residual, where there is a shortcut of that name."""
     block = prefixed("first", first) | prefixed("second", second)
-    return block | ({"shortcut": _shortcut(reader, shortcut)} if f"{shortcut}.weight" in reader else {})
+    return block | ({"shortcut": reader.shortcut(shortcut)} if f"{shortcut}.weight" in reader else {})
 
 
 # NVIDIA, torch
@@ -181,7 +163,7 @@ _DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
     asks="conv_clamp lr_multiplier",
 )
 def _nvidia_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     arguments = constructor_arguments(group, _GENERATOR_ARGUMENTS)
     # the first torch version nests the synthesis network's arguments, and clamps only where they say so
     synthesis = settings_in(arguments, "synthesis_kwargs") or {"conv_clamp": _CLAMP, **arguments}
@@ -193,31 +175,22 @@ def _nvidia_generator(group: TensorGroup) -> Built:
     painters = [f"synthesis.b{size}.torgb" for size in sizes]
     shortcuts = [f"synthesis.b{size}.skip" for size in sizes]
     return _generator(
-        mapping=_nvidia_mapping(reader, arguments),
-        embedding=dense(reader, "mapping.embed") if "mapping.embed.weight" in reader else None,
+        mapping=reader.nvidia_mapping(arguments),
+        embedding=reader.dense("mapping.embed") if "mapping.embed.weight" in reader else None,
         average=reader.take_any("mapping.w_avg", 1) if "mapping.w_avg" in reader else None,
         constant=reader.take_any("synthesis.b4.const", 3),
-        synthesis=[_nvidia_layer(reader, name) for name in layers],
-        to_rgb=[_style(reader, f"{name}.affine") | convolution(reader, name) for name in painters if f"{name}.weight" in reader],
-        shortcuts=[_shortcut(reader, name) for name in shortcuts if f"{name}.weight" in reader],
+        synthesis=[
+            reader.style(f"{name}.affine")
+            | {"weight": reader.take_any(f"{name}.weight", 4), "bias": reader.take_any(f"{name}.bias", 1)}
+            | reader.noise(f"{name}.noise_const", f"{name}.noise_strength")
+            for name in layers
+        ],
+        to_rgb=[reader.style(f"{name}.affine") | reader.convolution(name) for name in painters if f"{name}.weight" in reader],
+        shortcuts=[reader.shortcut(name) for name in shortcuts if f"{name}.weight" in reader],
         ignored=_ignored(reader),
         normalisation="apart",
         clamp=optional_number(synthesis, "conv_clamp", None),
     )
-
-
-def _nvidia_mapping(reader: StateDictReader, arguments: Mapping[str, Any]) -> list[Part]:
-    rate = number({**settings_in(arguments, "mapping_kwargs"), **arguments}, "lr_multiplier", LEARNING_RATE)
-    return [dense(reader, f"mapping.fc{index}", rate) for index in reader.run("mapping.fc{}.weight")]
-
-
-def _nvidia_layer(reader: StateDictReader, name: str) -> Part:
-    return {
-        **_style(reader, f"{name}.affine"),
-        "weight": reader.take_any(f"{name}.weight", 4),
-        "bias": reader.take_any(f"{name}.bias", 1),
-        "noise": reader.take_any(f"{name}.noise_const", 2) * reader.take_any(f"{name}.noise_strength", 0),
-    }
 
 
 @_layout(
@@ -227,19 +200,19 @@ def _nvidia_layer(reader: StateDictReader, name: str) -> Part:
     asks="conv_clamp lr_multiplier mbstd_group_size",
 )
 def _nvidia_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     arguments = constructor_arguments(group, _DISCRIMINATOR_ARGUMENTS)
     epilogue = {**settings_in(arguments, "epilogue_kwargs"), **group.given}
     group_size = optional_number(epilogue, "mbstd_group_size", 4)
     sizes = reader.sizes("b{}.conv0.weight", first=8)[::-1]
     return _discriminator(
-        from_rgb=[convolution(reader, f"b{size}.fromrgb") for size in (*sizes, 4) if f"b{size}.fromrgb.weight" in reader],
+        from_rgb=[reader.convolution(f"b{size}.fromrgb") for size in (*sizes, 4) if f"b{size}.fromrgb.weight" in reader],
         blocks=[
-            _block(reader, convolution(reader, f"b{size}.conv0"), convolution(reader, f"b{size}.conv1"), f"b{size}.skip") for size in sizes
+            _block(reader, reader.convolution(f"b{size}.conv0"), reader.convolution(f"b{size}.conv1"), f"b{size}.skip") for size in sizes
         ],
-        ends=(convolution(reader, "b4.conv"), dense(reader, "b4.fc"), dense(reader, "b4.out")),
-        mapping=_nvidia_mapping(reader, arguments),
-        embedding=dense(reader, "mapping.embed") if "mapping.embed.weight" in reader else None,
+        ends=(reader.convolution("b4.conv"), reader.dense("b4.fc"), reader.dense("b4.out")),
+        mapping=reader.nvidia_mapping(arguments),
+        embedding=reader.dense("mapping.embed") if "mapping.embed.weight" in reader else None,
         ignored=_ignored(reader),
         group=None if group_size is None else int(group_size),
         clamp=optional_number(arguments, "conv_clamp", _CLAMP),
@@ -260,12 +233,17 @@ _TENSORFLOW_UNUSED = r"lod|ToRGB_lod\d+/.*|.*/ToRGB_lod\d+/.*"
     asks="mapping_lrmul conv_clamp",
 )
 def _tensorflow_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
+    reader = StyleGANReader({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
     settings = group.settings
     _check_tensorflow(settings)
     sizes = [4, *reader.sizes("{0}x{0}/Conv0_up/weight", first=8)]
     rate = number(settings, "mapping_lrmul", LEARNING_RATE)
     layers = ["4x4/Conv", *(f"{size}x{size}/{name}" for size in sizes[1:] for name in ("Conv0_up", "Conv1"))]
+    # the to-RGBs in use: one for each size, or the last only, which progressive growing calls level of detail 0
+    every = [f"{size}x{size}/ToRGB" for size in sizes if f"{size}x{size}/ToRGB/weight" in reader]
+    grown = [name for name in (f"{sizes[-1]}x{sizes[-1]}/ToRGB_lod0", "ToRGB_lod0") if f"{name}/weight" in reader]
+    if not every + grown:
+        raise DoesNotFit("no ToRGB")
     embedding, normalisation = _tensorflow_embedding(reader)
     return _generator(
         mapping=[_tensorflow_dense(reader, f"mapping/Dense{index}", rate) for index in reader.run("mapping/Dense{}/weight")],
@@ -273,11 +251,11 @@ def _tensorflow_generator(group: TensorGroup) -> Built:
         average=reader.take_any("dlatent_avg", 1) if "dlatent_avg" in reader else None,
         constant=reader.take_any("4x4/Const/const", 4)[0],
         synthesis=[
-            _tensorflow_layer(reader, name) | _noise(reader, f"noise{index}", f"{name}/noise_strength") for index, name in enumerate(layers)
+            _tensorflow_layer(reader, name) | reader.noise(f"noise{index}", f"{name}/noise_strength") for index, name in enumerate(layers)
         ],
-        to_rgb=[_tensorflow_layer(reader, name) for name in _tensorflow_painters(reader, sizes)],
+        to_rgb=[_tensorflow_layer(reader, name) for name in every or grown[:1]],
         shortcuts=[
-            _tensorflow_kernel(reader, f"{size}x{size}/Skip") * _SHORTCUT for size in sizes if f"{size}x{size}/Skip/weight" in reader
+            _tensorflow_kernel(reader, f"{size}x{size}/Skip") * SHORTCUT for size in sizes if f"{size}x{size}/Skip/weight" in reader
         ],
         ignored=_ignored(reader, _TENSORFLOW_UNUSED),
         normalisation=normalisation,
@@ -295,16 +273,7 @@ def _check_tensorflow(settings: Mapping[str, Any]) -> None:
         raise DoesNotFit(f"resample_kernel is {kernel!r}, not {_FILTER}")
 
 
-def _tensorflow_painters(reader: StateDictReader, sizes: list[int]) -> list[str]:
-    """The to-RGBs in use: one for each size, or the last only, which progressive growing calls level of detail 0."""
-    every = [f"{size}x{size}/ToRGB" for size in sizes if f"{size}x{size}/ToRGB/weight" in reader]
-    grown = [name for name in (f"{sizes[-1]}x{sizes[-1]}/ToRGB_lod0", "ToRGB_lod0") if f"{name}/weight" in reader]
-    if not every + grown:
-        raise DoesNotFit("no ToRGB")
-    return every or grown[:1]
-
-
-def _tensorflow_embedding(reader: StateDictReader) -> tuple[Part | None, Literal["joint", "apart"]]:
+def _tensorflow_embedding(reader: StyleGANReader) -> tuple[Part | None, Literal["joint", "apart"]]:
     """The label's embedding, and how it is normalised: the first code joins first, the later one normalises first."""
     if "mapping/LabelEmbed/weight" in reader:
         return _tensorflow_dense(reader, "mapping/LabelEmbed"), "apart"
@@ -317,15 +286,15 @@ def _embedding_without_bias(weight: Tensor) -> Part:
     return {"weight": weight.T, "bias": weight.new_zeros(weight.shape[1])}
 
 
-def _tensorflow_dense(reader: StateDictReader, name: str, rate: float = 1.0) -> Part:
+def _tensorflow_dense(reader: StyleGANReader, name: str, rate: float = 1.0) -> Part:
     return {"weight": equalized(reader.take_any(f"{name}/weight", 2).T, rate), "bias": reader.take_any(f"{name}/bias", 1) * rate}
 
 
-def _tensorflow_kernel(reader: StateDictReader, name: str) -> Tensor:
+def _tensorflow_kernel(reader: StyleGANReader, name: str) -> Tensor:
     return equalized(reader.take_any(f"{name}/weight", 4).permute(3, 2, 0, 1))
 
 
-def _tensorflow_layer(reader: StateDictReader, name: str) -> Part:
+def _tensorflow_layer(reader: StyleGANReader, name: str) -> Part:
     weight = _tensorflow_kernel(reader, name)
     return {
         "style.weight": equalized(reader.take_any(f"{name}/mod_weight", 2).T),
@@ -342,22 +311,22 @@ def _tensorflow_layer(reader: StateDictReader, name: str) -> Part:
     "generator", "genforce StyleGAN2", r"synthesis\.early_layer\.const synthesis\.layer0\.noise_strength synthesis\.layer0\.style\.weight"
 )
 def _genforce_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     layers = [(f"synthesis.layer{index}", index % 2 == 1) for index in reader.run("synthesis.layer{}.weight")]
     painters = [f"synthesis.output{index}" for index in range(len(layers[::2]))]
     has_label = "mapping.label_weight" in reader
     return _generator(
-        mapping=[dense(reader, f"mapping.dense{index}", LEARNING_RATE) for index in reader.run("mapping.dense{}.weight")],
+        mapping=[reader.dense(f"mapping.dense{index}", LEARNING_RATE) for index in reader.run("mapping.dense{}.weight")],
         embedding=_embedding_without_bias(reader.take_any("mapping.label_weight", 2)) if has_label else None,
         average=reader.take_any("truncation.w_avg", 1) if "truncation.w_avg" in reader else None,
         constant=reader.take_any("synthesis.early_layer.const", 4)[0],
         synthesis=[
-            _style(reader, f"{name}.style", 1.0)
-            | convolution(reader, name, flipped=up)
-            | _noise(reader, f"{name}.noise", f"{name}.noise_strength")
+            reader.style(f"{name}.style", 1.0)
+            | reader.convolution(name, flipped=up)
+            | reader.noise(f"{name}.noise", f"{name}.noise_strength")
             for name, up in layers
         ],
-        to_rgb=[_style(reader, f"{name}.style", 1.0) | convolution(reader, name) for name in painters if f"{name}.weight" in reader],
+        to_rgb=[reader.style(f"{name}.style", 1.0) | reader.convolution(name) for name in painters if f"{name}.weight" in reader],
         ignored=_ignored(reader),
         normalisation="joint",
     )
@@ -365,15 +334,15 @@ def _genforce_generator(group: TensorGroup) -> Built:
 
 @_layout("discriminator", "genforce StyleGAN2", r"input0\.weight layer0\.weight layer1\.filter\.kernel")
 def _genforce_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     last = len(reader.run("layer{}.weight")) - 3
     return _discriminator(
-        from_rgb=[convolution(reader, f"input{index}") for index in reader.run("input{}.weight")],
+        from_rgb=[reader.convolution(f"input{index}") for index in reader.run("input{}.weight")],
         blocks=[
-            _block(reader, convolution(reader, f"layer{2 * index}"), convolution(reader, f"layer{2 * index + 1}"), f"skip_layer{index}")
+            _block(reader, reader.convolution(f"layer{2 * index}"), reader.convolution(f"layer{2 * index + 1}"), f"skip_layer{index}")
             for index in range(last // 2)
         ],
-        ends=(convolution(reader, f"layer{last}"), dense(reader, f"layer{last + 1}"), dense(reader, f"layer{last + 2}")),
+        ends=(reader.convolution(f"layer{last}"), reader.dense(f"layer{last + 1}"), reader.dense(f"layer{last + 2}")),
         ignored=_ignored(reader),
     )
 
@@ -383,17 +352,17 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
 
 @_layout("generator", "rosinality StyleGAN2", r"input\.input conv1\.conv\.modulation\.weight to_rgb1\.conv\.weight")
 def _rosinality_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     layers = ["conv1", *(f"convs.{index}" for index in reader.run("convs.{}.conv.weight"))]
     painters = ["to_rgb1", *(f"to_rgbs.{block}" for block in range(len(layers) // 2))]
     average = group.settings.get("latent_avg")
     return _generator(
-        mapping=[dense(reader, f"style.{index}", LEARNING_RATE) for index in reader.run("style.{}.weight", start=1)],
+        mapping=[reader.dense(f"style.{index}", LEARNING_RATE) for index in reader.run("style.{}.weight", start=1)],
         embedding=None,
         average=average.float().flatten() if isinstance(average, Tensor) else None,
         constant=reader.take_any("input.input", 4)[0],
         synthesis=[
-            _rosinality_layer(reader, name, f"{name}.activate.bias", 1) | _noise(reader, f"noises.noise_{index}", f"{name}.noise.weight")
+            _rosinality_layer(reader, name, f"{name}.activate.bias", 1) | reader.noise(f"noises.noise_{index}", f"{name}.noise.weight")
             for index, name in enumerate(layers)
         ],
         to_rgb=[_rosinality_layer(reader, name, f"{name}.bias", 4) for name in painters],
@@ -402,25 +371,25 @@ def _rosinality_generator(group: TensorGroup) -> Built:
     )
 
 
-def _rosinality_layer(reader: StateDictReader, name: str, bias: str, dimensions: int) -> Part:
+def _rosinality_layer(reader: StyleGANReader, name: str, bias: str, dimensions: int) -> Part:
     weight = equalized(reader.take_any(f"{name}.conv.weight", 5)[0])
-    return {**_style(reader, f"{name}.conv.modulation"), "weight": weight, "bias": reader.take_any(bias, dimensions).flatten()}
+    return {**reader.style(f"{name}.conv.modulation"), "weight": weight, "bias": reader.take_any(bias, dimensions).flatten()}
 
 
 @_layout("discriminator", "rosinality StyleGAN2", r"convs\.0\.0\.weight final_conv\.0\.weight final_linear\.1\.weight")
 def _rosinality_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     return _discriminator(
-        from_rgb=[convolution(reader, "convs.0.0", "convs.0.1")],
+        from_rgb=[reader.convolution("convs.0.0", "convs.0.1")],
         blocks=[
             _block(
                 reader,
-                convolution(reader, f"convs.{index}.conv1.0", f"convs.{index}.conv1.1"),
-                convolution(reader, f"convs.{index}.conv2.1", f"convs.{index}.conv2.2"),
+                reader.convolution(f"convs.{index}.conv1.0", f"convs.{index}.conv1.1"),
+                reader.convolution(f"convs.{index}.conv2.1", f"convs.{index}.conv2.2"),
                 f"convs.{index}.skip.1",
             )
             for index in reader.run("convs.{}.conv1.0.weight", start=1)
         ],
-        ends=(convolution(reader, "final_conv.0", "final_conv.1"), dense(reader, "final_linear.0"), dense(reader, "final_linear.1")),
+        ends=(reader.convolution("final_conv.0", "final_conv.1"), reader.dense("final_linear.0"), reader.dense("final_linear.1")),
         ignored=_ignored(reader),
     )

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qualitygate.checkpoints import save as native
+from qualitygate.checkpoints.bounds import COPIES, MAX_DIMENSIONS, MAX_DIRECTORY, MAX_JSON, MAX_TENSORS, Budget, Damaged, over_limit
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.reader.bounds import COPIES, MAX_DIMENSIONS, MAX_DIRECTORY, MAX_JSON, MAX_TENSORS, Budget, Damaged, over_limit
 from qualitygate.checkpoints.reader.tensors import Storages
 from qualitygate.checkpoints.reader.unpickler import InertUnpickler
 from qualitygate.checkpoints.reader.values import LEGACY_MAGIC, Opaque, Values, legacy_value
@@ -80,7 +80,12 @@ def read(path: str | Path) -> Contents:
             f"{path} cannot be opened", error.strerror or str(error), "a file that can be read", "check the path and its permissions"
         ) from error
     except Exception as error:  # a damaged file may break any assumption on the way
-        raise _unreadable(path, error) from error
+        found = str(error) if isinstance(error, Damaged) else "contents that contradict themselves"
+        if path.is_file():
+            with path.open("rb") as file:
+                found = f"{_described(file.read(_START))}: {found}"
+        remedy = "compare size and checksum with the original's; copy or download it again; unpack it if it is compressed"
+        raise CheckpointError(f"{path.name} cannot be read as a checkpoint", found, _READABLE, remedy) from error
 
 
 def _read_file(path: Path) -> Contents:
@@ -137,19 +142,6 @@ def _read_folder(path: Path) -> Contents:
     if not isinstance(settings, dict) or not tensors:
         raise Damaged("a folder whose config.json or weights are not a dictionary")
     return Contents("Hugging Face folder", TensorGroup("", tensors, settings))
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    found = str(error) if isinstance(error, Damaged) else "contents that contradict themselves"
-    if path.is_file():
-        with path.open("rb") as file:
-            found = f"{_described(file.read(_START))}: {found}"
-    return CheckpointError(
-        f"{path.name} cannot be read as a checkpoint",
-        found,
-        _READABLE,
-        "compare size and checksum with the original's; copy or download it again; unpack it if it is compressed",
-    )
 
 
 def _described(start: bytes) -> str:

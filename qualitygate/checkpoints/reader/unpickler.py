@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qualitygate.checkpoints.reader.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
+from qualitygate.checkpoints.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
 from qualitygate.errors import QualityGateError, UnsafeCheckpointError
 
 VIEW_FROM = 4096  # byte strings from this size on stay views into the file

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.checkpoints.bounds import COPIES, MAX_DEPTH, MAX_NAME, MAX_NESTED_FILES, MAX_VALUES, Budget, Damaged, over_limit
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.reader.bounds import COPIES, MAX_DEPTH, MAX_NAME, MAX_NESTED_FILES, MAX_VALUES, Budget, Damaged, over_limit
-from qualitygate.checkpoints.reader.tensors import NumpyType, Storage, Storages, exactly, numpy_tensor, parse, torch_dtype, view
+from qualitygate.checkpoints.reader.tensors import NUMPY, NumpyType, Storage, Storages, exactly, numpy_tensor, parse, torch_dtype, view
 from qualitygate.checkpoints.reader.unpickler import VIEW_FROM, Call, Global, InertUnpickler, Persistent
 
 LEGACY_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -64,7 +64,9 @@ class Values:
         return {Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value) for key, value in node.items()}
 
     def _object(self, call: Call) -> Any:
-        args, state = self._value(call.args), _attributes(self._value(call.state))
+        args, state = self._value(call.args), self._value(call.state)
+        if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
+            state = {**(state[0] or {}), **(state[1] or {})}  # attributes in slots are stored apart
         if not isinstance(args, (tuple, list)):
             raise Damaged("arguments that are not a tuple")
         name = call.name
@@ -177,13 +179,6 @@ def _measure(node: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     return size, height
 
 
-def _attributes(state: Any) -> Any:
-    """An object's attributes; those it has in slots are stored apart."""
-    if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
-        return {**(state[0] or {}), **(state[1] or {})}
-    return state
-
-
 def _contents(name: str, args: Any, state: Any, items: dict[Any, Any], elements: list[Any]) -> Any:
     """The data in an object of a class without a meaning of its own."""
     kind = name.rpartition(".")[2]
@@ -268,7 +263,8 @@ def _numpy_type(values: Values, args: Sequence[Any], state: Any) -> NumpyType:
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
     if not isinstance(args[0], str) or not isinstance(order, str) or len(args[0]) > _SHORT:
         raise Damaged("a numpy type without a name")
-    return NumpyType(args[0].lstrip("<>|="), order)
+    code = args[0].lstrip("<>|=")
+    return NumpyType(code, order, NUMPY.get(code))
 
 
 def _numpy_array(values: Values, args: Sequence[Any], state: Any) -> Any:

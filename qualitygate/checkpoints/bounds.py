@@ -21,6 +21,9 @@ MAX_NAME = 500  # characters of a key, of the name of a class, of the flat name 
 MAX_TUPLE_KEYS = 1000  # tuples as keys: values for them can be chosen so that all collide, and time goes by their square
 MAX_DIMENSIONS = 16  # dimensions of a tensor; the weights of networks have up to five
 MAX_TENSORS = 50_000  # tensors in a file; each costs about a kilobyte; a training checkpoint of a large network has 10,000
+MAX_GROUPS = 10_000
+"""Groups of tensors in a file: networks, and one for every parameter of an optimizer, which has some 1,000."""
+MAX_PATH = 500  # characters of a group's path; known ones stay below 50
 MAX_DIRECTORY = 8 * 2**20
 """Bytes of an archive's table of contents, about 80 for each tensor; it is not parsed if it has more."""
 MAX_JSON = 8 * 2**20
