@@ -99,11 +99,8 @@ class Values:
         if not isinstance(buffers, Mapping) or not isinstance(passing, (list, tuple)):
             raise Damaged("a module whose buffers have no names")
         left_out = {name for name in passing if isinstance(name, str)}
-        own = [*state["_parameters"].items(), *((name, buffer) for name, buffer in buffers.items() if name not in left_out)]
-        tensors = {str(name): tensor for name, tensor in own if isinstance(tensor, Tensor)}
-        for part, module in state["_modules"].items():
-            if isinstance(module, TensorGroup):
-                tensors |= self._prefixed(f"{part}.", module.tensors)
+        own = {**state["_parameters"], **{name: buffer for name, buffer in buffers.items() if name not in left_out}}
+        tensors = self._flat(own, {f"{part}.": module for part, module in state["_modules"].items()})
         stored = isinstance(state.get("_init_kwargs"), Mapping)
         settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])} if stored else {}
         return TensorGroup("", tensors, settings, class_name)
@@ -119,21 +116,24 @@ class Values:
             raise Damaged("a TensorFlow-era network without variables")
         # single numbers such as ``lod`` were stored as scalars
         named = {name: torch.tensor(value) if isinstance(value, (int, float)) else value for name, value in filter(_is_pair, variables)}
-        tensors = self._prefixed("", {name: value for name, value in named.items() if isinstance(value, Tensor)})
-        for part, network in components.items():
-            if isinstance(network, TensorGroup):
-                tensors |= self._prefixed("" if part == _TF_UNPREFIXED else f"{part}/", network.tensors)
+        tensors = self._flat(named, {"" if part == _TF_UNPREFIXED else f"{part}/": network for part, network in components.items()})
         settings, builder = state.get("static_kwargs"), state.get("build_func_name")
         settings = dict(settings) if isinstance(settings, Mapping) else {}
         return TensorGroup("", tensors, settings, builder if isinstance(builder, str) else None)
 
-    def _prefixed(self, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by their flat names, which are measured before they are made, as there may be many."""
-        for name in tensors:
-            if len(prefix) + len(name) > MAX_NAME:
-                raise over_limit("characters in the name of a tensor", MAX_NAME)
-            self.budget.take(COPIES, len(prefix) + len(name) + _NAME_COST)
-        return {prefix + name: tensor for name, tensor in tensors.items()}
+    def _flat(self, own: Mapping[Any, Any], parts: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A network's own tensors and those of its parts, by prefix, under flat names, which are measured before they are made, as there
+        may be many."""
+        groups = [(prefix, part.tensors) for prefix, part in parts.items() if isinstance(part, TensorGroup)]
+        tensors = {}
+        for prefix, named in [("", own), *groups]:
+            for name, tensor in named.items():
+                if isinstance(tensor, Tensor):
+                    if (size := len(prefix) + len(str(name))) > MAX_NAME:
+                        raise over_limit("characters in the name of a tensor", MAX_NAME)
+                    self.budget.take(COPIES, size + _NAME_COST)
+                    tensors[f"{prefix}{name}"] = tensor
+        return tensors
 
     def bytes(self, data: Any) -> memoryview:
         """Writable bytes; a view of the file where the file has them as they are."""
