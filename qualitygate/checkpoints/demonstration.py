@@ -20,7 +20,6 @@ from qualitygate.storage import file_sha256
 PACKAGE = "gan_face_generate==1.1.1"
 WHEEL_SHA256 = "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569"
 WEIGHTS_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
-_MEMBER = "gan_face_generate/weights.tar"
 _NAME = "face-dcgan.pt"
 
 
@@ -45,7 +44,7 @@ def face_generator(wheel: str | Path | None = None) -> Path:
                 f"`pip download --no-deps {PACKAGE}` where there is a network",
             )
         weights = Path(temporary) / _NAME
-        weights.write_bytes(zipfile.ZipFile(archive).read(_MEMBER))
+        weights.write_bytes(zipfile.ZipFile(archive).read("gan_face_generate/weights.tar"))
         return web.keep(weights, home, _NAME)
 
 

@@ -25,12 +25,8 @@ from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 LAYOUTS: list[Layout] = []
 _layout = partial(declared, LAYOUTS, "pggan")
 
-_GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
-"""Samples over which each source's discriminator measures variation, unless told otherwise."""
-
 _NVIDIA_SETTINGS = {"use_wscale": True, "use_pixelnorm": True, "use_leakyrelu": True, "normalize_latents": True, "pixelnorm_epsilon": 1e-8}
 _HUB_SETTINGS = {"equalizedlR": True, "perChannelNormalization": True, "leakyReluLeak": 0.2}
-_HUB_TANH = ("MSE", "DCGAN")  # losses for which the hub ends the generator with tanh
 
 _NOT_NEEDED = r"lod|.*\.wscale\.scale"
 """The level of detail is read elsewhere; the scale in old GAN Dissection files follows from the shapes."""
@@ -92,7 +88,7 @@ def _discriminator(
     layers: list[Pair], images: list[Pair], lod: float, *, fused: bool = False, group_size: int, consecutive_groups: bool = False
 ) -> Built:
     """The discriminator of such layers: convolutions (outputs, inputs, 3, 3) and dense ones (outputs, inputs); ``images`` are its
-    from-RGB."""
+    from-RGB. It measures variation over ``group_size`` samples."""
     dropped = _dropped(lod, len(images), len(images))
     layers, images = layers[2 * dropped :], images[dropped : math.ceil(lod) + 1]
     units = [len(bias) for _, bias in (images[0], *layers)]
@@ -207,7 +203,7 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
     if fused is None:  # it cannot be told from these tensors
         generator = next((other for other in group.others if "output0.weight" in other.tensors), None)
         fused = generator is not None and _genforce_generator_layers(generator)[2]
-    group_size = group.settings.get("minibatch_std_group_size", _GENFORCE_GROUP)
+    group_size = group.settings.get("minibatch_std_group_size", 16)
     return _discriminator(layers, images, _lod(group), fused=fused, group_size=group_size)
 
 
@@ -273,7 +269,7 @@ def _hub_generator(group: TensorGroup) -> Built:
         [_hub_scaled(image, math.sqrt(2.0)) for image in images],
         float(config.get("alpha", 0.0)),
         label_size=config.get("categoryVectorDim", 0),
-        final_tanh=config.get("lossCriterion") in _HUB_TANH,
+        final_tanh=config.get("lossCriterion") in ("MSE", "DCGAN"),
     )
 
 
@@ -293,7 +289,7 @@ def _hub_discriminator(group: TensorGroup) -> Built:
         [*map(_hub_scaled, layers), _hub_scaled(last, math.sqrt(2.0))],
         [_hub_scaled(image) for image in images],
         float(_hub_config(group).get("alpha", 0.0)),
-        group_size=_HUB_GROUP,
+        group_size=4,
         consecutive_groups=True,
     )
 
@@ -342,7 +338,7 @@ def _nvidia_discriminator(group: TensorGroup) -> Built:
     names = [f"{size}x{size}/{name}" for size in sizes for name in ("Conv0", "Conv1_down" if fused else "Conv1")]
     names += ["4x4/Conv", "4x4/Dense0", "4x4/Dense1"]
     layers, images = (list(map(_from_tensorflow, pairs)) for pairs in _read(reader, names, image_names, "/weight", "/bias"))
-    group_size = group.settings.get("mbstd_group_size", _NVIDIA_GROUP)
+    group_size = group.settings.get("mbstd_group_size", 4)
     return _discriminator(layers, images, _lod(group), fused=fused, group_size=group_size)
 
 

@@ -153,7 +153,6 @@ def _block(reader: StyleGANReader, first: Part, second: Part, shortcut: str) -> 
 
 _CLAMP = 256.0
 _GENERATOR_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
-_DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
 
 
 @_layout(
@@ -201,7 +200,7 @@ def _nvidia_generator(group: TensorGroup) -> Built:
 )
 def _nvidia_discriminator(group: TensorGroup) -> Built:
     reader = StyleGANReader(group.tensors)
-    arguments = constructor_arguments(group, _DISCRIMINATOR_ARGUMENTS)
+    arguments = constructor_arguments(group, ("c_dim", "img_resolution", "img_channels"))
     epilogue = {**settings_in(arguments, "epilogue_kwargs"), **group.given}
     group_size = optional_number(epilogue, "mbstd_group_size", 4)
     sizes = reader.sizes("b{}.conv0.weight", first=8)[::-1]

@@ -31,7 +31,6 @@ from qualitygate.checkpoints.layouts.reading import (
 from qualitygate.generators.families.stylegan3 import StyleGAN3
 
 LAYOUTS: list[Layout] = []
-_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
 
 
 @declared(
@@ -44,7 +43,7 @@ _ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapp
 )
 def _build(group: TensorGroup) -> Built:
     reader = StyleGANReader(group.tensors)
-    arguments = constructor_arguments(group, _ARGUMENTS)
+    arguments = constructor_arguments(group, ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs"))
     *names, last = _layer_names(group.tensors)
     parts = [_filtered_layer(reader, f"synthesis.{name}") for name in names]
     to_rgb = _layer(reader, f"synthesis.{last}")

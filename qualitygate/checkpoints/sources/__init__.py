@@ -19,7 +19,6 @@ from qualitygate.storage import file_sha256
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _FRAGMENT = re.compile(r"(.+)#sha256=(\w*)", re.DOTALL)
-_HEX = re.compile(r"[0-9a-f]{64}")
 _KNOWN = "a path, https://host/file#sha256=…, models:/name/version, models:/name@alias, runs:/run/path, hf://owner/name/file[@revision]"
 _HUB_FILE = re.compile(r"hf://([^/@]+/[^/@]+)/([^@]+?)(?:@([^@]+))?", re.IGNORECASE)
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
@@ -79,7 +78,7 @@ def _agreed(named: str | None, given: str | None) -> str | None:
     expected = {one.lower() for one in (named, given) if one is not None}
     if len(expected) > 1:
         raise InputError("The source names another SHA-256 than the one given", f"{named} and {given}", "one of them")
-    if wrong := [one for one in expected if not _HEX.fullmatch(one)]:
+    if wrong := [one for one in expected if not re.fullmatch(r"[0-9a-f]{64}", one)]:
         raise InputError("This is no SHA-256", repr(wrong[0]), "64 hexadecimal digits, as `sha256sum` prints them")
     return next(iter(expected), None)
 
