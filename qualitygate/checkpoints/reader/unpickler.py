@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qualitygate.checkpoints.reader.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
+from qualitygate.checkpoints.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
 from qualitygate.errors import QualityGateError, UnsafeCheckpointError
 
-VIEW_FROM = 4096
-"""Byte strings from this size on stay views into the file."""
+VIEW_FROM = 4096  # byte strings from this size on stay views into the file
 _KEY_BITS = 64  # larger integers could be chosen to collide as keys
 _KEY_PARTS = 8
 
@@ -61,23 +60,22 @@ class Persistent:
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Reads the pickle that begins at ``start``. After `load`, ``references`` has all references to storages, in the order of the file."""
+    """Reads the pickle that begins at ``start``.
+
+    After `load`, ``references`` are those to storages, in the order of the file, and ``window.position`` is where it ends.
+    """
 
     stack: list[Any]
+    append: Callable[[Any], None]  # to the stack
     read: Callable[[int], Any]
     readline: Callable[[], bytes]
     pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
 
     def __init__(self, source: memoryview, start: int, budget: Budget) -> None:
-        self._window, self._budget = _Window(source, start), budget
+        self.window, self._budget = _Window(source, start), budget
         self.references: list[Persistent] = []
-        super().__init__(self._window)  # type: ignore[arg-type]  # long byte strings come as views
-
-    @property
-    def end(self) -> int:
-        """Position after what was read."""
-        return self._window.position
+        super().__init__(self.window)  # type: ignore[arg-type]  # long byte strings come as views
 
     def load(self) -> Any:
         """What the pickle stands for, in records."""
@@ -86,7 +84,7 @@ class InertUnpickler(pickle._Unpickler):
         except (QualityGateError, Damaged):
             raise
         except Exception as error:  # whatever instructions in an order that makes no sense lead to
-            raise Damaged(f"a pickle that breaks off or makes no sense near byte {self.end:,}") from error
+            raise Damaged(f"a pickle that breaks off or makes no sense near byte {self.window.position:,}") from error
 
     def find_class(self, module: Any, name: Any) -> Any:
         if len(module) + len(name) > MAX_NAME:
@@ -105,13 +103,10 @@ class InertUnpickler(pickle._Unpickler):
         return self.references[-1]
 
     def _instantiate(self, function: Any, args: list[Any]) -> None:
-        self._push(Call(function, tuple(args)))
+        self.append(Call(function, tuple(args)))
 
     def _decode_string(self, value: bytes) -> str:
         return str(value, "latin-1")
-
-    def _push(self, value: Any) -> None:
-        self.stack.append(value)
 
     def _call(self) -> None:
         args = self.stack.pop()
@@ -162,13 +157,13 @@ class InertUnpickler(pickle._Unpickler):
         if size >= VIEW_FROM:
             # four bytes a character as soon as one does not fit into a single one
             self._budget.take(COPIES, size * (4 if np.frombuffer(data, np.uint8).max() > 0xC3 else 1))
-        self._push(str(data, "utf-8", "surrogatepass"))
+        self.append(str(data, "utf-8", "surrogatepass"))
 
     def _text_line(self) -> None:
         line = self.readline()[:-1]
         if len(line) >= VIEW_FROM:
             self._budget.take(COPIES, len(line) * (4 if re.search(rb"\\U|\\u(?!00)", line) else 1))
-        self._push(str(line, "raw-unicode-escape"))
+        self.append(str(line, "raw-unicode-escape"))
 
 
 class _Window:
@@ -220,17 +215,17 @@ _INERT: dict[bytes, Callable[[InertUnpickler], Any]] = {
     pickle.BUILD: InertUnpickler._build,
     pickle.SETITEM: lambda reader: reader._set_items([reader.stack.pop(), reader.stack.pop()][::-1]),
     pickle.SETITEMS: lambda reader: reader._set_items(reader.pop_mark()),
-    pickle.DICT: lambda reader: reader._push(reader._pairs(reader.pop_mark())),
+    pickle.DICT: lambda reader: reader.append(reader._pairs(reader.pop_mark())),
     pickle.APPEND: lambda reader: reader._extend([reader.stack.pop()]),
     pickle.APPENDS: lambda reader: reader._extend(reader.pop_mark()),
     # sets become lists: their elements would have to be hashed
-    pickle.EMPTY_SET: lambda reader: reader._push([]),
-    pickle.FROZENSET: lambda reader: reader._push(reader.pop_mark()),
+    pickle.EMPTY_SET: lambda reader: reader.append([]),
+    pickle.FROZENSET: lambda reader: reader.append(reader.pop_mark()),
     pickle.ADDITEMS: lambda reader: reader._extend(reader.pop_mark()),
     pickle.UNICODE: InertUnpickler._text_line,
     pickle.BINUNICODE: lambda reader: reader._text("<I"),
     pickle.BINUNICODE8: lambda reader: reader._text("<Q"),
-    pickle.BYTEARRAY8: lambda reader: reader._push(reader.read(reader._size("<Q"))),
+    pickle.BYTEARRAY8: lambda reader: reader.append(reader.read(reader._size("<Q"))),
     # framing means nothing to a reader that has the whole file
     pickle.FRAME: lambda reader: reader.read(8),
 }
