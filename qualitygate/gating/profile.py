@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save as tensors_bytes
 from torch import Tensor
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError, LayerError, ProfileError
+from qualitygate.errors import InputError, LayerError, PolicyError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
@@ -27,22 +28,14 @@ from qualitygate.policy.model import Calibration, Policy, load_policy, policy_ya
 from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
-from qualitygate.records.validation import Evidence
+from qualitygate.records.validation import Evidence, ScoreSetting, Sight, named_setting
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.storage import file_sha256
 from qualitygate.units.score import UnitScores
 
-INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (
-    "profile.json",
-    "activation_counts.safetensors",
-    "calibration.parquet",
-    "units.parquet",
-    "policy.yaml",
-    "suite.json",
-    "evidence.json",
-)
+INFO, POLICY, SUITE, EVIDENCE = "profile.json", "policy.yaml", "suite.json", "evidence.json"
+COUNTS, SCORES, UNITS = "activation_counts.safetensors", "calibration.parquet", "units.parquet"
 _SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand; evidence may be missing
-_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
 class Chain(BaseModel):
@@ -65,13 +58,9 @@ class Chain(BaseModel):
         return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index, stop=generator.presets.stop)
 
     def checked(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The given layers, or the preset, in order.
-
-        Raises:
-            LayerError: the chain has no such layer.
-        """
+        """The given layers, or the preset, in order. Raises `LayerError` where the chain has no such layer."""
         chosen = tuple(sorted(set(self.preset if layers is None else layers)))
-        if not chosen or not (chosen[0] >= 0 and chosen[-1] <= self.last):
+        if not chosen or chosen[0] < 0 or chosen[-1] > self.last:
             raise LayerError("The policy names a layer that the generator does not have", str(list(chosen)), f"layers 0 … {self.last}")
         return chosen
 
@@ -109,7 +98,6 @@ class Profile:
     """A checkpoint's profile.
 
     Attributes:
-        info: what it is of, and how it was made.
         rates: activation rates of the untouched generator.
         scores: scores of the calibration samples by name, float64.
         units: table of the units, by column.
@@ -127,13 +115,18 @@ class Profile:
     evidence: Evidence | None = None
 
     def limits(self, policy: Policy) -> Limits:
-        """The policy's limits as numbers.
-
-        Raises:
-            ProfileError: the profile does not hold what the policy needs.
-        """
+        """The policy's limits as numbers. Raises `ProfileError` where the profile does not hold what the policy needs."""
         judged = correction_layers(policy, self.info.chain)[1]
-        self._check_covers(policy, (*scored_layers(policy, self.info.chain), *judged))
+        layers = {*scored_layers(policy, self.info.chain), *judged}
+        missing = [f"layer {layer}" for layer in sorted(layers - {*self.info.layers})]
+        missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
+        if missing:
+            raise ProfileError(
+                "The profile does not cover the policy",
+                f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
+                ", ".join(missing),
+                "calibrate again with this policy",
+            )
         columns = self.columns(policy)
 
         def quantile(score: str, q: float) -> float:
@@ -156,11 +149,7 @@ class Profile:
         return columns
 
     def risk(self, policy: Policy) -> Risk:
-        """The policy's joined risk, against the scores of the calibration samples.
-
-        Raises:
-            PolicyError: it has a part that was not calibrated.
-        """
+        """The policy's joined risk, against the scores of the calibration samples. Raises `PolicyError` where a part was not calibrated."""
         reference = dict(self.scores)
         layers = detection_layers(policy, self.info.chain)
         add_totals(reference, policy.detection.rates, layers)
@@ -171,32 +160,20 @@ class Profile:
         return Risk(reference, weights)
 
     def with_unit_scores(self, scores: Iterable[UnitScores]) -> Profile:
-        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`.
-
-        A unit that a score does not know, or that has none, is None there.
-        """
-        table = dict(self.units)
-        units = list(zip(table[names.LAYER], table[names.UNIT], strict=True))
-        for one in scores:
-            given = (float(one.by_layer[layer][unit]) if layer in one.by_layer else np.nan for layer, unit in units)
-            table[names.given_unit_score(one.source)] = [value if np.isfinite(value) else None for value in given]
-        return replace(self, units=table)
+        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`."""
+        given = {names.given_unit_score(one.source): unit_column(self.units, one.by_layer) for one in scores}
+        return replace(self, units={**self.units, **given})
 
     def unit_scores(self, column: str, layers: tuple[int, ...]) -> dict[int, Tensor]:
-        """A column of the table of units as scores, float64 (units,) by layer.
-
-        Raises:
-            ProfileError: there is no such column, or it does not know all of these layers.
-        """
+        """A column of the table of units as scores, float64 (units,) by layer. Raises `ProfileError` where there is no such column, or it
+        does not know all of these layers."""
         table = self.units
         scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
         wanted = f"{column} of the units of layers {list(layers)}"
         if column not in scores:
             raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
-        by_layer: dict[int, list[Any]] = {layer: [] for layer in layers}
-        for layer, value in zip(table[names.LAYER], table[column], strict=True):
-            if layer in by_layer:
-                by_layer[layer].append(value)
+        known = list(zip(table[names.LAYER], table[column], strict=True))
+        by_layer = {layer: [value for at, value in known if at == layer] for layer in layers}
         unknown = [layer for layer, values in by_layer.items() if not values or None in values]
         if unknown:
             raise ProfileError(
@@ -226,12 +203,7 @@ class Profile:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the profile's folder, in one step.
-
-        Raises:
-            OutputError: something else is there already.
-            StorageError: it cannot be written.
-        """
+        """Write the profile's folder, in one step. Raises `OutputError` where something else is there already."""
         with storage.new_folder(path) as folder:
             counts = {f"layer_{layer}": tensor.contiguous() for layer, tensor in self.rates.counts.items()}
             storage.write_bytes(folder / COUNTS, tensors_bytes(counts))
@@ -245,24 +217,9 @@ class Profile:
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 
-    def _check_covers(self, policy: Policy, layers: tuple[int, ...]) -> None:
-        missing = [f"layer {layer}" for layer in sorted(set(layers) - set(self.info.layers))]
-        missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
-        if missing:
-            raise ProfileError(
-                "The profile does not cover the policy",
-                f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
-                ", ".join(missing),
-                "calibrate again with this policy",
-            )
-
 
 def load_profile(path: str | Path) -> Profile:
-    """Read a profile's folder.
-
-    Raises:
-        ProfileError: missing, unreadable, of another format, or changed since it was written.
-    """
+    """Read a profile's folder. Raises `ProfileError` where it is missing, unreadable, of another format, or was changed since."""
     folder = Path(path)
     needed = "a folder made by `qualitygate calibrate`"
     if not (folder / INFO).is_file():
@@ -294,6 +251,13 @@ def load_profile(path: str | Path) -> Profile:
         check_suite(suite, str(folder / SUITE)),
         evidence,
     )
+
+
+def unit_column(units: Mapping[str, Any], by_layer: Mapping[int, np.ndarray | Tensor]) -> list[float | None]:
+    """Scores (units,) by layer as a column of the table of units; None for a unit that has none."""
+    places = zip(units[names.LAYER], units[names.UNIT], strict=True)
+    values = (float(by_layer[layer][unit]) if layer in by_layer else np.nan for layer, unit in places)
+    return [value if np.isfinite(value) else None for value in values]
 
 
 def _remedy(column: str) -> str:
@@ -344,9 +308,59 @@ def profile_id(
     )
 
 
-def score_summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean and quantiles of every score, from its values (N,)."""
-    return {
-        name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
-        for name, values in scores.items()
-    }
+class BlindScoreWarning(UserWarning):
+    """A policy decides by a score that was found to be no better than chance on this checkpoint."""
+
+
+def check_validated(profile: Profile, policy: Policy) -> None:
+    """Hold the scores that decide against what is known of them: a `BlindScoreWarning` for a rule by a score that the evidence calls blind,
+    a `PolicyError` where the policy requires validated scores and a rule goes by another."""
+    evidence = profile.evidence
+    known = {rule.score: None if evidence is None else evidence.of(setting_of(profile, policy, rule.score)) for rule in policy.rules}
+    if policy.require_validated:
+        unseen = [
+            f"{score}: nothing is known of it" if found is None else str(found)
+            for score, found in known.items()
+            if found is None or found.sight is not Sight.SEES or found.kind.weak
+        ]
+        if unseen:
+            raise PolicyError(
+                "The policy requires validated scores",
+                "; ".join(unseen),
+                "scores that see what is bad by labels or real images",
+                "run `qualitygate validate` with either, and gate by what it recommends; or leave out require_validated",
+            )
+    for found in known.values():
+        if found is not None and found.sight is Sight.BLIND:
+            warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)
+
+
+def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
+    """What a score of a policy is: over which layers, with which weights."""
+    if score == names.RISK:
+        return named_setting(score, (), profile.risk(policy).weights)
+    summed = names.split_layer(score)[1] is None
+    return named_setting(score, detection_layers(policy, profile.info.chain)) if summed else ScoreSetting(score=score)
+
+
+def write_evidence(folder: str | Path, evidence: Evidence) -> None:
+    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read. Raises
+    `ProfileError` where there is no profile, or the evidence is of another one."""
+    folder = Path(folder)
+    info = load_profile(folder).info
+    if info.profile_id != evidence.profile_id:
+        raise ProfileError(
+            "The evidence is of another profile",
+            f"profile {evidence.profile_id[:12]}",
+            f"profile {info.profile_id[:12]}",
+            "validate with this profile",
+        )
+    files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
+
+    def write_info() -> None:
+        storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
+
+    write_info()
+    storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
+    files[EVIDENCE] = file_sha256(folder / EVIDENCE)
+    write_info()
