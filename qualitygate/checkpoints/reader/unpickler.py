@@ -66,7 +66,6 @@ class InertUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
-    append: Callable[[Any], None]  # to the stack
     read: Callable[[int], Any]
     readline: Callable[[], bytes]
     pop_mark: Callable[[], list[Any]]
@@ -103,10 +102,13 @@ class InertUnpickler(pickle._Unpickler):
         return self.references[-1]
 
     def _instantiate(self, function: Any, args: list[Any]) -> None:
-        self.append(Call(function, tuple(args)))
+        self._push(Call(function, tuple(args)))
 
     def _decode_string(self, value: bytes) -> str:
         return str(value, "latin-1")
+
+    def _push(self, value: Any) -> None:
+        self.stack.append(value)  # the stack that is there once the value is made, not the one above a mark
 
     def _call(self) -> None:
         args = self.stack.pop()
@@ -157,13 +159,13 @@ class InertUnpickler(pickle._Unpickler):
         if size >= VIEW_FROM:
             # four bytes a character as soon as one does not fit into a single one
             self._budget.take(COPIES, size * (4 if np.frombuffer(data, np.uint8).max() > 0xC3 else 1))
-        self.append(str(data, "utf-8", "surrogatepass"))
+        self._push(str(data, "utf-8", "surrogatepass"))
 
     def _text_line(self) -> None:
         line = self.readline()[:-1]
         if len(line) >= VIEW_FROM:
             self._budget.take(COPIES, len(line) * (4 if re.search(rb"\\U|\\u(?!00)", line) else 1))
-        self.append(str(line, "raw-unicode-escape"))
+        self._push(str(line, "raw-unicode-escape"))
 
 
 class _Window:
@@ -215,17 +217,17 @@ _INERT: dict[bytes, Callable[[InertUnpickler], Any]] = {
     pickle.BUILD: InertUnpickler._build,
     pickle.SETITEM: lambda reader: reader._set_items([reader.stack.pop(), reader.stack.pop()][::-1]),
     pickle.SETITEMS: lambda reader: reader._set_items(reader.pop_mark()),
-    pickle.DICT: lambda reader: reader.append(reader._pairs(reader.pop_mark())),
+    pickle.DICT: lambda reader: reader._push(reader._pairs(reader.pop_mark())),
     pickle.APPEND: lambda reader: reader._extend([reader.stack.pop()]),
     pickle.APPENDS: lambda reader: reader._extend(reader.pop_mark()),
     # sets become lists: their elements would have to be hashed
-    pickle.EMPTY_SET: lambda reader: reader.append([]),
-    pickle.FROZENSET: lambda reader: reader.append(reader.pop_mark()),
+    pickle.EMPTY_SET: lambda reader: reader._push([]),
+    pickle.FROZENSET: lambda reader: reader._push(reader.pop_mark()),
     pickle.ADDITEMS: lambda reader: reader._extend(reader.pop_mark()),
     pickle.UNICODE: InertUnpickler._text_line,
     pickle.BINUNICODE: lambda reader: reader._text("<I"),
     pickle.BINUNICODE8: lambda reader: reader._text("<Q"),
-    pickle.BYTEARRAY8: lambda reader: reader.append(reader.read(reader._size("<Q"))),
+    pickle.BYTEARRAY8: lambda reader: reader._push(reader.read(reader._size("<Q"))),
     # framing means nothing to a reader that has the whole file
     pickle.FRAME: lambda reader: reader.read(8),
 }

@@ -1,6 +1,6 @@
 """Where a checkpoint is: a path, an address on the web, MLflow, the Hugging Face hub.
 
-What is fetched is checked against its SHA-256 where one is given, and kept in a cache under it (see `cache`).
+What is fetched is checked against its SHA-256 where one is given, and kept in a cache under it (see `web`).
 """
 
 from __future__ import annotations
