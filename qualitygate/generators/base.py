@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.generators.network import Discriminator as Discriminator
 from qualitygate.generators.network import Network, one_hot
-from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
+from qualitygate.generators.passes import Progress, T, halves, micro_batches, padded_rows, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 
 Edit = Callable[[Tensor], Tensor]
@@ -193,7 +193,9 @@ class Generator(Network, abc.ABC):
         """
         directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
         z = latents.z[:, None] + distances[:, None, None, None] * directions
-        labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
+        labels = latents.labels
+        if labels is not None:
+            labels = labels[None, :, None].expand(len(distances), -1, len(axes), *labels.shape[1:]).flatten(0, 2)
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
 
@@ -224,7 +226,8 @@ class Generator(Network, abc.ABC):
     def image_batches(
         self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device.
+        """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device: a micro-batch
+        at a time, or half of one (and so on) where the device has no memory for it.
 
         Args:
             latents: N samples, or a bare z tensor (N, D) where there are no labels.
@@ -235,24 +238,17 @@ class Generator(Network, abc.ABC):
         Raises:
             LatentsError: the latents do not fit the generator.
         """
-        for rows, batch in micro_batches(self.checked(latents)):
-            places = padded_rows(rows)
-
-            def render(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Tensor:
-                return self(batch[part], edits(places[part]) if callable(edits) else edits)
-
-            with scored_pass():
-                parts = in_halves(render, len(batch))
-            yield rows, (parts[0] if len(parts) == 1 else torch.cat(parts))[: rows.stop - rows.start]
-            progress(rows.stop - rows.start)
+        for rows, images in self._passes(lambda batch, of_rows: [self(batch, of_rows)], latents, edits, progress):
+            yield rows, images[: rows.stop - rows.start]
 
     def activations(
         self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: Edits | EditsOfRows | None = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, int, Tensor]]:
         """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
         micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
-        the next is made. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an activation is read after
-        its own layer's edit.
+        the next is made. Where the device has no memory for the next, what is left of the pass comes for each half of the micro-batch:
+        every layer has each row once, in order. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an
+        activation is read after its own layer's edit.
 
         Raises:
             LatentsError: the latents do not fit the generator.
@@ -262,15 +258,34 @@ class Generator(Network, abc.ABC):
         if not len(latents):
             for layer in (self.layers[index] for index in indices):
                 yield slice(0, 0), layer.index, torch.empty(0, layer.units, layer.height, layer.width, device=self.device)
+
+        def steps(batch: Latents, of_rows: Edits | None) -> Iterator[State]:
+            return self.states(self.start(batch), indices[-1], of_rows)
+
+        for rows, state in self._passes(steps, latents, edits, progress):
+            if state.layer in indices:
+                yield rows, state.layer, state.activation[: rows.stop - rows.start]
+
+    def _passes(
+        self,
+        steps: Callable[[Latents, Edits | None], Iterable[T]],
+        latents: Latents | Tensor,
+        edits: Edits | EditsOfRows | None,
+        progress: Progress,
+    ) -> Iterator[tuple[slice, T]]:
+        """Rows of the latents and each step of a pass over them, which may be padded beyond these rows."""
         for rows, batch in micro_batches(self.checked(latents)):
-            count = rows.stop - rows.start
-            of_rows = edits(padded_rows(rows)) if callable(edits) else edits
-            with scored_pass():
-                start = self.start(batch)
-            for state in scored_steps(self.states(start, indices[-1], of_rows)):
-                if state.layer in indices:
-                    yield rows, state.layer, state.activation[:count]
-            progress(count)
+            places = padded_rows(rows)
+
+            def run(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Iterable[T]:
+                return steps(batch[part], edits(places[part]) if callable(edits) else edits)
+
+            for part, step in scored_steps(halves(run, len(batch))):
+                start, stop = rows.start + part.start, min(rows.start + part.stop, rows.stop)
+                if start < stop:  # not padding alone
+                    yield slice(start, stop), step
+                del step
+            progress(rows.stop - rows.start)
 
     # one batch, as it comes
 
@@ -345,10 +360,8 @@ class Generator(Network, abc.ABC):
 
     def label_vectors(self, latents: Latents) -> Tensor:
         """Labels as float32 rows (N, label size): one-hot for classes, as they are for vectors."""
-        labels = latents.labels
-        if labels is None:
-            raise LatentsError(f"{self.family} is conditional", "latents without labels", f"{self.label_size} classes")
-        return one_hot(labels, self.label_size)
+        assert latents.labels is not None, "latents of a conditional generator were checked to have labels"
+        return one_hot(latents.labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
         """The latents, or a bare z (N, D) as such, if they fit this generator.
@@ -368,11 +381,6 @@ class Generator(Network, abc.ABC):
         if labels is not None and labels.dtype == torch.int64 and bool(((labels < 0) | (labels >= self.label_size)).any()):
             raise LatentsError("A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})")
         return latents
-
-
-def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
-    """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
-    return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
 
 
 def sample_latents(

@@ -151,7 +151,8 @@ def growing_rates(
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
         for rows, index, activation in generator.activations(latents, indices):
             counts[index] += count_active(activation)
-            if index == indices[-1]:
+            whole = rows.stop == len(latents) or not rows.stop % MICRO_BATCH  # not half of a batch that memory was short for
+            if index == indices[-1] and whole:
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
 
 
