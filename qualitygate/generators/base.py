@@ -1,9 +1,7 @@
 """A generator as the papers see it: a chain of layers that can be run up to a layer, read, edited there, and resumed.
 
-A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and `finish`
-(last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
-
-Whatever a family or its discriminator is written with can be imported from here.
+A family implements `begin`, `advance` and `finish`; everything that scores, edits or stops works between those steps, on `State`. Whatever
+a family or its discriminator is written with can be imported from here.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import abc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,15 +39,8 @@ LayerLike = int | str
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the chain.
-
-    Attributes:
-        index: position in order of synthesis, from 0.
-        name: name within the family.
-        units, height, width: shape of the activation, after the nonlinearity.
-        operations: floating-point operations of one sample from the latent up to and including this layer, 2 per multiply-add of the
-            cheapest exact form.
-    """
+    """One layer of the chain: position in order of synthesis, name within the family, shape of the activation after the nonlinearity,
+    and floating-point operations of one sample from the latent up to and including it, 2 per multiply-add of the cheapest exact form."""
 
     index: int
     name: str
@@ -65,6 +56,13 @@ class Layer:
     @property
     def resolution(self) -> str:
         return f"{self.height}x{self.width}"
+
+
+def numbered(rows: Iterable[tuple[str, int, int, int]]) -> tuple[Layer, ...]:
+    """The chain of layers given by name, units, height (the width is the same), and operations since the layer before."""
+    rows = tuple(rows)
+    spent = accumulate(operations for *_, operations in rows)
+    return tuple(Layer(i, name, units, size, size, done) for i, ((name, units, size, _), done) in enumerate(zip(rows, spent, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class State:
     carry: Any = None
 
     def rows(self, rows: Tensor) -> State:
-        """The state of some samples, int64 (n,). ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        """The state of some samples, int64 (n,)."""
         return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
@@ -106,12 +104,8 @@ class State:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a generator came from.
-
-    Attributes:
-        name: file name of the checkpoint, or what the generator is called.
-        sha256: of the file's bytes, or of its tensors and settings if there is no file.
-    """
+    """File name of a generator's checkpoint and SHA-256 of its bytes; without a file, what the generator is called and the hash of its
+    tensors and settings."""
 
     name: str
     sha256: str
@@ -119,17 +113,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Presets:
-    """Layers that the papers (or, where they are silent, our SPEC) use for a family, as indices.
-
-    Attributes:
-        low_rate: layers whose low-rate neurons are counted and ablated.
-        curvature: layers whose local activation is scored.
-        stop: stopping layer of sequential correction.
-    """
+    """Layers that the papers (or, where they are silent, our SPEC) use for a family, as indices: those whose low-rate neurons are counted
+    and ablated, those whose local activation is scored, and where sequential correction stops."""
 
     low_rate: tuple[int, ...]
     curvature: tuple[int, ...]
     stop: int
+
+    @classmethod
+    def within(cls, layers: Sequence[Layer], low_rate: Iterable[int], curvature: int, stop: int) -> Presets:
+        """As far as a chain has such layers; in the place of a single one the last."""
+        last = len(layers) - 1
+        return cls(tuple(index for index in low_rate if index <= last), (min(curvature, last),), min(stop, last))
 
 
 class Generator(Network, abc.ABC):
@@ -144,9 +139,9 @@ class Generator(Network, abc.ABC):
         rate: R of the low-rate score in the family's default policy; the papers' was chosen on PGGAN and StyleGAN2.
         layers: the chain.
         latent_size: D, length of z.
-        operations: floating-point operations of one whole image, counted like `Layer.operations`.
+        operations: of one whole image, counted like `Layer.operations`.
         presets: layers to use when nothing else is asked for.
-        origin: the checkpoint it was loaded from; None for a generator made in memory.
+        origin: None for a generator made in memory.
     """
 
     truncates: ClassVar[str] = "z"
@@ -181,16 +176,9 @@ class Generator(Network, abc.ABC):
         return range(self.latent_size)
 
     def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
-        """The state of latents in z moved along axes: before the first layer, or after it where that is cheaper moved than run.
-
-        Args:
-            latents: N samples, checked and on the generator's device.
-            axes: int64 (A,), on that device.
-            distances: float32 (P,), on that device.
-
-        Returns:
-            state of P · N · A rows: distances outermost, then samples, then axes.
-        """
+        """The state of N latents in z, checked, moved along axes int64 (A,) by distances float32 (P,), all on the generator's device: of
+        P · N · A rows, distances outermost, then samples, then axes. Before the first layer, or after it where that is cheaper moved
+        than run."""
         directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
         z = latents.z[:, None] + distances[:, None, None, None] * directions
         labels = latents.labels
@@ -289,20 +277,15 @@ class Generator(Network, abc.ABC):
 
     # one batch, as it comes
 
-    def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
-        """Images (N, channels, height, width), float32 in [-1, 1].
-
-        Args:
-            latents: latents, or a bare z tensor (N, D) where there are no labels.
-            edits: edit to apply after each layer of the given index.
-        """
+    def forward(self, latents: Latents | Tensor, edits: Edits | None = None) -> Tensor:
+        """Images (N, channels, height, width), float32 in [-1, 1], of latents or a bare z (N, D), with these edits on the way."""
         return self.resume(self.start(latents), edits)
 
     def start(self, latents: Latents | Tensor) -> State:
         """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
         return self.begin(self.checked(latents).to(self.device))
 
-    def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
+    def states(self, state: State, upto: int | None = None, edits: Edits | None = None) -> Iterator[State]:
         """The states after each further layer up to ``upto`` (default: the last), each already edited."""
         last = self.layers[-1].index if upto is None else upto
         while state.layer < last:
@@ -311,7 +294,7 @@ class Generator(Network, abc.ABC):
                 state = state.edited(edits[state.layer](state.activation))
             yield state
 
-    def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
+    def run(self, state: State, upto: int, edits: Edits | None = None) -> State:
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
@@ -326,22 +309,16 @@ class Generator(Network, abc.ABC):
         for position, activation in enumerate(() if positions is None else positions(last)):
             yield upto, slice(position, position + 1), activation[:, None]
 
-    def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
+    def resume(self, state: State, edits: Edits | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
         return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
 
     def identity(self) -> Origin:
         """The origin, or name and fingerprint of a generator made in memory."""
-        if self.origin is not None:
-            return self.origin
-        return Origin(f"{self.stored_as} in memory", self.fingerprint())
+        return self.origin or Origin(f"{self.stored_as} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
-        """The layer of that index, name or resolution.
-
-        Raises:
-            LayerError: there is none.
-        """
+        """The layer of that index, name or resolution. Raises `LayerError` if there is none."""
         if isinstance(which, int) or which.lstrip("-").isdigit():
             found = [layer for layer in self.layers if layer.index == int(which)]
         else:
@@ -364,11 +341,7 @@ class Generator(Network, abc.ABC):
         return one_hot(latents.labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
-        """The latents, or a bare z (N, D) as such, if they fit this generator.
-
-        Raises:
-            LatentsError: wrong size or space, labels missing or of no class.
-        """
+        """The latents, or a bare z (N, D) as such. Raises `LatentsError` for a wrong size or space, and labels missing or of no class."""
         if isinstance(latents, Tensor):
             latents = Latents(np.arange(len(latents)), None, latents)
         if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):

@@ -18,7 +18,7 @@ class Network(nn.Module):
     """Base of both.
 
     Attributes:
-        family: name of the family; a wrapper around a generator has that of what it wraps.
+        family: a wrapper around a generator has that of what it wraps.
         settings: keyword arguments of `from_settings` that build this network again; JSON values only.
         label_size: number of classes; 0 where there are none.
         image_shape: channels, height, width.
@@ -35,7 +35,7 @@ class Network(nn.Module):
 
     @classmethod
     def from_settings(cls, **settings: Any) -> Self:
-        """A network with these `settings`; its tensors hold nothing yet."""
+        """Its tensors hold nothing yet."""
         return cls(**settings)
 
     @property
@@ -93,10 +93,22 @@ def one_hot(labels: Tensor, label_size: int) -> Tensor:
     return labels.float()
 
 
-class Discriminator(Network, abc.ABC):
-    """Base of the discriminators that come with a family.
+def minibatch_deviation(x: Tensor, group: int | None, deviations: int = 1) -> Tensor:
+    """Standard deviation of units of x (N, units, height, width) over groups of samples, averaged over units and positions (Karras et al.
+    2018, section 3): (N, deviations, height, width), one for each of so many sets of units.
 
-    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N), the whole batch if None. They fail where N is no
+    multiple of G; here G is then the largest number below that divides N.
+    """
+    samples, _, height, width = x.shape
+    size = next(g for g in range(min(group or samples, samples), 0, -1) if samples % g == 0)
+    sets = x.reshape(size, samples // size, deviations, -1, height, width)
+    deviation = torch.sqrt(sets.var(dim=0, correction=0) + 1e-8).mean(dim=(2, 3, 4))
+    return deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)
+
+
+class Discriminator(Network, abc.ABC):
+    """Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
     height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
     """
 
@@ -106,8 +118,6 @@ class Discriminator(Network, abc.ABC):
         of the family's generator; labels are classes (int64) or label vectors."""
 
     def alone(self) -> Self:
-        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
-
-        Only families that look at how much a batch varies have to say anything here.
-        """
+        """The same discriminator, weights shared, judging each image as if it were the only one in its batch: another object only in
+        families that look at how much a batch varies."""
         return self

@@ -42,8 +42,7 @@ from qualitygate.studies.corrections.result import (
     StudySamples,
     write_study,
 )
-from qualitygate.testing.planted import Truth
-from qualitygate.testing.planted_generator import PlantedGenerator
+from qualitygate.testing.planted import PlantedGenerator, Truth
 from qualitygate.tracking.studies import UNITS
 from qualitygate.units.labels import read_labels
 from qualitygate.units.score import load_unit_scores
