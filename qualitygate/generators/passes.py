@@ -1,4 +1,4 @@
-"""How passes are run: fixed micro-batches, full float32, no gradients. `Generator.images` and `Generator.activations` are made of these."""
+"""How passes are run: fixed micro-batches, full float32, no gradients."""
 
 from __future__ import annotations
 
