@@ -22,8 +22,6 @@ from torch import Tensor
 
 from qualitygate.errors import LatentsError
 
-_WORDS_PER_BLOCK = 4  # one step of Philox's counter yields four 64-bit words
-
 
 class Purpose(IntEnum):
     """Second half of the Philox key: streams that must never overlap."""
@@ -100,9 +98,7 @@ class Latents:
 
     def padded(self, size: int) -> Latents:
         """The same latents with the last one repeated until there are ``size``: passes of one shape give one result."""
-        if len(self) == size:
-            return self
-        return self[np.minimum(np.arange(size), len(self) - 1)]
+        return self if len(self) == size else self[np.minimum(np.arange(size), len(self) - 1)]
 
 
 def draw_latents(
@@ -114,21 +110,20 @@ def draw_latents(
     sampling: Sampling | None = None,
     truncate_z: bool = False,
 ) -> Latents:
-    """Latents of the given sample ids: z float32 (len(ids), D).
+    """Latents of the given sample ids, each in ``[0, 2**48)``, with a seed in ``[0, 2**64)``: z float32 (len(ids), D).
 
-    Args:
-        ids: sample ids, each in ``[0, 2**48)``.
-        seed: in ``[0, 2**64)``.
-        latent_size: D.
-        label_size: number of classes; 0 for unconditional generators.
-        sampling: truncation and label distribution.
-        truncate_z: whether ``sampling.psi`` acts on z (redrawing); the caller knows the family.
-
-    Raises:
-        LatentsError: ids or seed out of range, or labels that the classes do not have.
+    The label size is the number of classes, 0 for unconditional generators. The caller knows whether ``sampling.psi`` acts on z
+    (redrawing). Raises `LatentsError` for ids or a seed out of range, and labels that the classes do not have.
     """
     sampling = sampling or Sampling()
-    ids = _checked_ids(ids)
+    try:
+        ids = np.asarray(ids, dtype=np.int64)
+    except OverflowError:
+        raise LatentsError("A sample id is out of range", "more than 64 bits", "ids in [0, 2**48)") from None
+    if ids.ndim != 1:
+        raise LatentsError("Sample ids must be a flat list", f"shape {ids.shape}", "one dimension")
+    if len(ids) and not (ids.min() >= 0 and ids.max() < 2**48):
+        raise LatentsError("A sample id is out of range", f"{ids.min()} … {ids.max()}", "ids in [0, 2**48)")
     if not 0 <= seed < 2**64:
         raise LatentsError("The seed is out of range", str(seed), "an integer in [0, 2**64)")
     z = normals(seed, Purpose.LATENT, ids, latent_size)
@@ -197,22 +192,10 @@ def load_latents(path: str | Path) -> Latents:
     )
 
 
-def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
-    try:
-        array = np.asarray(ids, dtype=np.int64)
-    except OverflowError:
-        raise LatentsError("A sample id is out of range", "more than 64 bits", "ids in [0, 2**48)") from None
-    if array.ndim != 1:
-        raise LatentsError("Sample ids must be a flat list", f"shape {array.shape}", "one dimension")
-    if len(array) and not (array.min() >= 0 and array.max() < 2**48):
-        raise LatentsError("A sample id is out of range", f"{array.min()} … {array.max()}", "ids in [0, 2**48)")
-    return array
-
-
 def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:
     """Words ``[start, start + count)`` of the stream with this key."""
     stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
-    blocks, offset = divmod(start, _WORDS_PER_BLOCK)
+    blocks, offset = divmod(start, 4)  # one step of Philox's counter yields four 64-bit words
     stream.advance(blocks)
     return stream.random_raw(offset + count)[offset:]
 
@@ -234,11 +217,8 @@ def _draw_labels(ids: np.ndarray, seed: int, label_size: int, sampling: Sampling
         return torch.full((len(ids),), choice, dtype=torch.int64)
     shares = np.full(label_size, 1.0 / label_size) if choice == "uniform" else np.asarray(choice, dtype=np.float64)
     if shares.shape != (label_size,) or (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
-        raise LatentsError(
-            "The label distribution does not fit",
-            f"{shares.shape} summing to {shares.sum():g}",
-            f"{label_size} probabilities that sum to 1",
-        )
+        found, needed = f"{shares.shape} summing to {shares.sum():g}", f"{label_size} probabilities that sum to 1"
+        raise LatentsError("The label distribution does not fit", found, needed)
     u = uniforms(seed, Purpose.LABEL, ids, 1)[:, 0]
     edges = np.cumsum(shares)[:-1]
     return torch.from_numpy(np.searchsorted(edges, u, side="right").astype(np.int64))

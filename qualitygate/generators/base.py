@@ -33,6 +33,8 @@ Edits = Mapping[int, Edit]
 EditsOfRows = Callable[[np.ndarray], Edits]
 """Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
 
+AnyEdits = Edits | EditsOfRows | None
+
 LayerLike = int | str
 """A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
 
@@ -93,12 +95,9 @@ class State:
 
     def edited(self, activation: Tensor) -> State:
         """The state with another activation of the same shape (N, units, height, width)."""
-        if activation.shape != self.activation.shape:
-            raise InputError(
-                f"An edit of layer {self.layer} changed the activation's shape",
-                str(tuple(activation.shape)),
-                str(tuple(self.activation.shape)),
-            )
+        found, needed = tuple(activation.shape), tuple(self.activation.shape)
+        if found != needed:
+            raise InputError(f"An edit of layer {self.layer} changed the activation's shape", str(found), str(needed))
         return replace(self, activation=activation)
 
 
@@ -203,7 +202,7 @@ class Generator(Network, abc.ABC):
 
     # what everyone else uses: any number of samples, in micro-batches of one shape, without gradients and in full float32
 
-    def images(self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent) -> Tensor:
+    def images(self, latents: Latents | Tensor, edits: AnyEdits = None, progress: Progress = silent) -> Tensor:
         """Images of all samples at once, on the CPU: float32 (N, channels, height, width) in [-1, 1]. Arguments as of `image_batches`."""
         latents = self.checked(latents)
         images = torch.empty(len(latents), *self.image_shape)
@@ -212,7 +211,7 @@ class Generator(Network, abc.ABC):
         return images
 
     def image_batches(
-        self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+        self, latents: Latents | Tensor, edits: AnyEdits = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, Tensor]]:
         """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device: a micro-batch
         at a time, or half of one (and so on) where the device has no memory for it.
@@ -226,11 +225,11 @@ class Generator(Network, abc.ABC):
         Raises:
             LatentsError: the latents do not fit the generator.
         """
-        for rows, images in self._passes(lambda batch, of_rows: [self(batch, of_rows)], latents, edits, progress):
+        for rows, images in self._passes(latents, edits, progress, lambda batch, of_rows: [self(batch, of_rows)]):
             yield rows, images[: rows.stop - rows.start]
 
     def activations(
-        self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+        self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: AnyEdits = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, int, Tensor]]:
         """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
         micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
@@ -250,16 +249,12 @@ class Generator(Network, abc.ABC):
         def steps(batch: Latents, of_rows: Edits | None) -> Iterator[State]:
             return self.states(self.start(batch), indices[-1], of_rows)
 
-        for rows, state in self._passes(steps, latents, edits, progress):
+        for rows, state in self._passes(latents, edits, progress, steps):
             if state.layer in indices:
                 yield rows, state.layer, state.activation[: rows.stop - rows.start]
 
     def _passes(
-        self,
-        steps: Callable[[Latents, Edits | None], Iterable[T]],
-        latents: Latents | Tensor,
-        edits: Edits | EditsOfRows | None,
-        progress: Progress,
+        self, latents: Latents | Tensor, edits: AnyEdits, progress: Progress, steps: Callable[[Latents, Edits | None], Iterable[T]]
     ) -> Iterator[tuple[slice, T]]:
         """Rows of the latents and each step of a pass over them, which may be padded beyond these rows."""
         for rows, batch in micro_batches(self.checked(latents)):

@@ -161,7 +161,7 @@ class ModuleGenerator(Generator):
         for form in forms:
             inputs = self._inputs(latents, form)
             try:
-                self.layers, self.operations, self.image_shape = _described_pass(self.module, targets, inputs)
+                self._describe(targets, inputs)
                 return form
             except QualityGateError:
                 raise
@@ -174,6 +174,31 @@ class ModuleGenerator(Generator):
             f"module(z{', labels' if self.label_size else ''}) with z of {self.latent_size} numbers a sample",
             "check the latent size and the number of classes, or wrap the network in a module that takes such inputs",
         )
+
+    def _describe(self, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> None:
+        """Sets layers, operations and image shape: what one pass over one sample shows."""
+        names = list(targets)
+        layers: dict[str, Layer] = {}
+        counter = FlopCounterMode(display=False)
+
+        def heard(index: int, output: Any) -> None:
+            name = names[index]
+            if name in layers:
+                raise _not_once(name, "it ran twice in one pass")
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                raise LayerError(f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)")
+            units, height, width = output.shape[1:]
+            layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
+
+        with torch.no_grad(), _followed(self.module, list(targets.values()), heard), counter:
+            images = self.module(*inputs)
+        if silent := [name for name in names if name not in layers]:
+            raise _not_once(silent[0], "it did not run")
+        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
+            raise ValueError(f"it returned {_described(images)}, not images (1, channels, height, width)")
+        self.layers, self.operations = tuple(layers.values()), counter.get_total_flops()
+        channels, height, width = images.shape[1:]
+        self.image_shape = (channels, height, width)
 
 
 def module_generator(import_path: str, layers: Sequence[str], latent_size: int, **options: Any) -> ModuleGenerator:
@@ -248,39 +273,8 @@ def _followed(module: nn.Module, targets: Sequence[nn.Module], heard: Callable[[
 
 
 def _not_once(name: str, found: str) -> LayerError:
-    return LayerError(
-        f"Layer {name!r} cannot be followed",
-        found,
-        "a layer that runs exactly once in every pass",
-        "list another layer, or wrap the network",
-    )
-
-
-def _described_pass(
-    module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]
-) -> tuple[tuple[Layer, ...], int, tuple[int, int, int]]:
-    """Layers, operations and image shape that one pass over one sample shows."""
-    names = list(targets)
-    layers: dict[str, Layer] = {}
-    counter = FlopCounterMode(display=False)
-
-    def heard(index: int, output: Any) -> None:
-        name = names[index]
-        if name in layers:
-            raise _not_once(name, "it ran twice in one pass")
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            raise LayerError(f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)")
-        units, height, width = output.shape[1:]
-        layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
-
-    with torch.no_grad(), _followed(module, list(targets.values()), heard), counter:
-        images = module(*inputs)
-    if silent := [name for name in names if name not in layers]:
-        raise _not_once(silent[0], "it did not run")
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
-        raise ValueError(f"it returned {_described(images)}, not images (1, channels, height, width)")
-    channels, height, width = images.shape[1:]
-    return tuple(layers.values()), counter.get_total_flops(), (channels, height, width)
+    needed, remedy = "a layer that runs exactly once in every pass", "list another layer, or wrap the network"
+    return LayerError(f"Layer {name!r} cannot be followed", found, needed, remedy)
 
 
 def _described(value: Any) -> str:

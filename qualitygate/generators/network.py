@@ -53,10 +53,9 @@ class Network(nn.Module):
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Inner tensors of any shape, by name, of one full pass, for tests: whatever the family passes through `tap`."""
-        self._taps = {}
+        seen = self._taps = {}
         try:
             self(*inputs)
-            seen = self._taps
         finally:
             self._taps = None
         if missing := [name for name in names if name not in seen]:
@@ -88,9 +87,7 @@ def tensor_digest(network: nn.Module, description: str = "") -> str:
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:
     """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
-    if labels.dtype == torch.int64:
-        return nn.functional.one_hot(labels, label_size).float()
-    return labels.float()
+    return (nn.functional.one_hot(labels, label_size) if labels.dtype == torch.int64 else labels).float()
 
 
 def minibatch_deviation(x: Tensor, group: int | None, deviations: int = 1) -> Tensor:

@@ -374,14 +374,14 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
     last = len(generator.layers) - 1 if defect.mark else first
     units, full, slope = {}, {}, 0.0
     with scored_pass():
-        for state in generator.states(generator.start(sample_latents(generator, range(128), 0)), last if defect.units else -1):
+        start = generator.run(generator.start(sample_latents(generator, range(128), 0)), first - 1)
+        for state in generator.states(start, last if defect.units else -1):
             layer, positive = state.layer, state.activation.clamp(min=0.0).double()
-            if layer >= first:
-                units[layer] = _hosts(positive.mean(dim=(0, 2, 3)).cpu(), defect.units, layer == first, layer, seed)
-                full[layer] = float(positive[positive > 0].mean()) if bool((positive > 0).any()) else 1.0
-                slope = 0.2 if bool((state.activation < 0).any()) else slope
-    planting = Planting(region=region, units=units, full=full, slope=slope, busy=defect.busy)
-    planted = PlantedGenerator(generator, planting)
+            active = positive[positive > 0]
+            units[layer] = _hosts(positive.mean(dim=(0, 2, 3)).cpu(), defect.units, layer == first, layer, seed)
+            full[layer] = float(active.mean()) if len(active) else 1.0
+            slope = 0.2 if bool((state.activation < 0).any()) else slope
+    planted = PlantedGenerator(generator, Planting(region=region, units=units, full=full, slope=slope, busy=defect.busy))
     planted.directions.copy_(_orthonormal(generator.latent_size, region.modes + 1, seed))
     if defect.mark and defect.units:
         opacity, colour = _mark(defect.mark, generator.image_shape, seed)

@@ -25,9 +25,6 @@ from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.latents import Latents
 
-Matrix = Tensor | Sequence[Sequence[float]]
-Vector = Tensor | Sequence[float]
-
 
 class ToyGenerator(Generator):
     """A chain of small dense layers. The image has one channel at the size of the last layer: ``tanh`` of the sum over its units.
@@ -48,8 +45,8 @@ class ToyGenerator(Generator):
 
     def __init__(
         self,
-        weights: Sequence[Matrix],
-        biases: Sequence[Vector],
+        weights: Sequence[Tensor | Sequence[Sequence[float]]],
+        biases: Sequence[Tensor | Sequence[float]],
         shapes: Sequence[tuple[int, int, int]] | None = None,
         *,
         slope: float = 0.0,

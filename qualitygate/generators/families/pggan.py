@@ -210,10 +210,8 @@ class PGGANDiscriminator(Discriminator):
         return self.tap(f"activation/layer{2 * self.blocks + 2}", values)[:, 0]
 
     def alone(self) -> Self:
-        if not self.group_size:
-            return self
         alone = copy(self)
-        alone.group_size = 1
+        alone.group_size = min(1, self.group_size)
         return alone
 
     def _from_rgb(self, images: Tensor, which: int) -> Tensor:
