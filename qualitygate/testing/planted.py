@@ -38,7 +38,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import CheckpointError, InputError, LatentsError, LayerError
-from qualitygate.generators.base import Edit, Generator, LayerLike, State, sample_latents
+from qualitygate.generators.base import Generator, LayerLike, State, sample_latents
 from qualitygate.generators.families import GENERATORS
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents, Purpose, normals, uniforms
@@ -218,10 +218,6 @@ class PlantedGenerator(Generator):
         strength = self._strength(state, *image.shape[2:]).clamp(max=1.0)
         return torch.lerp(image, self.colour.expand_as(image), (strength * self.opacity).expand_as(image))
 
-    def silencing(self) -> dict[int, Edit]:
-        """Edits of the *base* that make it the unplanted generator: every host set to 0."""
-        return {layer: partial(_silenced, units=units) for layer, units in self.planting.units.items()}
-
     def footprint(self, height: int, width: int) -> Tensor:
         """Positions of a layer that the mark touches: bool (height, width). Where there is no mark, a ninth of the layer in its middle."""
         marked = self.opacity > 0
@@ -303,7 +299,7 @@ class Truth:
 
     def repaired(self, latents: Latents) -> Tensor:
         """The true repair: images (N, channels, height, width) of the unplanted generator, which is the base with the hosts silent."""
-        return self.generator.base.images(latents, self.generator.silencing())
+        return self.generator.base.images(latents, {layer: partial(_silenced, units=units) for layer, units in self.units.items()})
 
 
 MarkName = Literal["blob", "stripes", "texture", "cast", "frame"]

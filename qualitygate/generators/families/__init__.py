@@ -2,12 +2,8 @@
 
 A package brings families of its own through an entry point of the group ``qualitygate.families`` that names a module, or any object
 with some of these attributes, each a sequence: ``generators`` (subclasses of `Generator`), ``discriminators`` (of `Discriminator`) and
-``layouts`` (`qualitygate.checkpoints.layout.Layout`). In its ``pyproject.toml``::
-
-    [project.entry-points."qualitygate.families"]
-    rings = "qualitygate_rings"
-
-Its layouts are tried after ours, so that installing a package never changes how a known file is read.
+``layouts`` (`qualitygate.checkpoints.layout.Layout`). Its layouts are tried after ours, so that installing a package never changes how a
+known file is read.
 """
 
 from __future__ import annotations

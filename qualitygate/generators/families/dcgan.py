@@ -35,9 +35,9 @@ class DCGAN(Generator):
         # kernel positions first: each tap is then a matrix, ready for a product
         self.weight = nn.ParameterList(nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
-        # at an output position one tap meets the only input position of the first layer, 4 those of any other
-        costs = [2 * (4 if i else 1) * inputs * outputs * 4 ** (i + 2) for i, (inputs, outputs) in enumerate(pairwise(widths))]
-        self.layers = numbered((f"layer{i}", outputs, 4 * 2**i, costs[i]) for i, outputs in enumerate(units))
+        sides = [4 * 2**index for index in range(len(units))]
+        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides], strict=True)]  # every tap at every input
+        self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs[:-1], strict=True)))
         self.operations = sum(costs)
         self.presets = Presets.within(self.layers, (0, 1, 2), curvature=1, stop=2)
 

@@ -69,10 +69,11 @@ class PGGAN(Generator):
         self.rgb_weight = nn.ParameterList(nn.Parameter(torch.zeros(image_channels, count, 1, 1)) for count in readers)
         self.rgb_bias = nn.ParameterList(nn.Parameter(torch.zeros(image_channels)) for _ in readers)
 
-        taps = [1, *(9 if index % 2 else 4 for index in range(1, len(units)))]  # that meet an output position
-        sizes = [4 * 2 ** (index // 2) for index in range(len(units))]
-        costs = [2 * read * before * after * side**2 for read, side, (before, after) in zip(taps, sizes, pairwise(widths), strict=True)]
-        self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sizes, costs, strict=True)))
+        sides = [4 * 2 ** (index // 2) for index in range(len(units))]
+        costs = [
+            2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides[:-1]], strict=True)
+        ]  # every tap at every input
+        self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs, strict=True)))
         self.operations = sum(costs) + 2 * image_channels * units[-1] * size**2
         if self.blend:
             self.operations += 2 * image_channels * units[-3] * (size // 2) ** 2
