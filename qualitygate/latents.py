@@ -8,10 +8,10 @@ by seed and id, and the tests hold golden values.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -128,7 +128,12 @@ def draw_latents(
         raise LatentsError("The seed is out of range", str(seed), "an integer in [0, 2**64)")
     z = normals(seed, Purpose.LATENT, ids, latent_size)
     if truncate_z and sampling.psi < 1.0:
-        _redraw(z, seed, ids, sampling.psi)
+        for attempt in itertools.count(1):  # each from a stream of its own, until no component is left that is beyond psi
+            rows = np.flatnonzero((np.abs(z) > sampling.psi).any(axis=1))
+            if not len(rows):
+                break
+            fresh = normals(seed, Purpose.TRUNCATION + 16 * attempt, ids[rows], latent_size)
+            z[rows] = np.where(np.abs(z[rows]) > sampling.psi, fresh, z[rows])
     labels = _draw_labels(ids, seed, label_size, sampling) if label_size else None
     return Latents(ids, seed, torch.from_numpy(z.astype(np.float32)), labels, sampling)
 
@@ -137,8 +142,13 @@ def uniforms(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray
     """``count`` uniforms in the open interval (0, 1) for each id: float64 (len(ids), count)."""
     words = np.empty((len(ids), count), dtype=np.uint64)
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
-    for start, stop in pairwise([0, *breaks.tolist(), len(ids)] if len(ids) else []):  # consecutive ids are one call to the generator
-        words[start:stop] = _words(seed, purpose, int(ids[start]) * count, (stop - start) * count).reshape(-1, count)
+    for start, stop in itertools.pairwise(
+        [0, *breaks.tolist(), len(ids)] if len(ids) else []
+    ):  # consecutive ids are one call to the generator
+        stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
+        blocks, offset = divmod(int(ids[start]) * count, 4)  # one step of the counter yields four 64-bit words
+        stream.advance(blocks)
+        words[start:stop] = stream.random_raw(offset + (stop - start) * count)[offset:].reshape(-1, count)
     return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
@@ -179,34 +189,14 @@ def load_latents(path: str | Path) -> Latents:
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
     labels = arrays.get("labels")
-    if labels is not None and (labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
-    if labels is not None and labels.min() < 0:
-        raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
-    return Latents(
-        np.arange(len(values), dtype=np.int64),
-        None,
-        torch.from_numpy(values),
-        None if labels is None else torch.from_numpy(labels.astype(np.int64)),
-        space="z" if spaces[0] == "z" else "w",
-    )
-
-
-def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:
-    """Words ``[start, start + count)`` of the stream with this key."""
-    stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
-    blocks, offset = divmod(start, 4)  # one step of Philox's counter yields four 64-bit words
-    stream.advance(blocks)
-    return stream.random_raw(offset + count)[offset:]
-
-
-def _redraw(z: np.ndarray, seed: int, ids: np.ndarray, psi: float) -> None:
-    """Draw the components with ``|z_d| > psi`` again, each attempt from a stream of its own, until none is left."""
-    attempt = 1
-    while (rows := np.flatnonzero((np.abs(z) > psi).any(axis=1))).size:
-        fresh = normals(seed, Purpose.TRUNCATION + 16 * attempt, ids[rows], z.shape[1])
-        z[rows] = np.where(np.abs(z[rows]) > psi, fresh, z[rows])
-        attempt += 1
+    if labels is not None:
+        if labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer):
+            raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
+        if labels.min() < 0:
+            raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
+    classes = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    ids = np.arange(len(values), dtype=np.int64)
+    return Latents(ids, None, torch.from_numpy(values), classes, space="z" if spaces[0] == "z" else "w")
 
 
 def _draw_labels(ids: np.ndarray, seed: int, label_size: int, sampling: Sampling) -> Tensor:

@@ -68,7 +68,13 @@ class ModuleGenerator(Generator):
         self.module = module
         self.latent_size, self.label_size = latent_size, label_size
         self._range, self._label_form = image_range, label_form
-        targets = _submodules(module, layers)
+        have = dict(module.named_modules())
+        if not layers or len({have.get(name, name) for name in layers}) != len(layers):
+            raise LayerError("The layers must be different ones", ", ".join(layers) or "an empty list", "at least one, each once")
+        if missing := [name for name in layers if name not in have or not name]:
+            listed = ", ".join(name for name in have if name)
+            raise LayerError("The network has no such layer", ", ".join(map(repr, missing)), f"one of {listed}")
+        targets = {name: have[name] for name in layers}
         self._latent_form = self._probe(targets, (latent_form,) if latent_form else ("map", "vector"))
         self._targets = [targets[layer.name] for layer in self.layers]
         last = len(self.layers) - 1
@@ -236,16 +242,6 @@ def import_object(path: str, needed: str) -> Any:
 def is_somebody_elses(generator: Generator) -> bool:
     """Whether images depend on code that neither identity nor fingerprint knows: nothing made with it is good after an edit."""
     return generator.family == ModuleGenerator.family
-
-
-def _submodules(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    have = dict(module.named_modules())
-    if not names or len({have.get(name, name) for name in names}) != len(names):
-        raise LayerError("The layers must be different ones", ", ".join(names) or "an empty list", "at least one, each once")
-    if missing := [name for name in names if name not in have or not name]:
-        listed = ", ".join(name for name in have if name)
-        raise LayerError("The network has no such layer", ", ".join(map(repr, missing)), f"one of {listed}")
-    return {name: have[name] for name in names}
 
 
 # hooks

@@ -36,7 +36,8 @@ class DCGAN(Generator):
         self.weight = nn.ParameterList(nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
         sides = [4 * 2**index for index in range(len(units))]
-        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides], strict=True)]  # every tap at every input
+        # each weight meets each position that is read once
+        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides], strict=True)]
         self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs[:-1], strict=True)))
         self.operations = sum(costs)
         self.presets = Presets.within(self.layers, (0, 1, 2), curvature=1, stop=2)

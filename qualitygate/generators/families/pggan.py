@@ -70,9 +70,8 @@ class PGGAN(Generator):
         self.rgb_bias = nn.ParameterList(nn.Parameter(torch.zeros(image_channels)) for _ in readers)
 
         sides = [4 * 2 ** (index // 2) for index in range(len(units))]
-        costs = [
-            2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides[:-1]], strict=True)
-        ]  # every tap at every input
+        # each weight meets each position that is read once
+        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides[:-1]], strict=True)]
         self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs, strict=True)))
         self.operations = sum(costs) + 2 * image_channels * units[-1] * size**2
         if self.blend:
