@@ -142,9 +142,8 @@ def uniforms(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray
     """``count`` uniforms in the open interval (0, 1) for each id: float64 (len(ids), count)."""
     words = np.empty((len(ids), count), dtype=np.uint64)
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
-    for start, stop in itertools.pairwise(
-        [0, *breaks.tolist(), len(ids)] if len(ids) else []
-    ):  # consecutive ids are one call to the generator
+    # consecutive ids are one call to the generator
+    for start, stop in itertools.pairwise([0, *breaks.tolist(), len(ids)] if len(ids) else []):
         stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
         blocks, offset = divmod(int(ids[start]) * count, 4)  # one step of the counter yields four 64-bit words
         stream.advance(blocks)
