@@ -51,7 +51,6 @@ class Classification:
     backbone: str
 
     def describe(self) -> dict[str, Any]:
-        """The same as JSON values."""
         as_json = {"classes": list(self.classes), "confusion": self.confusion.tolist(), "interval": list(self.interval)}
         return {**vars(self), **as_json, "images": dict(self.images)}
 
@@ -96,11 +95,8 @@ def train_classifier(
 
     The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero. The images of each class
     (`CLASSES`; ``real`` may be missing) are (N, 1 or 3, height, width) in [-1, 1], or batches of such; the seed splits them into training
-    and validation.
-
-    Raises:
-        InputError: a class is missing or has too few images, or the classifier is no better than chance: its interval of
-            validation accuracy reaches 0.5.
+    and validation. Raises `InputError` if a class is missing or has too few images, or if the classifier is no better than chance: its
+    interval of validation accuracy reaches 0.5.
     """
     classes = tuple(name for name in CLASSES if name in images)
     features = [_pooled(backbone, images[name], progress) for name in classes]
@@ -172,13 +168,12 @@ def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
 def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     """Accuracy between artifact and normal (the first two classes), each counting the same, and its interval from those of the two shares
     (Newcombe's combination of Wilson's)."""
-    right = [int((of_class[:, index] > of_class[:, 1 - index]).sum()) for index, of_class in enumerate(outputs[:2])]
-    shares = [hits / len(of_class) for hits, of_class in zip(right, outputs, strict=False)]
-    bounds = [wilson(hits, len(of_class)) for hits, of_class in zip(right, outputs, strict=False)]
-    below = sum((share - low) ** 2 for share, (low, _) in zip(shares, bounds, strict=True)) ** 0.5
-    above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
-    middle = sum(shares) / 2.0
-    return middle, (float(middle - below / 2.0), float(middle + above / 2.0))
+    middle, below, above = 0.0, 0.0, 0.0
+    for index, of_class in enumerate(outputs[:2]):
+        right = int((of_class[:, index] > of_class[:, 1 - index]).sum())
+        share, (low, high) = right / len(of_class), wilson(right, len(of_class))
+        middle, below, above = middle + share / 2.0, below + (share - low) ** 2, above + (high - share) ** 2
+    return middle, (float(middle - below**0.5 / 2.0), float(middle + above**0.5 / 2.0))
 
 
 def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:
