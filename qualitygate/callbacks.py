@@ -1,14 +1,4 @@
-"""Scores while a generator trains: a few lines in a plain loop, or a callback for Lightning.
-
-    watch = qualitygate.TrainingWatch(every=1000, log=lambda metrics, step: mlflow.log_metrics(metrics, step=step))
-    for step, batch in enumerate(batches):
-        train(generator, discriminator, batch)
-        watch(generator, step)
-
-The generator is one of ours, or any network by the names of its layers:
-``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
-``qualitygate dynamics``, so runs and analyses overlay.
-"""
+"""Scores while a generator trains: a few lines in a plain loop, or a callback for Lightning (docs/dynamics.md)."""
 
 from __future__ import annotations
 
@@ -65,7 +55,9 @@ class TimeBudget:
 
 
 class TrainingWatch:
-    """Scores fixed latents through a generator in training.
+    """Scores fixed latents through a generator in training: one of ours, or any network by the names of its layers, as in
+    ``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
+    ``qualitygate dynamics``, so runs and analyses overlay.
 
     Scoring is due every so many steps. It is done if it fits into the share of the training time, else at the first later step at
     which it does: short steps and dear scores make it rarer, never more than the share. How long it takes is estimated on a small

@@ -61,7 +61,7 @@ class ArtifactClassifier(nn.Module):
 
     def __init__(self, backbone: SpatialExtractor, weight: Tensor, bias: Tensor, classes: Sequence[str]) -> None:
         super().__init__()
-        self.spatial = Spatial(backbone)
+        self.backbone, self.spatial = backbone, nn.Identity()  # the latter is a layer that explanations can listen to
         self.head = nn.Linear(weight.shape[1], weight.shape[0])
         self.head.weight.data, self.head.bias.data = weight, bias
         self.classes = tuple(classes)
@@ -69,18 +69,7 @@ class ArtifactClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Values (N, classes) of images (N, 1 or 3, height, width) in [-1, 1], before any softmax."""
-        return self.head(self.spatial(images).mean(dim=(2, 3)))
-
-
-class Spatial(nn.Module):
-    """A backbone's spatial features as a layer that explanations can listen to."""
-
-    def __init__(self, backbone: SpatialExtractor) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.backbone.spatial(images)
+        return self.head(self.spatial(self.backbone.spatial(images)).mean(dim=(2, 3)))
 
 
 def train_classifier(

@@ -69,10 +69,7 @@ def read_answers(path: str | Path, allowed: Sequence[str] = LABELS) -> list[Answ
     path = Path(path)
     if not path.exists():
         raise InputError(f"There are no labels at {path}", "no such file or folder", _FORMS)
-    if path.is_dir():
-        found = _of_folders(path)
-    else:
-        found = _of_label_studio(path, allowed) if path.suffix.lower() == ".json" else _of_csv(path)
+    found = _of_folders(path) if path.is_dir() else _of_label_studio(path, allowed) if path.suffix.lower() == ".json" else _of_csv(path)
     answers = []
     for sample, text, rater, where in found:
         label = str(text).strip().lower()

@@ -22,9 +22,8 @@ from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few
-from qualitygate.metrics.measured_set import RealSet
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.reports.pictures import blend_heat, picture
@@ -58,13 +57,13 @@ _SIDE = 128
 
 @dataclass(frozen=True)
 class StudySamples:
-    """The N samples of a study, the worst first where a score chose them; who chose them, in words; normal samples to hold them against, if
-    there are any; and the score that chose, if one did, with its values float64 (N,)."""
+    """The N samples of a study, the worst first where a score chose them; normal samples to hold them against; who chose either, in words;
+    and the score that chose, if one did, with its values float64 (N,)."""
 
     latents: Latents
     chosen: str
-    normal: Latents | None = None
-    normal_chosen: str = ""
+    normal: Latents
+    normal_chosen: str
     score: str | None = None
     scores: np.ndarray | None = None
 
@@ -148,12 +147,11 @@ class Reference:
     def __call__(self, features: np.ndarray) -> dict[str, float]:
         """FID, mean realism and precision of a set, by name, from the features (N, F) of its images."""
         of_set = torch.from_numpy(features).to(self.images.features.device)
-        realism = manifold.realism(of_set, self.images.features, self.images.radii)
-        inside = manifold.balls_around(of_set, self.images.features, self.images.radii) > 0
+        measured = MeasuredSet(len(of_set), of_set, real=self.images)
         return {
             names.FID: frechet_distance_of_few(of_set, self.images.features),
-            names.REALISM: float(realism[realism.isfinite()].mean()),
-            names.PRECISION: float(inside.double().mean()),
+            names.REALISM: float(measured.realism[np.isfinite(measured.realism)].mean()),
+            names.PRECISION: float(measured.inside.mean()),
         }
 
 
@@ -268,7 +266,6 @@ def write_study(
 
 
 def _markdown(rows: list[dict[str, Any]]) -> str:
-
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3g}"
 

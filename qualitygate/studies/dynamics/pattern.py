@@ -39,11 +39,8 @@ def axis_pattern(
     divisions: int = DIVISIONS,
     progress: Progress = silent,
 ) -> AxisPattern:
-    """A neuron's activation along axes of z (default: all), at one sample in z; bound and divisions are those of `local_activation`.
-
-    Raises:
-        InputError: more than one sample, latents in w, no such neuron, or a grid that cannot be.
-    """
+    """A neuron's activation along axes of z (default: all), at one sample in z; bound and divisions are those of `local_activation`. Raises
+    `InputError` for more than one sample, latents in w, no such neuron, or a grid that cannot be."""
     _check(generator, latents, neuron)
     if not bound > 0 or divisions < 2 or divisions % 2:
         needed = "a positive bound and an even number of divisions, at least 2"

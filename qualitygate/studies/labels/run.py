@@ -29,7 +29,6 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
-from qualitygate.storage import image_name
 from qualitygate.studies.corrections.result import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
 from qualitygate.studies.units.run import calibrated_score, scored_ids
@@ -199,7 +198,7 @@ def write_round(study: str | Path, second: SecondRound, out: str | Path) -> None
     with storage.new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for number, task in enumerate(second.tasks):
-            storage.write_bytes(folder / IMAGES / image_name(number), storage.png(_picture(Path(study), task)))
+            storage.write_bytes(folder / IMAGES / storage.image_name(number), storage.png(_picture(Path(study), task)))
         _write_folder(
             folder,
             {ROUND_KEY: second, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(second.tasks)]},
@@ -265,7 +264,7 @@ def _by_rater(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
 def _picture(study: Path, task: RoundTask) -> np.ndarray:
     sides = (task.shows, BEFORE if task.shows == AFTER else AFTER) if task.pair else (task.shows,)
     try:
-        images = [np.atleast_3d(np.asarray(Image.open(study / side / image_name(task.sample)))) for side in sides]
+        images = [np.atleast_3d(np.asarray(Image.open(study / side / storage.image_name(task.sample)))) for side in sides]
     except OSError as error:
         raise InputError("An image of the study cannot be read", str(error), "the folder as `corrections --keep` wrote it") from error
     gap = np.full((images[0].shape[0], _GAP, images[0].shape[2]), 255, dtype=np.uint8)
@@ -287,7 +286,7 @@ def _write_folder(folder: Path, documents: Mapping[str, Any], table: Iterable[st
 
 
 def _task(number: int, **more: str) -> dict[str, Any]:
-    return {"data": {"image": f"{IMAGES}/{image_name(number)}", SAMPLE: number, **more}}
+    return {"data": {"image": f"{IMAGES}/{storage.image_name(number)}", SAMPLE: number, **more}}
 
 
 def _interface(answers: Iterable[str], header: str = "") -> str:
