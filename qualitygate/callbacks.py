@@ -23,9 +23,6 @@ SHARE = 0.02
 WHILE_TRAINING = ScoringSettings(samples=8, axes=32, rate_samples=512)
 """What is scored unless told otherwise: an estimate of CLA that takes a hundredth of the exact one's time."""
 
-Log = Callable[[dict[str, float], int], None]
-"""Takes metrics and the step they belong to."""
-
 _TRIAL_AXES = 8  # of one sample: how long scoring takes is first seen on these
 _CAUTION = 2.0  # the trial leaves out what the discriminator and set metrics take
 _logger = logging.getLogger(__name__)
@@ -92,7 +89,7 @@ class TrainingWatch:
         settings: ScoringSettings = WHILE_TRAINING,
         share: float = SHARE,
         alarms: Sequence[Alarm | str] = (),
-        log: Log | None = None,
+        log: Callable[[dict[str, float], int], None] | None = None,
         on_alarm: Callable[[RaisedAlarm], None] | None = None,
         metrics: SetMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,

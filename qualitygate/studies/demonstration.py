@@ -16,7 +16,7 @@ from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
 from qualitygate.gating import exhibit
 from qualitygate.gating.calibrate import calibrate, default_policy, with_curvature
-from qualitygate.gating.profile import Profile, load_profile, profile_id
+from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter
@@ -80,8 +80,7 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
         found = load_profile(folder)
         found.check_generator(generator)
         found.limits(policy)
-        info = found.info
-        if info.profile_id == profile_id(info.checkpoint_sha256, info.sampling, policy.calibration, info.layers, policy.detection.rates):
+        if (found.info.calibration, found.info.rates) == (policy.calibration, policy.detection.rates):
             return found
     profile = calibrate(generator, policy, reporter=reporter)
     shutil.rmtree(folder, ignore_errors=True)

@@ -121,10 +121,9 @@ def train_classifier(
 
 def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
     """Mean spatial features of images, float64 (N, channels)."""
-    batches = [images] if isinstance(images, Tensor) else images
     parts = []
     with scored_pass():
-        for batch in batches:
+        for batch in [images] if isinstance(images, Tensor) else images:
             for part in batch.split(MICRO_BATCH):
                 parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))

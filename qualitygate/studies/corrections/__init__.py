@@ -53,13 +53,10 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
 
     def corrections(self, policy: Policy, layers: Sequence[int], unit_scores: Sequence[str] = ()) -> dict[str, Correction]:
         """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
-
-        Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at
-        random. In place of all that, with ``grid``, low-rate beside high-rate ablation at every rate: of each of the ``layers`` (those of
-        detection) alone, and of all of them (IJCAI 2022, figure 5 and table 1). The further columns are ``unit_scores``, see
-        `Profile.with_unit_scores`. Raises `InputError` for an option that cannot be read, no such method, strengths that it cannot have, or
-        none of the name to keep.
-        """
+        Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns
+        (``unit_scores``, see `Profile.with_unit_scores`), and at random. In place of all that, with ``grid``, low-rate beside high-rate
+        ablation at every rate: of each of the detection layers alone, and of all of them (IJCAI 2022, figure 5 and table 1). Raises
+        `InputError` for an option that cannot be read, no such method, strengths that it cannot have, or none of the name to keep."""
         chosen = self._methods(policy, unit_scores) if self.grid is None else _grid(policy, layers, self.grid)
         if self.keep is not None and self.keep not in chosen:
             raise InputError("There is no such correction to keep", self.keep, f"one of {'; '.join(chosen)}")

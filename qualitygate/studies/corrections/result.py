@@ -70,16 +70,10 @@ class StudySamples:
 
 @dataclass(frozen=True)
 class AtStrength:
-    """All samples corrected at one strength.
-
-    Attributes:
-        passed: bool (N,): whether the gate would let the sample pass now.
-        moved: float64 (N,): mean absolute change of the image, as a share of the range of its values.
-        diversity: spread of the corrected images over that of the untouched ones (root mean square distance from their mean); 1 where
-            nothing is lost, near 0 where everything becomes one image.
-        shown: the first images, uint8 (height, width, channels).
-        measured: what was measured of every corrected image, by name, (N, …).
-    """
+    """All samples corrected at one strength: whether the gate would let each pass now, bool (N,); how far each was ``moved``, float64 (N,),
+    the mean absolute change of the image as a share of the range of its values; the first images, uint8 (height, width, channels); and what
+    was measured of each, by name, (N, …). ``diversity`` is the spread of the corrected images over that of the untouched ones (root mean
+    square distance from their mean): 1 where nothing is lost, near 0 where everything becomes one image."""
 
     strength: float
     passed: np.ndarray

@@ -44,10 +44,8 @@ from qualitygate.tracking.studies import UNITS
 from qualitygate.units.labels import read_labels
 from qualitygate.units.score import load_unit_scores
 
-WORST_SHARE = 0.1
-"""Share of a pool that is never taken for normal."""
-MOST_NORMAL = 1000
-"""Normal samples that stand in for real images, at most."""
+WORST_SHARE = 0.1  # of a pool: never taken for normal
+MOST_NORMAL = 1000  # samples that stand in for real images
 
 
 def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> CorrectionsResult:

@@ -148,8 +148,7 @@ class AgainstReal:
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
-FORMAT = 2
-"""Of the stored scores; another one is not read."""
+FORMAT = 2  # of the stored scores; another one is not read
 
 Load = Callable[[Snapshot], Checkpoint]
 

@@ -1,14 +1,9 @@
 """Images for people to label, and what they answered.
 
-**Which samples are artifacts.** Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and
-the rest are random, so that the labels also say what share of all samples is wrong and whether the score means anything.
-
-**What a correction did**: a second round, as in the paper on automatic correction (CVPR 2021, human evaluation). *Corrected %*: single
-images, untouched and corrected ones mixed, each called an artifact or normal; the share of corrected ones that are called normal.
-*Improved %*: pairs of the same sample, left and right at random; the share in which the corrected one is called better. Both are means over
-raters, with the spread between them.
-
-In both, people see the images in random order and do not know which is which.
+Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and the rest are random, so that the
+labels also say what share of all samples is wrong and whether the score means anything. What a correction did is seen in a second round, as
+in the paper on automatic correction (CVPR 2021, human evaluation): *corrected %* is the share of corrected images, mixed with untouched
+ones, that are called normal; *improved %* that of pairs in which the corrected one is called better. Nobody is told which is which.
 """
 
 from __future__ import annotations
