@@ -61,7 +61,8 @@ class TrainingWatch:
     part first and measured every time.
 
     Neither the weights nor the state of any random generator is touched. What goes wrong while scoring or logging (a generator
-    that has diverged, a server that is down) is said by `logging` and does not end the training.
+    that has diverged, a server that is down) is said by `logging` and does not end the training. Raises `InputError` at once for an
+    interval, share or alarm that makes no sense.
 
     Args:
         every: steps, or whatever the training counts, from one scoring to the next.
@@ -77,9 +78,6 @@ class TrainingWatch:
         course: what was measured: progress and metrics.
         budget: the time that was spent; ``budget.used`` is the share.
         postponed: steps at which scoring was due and did not fit.
-
-    Raises:
-        InputError: an interval, share or alarm that makes no sense.
     """
 
     def __init__(
@@ -130,7 +128,16 @@ class TrainingWatch:
         metrics = summary(scores, self._before)
         self._before = scores
         self.course.append((at, metrics))
-        self._report(at, metrics)
+        for one in raised_alarms(self.course, self._alarms):
+            if one.at == at:
+                _logger.warning("alarm: %s", one)
+                if self._on_alarm is not None:
+                    self._on_alarm(one)
+        if self._log is not None:
+            try:
+                self._log(metrics, round(at))
+            except Exception as error:  # whatever the user's logger raises: hours of training are worth more
+                _logger.warning("metrics of step %g were not logged: %s", at, error)
         return metrics
 
     def _timed(self, generator: Generator, settings: ScoringSettings, **more: Any) -> tuple[SnapshotScores, float]:
@@ -153,18 +160,6 @@ class TrainingWatch:
         for _ in range(2):  # the first one warms up
             _, seconds = self._timed(generator, part)
         return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
-
-    def _report(self, at: float, metrics: dict[str, float]) -> None:
-        for one in raised_alarms(self.course, self._alarms):
-            if one.at == at:
-                _logger.warning("alarm: %s", one)
-                if self._on_alarm is not None:
-                    self._on_alarm(one)
-        if self._log is not None:
-            try:
-                self._log(metrics, round(at))
-            except Exception as error:  # whatever the user's logger raises: hours of training are worth more
-                _logger.warning("metrics of step %g were not logged: %s", at, error)
 
 
 def lightning_callback(

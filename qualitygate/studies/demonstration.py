@@ -120,12 +120,8 @@ def _facts(profile: Profile, columns: Mapping[str, np.ndarray]) -> dict[str, str
     order = np.argsort(columns[names.low_rate(profile.policy.headline_rate)], kind="stable")
     for layer in profile.policy.curvature_layers():
         low, high = (columns[names.cla(layer)][rows].mean() for rows in (order[:CURVATURE], order[-CURVATURE:]))
-        facts[f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"] = (
-            f"{low:.3g} and {high:.3g}"
-        )
-    passes = columns[names.CLA_PASSES]
-    whole = profile.info.settings["latent_size"] * DIVISIONS
-    facts["early passes to screen a sample for CLA"] = (
-        f"{passes.mean():.0f} on average, {np.mean(passes == 0):.0%} none; the exact score takes {whole:,}"
-    )
-    return facts
+        what = f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"
+        facts[what] = f"{low:.3g} and {high:.3g}"
+    passes, whole = columns[names.CLA_PASSES], profile.info.settings["latent_size"] * DIVISIONS
+    screened = f"{passes.mean():.0f} on average, {np.mean(passes == 0):.0%} none; the exact score takes {whole:,}"
+    return facts | {"early passes to screen a sample for CLA": screened}

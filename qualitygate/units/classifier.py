@@ -34,13 +34,10 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Classification:
-    """How good a classifier is, with the key of its backbone.
-
-    ``confusion``, int64 (classes, classes), counts the validation images: a row for what they are, a column for what was said. The
-    accuracies are means over artifact and normal of the share that was told right from the other, so that chance is 0.5 whatever the
-    numbers of images; real images have no part in them. ``interval`` is the 95 % one of the validation accuracy. ``images`` counts both
-    parts together.
-    """
+    """How good a classifier is, with the key of its backbone. ``confusion``, int64 (classes, classes), counts the validation images: a row
+    for what they are, a column for what was said. The accuracies are means over artifact and normal of the share that was told right from
+    the other, so that chance is 0.5 whatever the numbers of images; real images have no part in them. ``interval`` is the 95 % one of the
+    validation accuracy. ``images`` counts both parts together."""
 
     classes: tuple[str, ...]
     confusion: np.ndarray
@@ -110,12 +107,9 @@ def train_classifier(
         backbone=backbone.key,
     )
     if interval[0] <= 0.5:
-        raise InputError(
-            "The classifier cannot tell artifacts from normal images",
-            f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}",
-            "an interval above 0.5",
-            "label more samples, use another extractor, or choose groups by a score that means something here",
-        )
+        how_good = f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}"
+        remedy = "label more samples, use another extractor, or choose groups by a score that means something here"
+        raise InputError("The classifier cannot tell artifacts from normal images", how_good, "an interval above 0.5", remedy)
     return ArtifactClassifier(backbone, weight.float(), bias.float(), classes), found
 
 

@@ -88,12 +88,9 @@ def majority(answers: Iterable[Answer], source: str, known: Iterable[int] | None
     for answer in answers:
         balance[answer.id] += 1 if answer.label == ARTIFACT else -1
     if known is not None and (strange := sorted(balance.keys() - set(known))):
-        raise InputError(
-            f"Labels of {source} are of samples that were not asked about",
-            f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}",
-            "ids of the tasks",
-            "check that the labels belong to this checkpoint and these tasks",
-        )
+        unknown = f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}"
+        remedy = "check that the labels belong to this checkpoint and these tasks"
+        raise InputError(f"Labels of {source} are of samples that were not asked about", unknown, "ids of the tasks", remedy)
     ids = sorted(one for one, votes in balance.items() if votes)
     if not ids:
         raise InputError(f"The labels of {source} decide nothing", f"answers on {len(balance)} samples that cancel out", "a majority")
@@ -131,8 +128,7 @@ def id_of(name: str) -> int:
     return int(found[1])
 
 
-_Raw = tuple[int, str, str, str]
-"""Sample, label as it was written, rater, and where it stands."""
+_Raw = tuple[int, str, str, str]  # sample, label as it was written, rater, and where it stands
 
 
 def _of_csv(path: Path) -> Iterator[_Raw]:

@@ -276,11 +276,9 @@ def steps_sheet(
     generator: Generator, latents: Latents, untouched: Sequence[np.ndarray], profile: Profile, rate: float, layers: Sequence[int]
 ) -> Image.Image:
     """Sequential ablation step by step: where low-rate neurons fire in each layer before and after each step (IJCAI 2022, figure 4).
-
     The samples side by side; below each other the ``untouched`` image and its heat at every layer, then, after the ablation of the first
     layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer. Raises
-    `InputError` if no layer has a low-rate neuron.
-    """
+    `InputError` if no layer has a low-rate neuron."""
     rows: dict[str, Sequence[np.ndarray]] = {}
     hottest: dict[int, float] = {}
     for done in range(len(layers) + 1):

@@ -69,12 +69,8 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
     generator, discriminator = request.load_both(reporter)
     truth = Truth(generator) if request.planted and isinstance(generator, PlantedGenerator) else None
     if request.planted and truth is None:
-        raise InputError(
-            f"Nothing is planted in {request.checkpoint}",
-            f"a {generator.family} without planted units",
-            "a file that save_generator wrote of a planted generator",
-            "leave --planted out",
-        )
+        found, needed = f"a {generator.family} without planted units", "a file that save_generator wrote of a planted generator"
+        raise InputError(f"Nothing is planted in {request.checkpoint}", found, needed, "leave --planted out")
     profile.check_generator(generator)
     samples = _samples(request, generator, profile, policy, truth, reporter)
     extractor = None if request.extractor == NONE else request.load_extractor(discriminator, generator.device)
@@ -211,11 +207,9 @@ def compare(
     reporter: Reporter | None = None,
 ) -> Comparison:
     """Apply corrections, by name, to samples, in one pass over them: each untouched image is made once.
-
     The policy sets the limits; its own correction is not used. Measured of every image (with ``corrected_too``, of the corrected ones as
     well) are its features where there is an extractor, and distances where a defect is planted that can be seen. ``show`` images are kept,
-    and of the correction named ``keep`` all.
-    """
+    and of the correction named ``keep`` all."""
 
     def measure(images: Tensor, untouched: Tensor, repaired: Tensor | None) -> dict[str, np.ndarray]:
         found = {} if extractor is None else {FEATURES: extract(extractor, images)}

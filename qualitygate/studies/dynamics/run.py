@@ -68,22 +68,17 @@ class Snapshot:
 
 def find_snapshots(sources: Sequence[str]) -> list[Snapshot]:
     """The snapshots behind files, folders, patterns and addresses, in the order of training, whatever order they are given in.
-
     ``kimg`` or ``step`` in a safetensors file's metadata goes before the name; in a name, ``kimg200``, ``200kimg``, NVIDIA's
     ``network-snapshot-000200`` (kimg), ``step=400``, or else the last number (a step). Raises `InputError` if there is nothing there, or a
-    snapshot without any number; and as `in_order`.
-    """
+    snapshot without any number; and as `in_order`."""
     found = []
     for file in (file for source in sources for file in _expanded(source)):
         name = Snapshot(file, 0, "step").name
         progress = _progress_in_metadata(Path(file)) or progress_in(name)
         if progress is None:
-            raise InputError(
-                f"{file} does not say how far the training was",
-                f"the name {name!r}, no kimg in the metadata",
-                "a number in the name, or `kimg` in a safetensors file's metadata",
-                "rename it, as in snapshot-kimg200.pt",
-            )
+            what, remedy = f"the name {name!r}, no kimg in the metadata", "rename it, as in snapshot-kimg200.pt"
+            needed = "a number in the name, or `kimg` in a safetensors file's metadata"
+            raise InputError(f"{file} does not say how far the training was", what, needed, remedy)
         found.append(Snapshot(file, *progress))
     return in_order(found)
 
@@ -213,11 +208,9 @@ def score_snapshots(
     reporter: Reporter | None = None,
 ) -> TrainingCurve:
     """Score snapshots, in the order of training, on the same latents; one that cannot be read or scored is noted, and the others go on.
-
     The scores of each are kept in ``store``, and found again by checkpoint hash and settings; those kept under another ``metrics_key``,
     which says what makes the set metrics comparable (real images, extractor), are made again. A `UserWarning` says where scores cannot be
-    kept, or cannot be read and are made anew. Raises `InputError` if none of the snapshots could be scored.
-    """
+    kept, or cannot be read and are made anew. Raises `InputError` if none of the snapshots could be scored."""
     key = canonical_hash([FORMAT, canonical_hash(settings.model_dump(mode="json")), metrics is not None, metrics_key])
     cache = None if store is None else array_cache(key[:24], root=store)
 

@@ -107,12 +107,8 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
         tasks = choose_tasks(profile, request.count, random_share=request.random_share, score=request.score)
         write_tasks(request.load_both(reporter)[0], profile, tasks, request.out, reporter)
         return {"tasks": len(tasks.ids), "score": tasks.score, "groups": {group: len(ids) for group, ids in tasks.groups.items()}}
-    raise InputError(
-        "It is not clear what to do",
-        "a mix of options",
-        "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
-        "see `qualitygate label --help`",
-    )
+    needed = "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers"
+    raise InputError("It is not clear what to do", "a mix of options", needed, "see `qualitygate label --help`")
 
 
 def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None) -> LabelTasks:
