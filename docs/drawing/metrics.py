@@ -33,7 +33,7 @@ def metrics_balls(_: Subject) -> bytes:
     real, generated = (torch.from_numpy(_ring(random, *one)) for one in ((60, 2.0), (32, 1.0)))
     generated = torch.cat((generated, torch.from_numpy(random.uniform(-0.5, 0.5, (8, 2)))))
     around_real, around_generated = neighbour_radii(real), neighbour_radii(generated)
-    inside, reached = balls_around(generated, real, around_real) > 0, recall(generated, real)
+    inside, reached = balls_around(generated, real, around_real) > 0, recall(generated, real)[0]
     figure = blank(5.6)
     first, second, third = figure.subplots(1, 3)
     _balls(first, real, around_real, BLUE)

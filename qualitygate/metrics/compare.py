@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import TAIL, Estimate
@@ -24,18 +25,11 @@ from qualitygate.records.check import RuleState
 from qualitygate.records.metrics import Measurement
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What a rule says of a candidate.
-
-    Attributes:
-        state: passed, failed or inconclusive.
-        difference: candidate less baseline, with its interval; None for an absolute rule.
-        excess: how far the candidate is beyond what the rule allows, with its interval.
-    """
+class Comparison(NamedTuple):
+    """What a rule says of a candidate."""
 
     state: RuleState
-    difference: Interval | None
+    difference: Interval | None  # candidate less baseline; None for an absolute rule
     excess: Interval
 
 
@@ -49,12 +43,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """How one recorded number stands to another.
-
-    Attributes:
-        outcome: better, worse, or neither beyond chance.
-        interval: of candidate less baseline; None where a record keeps no draws, so that the bounds of each decided.
-    """
+    """How one recorded number stands to another, and the interval of candidate less baseline; None where a record keeps no draws, so that
+    the bounds of each decided."""
 
     outcome: Outcome
     interval: Interval | None
@@ -69,26 +59,27 @@ def tail_of(error: float, rules: int, looks: int) -> float:
 
 
 def compare(rule: CheckRule, candidate: Estimate, baseline: Estimate | None, tail: float, *, same: bool = False) -> Comparison:
-    """Hold a candidate against a rule.
+    """Hold a candidate's number against a rule, and, where that has a margin, against the baseline's.
 
-    Args:
-        rule: the rule.
-        candidate: the candidate's number.
-        baseline: the baseline's; needed where the rule has a margin.
-        tail: chance of each end of the intervals.
-        same: both are one checkpoint, looked at on the same latents: what is unknown of one is unknown of the other.
+    ``tail`` is the chance of each end of the intervals; ``same``: both are one checkpoint, looked at on the same latents, so that what is
+    unknown of one is unknown of the other.
     """
+    difference = None
     if rule.worse_by is None:
         over = candidate.scaled(1.0, -rule.max) if rule.max is not None else candidate.scaled(-1.0, rule.min or 0.0)
-        return Comparison(_state(interval := over.interval(tail)), None, interval)
-    assert baseline is not None
-    if same:
-        candidate, baseline = (Estimate.between(one.value, one.value, one.value, one.samples) for one in (candidate, baseline))
-    sign = -1.0 if rule.higher_is_better else 1.0
-    difference = candidate.plus(baseline.scaled(-1.0))
-    allowed = baseline.scaled(rule.worse_by.relative * math.copysign(1.0, baseline.value), rule.worse_by.absolute)
-    excess = candidate.scaled(sign).plus(baseline.scaled(-sign)).plus(allowed.scaled(-1.0)).interval(tail)
-    return Comparison(_state(excess), difference.interval(tail), excess)
+        excess = over.interval(tail)
+    else:
+        assert baseline is not None
+        if same:
+            candidate, baseline = (Estimate.between(one.value, one.value, one.value, one.samples) for one in (candidate, baseline))
+        sign = -1.0 if rule.higher_is_better else 1.0
+        difference = candidate.plus(baseline.scaled(-1.0)).interval(tail)
+        allowed = baseline.scaled(rule.worse_by.relative * math.copysign(1.0, baseline.value), rule.worse_by.absolute)
+        excess = candidate.scaled(sign).plus(baseline.scaled(-sign)).plus(allowed.scaled(-1.0)).interval(tail)
+    state = RuleState.PASSED if excess.high <= 0 else RuleState.FAILED
+    if excess.low <= 0 < excess.high or not (math.isfinite(excess.low) and math.isfinite(excess.high)):
+        state = RuleState.INCONCLUSIVE
+    return Comparison(state, difference, excess)
 
 
 def compare_records(candidate: Measurement, baseline: Measurement, tail: float = TAIL) -> Difference:
@@ -97,57 +88,38 @@ def compare_records(candidate: Measurement, baseline: Measurement, tail: float =
 
     Draws are values without blocks of the sample: blocks of the same latents vary together, and their difference less than either.
 
-    Args:
-        candidate, baseline: of two sets.
-        tail: chance of each end of the interval of the difference.
-
     Raises:
         InputError: the numbers cannot be compared: another metric, extractor (weights, resizing and precision are part of its key),
             real set, or settings; another number of samples; no value or interval.
     """
-    if problems := [*_differences(candidate, baseline), *_missing(candidate, "first"), *_missing(baseline, "second")]:
+    pairs = [
+        (name.replace("_", " "), getattr(candidate, name), getattr(baseline, name))
+        for name in ("metric", "extractor", "samples", "real", "real_samples")
+    ]
+    settings = sorted(candidate.settings | baseline.settings)
+    pairs += [(name, candidate.settings.get(name), baseline.settings.get(name)) for name in settings]
+    problems = [f"{name}: {ours} against {theirs}" for name, ours, theirs in pairs if ours != theirs]
+    intervals = []
+    for one, which in ((candidate, "first"), (baseline, "second")):
+        if one.value is None or one.low is None or one.high is None:
+            lacking = "value" if one.value is None else "interval"
+            problems.append(f"the {which} has no {lacking}{f' ({one.note})' if one.note else ''}")
+        else:
+            intervals.append(Interval(one.value, one.low, one.high))
+    if problems:
         raise InputError(
             "These numbers cannot be compared",
             "; ".join(problems),
             "the same metric, extractor, resizing, precision, real set and sample size",
             "measure both in the same way",
         )
+    ours, theirs = intervals
+    low, high, found = ours.low - theirs.high, ours.high - theirs.low, None
     if candidate.blocks and baseline.blocks and len(candidate.blocks) == len(baseline.blocks):
-        ours, theirs = (Estimate.jackknife(one.value or 0.0, one.blocks or (), one.samples) for one in (candidate, baseline))
-        found = ours.plus(theirs.scaled(-1.0)).interval(tail)
-        return Difference(_outcome(found.low, found.high, candidate.higher_is_better), found)
-    assert candidate.low is not None
-    assert candidate.high is not None
-    assert baseline.low is not None
-    assert baseline.high is not None
-    return Difference(_outcome(candidate.low - baseline.high, candidate.high - baseline.low, candidate.higher_is_better), None)
-
-
-def _outcome(low: float, high: float, higher_is_better: bool) -> Outcome:
+        first = Estimate.jackknife(ours.value, candidate.blocks, candidate.samples)
+        second = Estimate.jackknife(theirs.value, baseline.blocks, baseline.samples)
+        found = first.plus(second.scaled(-1.0)).interval(tail)
+        low, high = found.low, found.high
     if low <= 0.0 <= high:
-        return Outcome.INCONCLUSIVE
-    return Outcome.BETTER if (low > 0.0) == higher_is_better else Outcome.WORSE
-
-
-def _state(excess: Interval) -> RuleState:
-    if not (math.isfinite(excess.low) and math.isfinite(excess.high)):
-        return RuleState.INCONCLUSIVE
-    if excess.low > 0:
-        return RuleState.FAILED
-    return RuleState.PASSED if excess.high <= 0 else RuleState.INCONCLUSIVE
-
-
-def _differences(first: Measurement, second: Measurement) -> list[str]:
-    """What keeps two numbers apart, in words."""
-    pairs = [
-        (name.replace("_", " "), getattr(first, name), getattr(second, name))
-        for name in ("metric", "extractor", "samples", "real", "real_samples")
-    ]
-    pairs += [(name, first.settings.get(name), second.settings.get(name)) for name in sorted(first.settings | second.settings)]
-    return [f"{name}: {ours} against {theirs}" for name, ours, theirs in pairs if ours != theirs]
-
-
-def _missing(one: Measurement, which: str) -> list[str]:
-    if one.value is None or one.low is None or one.high is None:
-        return [f"the {which} has no {'value' if one.value is None else 'interval'}{f' ({one.note})' if one.note else ''}"]
-    return []
+        return Difference(Outcome.INCONCLUSIVE, found)
+    return Difference(Outcome.BETTER if (low > 0.0) == candidate.higher_is_better else Outcome.WORSE, found)

@@ -28,10 +28,7 @@ class DiscriminatorValue(SetMetric):
 def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
     """Value of each image: float64 (N,), each judged as if it were alone. Passes have a fixed size, as everywhere.
 
-    Args:
-        discriminator: the discriminator.
-        images: float32 (N, channels, height, width) in [-1, 1].
-        labels: int64 (N,), if there are classes.
+    Images are float32 (N, channels, height, width) in [-1, 1], labels int64 (N,), if there are classes.
     """
     judge, parts = discriminator.alone(), []
     for start in range(0, len(images), MICRO_BATCH):

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from scipy.stats import norm, rankdata, t
@@ -39,25 +38,10 @@ class NotKnownError(Exception):
     """A number that cannot be told, of this checkpoint or of so few samples; the message says why."""
 
 
-class DrawKind(StrEnum):
-    """Where the draws of an estimate come from."""
-
-    BOOTSTRAP = "bootstrap"
-    JACKKNIFE = "jackknife"
-    """The value without each block of the sample."""
-    BOUNDS = "bounds"
-    """Two draws: the lowest and the highest that it can be."""
-
-
 @dataclass(frozen=True)
 class Resampling:
-    """How numbers are drawn again: two samples with equal seeds and counts are drawn together.
-
-    Attributes:
-        seed: of the draws.
-        draws: resamples of a bootstrap.
-        tail: chance that is left beyond each end of an interval.
-    """
+    """How numbers are drawn again: two samples with equal seeds and counts are drawn together. ``draws`` are the resamples of a bootstrap;
+    ``tail`` is the chance that is left beyond each end of an interval."""
 
     seed: int = 0
     draws: int = _LEAST_DRAWS
@@ -77,7 +61,7 @@ class Estimate:
         value: of the whole sample.
         samples: how many samples it is made of.
         draws: float64 (draws,); empty where there is no interval.
-        kind: how they were drawn.
+        kind: what they are: values of resamples, the value without each block of the sample, or the lowest and the highest it can be.
         step: by how much one sample can change it, where that is bounded; a sample in which all are alike leaves this much unknown.
         blocks: the value without each block of the sample, float64 (blocks,): what a record keeps of it.
         left_out: samples without a finite value, which had no part in it.
@@ -87,7 +71,7 @@ class Estimate:
     value: float
     samples: int
     draws: np.ndarray = field(default_factory=_nothing, repr=False)
-    kind: DrawKind = DrawKind.BOOTSTRAP
+    kind: Literal["bootstrap", "jackknife", "bounds"] = "bootstrap"
     step: float = 0.0
     blocks: np.ndarray = field(default_factory=_nothing, repr=False)
     left_out: int = 0
@@ -96,7 +80,7 @@ class Estimate:
     @classmethod
     def between(cls, value: float, low: float, high: float, samples: int) -> Self:
         """A number of which only bounds are known; equal ones where nothing of it is left to chance."""
-        return cls(value, samples, np.array([low, high]), DrawKind.BOUNDS)
+        return cls(value, samples, np.array([low, high]), "bounds")
 
     @classmethod
     def jackknife(cls, value: float, without: Sequence[float] | np.ndarray, samples: int, note: str | None = None) -> Self:
@@ -108,17 +92,18 @@ class Estimate:
         if len(without) < 2:
             raise InputError("No interval from so few blocks", str(len(without)), "at least 2")
         left = np.asarray(without, dtype=np.float64)
-        return cls(value, samples, left, DrawKind.JACKKNIFE, blocks=left, note=note)
+        return cls(value, samples, left, "jackknife", blocks=left, note=note)
 
     @property
     def bias(self) -> float | None:
         """By how much a jackknife's value is too large, if that goes like 1/N: ``(B − 1)·(θ̄ − θ)``."""
-        return float((len(self.draws) - 1) * (self.draws.mean() - self.value)) if self.kind is DrawKind.JACKKNIFE else None
+        return float((len(self.draws) - 1) * (self.draws.mean() - self.value)) if self.kind == "jackknife" else None
 
     def scaled(self, factor: float, shift: float = 0.0) -> Self:
         """``factor · it + shift``."""
         draws = factor * self.draws + shift
-        draws = np.sort(draws) if self.kind is DrawKind.BOUNDS else draws
+        if self.kind == "bounds":
+            draws = np.sort(draws)
         return replace(self, value=factor * self.value + shift, draws=draws, step=abs(factor) * self.step)
 
     def plus(self, other: Estimate) -> Self:
@@ -132,9 +117,9 @@ class Estimate:
         A bootstrap's are percentiles. A jackknife's standard error is ``√((B−1)/B · Σ(θᵢ − θ̄)²)`` and its interval that of Student's t
         with B − 1 degrees of freedom.
         """
-        if self.kind is DrawKind.BOUNDS:
+        if self.kind == "bounds":
             return Interval(self.value, float(self.draws[0]), float(self.draws[-1]))
-        if self.kind is DrawKind.JACKKNIFE:
+        if self.kind == "jackknife":
             blocks = len(self.draws)
             reach = float(t.isf(tail, blocks - 1) * np.sqrt((blocks - 1) / blocks * np.square(self.draws - self.draws.mean()).sum()))
             return Interval(self.value, self.value - reach, self.value + reach)
@@ -201,22 +186,24 @@ def quantile(values: np.ndarray, q: float, how: Resampling) -> Estimate:
 def mean_of_worst(values: np.ndarray, worst: int, how: Resampling) -> Estimate:
     """Mean of the ``worst`` highest column means of values (N, columns)."""
 
+    count = len(values)
+
     def statistic(rows: np.ndarray) -> np.ndarray:
-        means = _weights(rows, len(values)) @ values / len(values)
-        return np.partition(means, -worst, axis=1)[:, -worst:].mean(axis=1)
+        places = rows + count * np.arange(len(rows))[:, None]
+        how_often = np.bincount(places.ravel(), minlength=len(rows) * count).reshape(len(rows), count)  # each resample holds each sample
+        return np.partition(how_often @ values / count, -worst, axis=1)[:, -worst:].mean(axis=1)
 
     value = float(np.sort(values.mean(axis=0))[-worst:].mean())
-    return bootstrap(value, statistic, len(values), how)
+    return bootstrap(value, statistic, count, how)
 
 
-def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, draws: int = _RANK_DRAWS) -> Interval:
+def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0) -> Interval:
     """Probability that a bad sample has the higher score than a good one, ties counting half; 0.5 is chance.
 
     Args:
         scores: float64 (N,), higher = worse; infinities are fine.
         bad: bool (N,).
-        seed: of the interval.
-        draws: of the bootstrap; one of a single kind does not count.
+        seed: of the interval; a resample of a single kind does not count.
 
     >>> auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])).value
     0.875
@@ -235,17 +222,14 @@ def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0, draws: int = _RAN
         below = (rankdata(ranks[rows], axis=1) * worse).sum(axis=1) - hits * (hits + 1.0) / 2.0
         return np.where(pairs > 0.0, below / np.where(pairs > 0.0, pairs, 1.0), np.nan)
 
-    return _of_ranks(statistic, len(bad), seed, draws)
+    return _of_ranks(statistic, len(bad), seed)
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, draws: int = _RANK_DRAWS) -> Interval | None:
-    """Spearman's correlation: that of the ranks, equal values sharing the middle one.
+def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Interval | None:
+    """Spearman's correlation of values (N,): that of the ranks, equal values sharing the middle one. None where one side is constant.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 27.0])).value
     1.0
-
-    Returns:
-        None where one side is constant, so that there is no correlation.
 
     Raises:
         InputError: NaN.
@@ -260,7 +244,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, dr
         lengths = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
         return (x * y).sum(axis=1) / np.where(lengths > 0.0, lengths, np.nan)
 
-    return _of_ranks(statistic, len(sides[0]), seed, draws)
+    return _of_ranks(statistic, len(sides[0]), seed)
 
 
 def wilson(hits: np.ndarray | int, count: int, tail: float = TAIL) -> tuple[np.ndarray, np.ndarray]:
@@ -280,10 +264,10 @@ def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.nda
     return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
 
 
-def _of_ranks(statistic: Statistic, count: int, seed: int, draws: int) -> Interval:
+def _of_ranks(statistic: Statistic, count: int, seed: int) -> Interval:
     """The interval of what can be said of most resamples, and not of those that hold one kind or one value alone."""
     value = float(statistic(np.arange(count)[None])[0])
-    found = bootstrap(round(value, 12), statistic, count, Resampling(seed, draws))
+    found = bootstrap(round(value, 12), statistic, count, Resampling(seed, _RANK_DRAWS))
     known = found.draws[np.isfinite(found.draws)]
     return replace(found, draws=known if len(known) else np.array([value])).interval()
 
@@ -293,12 +277,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     if np.isnan(values).any():
         raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each")
     return rankdata(values)
-
-
-def _weights(rows: np.ndarray, count: int) -> np.ndarray:
-    """How often each resample holds each sample: int64 (draws, count)."""
-    places = rows + count * np.arange(len(rows))[:, None]
-    return np.bincount(places.ravel(), minlength=len(rows) * count).reshape(len(rows), count)
 
 
 def _rows(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from qualitygate.metrics.measured_set import Group
 
 _ROWS = 4096  # features that are turned into float64 at once
-POINTS = 15
-"""Sizes of the subsets that the extrapolation is fitted to (Chong and Forsyth use 15)."""
-LEAST_SHARE = 0.1
-"""Smallest of them, as a share of the set."""
+_POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth
+_LEAST_SHARE = 0.1  # smallest of them, as a share of the set
 
 
 class FrechetDistance(SetMetric):
@@ -64,7 +62,7 @@ def _check_enough(samples: int, width: int) -> None:
 
 @dataclass(frozen=True)
 class GaussianStatistics:
-    """Sums over a set of features; the sums of two halves added are those of the whole, in whatever order.
+    """Sums over a set of N features; the sums of two halves added are those of the whole, in whatever order.
 
     Attributes:
         count: N.
@@ -92,12 +90,7 @@ class GaussianStatistics:
         return GaussianStatistics(self.count + other.count, self.total + other.total, self.outer + other.outer)
 
     def __sub__(self, part: GaussianStatistics) -> GaussianStatistics:
-        """Without the samples of a part of the set."""
         return GaussianStatistics(self.count - part.count, self.total - part.total, self.outer - part.outer)
-
-    @property
-    def features(self) -> int:
-        return len(self.total)
 
     @property
     def mean(self) -> Tensor:
@@ -124,13 +117,9 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     Raises:
         InputError: features of different lengths, or of no samples.
     """
-    if first.features != second.features or not first.count or not second.count:
-        raise InputError(
-            "These statistics cannot be compared",
-            f"{first.count} × {first.features} and {second.count} × {second.features}",
-            "samples on both sides, with features of the same extractor",
-        )
-    root = _root(first.covariance)
+    _check_alike((first.count, len(first.total)), (second.count, len(second.total)))
+    values, vectors = torch.linalg.eigh(first.covariance)
+    root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
     inner = root @ second.covariance @ root
     shared = torch.linalg.eigvalsh((inner + inner.T) / 2.0).clamp(min=0.0).sqrt().sum()
     traces = first.covariance.trace() + second.covariance.trace()
@@ -147,12 +136,7 @@ def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
     Raises:
         InputError: features of different lengths, or of no samples.
     """
-    if first.shape[1] != second.shape[1] or not len(first) or not len(second):
-        raise InputError(
-            "These features cannot be compared",
-            f"{tuple(first.shape)} and {tuple(second.shape)}",
-            "samples on both sides, with features of the same extractor",
-        )
+    _check_alike(tuple(first.shape), tuple(second.shape))
     exact = first.double(), second.double()
     means = [one.mean(dim=0) for one in exact]
     roots = [(one - mean) / len(one) ** 0.5 for one, mean in zip(exact, means, strict=True)]
@@ -161,16 +145,19 @@ def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
     return max(0.0, float((means[0] - means[1]).square().sum() + traces - 2.0 * shared))
 
 
+def _check_alike(first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """Shapes (N, F) of two sets of features."""
+    if first[1] != second[1] or not first[0] or not second[0]:
+        raise InputError(
+            "These features cannot be compared", f"{first} and {second}", "samples on both sides, with features of the same extractor"
+        )
+
+
 def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *, seed: int = 0) -> float:
-    """The distance as the number of generated samples goes to infinity (Chong and Forsyth 2020): a straight line in 1/N, fitted to `POINTS`
+    """The distance of features (N, F) to real ones as N goes to infinity (Chong and Forsyth 2020): a straight line in 1/N, fitted to
     random subsets from a tenth of the set (or one more than there are features) to all of it, read off at 1/N = 0.
 
     The bias of the real set stays: it is the same for all generators held against this set.
-
-    Args:
-        features: of the generated samples, (N, F).
-        real: statistics of the real ones.
-        seed: of the subsets.
 
     Raises:
         InputError: not twice as many samples as features, so that there is no line to fit.
@@ -183,22 +170,9 @@ def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *,
             f"{2 * (width + 1)} samples",
             "make more samples, or use KID, which has no bias",
         )
-    least = max(width + 1, int(LEAST_SHARE * count))
-    sizes = np.unique(np.linspace(least, count, POINTS).astype(int))
-    draws = uniforms(seed, Purpose.SUBSET, np.arange(len(sizes)), count)
-    distances = [
-        frechet_distance(GaussianStatistics.of(features[_smallest(draw, size, features.device)]), real)
-        for draw, size in zip(draws, sizes, strict=True)
-    ]
+    sizes = np.unique(np.linspace(max(width + 1, int(_LEAST_SHARE * count)), count, _POINTS).astype(int))
+    distances = []
+    for draw, size in zip(uniforms(seed, Purpose.SUBSET, np.arange(len(sizes)), count), sizes, strict=True):
+        rows = np.sort(np.argsort(draw, kind="stable")[:size])
+        distances.append(frechet_distance(GaussianStatistics.of(features[torch.from_numpy(rows).to(features.device)]), real))
     return float(np.polyfit(1.0 / sizes, distances, 1)[1])
-
-
-def _smallest(draw: np.ndarray, size: int, device: torch.device) -> Tensor:
-    """A random subset: rows with the smallest of the random numbers."""
-    return torch.from_numpy(np.sort(np.argsort(draw, kind="stable")[:size])).to(device)
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """Symmetric square root of a covariance."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T

@@ -33,7 +33,7 @@ class InceptionScore(SetMetric):
         if len(group) < SPLITS:
             raise NotKnownError(f"too few: {len(group)} samples for {SPLITS} splits")
         assert group.of.classes is not None
-        scores = split_scores(group.of.classes[torch.from_numpy(group.rows)], SPLITS)
+        scores = split_scores(group.of.classes[torch.from_numpy(group.rows)])
         value = float(scores.mean())
         if how is None:
             return Estimate(value, len(group))
@@ -43,9 +43,7 @@ class InceptionScore(SetMetric):
 def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:
     """The score of each split, float64 (splits,): the inception score is their mean, and what is stated beside it their deviation.
 
-    Args:
-        probabilities: (N, classes), rows that sum to 1; a class with probability 0 adds nothing.
-        splits: consecutive parts of (nearly) equal size.
+    ``probabilities`` are (N, classes), rows that sum to 1; splits are consecutive and of (nearly) equal size.
 
     >>> split_scores(torch.eye(4), splits=1)
     tensor([4.], dtype=torch.float64)

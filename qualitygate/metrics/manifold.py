@@ -66,55 +66,41 @@ class Recall(_Neighbours):
     """Share of the real images that lie in a ball of a sample of the group."""
 
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        sides, k = (group.features, group.real.features), group.real.k
-        return _reached(group, how, lambda: recall(*sides, k), lambda blocks: recall_in_blocks(*sides, blocks, k))
+        return _reached(group, how, lambda blocks: recall(group.features, group.real.features, group.real.k, blocks))
 
 
 class Coverage(_Neighbours):
     """Share of the real images whose ball holds a sample of the group."""
 
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        sides = (group.features, group.real.features, group.real.radii)
-        return _reached(group, how, lambda: coverage(*sides), lambda blocks: coverage_in_blocks(*sides, blocks))
+        return _reached(group, how, lambda blocks: coverage(group.features, group.real.features, group.real.radii, blocks))
 
 
-def _reached(
-    group: Group, how: Resampling | None, reached: Callable[[], Tensor], in_blocks: Callable[[Sequence[np.ndarray]], Tensor]
-) -> Estimate:
+def _reached(group: Group, how: Resampling | None, reached: Callable[[Sequence[np.ndarray]], Tensor]) -> Estimate:
     """A share of the real images, and a number of the whole group: it is drawn again by leaving out blocks of the group."""
     count, k = len(group), group.real.k
     if count <= k:
         raise NotKnownError(f"too few: {count} samples for {k} neighbours")
-    blocks = blocks_of(count, seed=0 if how is None else how.seed)
-    if how is None or count - len(blocks[0]) <= k:
-        return Estimate(float(reached().double().mean()), count)
-    shares = in_blocks(blocks).double().mean(dim=1)
-    return Estimate.jackknife(float(shares[0]), shares[1:].cpu().numpy(), count)
+    blocks = [] if how is None else blocks_of(count, seed=how.seed)
+    if blocks and count - len(blocks[0]) <= k:
+        blocks = []
+    share, *without = reached(blocks).double().mean(dim=1).tolist()
+    return Estimate.jackknife(share, without, count) if without else Estimate(share, count)
 
 
 def neighbour_radii(features: Tensor, k: int = K) -> Tensor:
-    """Distance of each sample to its k-th nearest other one: float64 (N,).
-
-    Args:
-        features: float32 or float64 (N, F).
-        k: neighbours.
+    """Distance of each sample (N, F) to its k-th nearest other one: float64 (N,).
 
     Raises:
         InputError: no more than k samples.
     """
-    if len(features) <= k:
-        raise InputError(f"Too few samples for {k} neighbours", f"{len(features)} samples", f"at least {k + 1}")
-    return nearest(features, features, k + 1)[:, k]  # the nearest of all is the sample itself
+    return _kth([nearest(features, features, k + 1)], k)
 
 
 def nearest(queries: Tensor, centres: Tensor, k: int = 1, radii: Tensor | None = None) -> Tensor:
-    """The k smallest distances of each query, in rising order: float64 (N, k).
+    """The k smallest distances of each query (N, F) to centres (M, F), in rising order: float64 (N, k).
 
-    Args:
-        queries: features (N, F).
-        centres: features (M, F), M at least k.
-        k: how many.
-        radii: positive (M,): distances are counted in radii of the centre.
+    Where positive ``radii`` (M,) are given, distances are counted in radii of the centre.
     """
     wanted = min(k + _SPARE, len(centres))
     weight = torch.ones(len(centres), dtype=torch.float64, device=centres.device) if radii is None else 1.0 / radii
@@ -136,14 +122,8 @@ def nearest(queries: Tensor, centres: Tensor, k: int = 1, radii: Tensor | None =
 
 
 def balls_around(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: bool = False) -> Tensor:
-    """In how many of the centres' balls each query lies: int64 (N,).
-
-    Args:
-        queries: features (N, F).
-        centres: features (M, F).
-        radii: float64 (M,).
-        strict: whether the edge of a ball is outside.
-    """
+    """In how many balls, of centres (M, F) and radii float64 (M,), each query (N, F) lies: int64 (N,). The edge of a ball is inside, unless
+    ``strict``."""
     counts = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     limits = radii.square()
     rounding = 4.0 * torch.finfo(torch.float32).eps * max(1, queries.shape[1]) ** 0.5
@@ -162,16 +142,12 @@ def balls_around(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: boo
 
 
 def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
-    """Realism score of each generated sample: float64 (N,), higher is better, at least 1 inside a ball.
+    """Realism score of each generated sample (N, F) against real ones (M, F) and their `neighbour_radii`: float64 (N,), higher is better,
+    at least 1 inside a ball.
 
     ``max over real r of NND_k(r) / |φ − r|``, over the real samples whose radius is at most the median. The paper's own ratio: its
     reference code returns the square of it. Real samples with a radius of 0, copies of each other, take no part. Infinite for a copy of
     a real sample.
-
-    Args:
-        generated: features (N, F).
-        real: features (M, F).
-        radii: `neighbour_radii` of the real ones.
     """
     kept = (radii <= radii.quantile(0.5)) & (radii > 0.0)
     if not bool(kept.any()):
@@ -184,44 +160,32 @@ def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
     return 1.0 / nearest(generated, real[kept], 1, radii[kept])[:, 0]
 
 
-def coverage(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
-    """Whether each real sample's ball holds a generated one: bool (M,). Coverage is the mean."""
-    return nearest(real, generated)[:, 0] < radii
+def coverage(generated: Tensor, real: Tensor, radii: Tensor, blocks: Sequence[np.ndarray] = ()) -> Tensor:
+    """Whether the ball of each real sample (M, F), of its `neighbour_radii`, holds a generated one (N, F): bool (1 + blocks, M). Coverage
+    is the mean of a row.
 
-
-def coverage_in_blocks(generated: Tensor, real: Tensor, radii: Tensor, blocks: Sequence[np.ndarray]) -> Tensor:
-    """The same, of all generated samples and of them without each block, for a jackknife: bool (1 + blocks, M).
-
-    Args:
-        generated: features (N, F).
-        real: features (M, F).
-        radii: `neighbour_radii` of the real ones.
-        blocks: rows of parts of the generated samples, which together are all of them.
+    The first row is of all generated samples; for a jackknife, the others are of them without each block, the rows of a part of the
+    samples. All blocks together are the whole set.
     """
-    near = torch.stack([nearest(real, generated[torch.from_numpy(block).to(generated.device)])[:, 0] for block in blocks])
+    near = torch.stack([nearest(real, generated[part])[:, 0] for part in _parts(generated, blocks)])
     in_turn = [near, *(torch.cat([near[:place], near[place + 1 :]]) for place in range(len(blocks)))]
     return torch.stack([distances.min(dim=0).values < radii for distances in in_turn])
 
 
-def recall(generated: Tensor, real: Tensor, k: int = K) -> Tensor:
-    """Whether each real sample lies in a ball of a generated one: bool (M,). Recall is the mean."""
-    return balls_around(real, generated, neighbour_radii(generated, k)) > 0
-
-
-def recall_in_blocks(generated: Tensor, real: Tensor, blocks: Sequence[np.ndarray], k: int = K) -> Tensor:
-    """The same, of all generated samples and of them without each block: bool (1 + blocks, M); arguments as of `coverage_in_blocks`.
+def recall(generated: Tensor, real: Tensor, k: int = K, blocks: Sequence[np.ndarray] = ()) -> Tensor:
+    """Whether each real sample lies in a ball of a generated one: bool (1 + blocks, M); rows, and the other arguments, as of `coverage`.
 
     Without a block the balls that lose a neighbour grow, a few of all: only these are looked at again.
 
     Raises:
-        InputError: no more than k generated samples without a block.
+        InputError: no more than k generated samples, or no more without a block.
     """
-    parts = [torch.from_numpy(block).to(generated.device) for block in blocks]
+    parts = _parts(generated, blocks)
     near = [nearest(generated, generated[part], min(k + 1, len(part))) for part in parts]
     radii = _kth(near, k)
     counts = torch.stack([balls_around(real, generated[part], radii[part]) for part in parts])
     reached = [counts.sum(dim=0) > 0]
-    for place, part in enumerate(parts):
+    for place, part in enumerate(parts[: len(blocks)]):
         found = counts.sum(dim=0) - counts[place] > 0
         grown = _kth(near[:place] + near[place + 1 :], k)
         larger = grown > radii
@@ -230,6 +194,11 @@ def recall_in_blocks(generated: Tensor, real: Tensor, blocks: Sequence[np.ndarra
             found[~found] = balls_around(real[~found], generated[larger], grown[larger]) > 0
         reached.append(found)
     return torch.stack(reached)
+
+
+def _parts(generated: Tensor, blocks: Sequence[np.ndarray]) -> list[Tensor]:
+    """Rows of each block; of all samples where there are none."""
+    return [torch.from_numpy(block).to(generated.device) for block in blocks or (np.arange(len(generated)),)]
 
 
 def _kth(near: Sequence[Tensor], k: int) -> Tensor:

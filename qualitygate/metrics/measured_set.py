@@ -25,16 +25,11 @@ from qualitygate.records.metrics import Need, RealInfo
 
 @dataclass(frozen=True)
 class RealSet:
-    """Real images, as features; what groups are held against is worked out once, when it is first needed.
-
-    Attributes:
-        name: of the set.
-        digest: hash of its content.
-        features: float32 (M, F).
-        k: neighbours.
+    """Real images, as features, float32 (M, F), and the hash of what they are made of; what groups are held against is worked out once,
+    when it is first needed.
 
     Raises:
-        InputError: no more than k images.
+        InputError: no more images than neighbours that are looked for.
     """
 
     name: str
@@ -128,12 +123,7 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of a measured set.
-
-    Attributes:
-        of: the whole set.
-        rows: which of its samples, int64 (n,).
-    """
+    """Samples of a measured set: rows, int64 (n,)."""
 
     of: MeasuredSet
     rows: np.ndarray
@@ -159,12 +149,9 @@ class Group:
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images under an extractor.
+    """Real images under an extractor, and what a report says of them.
 
-    Attributes:
-        reference: their features, ready to be compared with.
-        key: of the extractor and of how the images were brought to size: only numbers of one key can be compared.
-        info: what a report says of them.
+    Only numbers of one key can be compared: of the extractor and of how the images were brought to size.
     """
 
     reference: RealSet
@@ -176,25 +163,19 @@ class RealImages:
         """Read the images, or find what was computed of them before; they are compared on ``device``.
 
         Raises:
-            InputError: there is no extractor; no more images than neighbours that are looked for.
+            InputError: there is no extractor; too few images.
         """
         if extractor is None:
             raise InputError("Real images need a feature extractor", "none", "an extractor", "give --extractor")
         with reporter.phase("real images", len(images)) as progress:
             features = torch.from_numpy(real_features(extractor, images, progress))
         info = RealInfo(name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation)
-        return cls(RealSet(images.name, images.sha256, features.to(device)), comparable(extractor, images), info)
+        return cls(RealSet(images.name, images.sha256, features.to(device)), f"{extractor.key}; real images: {images.preparation}", info)
 
 
 class Observer:
-    """Turns images into a measured set, some at a time.
-
-    Args:
-        extractor: makes the features.
-        discriminator: the checkpoint's own, if it has one.
-        device: where features are kept for the distances between them.
-        known: features float32 (M, F) of the first M images, where they are known already.
-    """
+    """Turns images into a measured set, some at a time. Features are kept on ``device``, for the distances between them; those of the first
+    M images may be ``known`` already, float32 (M, F)."""
 
     def __init__(
         self, extractor: Extractor | None, discriminator: Discriminator | None, device: torch.device | str, known: np.ndarray | None = None
@@ -220,11 +201,6 @@ class Observer:
         """What was seen, in the order in which it came."""
         features = torch.from_numpy(np.concatenate(self._features)).to(self._device) if self._features else None
         return MeasuredSet(self._count, features, np.concatenate(self._values) if self._values else None)
-
-
-def comparable(extractor: Extractor, images: ImageSet) -> str:
-    """What numbers against real images depend on besides the images: extractor and preparation."""
-    return f"{extractor.key}; real images: {images.preparation}"
 
 
 def _numpy(values: Tensor) -> np.ndarray:

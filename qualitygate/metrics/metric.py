@@ -86,17 +86,14 @@ class Evaluator:
     intervals: bool = True
 
     def measure(self, measured: MeasuredSet, rows: np.ndarray | None = None, *, leave_out: Collection[str] = ()) -> dict[str, Measurement]:
-        """Every metric of groups that can be measured of this one, by name.
-
-        Args:
-            measured: the whole set.
-            rows: the group (n,); by default all of it.
-            leave_out: metrics not to measure.
-        """
+        """Every metric of groups that can be measured of rows (n,) of a set, by default of all, by name; some may be left out."""
         found = {}
         for name, info in all_metrics().items():
             if info.of_groups and name not in leave_out and measured.has(info.needs):
-                group = self._with_paths(measured.group(rows)) if info.needs == "paths" else measured.group(rows)
+                group = measured.group(rows)
+                if info.needs == "paths" and measured.lengths is not None:  # the first samples whose paths were measured
+                    known = ~measured.lengths[group.rows].isnan().any(dim=1).numpy()
+                    group = measured.group(group.rows[known][: self.path_samples])
                 if len(group):
                     found[name] = self.measurement(name, group)
         return found
@@ -114,23 +111,10 @@ class Evaluator:
             found = one.compute(group, Resampling(self.seed) if self.intervals else None)
         except NotKnownError as reason:
             return empty.model_copy(update={"note": str(reason)})
-        return empty.model_copy(update=_numbers(found, share=one.info.share))
-
-    def _with_paths(self, group: Group) -> Group:
-        """The first samples of a group whose paths were measured."""
-        assert group.of.lengths is not None
-        known = group.rows[~group.of.lengths[group.rows].isnan().any(dim=1).numpy()]
-        return group.of.group(known[: self.path_samples])
-
-
-def _numbers(found: Estimate, *, share: bool) -> dict[str, object]:
-    """What a measurement keeps of an estimate."""
-    numbers: dict[str, object] = {"value": found.value if math.isfinite(found.value) else None, "note": found.note}
-    if len(found.draws):
-        interval = found.interval()
-        numbers |= (
-            {"low": max(interval.low, 0.0), "high": min(interval.high, 1.0)} if share else {"low": interval.low, "high": interval.high}
-        )
-    if len(found.blocks):
-        numbers["blocks"] = tuple(found.blocks.tolist())
-    return numbers
+        numbers: dict[str, object] = {"value": found.value if math.isfinite(found.value) else None, "note": found.note}
+        if len(found.draws):
+            interval, (least, most) = found.interval(), (0.0, 1.0) if one.info.share else (-math.inf, math.inf)
+            numbers |= {"low": max(interval.low, least), "high": min(interval.high, most)}
+        if len(found.blocks):
+            numbers["blocks"] = tuple(found.blocks.tolist())
+        return empty.model_copy(update=numbers)

@@ -9,7 +9,7 @@ The published code puts latents on the unit sphere, right only where the generat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
@@ -30,16 +30,6 @@ from qualitygate.metrics.metric import SetMetric
 if TYPE_CHECKING:
     from qualitygate.metrics.measured_set import Group
 
-EPSILON = 1e-4
-PATHS = 16
-"""Paths of a sample."""
-TAILS = (0.01, 0.99)
-"""Quantiles beyond which distances are dropped."""
-
-Space = Literal["z", "w"]
-Where = Literal["end", "full"]
-"""At the start of the path, or anywhere on it."""
-
 
 @dataclass(frozen=True)
 class PathSettings:
@@ -53,10 +43,10 @@ class PathSettings:
         seed: of the ends.
     """
 
-    space: Space = "z"
-    where: Where = "end"
-    paths: int = PATHS
-    epsilon: float = EPSILON
+    space: Literal["z", "w"] = "z"
+    where: Literal["end", "full"] = "end"
+    paths: int = 16
+    epsilon: float = 1e-4
     seed: int = 0
 
 
@@ -97,12 +87,9 @@ def path_lengths(
     """``d / ε²`` of every path of every sample: float64 (N, paths), on the CPU.
 
     Args:
-        generator: the generator.
         latents: where the paths start, in z.
         distance: between images, on the generator's device.
-        settings: how the paths are laid.
         edits: of a correction: the paths are then those of the corrected generator. Asked for by rows of the latents.
-        progress: called with the number of samples just finished.
 
     Raises:
         InputError: paths in w of a family without a mapping network; latents in w.
@@ -118,16 +105,25 @@ def path_lengths(
     with scored_pass():
         for rows, batch in micro_batches(latents):
             render = partial(generator, edits=edits(padded_rows(rows, len(batch))) if edits else None)
-            parts.append(_lengths(generator, render, batch, distance, settings)[: rows.stop - rows.start])
+            columns, first = [], None
+            for path in range(settings.paths):
+                t = np.zeros((len(batch), 1))
+                if settings.where == "full":
+                    t = uniforms(settings.seed, Purpose.PATH + 16 * (settings.paths + path), batch.ids, 1)
+                ends = normals(settings.seed, Purpose.PATH + 16 * path, batch.ids, batch.z.shape[1]).astype(np.float32)
+                point = partial(_between, generator, settings.space, batch, replace(batch, z=torch.from_numpy(ends)))
+                if first is None or settings.where == "full":  # paths that start at the sample share the image there
+                    first = render(point(torch.from_numpy(t)))
+                second = render(point(torch.from_numpy(t + settings.epsilon)))
+                columns.append(distance(first, second).double().cpu() / settings.epsilon**2)
+            parts.append(torch.stack(columns, dim=1)[: rows.stop - rows.start])
             progress(rows.stop - rows.start)
     return torch.cat(parts)
 
 
 def inlier_mask(lengths: Tensor) -> Tensor:
-    """Which distances count: bool, those between the 1st percentile (the value below it) and the 99th (the value above it), both included.
-
-    Args:
-        lengths: of all paths of a set, any shape.
+    """Which distances of all paths of a set, of any shape, count: bool, those between the 1st percentile (the value below it) and the 99th
+    (the value above it), both included.
 
     Raises:
         InputError: no paths, or distances that are not finite.
@@ -139,22 +135,13 @@ def inlier_mask(lengths: Tensor) -> Tensor:
             "finite distances",
         )
     flat = lengths.double().flatten().numpy()
-    low, high = np.quantile(flat, TAILS[0], method="lower"), np.quantile(flat, TAILS[1], method="higher")
+    low, high = np.quantile(flat, 0.01, method="lower"), np.quantile(flat, 0.99, method="higher")
     return (lengths >= low) & (lengths <= high)
 
 
-def path_length(lengths: Tensor) -> float:
-    """PPL of a set: the mean of the distances (N,) that count, in float64."""
-    return float(lengths.double()[inlier_mask(lengths)].mean())
-
-
 def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
-    """Spherical interpolation of directions (N, D), the length going from that of the start to that of the end; in float64.
-
-    Args:
-        start, end: (N, D), not zero.
-        t: (N, 1), or one number for all.
-    """
+    """Spherical interpolation of directions (N, D), none of them zero, the length going from that of the start to that of the end; in
+    float64, with t (N, 1), or one number for all."""
     start, end = start.double(), end.double()
     lengths = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (start, end)]
     a, b = start / lengths[0], end / lengths[1]
@@ -164,35 +151,8 @@ def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
     return torch.lerp(lengths[0], lengths[1], torch.as_tensor(t, dtype=torch.float64)) * (a * angle.cos() + beside * angle.sin())
 
 
-def _lengths(
-    generator: Generator, render: Callable[[Latents], Tensor], batch: Latents, distance: PerceptualDistance, settings: PathSettings
-) -> Tensor:
-    """A micro-batch: (N, paths). Paths that start at the sample share the image there."""
-    columns = []
-    first = None
-    for path in range(settings.paths):
-        ends, t = _ends(batch, path, settings)
-        if first is None or settings.where == "full":
-            first = render(_between(generator, batch, ends, t, settings.space))
-        second = render(_between(generator, batch, ends, t + settings.epsilon, settings.space))
-        columns.append(distance(first, second).double().cpu() / settings.epsilon**2)
-    return torch.stack(columns, dim=1)
-
-
-def _ends(batch: Latents, path: int, settings: PathSettings) -> tuple[Latents, Tensor]:
-    """Where a path of each sample ends, with the sample's own label, and t: float64 (N, 1)."""
-    stream = Purpose.PATH + 16 * path
-    size = batch.z.shape[1]
-    if settings.where == "end":
-        t = np.zeros((len(batch), 1))
-    else:
-        t = uniforms(settings.seed, Purpose.PATH + 16 * (settings.paths + path), batch.ids, 1)
-    ends = normals(settings.seed, stream, batch.ids, size).astype(np.float32)
-    return replace(batch, z=torch.from_numpy(ends)), torch.from_numpy(t)
-
-
-def _between(generator: Generator, start: Latents, end: Latents, t: Tensor, space: Space) -> Latents:
-    """The latents at t on the way from start to end."""
+def _between(generator: Generator, space: Literal["z", "w"], start: Latents, end: Latents, t: Tensor) -> Latents:
+    """The latents at t, float64 (N, 1), on the way from start to end, with the sample's own label."""
     if space == "z":
         return replace(start, z=slerp(start.z, end.z, t).float())
     first, second = (cast(Tensor, generator.styles(one)) for one in (start, end))  # truncation acts afterwards, on every point of the way

@@ -6,7 +6,12 @@ import torch
 
 from qualitygate.errors import InputError
 from qualitygate.metrics import kernel
-from qualitygate.metrics.kernel import KernelReference, kernel_distance, kernel_distances_without, squared_mmd
+from qualitygate.metrics.kernel import KernelReference, kernel_distances
+
+
+def squared_mmd(generated: torch.Tensor, real: torch.Tensor) -> float:
+    reference = KernelReference.of(real)
+    return kernel_distances(generated, reference, reference.rows(generated))[0]
 
 
 @pytest.mark.parametrize(("subsets", "key"), [("s10", "nvlabs_kid_subsets10_max200"), ("s3", "nvlabs_kid_subsets3_max1000")])
@@ -36,11 +41,11 @@ def test_leaving_blocks_out_is_what_it_says(recorded, monkeypatch: pytest.Monkey
     fake, real = recorded.tensors["input/fake"][:60], KernelReference.of(recorded.tensors["input/real"])
     rows = real.rows(fake)
     blocks = [np.arange(20), np.arange(20, 60)]
-    left = kernel_distances_without(fake, real, rows, blocks)
-    assert left[0] == pytest.approx(kernel_distance(fake[20:], real, rows[20:]), rel=1e-9)
-    assert left[1] == pytest.approx(kernel_distance(fake[:20], real, rows[:20]), rel=1e-9)
+    whole, *left = kernel_distances(fake, real, rows, blocks)
+    assert left[0] == pytest.approx(kernel_distances(fake[20:], real, rows[20:])[0], rel=1e-9)
+    assert left[1] == pytest.approx(kernel_distances(fake[:20], real, rows[:20])[0], rel=1e-9)
     monkeypatch.setattr(kernel, "_PRODUCTS", 700)
-    assert kernel_distance(fake, real, real.rows(fake)) == pytest.approx(kernel_distance(fake, real, rows), rel=1e-12)
+    assert kernel_distances(fake, real, real.rows(fake))[0] == pytest.approx(whole, rel=1e-12)
 
 
 def test_one_sample_is_refused() -> None:

@@ -7,16 +7,7 @@ import torch
 from qualitygate.errors import InputError
 from qualitygate.metrics import manifold
 from qualitygate.metrics.estimate import blocks_of
-from qualitygate.metrics.manifold import (
-    balls_around,
-    coverage,
-    coverage_in_blocks,
-    nearest,
-    neighbour_radii,
-    realism,
-    recall,
-    recall_in_blocks,
-)
+from qualitygate.metrics.manifold import balls_around, coverage, nearest, neighbour_radii, realism, recall
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def test_masks_agree_sample_by_sample(recorded, sides) -> None:
     real, fake = sides
     precision = (balls_around(fake, real, neighbour_radii(real)) > 0).float()
     assert torch.equal(precision, recorded.tensors["expected/precision_mask_k3"])
-    assert torch.equal(recall(fake, real).float(), recorded.tensors["expected/recall_mask_k3"])
+    assert torch.equal(recall(fake, real)[0].float(), recorded.tensors["expected/recall_mask_k3"])
 
 
 def test_realism_is_the_papers_ratio(recorded, sides) -> None:
@@ -104,7 +95,7 @@ def test_edges_by_hand() -> None:
     point = torch.tensor([[2.0], [5.0]])
     assert balls_around(point, real, radii).tolist() == [2, 1]
     assert balls_around(point, real, radii, strict=True).tolist() == [1, 0]
-    assert coverage(point, real, radii).tolist() == [False, False, True]
+    assert coverage(point, real, radii).tolist() == [[False, False, True]]
     assert realism(point, real, radii).tolist() == [1.0, 0.25]  # the ball of radius 2 is over the median and pruned
 
 
@@ -129,6 +120,6 @@ def test_blocks_left_out_at_once_are_as_if_left_out_one_by_one(count: int) -> No
     generated, real = torch.randn(count, 6, generator=random), 0.8 * torch.randn(300, 6, generator=random)
     blocks, radii = blocks_of(count), neighbour_radii(real)
     rest = [np.setdiff1d(np.arange(count), block) for block in [np.empty(0), *blocks]]
-    assert torch.equal(recall_in_blocks(generated, real, blocks), torch.stack([recall(generated[rows], real) for rows in rest]))
-    alone = torch.stack([coverage(generated[rows], real, radii) for rows in rest])
-    assert torch.equal(coverage_in_blocks(generated, real, radii, blocks), alone)
+    assert torch.equal(recall(generated, real, blocks=blocks), torch.cat([recall(generated[rows], real) for rows in rest]))
+    alone = torch.cat([coverage(generated[rows], real, radii) for rows in rest])
+    assert torch.equal(coverage(generated, real, radii, blocks), alone)
