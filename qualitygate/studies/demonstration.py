@@ -89,20 +89,19 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
 
 
 def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
-    generator, rates = stage.generator, stage.profile.rates
-    total = len(columns[names.ID])
+    generator = stage.generator
     for r in (stage.policy.headline_rate, PAPER_RATE):
         order = np.argsort(columns[names.low_rate(r)], kind="stable")
         for word, rows in (("fewest", order[:EXTREMES]), ("most", order[::-1][:EXTREMES])):
             latents = stage.latents(rows)
-            title = f"The {EXTREMES} samples of {total:,} with the {word} active low-rate neurons at R = {r:g}"
+            title = f"The {EXTREMES} samples of {len(columns[names.ID]):,} with the {word} active low-rate neurons at R = {r:g}"
             rows_of = {"generated": exhibit.render(generator, latents)}
             yield f"{word}_{names.low_rate(r)}", comparison_sheet(list(map(str, rows)), rows_of, title)
     worst = np.argsort(columns[names.low_rate(stage.policy.headline_rate)], kind="stable")[::-1][:_ABLATED]
     latents = stage.latents(worst)
     made = {"generated": exhibit.render(generator, latents)}
     for r in stage.limits.strengths:
-        edits = low_rate_ablation(rates, stage.detection, r, generator.device)
+        edits = low_rate_ablation(stage.profile.rates, stage.detection, r, generator.device)
         made[f"R = {r:g}"] = exhibit.render(generator, latents, edits)
     at_random = generator.images(latents, lambda rows: random_ablation(latents[rows], stage.detection)).numpy()
     made["30 % at random"] = [storage.to_uint8(image) for image in at_random]

@@ -51,7 +51,6 @@ COLUMNS = (
 )
 """Numbers of a row of the table, in order; a row has those that are known."""
 KEPT, BEFORE, AFTER = "kept.json", "before", "after"
-FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 _SIDE = 128
 
 
@@ -240,7 +239,7 @@ def write_study(
     with storage.new_folder(folder) as place:
         _write_json(place / "corrections.json", made.document())
         storage.write_bytes(place / "table.md", _markdown(made.rows).encode())
-        for name, figure in FIGURES.items():
+        for name, figure in (("trade.png", correction_figure), ("strengths.png", strength_figure), ("layers.png", layer_figure)):
             if (png := figure(made.rows)) is not None:
                 storage.write_bytes(place / name, png)
         with suppress(InputError):  # where no neuron is low-rate at this R

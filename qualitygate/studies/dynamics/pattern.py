@@ -109,8 +109,7 @@ def find_neuron(
     layer = max(last) if layer is None else layer
     if layer not in last:
         raise InputError("CLA of this layer was not scored", f"layer {layer}", f"one of {sorted(last)}")
-    if unit is None:
-        unit = rising_units(scores, layer, 1)[0][0]
+    unit = rising_units(scores, layer, 1)[0][0] if unit is None else unit
     _check_unit(unit, last[layer].shape[1])
     sample = int(last[layer][:, unit].argmax())
     latents = sample_latents(generator, [sample], settings.seed)
