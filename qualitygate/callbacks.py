@@ -56,6 +56,9 @@ class TrainingWatch:
     ``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
     ``qualitygate dynamics``, so runs and analyses overlay.
 
+        watch = qualitygate.TrainingWatch(every=1000, log=lambda metrics, step: mlflow.log_metrics(metrics, step=step))
+        watch(generator, step)  # after every training step
+
     Scoring is due every so many steps. It is done if it fits into the share of the training time, else at the first later step at
     which it does: short steps and dear scores make it rarer, never more than the share. How long it takes is estimated on a small
     part first and measured every time.
