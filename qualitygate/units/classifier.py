@@ -153,9 +153,10 @@ def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     middle, below, above = 0.0, 0.0, 0.0
     for index, of_class in enumerate(outputs[:2]):
         right = int((of_class[:, index] > of_class[:, 1 - index]).sum())
-        share, (low, high) = right / len(of_class), wilson(right, len(of_class))
+        share = right / len(of_class)
+        low, high = map(float, wilson(right, len(of_class)))
         middle, below, above = middle + share / 2.0, below + (share - low) ** 2, above + (high - share) ** 2
-    return middle, (float(middle - below**0.5 / 2.0), float(middle + above**0.5 / 2.0))
+    return middle, (middle - below**0.5 / 2.0, middle + above**0.5 / 2.0)
 
 
 def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:
