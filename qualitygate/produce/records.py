@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 from qualitygate import names, storage
 from qualitygate.errors import InputError, ProfileError, Reason
 from qualitygate.gating.exhibit import choose
-from qualitygate.gating.profile import Chain, detection_layers, load_profile
+from qualitygate.gating.profile import Chain, check_validated, detection_layers, load_profile
 from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.stage import GatedBlock
-from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
