@@ -77,10 +77,6 @@ RANDOM = "random"
 GROUPS_TABLE = "metric_groups.json"
 METRIC_FIGURES = ("metrics/precision_recall", "metrics/groups", "metrics/discriminator")
 
-# corrections as they stand in names
-TRIED = "tried"
-_METHODS = {"sequential_ablation": "ablation"}  # others by their own names
-
 # metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
 CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
 CLA_Q90 = "dynamics/cla_q0.9"
@@ -180,7 +176,7 @@ def activation_moments(layer: int) -> tuple[str, ...]:
 
 def correction(method: str, strength: float) -> str:
     """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
-    return f"{_METHODS.get(method, method)}_{rate(strength)}"
+    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}"
 
 
 def trial(method: str, strength: float, column: str) -> str:
@@ -190,12 +186,12 @@ def trial(method: str, strength: float, column: str) -> str:
 
 def tried(method: str, strength: float) -> str:
     """Whether a correction at ``strength`` was tried on the sample."""
-    return trial(method, strength, TRIED)
+    return trial(method, strength, "tried")
 
 
 def is_tried(column: str) -> bool:
     """Whether a column says that a correction was tried: 0 where it was not, never empty."""
-    return column.endswith(f"/{TRIED}")
+    return column.endswith("/tried")
 
 
 def is_trial(column: str) -> bool:
@@ -215,11 +211,6 @@ def number(text: str) -> float | None:
     return value if rate(value) == text else None
 
 
-def has_short_name(value: float) -> bool:
-    """Whether a number is told apart from all others by the short way it is written in names, without an exponent."""
-    return number(rate(value)) == value
-
-
 def quantile(column: str, q: float) -> str:
     """Summary metric: a quantile of a score over a set."""
     return f"{column}/q{q:g}"
@@ -230,14 +221,9 @@ def of_group(metric: str, group: str) -> str:
     return metric if group == ALL else f"{metric}/{group}"
 
 
-def low_bound(metric: str) -> str:
-    """Lower end of the interval of a metric of the whole set."""
-    return f"{metric}_low"
-
-
-def high_bound(metric: str) -> str:
-    """Upper end of the interval of a metric of the whole set."""
-    return f"{metric}_high"
+def interval(metric: str) -> tuple[str, str]:
+    """Ends of the interval of a metric of the whole set: ``fid_low``, ``fid_high``."""
+    return f"{metric}_low", f"{metric}_high"
 
 
 def spread(metric: str) -> str:
@@ -250,14 +236,9 @@ def truncated(psi: float) -> str:
     return f"psi_{rate(psi)}"
 
 
-def drift(score: str) -> str:
-    """Distance of a shard's scores from the calibration's, between their distribution functions."""
-    return f"drift/{score}"
-
-
-def run_drift(score: str) -> str:
-    """The same distance, of all shards so far."""
-    return f"drift_run/{score}"
+def drift(score: str) -> tuple[str, str]:
+    """Distance of scores from the calibration's, between their distribution functions: of a shard, and ``drift_run/…`` of all so far."""
+    return f"drift/{score}", f"drift_run/{score}"
 
 
 def time_share(part: str) -> str:
@@ -299,15 +280,11 @@ def split_layer(column: str) -> tuple[str, int | None]:
     return column, None
 
 
-def at_layer(metric: str, layer: int) -> str:
-    """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
-    return of_layer(metric, layer)
-
-
 def of_set(metric: str) -> str:
     """A set metric of a snapshot: ``dynamics/fid``."""
     return f"dynamics/{metric}"
 
 
 def of_layer(name: str, layer: int | None) -> str:
+    """A column or metric of one layer, ``dynamics/cla_mean/layer_3``; itself where it is of no single one."""
     return name if layer is None else f"{name}/layer_{layer}"

@@ -64,11 +64,9 @@ def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
     if json:
         output.emit_json({**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]})
         return
-    output.table(
-        f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks",
-        ("rule", "severity", "metric", "limit", "optional"),
-        [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules],
-    )
+    title = f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks"
+    rows = [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules]
+    output.table(title, ("rule", "severity", "metric", "limit", "optional"), rows)
 
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
@@ -130,18 +128,15 @@ class Registry:
         ours, theirs = version_of(candidate, uri), None if baseline is None else version_of(baseline, uri)
         name = model or (ours.name if ours else theirs.name if theirs and acts else None)
         if acts and name is None:
-            raise InputError(
-                "There is no registered model to act on", shown(candidate), "--model NAME, or a candidate or baseline in models:/…"
-            )
+            needed = "--model NAME, or a candidate or baseline in models:/…"
+            raise InputError("There is no registered model to act on", shown(candidate), needed)
         if ours is not None and name != ours.name:
             raise InputError("--model is for a candidate that is not registered yet", f"--model {model} for {candidate}", "one of them")
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(
-                f"Only what was checked against {name}@{alias} can take its place",
-                f"--baseline {shown(str(baseline))}",
-                f"--baseline models:/{name}@{alias}, which is version {expected}",
-            )
+            needed = f"--baseline models:/{name}@{alias}, which is version {expected}"
+            found = f"--baseline {shown(str(baseline))}"
+            raise InputError(f"Only what was checked against {name}@{alias} can take its place", found, needed)
         return cls(request, uri, ours, theirs, name, expected)
 
     def send(self, folder: Path, record: CheckRecord, *, good: bool) -> None:
@@ -154,12 +149,8 @@ class Registry:
         if sent.error is None and self.acts:
             self._act(folder, record, str(sent.run_id), str(sent.model_id), uri, good=good)
         elif self.acts:
-            raise TrackingError(
-                f"The check was {record.verdict.value}, and nothing was written to the registry",
-                sent.error,
-                "an MLflow that keeps the record",
-                "check again when it is there",
-            )
+            what = f"The check was {record.verdict.value}, and nothing was written to the registry"
+            raise TrackingError(what, sent.error, "an MLflow that keeps the record", "check again when it is there")
         elif sent.error is not None:
             later = "`qualitygate sync` sends what --out wrote" if kept else "give --out to have what can be sent later"
             output.say(f"warning: MLflow was not reached, the verdict stands; {later}: {sent.error}")
@@ -206,9 +197,5 @@ def _check_stands_alone(request: CheckRequest) -> None:
     options = [f"--set {one}" for one in request.settings or ()]
     options += [] if request.family is None else [f"--family {request.family}"]
     if options:
-        raise InputError(
-            "Registered alone, the file would be loaded as another network than the one that is checked",
-            " ".join(options),
-            "a file that shows what it is",
-            f"`qualitygate convert` makes one, or {remedy}",
-        )
+        what = "Registered alone, the file would be loaded as another network than the one that is checked"
+        raise InputError(what, " ".join(options), "a file that shows what it is", f"`qualitygate convert` makes one, or {remedy}")

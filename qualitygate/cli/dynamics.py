@@ -31,7 +31,7 @@ def run(request: DynamicsRequest, json: Json = False) -> int:
         columns = (names.CLA_MEAN, names.CLA_UNIT_Q99, names.ACTIVATION_SCALE, names.LOW_RATE_SHARE, names.AGAINST_SHARE)
         header = (record.unit, *(name.removeprefix("dynamics/").replace("_", " ") for name in columns))
         for layer, rising in sorted(record.rising.items()):
-            rows = [(f"{one.at:g}", *(one.metrics.get(names.at_layer(name, layer)) for name in columns)) for one in record.snapshots]
+            rows = [(f"{one.at:g}", *(one.metrics.get(names.of_layer(name, layer)) for name in columns)) for one in record.snapshots]
             output.table(f"Layer {layer}", header, rows)
             output.table(f"Units of layer {layer} whose CLA rises most", ("unit", "rise"), rising)
         for alarm in record.alarms:

@@ -63,14 +63,10 @@ def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | 
 def show(summary: GateSummary, out: str | Path) -> None:
     """The summary of a gated set as tables."""
     verdicts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
-    output.table(
-        f"{summary.samples:,} samples of {summary.provenance.checkpoint}",
-        ("", "samples", "share"),
-        [(verdict, count, f"{count / summary.samples:.1%}") for verdict, count in verdicts.items()],
-    )
-    output.table(
-        "Limits", ("rule", "score", "limit", "from"), [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits]
-    )
+    shares = [(verdict, count, f"{count / summary.samples:.1%}") for verdict, count in verdicts.items()]
+    output.table(f"{summary.samples:,} samples of {summary.provenance.checkpoint}", ("", "samples", "share"), shares)
+    limits = [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits]
+    output.table("Limits", ("rule", "score", "limit", "from"), limits)
     assert summary.suite is not None
     for failure in summary.suite.failures:
         output.emit(f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip())

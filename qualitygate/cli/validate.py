@@ -65,15 +65,8 @@ def _show(report: ValidationReport, out: Path | None) -> None:
 def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
     marks = [word for word, other in (("chosen", report.best), ("policy", report.policy)) if one == other]
     name = f"{one.setting}" + (f"  ← {', '.join(marks)}" if marks else "")
-    return (
-        name,
-        str(one.sight),
-        str(one.auc),
-        str(one.correlation or "–"),
-        f"{one.bad_lowest:.2f}",
-        f"{one.bad_highest:.2f}",
-        "fitted" if one.chosen_by is None else f"{one.chosen_by.value:.2f}",
-    )
+    bad, chosen_by = (f"{one.bad_lowest:.2f}", f"{one.bad_highest:.2f}"), one.chosen_by
+    return name, one.sight, one.auc, one.correlation or "–", *bad, "fitted" if chosen_by is None else f"{chosen_by.value:.2f}"
 
 
 def _show_groups(one: ScoreGroups) -> None:
@@ -96,7 +89,8 @@ def _show_yield(one: ScoreYield, kind: str) -> None:
     rows = []
     for point in one.points:
         row = [f"{point.rejected:.0%}", point.accepted, str(point.bad)]
-        row += [_value(point.measurements, metric.name) + _chance(point.chance, metric.name) for metric in columns]
+        for name in (metric.name for metric in columns):
+            row.append(_value(point.measurements, name) + (f" ({point.chance[name]:.3g})" if name in point.chance else ""))
         if classes:
             rarest = min(classes, key=lambda k: point.classes.get(k, 0.0))
             row.append(f"{rarest}: {point.classes.get(rarest, 0.0):.3f}")
@@ -109,7 +103,3 @@ def _value(measurements: Mapping[str, Measurement], name: str) -> str:
     if found is None:
         return "–"
     return "too few" if found.value is None else f"{found.value:.3g}"
-
-
-def _chance(chance: dict[str, float], name: str) -> str:
-    return f" ({chance[name]:.3g})" if name in chance else ""

@@ -14,13 +14,24 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
+from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    InstanceOf,
+    SerializeAsAny,
+    TypeAdapter,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
@@ -28,11 +39,8 @@ from qualitygate.plugins import Table, resolve
 
 Rate = float
 """An activation rate R, in (0, 1]."""
-Ranking = Literal["profile", "sample"]
 Look = Literal["nothing", "pass", "walk"]
 """One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
-SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
-"""Unit scores that a sample has of its own, without labels."""
 RANDOM_UNITS = "random"
 """In place of a unit score: units drawn at random, the same for all samples; the paper's baseline."""
 
@@ -194,12 +202,8 @@ class _UpToStop(Correction):
         if self.layers is not None:
             return self.layers
         if stop is None:
-            raise PolicyError(
-                "The correction has no stopping layer",
-                "a profile that does not say the family's",
-                "a stopping layer",
-                "set correction.stop, or calibrate again",
-            )
+            found, remedy = "a profile that does not say the family's", "set correction.stop, or calibrate again"
+            raise PolicyError("The correction has no stopping layer", found, "a stopping layer", remedy)
         return tuple(range(stop + 1))
 
     @model_validator(mode="after")
@@ -220,7 +224,7 @@ class _OfUnits(_UpToStop):
         description="score that ranks the units: a column of the profile's units.parquet (low_rate_activity; cla, with "
         "calibration.curvature_samples), or random",
     )
-    ranking: Ranking = Field(
+    ranking: Literal["profile", "sample"] = Field(
         "sample", description="whose score: the profile's, or the sample's own (low_rate_activity; cla, which costs a walk along all axes)"
     )
     rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the sample's own low_rate_activity")
@@ -263,8 +267,9 @@ class _OfUnits(_UpToStop):
         if self.units is not None and min(self.units) < 1:
             raise ValueError("units: at least one of each layer")
         check_strengths(self.sizes, "shares" if self.in_shares else "units", most=1.0 if self.in_shares else None)
-        if self.ranking == "sample" and self.score not in (*SAMPLE_SCORES, RANDOM_UNITS):
-            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; use ranking: profile")
+        own = (names.UNIT_LOW_RATE, names.UNIT_CLA)  # what a sample has without labels
+        if self.ranking == "sample" and self.score not in (*own, RANDOM_UNITS):
+            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(own)}; use ranking: profile")
         return self
 
 
@@ -347,10 +352,7 @@ METHODS: Table[type[Correction]] = Table("corrections", {one.name: f"{__name__}:
 
 @cache
 def _any_correction() -> TypeAdapter[Correction]:
-    union: Any = None
-    for one in METHODS.values():
-        union = one if union is None else union | one
-    return TypeAdapter(Annotated[union, Field(discriminator="method")])
+    return TypeAdapter(Annotated[reduce(or_, METHODS.values()), Field(discriminator="method")])
 
 
 def _chosen(document: Any) -> Any:
@@ -360,62 +362,34 @@ def _chosen(document: Any) -> Any:
     return _any_correction().validate_python({"method": "sequential_ablation", **document})
 
 
-class _ByMethod:
-    """Reads any correction, and writes each with all of its own settings."""
-
-    @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        written = core_schema.plain_serializer_function_ser_schema(lambda one, info: one.model_dump(mode=info.mode), info_arg=True)
-        any_of_them = core_schema.is_instance_schema(Correction)
-        return core_schema.no_info_before_validator_function(_chosen, any_of_them, serialization=written)
-
+class _SchemaOfAll:
     @staticmethod
     def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(_any_correction().core_schema)
 
 
-AnyCorrection = Annotated[Correction, _ByMethod]
-"""One of `METHODS`, told by its ``method``."""
+AnyCorrection = Annotated[SerializeAsAny[InstanceOf[Correction]], BeforeValidator(_chosen), _SchemaOfAll]
+"""One of `METHODS`, told by its ``method``, and written with all of its own settings."""
 
 
 def check_strengths(values: Sequence[float], what: str, *, most: float | None = 1.0, falling: bool = False) -> None:
-    """Strengths, or rates, from the least to the most, each with a short name of its own.
-
-    Args:
-        values: the strengths.
-        what: they are, in words.
-        most: the largest that is allowed, where they must lie in (0, most].
-        falling: whether they fall.
-
-    Raises:
-        ValueError: out of range, out of order, or two of one name.
-    """
+    """Raises `ValueError` unless strengths, or rates, go from the least to the most, each with a short name of its own, and lie in
+    (0, ``most``] where there is such a limit. ``what`` they are, in words."""
     if most is not None and not all(0.0 < value <= most for value in values):
         raise ValueError(f"{what} must lie in (0, {most:g}]")
     in_order = values[::-1] if falling else values
     if any(after <= before for before, after in pairwise(in_order)):
         raise ValueError(f"{what} must {'fall' if falling else 'rise'}, each once")
     for value in values:
-        if not names.has_short_name(value):  # two of them would share one column
+        if names.number(names.rate(value)) != value:  # two of them would share one column
             raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
 def recheck_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
-    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
-
-    Args:
-        edited: layers that the correction edits, in order.
-        last: index of the generator's last layer.
-
-    Raises:
-        PolicyError: no layer is left to judge by.
-    """
+    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited; ``last`` is the
+    generator's last. A `PolicyError` where none is left to judge by."""
     judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
     if not judged:
-        raise PolicyError(
-            "The correction leaves nothing to judge by",
-            f"only the last layer {last} is edited",
-            "an earlier layer among the edited ones",
-            "name the layers to edit in the correction",
-        )
+        found, needed = f"only the last layer {last} is edited", "an earlier layer among the edited ones"
+        raise PolicyError("The correction leaves nothing to judge by", found, needed, "name the layers to edit in the correction")
     return judged

@@ -138,7 +138,7 @@ def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tupl
 
 def _by_layer(record: DynamicsRecord, metric: str, found: set[str]) -> dict[str, list[tuple[float, float]]]:
     layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
-    return {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}
+    return {f"layer {layer}": _series(record, names.of_layer(metric, layer)) for layer in layers}
 
 
 def _series(record: DynamicsRecord, name: str) -> list[tuple[float, float]]:
