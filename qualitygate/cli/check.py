@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, PASSED, output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.studies.check import CheckRequest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @command(CheckRequest)
-def run(request: CheckRequest, json: Json = False) -> int:
+def run(request: CheckRequest) -> int:
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
@@ -38,14 +38,14 @@ def run(request: CheckRequest, json: Json = False) -> int:
     registry = Registry.of(request)
     loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
     if request.dry_run:
-        _show_plan(loader.policy, json, real=loader.images_decide)
+        _show_plan(loader.policy, real=loader.images_decide)
         return PASSED
     sides = loader.sides()
     result = check(*sides, loader.policy, loader.inputs(*sides))
     with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
         folder = request.out or Path(temporary) / "check"
         result.write(folder)
-        _tell(result.record, request.out, json)
+        _tell(result.record, request.out)
         code = _exit_code(result.record, error_on_warning=request.error_on_warning)
         if request.track or registry.acts:
             registry.send(folder, result.record, good=code == PASSED)
@@ -59,26 +59,21 @@ def _exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     return INCONCLUSIVE if record.verdict == "inconclusive" or (error_on_warning and open_warning) else PASSED
 
 
-def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
+def _show_plan(policy: Policy, *, real: bool) -> None:
     rules, settings = policy.check_rules(real=real), policy.check
-    if json:
-        output.emit_json({**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]})
-        return
     title = f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks"
     rows = [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules]
-    output.table(title, ("rule", "severity", "metric", "limit", "optional"), rows)
+    document = {**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]}
+    output.result(document, [(title, ("rule", "severity", "metric", "limit", "optional"), rows)])
 
 
-def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
+def _tell(record: CheckRecord, out: Path | None) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
     from qualitygate.reports import check_text
 
-    if json:
-        output.emit_json({"out": out, **record.model_dump(mode="json")})
-    else:
-        output.table(check_text.headline(record), check_text.HEADER, [row for _, row in check_text.cells(record)])
-        for line in (*check_text.hand_written_failures(record), *check_text.footing(record)):
-            output.emit(line)
+    rules = (check_text.headline(record), check_text.HEADER, [row for _, row in check_text.cells(record)])
+    lines = (*check_text.hand_written_failures(record), *check_text.footing(record))
+    output.result({"out": out, **record.model_dump(mode="json")}, (rules, *lines))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in check_text.workflow_commands(record):
             output.say(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import FileRequest
 
 if TYPE_CHECKING:
@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 
 
 @command(FileRequest)
-def run(request: FileRequest, json: Json = False) -> None:
+def run(request: FileRequest) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
     document = describe(request.load(output.reporter()))
-    if json:
-        output.emit_json(document)
-        return
     channels, height, width = document["image"]
     facts = [
         ("family", document["family"] + (f", {_said(document['planted'])}" if document["planted"] else "")),
@@ -33,12 +30,12 @@ def run(request: FileRequest, json: Json = False) -> None:
         ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
         ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
     ]
-    output.table(document["checkpoint"], ("", ""), facts)
     rows = []
     for layer in document["layers"]:
         cost = (f"{layer['share_of_image']:.1%}", layer["exact_cla_in_images"], layer["screened_cla_in_images"])
         rows.append((layer["index"], layer["name"], layer["units"], layer["size"], *cost))
-    output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows)
+    header = ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened")
+    output.result(document, [(document["checkpoint"], ("", ""), facts), ("Layers", header, rows)])
 
 
 def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class SchemaRequest(Request):
     family: str = Field("dcgan", description="Family whose default policy is printed.")
 
 
-@command(SchemaRequest)
+@command(SchemaRequest, json=False)
 def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
     from qualitygate.gating.calibrate import default_policy
