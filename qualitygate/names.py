@@ -174,18 +174,14 @@ def activation_moments(layer: int) -> tuple[str, ...]:
     return tuple(of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
-def correction(method: str, strength: float) -> str:
-    """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
-    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}"
-
-
 def trial(method: str, strength: float, column: str) -> str:
-    """What a correction at ``strength`` was judged on: ``ablation_0.2/low_rate_0.1/layer_3``."""
-    return f"{correction(method, strength)}/{column}"
+    """What a correction at ``strength`` was judged on: ``sequential_correction_0.4/low_rate_0.1/layer_3``; ``ablation_0.2/…`` where it is
+    sequential ablation."""
+    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}/{column}"
 
 
 def tried(method: str, strength: float) -> str:
-    """Whether a correction at ``strength`` was tried on the sample."""
+    """Whether a correction at ``strength`` was tried on the sample: ``ablation_0.2/tried``."""
     return trial(method, strength, "tried")
 
 

@@ -19,19 +19,7 @@ from itertools import pairwise
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    InstanceOf,
-    SerializeAsAny,
-    TypeAdapter,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SerializeAsAny, TypeAdapter, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
@@ -357,14 +345,13 @@ def _any_correction() -> TypeAdapter[Correction]:
 
 def _chosen(document: Any) -> Any:
     """The correction that the ``method`` names; sequential ablation is what a document without one means."""
-    if not isinstance(document, dict):
-        return document
-    return _any_correction().validate_python({"method": "sequential_ablation", **document})
+    defaulted = {"method": "sequential_ablation"}
+    return _any_correction().validate_python({**defaulted, **document}) if isinstance(document, dict) else document
 
 
 class _SchemaOfAll:
     @staticmethod
-    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(schema: Any, handler: Any) -> Any:
         return handler(_any_correction().core_schema)
 
 
