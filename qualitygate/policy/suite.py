@@ -102,12 +102,9 @@ def check_suite(document: Any, where: str) -> dict[str, Any]:
     try:
         return _Suite.model_validate(document).model_dump(mode="json")
     except ValidationError as error:
-        raise PolicyError(
-            f"The suite {where} cannot be used",
-            problems(error, "suite"),
-            "keys and values as in a suite that `qualitygate` wrote",
-            "correct it, or delete the file to have it made from the policy",
-        ) from error
+        remedy = "correct it, or delete the file to have it made from the policy"
+        needed = "keys and values as in a suite that `qualitygate` wrote"
+        raise PolicyError(f"The suite {where} cannot be used", problems(error, "suite"), needed, remedy) from error
 
 
 def merge_suite(made: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
