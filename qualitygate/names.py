@@ -5,6 +5,8 @@ Layers are named by index. Rates are written the short way (``0.1``, not ``0.10`
 
 from __future__ import annotations
 
+import re
+
 # columns of samples.parquet and calibration.parquet
 ID = "id"
 SEED = "seed"
@@ -198,13 +200,8 @@ def is_trial(column: str) -> bool:
 
 def number(text: str) -> float | None:
     """A number as it stands in names, or None if it is none, or not written as `rate` writes it."""
-    if not text or set(text) - set("0123456789."):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if rate(value) == text else None
+    value = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    return value if value is not None and rate(value) == text else None
 
 
 def quantile(column: str, q: float) -> str:
