@@ -5,6 +5,8 @@ Layers are named by index. Rates are written the short way (``0.1``, not ``0.10`
 
 from __future__ import annotations
 
+import re
+
 # columns of samples.parquet and calibration.parquet
 ID = "id"
 SEED = "seed"
@@ -174,18 +176,14 @@ def activation_moments(layer: int) -> tuple[str, ...]:
     return tuple(of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
-def correction(method: str, strength: float) -> str:
-    """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
-    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}"
-
-
 def trial(method: str, strength: float, column: str) -> str:
-    """What a correction at ``strength`` was judged on: ``ablation_0.2/low_rate_0.1/layer_3``."""
-    return f"{correction(method, strength)}/{column}"
+    """What a correction at ``strength`` was judged on: ``sequential_correction_0.4/low_rate_0.1/layer_3``; ``ablation_0.2/…`` where it is
+    sequential ablation."""
+    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}/{column}"
 
 
 def tried(method: str, strength: float) -> str:
-    """Whether a correction at ``strength`` was tried on the sample."""
+    """Whether a correction at ``strength`` was tried on the sample: ``ablation_0.2/tried``."""
     return trial(method, strength, "tried")
 
 
@@ -202,13 +200,8 @@ def is_trial(column: str) -> bool:
 
 def number(text: str) -> float | None:
     """A number as it stands in names, or None if it is none, or not written as `rate` writes it."""
-    if not text or set(text) - set("0123456789."):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if rate(value) == text else None
+    value = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    return value if value is not None and rate(value) == text else None
 
 
 def quantile(column: str, q: float) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from qualitygate.cli import output
 from qualitygate.cli.requests import command
 from qualitygate.errors import InputError
+from qualitygate.policy.model import problems
 from qualitygate.requests import GeneratorRequest, WithPolicy
 
 
@@ -32,7 +33,6 @@ def run(request: CalibrateRequest) -> None:
     from qualitygate import storage
     from qualitygate.gating.calibrate import calibrate
     from qualitygate.latents import Sampling
-    from qualitygate.policy.model import problems
 
     storage.refuse_existing(request.out)
     rules = request.load_policy()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, PASSED, output
 from qualitygate.cli.requests import command
 from qualitygate.errors import InputError, QualityGateError, TrackingError
+from qualitygate.policy.model import Policy
+from qualitygate.records.check import CheckRecord
 from qualitygate.studies.check import CheckRequest
 
 if TYPE_CHECKING:
-    from qualitygate.policy.model import Policy
-    from qualitygate.records.check import CheckRecord
     from qualitygate.tracking.promotion import Version
     from qualitygate.tracking.spool import Tracking
 

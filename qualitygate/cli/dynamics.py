@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qualitygate import names
 from qualitygate.cli import GATE_FAILED, PASSED, output
 from qualitygate.cli.requests import command
 from qualitygate.studies.dynamics import DynamicsRequest
@@ -18,7 +19,6 @@ def run(request: DynamicsRequest) -> int:
     The training step is read from the file's metadata (kimg or step) or its name. Snapshots that cannot be read are reported, and the
     others go on; what was scored before is not scored again.
     """
-    from qualitygate import names
     from qualitygate.studies.dynamics import run as study
 
     result = study.run(request, output.reporter())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,7 @@ from qualitygate.cli import GATE_FAILED, PASSED, output
 from qualitygate.cli.requests import command
 from qualitygate.errors import public
 from qualitygate.produce.request import GateRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.gate import GateSummary
+from qualitygate.records.gate import GateSummary
 
 
 @command(GateRequest)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
 from qualitygate.cli.gate import send
 from qualitygate.cli.requests import command
+from qualitygate.records.metrics import GroupRow, MetricsReport, metric
 from qualitygate.studies.metrics import MetricsRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.metrics import GroupRow, MetricsReport
 
 
 @command(MetricsRequest)
@@ -34,8 +31,6 @@ def run(request: MetricsRequest) -> None:
 
 def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
     """The papers' table, what was measured with, the papers' order, and what there is no number for."""
-    from qualitygate.records.metrics import metric
-
     if shown := report.shown:
         against = f" against {report.real.samples:,} of {report.real.name}" if report.real else ""
         header = ("group", *(f"{one.title}\n{'↑' if one.higher_is_better else '↓'}" for one in shown))

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import command
+from qualitygate.policy.model import Policy, policy_yaml
+from qualitygate.records.check import CheckRecord
+from qualitygate.records.gate import GateSummary, SampleRecord
 from qualitygate.requests import Flag, Request
 
 
@@ -26,9 +29,6 @@ def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
     from qualitygate.gating.calibrate import default_policy
     from qualitygate.gating.profile import ProfileInfo
-    from qualitygate.policy.model import Policy, policy_yaml
-    from qualitygate.records.check import CheckRecord
-    from qualitygate.records.gate import GateSummary, SampleRecord
 
     if request.example:
         output.emit(policy_yaml(default_policy(request.family)).rstrip())

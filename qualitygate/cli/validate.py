@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import command
+from qualitygate.records.metrics import Measurement, metric, shown
+from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, Sight, ValidationReport
 from qualitygate.studies.validate import ValidateRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.metrics import Measurement
-    from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
 
 _SHOWN = 12
 
@@ -35,8 +32,6 @@ def run(request: ValidateRequest) -> None:
 
 def _shown(report: ValidationReport, out: Path | None) -> Iterator[output.Part]:
     """The answer first, then what it rests on."""
-    from qualitygate.records.validation import Sight
-
     yield from report.remarks
     rows = [(str(one.kind), "weak" if one.kind.weak else "", one.what, one.samples, one.bad) for one in report.evidence.sources]
     yield "Evidence, the strongest first", ("", "", "bad are", "samples", "bad"), rows
@@ -66,8 +61,6 @@ def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
 
 
 def _groups(one: ScoreGroups) -> Iterator[output.Part]:
-    from qualitygate.records.metrics import metric, shown
-
     columns = shown(row.measurements for row in one.rows)
     header = ("group", *(info.heading for info in columns))
     rows = [(f"{row.group} ({row.samples:,})", *(_value(row.measurements, info.name) for info in columns)) for row in one.rows]
@@ -77,15 +70,13 @@ def _groups(one: ScoreGroups) -> Iterator[output.Part]:
 
 
 def _yield(one: ScoreYield, kind: str) -> Iterator[output.Part]:
-    from qualitygate.records.metrics import shown
-
     columns = shown(point.measurements for point in one.points)
     classes = sorted({k for point in one.points for k in point.classes})
-    header = ["rejected", "left", f"bad by {kind}", *(metric.title for metric in columns), *(["rarest class"] if classes else [])]
+    header = ["rejected", "left", f"bad by {kind}", *(info.title for info in columns), *(["rarest class"] if classes else [])]
     rows = []
     for point in one.points:
         row = [f"{point.rejected:.0%}", point.accepted, str(point.bad)]
-        for name in (metric.name for metric in columns):
+        for name in (info.name for info in columns):
             row.append(_value(point.measurements, name) + (f" ({point.chance[name]:.3g})" if name in point.chance else ""))
         if classes:
             rarest = min(classes, key=lambda k: point.classes.get(k, 0.0))

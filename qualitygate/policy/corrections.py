@@ -19,19 +19,7 @@ from itertools import pairwise
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    InstanceOf,
-    SerializeAsAny,
-    TypeAdapter,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SerializeAsAny, TypeAdapter, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
@@ -39,6 +27,7 @@ from qualitygate.plugins import Table, resolve
 
 Rate = float
 """An activation rate R, in (0, 1]."""
+Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 Look = Literal["nothing", "pass", "walk"]
 """One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
 RANDOM_UNITS = "random"
@@ -152,7 +141,7 @@ class SequentialAblation(_OfLayers):
     made_by = "qualitygate.corrections.ablation:rate_ablation"
 
     method: Literal["sequential_ablation"] = "sequential_ablation"
-    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+    rates: Strengths = Field((0.1, 0.2, 0.3), description="strengths: values of R, rising")
 
 
 class SingleAblation(Correction):
@@ -162,7 +151,7 @@ class SingleAblation(Correction):
 
     method: Literal["single_ablation"] = "single_ablation"
     layer: int | None = Field(None, description="the layer; default: the last of the family's preset")
-    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+    rates: Strengths = Field((0.1, 0.2, 0.3), description="strengths: values of R, rising")
 
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
         return (max(preset) if self.layer is None else self.layer,)
@@ -175,9 +164,7 @@ class HighRateAblation(_OfLayers):
     falling = True
 
     method: Literal["high_rate_ablation"] = "high_rate_ablation"
-    rates: tuple[Rate, ...] = Field(
-        (0.9, 0.8, 0.7), min_length=1, description="strengths: values of R, falling; the lower, the more neurons go"
-    )
+    rates: Strengths = Field((0.9, 0.8, 0.7), description="strengths: values of R, falling; the lower, the more neurons go")
 
 
 class RandomAblation(_OfLayers):
@@ -187,9 +174,7 @@ class RandomAblation(_OfLayers):
     strength_field = "shares"
 
     method: Literal["random_ablation"] = "random_ablation"
-    shares: tuple[float, ...] = Field(
-        (0.3,), min_length=1, description="strengths: shares of the active neurons, rising, in (0, 1]; the paper's 0.3"
-    )
+    shares: Strengths = Field((0.3,), description="strengths: shares of the active neurons, rising, in (0, 1]; the paper's 0.3")
     seed: int = Field(0, ge=0, lt=2**64)
 
 
@@ -289,9 +274,7 @@ class SequentialCorrection(_OfUnits):
     score over the layer's maximum (Tousi et al., CVPR 2021, algorithm 1)."""
 
     method: Literal["sequential_correction"] = "sequential_correction"
-    lambdas: tuple[float, ...] = Field(
-        (0.9,), min_length=1, description="λ in [0, 1], the paper's 0.9; several, falling, are the strengths"
-    )
+    lambdas: Strengths = Field((0.9,), description="λ in [0, 1], the paper's 0.9; several, falling, are the strengths")
 
     default_shares: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4)
 
@@ -333,9 +316,7 @@ class LocalRegion(_UpToStop):
         "low_rate", description="the sample's own mask: where its low-rate neurons fire, or its CLA, which costs a walk"
     )
     rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the low-rate neurons of the mask")
-    weights: tuple[float, ...] = Field(
-        (0.5, 1.0), min_length=1, description="strengths: weight of the mask, rising, in (0, 1]; the paper's 1"
-    )
+    weights: Strengths = Field((0.5, 1.0), description="strengths: weight of the mask, rising, in (0, 1]; the paper's 1")
 
     @property
     def look(self) -> Look:
@@ -357,14 +338,13 @@ def _any_correction() -> TypeAdapter[Correction]:
 
 def _chosen(document: Any) -> Any:
     """The correction that the ``method`` names; sequential ablation is what a document without one means."""
-    if not isinstance(document, dict):
-        return document
-    return _any_correction().validate_python({"method": "sequential_ablation", **document})
+    defaulted = {"method": "sequential_ablation"}
+    return _any_correction().validate_python({**defaulted, **document}) if isinstance(document, dict) else document
 
 
 class _SchemaOfAll:
     @staticmethod
-    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(schema: Any, handler: Any) -> Any:
         return handler(_any_correction().core_schema)
 
 

@@ -37,12 +37,9 @@ class Risk:
 
     def __init__(self, reference: Columns, weights: Mapping[str, float]) -> None:
         if missing := [part for part in weights if part not in reference]:
-            raise PolicyError(
-                "The risk has a part that was not calibrated",
-                ", ".join(missing),
-                f"some of {', '.join(sorted(reference))}",
-                "calibrate with a policy that scores it, or leave it out of risk.weights",
-            )
+            remedy = "calibrate with a policy that scores it, or leave it out of risk.weights"
+            found, needed = ", ".join(missing), f"some of {', '.join(sorted(reference))}"
+            raise PolicyError("The risk has a part that was not calibrated", found, needed, remedy)
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
         self._reference = {part: np.sort(score_of(part).badness(reference[part][~np.isnan(reference[part])])) for part in self.weights}
 
@@ -110,12 +107,8 @@ def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
     reasons: list[list[str]] = [[] for _ in range(count)]
     for rule in limits.rules:
         if rule.score not in columns:
-            raise PolicyError(
-                f"Rule {rule.rule} cannot be applied",
-                f"no score {rule.score} among {', '.join(sorted(columns))}",
-                "records that hold this score",
-                "calibrate and gate with a policy that computes it",
-            )
+            found, remedy = f"no score {rule.score} among {', '.join(sorted(columns))}", "calibrate and gate with a policy that computes it"
+            raise PolicyError(f"Rule {rule.rule} cannot be applied", found, "records that hold this score", remedy)
         score = np.asarray(columns[rule.score], dtype=np.float64)
         unknown, over = ~np.isfinite(score), over_limit(rule, score)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))

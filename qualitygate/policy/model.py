@@ -407,9 +407,8 @@ def parse_policy(document: Any, where: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError(
-            f"The policy {where} cannot be used", problems(error, "policy"), "keys and values as in `qualitygate schema policy`"
-        ) from error
+        needed = "keys and values as in `qualitygate schema policy`"
+        raise PolicyError(f"The policy {where} cannot be used", problems(error, "policy"), needed) from error
 
 
 def problems(error: ValidationError, whole: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
@@ -42,12 +43,8 @@ def make_suite(policy: Policy, score_columns: Sequence[str], samples: int) -> di
     ``{"type": "expect_…", "kwargs": {…}, "severity": "critical" | "warning" | "info", "meta": {"policy_id": "…"}}``.
 
     Ids (``meta.policy_id``) are ``samples/…`` and ``summary/…`` for what every gated set must be, and the id of the rule for a rule of
-    ``policy.batch``, with ``<id>.known`` (not null) and ``<id>.finite`` beside it, which are critical whatever the rule is.
-
-    Args:
-        policy: the policy.
-        score_columns: columns of the sample table that hold a finite score of every sample that is not rejected.
-        samples: rows that the sample table must have, at least 1.
+    ``policy.batch``, with ``<id>.known`` (not null) and ``<id>.finite`` beside it, which are critical whatever the rule is. The table has
+    as many rows as ``samples``, at least 1; its ``score_columns`` hold a finite score of every sample that is not rejected.
 
     Raises:
         PolicyError: no sample was asked for, or two expectations would have the same id.
@@ -105,21 +102,15 @@ def check_suite(document: Any, where: str) -> dict[str, Any]:
     try:
         return _Suite.model_validate(document).model_dump(mode="json")
     except ValidationError as error:
-        raise PolicyError(
-            f"The suite {where} cannot be used",
-            problems(error, "suite"),
-            "keys and values as in a suite that `qualitygate` wrote",
-            "correct it, or delete the file to have it made from the policy",
-        ) from error
+        remedy = "correct it, or delete the file to have it made from the policy"
+        needed = "keys and values as in a suite that `qualitygate` wrote"
+        raise PolicyError(f"The suite {where} cannot be used", problems(error, "suite"), needed, remedy) from error
 
 
 def merge_suite(made: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The generated part of ``made`` with the hand-written part of ``stored``.
+    """The generated part of ``made`` with the hand-written part of ``stored``; a `PolicyError` where an id would stand twice.
 
     What was changed in a generated expectation of ``stored`` is lost: thresholds are changed in the policy.
-
-    Raises:
-        PolicyError: one of the suites cannot be used, or an id would stand twice.
     """
     kept = check_suite(stored, "that is stored")
     merged = {table: [*made[table], *(one for one in kept[table] if POLICY_ID not in one["meta"])] for table in TABLES}
@@ -128,14 +119,10 @@ def merge_suite(made: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str,
 
 def identified(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Every expectation of a suite as (table, id, expectation). The n-th hand-written one is ``custom-<n>``, from 1."""
-    written = 0
+    numbers = count(1)
     for table in TABLES:
         for expectation in suite[table]:
-            if POLICY_ID in expectation["meta"]:
-                yield table, expectation["meta"][POLICY_ID], expectation
-            else:
-                written += 1
-                yield table, f"custom-{written}", expectation
+            yield table, expectation["meta"].get(POLICY_ID) or f"custom-{next(numbers)}", expectation
 
 
 # ---- what is generated
