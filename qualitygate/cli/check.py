@@ -36,7 +36,8 @@ def run(request: CheckRequest) -> int:
     if request.out is not None:
         storage.refuse_existing(request.out)
     registry = Registry.of(request)
-    loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
+    resolved = request.model_copy(update={"tracking_uri": registry.uri})
+    loader = CheckLoader(resolved, output.reporter(), (registry.candidate, registry.baseline))
     if request.dry_run:
         _show_plan(loader.policy, real=loader.images_decide)
         return PASSED

@@ -333,7 +333,8 @@ METHODS: Table[type[Correction]] = Table("corrections", {one.name: f"{__name__}:
 
 @cache
 def _any_correction() -> TypeAdapter[Correction]:
-    return TypeAdapter(Annotated[reduce(or_, METHODS.values()), Field(discriminator="method")])
+    union: Any = reduce(or_, METHODS.values())
+    return TypeAdapter(Annotated[union, Field(discriminator="method")])
 
 
 def _chosen(document: Any) -> Any:

@@ -39,8 +39,9 @@ def of_images() -> dict[str, Metric]:
 
 def needs_of(metric: str) -> Need | Literal["baseline"] | None:
     """What a metric of images needs besides the candidate: ``baseline`` is other images of the baseline. None of any other metric."""
-    found = of_images().get(metric)
-    return "baseline" if metric in TO_BASELINE else found and found.needs
+    if metric in TO_BASELINE:
+        return "baseline"
+    return found.needs if (found := of_images().get(metric)) is not None else None
 
 
 def higher_is_better(metric: str) -> bool:

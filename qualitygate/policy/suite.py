@@ -144,7 +144,7 @@ def _verdicts(policy: Policy) -> list[dict[str, Any]]:
     strengths = () if policy.correction is None else policy.correction.strengths
     verdict, strength = {"column": names.VERDICT}, {"column": names.STRENGTH}
     corrected, uncorrected = (_verdict(operator, Verdict.CORRECT) for operator in ("==", "!="))
-    limits = {"min_value": 0.0, "strict_min": 0.0 not in strengths, "max_value": max((1.0, *strengths))}
+    limits: dict[str, Any] = {"min_value": 0.0, "strict_min": 0.0 not in strengths, "max_value": max((1.0, *strengths))}
     return [
         _expect("samples/verdict.known", "expect_column_values_to_not_be_null", **verdict),
         _expect("samples/verdict.allowed", "expect_column_values_to_be_in_set", **verdict, value_set=[*map(str, Verdict)]),
