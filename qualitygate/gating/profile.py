@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save as tensors_bytes
 from torch import Tensor
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError, LayerError, ProfileError
+from qualitygate.errors import InputError, LayerError, PolicyError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
@@ -27,7 +28,7 @@ from qualitygate.policy.model import Calibration, Policy, load_policy, policy_ya
 from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
-from qualitygate.records.validation import Evidence
+from qualitygate.records.validation import Evidence, ScoreSetting, Sight, named_setting
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.storage import file_sha256
 from qualitygate.units.score import UnitScores
@@ -97,7 +98,6 @@ class Profile:
     """A checkpoint's profile.
 
     Attributes:
-        info: what it is of, and how it was made.
         rates: activation rates of the untouched generator.
         scores: scores of the calibration samples by name, float64.
         units: table of the units, by column.
@@ -160,10 +160,7 @@ class Profile:
         return Risk(reference, weights)
 
     def with_unit_scores(self, scores: Iterable[UnitScores]) -> Profile:
-        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`.
-
-        A unit that a score does not know, or that has none, is None there.
-        """
+        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`."""
         given = {names.given_unit_score(one.source): unit_column(self.units, one.by_layer) for one in scores}
         return replace(self, units={**self.units, **given})
 
@@ -309,3 +306,61 @@ def profile_id(
             "rates": list(rates),
         }
     )
+
+
+class BlindScoreWarning(UserWarning):
+    """A policy decides by a score that was found to be no better than chance on this checkpoint."""
+
+
+def check_validated(profile: Profile, policy: Policy) -> None:
+    """Hold the scores that decide against what is known of them: a `BlindScoreWarning` for a rule by a score that the evidence calls blind,
+    a `PolicyError` where the policy requires validated scores and a rule goes by another."""
+    evidence = profile.evidence
+    known = {rule.score: None if evidence is None else evidence.of(setting_of(profile, policy, rule.score)) for rule in policy.rules}
+    if policy.require_validated:
+        unseen = [
+            f"{score}: nothing is known of it" if found is None else str(found)
+            for score, found in known.items()
+            if found is None or found.sight is not Sight.SEES or found.kind.weak
+        ]
+        if unseen:
+            raise PolicyError(
+                "The policy requires validated scores",
+                "; ".join(unseen),
+                "scores that see what is bad by labels or real images",
+                "run `qualitygate validate` with either, and gate by what it recommends; or leave out require_validated",
+            )
+    for found in known.values():
+        if found is not None and found.sight is Sight.BLIND:
+            warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)
+
+
+def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
+    """What a score of a policy is: over which layers, with which weights."""
+    if score == names.RISK:
+        return named_setting(score, (), profile.risk(policy).weights)
+    summed = names.split_layer(score)[1] is None
+    return named_setting(score, detection_layers(policy, profile.info.chain)) if summed else ScoreSetting(score=score)
+
+
+def write_evidence(folder: str | Path, evidence: Evidence) -> None:
+    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read. Raises
+    `ProfileError` where there is no profile, or the evidence is of another one."""
+    folder = Path(folder)
+    info = load_profile(folder).info
+    if info.profile_id != evidence.profile_id:
+        raise ProfileError(
+            "The evidence is of another profile",
+            f"profile {evidence.profile_id[:12]}",
+            f"profile {info.profile_id[:12]}",
+            "validate with this profile",
+        )
+    files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
+
+    def write_info() -> None:
+        storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
+
+    write_info()
+    storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
+    files[EVIDENCE] = file_sha256(folder / EVIDENCE)
+    write_info()

@@ -29,6 +29,7 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
+from qualitygate.produce.shards import encoding
 from qualitygate.storage import image_name
 from qualitygate.studies.corrections.result import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
@@ -147,10 +148,10 @@ def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: 
     shown = np.random.default_rng(tasks.seed).permutation(tasks.ids).tolist()
     latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
     with storage.new_folder(out) as folder:
-        with (reporter or Reporter()).phase("images", len(latents)) as progress, storage.ImageFolder(folder / IMAGES) as images:
+        with (reporter or Reporter()).phase("images", len(latents)) as progress, encoding(None, folder / IMAGES) as encoder:
             for rows, made in generator.image_batches(latents, progress=progress):
                 for sample, image in zip(shown[rows], made.cpu().numpy(), strict=True):
-                    images.add(sample, image)
+                    encoder.put(sample, image, {})
         _write_folder(
             folder,
             {KEY: tasks, TASKS: [_task(sample) for sample in shown]},
