@@ -46,5 +46,6 @@ def run(request: ReportRequest) -> None:
     )
     page = report_page(material).encode()
     storage.write_bytes(request.out, page)
-    line = f"{material.gated.name}: {material.gated.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)"
-    output.result({"out": request.out, "bytes": len(page), "verdict": material.gated.verdict}, [line])
+    verdict = material.gated.summary.verdict
+    line = f"{material.gated.name}: {verdict}. {request.out} ({len(page) / 1e6:.1f} MB)"
+    output.result({"out": request.out, "bytes": len(page), "verdict": verdict}, [line])

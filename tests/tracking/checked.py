@@ -10,8 +10,8 @@ from small_records import check_record, rule_outcome
 
 from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.tracking import sending
-from qualitygate.tracking.check import RECORD, check_parcel
 from qualitygate.tracking.promotion import Version, register, tag_version
+from qualitygate.tracking.studies import CHECK_RECORD, check_parcel
 
 
 def write_check(folder: Path, name: str, state: RuleState = RuleState.PASSED) -> Path:
@@ -22,7 +22,7 @@ def write_check(folder: Path, name: str, state: RuleState = RuleState.PASSED) ->
     record = check_record(
         file.name, rule_outcome("yield", state=state), sha256=hashlib.sha256(name.encode()).hexdigest(), source=name, verdict=state
     )
-    (folder / RECORD).write_text(record.model_dump_json(), encoding="utf8")
+    (folder / CHECK_RECORD).write_text(record.model_dump_json(), encoding="utf8")
     (folder / "report.html").write_text(f"<h1>{name}</h1>", encoding="utf8")
     return folder
 
@@ -42,7 +42,7 @@ def send(folder: Path, name: str, model: str, uri: str, state: RuleState = RuleS
     """A check, sent; its candidate registered and tagged, as `qualitygate check` does before it promotes."""
     write_check(folder, name, state)
     logged = sending.send(check_parcel(folder), uri, model)
-    record = CheckRecord.model_validate_json((folder / RECORD).read_bytes())
+    record = CheckRecord.model_validate_json((folder / CHECK_RECORD).read_bytes())
     version = register(model, record, logged.model_id, folder / f"{name}.pt", uri)
     tag_version(version, record, logged.run_id, uri)
     return Sent(folder, record, logged.run_id, logged.model_id, version)
