@@ -20,7 +20,7 @@ from qualitygate import names
 from qualitygate.errors import PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
-from qualitygate.policy.scores import cla_layer, score_of
+from qualitygate.policy.scores import badness, cla_layer, score_of
 from qualitygate.records.gate import RuleLimit, Verdict
 
 Columns = Mapping[str, np.ndarray]
@@ -41,12 +41,12 @@ class Risk:
             found, needed = ", ".join(missing), f"some of {', '.join(sorted(reference))}"
             raise PolicyError("The risk has a part that was not calibrated", found, needed, remedy)
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
-        self._reference = {part: np.sort(score_of(part).badness(reference[part][~np.isnan(reference[part])])) for part in self.weights}
+        self._reference = {part: np.sort(badness(part, reference[part][~np.isnan(reference[part])])) for part in self.weights}
 
     def surprise(self, part: str, values: np.ndarray) -> np.ndarray:
         """``−ln p`` of one part, float64 (N,) in [0, ln(1 + samples)]; NaN where the value is."""
         known = self._reference[part]
-        as_bad = len(known) - np.searchsorted(known, score_of(part).badness(values), side="left")
+        as_bad = len(known) - np.searchsorted(known, badness(part, values), side="left")
         return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_bad))
 
     def __call__(self, columns: Columns) -> np.ndarray:

@@ -97,3 +97,8 @@ def score_of(column: str) -> Score:
     """The score that a column holds; of one that is not known, a score like most others: higher is worse."""
     found = parse(column)
     return Score(column) if found is None else found.score
+
+
+def badness(column: str, values: np.ndarray) -> np.ndarray:
+    """Values of a column, higher = worse."""
+    return score_of(column).badness(values)

@@ -21,7 +21,7 @@ from qualitygate.gating.stage import GatedBlock
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.policy.scores import parse, score_of
+from qualitygate.policy.scores import badness, parse
 from qualitygate.produce.manifest import TABLE
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance
@@ -219,7 +219,7 @@ def _counted_over(batch: pa.Table, limits: Sequence[RuleLimit], so_far: Mapping[
 def _chosen(held: pa.Table) -> dict[ExhibitRole, np.ndarray]:
     """Rows to show for each role, of a table of ids, deciding score, verdict and borderline."""
     score, verdict, borderline = map(_array, held.columns[1:])
-    return choose(score_of(held.column_names[1]).badness(score), verdict, borderline)
+    return choose(badness(held.column_names[1], score), verdict, borderline)
 
 
 def _ends(held: pa.Table, count: int) -> np.ndarray:
