@@ -40,10 +40,8 @@ def own_low_rate_mask(generator: Generator, latents: Latents, rates: ActivationR
 
 
 def own_local_activation_mask(generator: Generator, latents: Latents, layers: Sequence[int]) -> Tensor:
-    """Where the neurons' parts of the CLA score are large, over the largest of the sample: float32 (N, height, width) in [0, 1].
-
-    The sum over units, bilinear to the image; each layer brought to mean 1, since parts of a later layer are smaller; mean over layers.
-    """
+    """Where the neurons' parts of the CLA score are large, over the largest of the sample: float32 (N, height, width) in [0, 1]. The
+    sum over units, bilinear to the image; each layer brought to mean 1, since parts of a later layer are smaller; mean over layers."""
     parts = []
     for local in in_parts(generator, latents, layers):
         maps = []

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -155,18 +156,15 @@ def _parquet(path: Path) -> Source:
         raise InputError(f"There are no images in {path}", "no rows", "at least one")
 
     def items() -> Iterator[Item]:
-        row = 0
         with _explained(path, _PARQUET, pa.ArrowException), pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(64, columns=[column]):
-                values = batch.column(0)
-                for value in values.field("bytes") if nested else values:
-                    name = f"row {row} of {path}"
-                    if not value.is_valid:
-                        raise InputError(f"There is no image in {name}", "a missing value", "the bytes of an image", "remove the row")
-                    content: bytes = value.as_py()
-                    _checked_length(len(content), name)
-                    yield Item(name, content)
-                    row += 1
+            columns = (batch.column(0) for batch in file.iter_batches(64, columns=[column]))
+            for row, value in enumerate(chain.from_iterable(one.field("bytes") if nested else one for one in columns)):
+                name = f"row {row} of {path}"
+                if not value.is_valid:
+                    raise InputError(f"There is no image in {name}", "a missing value", "the bytes of an image", "remove the row")
+                content: bytes = value.as_py()
+                _checked_length(len(content), name)
+                yield Item(name, content)
 
     return Source(rows, items)
 

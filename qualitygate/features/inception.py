@@ -15,6 +15,7 @@ centres and scales by 127.5: its numbers are close to the graph's, but not the s
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ CLASSES = 1008
 
 _EPSILON = 1e-3  # of the batch norms
 _FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+_average = partial(nn.AvgPool2d, 3, stride=1, padding=1, count_include_pad=False)
 _DOUBLE = ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
 _SEVEN = (*(f"branch7x7_{i}" for i in (1, 2, 3)), *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)))
 _THREE = ("branch3x3_1", "branch3x3_2a", "branch3x3_2b")
@@ -158,10 +160,6 @@ def units(network: Inception) -> list[tuple[Unit, str, str]]:
         # in the last two blocks, NVIDIA's names join what is nested by underscores
         names.append(f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}")
     return [(unit, of_graph, of_fid) for (_, unit), of_graph, of_fid in zip(found, names, _PYTORCH_FID, strict=True)]
-
-
-def _average() -> nn.Module:
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
 
 def _tower(*parts: nn.Module) -> nn.Sequential:

@@ -57,9 +57,7 @@ class ModuleExtractor(Extractor):
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
     """The extractor at an import path, ``package.module:attribute`` or ``package.module:attribute@SIZE``: an `Extractor`, an `nn.Module`
     or a function of images, or a class of the former two that needs no arguments. An `Extractor` chooses its own device.
-
-    The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
-    """
+    The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited."""
     path, _, size = spec.partition("@")
     if size and not size.isdigit():
         raise InputError("This is no import path", repr(spec), _FORM)

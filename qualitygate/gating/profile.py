@@ -100,7 +100,6 @@ class Profile:
     Attributes:
         rates: activation rates of the untouched generator.
         scores: scores of the calibration samples by name, float64.
-        units: table of the units, by column.
         policy: the policy it was calibrated with: the default when gating.
         suite: the expectation suite, open to hand-written expectations.
         evidence: whether the scores mean anything; None before `qualitygate validate`.
@@ -170,15 +169,19 @@ class Profile:
         table = self.units
         scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
         wanted = f"{column} of the units of layers {list(layers)}"
+        remedy = "choose one of those, or calibrate again with a policy that has this correction"
+        if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
+            remedy = (
+                "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
+                "by each sample's own CLA: ranking: sample"
+            )
         if column not in scores:
-            raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
+            raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, remedy)
         known = list(zip(table[names.LAYER], table[column], strict=True))
         by_layer = {layer: [value for at, value in known if at == layer] for layer in layers}
         unknown = [layer for layer, values in by_layer.items() if not values or None in values]
         if unknown:
-            raise ProfileError(
-                f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, _remedy(column)
-            )
+            raise ProfileError(f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, remedy)
         return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in by_layer.items()}
 
     def check_generator(self, generator: Generator) -> None:
@@ -213,9 +216,11 @@ class Profile:
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
             if self.evidence is not None:
                 storage.write_bytes(folder / EVIDENCE, self.evidence.model_dump_json(indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in (*_SEALED, EVIDENCE) if (folder / name).exists()}
-            info = self.info.model_copy(update={"files": files})
-            storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
+            _write_info(folder, self.info, {name: file_sha256(folder / name) for name in (*_SEALED, EVIDENCE) if (folder / name).exists()})
+
+
+def _write_info(folder: Path, info: ProfileInfo, files: dict[str, str]) -> None:
+    storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -258,15 +263,6 @@ def unit_column(units: Mapping[str, Any], by_layer: Mapping[int, np.ndarray | Te
     places = zip(units[names.LAYER], units[names.UNIT], strict=True)
     values = (float(by_layer[layer][unit]) if layer in by_layer else np.nan for layer, unit in places)
     return [value if np.isfinite(value) else None for value in values]
-
-
-def _remedy(column: str) -> str:
-    if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
-        return (
-            "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
-            "by each sample's own CLA: ranking: sample"
-        )
-    return "choose one of those, or calibrate again with a policy that has this correction"
 
 
 def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
@@ -356,11 +352,6 @@ def write_evidence(folder: str | Path, evidence: Evidence) -> None:
             "validate with this profile",
         )
     files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
-
-    def write_info() -> None:
-        storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
-
-    write_info()
+    _write_info(folder, info, files)
     storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
-    files[EVIDENCE] = file_sha256(folder / EVIDENCE)
-    write_info()
+    _write_info(folder, info, {**files, EVIDENCE: file_sha256(folder / EVIDENCE)})

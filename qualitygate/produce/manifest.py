@@ -59,8 +59,7 @@ class Plan(Record):
     form: Form | None
     """None for one folder with a file for each image and one table of samples."""
     images: bool = True
-    curvature: int = 0
-    """How many samples at either end of the deciding score get an exact CLA."""
+    curvature: int = 0  # samples at either end of the deciding score that get an exact CLA
     latents: str | None = None
     """SHA-256 of the file of the user's own latents; their ids are its rows."""
 

@@ -112,8 +112,7 @@ class Survey:
 
     columns: Mapping[str, np.ndarray]
     """Id, verdict, borderline and scores of the rows that were drawn, in the order of their ids; NaN where a score is not known."""
-    samples: int
-    """Rows that they were drawn from."""
+    samples: int  # rows that they were drawn from
     over: Mapping[str, tuple[int, int]]
     """By rule, how many of all samples with a finite score are over its limit, and how many have one."""
 

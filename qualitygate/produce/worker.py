@@ -46,8 +46,7 @@ class GateSource:
     file: Path | None
     """Its checkpoint, where that is a local file: watched for changes."""
     profile: Path
-    policy: Policy | None
-    """None for the profile's."""
+    policy: Policy | None  # None for the profile's
     seed: int
     latents: Path | None = None
     """File of the user's own latents, in place of a seed; ids are its rows."""

@@ -46,7 +46,6 @@ class LocalActivation:
     Attributes:
         curvature: by layer, float32 (N, units, height, width): CLA of each neuron, negative = concave.
         activation: by layer, float32 (N, units, height, width): the activation at the sample itself.
-        precision: numbers in which the passes over the grid ran.
     """
 
     curvature: dict[int, Tensor]

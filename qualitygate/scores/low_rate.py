@@ -33,7 +33,6 @@ class ActivationRates:
     Attributes:
         counts: for each layer index, int64 (units, height, width): latents for which the neuron was active.
         samples: number of latents; their ids are 0 … samples − 1 of the seed.
-        sampling: how the latents were drawn.
     """
 
     counts: Mapping[int, Tensor]
@@ -132,7 +131,8 @@ def growing_rates(
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
         for rows, index, activation in generator.activations(latents, indices, progress=progress):
             counts[index] += count_active(activation)
-            if index == indices[-1]:
+            whole = rows.stop == len(latents) or not rows.stop % MICRO_BATCH  # not half of a batch that memory was short for
+            if index == indices[-1] and whole:
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
 
 
@@ -217,11 +217,9 @@ def low_rate_heatmap(
     layers: Iterable[LayerLike] | None = None,
     edits: Mapping[int, Edit] | None = None,
 ) -> Tensor:
-    """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
-
-    At each position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers.
-    Arguments as of `low_rate_counts`; with edits, what is active after them.
-    """
+    """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image. At each
+    position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers. Arguments as
+    of `low_rate_counts`; with edits, what is active after them."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     masks = {index: rates.low_rate(index, rate).to(generator.device) for index in indices}
     size = generator.image_shape[1:]
