@@ -111,7 +111,9 @@ def parity(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row
                 z = vectors.tensors["input/z"]
                 latents = Latents(np.arange(len(z)), None, z, labels, Sampling(**sampling))[: len(recorded)]
                 with scored_pass():
-                    first, second = (generator.finish(generator.run(generator.start(latents), generator.layers[-1].index)) for _ in range(2))
+                    first, second = (
+                        generator.finish(generator.run(generator.start(latents), generator.layers[-1].index)) for _ in range(2)
+                    )
                 same &= torch.equal(first, second)
                 error = float((first.cpu() - recorded).abs().max() / recorded.std())
                 worst[case.file] = max(worst.get(case.file, 0.0), error)

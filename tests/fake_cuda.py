@@ -75,7 +75,9 @@ def on_cuda(module: nn.Module) -> None:
     for part in module.modules():
         for name, one in part._parameters.items():
             if one is not None:
-                part._parameters[name] = nn.Parameter(torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA), requires_grad=False)
+                part._parameters[name] = nn.Parameter(
+                    torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA), requires_grad=False
+                )
         for name, one in part._buffers.items():
             if one is not None:
                 part._buffers[name] = torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA)
