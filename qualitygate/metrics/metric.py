@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 class SetMetric(ABC):
-    """A number of a group of images.
-
-    Args:
-        info: its name, title and direction, and what it needs.
-    """
+    """A number of a group of images; its info holds name, title and direction, and what it needs."""
 
     def __init__(self, info: Metric) -> None:
         self.info = info
@@ -38,11 +34,8 @@ class SetMetric(ABC):
 
     @abstractmethod
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        """The number of a group that has what the metric needs.
-
-        Args:
-            group: the samples.
-            how: they are drawn again for the interval; None: the bare value.
+        """The number of a group that has what the metric needs, and how it varies as the samples are drawn again; without ``how``, the bare
+        value.
 
         Raises:
             NotKnownError: there is none of so few samples; the message says why, beginning with ``too few`` where that is it.

@@ -26,7 +26,7 @@ from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.measured_set import MeasuredSet, RealImages
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
@@ -166,21 +166,21 @@ class AgainstReal:
     Only numbers of the same key, of real images and extractor, can be compared."""
 
     extractor: Extractor
-    real: RealImages
+    real: RealSet
 
     @classmethod
     def of(cls, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> Self:
         """Held against these real images."""
-        return cls(extractor, RealImages.of(images, extractor, "cpu", reporter or Reporter()))
+        return cls(extractor, RealSet.of(images, extractor, "cpu", reporter or Reporter()))
 
     @property
     def key(self) -> str:
         """Real images and extractor: only numbers of the same key can be compared."""
-        return f"{self.real.reference.digest}; {self.real.key}"
+        return f"{self.real.digest}; {self.real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         features = torch.from_numpy(extract(self.extractor, images))
-        measured = Evaluator(self.real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self.real.reference))
+        measured = Evaluator(self.real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self.real))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 

@@ -22,7 +22,7 @@ from qualitygate.reports.study_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate import ValidateRequest, ValidationSizes
-from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
+from qualitygate.studies.validate.findings import SHARES, Choice, SampleEvidence, collect_evidence, reporting
 from qualitygate.studies.validate.samples import ValidationInputs, ValidationSamples, collect_samples
 from qualitygate.units.labels import read_labels
 
@@ -37,7 +37,6 @@ def run(request: ValidateRequest, reporter: Reporter | None = None) -> Validatio
         InputError: as `validate`; labels or classes that cannot be read.
         ProfileError: no profile there, or of another checkpoint.
         OutputError: something is in the place of the folder already.
-        StorageError: something cannot be written.
     """
     if request.out is not None:
         storage.refuse_existing(request.out)
@@ -88,8 +87,10 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
     profile.check_seed(sizes.seed)
     samples = collect_samples(inputs, sizes, reporter)
     evidence = list(collect_evidence(inputs, sizes, samples, reporter))
-    remarks = [*samples.remarks, *remarks_on(evidence)]
     enough = [one for one in evidence if one.enough]
+    remarks = [*samples.remarks, *(one.caveat for one in evidence if one.caveat is not None)]
+    few = (one.source for one in evidence if not one.enough)
+    remarks += [f"too few samples of one kind: {one.what} ({one.bad:,} of {one.samples:,} bad)" for one in few]
     if not enough:
         raise InputError(
             "There is no evidence to hold the scores against",
@@ -97,7 +98,7 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
             "labels, real images, a discriminator or a planted defect, with bad and good samples in both halves",
             "give --labels or --real, or more --samples",
         )
-    choice = choose(enough, profile, sizes.seed)
+    choice = Choice(enough, profile, sizes.seed)
     known = Evidence(
         profile_id=profile.info.profile_id,
         package_version=qualitygate.__version__,
@@ -116,7 +117,7 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
         checkpoint_sha256=origin.sha256,
         samples=sizes.samples,
         extractor=samples.evaluator.extractor,
-        real=samples.real,
+        real=samples.measured.real and samples.measured.real.info,
         evidence=known,
         best=choice.best,
         fitted=choice.fitted,
@@ -135,7 +136,7 @@ def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -
     if not (samples.measured.has("real") or samples.measured.has("discriminator")):
         return
     rows = reporting(len(samples.latents))
-    measured = joined((samples.measured, rows)).against(samples.measured.real)
+    measured = joined((samples.measured, rows))
     size, everything = group_size(len(rows)), np.arange(len(rows))
     chance = random_row(samples.evaluator, measured, size, path_rows=everything, path_size=0)
     whole = group_row(samples.evaluator, names.ALL, "all samples that are reported on", measured)
@@ -154,12 +155,7 @@ def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -
 
 def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: ScoreSetting, seed: int) -> ScoreYield | None:
     """What is left when more and more of the highest scores are rejected, on the half that is reported on; None where the samples of the
-    evidence have no such score.
-
-    Args:
-        evidence: of ``samples``, or of samples of its own, of whose images nothing is known.
-        seed: of random sets and intervals.
-    """
+    evidence have no such score. Evidence may be of samples of its own, of whose images nothing is known."""
     if (values := evidence.table.of(setting)) is None:
         return None
     rows = reporting(len(evidence.bad))
@@ -193,12 +189,7 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
 
 
 def write_validation(path: str | Path, report: ValidationReport) -> None:
-    """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures.
-
-    Raises:
-        OutputError: something else is there already.
-        StorageError: it cannot be written.
-    """
+    """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures."""
     rows = [
         {
             "score": str(one.setting),
