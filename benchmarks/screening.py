@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from qualitygate import names
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.curvature import PilotTable, fitted_screen, free_evidence, stage_column
-from qualitygate.gating.scoring import Scorer
+from qualitygate.gating.scoring import Scorer, joined
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.latents import Sampling
 from qualitygate.scores.local_activation import DIVISIONS
@@ -93,8 +93,7 @@ def evidence_of(generator: Generator, ids: range, rate_samples: int) -> np.ndarr
     layers = generator.presets.low_rate
     rates = activation_rates(generator, layers, rate_samples, SEED)
     score = Scorer(generator, rates.to(generator.device), RATES, layers, moments=True)
-    parts = list(score.over(sample_latents(generator, ids, SEED)))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns = joined(columns for _, columns, _ in score.over(sample_latents(generator, ids, SEED)))
     return free_evidence(columns, layers, RATES)
 
 

@@ -13,7 +13,7 @@ from qualitygate import names
 from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.profile import Profile
-from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.latents import Latents
 from qualitygate.policy.model import Policy
@@ -131,8 +131,7 @@ class Scene:
     def columns(self) -> dict[str, np.ndarray]:
         """Low-rate counts and never-seen neurons of the samples, under their public names."""
         score = Scorer(self.generator, self.profile.rates, RATES, self.layers)
-        parts = list(score.over(self.samples))
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns = joined(columns for _, columns, _ in score.over(self.samples))
         add_totals(columns, RATES, self.layers)
         return columns
 

@@ -22,17 +22,17 @@ from qualitygate.gating.profile import (
     correction_layers,
     detection_layers,
     profile_id,
-    score_summary,
+    unit_column,
 )
-from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families import default_rate
-from qualitygate.generators.passes import MICRO_BATCH, Reporter
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import Limit, SequentialAblation
 from qualitygate.policy.model import Detection, Policy, Rule
 from qualitygate.policy.suite import make_suite
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import in_parts
 from qualitygate.scores.low_rate import ActivationRates, growing_rates
 from qualitygate.scores.screening import typical_passes
 from qualitygate.storage import Arrays, array_cache
@@ -46,6 +46,7 @@ CACHE = array_cache("unfinished")
 _CURVATURE_SAMPLES = 1_000
 _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 _SAMPLES = "samples"
+_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
 def calibrate(
@@ -53,14 +54,12 @@ def calibrate(
 ) -> Profile:
     """Learn a checkpoint: activation rates from ``calibration.rate_samples`` latents, scores of ``calibration.score_samples`` others.
 
-    A run that was cut off goes on, and ends with the numbers of one that was not: at most half a minute of rates and scores is done
-    again, and 16 samples of a pilot.
+    The work is done on the generator's device. A run that was cut off goes on, and ends with the numbers of one that was not: at most half
+    a minute of rates and scores is done again, and 16 samples of a pilot.
 
     Args:
-        generator: the generator, on the device where the work is done.
         policy: by default `checkpoint_policy`.
         sampling: how latents are drawn, now and when gating; by default without truncation, labels uniform.
-        reporter: shows progress.
 
     Raises:
         InputError: activations that are not finite.
@@ -87,12 +86,13 @@ def calibrate(
     scores_so_far = _Unfinished({"kind": "scores", **depends_on})
     scores = _scores(generator, policy, rates, scores_so_far, reporter)
     units = unit_table(rates, policy.headline_rate)
-    if walked := _exact_layers(policy, chain):
-        columns, of_units = _exact(generator, policy, sampling, walked, reporter)
+    # layers whose exact CLA, and the units' part in it, is walked apart from a screening pilot
+    walked = {*(correction_layers(policy, chain)[0] if policy.profile_curvature else ())}
+    walked |= {*(policy.curvature_layers() if settings.curvature_samples and not policy.screens else ())}
+    if walked:
+        columns, of_units = _exact(generator, policy, sampling, tuple(sorted(walked)), reporter)
         scores.update(columns)
-        places = list(zip(units[names.LAYER], units[names.UNIT], strict=True))
-        for name, by_layer in of_units.items():
-            units[name] = [by_layer[layer][unit].item() if layer in by_layer else None for layer, unit in places]
+        units |= {name: unit_column(units, by_layer) for name, by_layer in of_units.items()}
     if policy.screens:
         scores.update(_pilot(generator, policy, sampling, reporter))
     info = ProfileInfo(
@@ -108,7 +108,10 @@ def calibrate(
         layers=layers,
         rates=at,
         device=str(generator.device),
-        scores=score_summary(scores),
+        scores={
+            name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
+            for name, values in scores.items()
+        },
         low_rate_shares={f"layer_{layer}": {names.rate(r): rates.low_rate_share(layer, r) for r in at} for layer in layers},
         files={},
     )
@@ -179,15 +182,12 @@ def _rates(
 ) -> ActivationRates:
     """Activation rates, from the first ids of the calibration's seed."""
     settings, seen = policy.calibration, 0
-    begun = so_far.begun()
-    if begun is not None:
+    first: ActivationRates | None = None
+    if (begun := so_far.begun()) is not None:
         known = {layer: torch.from_numpy(begun[str(layer)]) for layer in layers}
         first = ActivationRates(known, int(begun[_SAMPLES][0]), settings.seed, sampling)
-    growing = growing_rates(
-        generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=None if begun is None else first
-    )
     with reporter.phase("activation rates", settings.rate_samples) as progress:
-        for rates in growing:
+        for rates in growing_rates(generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=first):
 
             def arrays(rates: ActivationRates = rates) -> Arrays:
                 return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
@@ -202,22 +202,18 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far
     """Scores of the samples after those of the rates, same seed, as columns of float64; with sums over the detection layers."""
     settings, at = policy.calibration, policy.detection.rates
     score = Scorer(generator, rates, at, rates.layers, policy.read_scores, moments=policy.screens)
-
-    def joined() -> dict[str, np.ndarray]:
-        return {name: np.concatenate([part[name] for part in parts]) for name in score.columns}
-
     begun = so_far.begun()
-    parts: list[Mapping[str, np.ndarray]] = [] if begun is None else [begun]
+    parts = [] if begun is None else [{name: begun[name] for name in score.columns}]
     done = 0 if begun is None else len(begun[score.columns[0]])
     ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
     latents = sample_latents(generator, ids[done:], settings.seed, sampling=rates.sampling)
     with reporter.phase("scores", len(ids)) as progress:
         progress(done)
-        for part in score.over(latents):
+        for rows, part, _ in score.over(latents):
             parts.append(part)
-            so_far.keep(joined)
-            progress(len(part[score.columns[0]]))
-    columns = joined()
+            so_far.keep(lambda: joined(parts))
+            progress(rows.stop - rows.start)
+    columns = joined(parts)
     if broken := [name for name, values in columns.items() if not np.isfinite(values).all()]:
         raise InputError(
             "The generator's activations are not finite",
@@ -227,13 +223,6 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far
         )
     add_totals(columns, at, detection_layers(policy, Chain.of(generator)))
     return columns
-
-
-def _exact_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
-    """Layers whose exact CLA, and the units' part in it, is walked apart from a screening pilot."""
-    ranked = correction_layers(policy, chain)[0] if policy.profile_curvature else ()
-    scored = () if policy.screens or not policy.calibration.curvature_samples else policy.curvature_layers()
-    return tuple(sorted({*ranked, *scored}))
 
 
 def _exact(
@@ -248,13 +237,9 @@ def _exact(
     count = min(settings.curvature_samples, _RANKED) if policy.screens else settings.curvature_samples
     ids = range(settings.rate_samples, settings.rate_samples + count)
     latents = sample_latents(generator, ids, settings.seed, sampling=sampling)
-    precision = policy.detection.curvature_precision
     with reporter.phase("exact CLA", count) as progress:
-        parts = []
-        for start in range(0, count, MICRO_BATCH):  # the curvature of every neuron of many samples would not fit in memory
-            few = latents[start : start + MICRO_BATCH]
-            local = local_activation(generator, few, layers, precision=precision, progress=progress)
-            parts.append((local.score, local.unit_score, local.unit_curvature))
+        walked = in_parts(generator, latents, layers, precision=policy.detection.curvature_precision, progress=progress)
+        parts = [(local.score, local.unit_score, local.unit_curvature) for local in walked]
     scores, units, plain = ({layer: torch.cat([part[layer] for part in of]) for layer in layers} for of in zip(*parts, strict=True))
     columns = {names.cla(layer): scores[layer].numpy() for layer in layers}
     of_units = {names.UNIT_CLA: units, names.UNIT_CLA_PLAIN: plain}
@@ -278,18 +263,16 @@ def _padded(columns: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarr
 def unit_table(rates: ActivationRates, rate: float) -> dict[str, Any]:
     """One row a unit, from the rates alone: mean activation rate of its neurons, share of them that never fired, and its low-rate activity
     at R = ``rate``, the mean over samples of the share of its positions that are low-rate and active."""
-    activity = low_rate_activity(rates, rate)
-    table: dict[str, list[Any]] = {}
-    for layer in rates.layers:
-        units = range(rates.counts[layer].shape[0])
-        columns: dict[str, list[Any]] = {
-            names.UNIT_KEY: [names.unit_key(layer, unit) for unit in units],
-            names.LAYER: [layer] * len(units),
-            names.UNIT: list(units),
-            names.UNIT_RATE: rates.rates[layer].mean(dim=(1, 2)).tolist(),
-            names.UNIT_DEAD: rates.never_seen(layer).double().mean(dim=(1, 2)).tolist(),
-            names.UNIT_LOW_RATE: activity.of(layer).tolist(),
-        }
-        for name, values in columns.items():
-            table.setdefault(name, []).extend(values)
-    return table
+    units = [(layer, unit) for layer in rates.layers for unit in range(len(rates.counts[layer]))]
+
+    def column(of_units: Callable[[int], Any]) -> list[float]:
+        return [value for layer in rates.layers for value in of_units(layer).tolist()]
+
+    return {
+        names.UNIT_KEY: [names.unit_key(layer, unit) for layer, unit in units],
+        names.LAYER: [layer for layer, _ in units],
+        names.UNIT: [unit for _, unit in units],
+        names.UNIT_RATE: column(lambda layer: rates.rates[layer].mean(dim=(1, 2))),
+        names.UNIT_DEAD: column(lambda layer: rates.never_seen(layer).double().mean(dim=(1, 2))),
+        names.UNIT_LOW_RATE: column(low_rate_activity(rates, rate).of),
+    }

@@ -14,7 +14,6 @@ from qualitygate.gating.late import BlockBuffer, LateLayers
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.passes import micro_batches, padded_rows
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
@@ -26,15 +25,7 @@ FailedRows = list[tuple[np.ndarray, State]]
 
 
 class Corrector:
-    """A policy's correction, ready to be tried.
-
-    Args:
-        generator: the generator; it is never changed.
-        profile: what calibration learned.
-        policy: the policy that the correction is of.
-        correction: its correction.
-        limits: its limits.
-    """
+    """A policy's correction, ready to be tried."""
 
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, correction: Correction, limits: Limits) -> None:
         self._generator, self._limits = generator, limits
@@ -51,10 +42,8 @@ class Corrector:
         late = LateLayers(self._generator, buffer.receive)
         for strength in self._limits.strengths:
             done: list[np.ndarray] = []
-            for part, batch in micro_batches(latents[open_[places]]):
+            for part, trial, passed, state in self.attempts(correction, strength, latents[open_[places]], places):
                 rows = open_[places[part]]
-                trial, state = self.attempt(correction, strength, places[padded_rows(part, len(batch))], batch, len(rows))
-                passed, _ = repaired(self._limits, trial)
                 outcome = {names.trial(self._limits.method, strength, name): values for name, values in trial.items()}
                 buffer.write(rows, {**outcome, names.tried(self._limits.method, strength): np.ones(len(rows))})
                 late.add(rows[passed], state, np.flatnonzero(passed))
@@ -65,25 +54,19 @@ class Corrector:
                 break
         self._measure_moved(failed, buffer)
 
-    def attempt(
-        self, correction: SampleEdits, strength: float, places: np.ndarray, batch: Latents, valid: int
-    ) -> tuple[dict[str, np.ndarray], State]:
-        """One strength on a micro-batch.
+    def attempts(
+        self, correction: SampleEdits, strength: float, latents: Latents, places: np.ndarray
+    ) -> Iterator[tuple[slice, dict[str, np.ndarray], np.ndarray, State]]:
+        """One strength on N samples, whose places among those of the correction are given, int64 (N,).
 
-        Args:
-            correction: of some samples.
-            strength: of the correction.
-            places: of the micro-batch's samples among those.
-            batch: the micro-batch, padded.
-            valid: how many of its samples count.
-
-        Returns:
-            what they are judged on, by column, float64 (valid,), NaN for samples in which there is nothing to edit; and the edited state
-            that the early layers ended in.
+        Yields:
+            rows of a micro-batch; what they are judged on, by column, float64 (rows,), NaN for samples in which there is nothing to edit;
+            whether they pass, bool (rows,); and the edited state that the early layers ended in, padded.
         """
-        columns, state = self._score(batch, valid, upto=self._last, edits=lambda rows: correction.edits(strength, places[rows]))
-        selected = correction.selects[places[:valid]]
-        return {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}, state
+        for rows, columns, state in self._score.over(latents, upto=self._last, edits=lambda few: correction.edits(strength, places[few])):
+            selected = correction.selects[places[rows]]
+            trial = {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}
+            yield rows, trial, repaired(self._limits, trial)[0], state
 
     def _measure_moved(self, failed: FailedRows, buffer: BlockBuffer) -> None:
         """How far each corrected image is from the untouched one."""

@@ -67,19 +67,8 @@ def fitted_screen(
 
 
 class Screening:
-    """Screens samples, all layers by the same passes.
-
-    Args:
-        generator: the generator.
-        profile: holds the pilot.
-        policy: says which layers, how exactly, and in which numbers.
-        scored: layers whose counts and moments are the free evidence.
-        limits: what verdicts depend on.
-        risk: the joined risk, of which CLA may be a part.
-
-    Raises:
-        ProfileError: the profile has no pilot.
-    """
+    """Screens samples, all layers by the same passes; ``scored`` are the layers whose counts and moments are the free evidence. A
+    `ProfileError` where the profile has no pilot."""
 
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, scored: Sequence[int], limits: Limits, risk: Risk) -> None:
         self._generator, self._policy, self._scored, self._limits, self._risk = generator, policy, tuple(scored), limits, risk
@@ -94,20 +83,15 @@ class Screening:
                 "calibrate again with this policy, or set detection.curvature: exact",
             )
         evidence = free_evidence(profile.scores, self._scored, policy.detection.rates)
-        by_risk = {cla_layer(part) for part in risk.weights} if any(rule.score == names.RISK for rule in limits.rules) else set()
-        self._screens = {}
+        risked = {cla_layer(part) for part in risk.weights} if any(rule.score == names.RISK for rule in limits.rules) else set()
+        self._screens, error = {}, policy.detection.curvature_error
         for layer in self._layers:
             own = [rule.limit for rule in limits.rules if rule.score == names.cla(layer)]
-            error = policy.detection.curvature_error
-            self._screens[layer] = fitted_screen(profile.scores, evidence, size, layer, own, error, elsewhere=layer in by_risk)
+            self._screens[layer] = fitted_screen(profile.scores, evidence, size, layer, own, error, elsewhere=layer in risked)
 
     def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
-        """CLA, its interval, and the early passes spent, as columns; samples leave as soon as their verdict is settled.
-
-        Args:
-            latents: N samples.
-            columns: all their other scores.
-        """
+        """CLA of N samples, its interval, and the early passes spent, as columns (N,), from all their other scores; samples leave as soon
+        as their verdict is settled."""
         count, stages = len(latents), schedule(self._generator.latent_size)
         found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
@@ -162,15 +146,7 @@ _AT_ONCE = 16
 
 
 class PilotTable:
-    """Scores on every stage of the schedule, by sample id.
-
-    Args:
-        generator: the generator.
-        sampling: how latents are drawn.
-        seed: of the latents.
-        layers: layers whose CLA is scored, all by the same passes.
-        precision: numbers in which the passes run.
-    """
+    """Scores on every stage of the schedule, by sample id; all layers by the same passes."""
 
     def __init__(
         self, generator: Generator, sampling: Sampling, seed: int, layers: Sequence[int], precision: Precision = "float32"
@@ -194,7 +170,10 @@ class PilotTable:
 
     def columns(self, ids: Sequence[int], progress: Progress) -> dict[str, np.ndarray]:
         """The columns of these samples, float64 of shape (len(ids),): estimates of every stage, and the exact scores."""
-        table = self._known()
+        if (table := CACHE.find(self._identity)) is None:
+            shipped = SHIPPED / f"{self.key}.parquet"
+            known = storage.read_table(shipped)[0] if shipped.exists() else None
+            table = {} if known is None else {name: known[name].to_numpy() for name in known.column_names}
         missing = np.setdiff1d(np.asarray(ids), table.get(names.ID, ()))
         progress(len(ids) - len(missing))
         for start in range(0, len(missing), _AT_ONCE):
@@ -215,11 +194,3 @@ class PilotTable:
             scores = estimator.advance(stage)
             columns.update({stage_column(stage, self._generator.latent_size, layer): scores[layer] for layer in scores})
         return columns
-
-    def _known(self) -> Arrays:
-        """What was made before; where the cache has nothing, what comes with the package."""
-        shipped = SHIPPED / f"{self.key}.parquet"
-        if (found := CACHE.find(self._identity)) is not None or not shipped.exists():
-            return found or {}
-        table, _ = storage.read_table(shipped)
-        return {name: table[name].to_numpy() for name in table.column_names}

@@ -19,13 +19,7 @@ SIZE = 24
 
 
 def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = SIZE) -> dict[ExhibitRole, np.ndarray]:
-    """Rows to show for each role, at most ``size`` each, by the deciding score (higher = worse).
-
-    Args:
-        scores: float64 (N,).
-        verdict: `Verdict` values (N,).
-        borderline: bool (N,).
-    """
+    """Rows to show for each role, at most ``size`` each, by the deciding score (N,), higher = worse."""
     order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
 
     def of(mask: np.ndarray, worst_first: bool) -> np.ndarray:
@@ -41,25 +35,17 @@ def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size
     }
 
 
-def roles(chosen: Mapping[ExhibitRole, np.ndarray]) -> list[ExhibitRole]:
-    """Why each was chosen, of all that were, int64 (n,) a role, role after role."""
-    return [role for role, of_role in chosen.items() for _ in of_role]
-
-
-def exhibit_items(stage: GateStage, latents: Latents, records: Sequence[SampleRecord], roles: Sequence[ExhibitRole]) -> list[ExhibitItem]:
-    """Make samples again, each with its role.
-
-    Args:
-        stage: the gate they went through.
-        latents: latents of the N samples.
-        records: their records.
-        roles: why each was chosen; a sample that was chosen twice stands there twice.
-    """
+def exhibit_items(
+    stage: GateStage, latents: Latents, records: Sequence[SampleRecord], chosen: Mapping[ExhibitRole, Sequence[int] | np.ndarray]
+) -> list[ExhibitItem]:
+    """Make samples again, with the gate they went through: role after role, as many as were chosen (n,) for each. One that was chosen twice
+    stands there twice."""
     if not len(latents):
         return []
     images = render(stage.generator, latents)
     corrected = _corrected(stage, latents, records)
     heat = low_rate_heatmap(stage.generator, latents, stage.profile.rates, stage.policy.headline_rate, stage.detection).numpy()
+    roles = [role for role, of_role in chosen.items() for _ in of_role]
     return [
         ExhibitItem(role, record, images[row], corrected.get(row), heat[row])
         for row, (role, record) in enumerate(zip(roles, records, strict=True))
@@ -70,19 +56,13 @@ def _corrected(stage: GateStage, latents: Latents, records: Sequence[SampleRecor
     """Corrected images by row: at the strength that was kept, or the last that was tried."""
     if stage.corrector is None:
         return {}
-    strengths = np.array([_shown_strength(record) for record in records])
+    strengths = [record.trials[-1].strength if record.strength is None and record.trials else record.strength for record in records]
     made: dict[int, np.ndarray] = {}
-    for strength in np.unique(strengths[~np.isnan(strengths)]):
-        rows = np.flatnonzero(strengths == strength)
-        images = corrected_images(stage.generator, latents[rows], stage.corrector.method, float(strength))
+    for strength in sorted({one for one in strengths if one is not None}):
+        rows = np.flatnonzero([one == strength for one in strengths])
+        images = corrected_images(stage.generator, latents[rows], stage.corrector.method, strength)
         made.update(zip(rows.tolist(), map(to_uint8, images.numpy()), strict=True))
     return made
-
-
-def _shown_strength(record: SampleRecord) -> float:
-    if record.strength is not None:
-        return record.strength
-    return record.trials[-1].strength if record.trials else float("nan")
 
 
 def render(generator: Generator, latents: Latents, edits: Edits | None = None) -> list[np.ndarray]:

@@ -18,12 +18,7 @@ Sink = Callable[[np.ndarray, Tensor], None]
 
 
 class LateLayers:
-    """Collects states and finishes them in batches of `MICRO_BATCH`; the last one may be smaller.
-
-    Args:
-        generator: the generator.
-        sink: where finished images go.
-    """
+    """Collects states and finishes them in batches of `MICRO_BATCH`; the last one may be smaller. Finished images go into the sink."""
 
     def __init__(self, generator: Generator, sink: Sink) -> None:
         self._generator, self._sink = generator, sink
@@ -45,33 +40,26 @@ class LateLayers:
             return
         keys = np.concatenate([keys for keys, _ in self._waiting])
         states = [state for _, state in self._waiting]
-        state = states[0] if len(states) == 1 else State.concatenated(states)
-        self._waiting = []
-        while len(keys) >= at_least and len(keys):
-            head, keys = keys[:MICRO_BATCH], keys[MICRO_BATCH:]
+        state, done = states[0] if len(states) == 1 else State.concatenated(states), 0
+        while len(keys) - done >= at_least:
+            batch = keys[done : done + MICRO_BATCH]
+
+            def finish(rows: slice, first: int = done) -> Tensor:
+                return self._generator.resume(_rows(state, first + rows.start, first + rows.stop))
+
             with timing.part(timing.LATE):
-                self._sink(head, self._images(state, len(head)))
-            if len(keys):
-                state = state.rows(torch.arange(len(head), len(head) + len(keys)))
-        if len(keys):
-            self._waiting = [(keys, state)]
+                parts = in_halves(finish, len(batch))
+                self._sink(batch, parts[0] if len(parts) == 1 else torch.cat(parts))
+            done += len(batch)
+        self._waiting = [(keys[done:], _rows(state, done, len(keys)))] if done < len(keys) else []
 
-    def _images(self, state: State, count: int) -> Tensor:
-        """Images of the first rows of a state."""
 
-        def finish(rows: slice) -> Tensor:
-            whole = rows.stop - rows.start == len(state.activation)
-            return self._generator.resume(state if whole else state.rows(torch.arange(rows.start, rows.stop)))
-
-        parts = in_halves(finish, count)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _rows(state: State, start: int, stop: int) -> State:
+    return state if stop - start == len(state.activation) else state.rows(torch.arange(start, stop))
 
 
 class BlockBuffer:
-    """What a block of samples collects while it is gated.
-
-    Args:
-        count: samples in the block.
+    """What a block of so many samples collects while it is gated.
 
     Attributes:
         columns: every score and every outcome of a correction, by name, float64 (count,).
@@ -91,6 +79,5 @@ class BlockBuffer:
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
         """Keep finished images (n, channels, height, width), and whether they are finite; a `Sink`."""
-        finite = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
-        self.columns[names.IMAGE_FINITE][rows] = finite
+        self.columns[names.IMAGE_FINITE][rows] = torch.isfinite(images.sum(dim=(1, 2, 3))).cpu().numpy()
         self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))

@@ -32,17 +32,9 @@ from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.storage import file_sha256
 from qualitygate.units.score import UnitScores
 
-INFO, COUNTS, SCORES, UNITS, POLICY, SUITE, EVIDENCE = (
-    "profile.json",
-    "activation_counts.safetensors",
-    "calibration.parquet",
-    "units.parquet",
-    "policy.yaml",
-    "suite.json",
-    "evidence.json",
-)
+INFO, POLICY, SUITE, EVIDENCE = "profile.json", "policy.yaml", "suite.json", "evidence.json"
+COUNTS, SCORES, UNITS = "activation_counts.safetensors", "calibration.parquet", "units.parquet"
 _SEALED = (COUNTS, SCORES, UNITS, POLICY)  # the suite alone is open to expectations written by hand; evidence may be missing
-_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
 class Chain(BaseModel):
@@ -65,13 +57,9 @@ class Chain(BaseModel):
         return cls(preset=generator.presets.low_rate, last=generator.layers[-1].index, stop=generator.presets.stop)
 
     def checked(self, layers: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The given layers, or the preset, in order.
-
-        Raises:
-            LayerError: the chain has no such layer.
-        """
+        """The given layers, or the preset, in order. Raises `LayerError` where the chain has no such layer."""
         chosen = tuple(sorted(set(self.preset if layers is None else layers)))
-        if not chosen or not (chosen[0] >= 0 and chosen[-1] <= self.last):
+        if not chosen or chosen[0] < 0 or chosen[-1] > self.last:
             raise LayerError("The policy names a layer that the generator does not have", str(list(chosen)), f"layers 0 … {self.last}")
         return chosen
 
@@ -127,13 +115,18 @@ class Profile:
     evidence: Evidence | None = None
 
     def limits(self, policy: Policy) -> Limits:
-        """The policy's limits as numbers.
-
-        Raises:
-            ProfileError: the profile does not hold what the policy needs.
-        """
+        """The policy's limits as numbers. Raises `ProfileError` where the profile does not hold what the policy needs."""
         judged = correction_layers(policy, self.info.chain)[1]
-        self._check_covers(policy, (*scored_layers(policy, self.info.chain), *judged))
+        layers = {*scored_layers(policy, self.info.chain), *judged}
+        missing = [f"layer {layer}" for layer in sorted(layers - {*self.info.layers})]
+        missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
+        if missing:
+            raise ProfileError(
+                "The profile does not cover the policy",
+                f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
+                ", ".join(missing),
+                "calibrate again with this policy",
+            )
         columns = self.columns(policy)
 
         def quantile(score: str, q: float) -> float:
@@ -156,11 +149,7 @@ class Profile:
         return columns
 
     def risk(self, policy: Policy) -> Risk:
-        """The policy's joined risk, against the scores of the calibration samples.
-
-        Raises:
-            PolicyError: it has a part that was not calibrated.
-        """
+        """The policy's joined risk, against the scores of the calibration samples. Raises `PolicyError` where a part was not calibrated."""
         reference = dict(self.scores)
         layers = detection_layers(policy, self.info.chain)
         add_totals(reference, policy.detection.rates, layers)
@@ -175,28 +164,19 @@ class Profile:
 
         A unit that a score does not know, or that has none, is None there.
         """
-        table = dict(self.units)
-        units = list(zip(table[names.LAYER], table[names.UNIT], strict=True))
-        for one in scores:
-            given = (float(one.by_layer[layer][unit]) if layer in one.by_layer else np.nan for layer, unit in units)
-            table[names.given_unit_score(one.source)] = [value if np.isfinite(value) else None for value in given]
-        return replace(self, units=table)
+        given = {names.given_unit_score(one.source): unit_column(self.units, one.by_layer) for one in scores}
+        return replace(self, units={**self.units, **given})
 
     def unit_scores(self, column: str, layers: tuple[int, ...]) -> dict[int, Tensor]:
-        """A column of the table of units as scores, float64 (units,) by layer.
-
-        Raises:
-            ProfileError: there is no such column, or it does not know all of these layers.
-        """
+        """A column of the table of units as scores, float64 (units,) by layer. Raises `ProfileError` where there is no such column, or it
+        does not know all of these layers."""
         table = self.units
         scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
         wanted = f"{column} of the units of layers {list(layers)}"
         if column not in scores:
             raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
-        by_layer: dict[int, list[Any]] = {layer: [] for layer in layers}
-        for layer, value in zip(table[names.LAYER], table[column], strict=True):
-            if layer in by_layer:
-                by_layer[layer].append(value)
+        known = list(zip(table[names.LAYER], table[column], strict=True))
+        by_layer = {layer: [value for at, value in known if at == layer] for layer in layers}
         unknown = [layer for layer, values in by_layer.items() if not values or None in values]
         if unknown:
             raise ProfileError(
@@ -226,12 +206,7 @@ class Profile:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the profile's folder, in one step.
-
-        Raises:
-            OutputError: something else is there already.
-            StorageError: it cannot be written.
-        """
+        """Write the profile's folder, in one step. Raises `OutputError` where something else is there already."""
         with storage.new_folder(path) as folder:
             counts = {f"layer_{layer}": tensor.contiguous() for layer, tensor in self.rates.counts.items()}
             storage.write_bytes(folder / COUNTS, tensors_bytes(counts))
@@ -245,24 +220,9 @@ class Profile:
             info = self.info.model_copy(update={"files": files})
             storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
 
-    def _check_covers(self, policy: Policy, layers: tuple[int, ...]) -> None:
-        missing = [f"layer {layer}" for layer in sorted(set(layers) - set(self.info.layers))]
-        missing += [f"R = {rate:g}" for rate in policy.detection.rates if rate not in self.info.rates]
-        if missing:
-            raise ProfileError(
-                "The profile does not cover the policy",
-                f"layers {list(self.info.layers)}, R {list(self.info.rates)}",
-                ", ".join(missing),
-                "calibrate again with this policy",
-            )
-
 
 def load_profile(path: str | Path) -> Profile:
-    """Read a profile's folder.
-
-    Raises:
-        ProfileError: missing, unreadable, of another format, or changed since it was written.
-    """
+    """Read a profile's folder. Raises `ProfileError` where it is missing, unreadable, of another format, or was changed since."""
     folder = Path(path)
     needed = "a folder made by `qualitygate calibrate`"
     if not (folder / INFO).is_file():
@@ -294,6 +254,13 @@ def load_profile(path: str | Path) -> Profile:
         check_suite(suite, str(folder / SUITE)),
         evidence,
     )
+
+
+def unit_column(units: Mapping[str, Any], by_layer: Mapping[int, np.ndarray | Tensor]) -> list[float | None]:
+    """Scores (units,) by layer as a column of the table of units; None for a unit that has none."""
+    places = zip(units[names.LAYER], units[names.UNIT], strict=True)
+    values = (float(by_layer[layer][unit]) if layer in by_layer else np.nan for layer, unit in places)
+    return [value if np.isfinite(value) else None for value in values]
 
 
 def _remedy(column: str) -> str:
@@ -342,11 +309,3 @@ def profile_id(
             "rates": list(rates),
         }
     )
-
-
-def score_summary(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean and quantiles of every score, from its values (N,)."""
-    return {
-        name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
-        for name, values in scores.items()
-    }

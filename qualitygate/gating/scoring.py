@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,24 +11,18 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Edit, EditsOfRows, Generator, State
-from qualitygate.generators.passes import Progress, in_halves, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.plugins import resolve
 from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, SCORES, Score
 from qualitygate.scores.low_rate import ActivationRates, finite_samples
 
-Reader = Callable[[int, Tensor], Tensor]
-"""Scores of each sample, (N, any), from a layer's index and its activation (N, units, height, width)."""
-
 
 class Scorer:
-    """Scores of every layer it is asked about.
+    """Scores of every layer it is asked about, in order, against the activation rates of the untouched generator.
 
     Args:
-        generator: the generator.
-        rates: activation rates of the untouched generator.
         at: values of R.
-        layers: layers to score, in order.
         read: the scores: what counts low-rate neurons unless a policy names more.
         moments: moments of the activations too, the free evidence that screening starts from.
 
@@ -50,46 +44,42 @@ class Scorer:
         by_reader: dict[str, list[Score]] = {}
         for score in read:
             by_reader.setdefault(score.read_by or "", []).append(score)
-        self._readers: list[Reader] = [resolve(path)(rates, at, generator.device, self._layers) for path in by_reader]
+        # each gives scores of each sample, (N, any), from a layer's index and its activation (N, units, height, width)
+        self._readers: list[Callable[[int, Tensor], Tensor]] = [
+            resolve(path)(rates, at, generator.device, self._layers) for path in by_reader
+        ]
         if moments:
             self._readers.append(_moments)
-        self.columns = [
-            name
-            for layer in self._layers
-            for name in (
-                *(name for together in by_reader.values() for score in together for name in score.columns(at, layer)),
-                *(names.activation_moments(layer) if moments else ()),
-            )
-        ]
+        self.columns: list[str] = []
+        for layer in self._layers:
+            for score in (one for together in by_reader.values() for one in together):
+                self.columns += score.columns(at, layer)
+            self.columns += names.activation_moments(layer) if moments else ()
 
-    def __call__(
-        self, latents: Latents, valid: int, *, upto: int | None = None, edits: Mapping[int, Edit] | EditsOfRows | None = None
-    ) -> tuple[dict[str, np.ndarray], State]:
-        """Scores of a micro-batch.
+    def over(
+        self, latents: Latents, *, upto: int | None = None, edits: EditsOfRows | None = None
+    ) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
+        """Scores of N samples, one micro-batch after the other.
 
         Args:
-            latents: the micro-batch, padded.
-            valid: how many of its samples count.
             upto: layer to run to; by default the last scored one.
-            edits: corrections, the same for all samples or of the given rows of the micro-batch; each layer is read *before* its own edit.
+            edits: corrections of the given rows of the latents; each layer is read *before* its own edit.
 
-        Returns:
-            columns by layer, float64 (valid,), NaN where an activation was not finite; and the state, edited, after the last layer.
+        Yields:
+            rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after the last layer,
+            of a whole micro-batch: the last one is padded.
         """
-        with timing.part(timing.EARLY):
-            places = np.arange(len(latents))
-            of_rows = edits if callable(edits) else lambda _: edits or {}
-            parts = in_halves(lambda rows: self._pass(latents[rows], upto, of_rows(places[rows])), len(latents))
-            table = torch.cat([table for table, _ in parts])[:valid].cpu().numpy()  # one transfer
-        state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
-        return dict(zip(self.columns, table.T, strict=True)), state
-
-    def over(self, latents: Latents) -> Iterator[dict[str, np.ndarray]]:
-        """Columns (n,) of one micro-batch of the latents after the other."""
         for rows, batch in micro_batches(latents):
-            with scored_pass():
-                columns, _ = self(batch, rows.stop - rows.start)
-            yield columns
+            places = padded_rows(rows)
+
+            def read(part: slice, batch: Latents = batch, places: np.ndarray = places) -> tuple[Tensor, State]:
+                return self._pass(batch[part], upto, edits(places[part]) if edits else {})
+
+            with scored_pass(), timing.part(timing.EARLY):
+                parts = in_halves(read, len(batch))
+                table = torch.cat([table for table, _ in parts])[: rows.stop - rows.start].cpu().numpy()  # one transfer
+            state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
+            yield rows, dict(zip(self.columns, table.T, strict=True)), state
 
     def _pass(self, latents: Latents, upto: int | None, edits: Mapping[int, Edit]) -> tuple[Tensor, State]:
         tables: list[Tensor] = []
@@ -104,6 +94,12 @@ class Scorer:
         watch = {layer: partial(read, layer, edits.get(layer)) for layer in {*self._layers, *edits} if layer <= last}
         state = self._generator.run(self._generator.start(latents), last, watch)
         return torch.cat(tables, dim=1), state
+
+
+def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """dict[str, np.ndarray] (n,) of some samples after those of others, as columns (N,) of all."""
+    first, *others = parts
+    return {name: np.concatenate([first[name], *(part[name] for part in others)]) for name in first}
 
 
 def _moments(layer: int, activation: Tensor) -> Tensor:
@@ -127,26 +123,17 @@ def add_totals(columns: dict[str, np.ndarray], at: Sequence[float], layers: Sequ
 def class_rates(
     generator: Generator, latents: Latents, classes: np.ndarray, layers: Sequence[int], progress: Progress = silent
 ) -> dict[int, ActivationRates]:
-    """Activation rates of each class that has samples, in one pass: in a generator of several modes, a neuron that is rare over all may be
-    a mode's own. A policy cannot ask for counts against them: the class of an unconditional sample is known only once its image is made.
-
-    Args:
-        generator: the generator.
-        latents: N samples.
-        classes: int64 (N,), from 0.
-        layers: layers to estimate.
-        progress: called with samples done.
-    """
+    """Activation rates of each class int64 (N,) that has samples, in one pass: in a generator of several modes, a neuron that is rare over
+    all may be a mode's own. A policy cannot ask for counts against them: the class of an unconditional sample is known only once its image
+    is made."""
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(classes)).float().to(generator.device)
     counts: dict[int, Tensor] = {}
     for rows, layer, activation in generator.activations(latents, layers, progress=progress):
         found = torch.einsum("nk,nuyx->kuyx", one_hot[rows], (activation > 0).float()).round().long().cpu()
         counts[layer] = counts[layer] + found if layer in counts else found
-    seed, sampling = latents.seed or 0, latents.sampling
-    sizes = np.bincount(classes)
     return {
-        k: ActivationRates({layer: of_layer[k] for layer, of_layer in counts.items()}, int(size), seed, sampling)
-        for k, size in enumerate(sizes)
+        k: ActivationRates({layer: of_layer[k] for layer, of_layer in counts.items()}, int(size), latents.seed or 0, latents.sampling)
+        for k, size in enumerate(np.bincount(classes))
         if size
     }
 
@@ -161,11 +148,9 @@ def class_counts(
 ) -> dict[str, np.ndarray]:
     """Low-rate counts of each sample against the rates of its class, as columns by layer: float64 (N,), NaN where a class has no rates."""
     columns: dict[str, np.ndarray] = {}
-    with scored_pass():
-        for k, own in rates.items():
-            rows = np.flatnonzero(classes == k)
-            score = Scorer(generator, own.to(generator.device), at, layers)
-            for part, batch in micro_batches(latents[rows]):
-                for name, values in score(batch, part.stop - part.start)[0].items():
-                    columns.setdefault(name, np.full(len(classes), np.nan))[rows[part]] = values
+    for k, own in rates.items():
+        of_class = np.flatnonzero(classes == k)
+        for rows, found, _ in Scorer(generator, own.to(generator.device), at, layers).over(latents[of_class]):
+            for name, values in found.items():
+                columns.setdefault(name, np.full(len(classes), np.nan))[of_class[rows]] = values
     return columns

@@ -1,13 +1,13 @@
 """The gate: early layers, scores, verdict; then the remaining layers of what is kept, or a correction judged again.
 
 Ids are worked on in blocks. Within a block every micro-batch runs the early layers once; samples that pass go on from where the scores were
-read, samples that fail are corrected with rising strength, and rejected ones are never finished. The verdicts of a block
-come from `qualitygate.policy.decide`, the same function that decides again from records.
+read, samples that fail are corrected with rising strength, and rejected ones are never finished. The verdicts of a block come from
+`qualitygate.policy.decide`, the same function that decides again from records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,10 +23,10 @@ from qualitygate.gating.correcting import Corrector, FailedRows, trials
 from qualitygate.gating.curvature import Screening, exact_curvature
 from qualitygate.gating.late import BlockBuffer, LateLayers
 from qualitygate.gating.profile import Profile, detection_layers, scored_layers
-from qualitygate.gating.scoring import Scorer, add_totals
+from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.gating.validated import check_validated
 from qualitygate.generators.base import Generator, State, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, micro_batches, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, initial_verdicts
 from qualitygate.policy.model import Policy
@@ -43,9 +43,7 @@ class GatedBlock:
     """Some gated samples.
 
     Attributes:
-        latents: what they were made from.
         columns: every raw score and every outcome of a correction, by name, float64 (N,).
-        decisions: the verdicts.
         images: by row, float32 (channels, height, width) in [-1, 1]: of accepted and corrected samples only.
     """
 
@@ -67,8 +65,6 @@ def gate(
     """Gate samples: exactly one record for every id, in order, with its image if it is accepted or corrected.
 
     Args:
-        generator: the generator the profile was made of.
-        profile: what calibration learned.
         ids: sample ids; or give ``latents``.
         seed: seed of the samples; not the calibration's.
         latents: the user's own latents, instead of ids.
@@ -92,9 +88,6 @@ class GateStage:
     """A generator, its profile and a policy, ready to gate.
 
     Args:
-        generator: the generator the profile was made of.
-        profile: what calibration learned.
-        policy: what decides.
         seed: seed of the samples; None for the user's own latents.
         latents_sha256: of the file of the user's own latents.
         reference_profile: whose scores set the limits and the risk, of a checkpoint with the same layers; by default the profile.
@@ -153,19 +146,13 @@ class GateStage:
         """Gate ids, or the user's own latents or bare z (N, D), block by block, in order."""
         if (ids is None) == (latents is None):
             raise InputError("Nothing to gate, or too much", "both ids and latents" if ids is not None else "neither", "one of the two")
-        if latents is not None:
-            latents = self.generator.checked(latents)
-        total = len(ids) if ids is not None else len(latents or ())
-        for start in range(0, total, self.block_size):
-            rows = slice(start, min(start + self.block_size, total))
-            yield self.block(latents[rows] if latents is not None else self.latents((ids or ())[rows]))
+        given = self.generator.checked(latents) if latents is not None else ids or ()
+        for start in range(0, len(given), self.block_size):
+            few = given[start : start + self.block_size]
+            yield self.block(few if isinstance(few, Latents) else self.latents(few))
 
     def latents(self, ids: Sequence[int] | np.ndarray) -> Latents:
-        """The latents of these ids (N,), under the profile's sampling.
-
-        Raises:
-            InputError: the gate was set up for the user's own latents, which are not drawn.
-        """
+        """The latents of these ids (N,), under the profile's sampling. The user's own are not drawn: an `InputError`."""
         if self.seed is None:
             raise InputError("These samples have no seed", "the user's own latents", "their rows in the file they came from")
         return sample_latents(self.generator, ids, self.seed, sampling=self.profile.info.sampling)
@@ -193,46 +180,37 @@ class GateStage:
             late.flush()
             if failed and self.corrector is not None:
                 self.corrector.correct(latents, failed, buffer)
-        return GatedBlock(latents, buffer.columns, self._decided(buffer), buffer.images)
+        decisions = decide(self.limits, buffer.columns)
+        kept = np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist()
+        if missing := [row for row in kept if row not in buffer.images]:
+            raise PolicyError(
+                "Verdicts and images do not agree",
+                f"no image of {len(missing)} of {len(kept)} kept samples",
+                "one image for each kept sample",
+                "this is a bug: please report it",
+            )
+        return GatedBlock(latents, buffer.columns, decisions, {row: buffer.images[row] for row in kept})
 
     def _scored(self, latents: Latents) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
         """Rows of each micro-batch, all scores that its verdict needs, and the state that its early layers ended in.
 
         CLA is walked, or screened, for all micro-batches together.
         """
-        batches = (self._read(rows, batch) for rows, batch in micro_batches(latents))
+        batches: Iterable[tuple[slice, dict[str, np.ndarray], State]] = self._score.over(latents)
+        at, curvature = self.policy.detection.rates, dict[str, np.ndarray]()
         if layers := self.policy.curvature_layers():
-            read = list(batches)
-            columns = {name: np.concatenate([part[name] for _, part, _ in read]) for name in read[0][1]}
+            batches = list(batches)
             if self._screening is None:
                 curvature = exact_curvature(self.generator, latents, layers, self.policy.detection.curvature_precision)
             else:
-                curvature = self._screening(latents, columns)
-            for rows, part, _ in read:
-                part.update({name: values[rows] for name, values in curvature.items()})
-            batches = (one for one in read)
+                others = joined(columns for _, columns, _ in batches)
+                add_totals(others, at, self.detection)
+                curvature = self._screening(latents, others)
         for rows, columns, state in batches:
+            add_totals(columns, at, self.detection)
+            columns |= {name: values[rows] for name, values in curvature.items()}
             columns[names.RISK] = self._risk(columns)
             yield rows, columns, state
-
-    def _read(self, rows: slice, batch: Latents) -> tuple[slice, dict[str, np.ndarray], State]:
-        columns, state = self._score(batch, rows.stop - rows.start)
-        add_totals(columns, self.policy.detection.rates, self.detection)
-        return rows, columns, state
-
-    def _decided(self, buffer: BlockBuffer) -> Decisions:
-        decisions = decide(self.limits, buffer.columns)
-        for row in np.flatnonzero(decisions.verdict == Verdict.REJECT):
-            buffer.images.pop(int(row), None)
-        kept = set(np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist())
-        if kept != set(buffer.images):
-            raise PolicyError(
-                "Verdicts and images do not agree",
-                f"{len(buffer.images)} images for {len(kept)} kept samples",
-                "one image for each kept sample",
-                "this is a bug: please report it",
-            )
-        return decisions
 
     def records(self, block: GatedBlock) -> Iterator[SampleRecord]:
         """The records of a block, in order."""
@@ -240,9 +218,9 @@ class GateStage:
 
     def record(self, block: GatedBlock, row: int) -> SampleRecord:
         """The record of one sample of a block."""
-        decisions, columns = block.decisions, block.columns
+        decisions, columns, labels = block.decisions, block.columns, block.latents.labels
+        strength, moved = decisions.strength[row], columns[names.MOVED][row]
         inner = (names.IMAGE_FINITE, names.MOVED)
-        labels, strength, moved = block.latents.labels, decisions.strength[row], columns[names.MOVED][row]
         return SampleRecord(
             id=int(block.latents.ids[row]),
             label=None if labels is None else int(labels[row]),

@@ -18,20 +18,15 @@ class BlindScoreWarning(UserWarning):
 
 
 def check_validated(profile: Profile, policy: Policy) -> None:
-    """Hold the scores that decide against what is known of them.
-
-    Warns:
-        BlindScoreWarning: a rule goes by a score that the evidence calls blind.
-
-    Raises:
-        PolicyError: the policy requires validated scores, and one of its rules goes by another.
-    """
+    """Hold the scores that decide against what is known of them: a `BlindScoreWarning` for a rule by a score that the evidence calls blind,
+    a `PolicyError` where the policy requires validated scores and a rule goes by another."""
     evidence = profile.evidence
     known = {rule.score: None if evidence is None else evidence.of(setting_of(profile, policy, rule.score)) for rule in policy.rules}
     if policy.require_validated:
-        seen = {score for score, found in known.items() if found and found.sight is Sight.SEES and not found.kind.weak}
         unseen = [
-            f"{score}: nothing is known of it" if found is None else str(found) for score, found in known.items() if score not in seen
+            f"{score}: nothing is known of it" if found is None else str(found)
+            for score, found in known.items()
+            if found is None or found.sight is not Sight.SEES or found.kind.weak
         ]
         if unseen:
             raise PolicyError(
@@ -54,12 +49,8 @@ def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
 
 
 def write_evidence(folder: str | Path, evidence: Evidence) -> None:
-    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read.
-
-    Raises:
-        ProfileError: no profile there, or the evidence is of another one.
-        StorageError: it cannot be written.
-    """
+    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read. Raises
+    `ProfileError` where there is no profile, or the evidence is of another one."""
     folder = Path(folder)
     info = load_profile(folder).info
     if info.profile_id != evidence.profile_id:

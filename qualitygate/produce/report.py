@@ -90,7 +90,7 @@ def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping
     block = recorded_block(source.latents(table[names.ID].to_numpy()), table)
     rows = np.searchsorted(block.latents.ids, ids)
     shown = [stage.record(block, int(row)) for row in rows]
-    items = exhibit.exhibit_items(stage, block.latents[rows], shown, exhibit.roles(chosen))
+    items = exhibit.exhibit_items(stage, block.latents[rows], shown, chosen)
     scores = {rule.score: survey.columns[rule.score] for rule in rules}
     figures = {"scores.png": score_figure(scores, rules, survey.columns[names.VERDICT])}
     calibration = stage.profile.columns(stage.policy)

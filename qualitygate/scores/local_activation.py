@@ -10,7 +10,7 @@ The search is a grid. One walk over it serves all layers; see `qualitygate.score
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents
 from qualitygate.scores.walk import Grid, Passes, Precision, Walk
 
@@ -121,6 +121,14 @@ def local_activation(
         {index: torch.cat([of_few[index] for of_few in side]) for index in indices} for side in zip(*parts, strict=True)
     )
     return LocalActivation(curvatures, activations, precision)
+
+
+def in_parts(
+    generator: Generator, latents: Latents, layers: Iterable[LayerLike], *, precision: Precision = "float32", progress: Progress = silent
+) -> Iterator[LocalActivation]:
+    """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
+    for start in range(0, len(latents), MICRO_BATCH):
+        yield local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision, progress=progress)
 
 
 def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:

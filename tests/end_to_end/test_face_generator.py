@@ -23,7 +23,7 @@ from qualitygate.gating.profile import correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Reporter, micro_batches, scored_pass
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 from qualitygate.policy.decide import repaired
 from qualitygate.produce.records import read_samples
@@ -132,11 +132,8 @@ def test_repair_of_the_worst_tenth_by_strength(shown: Shown) -> None:
     shares = []
     for rate in (0.05, 0.1, 0.2, 0.3):
         edits = low_rate_ablation(profile.rates, edited, rate, "cpu")
-        with scored_pass():
-            passed = [
-                repaired(stage.limits, score(batch, rows.stop - rows.start, upto=max(edited), edits=edits)[0])[0]
-                for rows, batch in micro_batches(stage.latents(worst))
-            ]
+        scored = score.over(stage.latents(worst), upto=max(edited), edits=lambda _, edits=edits: edits)
+        passed = [repaired(stage.limits, columns)[0] for _, columns, _ in scored]
         shares.append(float(np.concatenate(passed).mean()))
     assert shares == pytest.approx([0.065, 0.135, 0.91, 0.845], abs=0.02)
     assert shares[2] > shares[3]

@@ -57,7 +57,7 @@ def test_edits_that_differ_from_sample_to_sample_are_halved_with_their_samples(p
         generator = small_dcgan()
         generator.__class__, generator.most = Cramped, most
         score = Scorer(generator, profile.rates, (0.1,), (0, 1))
-        columns, state = score(sample_latents(generator, range(64), 1), 64, edits=edits)
+        ((_, columns, state),) = score.over(sample_latents(generator, range(64), 1), edits=edits)
         found.append((*columns.values(), state.activation.numpy()))
     for whole, halved in zip(*found, strict=True):
         assert np.allclose(whole, halved, atol=1e-6)

@@ -19,10 +19,9 @@ from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Corrector
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers, load_profile
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, padded_rows, scored_pass, silent
+from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import RealSet
-from qualitygate.policy import decide
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import DIVISIONS
@@ -298,22 +297,21 @@ class _Trial:
 
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, correction: Correction, show: int) -> None:
         policy = policy.with_correction(correction)
-        self._generator, self._correction, self._limits = generator, correction, profile.limits(policy)
-        self._correcting = Corrector(generator, profile, policy, correction, self._limits)
+        self._generator, self._correction = generator, correction
+        self._correcting = Corrector(generator, profile, policy, correction, profile.limits(policy))
         self._edited, self._judged = correction_layers(policy, profile.info.chain)
         self.at = {strength: _Collected(show) for strength in correction.strengths}
         self.selects = False
 
     def corrected(self, latents: Latents) -> Iterator[tuple[_Collected, np.ndarray, Tensor]]:
         """At each strength: what to add to, whether the gate would let each sample pass now, and the corrected images."""
-        edits, count = self._correcting.method(latents), len(latents)
+        edits = self._correcting.method(latents)
         self.selects |= bool(edits.selects.any())
-        batch, places = latents.padded(MICRO_BATCH), padded_rows(slice(0, count))
         for strength, collected in self.at.items():
-            with scored_pass():
-                trial, state = self._correcting.attempt(edits, strength, places, batch, count)
-                images = self._generator.resume(state)[:count].cpu()
-            yield collected, decide.repaired(self._limits, trial)[0], images
+            for rows, _, passed, state in self._correcting.attempts(edits, strength, latents, np.arange(len(latents))):
+                with scored_pass():
+                    images = self._generator.resume(state)[: rows.stop - rows.start].cpu()
+                yield collected, passed, images
 
     def outcome(self, name: str, untouched_spread: float) -> Outcome:
         look = {"nothing": 0, "pass": 1, "walk": self._generator.latent_size * DIVISIONS + 1}[self._correction.look]

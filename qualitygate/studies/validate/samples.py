@@ -15,7 +15,7 @@ from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers
-from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates
+from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, joined
 from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
@@ -122,10 +122,10 @@ def score_table(generator: Generator, profile: Profile, latents: Latents, curvat
     scorer = Scorer(generator, profile.rates.to(generator.device), at, layers)
     parts: list[dict[str, np.ndarray]] = []
     with reporter.phase("scores", len(latents)) as progress:
-        for part in scorer.over(latents):
+        for rows, part, _ in scorer.over(latents):
             parts.append(part)
-            progress(len(part[scorer.columns[0]]))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in scorer.columns}
+            progress(rows.stop - rows.start)
+    columns = joined(parts)
     walked = tuple(sorted({*generator.presets.curvature, *profile.policy.curvature_layers()}))
     first = min(curvature, len(latents))
     if first and latents.space == "z":
