@@ -8,7 +8,7 @@ samples; what they are compared with (the real set, its radii) is taken as it is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Literal, Self
@@ -131,7 +131,9 @@ class Estimate:
 
 def bootstrap(value: float, statistic: Statistic, count: int, how: Resampling, step: float = 0.0) -> Estimate:
     """A statistic of ``count`` samples with its bootstrap; see `Estimate` for the step."""
-    draws = np.concatenate([statistic(rows) for rows in _rows(count, how.draws, how.seed)])
+    at_once = max(1, _NUMBERS // count)
+    starts = range(0, how.draws, at_once)
+    draws = np.concatenate([statistic(_drawn(count, how.seed, at, min(at + at_once, how.draws))) for at in starts])
     return Estimate(value, count, draws, step=step)
 
 
@@ -267,12 +269,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     if np.isnan(values).any():
         raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each")
     return rankdata(values)
-
-
-def _rows(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of all resamples, some resamples at a time."""
-    step = max(1, _NUMBERS // count)
-    return (_drawn(count, seed, start, min(start + step, draws)) for start in range(0, draws, step))
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,6 @@ the bias of the generated set away. With no more samples than features the covar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.measured_set import Group, RealSet
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group, RealSet
 
 _ROWS = 4096  # features that are turned into float64 at once
 _POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth

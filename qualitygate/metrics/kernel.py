@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.measured_set import Group, MeasuredSet, RealSet
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group, MeasuredSet, RealSet
 
 _PRODUCTS = 2**24  # kernel values held at once
 _FEWEST = 4  # samples of which every block can be left out

@@ -16,9 +16,8 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import MICRO_BATCH, Reporter, padded_rows, scored_pass
 from qualitygate.metrics import manifold
-from qualitygate.metrics.discriminator import discriminator_values
 from qualitygate.records.metrics import Need, RealInfo
 
 T = TypeVar("T")
@@ -158,6 +157,22 @@ class Group:
     def real(self) -> RealSet:
         """What it is held against."""
         return self.of.sides[1]
+
+
+def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
+    """Value of each image: float64 (N,), each judged as if it were alone. Passes have a fixed size, as everywhere.
+
+    Images are float32 (N, channels, height, width) in [-1, 1], labels int64 (N,), if there are classes.
+    """
+    judge, parts = discriminator.alone(), []
+    for start in range(0, len(images), MICRO_BATCH):
+        part = slice(start, min(start + MICRO_BATCH, len(images)))
+        rows = torch.from_numpy(padded_rows(part))
+        batch = images[rows.to(images.device)].to(discriminator.device)
+        own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
+        with scored_pass():
+            parts.append(judge(batch, own)[: part.stop - start].double().cpu().numpy())
+    return np.concatenate(parts)
 
 
 class Observer:

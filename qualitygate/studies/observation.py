@@ -35,8 +35,8 @@ class CollectedSamples:
     corrected: MeasuredSet | None = None
 
     def rows(self, verdict: Verdict) -> np.ndarray:
-        """Rows of the samples with this verdict."""
-        return np.flatnonzero(self.verdict == verdict) if self.verdict is not None else np.empty(0, dtype=np.int64)
+        """Rows of the samples with this verdict: none without a gate."""
+        return np.flatnonzero(self.verdict == verdict)
 
 
 @dataclass(frozen=True)

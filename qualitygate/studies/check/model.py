@@ -56,24 +56,30 @@ class CheckedModel:
         origin = self.profile.info.model_dump(include={"checkpoint", "checkpoint_sha256", "family", "profile_id"})
         return CheckedSide(source=self.source, version=self.version, **origin)
 
+    def incompatibility(self, baseline: CheckedModel | None) -> str | None:
+        """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
+        if baseline is None:
+            return None
+        ours, theirs = self.profile.info, baseline.profile.info
+        if ours.family != theirs.family:
+            return f"the candidate is a {ours.family}, the baseline a {theirs.family}"
+        shapes = [{layer: counts.shape for layer, counts in one.profile.rates.counts.items()} for one in (self, baseline)]
+        if shapes[0] != shapes[1]:
+            return "candidate and baseline have other layers"
+        return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
 
-def incompatibility(candidate: Profile, baseline: Profile) -> str | None:
-    """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
-    ours, theirs = candidate.info, baseline.info
-    if ours.family != theirs.family:
-        return f"the candidate is a {ours.family}, the baseline a {theirs.family}"
-    shapes = [{layer: counts.shape for layer, counts in one.rates.counts.items()} for one in (candidate, baseline)]
-    if shapes[0] != shapes[1]:
-        return "candidate and baseline have other layers"
-    return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
+    def same_latents(self, other: CheckedModel | None) -> bool:
+        """Whether equal ids are equal latents in both."""
+        if other is None:
+            return False
+        if self.generator is None or other.generator is None:
+            return self.incompatibility(other) is None and self.profile.info.calibration == other.profile.info.calibration
+        ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (self.generator, other.generator))
+        return ours == theirs and self.profile.info.sampling == other.profile.info.sampling
 
-
-def same_latents(first: CheckedModel, second: CheckedModel) -> bool:
-    """Whether equal ids are equal latents in both."""
-    if first.generator is None or second.generator is None:
-        return incompatibility(first.profile, second.profile) is None and first.profile.info.calibration == second.profile.info.calibration
-    ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (first.generator, second.generator))
-    return ours == theirs and first.profile.info.sampling == second.profile.info.sampling
+    def same_checkpoint(self, other: CheckedModel | None) -> bool:
+        """Whether both are one file, looked at on the same latents."""
+        return other is not None and other.sha256 == self.sha256 and self.same_latents(other)
 
 
 def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
@@ -109,11 +115,6 @@ class CheckInputs:
     distance: PerceptualDistance | None = None
     suite: Mapping[str, Any] | None = None
     reporter: Reporter | None = None
-
-
-def same_checkpoint(candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
-    """Whether both are one file, looked at on the same latents."""
-    return baseline is not None and baseline.sha256 == candidate.sha256 and same_latents(candidate, baseline)
 
 
 def images_decide(baseline: CheckedModel | None, *, real: bool) -> bool:
@@ -162,7 +163,7 @@ def _gives_way(rule: CheckRule, rules: Sequence[CheckRule], baseline: CheckedMod
 
 def _trivial(rule: CheckRule, candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
     """Whether a rule on images of the baseline is kept without a look at any: they are the candidate's own."""
-    return rule.metric in TO_BASELINE and rule.worse_by is not None and same_checkpoint(candidate, baseline)
+    return rule.metric in TO_BASELINE and rule.worse_by is not None and candidate.same_checkpoint(baseline)
 
 
 class CheckLoader:
@@ -209,12 +210,7 @@ class CheckLoader:
         return CheckedModel(shown(request.checkpoint), profile, self.generator, self.discriminator, ours), baseline
 
     def inputs(self, candidate: CheckedModel, baseline: CheckedModel | None) -> CheckInputs:
-        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does.
-
-        Raises:
-            InputError: real images that no rule looks at.
-            PolicyError: the suite cannot be read.
-        """
+        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does."""
         request, settings, given = self.request, self.policy.check, self.request.real is not None
         rules = self.policy.check_rules(real=self.images_decide)
         against = [name for name, one in of_images().items() if one.needs == "real"]

@@ -31,15 +31,7 @@ from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
 from qualitygate.reports.check_text import junit_xml, step_summary
 from qualitygate.storage import to_uint8
-from qualitygate.studies.check.model import (
-    CheckedModel,
-    CheckInputs,
-    early_outcome,
-    images_decide,
-    incompatibility,
-    same_checkpoint,
-    same_latents,
-)
+from qualitygate.studies.check.model import CheckedModel, CheckInputs, early_outcome, images_decide
 from qualitygate.studies.check.sample import Sample, of_profile, reference_set
 
 _NAMED, _SHOWN = 3, 12
@@ -75,23 +67,21 @@ def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet,
     """The first samples, taken as they come, and the candidate's worst by the first rule of the policy; below each the baseline's of the
     same id, unless there is none, or it is the candidate itself."""
     score = ours.policy.rules[0].score
-    values = np.nan_to_num(ours.columns[score], nan=np.inf)
-    worst = np.argsort(-values, kind="stable")[:_SHOWN]
+    values, sides = ours.columns[score], {"candidate": ours} | ({} if theirs is None else {"baseline": theirs})
     below = "" if theirs is None else f"; below, the baseline's of the same {'latents' if paired else 'ids, not the same latents'}"
+
+    def sheet(title: str, caption: str, rows: np.ndarray, details: list[str]) -> Sheet:
+        ids = ours.ids[rows]
+        images = {name: one.generator.images(one.stage.latents(ids)).numpy() for name, one in sides.items()}
+        made = {name: [to_uint8(np.nan_to_num(image)) for image in of_side] for name, of_side in images.items()}
+        captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
+        return Sheet(title, f"{caption}{below}.", captions, made)
+
+    worst = np.argsort(-np.nan_to_num(values, nan=np.inf), kind="stable")[:_SHOWN]
     return (
-        _sheet("As they come", f"The candidate's first samples{below}.", ours, theirs, np.arange(_SHOWN)),
-        _sheet("The candidate's worst", f"By {score}, the worst first{below}.", ours, theirs, worst, score),
+        sheet("As they come", "The candidate's first samples", np.arange(_SHOWN), [""] * _SHOWN),
+        sheet("The candidate's worst", f"By {score}, the worst first", worst, [f"{value:.4g}" for value in values[worst]]),
     )
-
-
-def _sheet(title: str, caption: str, ours: Sample, theirs: Sample | None, rows: np.ndarray, score: str = "") -> Sheet:
-    ids = ours.ids[rows]
-    details = [f"{value:.4g}" for value in ours.columns[score][rows]] if score else [""] * len(rows)
-    sides = {"candidate": ours} | ({} if theirs is None else {"baseline": theirs})
-    images = {name: one.generator.images(one.stage.latents(ids)).numpy() for name, one in sides.items()}
-    made = {name: [to_uint8(np.nan_to_num(image)) for image in of_side] for name, of_side in images.items()}
-    captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
-    return Sheet(title, caption, captions, made)
 
 
 @dataclass(frozen=True)
@@ -125,12 +115,7 @@ class CheckResult:
 
 
 def check(candidate: CheckedModel, baseline: CheckedModel | None, policy: Policy, inputs: CheckInputs | None = None) -> CheckResult:
-    """Check a candidate, which has its generator, against a baseline if there is any, as the policy's ``check`` says.
-
-    Raises:
-        ProfileError: a profile does not hold what the policy needs.
-        InputError: what is measured cannot be.
-    """
+    """Check a candidate, which has its generator, against a baseline if there is any, as the policy's ``check`` says."""
     return _Check(candidate, baseline, policy, inputs or CheckInputs()).done()
 
 
@@ -139,9 +124,8 @@ class _Check:
 
     def __init__(self, candidate: CheckedModel, baseline: CheckedModel | None, policy: Policy, inputs: CheckInputs) -> None:
         self.candidate, self.baseline, self.policy, self.inputs, self.settings = candidate, baseline, policy, inputs, policy.check
-        self.incompatible = None if baseline is None else incompatibility(candidate.profile, baseline.profile)
-        self.paired = baseline is not None and same_latents(candidate, baseline)
-        self.same = same_checkpoint(candidate, baseline)
+        self.incompatible = candidate.incompatibility(baseline)
+        self.paired, self.same = candidate.same_latents(baseline), candidate.same_checkpoint(baseline)
         self.looks = 1 if baseline is not None and baseline.generator is None else self.settings.looks
         self.by_images = images_decide(baseline, real=inputs.real is not None)
         self.rules, self.outcomes = policy.check_rules(real=self.by_images), {}
@@ -206,20 +190,20 @@ class _Check:
         assert self.inputs.extractor is not None
         return reference_set(self.baseline, self.inputs.extractor, self.settings.samples, self.settings.seed, self.ours.reporter)
 
-    def _of(self, metric: str, sample: Sample, how: Resampling) -> Estimate:
-        return sample.estimate(metric, self._baseline_images if needs_of(metric) == "baseline" else self.inputs.real, how)
-
     def _estimates(self, rule: CheckRule, how: Resampling) -> tuple[Estimate, Estimate | None]:
+        metric, other = rule.metric, how
+        reference = self._baseline_images if needs_of(metric) == "baseline" else self.inputs.real
         if rule.worse_by is None or self.baseline is None:
-            return self._of(rule.metric, self.ours, how), None
+            return self.ours.estimate(metric, reference, how), None
         if self.same:
-            alike = self._of(rule.metric, self.ours, how)
+            alike = self.ours.estimate(metric, reference, how)
             return alike, alike
-        other = how if self.paired else replace(how, seed=how.seed + 1)  # draws of its own where latents are not shared
+        if not self.paired:  # draws of its own where latents are not shared
+            other = replace(how, seed=how.seed + 1)
         if self.theirs is not None:
-            return self._of(rule.metric, self.ours, how), self._of(rule.metric, self.theirs, other)
+            return self.ours.estimate(metric, reference, how), self.theirs.estimate(metric, reference, other)
         ours, theirs = (one.profile.columns(self.policy) for one in (self.candidate, self.baseline))
-        return (of_profile(rule.metric, self.candidate.profile, ours, how), of_profile(rule.metric, self.baseline.profile, theirs, other))
+        return of_profile(metric, self.candidate.profile, ours, how), of_profile(metric, self.baseline.profile, theirs, other)
 
     def _result(self, look: int, seconds: float) -> CheckResult:
         import pandas

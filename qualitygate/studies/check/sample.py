@@ -17,9 +17,8 @@ from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.discriminator import discriminator_values
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean, mean_of_worst, quantile, wilson
-from qualitygate.metrics.measured_set import MeasuredSet, RealSet
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet, discriminator_values
 from qualitygate.metrics.metric import set_metric
 from qualitygate.metrics.path_length import path_lengths
 from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, needs_of, score_quantile
@@ -29,8 +28,6 @@ from qualitygate.studies.check.model import NOT_IN_PROFILE, CheckedModel, CheckI
 
 REFERENCE_FROM = 2**47
 """First id of the baseline's images that stand in for real ones: the upper half of all ids, where no sample of a check ever is."""
-WORST_SHARE = 0.02
-"""Share of a layer's units that count as its worst."""
 _MISSING = {"paths": "no path lengths", "discriminator": "the checkpoint has no discriminator"}
 _SHARES = {
     names.ACCEPTED_SHARE: (Verdict.ACCEPT,),
@@ -41,15 +38,7 @@ _SHARES = {
 
 
 class Sample:
-    """What is known of samples 0 … N − 1 of a checkpoint, whose generator is there. The reference profile sets the limits.
-
-    Attributes:
-        columns: scores, and 1 or 0 for each verdict under the name of its share, float64 (N,).
-        features: float32 (N, F).
-        discriminator: value of each image, float64 (N,).
-        curvature: CLA of the units of each layer for the first samples, float64 (M, units).
-        lengths: of the paths of the first samples, float64 (P, paths).
-    """
+    """What is known of samples 0 … N − 1 of a checkpoint, whose generator is there. The reference profile sets the limits."""
 
     def __init__(self, model: CheckedModel, policy: Policy, reference_profile: Profile, inputs: CheckInputs) -> None:
         assert model.generator is not None
@@ -57,11 +46,11 @@ class Sample:
         self.reporter = inputs.reporter or Reporter()
         self.stage = GateStage(self.generator, model.profile, policy, seed=policy.check.seed, reference_profile=reference_profile)
         self.ids = np.empty(0, dtype=np.int64)
-        self.columns: dict[str, np.ndarray] = {}
-        self.features: Tensor | None = None
-        self.discriminator: np.ndarray | None = None
-        self.curvature: dict[int, np.ndarray] = {}
-        self.lengths: np.ndarray | None = None
+        self.columns: dict[str, np.ndarray] = {}  # scores, and 1 or 0 for each verdict under the name of its share, float64 (N,)
+        self.features: Tensor | None = None  # float32 (N, F)
+        self.discriminator: np.ndarray | None = None  # value of each image, float64 (N,)
+        self.curvature: dict[int, np.ndarray] = {}  # CLA of the units of each layer for the first samples, float64 (M, units)
+        self.lengths: np.ndarray | None = None  # of the paths of the first samples, float64 (P, paths)
         self._sets: dict[str, MeasuredSet] = {}
 
     def grow(self, metrics: Collection[str], growth: int) -> None:
@@ -124,16 +113,12 @@ class Sample:
 
     def estimate(self, metric: str, reference: RealSet | None, how: Resampling) -> Estimate:
         """A metric of the sample, which has grown as far as the metric needs, held against the reference where it needs one: real images,
-        or other images of the baseline.
-
-        Raises:
-            NotKnownError: it cannot be told, of this checkpoint or of so few samples.
-        """
+        or other images of the baseline. Raises `NotKnownError` where it cannot be told."""
         if metric in SHARES:
             return _finite(metric, mean(self.columns[metric], how, step=1.0))
         if names.is_worst_unit_cla(metric):
             rows = self.curvature[self._worst_layer(metric)]
-            return mean_of_worst(rows, max(1, round(WORST_SHARE * rows.shape[1])), how)
+            return mean_of_worst(rows, max(1, round(0.02 * rows.shape[1])), how)  # two units of a hundred count as the worst
         if (needs := needs_of(metric)) is None:
             return of_profile(metric, self.model.profile, self.columns, how)
         one = set_metric(TO_BASELINE.get(metric, metric))
@@ -159,11 +144,7 @@ class Sample:
 
 
 def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray], how: Resampling) -> Estimate:
-    """The metric as far as a profile tells it: of its neurons and units, and quantiles of the given columns.
-
-    Raises:
-        NotKnownError: a profile does not hold it.
-    """
+    """The metric as far as a profile tells it: of its neurons and units, quantiles of the given columns. Raises `NotKnownError`."""
     if (at := names.low_rate_share_at(metric)) is not None:
         # neurons whose rate lies so close to R that its Wilson interval reaches it count on neither side of the bounds: that holds however
         # the neurons depend on each other

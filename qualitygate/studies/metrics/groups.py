@@ -26,11 +26,6 @@ SHARE = 0.1
 
 
 def group_size(count: int, share: float = SHARE) -> int:
-    """Samples in a group.
-
-    Raises:
-        InputError: a share outside (0, 0.5], or one that comes to no sample.
-    """
     size = round(count * share)
     if not 0.0 < share <= 0.5 or not size:
         raise InputError(
@@ -43,11 +38,7 @@ def group_size(count: int, share: float = SHARE) -> int:
 
 def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows with the lowest and with the highest scores (N,), ``size`` of each, at most half of N, in rising order; of equal scores the
-    earlier row is the lower, and infinite is highest.
-
-    Raises:
-        InputError: scores that are NaN.
-    """
+    earlier row is the lower, and infinite is highest."""
     if np.isnan(scores).any():
         missing = int(np.isnan(scores).sum())
         raise InputError(
@@ -80,25 +71,27 @@ def random_row(
     evaluator: Evaluator,
     measured: MeasuredSet,
     size: int,
+    groups: int = RANDOM_GROUPS,
     *,
-    path_rows: np.ndarray,
-    path_size: int,
+    among: np.ndarray | None = None,
+    path_rows: Sequence[int] | np.ndarray = (),
+    path_size: int = 0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> GroupRow:
-    """Chance: the mean over random groups of a size, and as ``low`` … ``high`` where 95 % of such groups fall.
+    """Chance: the mean over random groups of a size, drawn among some rows, and as ``low`` … ``high`` where 95 % of such groups fall.
 
     Path lengths are those of ``path_size`` samples, as many as a group to be compared has of them, out of ``path_rows``: rows of which
     they were measured whatever their score. Progress is called with 1 for each group.
     """
-    bare = replace(evaluator, intervals=False)
+    bare, among = replace(evaluator, intervals=False), np.arange(measured.count) if among is None else among
     values: list[dict[str, Measurement]] = []
-    for rows in random_groups(measured.count, size, seed=seed):
-        values.append(bare.measure(measured, rows, leave_out=(names.PPL,)))
+    for places in random_groups(len(among), size, groups, seed=seed):
+        values.append(bare.measure(measured, np.sort(among[places]), leave_out=(names.PPL,)))
         progress(1)
     if measured.lengths is not None and 0 < path_size < len(path_rows):
-        for one, rows in zip(values, random_groups(len(path_rows), path_size, len(values), seed=seed + 1), strict=True):
-            one[names.PPL] = bare.measurement(names.PPL, measured.group(path_rows[rows]))
+        for one, places in zip(values, random_groups(len(path_rows), path_size, groups, seed=seed + 1), strict=True):
+            one[names.PPL] = bare.measurement(names.PPL, measured.group(np.asarray(path_rows)[places]))
     measurements, spread = dict(values[0]), {}
     for name, first in values[0].items():
         known = np.array([one[name].value for one in values if one[name].value is not None], dtype=np.float64)

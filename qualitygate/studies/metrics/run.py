@@ -26,7 +26,7 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
-from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, PathSettings, path_lengths
+from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, path_lengths
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
@@ -41,7 +41,6 @@ PATHS_OF_ALL = 5
 """Samples of the whole set whose paths are measured, in groups of the size to be compared: what chance is drawn from."""
 REPORT, GROUPS, SAMPLES, FIGURES = "metrics.json", "groups.parquet", "samples.parquet", "figures"
 _FIGURES = {"precision_recall": precision_recall_figure, "groups": group_figure, "discriminator": discriminator_figure}
-_INCEPTION = "inception"
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,7 @@ class MetricsResult:
 
 
 def run(request: MetricsRequest, reporter: Reporter | None = None) -> MetricsResult:
-    """Load what was asked for, measure it, and write the folder if there is to be one.
-
-    Raises:
-        InputError: groups without samples, a score that there is not, real images that cannot be read.
-        OutputError: the folder exists.
-    """
+    """Load what was asked for, measure it, and write the folder if there is to be one."""
     if request.out is not None:
         storage.refuse_existing(request.out)
     elif request.track:
@@ -94,7 +88,7 @@ def run(request: MetricsRequest, reporter: Reporter | None = None) -> MetricsRes
     generator, discriminator = request.load_both(reporter)
     device, distance, stage = request.chosen_device, None, None
     # features are made only where there are real images, or where they are class probabilities
-    features = request.real is not None or request.extractor == _INCEPTION
+    features = request.real is not None or request.extractor == "inception"
     extractor = request.load_extractor(discriminator, device) if features else None
     if request.distance != "none":
         distance = make_distance(request.distance, weights=request.distance_weights, device=device)
@@ -252,22 +246,15 @@ class _Run:
         chosen = np.unique(np.concatenate([self.path_rows, *(rows[: self.path_size] for rows in groups)]))
         return replace(seen.untouched, lengths=self._lengths(seen.latents, chosen))
 
-    def _lengths(
-        self,
-        latents: Latents,
-        rows: np.ndarray,
-        edits: EditsOfRows | None = None,
-        how: PathSettings = PER_SAMPLE,
-        phase: str = "path lengths",
-    ) -> torch.Tensor:
+    def _lengths(self, latents: Latents, rows: np.ndarray, edits: EditsOfRows | None = None, kind: str = "path lengths") -> torch.Tensor:
         """Lengths of the paths of all latents, float64 (N, paths), NaN but in these rows. Edits are asked for by rows of the latents."""
-        assert self.inputs.distance is not None
+        distance, how = self.inputs.distance, KINDS.get(kind, PER_SAMPLE)
+        assert distance is not None
         lengths = torch.full((len(latents), how.paths), torch.nan, dtype=torch.float64)
         own = None if edits is None else lambda places: edits(rows[places])
-        with self.reporter.phase(phase, len(rows)) as progress:
-            lengths[torch.from_numpy(rows)] = path_lengths(
-                self.generator, latents[rows], self.inputs.distance, how, edits=own, progress=progress
-            )
+        with self.reporter.phase(kind, len(rows)) as progress:
+            found = path_lengths(self.generator, latents[rows], distance, how, edits=own, progress=progress)
+        lengths[torch.from_numpy(rows)] = found
         return lengths
 
     def _of_the_whole(self, whole: MeasuredSet, latents: Latents) -> dict[str, Measurement]:
@@ -282,7 +269,7 @@ class _Run:
             evaluator = replace(self.evaluator, extractor=self.inception.key)
             found[names.INCEPTION_SCORE] = evaluator.measurement(names.INCEPTION_SCORE, of_classes.group())
         for name in self.request.path if self.inputs.distance is not None else ():
-            lengths = self._lengths(latents, self.path_rows, how=KINDS[name], phase=name)
+            lengths = self._lengths(latents, self.path_rows, kind=name)
             found[name] = self.evaluator.measurement(name, replace(whole, lengths=lengths).group(self.path_rows))
         return found
 

@@ -32,22 +32,15 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class UnitsResult:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        scores: one for each source, then all of them joined.
-        classification: how good the classifier behind the masks is; None where no score asked for one.
-        top: the units to look at, by layer, the most suspected first, by the joined ranking.
-        clusters: number of the cluster of each of those, by join key: units of one cluster fire for the same artifacts.
-    """
-
-    scores: tuple[UnitScores, ...]
+    scores: tuple[UnitScores, ...]  # one for each source, then all of them joined
     agreement: tuple[Agreement, ...]
     labels: Labels
     label_seed: int
-    classification: Classification | None
-    top: Mapping[int, Sequence[int]]
-    clusters: Mapping[str, int]
+    classification: Classification | None  # how good the classifier behind the masks is, where a score asked for one
+    top: Mapping[int, Sequence[int]]  # the units to look at, by layer, the most suspected first, by the joined ranking
+    clusters: Mapping[str, int]  # of each of those, by join key: units of one cluster fire for the same artifacts
     profile: Profile
 
     def document(self) -> dict[str, Any]:
@@ -74,14 +67,7 @@ class UnitsResult:
 
 def run(request: UnitsRequest, reporter: Reporter | None = None) -> UnitsResult:
     """Score the units of a checkpoint, and write ``units.parquet``, ``comparison.json`` and, for the top units of every layer,
-    ``sheets/layer_N.png`` where ``out`` is given.
-
-    Raises:
-        InputError: no such unit score, or one that there is nothing to make from; no such score, too few samples for groups, or a
-            classifier of artifacts that is no better than chance.
-        ProfileError: the profile is of another checkpoint.
-        OutputError: there is something at ``out`` already.
-    """
+    ``sheets/layer_N.png`` where ``out`` is given. A classifier of artifacts that is no better than chance is an `InputError`."""
     if request.out is not None:
         storage.refuse_existing(request.out)
     asked = [*UNIT_SCORES] if request.sources is None else request.sources.split(",")
@@ -143,11 +129,7 @@ def scored_ids(profile: Profile) -> range:
 
 
 def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, np.ndarray]:
-    """Name and values of a score of the calibration's samples, by default the one of the profile's first rule.
-
-    Raises:
-        InputError: the profile has no such score.
-    """
+    """Name and values of a score of the calibration's samples, by default the one of the profile's first rule."""
     name = score or profile.policy.rules[0].score
     columns = profile.columns(profile.policy)
     if name not in columns:
@@ -156,7 +138,7 @@ def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, n
 
 
 def pseudo_labelled(profile: Profile, group: int, score: str | None = None) -> Labels:
-    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `pseudo_labels`."""
+    """Labels where nobody has labelled: the extremes of the calibration's samples."""
     name, values = calibrated_score(profile, score)
     return pseudo_labels(np.array(scored_ids(profile)), values, group, name)
 

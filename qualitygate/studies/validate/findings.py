@@ -1,8 +1,5 @@
 """Scores held against evidence: labels, real images, a planted defect, the discriminator. Findings on one half of the samples, choices on
-the other, and a policy made of both.
-
-Even rows choose and fit, odd rows are reported on; ids are drawn at random anyway.
-"""
+the other, and a policy made of both."""
 
 from __future__ import annotations
 
@@ -33,15 +30,9 @@ from qualitygate.testing.planted import Defect, plant
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares that are rejected, one after the other."""
+CHOOSING, REPORTING = slice(0, None, 2), slice(1, None, 2)
+"""Rows that choices are made by, and those that are reported on: ids are drawn at random anyway."""
 _PLANTED_RATES, _PLANTED_SCORES = 5000, 500  # samples for the calibration of the planted generator
-
-
-def choosing(samples: int) -> np.ndarray:
-    return np.arange(0, samples, 2)
-
-
-def reporting(samples: int) -> np.ndarray:
-    return np.arange(1, samples, 2)
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ class SampleEvidence:
     def _halves(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Rows that choose and rows that are reported on, where value and evidence are known; None if bad or good ones are too few."""
         known = ~np.isnan(values) & ~np.isnan(self.badness)
-        choose, report = (rows[known[rows]] for rows in (choosing(len(known)), reporting(len(known))))
+        choose, report = (np.arange(len(known))[half][known[half]] for half in (CHOOSING, REPORTING))
         fewest = min(count for rows in (choose, report) for count in (self.bad[rows].sum(), (~self.bad[rows]).sum()))
         return (choose, report) if fewest >= FEWEST else None
 
@@ -155,14 +146,8 @@ def _planted(generator: Generator, profile: Profile, latents: Latents, seed: int
 
 
 class Choice:
-    """What came out of all findings, by the strongest of the evidence, ``main``.
-
-    Attributes:
-        findings: every setting on every kind of evidence, the joined risk last.
-        best: the best setting that a policy can ask for; None where too few samples have a score.
-        by_class: the best against rates by class.
-        fitted: the joined risk with fitted weights; None where there is none.
-    """
+    """What came out of all findings, by the strongest of the evidence: the best setting that a policy can ask for, the best against rates
+    by class, and the joined risk with fitted weights; each None where there is none, or too few samples have a score."""
 
     def __init__(self, evidence: Sequence[SampleEvidence], profile: Profile, seed: int) -> None:
         order = list(EvidenceKind)
@@ -233,7 +218,7 @@ def fitted_risk(profile: Profile, evidence: SampleEvidence) -> ScoredSetting | N
     columns, layers = evidence.table.columns, detection_layers(profile.policy, profile.info.chain)
     parts = [names.low_rate(r, layer) for r in profile.info.rates for layer in layers]
     parts += [names.never_seen(layer) for layer in layers]
-    rows = choosing(len(evidence.bad))
+    rows = np.arange(len(evidence.bad))[CHOOSING]
     rows = rows[~np.isnan(evidence.badness[rows] + np.sum([columns[part][rows] for part in parts], axis=0))]
     risk = Risk(profile.scores, dict.fromkeys(parts, 1.0))
     surprise = np.column_stack([risk.surprise(part, columns[part][rows]) for part in parts])
@@ -267,7 +252,7 @@ def logistic_weights(inputs: np.ndarray, bad: np.ndarray) -> np.ndarray | None:
 
 def _share_to_reject(values: np.ndarray, evidence: SampleEvidence) -> float:
     """Where the bad samples that go and the good ones that stay are most (Youden's index), on the choosing half."""
-    rows = choosing(len(evidence.bad))
+    rows = np.arange(len(evidence.bad))[CHOOSING]
     rows = rows[~np.isnan(values[rows])]
     score, bad = values[rows], evidence.bad[rows]
 
