@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,47 +43,25 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class TimeBudget:
-    """A share of the time that has passed, in (0, 1], and what of it is used: seconds that are spent, and that the next piece of work
-    is expected to take (None before anything was measured)."""
+    """A share, in (0, 1], of the time since ``began``; the seconds of it that are spent, and that the next scoring is expected to take
+    (None before anything was measured)."""
 
     share: float
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float]
+    began: float | None = None
     spent: float = 0.0
     expected: float | None = None
-    _began: float | None = field(default=None, init=False)
-
-    def begin(self) -> None:
-        """The clock runs from the first call on."""
-        if self._began is None:
-            self._began = self.clock()
 
     @property
     def passed(self) -> float:
         """Seconds since it began."""
-        return 0.0 if self._began is None else self.clock() - self._began
+        return 0.0 if self.began is None else self.clock() - self.began
 
     @property
     def used(self) -> float:
         """Share of the time that was spent so far."""
         passed = self.passed
         return self.spent / passed if passed > 0 else 0.0
-
-    def allows(self) -> bool:
-        """Whether the next piece of work leaves the share kept when it is done."""
-        expected = self.expected or 0.0
-        return self.spent + expected <= self.share * (self.passed + expected)
-
-    def timed(self, work: Callable[[], SnapshotScores], device: torch.device) -> tuple[SnapshotScores, float]:
-        """Do some work; its result and its seconds, which are booked. What a GPU still has to do is not counted as the work's."""
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = self.clock()
-        try:
-            done = work()  # ends with numbers on the CPU, so nothing of it is queued any more
-        finally:
-            seconds = self.clock() - start
-            self.spent += seconds
-        return done, seconds
 
 
 class TrainingWatch:
@@ -99,7 +77,7 @@ class TrainingWatch:
     Args:
         every: steps, or whatever the training counts, from one scoring to the next.
         settings: what is scored.
-        share: of the training time.
+        share: of the training time, in (0, 1].
         alarms: rules, e.g. ``"dynamics/cla_unit_q0.99/layer_3 x2 in 200"``; lengths count like ``every``.
         log: called with the metrics and the step.
         on_alarm: called for every alarm that goes off, besides a warning by `logging`.
@@ -130,8 +108,7 @@ class TrainingWatch:
         if not every > 0 or not 0 < share <= 1:
             raise InputError("This is no way to watch a training", f"every {every}, share {share}", "every > 0, and a share in (0, 1]")
         self._every, self._settings, self._log, self._on_alarm = every, settings, log, on_alarm
-        self._alarms = [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
-        self._metrics = metrics
+        self._metrics, self._alarms = metrics, [parse_alarm(one) if isinstance(one, str) else one for one in alarms]
         self._due: float | None = None
         self._before: SnapshotScores | None = None
         self.budget = TimeBudget(share, clock)
@@ -139,16 +116,10 @@ class TrainingWatch:
         self.postponed = 0
 
     def __call__(self, generator: Generator, at: float, discriminator: Discriminator | None = None) -> dict[str, float] | None:
-        """To be called after every training step; returns the metrics, if it was time for them.
-
-        Args:
-            generator: as it is now.
-            at: how far the training is: steps, kimg.
-            discriminator: for the sign of the contributions; one of ours.
-        """
-        self.budget.begin()
-        if self._due is None:
-            self._due = at + self._every  # the first steps are slow: nothing is timed against them
+        """To be called after every training step, ``at`` being how far the training is: steps, kimg. Returns the metrics, if it was time
+        for them; a discriminator, one of ours, gives the sign of the contributions."""
+        if self._due is None:  # the first steps are slow: nothing is timed against them
+            self._due, self.budget.began = at + self._every, self.budget.clock()
         if at < self._due:
             return None
         try:
@@ -159,20 +130,31 @@ class TrainingWatch:
             return None
 
     def _scored(self, generator: Generator, at: float, discriminator: Discriminator | None) -> dict[str, float] | None:
-        if self.budget.expected is None:
-            self.budget.expected = self._trial(generator)
-        if not self.budget.allows():
+        budget = self.budget
+        if budget.expected is None:
+            budget.expected = self._trial(generator)
+        if budget.spent + budget.expected > budget.share * (budget.passed + budget.expected):  # not within the share when it is done
             self.postponed += 1
             return None
         self._due = at + self._every
-        scores, self.budget.expected = self.budget.timed(
-            lambda: score(generator, self._settings, discriminator=discriminator, metrics=self._metrics), generator.device
-        )
+        scores, budget.expected = self._timed(generator, self._settings, discriminator=discriminator, metrics=self._metrics)
         metrics = summary(scores, self._before)
         self._before = scores
         self.course.append((at, metrics))
         self._report(at, metrics)
         return metrics
+
+    def _timed(self, generator: Generator, settings: ScoringSettings, **more: Any) -> tuple[SnapshotScores, float]:
+        """Scores and the seconds that they took, which are booked. What a GPU still has to do from before is not counted."""
+        if generator.device.type == "cuda":
+            torch.cuda.synchronize(generator.device)
+        start = self.budget.clock()
+        try:
+            scores = score(generator, settings, **more)  # ends with numbers on the CPU, so nothing of it is queued any more
+        finally:
+            seconds = self.budget.clock() - start
+            self.budget.spent += seconds
+        return scores, seconds
 
     def _trial(self, generator: Generator) -> float:
         """How long a scoring will take, from one sample and a few axes of it. Too long rather than too short: small work is slow work."""
@@ -180,7 +162,7 @@ class TrainingWatch:
         axes = min(whole.axes or generator.latent_size, generator.latent_size)
         part = whole.model_copy(update={"samples": 1, "axes": min(axes, _TRIAL_AXES), "rate_samples": min(whole.rate_samples, 64)})
         for _ in range(2):  # the first one warms up
-            _, seconds = self.budget.timed(lambda: score(generator, part), generator.device)
+            _, seconds = self._timed(generator, part)
         return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
 
     def _report(self, at: float, metrics: dict[str, float]) -> None:
@@ -202,18 +184,13 @@ def lightning_callback(
     discriminator: Callable[[LightningModule], Discriminator | None] | None = None,
     at: Callable[[Trainer], float] | None = None,
 ) -> Callback:
-    """A callback for Lightning's ``Trainer(callbacks=[…])``: calls the watch after every training batch, on the first process.
-
-    The metrics go to the trainer's loggers, at the trainer's step.
+    """A callback for Lightning's ``Trainer(callbacks=[…])``: calls the watch after every training batch, on the first process. The metrics
+    go to the trainer's loggers, at the trainer's step. Raises `MissingExtraError` if Lightning is not installed.
 
     Args:
-        watch: what to do, and how often.
         generator: finds the generator in the module, e.g. ``lambda module: module.generator``.
         discriminator: finds the discriminator; default: none.
         at: how far the training is; default: the trainer's ``global_step``, which counts every optimizer's steps.
-
-    Raises:
-        MissingExtraError: Lightning is not installed.
     """
     try:
         from lightning.pytorch import Callback

@@ -15,19 +15,15 @@ PASSED, GATE_FAILED, BAD_INPUT, BROKEN, INCONCLUSIVE = 0, 1, 2, 3, 4
 def main() -> NoReturn:
     """Entry point of ``qualitygate``."""
     from qualitygate.cli.app import command, unknown_variables
-    from qualitygate.errors import QualityGateError
+    from qualitygate.errors import InputError, QualityGateError
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     root = command()
     try:
         if unknown := unknown_variables(root):
-            print(
-                f"error: unknown environment variable {', '.join(unknown)}\n"
-                "  what to do: variables are named after options: QUALITYGATE_GATE_SEED for `gate --seed`",
-                file=sys.stderr,
-            )
-            sys.exit(BAD_INPUT)
+            remedy = "variables are named after options: QUALITYGATE_GATE_SEED for `gate --seed`"
+            raise InputError(f"unknown environment variable {', '.join(unknown)}", remedy=remedy)
         root(prog_name="qualitygate")
     except QualityGateError as error:
         print(f"error: {error}", file=sys.stderr)

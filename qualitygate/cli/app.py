@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from qualitygate.cli import (
-    calibrate,
-    check,
-    compare,
-    convert,
-    corrections,
-    decide,
-    demo,
-    dynamics,
-    gate,
-    inspect,
-    label,
-    metrics,
-    pattern,
-    report,
-    schema,
-    sync,
-    units,
-    validate,
-)
-
 _PREFIX = "QUALITYGATE"
-_OTHERS = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE"}
+_COMMANDS = (
+    *("inspect", "convert", "calibrate", "validate", "gate", "decide", "check", "units", "label"),
+    *("corrections", "metrics", "dynamics", "pattern", "report", "compare", "sync", "schema", "demo"),
+)
 
 app = typer.Typer(
     name="qualitygate",
@@ -42,7 +25,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.", show_envvar=False)) -> None:
     """Accept, correct or reject the images of a generator by looking inside it.
 
     Calibrate a checkpoint once, then gate as many images as you like:
@@ -61,47 +44,19 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for _module in (
-    inspect,
-    convert,
-    calibrate,
-    validate,
-    gate,
-    decide,
-    check,
-    units,
-    label,
-    corrections,
-    metrics,
-    dynamics,
-    pattern,
-    report,
-    compare,
-    sync,
-    schema,
-    demo,
-):
-    app.command(_module.NAME, no_args_is_help=_module.NAME not in ("demo", "sync"))(_module.run)
+for _name in _COMMANDS:
+    app.command(_name, no_args_is_help=_name not in ("demo", "sync"))(import_module(f"qualitygate.cli.{_name}").run)
 
 
 def command() -> Any:
-    """The command line, ready to be called. The names of the variables follow one rule; printing each would hide the options."""
-    root = typer.main.get_command(app)
-    for one in _tree(root):
-        for parameter in one.params:
-            if parameter.param_type_name == "option":
-                parameter.show_envvar = False
-    return root
+    """The command line, ready to be called."""
+    return typer.main.get_command(app)
 
 
 def unknown_variables(root: Any) -> list[str]:
     """Environment variables with our prefix that no option reads: most likely misspelt, so an error."""
-    known = set(_OTHERS)
-    for one in _tree(root):
+    known = {"QUALITYGATE_DEBUG", "QUALITYGATE_CACHE"}
+    for one in (root, *root.commands.values()):
         path = (_PREFIX,) if one is root else (_PREFIX, one.name)
         known |= {"_".join((*path, parameter.name)).upper().replace("-", "_") for parameter in one.params}
     return sorted(name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known)
-
-
-def _tree(root: Any) -> list[Any]:
-    return [root, *root.commands.values()]

@@ -8,9 +8,8 @@ from pydantic import Field, ValidationError
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
+from qualitygate.errors import InputError
 from qualitygate.requests import GeneratorRequest, WithPolicy
-
-NAME = "calibrate"
 
 
 class CalibrateRequest(GeneratorRequest, WithPolicy):
@@ -30,30 +29,28 @@ def run(request: CalibrateRequest, json: Json = False) -> None:
 
     Stopped on its way, the same command goes on where it was.
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.errors import InputError
-        from qualitygate.gating.calibrate import calibrate
-        from qualitygate.latents import Sampling
-        from qualitygate.policy.model import problems
+    from qualitygate import storage
+    from qualitygate.gating.calibrate import calibrate
+    from qualitygate.latents import Sampling
+    from qualitygate.policy.model import problems
 
-        storage.refuse_existing(request.out)
-        rules = request.load_policy()
-        try:
-            sampling = Sampling(psi=request.psi, cutoff=request.cutoff, labels="uniform" if request.label is None else request.label)
-        except ValidationError as error:
-            raise InputError("Latents cannot be drawn so", problems(error, "sampling"), "--psi in (0, 1], --cutoff at least 0") from error
-        reporter = output.reporter()
-        generator, _ = request.load_both(reporter)
-        profile = calibrate(generator, rules, sampling=sampling, reporter=reporter)
-        profile.save(request.out)
-        info = profile.info
-        if json:
-            output.emit_json({"profile": str(request.out), **info.model_dump(mode="json")})
-            return
-        shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
-        output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
-        limits = profile.limits(profile.policy)
-        rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.recheck_limits.values())]
-        output.table("Limits", ("rule", "score", "limit", "from"), rows)
-        output.emit(f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {request.out}")
+    storage.refuse_existing(request.out)
+    rules = request.load_policy()
+    try:
+        sampling = Sampling(psi=request.psi, cutoff=request.cutoff, labels="uniform" if request.label is None else request.label)
+    except ValidationError as error:
+        raise InputError("Latents cannot be drawn so", problems(error, "sampling"), "--psi in (0, 1], --cutoff at least 0") from error
+    reporter = output.reporter()
+    generator, _ = request.load_both(reporter)
+    profile = calibrate(generator, rules, sampling=sampling, reporter=reporter)
+    profile.save(request.out)
+    info = profile.info
+    if json:
+        output.emit_json({"profile": request.out, **info.model_dump(mode="json")})
+        return
+    shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
+    output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
+    limits = profile.limits(profile.policy)
+    rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.recheck_limits.values())]
+    output.table("Limits", ("rule", "score", "limit", "from"), rows)
+    output.emit(f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {request.out}")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, output
+from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, PASSED, output
 from qualitygate.cli.requests import Json, command
+from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.studies.check import CheckRequest
 
 if TYPE_CHECKING:
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from qualitygate.tracking.promotion import Version
     from qualitygate.tracking.spool import Tracking
 
-NAME = "check"
-
 
 @command(CheckRequest)
-def run(request: CheckRequest, json: Json = False) -> None:
+def run(request: CheckRequest, json: Json = False) -> int:
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
@@ -32,38 +29,34 @@ def run(request: CheckRequest, json: Json = False) -> None:
 
         qualitygate check new.pt --baseline models:/faces@champion --real photos/ --policy policy.yaml --out check --promote champion
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.studies.check.model import CheckLoader
-        from qualitygate.studies.check.run import check
+    from qualitygate import storage
+    from qualitygate.studies.check.model import CheckLoader
+    from qualitygate.studies.check.run import check
 
-        if request.out is not None:
-            storage.refuse_existing(request.out)
-        registry = Registry.of(request)
-        loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
-        if request.dry_run:
-            _show_plan(loader.policy, json, real=loader.images_decide)
-            return
-        sides = loader.sides()
-        result = check(*sides, loader.policy, loader.inputs(*sides))
-        with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
-            folder = request.out or Path(temporary) / "check"
-            result.write(folder)
-            _tell(result.record, request.out, json)
-            code = exit_code(result.record, error_on_warning=request.error_on_warning)
-            if request.track or registry.acts:
-                registry.send(folder, result.record, good=code == 0)
-        raise typer.Exit(0 if request.exit_zero else code)
+    if request.out is not None:
+        storage.refuse_existing(request.out)
+    registry = Registry.of(request)
+    loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
+    if request.dry_run:
+        _show_plan(loader.policy, json, real=loader.images_decide)
+        return PASSED
+    sides = loader.sides()
+    result = check(*sides, loader.policy, loader.inputs(*sides))
+    with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
+        folder = request.out or Path(temporary) / "check"
+        result.write(folder)
+        _tell(result.record, request.out, json)
+        code = _exit_code(result.record, error_on_warning=request.error_on_warning)
+        if request.track or registry.acts:
+            registry.send(folder, result.record, good=code == PASSED)
+    return PASSED if request.exit_zero else code
 
 
-def exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
-    """0 passed, 1 failed, 4 inconclusive."""
-    from qualitygate.records.check import RuleState
-
-    open_warning = any(one.state is RuleState.INCONCLUSIVE and one.severity == "warning" for one in record.rules)
-    if record.verdict is RuleState.FAILED or (error_on_warning and record.warned):
+def _exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
+    if record.verdict == "failed" or (error_on_warning and record.warned):
         return GATE_FAILED
-    return INCONCLUSIVE if record.verdict is RuleState.INCONCLUSIVE or (error_on_warning and open_warning) else 0
+    open_warning = any(one.state == "inconclusive" and one.severity == "warning" for one in record.rules)
+    return INCONCLUSIVE if record.verdict == "inconclusive" or (error_on_warning and open_warning) else PASSED
 
 
 def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
@@ -80,52 +73,35 @@ def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
 
 def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
-    from qualitygate.reports.check_text import (
-        HEADER,
-        SUMMARY_BYTES,
-        cells,
-        footing,
-        hand_written_failures,
-        headline,
-        step_summary,
-        workflow_commands,
-    )
+    from qualitygate.reports import check_text
 
     if json:
-        output.emit_json({"out": None if out is None else str(out), **record.model_dump(mode="json")})
+        output.emit_json({"out": out, **record.model_dump(mode="json")})
     else:
-        output.table(headline(record), HEADER, [row for _, row in cells(record)])
-        for line in (*hand_written_failures(record), *footing(record)):
+        output.table(check_text.headline(record), check_text.HEADER, [row for _, row in check_text.cells(record)])
+        for line in (*check_text.hand_written_failures(record), *check_text.footing(record)):
             output.emit(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in workflow_commands(record):
+        for line in check_text.workflow_commands(record):
             output.say(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("ab") as file:
-                file.write(step_summary(record, SUMMARY_BYTES - file.tell()).encode())
+                file.write(check_text.step_summary(record, check_text.SUMMARY_BYTES - file.tell()).encode())
         except OSError as error:  # the verdict has still to be tracked
             output.say(f"Warning: nothing was added to GITHUB_STEP_SUMMARY: {error}")
 
 
 @dataclass(frozen=True)
 class Registry:
-    """What is to be done in MLflow's registry, and where its aliases stood when the check began.
-
-    Attributes:
-        request: what was asked for.
-        uri: where the registry is.
-        candidate, baseline: versions, where they come from there.
-        model: registered model that is acted on.
-        expected: version that held the alias.
-    """
+    """What is to be done in MLflow's registry, and where its aliases stood when the check began."""
 
     request: CheckRequest
     uri: str | None
-    candidate: Version | None = None
+    candidate: Version | None = None  # of candidate and baseline, where they come from there
     baseline: Version | None = None
-    model: str | None = None
-    expected: str | None = None
+    model: str | None = None  # the registered model that is acted on
+    expected: str | None = None  # the version that held the alias
 
     @property
     def acts(self) -> bool:
@@ -134,17 +110,11 @@ class Registry:
 
     @classmethod
     def of(cls, request: CheckRequest) -> Registry:
-        """Where it stands now.
-
-        Raises:
-            InputError: what was asked for contradicts itself, or cannot be done with this candidate and baseline.
-            TrackingError: MLflow is needed and does not answer.
-        """
+        """Where it stands now; an `InputError` where what was asked for contradicts itself, or cannot be done with these two."""
         from qualitygate.checkpoints.sources import shown
-        from qualitygate.errors import InputError
 
         model, alias, candidate, baseline = request.model, request.promote, request.checkpoint, request.baseline
-        acts = alias is not None or request.tag_only
+        acts = cls(request, None).acts
         if alias is not None and request.tag_only:
             raise InputError("--promote and --tag-only contradict each other", "both", "one of them")
         if model is not None and not acts:
@@ -177,7 +147,6 @@ class Registry:
     def send(self, folder: Path, record: CheckRecord, *, good: bool) -> None:
         """Log the check; where the registry is to be acted on, write the verdict onto the version, and promote one that is ``good``: that
         passed, without warnings where they count."""
-        from qualitygate.errors import TrackingError
         from qualitygate.mlflow_client import tracking_uri
 
         uri, kept = tracking_uri(self.uri), self.request.out is not None
@@ -216,7 +185,6 @@ class Registry:
 
 def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
     """What became of the sending. Of a folder that is about to go nobody is told to send it later."""
-    from qualitygate.errors import QualityGateError
     from qualitygate.tracking.check import check_parcel
     from qualitygate.tracking.sending import send
     from qualitygate.tracking.spool import State, Tracking, push
@@ -232,8 +200,6 @@ def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
 
 def _check_stands_alone(request: CheckRequest) -> None:
     """Refuse a candidate that the registry cannot hold: whoever loads a version has its file alone."""
-    from qualitygate.errors import InputError
-
     remedy = "check it without --model, --promote and --tag-only"
     if request.checkpoint.startswith("module:"):
         raise InputError("The registry takes checkpoint files", f"{request.checkpoint}, which is a function", "a file", remedy)

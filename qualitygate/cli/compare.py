@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +10,11 @@ from pydantic import Field
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
+from qualitygate.errors import InputError, public
 from qualitygate.requests import Flag, WithTracking
 
 if TYPE_CHECKING:
     from qualitygate.reports.comparison import ComparedSet
-
-NAME = "compare"
 
 
 class CompareRequest(WithTracking):
@@ -38,27 +36,26 @@ def run(request: CompareRequest, json: Json = False) -> None:
 
     qualitygate compare 4f1c…e2 9a07…b1 --out comparison.html
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.errors import public
-        from qualitygate.reports.comparison import comparison_page, outcome_words
+    from qualitygate import storage
+    from qualitygate.reports.comparison import comparison_page, outcome_words
+    from qualitygate.tracking.fetched import comparison_parcel
 
-        out, uri = request.out, request.tracking_uri
-        with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
-            compared = [_read(one, Path(folder) / str(place), request.metrics, uri) for place, one in enumerate(request.runs)]
-        storage.write_bytes(out, comparison_page(compared).encode())
-        words = outcome_words(compared)
-        where = _send(out, [public(one) for one in request.runs], words, uri, request.experiment) if request.track else None
-        if json:
-            output.emit_json({"out": str(out), "mlflow_run": where, "outcomes": words})
-            return
-        for line in (*words, str(out)):
-            output.emit(line)
+    with tempfile.TemporaryDirectory(prefix="qualitygate-") as folder:
+        compared = [_read(one, Path(folder) / str(place), request) for place, one in enumerate(request.runs)]
+    storage.write_bytes(request.out, comparison_page(compared).encode())
+    words, where = outcome_words(compared), None
+    if request.track:
+        parcel = comparison_parcel(request.out, list(map(public, request.runs)), "\n".join(f"- {one}" for one in words))
+        where = output.send(parcel, request, "the page stands")
+    if json:
+        output.emit_json({"out": request.out, "mlflow_run": where, "outcomes": words})
+        return
+    for line in (*words, str(request.out)):
+        output.emit(line)
 
 
-def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | None) -> ComparedSet:
+def _read(run: str, folder: Path, request: CompareRequest) -> ComparedSet:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
-    from qualitygate.errors import InputError
     from qualitygate.produce.report import read_gated, read_measured
     from qualitygate.reports.comparison import ComparedSet
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
@@ -68,23 +65,10 @@ def _read(run: str, folder: Path, metrics: Sequence[Path], tracking_uri: str | N
         raise InputError(f"{run} cannot be compared", "neither a folder nor the id of a run", "a gated set, or an MLflow run")
     for name in ("gated", "metrics"):
         (folder / name).mkdir(parents=True)
-    gated = read_gated(fetch_gated_set(run, folder / "gated", tracking_uri), run) if tracked else read_gated(run)
+    gated = read_gated(fetch_gated_set(run, folder / "gated", request.tracking_uri), run) if tracked else read_gated(run)
     sha256 = gated.summary.provenance.checkpoint_sha256
-    given = [found for one in metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
+    given = [found for one in request.metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:
         return ComparedSet(gated, given[0] if given else None)
-    fetched = fetch_metrics(sha256, run, folder / "metrics", tracking_uri)
+    fetched = fetch_metrics(sha256, run, folder / "metrics", request.tracking_uri)
     return ComparedSet(gated, None if fetched is None else read_measured(fetched))
-
-
-def _send(page: Path, runs: list[str], words: list[str], tracking_uri: str | None, experiment: str) -> str | None:
-    """Log the page; an outage costs nothing but a warning."""
-    from qualitygate.errors import TrackingError
-    from qualitygate.tracking.fetched import comparison_parcel
-    from qualitygate.tracking.sending import send
-
-    try:
-        return send(comparison_parcel(page, runs, "\n".join(f"- {one}" for one in words)), tracking_uri, experiment).run_id
-    except TrackingError as error:
-        output.say(f"warning: MLflow was not reached, the page stands: {error}")
-        return None

@@ -11,8 +11,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.requests import FileRequest, Flag
 
-NAME = "convert"
-
 
 class ConvertRequest(FileRequest):
     """What is written as what."""
@@ -26,32 +24,27 @@ def run(request: ConvertRequest, json: Json = False) -> None:
 
     It makes the same images bit for bit. A discriminator in the checkpoint is kept in the same file.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.checkpoints.save import check_new, save_generator
-        from qualitygate.generators.base import Generator
-        from qualitygate.storage import file_sha256
+    from qualitygate.checkpoints.save import check_new, save_generator
+    from qualitygate.generators.base import Generator
+    from qualitygate.storage import file_sha256
 
-        check_new(request.out)
-        loaded = request.load(output.reporter())
-        generator, file = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded)
-        discriminator = None if file is None else file.discriminator
-        save_generator(generator, request.out, discriminator=discriminator)
-        document: dict[str, Any] = {
-            "out": str(request.out),
-            "sha256": file_sha256(request.out),
-            "from": generator.identity().name,
-            "from_sha256": generator.identity().sha256,
-            "family": generator.family,
-            "discriminator": discriminator is not None,
-            "left_out": [] if file is None else list(file.ignored),
-        }
-        if json:
-            output.emit_json(document)
-            return
-        rows = [
-            ("family", document["family"]),
-            ("discriminator", "kept" if document["discriminator"] else "none in the file"),
-            ("left out", ", ".join(document["left_out"]) or "nothing"),
-            ("SHA-256", document["sha256"]),
-        ]
-        output.table(f"{document['from']} written to {request.out}", ("", ""), rows)
+    check_new(request.out)
+    loaded = request.load(output.reporter())
+    generator, file = (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded)
+    discriminator = None if file is None else file.discriminator
+    save_generator(generator, request.out, discriminator=discriminator)
+    document: dict[str, Any] = {
+        "out": request.out,
+        "sha256": file_sha256(request.out),
+        "from": generator.identity().name,
+        "from_sha256": generator.identity().sha256,
+        "family": generator.family,
+        "discriminator": discriminator is not None,
+        "left_out": [] if file is None else list(file.ignored),
+    }
+    if json:
+        output.emit_json(document)
+        return
+    kept, left_out = "kept" if document["discriminator"] else "none in the file", ", ".join(document["left_out"]) or "nothing"
+    rows = [("family", document["family"]), ("discriminator", kept), ("left out", left_out), ("SHA-256", document["sha256"])]
+    output.table(f"{document['from']} written to {request.out}", ("", ""), rows)

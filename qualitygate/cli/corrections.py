@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.studies.corrections import CorrectionsRequest
-
-if TYPE_CHECKING:
-    from qualitygate.studies.corrections.result import CorrectionsResult
-
-NAME = "corrections"
 
 
 @command(CorrectionsRequest)
@@ -27,23 +19,16 @@ def run(request: CorrectionsRequest, json: Json = False) -> None:
     everything one average image passes, and keeps none. Without real images FID is against normal images of the generator itself. A
     policy with a correction of your own is compared with the others: give it with --policy.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.corrections import run as study
-
-        result = study.run(request, output.reporter())
-        if json:
-            output.emit_json({"out": request.out and str(request.out), **result.document()})
-        else:
-            _show(result, request.out)
-
-
-def _show(result: CorrectionsResult, out: Path | None) -> None:
+    from qualitygate.studies.corrections import run as study
     from qualitygate.studies.corrections.result import COLUMNS, LEAST
 
-    rows = result.rows
-    columns = [column for column in COLUMNS if any(column in row for row in rows)]
+    result = study.run(request, output.reporter())
+    if json:
+        output.emit_json({"out": request.out, **result.document()})
+        return
+    columns = [column for column in COLUMNS if any(column in row for row in result.rows)]
     table = []
-    for row in rows:
+    for row in result.rows:
         strength = LEAST if row["strength"] is None and row["method"] else row["strength"]
         table.append((row["correction"], strength, *(row.get(column) for column in columns)))
     output.table(f"Correcting {result.samples.chosen}", ("correction", "strength", *columns), table)
@@ -55,5 +40,5 @@ def _show(result: CorrectionsResult, out: Path | None) -> None:
         )
     for name, why in result.left_out.items():
         output.emit(f"Left out: {name}: {why}")
-    if out is not None:
-        output.emit(f"Tables, figures and sheets written to {out}")
+    if request.out is not None:
+        output.emit(f"Tables, figures and sheets written to {request.out}")

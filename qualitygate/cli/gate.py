@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qualitygate.cli import GATE_FAILED, output
+from qualitygate.cli import GATE_FAILED, PASSED, output
 from qualitygate.cli.requests import Json, command
+from qualitygate.errors import public
 from qualitygate.produce.request import GateRequest
 
 if TYPE_CHECKING:
     from qualitygate.records.gate import GateSummary
 
-NAME = "gate"
-
 
 @command(GateRequest)
 def run(
     request: GateRequest,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.", show_envvar=False)
+    ] = False,
     json: Json = False,
-) -> None:
+) -> int:
     """Accept, correct or reject every sample, write what is kept, and judge the batch.
 
     Every id gets exactly one record in samples.parquet. Rejected samples are never finished. Exit code 1 means that the batch
@@ -33,26 +34,23 @@ def run(
 
         qualitygate gate model.pt --profile profile --shards webdataset --accepted 1000000 --workers 8 --out s3://bucket/set
     """
-    with output.only_result_on_stdout():
-        from qualitygate.produce.run import gate_set
+    from qualitygate.produce.run import gate_set
 
-        try:
-            summary = gate_set(request, output.reporter())
-        except (KeyboardInterrupt, SystemExit):
-            output.say("what is done is kept, beside its place until all is: the same command goes on from there")
-            raise
-        run_id = send(request.out, request.tracking_uri, request.experiment) if request.track else None
-        if json:
-            output.emit_json({"out": request.out, "mlflow_run": run_id, **summary.model_dump(mode="json")})
-        else:
-            show(summary, request.out)
-        if not exit_zero and summary.verdict != "passed":
-            raise typer.Exit(GATE_FAILED)
+    try:
+        summary = gate_set(request, output.reporter())
+    except (KeyboardInterrupt, SystemExit):
+        output.say("what is done is kept, beside its place until all is: the same command goes on from there")
+        raise
+    run_id = send(request.out, request.tracking_uri, request.experiment) if request.track else None
+    if json:
+        output.emit_json({"out": request.out, "mlflow_run": run_id, **summary.model_dump(mode="json")})
+    else:
+        show(summary, request.out)
+    return PASSED if exit_zero or summary.verdict == "passed" else GATE_FAILED
 
 
 def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | None:
     """Log a gated set to MLflow; says so where that has to wait. Returns the run's id."""
-    from qualitygate.errors import public
     from qualitygate.produce.report import push_stored
 
     sent = push_stored(str(place), tracking_uri, experiment)

@@ -12,18 +12,15 @@ if TYPE_CHECKING:
     from qualitygate.checkpoints.load import Checkpoint
     from qualitygate.generators.base import Generator
 
-NAME = "inspect"
-
 
 @command(FileRequest)
 def run(request: FileRequest, json: Json = False) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
-    with output.only_result_on_stdout():
-        document = describe(request.load(output.reporter()))
-        if json:
-            output.emit_json(document)
-        else:
-            _print(document)
+    document = describe(request.load(output.reporter()))
+    if json:
+        output.emit_json(document)
+    else:
+        _print(document)
 
 
 def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.studies.labels import LabelRequest
 
-NAME = "label"
-
 
 @command(LabelRequest)
 def run(request: LabelRequest, json: Json = False) -> None:
@@ -28,17 +26,16 @@ def run(request: LabelRequest, json: Json = False) -> None:
 
     Most images are the extremes of a score, so that few labels go far; the others are random. The README in the folder says how to label.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.labels import run as study
+    from qualitygate.studies.labels import run as study
 
-        document = study.run(request, output.reporter())
-        if json:
-            output.emit_json({"out": str(request.out), **document})
-        elif "answers" not in document:
-            _show_tasks(document, request.out)
-        else:
-            (_show_round if "correction" in document else _show_labels)(document)
-            output.emit(f"{document['answers']} answers written to {request.out}")
+    document = study.run(request, output.reporter())
+    if json:
+        output.emit_json({"out": request.out, **document})
+    elif "answers" not in document:
+        _show_tasks(document, request.out)
+    else:
+        (_show_round if "correction" in document else _show_labels)(document)
+        output.emit(f"{document['answers']} answers written to {request.out}")
 
 
 def _show_tasks(document: dict[str, Any], out: Path) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
+from qualitygate.cli.gate import send
 from qualitygate.cli.requests import Json, command
 from qualitygate.studies.metrics import MetricsRequest
 
 if TYPE_CHECKING:
     from qualitygate.records.metrics import GroupRow, MetricsReport
-
-NAME = "metrics"
 
 
 @command(MetricsRequest)
@@ -26,27 +24,19 @@ def run(request: MetricsRequest, json: Json = False) -> None:
     Without --real, path lengths and the discriminator's values are what is left. Numbers of different extractors, sample sizes or real
     sets must not be compared.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.metrics.run import run
+    from qualitygate.studies.metrics.run import run
 
-        report, where = run(request, output.reporter()).report, None
-        if request.track and request.out is not None:
-            from qualitygate.cli.gate import send
-
-            where = send(request.out, request.tracking_uri, request.experiment)
-        if json:
-            out = None if request.out is None else str(request.out)
-            output.emit_json({"out": out, "mlflow_run": where, **report.model_dump(mode="json")})
-        else:
-            show(report, request.out)
-
-
-def show(report: MetricsReport, out: Path | None) -> None:
-    """The papers' table, and in words whether their order holds."""
+    report, out = run(request, output.reporter()).report, request.out
+    where = send(out, request.tracking_uri, request.experiment) if request.track and out is not None else None
+    if json:
+        output.emit_json({"out": out, "mlflow_run": where, **report.model_dump(mode="json")})
+        return
     if shown := report.shown:
         against = f" against {report.real.samples:,} of {report.real.name}" if report.real else ""
         header = ("group", *(f"{metric.title}\n{'↑' if metric.higher_is_better else '↓'}" for metric in shown))
-        rows = [(_group(row), *(_cell(row, metric.name) for metric in shown)) for row in report.groups]
+        rows = [
+            (f"{row.group.replace('_', ' ')}\n{row.samples:,}", *(_cell(row, metric.name) for metric in shown)) for row in report.groups
+        ]
         output.table(f"{report.samples:,} samples of {report.checkpoint}{against}", header, rows)
     for line in _remarks(report):
         output.emit(line)
@@ -71,11 +61,6 @@ def _remarks(report: MetricsReport) -> Iterator[str]:
         if notes := [one.note for one in found if one.value is None and one.note]:
             yield f"{info.title}: {notes[0]}" + (f" (and {len(notes) - 1} other groups)" if len(notes) > 1 else "")
     yield from (f"not measured: {left_out}" for left_out in report.left_out)
-
-
-def _group(row: GroupRow) -> str:
-    first, *others = row.group.split("_")
-    return "\n".join((" ".join((first, *others)), f"{row.samples:,}"))
 
 
 def _cell(row: GroupRow, name: str) -> str:

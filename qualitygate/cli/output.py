@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qualitygate.generators.passes import Progress, Reporter
-
+    from qualitygate.requests import WithTracking
+    from qualitygate.tracking.sending import Parcel
 
 _stdout: Any = None  # the real stdout, while everything else is sent to stderr
 _PLAIN_WIDTH = 120  # of tables that do not go to a terminal
@@ -19,7 +20,7 @@ _PLAIN_WIDTH = 120  # of tables that do not go to a terminal
 
 @contextlib.contextmanager
 def only_result_on_stdout() -> Iterator[None]:
-    """Sends whatever libraries print to stdout to stderr instead; `Result` still reaches the real one."""
+    """Sends whatever libraries print to stdout to stderr instead; `emit` still reaches the real one."""
     sys.stdout.flush()
     real = os.dup(1)
     os.dup2(2, 1)
@@ -41,8 +42,8 @@ def emit(text: str) -> None:
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
-    """Print a result for machines: one JSON document, without NaN."""
-    emit(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print a result for machines: one JSON document, without NaN; paths become text."""
+    emit(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath))
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -60,7 +61,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def format_value(value: object) -> str:
-    """A number the short way, anything else as text."""
+    """Numbers are written the short way."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):
@@ -73,41 +74,40 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def send(parcel: Parcel, request: WithTracking, kept: str) -> str | None:
+    """Log to MLflow, and return the run's id; an outage costs nothing but a warning, which says what is ``kept``."""
+    from qualitygate.errors import TrackingError
+    from qualitygate.tracking import sending
+
+    try:
+        return sending.send(parcel, request.tracking_uri, request.experiment).run_id
+    except TrackingError as error:
+        say(f"warning: MLflow was not reached, {kept}: {error}")
+        return None
+
+
 def reporter() -> Reporter:
     """Progress bars where stderr is a terminal, silence elsewhere."""
-    from qualitygate.generators.passes import Reporter
-
-    return _bars() if sys.stderr.isatty() else Reporter()
-
-
-def _bars() -> Reporter:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
 
     from qualitygate.generators.passes import Reporter
 
     class Terminal(Reporter):
         @contextlib.contextmanager
         def phase(self, name: str, total: int) -> Iterator[Progress]:
-            columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            with Bars(*columns, console=Console(stderr=True)) as bars:
+            columns = (progress.TextColumn("{task.description:18}"), progress.BarColumn(), progress.MofNCompleteColumn())
+            times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
+            with progress.Progress(*columns, *times, console=Console(stderr=True)) as bars:
                 task = bars.add_task(name, total=total)
                 yield lambda done: bars.advance(task, done)
 
         @contextlib.contextmanager
         def download(self) -> Iterator[Callable[[int, int | None], None]]:
-            columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            with Bars(*columns, console=Console(stderr=True)) as bars:
+            columns = (progress.TextColumn("download"), progress.BarColumn(), progress.DownloadColumn())
+            times = (progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+            with progress.Progress(*columns, *times, console=Console(stderr=True)) as bars:
                 task = bars.add_task("download", total=None, visible=False)  # it appears with the first bytes
                 yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
 
-    return Terminal()
+    return Terminal() if sys.stderr.isatty() else Reporter()

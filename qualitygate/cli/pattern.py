@@ -6,8 +6,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.studies.dynamics import PatternRequest
 
-NAME = "pattern"
-
 
 @command(PatternRequest)
 def run(request: PatternRequest, json: Json = False) -> None:
@@ -19,21 +17,20 @@ def run(request: PatternRequest, json: Json = False) -> None:
 
     Without `--at` the neuron with the highest CLA of the sample is shown.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.dynamics import pattern
+    from qualitygate.studies.dynamics import pattern
 
-        found = pattern.run(request, output.reporter())
-        along = found.along
-        document = {
-            "out": str(request.out),
-            **vars(found.neuron),
-            "activation": along.at_sample,
-            "cla": float(along.curvature.mean()),
-            "mean_width": float((along.right - along.left).mean()),
-            "axes": list(found.axes),
-        }
-        if json:
-            output.emit_json(document)
-        else:
-            rows = [(name.replace("_", " "), str(value) if isinstance(value, list) else value) for name, value in document.items()]
-            output.table(found.title, ("", ""), rows)
+    found = pattern.run(request, output.reporter())
+    along = found.along
+    document = {
+        "out": request.out,
+        **vars(found.neuron),
+        "activation": along.at_sample,
+        "cla": float(along.curvature.mean()),
+        "mean_width": float((along.right - along.left).mean()),
+        "axes": list(found.axes),
+    }
+    if json:
+        output.emit_json(document)
+    else:
+        rows = [(name.replace("_", " "), str(value) if isinstance(value, list) else value) for name, value in document.items()]
+        output.table(found.title, ("", ""), rows)

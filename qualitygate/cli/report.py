@@ -11,8 +11,6 @@ from qualitygate.cli import output
 from qualitygate.cli.requests import Json, command
 from qualitygate.requests import Flag, Request
 
-NAME = "report"
-
 
 class ReportRequest(Request):
     """What the page shows."""
@@ -34,22 +32,21 @@ def run(request: ReportRequest, json: Json = False) -> None:
 
         qualitygate report gated --metrics metrics --units units --baseline champion --out report.html
     """
-    with output.only_result_on_stdout():
-        from qualitygate import storage
-        from qualitygate.produce.report import read_dynamics, read_gated, read_measured, read_units
-        from qualitygate.reports.gate_report import report_page
-        from qualitygate.reports.material import Material
+    from qualitygate import storage
+    from qualitygate.produce.report import read_dynamics, read_gated, read_measured, read_units
+    from qualitygate.reports.gate_report import report_page
+    from qualitygate.reports.material import Material
 
-        material = Material(
-            gated=read_gated(request.gated, profile=request.profile),
-            metrics=None if request.metrics is None else read_measured(request.metrics),
-            units=None if request.units is None else read_units(request.units),
-            dynamics=None if request.dynamics is None else read_dynamics(request.dynamics),
-            baseline=None if request.baseline is None else read_gated(request.baseline),
-        )
-        page = report_page(material).encode()
-        storage.write_bytes(request.out, page)
-        if json:
-            output.emit_json({"out": str(request.out), "bytes": len(page), "verdict": material.gated.verdict})
-        else:
-            output.emit(f"{material.gated.name}: {material.gated.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")
+    material = Material(
+        gated=read_gated(request.gated, profile=request.profile),
+        metrics=None if request.metrics is None else read_measured(request.metrics),
+        units=None if request.units is None else read_units(request.units),
+        dynamics=None if request.dynamics is None else read_dynamics(request.dynamics),
+        baseline=None if request.baseline is None else read_gated(request.baseline),
+    )
+    page = report_page(material).encode()
+    storage.write_bytes(request.out, page)
+    if json:
+        output.emit_json({"out": request.out, "bytes": len(page), "verdict": material.gated.verdict})
+    else:
+        output.emit(f"{material.gated.name}: {material.gated.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")

@@ -12,25 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import typer
 from pydantic import ValidationError
 
+from qualitygate.cli import output
 from qualitygate.errors import InputError
 from qualitygate.requests import Flag, Request
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.", show_envvar=False)]
 
 
-def command(model: type[Request]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a function ``run(request, …)`` the options of a request in place of its first parameter; further parameters stay options."""
+def command(model: type[Request]) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Gives a function ``run(request, …)`` the options of a request in place of its first parameter; further parameters stay options.
 
-    def decorate(run: Callable[..., None]) -> Callable[..., None]:
+    While it runs, stdout is for its result alone. It returns the exit code, or None where it passed.
+    """
+
+    def decorate(run: Callable[..., int | None]) -> Callable[..., None]:
         _, *others = inspect.signature(run, eval_str=True).parameters.values()
 
         @functools.wraps(run)
         def called(**given: Any) -> None:
             own = {one.name: given.pop(one.name) for one in others}
-            run(request_of(model, given), **own)
+            with output.only_result_on_stdout():
+                code = run(_request(model, given), **own)
+            if code:
+                raise typer.Exit(code)
 
         fields = [_parameter(name, model.model_fields[name]) for name in _in_order(model)]
         parameters = [*fields, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in others)]
@@ -41,12 +48,8 @@ def command(model: type[Request]) -> Callable[[Callable[..., None]], Callable[..
     return decorate
 
 
-def request_of(model: type[Request], given: dict[str, Any]) -> Request:
-    """The request of what was given.
-
-    Raises:
-        InputError: it does not fit, with every problem named.
-    """
+def _request(model: type[Request], given: dict[str, Any]) -> Request:
+    """The request of what was given; an `InputError` names every problem."""
     try:
         return model(**{name: value.value if isinstance(value, Enum) else value for name, value in given.items()})
     except ValidationError as error:
@@ -61,22 +64,23 @@ def request_of(model: type[Request], given: dict[str, Any]) -> Request:
 
 def _in_order(model: type[Request]) -> list[str]:
     """Fields as `--help` shows them: arguments, those shared with others first; then options, the request's own first."""
-    arguments = [
-        name for name, field in model.model_fields.items() if any(isinstance(one, Flag) and one.argument for one in field.metadata)
-    ]
+    arguments = [name for name, field in model.model_fields.items() if _flag(field).argument]
     classes = [one for one in model.__mro__ if issubclass(one, Request)]
     return list(dict.fromkeys([*arguments, *(name for one in classes for name in one.__annotations__ if name in model.model_fields)]))
 
 
+def _flag(field: FieldInfo) -> Flag:
+    return next((one for one in field.metadata if isinstance(one, Flag)), Flag())
+
+
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """One field as typer wants it."""
-    flag = next((one for one in field.metadata if isinstance(one, Flag)), Flag())
-    default = inspect.Parameter.empty if field.is_required() else field.default
-    settings: dict[str, Any] = {"help": field.description, "show_default": default is not inspect.Parameter.empty and default is not None}
+    flag, default = _flag(field), inspect.Parameter.empty if field.is_required() else field.default
+    # the variables are named by one rule: printing each would hide the options
+    settings: dict[str, Any] = {"help": field.description, "metavar": flag.metavar, "show_envvar": False}
+    settings["show_default"] = default not in (inspect.Parameter.empty, None)
     for one in field.metadata:
         settings |= {ours: bound for ours, theirs in (("min", "ge"), ("max", "le")) if (bound := getattr(one, theirs, None)) is not None}
-    if flag.metavar is not None:
-        settings["metavar"] = flag.metavar
     option = name.replace("_", "-")
     written = flag.name or (f"--{option}/--no-{option}" if default is True else f"--{option}")
     info = typer.Argument(**settings) if flag.argument else typer.Option(written, **settings)

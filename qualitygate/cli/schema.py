@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import command
 from qualitygate.requests import Flag, Request
-
-NAME = "schema"
 
 
 class SchemaRequest(Request):
@@ -26,9 +24,8 @@ class SchemaRequest(Request):
 @command(SchemaRequest)
 def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
-    from pydantic import BaseModel
-
     from qualitygate.gating.calibrate import default_policy
+    from qualitygate.gating.profile import ProfileInfo
     from qualitygate.policy.model import Policy, policy_yaml
     from qualitygate.records.check import CheckRecord
     from qualitygate.records.gate import GateSummary, SampleRecord
@@ -36,10 +33,6 @@ def run(request: SchemaRequest) -> None:
     if request.example:
         output.emit(policy_yaml(default_policy(request.family)).rstrip())
         return
-    if request.what == "profile":
-        from qualitygate.gating.profile import ProfileInfo
-
-        output.emit_json(ProfileInfo.model_json_schema())
-        return
-    models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary, "check": CheckRecord}
+    models: dict[str, type[BaseModel]] = {"policy": Policy, "record": SampleRecord, "summary": GateSummary}
+    models |= {"profile": ProfileInfo, "check": CheckRecord}
     output.emit_json(models[request.what].model_json_schema())

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
 from pydantic import Field
 
-from qualitygate.cli import BROKEN, output
+from qualitygate.cli import BROKEN, PASSED, output
 from qualitygate.cli.requests import Json, command
 from qualitygate.requests import Flag, Request
-
-NAME = "sync"
 
 
 class SyncRequest(Request):
@@ -26,20 +23,18 @@ class SyncRequest(Request):
 
 
 @command(SyncRequest)
-def run(request: SyncRequest, json: Json = False) -> None:
+def run(request: SyncRequest, json: Json = False) -> int:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
-    with output.only_result_on_stdout():
-        from qualitygate.produce.report import sync_stored
-        from qualitygate.tracking.spool import State, sync
+    from qualitygate.produce.report import sync_stored
+    from qualitygate.tracking.spool import State, sync
 
-        where = (request.tracking_uri, request.experiment)
-        here, stored = ([place for place in request.folders if ("://" in place) is there] for there in (False, True))
-        outcome = {str(folder): one for folder, one in sync(here, *where, untracked=request.untracked).items()}
-        outcome |= {place: sync_stored(place, *where, untracked=request.untracked) for place in stored}
-        if json:
-            output.emit_json({folder: one.model_dump(mode="json") for folder, one in outcome.items()})
-        else:
-            rows = [(folder, one.state, one.run_id, one.error) for folder, one in outcome.items()]
-            output.table("Gated sets", ("folder", "state", "run", "error"), rows)
-        if any(one.state is State.PENDING for one in outcome.values()):
-            raise typer.Exit(BROKEN)
+    where = (request.tracking_uri, request.experiment)
+    here, stored = ([place for place in request.folders if ("://" in place) is there] for there in (False, True))
+    outcome = {str(folder): one for folder, one in sync(here, *where, untracked=request.untracked).items()}
+    outcome |= {place: sync_stored(place, *where, untracked=request.untracked) for place in stored}
+    if json:
+        output.emit_json({folder: one.model_dump(mode="json") for folder, one in outcome.items()})
+    else:
+        rows = [(folder, one.state, one.run_id, one.error) for folder, one in outcome.items()]
+        output.table("Gated sets", ("folder", "state", "run", "error"), rows)
+    return BROKEN if any(one.state is State.PENDING for one in outcome.values()) else PASSED

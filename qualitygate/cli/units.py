@@ -12,8 +12,6 @@ from qualitygate.studies.units import UnitsRequest
 if TYPE_CHECKING:
     from qualitygate.studies.units.run import UnitsResult
 
-NAME = "units"
-
 
 @command(UnitsRequest)
 def run(request: UnitsRequest, json: Json = False) -> None:
@@ -24,28 +22,15 @@ def run(request: UnitsRequest, json: Json = False) -> None:
     Without labels the samples with the highest and the lowest score stand in for artifact and normal images; the result says so. A
     classifier of artifacts that is no better than chance stops the command.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.units import run as study
-
-        result = study.run(request, output.reporter())
-        run_id = _send(request.out, request) if request.out is not None and request.track else None
-        if json:
-            output.emit_json({"out": request.out and str(request.out), "mlflow_run": run_id, **result.document()})
-        else:
-            _show(result, request.out)
-
-
-def _send(folder: Path, request: UnitsRequest) -> str | None:
-    """Log the study; an outage costs nothing but a warning."""
-    from qualitygate.errors import TrackingError
-    from qualitygate.tracking.sending import send
+    from qualitygate.studies.units import run as study
     from qualitygate.tracking.studies import units_parcel
 
-    try:
-        return send(units_parcel(folder), request.tracking_uri, request.experiment).run_id
-    except TrackingError as error:
-        output.say(f"warning: MLflow was not reached: {error}")
-        return None
+    result = study.run(request, output.reporter())
+    run_id = output.send(units_parcel(request.out), request, "the scores stand") if request.out is not None and request.track else None
+    if json:
+        output.emit_json({"out": request.out, "mlflow_run": run_id, **result.document()})
+    else:
+        _show(result, request.out)
 
 
 def _show(result: UnitsResult, out: Path | None) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from qualitygate.records.metrics import Measurement
     from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
 
-NAME = "validate"
 _SHOWN = 12
 
 
@@ -28,14 +27,13 @@ def run(request: ValidateRequest, json: Json = False) -> None:
     Labels are the strongest evidence, then real images; a planted defect and the discriminator are weak. Where no score is better than
     chance it says so, and gating by one warns from then on.
     """
-    with output.only_result_on_stdout():
-        from qualitygate.studies.validate import run as study
+    from qualitygate.studies.validate import run as study
 
-        report = study.run(request, output.reporter())
-        if json:
-            output.emit_json({"out": None if request.out is None else str(request.out), **report.model_dump(mode="json")})
-        else:
-            _show(report, request.out)
+    report = study.run(request, output.reporter())
+    if json:
+        output.emit_json({"out": request.out, **report.model_dump(mode="json")})
+    else:
+        _show(report, request.out)
 
 
 def _show(report: ValidationReport, out: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from qualitygate.gating.calibrate import calibrate, default_policy, with_curvatu
 from qualitygate.gating.profile import Profile, load_profile, profile_id
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Reporter, scored_pass
+from qualitygate.generators.passes import Reporter
 from qualitygate.produce.executor import InProcess
 from qualitygate.produce.records import SAMPLES, read_samples
 from qualitygate.produce.run import plan, produce
@@ -29,8 +30,6 @@ from qualitygate.scores.local_activation import DIVISIONS
 from qualitygate.scores.low_rate import PAPER_RATE
 from qualitygate.tracking.gated_set import REPORT
 
-SAMPLES_GATED = 2_000
-SEED = 1
 EXTREMES = 60
 CURVATURE = 48
 _ABLATED = 24
@@ -38,14 +37,7 @@ _ABLATED = 24
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What came out.
-
-    Attributes:
-        summary: of the gated set.
-        profile: of the face generator.
-        facts: numbers worth telling, by what they are.
-        places: what lies where.
-    """
+    """What came out, with numbers worth telling, by what they are, and what lies where."""
 
     summary: GateSummary
     profile: Profile
@@ -54,17 +46,13 @@ class Demonstration:
 
 
 def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstration:
-    """Run it all into ``out``. A profile that lies there already is used again; a gated set is replaced.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Run it all into ``out``. A profile that lies there already is used again; a gated set is replaced."""
     profile = _profile(generator, out / "profile", reporter)
-    source = GateSource(lambda _: generator, None, out / "profile", None, SEED)
+    source = GateSource(lambda _: generator, None, out / "profile", None, seed=1)
     opened = source.open(str(generator.device))
     stage = opened.stage
     shutil.rmtree(out / "gated", ignore_errors=True)
-    job = Job(source, plan(opened, ids=range(SAMPLES_GATED), form=None, curvature=CURVATURE), str(out / "gated"))
+    job = Job(source, plan(opened, ids=range(2_000), form=None, curvature=CURVATURE), str(out / "gated"))
     summary = produce(InProcess(job, str(generator.device), opened), reporter)
     columns, _ = read_samples(out / "gated" / SAMPLES)
     shutil.rmtree(out / "sheets", ignore_errors=True)
@@ -88,15 +76,13 @@ def demonstrate(generator: Generator, out: Path, reporter: Reporter) -> Demonstr
 def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
     """The profile in the folder if it is of this generator and these settings, else a new one."""
     policy = with_curvature(default_policy(generator.family), generator.presets.curvature[0])
-    try:
+    with suppress(ProfileError):
         found = load_profile(folder)
         found.check_generator(generator)
         found.limits(policy)
         info = found.info
         if info.profile_id == profile_id(info.checkpoint_sha256, info.sampling, policy.calibration, info.layers, policy.detection.rates):
             return found
-    except ProfileError:
-        pass
     profile = calibrate(generator, policy, reporter=reporter)
     shutil.rmtree(folder, ignore_errors=True)
     profile.save(folder)
@@ -104,7 +90,6 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
 
 
 def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
-    """Contact sheets by file name."""
     generator, rates = stage.generator, stage.profile.rates
     total = len(columns[names.ID])
     for r in (stage.policy.headline_rate, PAPER_RATE):
@@ -120,16 +105,13 @@ def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tup
     for r in stage.limits.strengths:
         edits = low_rate_ablation(rates, stage.detection, r, generator.device)
         made[f"R = {r:g}"] = exhibit.render(generator, latents, edits)
-    # the random choice belongs to the sample, so the padded batch needs its own padded ids: one batch, no padding
-    with scored_pass():
-        random = generator(latents, random_ablation(latents, stage.detection)).cpu().numpy()
-    made["30 % at random"] = [storage.to_uint8(image) for image in random]
+    at_random = generator.images(latents, lambda rows: random_ablation(latents[rows], stage.detection)).numpy()
+    made["30 % at random"] = [storage.to_uint8(image) for image in at_random]
     title = f"The {_ABLATED} worst samples, and what sequential ablation of their low-rate neurons makes of them"
     yield "ablation", comparison_sheet(list(map(str, worst)), made, title)
 
 
 def _facts(profile: Profile, columns: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Numbers worth telling."""
     paper = names.low_rate(PAPER_RATE)
     shares = ", ".join(f"{of_layer[names.rate(PAPER_RATE)]:.3f}" for of_layer in profile.info.low_rate_shares.values())
     facts = {

@@ -23,28 +23,23 @@ from qualitygate.units.labels import ARTIFACT, NORMAL
 
 REAL = "real"
 CLASSES = (ARTIFACT, NORMAL, REAL)
-"""The classes in the order of the classifier's outputs; real images are optional."""
+"""In the order of the classifier's outputs; real images are optional."""
 VALIDATION = 0.25
 """Share of each class that the layer is not trained on."""
 DECAY = 1e-2
 """Weight of the squared weights in the loss, over standardised features: few labels must do for many features."""
 LEAST = 8
 """Images of a class below which nothing can be said about a classifier."""
-_STEPS = 200
 
 
 @dataclass(frozen=True)
 class Classification:
-    """How good a classifier is.
+    """How good a classifier is, with the key of its backbone.
 
-    Attributes:
-        classes: the classes, in the order of the table.
-        confusion: validation images, int64 (classes, classes): a row for what they are, a column for what was said.
-        training_accuracy, validation_accuracy: mean over artifact and normal of the share that was told right from the other,
-            so that chance is 0.5 whatever the numbers of images; real images have no part in it.
-        interval: 95 % interval of the validation accuracy.
-        images: of each class, in training and validation together.
-        backbone: key of the backbone.
+    ``confusion``, int64 (classes, classes), counts the validation images: a row for what they are, a column for what was said. The
+    accuracies are means over artifact and normal of the share that was told right from the other, so that chance is 0.5 whatever the
+    numbers of images; real images have no part in them. ``interval`` is the 95 % one of the validation accuracy. ``images`` counts both
+    parts together.
     """
 
     classes: tuple[str, ...]
@@ -62,13 +57,8 @@ class Classification:
 
 
 class ArtifactClassifier(nn.Module):
-    """Images to one value a class: the backbone's spatial features, their mean over positions, one linear layer.
-
-    Args:
-        backbone: frozen.
-        weight, bias: of the linear layer, float32 (classes, channels) and (classes,).
-        classes: names of the outputs.
-    """
+    """Images to one value a class: the spatial features of a frozen backbone, their mean over positions, and one linear layer with
+    ``weight``, float32 (classes, channels), and ``bias``, (classes,)."""
 
     def __init__(self, backbone: SpatialExtractor, weight: Tensor, bias: Tensor, classes: Sequence[str]) -> None:
         super().__init__()
@@ -104,14 +94,9 @@ def train_classifier(
 ) -> tuple[ArtifactClassifier, Classification]:
     """Train the linear layer on images of each class: cross-entropy, every class with the same weight however many images it has.
 
-    The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero.
-
-    Args:
-        backbone: a frozen network with spatial features.
-        images: by class (`CLASSES`; ``real`` may be missing): (N, 1 or 3, height, width) in [-1, 1], or batches of such.
-        seed: of the split into training and validation.
-        decay: weight of the squared weights.
-        progress: called with the number of images seen.
+    The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero. The images of each class
+    (`CLASSES`; ``real`` may be missing) are (N, 1 or 3, height, width) in [-1, 1], or batches of such; the seed splits them into training
+    and validation.
 
     Raises:
         InputError: a class is missing or has too few images, or the classifier is no better than chance: its interval of
@@ -121,12 +106,8 @@ def train_classifier(
     features = [_pooled(backbone, images[name], progress) for name in classes]
     counts = {name: len(one) for name, one in zip(classes, features, strict=True)}
     if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
-        raise InputError(
-            "Too few labelled images for a classifier",
-            str(counts),
-            f"{LEAST} of each class, {ARTIFACT} and {NORMAL}",
-            "label more samples; the paper has about 2,000",
-        )
+        needed, remedy = f"{LEAST} of each class, {ARTIFACT} and {NORMAL}", "label more samples; the paper has about 2,000"
+        raise InputError("Too few labelled images for a classifier", str(counts), needed, remedy)
     orders = [np.random.default_rng(seed + index).permutation(len(one)) for index, one in enumerate(features)]
     held_out = [np.isin(np.arange(len(order)), order[: round(VALIDATION * len(order))]) for order in orders]
     training = [one[torch.from_numpy(~out).to(one.device)] for one, out in zip(features, held_out, strict=True)]
@@ -166,7 +147,7 @@ def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progr
 
 
 def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
-    """Weight (classes, channels) and bias (classes,) of the layer, float64, on the features as they come."""
+    """Weight and bias of the layer, float64, on the features as they come."""
     x = torch.cat(list(features))
     y = torch.cat([torch.full((len(one),), index, device=x.device) for index, one in enumerate(features)])
     balance = x.new_tensor([len(x) / (len(features) * len(one)) for one in features])
@@ -175,7 +156,7 @@ def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
     standard = (x - mean) / deviation
     weight = x.new_zeros(len(features), x.shape[1], requires_grad=True)
     bias = x.new_zeros(len(features), requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
@@ -201,18 +182,12 @@ def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
 
 
 def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:
-    """Masks L_a of what is wrong in each image, float32 (N, height, width) in [0, 1] at the size of the images, on the CPU.
+    """Masks L_a of what is wrong in each image, float32 (N, height, width) in [0, 1] at the size of the images, on the CPU. The images are
+    (N, 1 or 3, height, width) in [-1, 1], or batches of such.
 
     The spatial features are summed with the gradients' means over positions as weights; what speaks against the artifact becomes 0; the
     rest is enlarged bilinearly and divided by its maximum in the image. A mask is 0 everywhere where nothing speaks for the artifact.
-
-    Args:
-        classifier: a trained classifier.
-        images: (N, 1 or 3, height, width) in [-1, 1], or batches of such.
-        progress: called with the number of images finished.
-
-    Raises:
-        MissingExtraError: captum is not installed.
+    Raises `MissingExtraError` if captum is not installed.
     """
     try:
         from captum.attr import LayerGradCam
@@ -224,13 +199,8 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Ten
     for batch in images.split(MICRO_BATCH) if isinstance(images, Tensor) else images:
         with scored_pass(), torch.enable_grad():
             heat = explain.attribute(batch.clone().requires_grad_(), target=target, relu_attributions=True)
-        parts.append(_as_masks(heat.detach(), (batch.shape[2], batch.shape[3])).cpu())
+        large = F.interpolate(heat.detach(), size=batch.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        highest = large.amax(dim=(1, 2), keepdim=True)
+        parts.append(torch.where(highest > 0, large / highest, 0.0).clamp(0.0, 1.0).cpu())
         progress(len(batch))
     return torch.cat(parts)
-
-
-def _as_masks(heat: Tensor, size: tuple[int, int]) -> Tensor:
-    """Heat (N, 1, h, w), at least 0, at the size of the image and over its own maximum."""
-    large = F.interpolate(heat, size=size, mode="bilinear", align_corners=False)[:, 0]
-    highest = large.amax(dim=(1, 2), keepdim=True)
-    return torch.where(highest > 0, large / highest, 0.0).clamp(0.0, 1.0)

@@ -17,15 +17,16 @@ from qualitygate.generators.base import Generator, LayerLike
 from qualitygate.generators.passes import Progress, scored_pass, silent
 from qualitygate.latents import Latents
 
+TOP = 20
+"""Top images of a unit in the paper, of 20,000 samples."""
+SHARED = 0.5
+"""Correlation from which on units are said to share what they draw."""
+
 
 @dataclass(frozen=True)
 class TopSamples:
-    """The most active samples of each unit of a layer.
-
-    Attributes:
-        rows: rows of the latents, int64 (units, count), the most active first.
-        peak: the unit's highest activation in that sample, over positions, float32 (units, count).
-    """
+    """The most active samples of each unit of a layer: rows of the latents, int64 (units, count), the most active first, and the unit's
+    highest activation in each, over positions, float32 (units, count)."""
 
     rows: Tensor
     peak: Tensor
@@ -37,47 +38,39 @@ def top_samples(
     """The ``count`` samples, of latents or a bare z (N, D), with the highest activation of each unit, by layer.
 
     The activation of a unit in a sample is its maximum over positions (the paper does not say). Memory: what is kept, and one micro-batch.
-
-    Raises:
-        InputError: fewer samples than that.
-        LayerError: no such layer.
+    Raises `InputError` if there are fewer samples than that, `LayerError` if there is no such layer.
     """
     if not 1 <= count <= len(latents):
         raise InputError("Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are")
     indices = generator.layer_indices(layers)
-    best = {
-        layer: (torch.empty(units, 0, device=generator.device), torch.empty(units, 0, dtype=torch.int64, device=generator.device))
-        for layer, units in ((layer, generator.layers[layer].units) for layer in indices)
-    }
+    best: dict[int, tuple[Tensor, Tensor]] = {}
     for rows, layer, activation in generator.activations(latents, indices, progress=progress):
-        peaks = torch.cat((best[layer][0], activation.amax(dim=(2, 3)).float().T), dim=1)
+        peaks = activation.amax(dim=(2, 3)).float().T
         numbers = torch.arange(rows.start, rows.stop, device=generator.device).expand(len(peaks), -1)
+        if layer in best:
+            peaks, numbers = torch.cat((best[layer][0], peaks), dim=1), torch.cat((best[layer][1], numbers), dim=1)
         order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]  # of equally active ones the earlier
-        best[layer] = peaks.gather(1, order), torch.cat((best[layer][1], numbers), dim=1).gather(1, order)
+        best[layer] = peaks.gather(1, order), numbers.gather(1, order)
     return {layer: TopSamples(numbers.cpu(), peaks.cpu()) for layer, (peaks, numbers) in best.items()}
-
-
-TOP = 20
-"""Top images of a unit in the paper, of 20,000 samples."""
-SHARED = 0.5
-"""Correlation from which on units are said to share what they draw."""
 
 
 def representative(generator: Generator, latents: Latents | Tensor, layer: int) -> Tensor:
     """Image (channels, height, width), float32 in [-1, 1] on the CPU, made from the mean featuremap of some samples at a layer: all of the
     layer's units as they are on average. Blurred, if the samples have little in common.
 
-    Whatever else the rest of the chain needs (styles, the image so far) is averaged in the same way (the paper does not say).
-
-    Raises:
-        InputError: no samples.
+    Whatever else the rest of the chain needs (styles, the image so far) is averaged in the same way (the paper does not say). Raises
+    `InputError` without samples.
     """
     if not len(latents):
         raise InputError("There is nothing to take the mean of", "no samples", "at least one sample")
+
+    def mean(of: Tensor) -> Tensor:
+        return of.mean(dim=0, keepdim=True) if of.is_floating_point() else of[:1]  # whole numbers have no mean
+
     with scored_pass():
         state = generator.run(generator.start(latents), layer)
-        mean = replace(state, activation=state.activation.mean(dim=0, keepdim=True), carry=tree_map_only(Tensor, _mean_row, state.carry))
-        return generator.resume(mean)[0].cpu()
+        state = replace(state, activation=mean(state.activation), carry=tree_map_only(Tensor, mean, state.carry))
+        return generator.resume(state)[0].cpu()
 
 
 def unit_heat(generator: Generator, latents: Latents | Tensor, layer: int, unit: int) -> Tensor:
@@ -100,26 +93,17 @@ def peaks(generator: Generator, latents: Latents | Tensor, units: Mapping[int, S
 def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
     """Clusters of units that fire together: hierarchical clustering, average linkage, of one minus the correlation of their activations.
 
-    Args:
-        active: how active each unit is in each of N samples, (N, units), for example `peaks` over artifact samples.
-        shared: correlation that the units of a cluster have on average.
-
-    Returns:
-        number of each unit's cluster, int64 (units,), from 0 in order of the first unit of each. A unit that is the same in all samples
-        has a cluster of its own.
-
-    Raises:
-        InputError: fewer than two samples, no units, or a correlation out of range.
+    ``active``, (N, units), is how active each unit is in each sample, for example `peaks` over artifact samples; the units of a cluster
+    have a correlation of ``shared`` on average. Given back is the number of each unit's cluster, int64 (units,), from 0 in order of the
+    first unit of each. A unit that is the same in all samples has a cluster of its own. Raises `InputError` for fewer than two samples, no
+    units, or a correlation out of range.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
 
     samples, units = active.shape
     if samples < 2 or not units or not -1.0 < shared < 1.0:
-        raise InputError(
-            "Units cannot be clustered so",
-            f"{samples} samples of {units} units, correlation {shared}",
-            "at least two samples and one unit, a correlation in (-1, 1)",
-        )
+        what = f"{samples} samples of {units} units, correlation {shared}"
+        raise InputError("Units cannot be clustered so", what, "at least two samples and one unit, a correlation in (-1, 1)")
     if units == 1:
         return np.zeros(1, dtype=np.int64)
     correlation = torch.corrcoef(active.double().T).nan_to_num(0.0).numpy()  # with a constant unit there is none
@@ -127,8 +111,3 @@ def clusters(active: Tensor, shared: float = SHARED) -> np.ndarray:
     found = fcluster(linkage(1.0 - correlation[above], "average"), 1.0 - shared, "distance")
     _, first, place = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[place].astype(np.int64)
-
-
-def _mean_row(tensor: Tensor) -> Tensor:
-    """The mean sample; of whole numbers, which have none, the first."""
-    return tensor.mean(dim=0, keepdim=True) if tensor.is_floating_point() else tensor[:1]

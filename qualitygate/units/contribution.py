@@ -24,12 +24,8 @@ from qualitygate.units.table import UnitInputs, UnitScore
 
 @dataclass(frozen=True)
 class Contributions:
-    """What units add to the discriminator's values of N images.
-
-    Attributes:
-        value: the discriminator's value of each image, float64 (N,).
-        parts: by layer, float32 (N, units): the sum over each unit's neurons of ``(∂D/∂h)·h``.
-    """
+    """The discriminator's value of each image, float64 (N,), and what each unit adds to it: by layer, float32 (N, units), the sum over the
+    unit's neurons of ``(∂D/∂h)·h``."""
 
     value: Tensor
     parts: Mapping[int, Tensor]
@@ -51,18 +47,12 @@ def contributions(
     """Contributions of every unit of the given layers (by default all) for N samples.
 
     The image is the family's raw one, before it is clamped. A discriminator that measures how the batch varies (PGGAN, StyleGAN2)
-    makes a sample's numbers depend on those it is computed with, as its value does.
-
-    Raises:
-        InputError: no samples, or a discriminator of images of another shape.
-        LayerError: no such layer.
+    makes a sample's numbers depend on those it is computed with, as its value does. Raises `InputError` without samples or for a
+    discriminator of images of another shape, `LayerError` if there is no such layer.
     """
     if not len(latents) or discriminator.image_shape != generator.image_shape:
-        raise InputError(
-            "The discriminator cannot judge these samples",
-            f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}",
-            "at least one sample, images of one shape",
-        )
+        found = f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}"
+        raise InputError("The discriminator cannot judge these samples", found, "at least one sample, images of one shape")
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}

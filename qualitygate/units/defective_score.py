@@ -33,19 +33,13 @@ SHARE = 0.005
 _DROPPED = 16  # bits of a float32 below its first 7 of mantissa
 _LEAST, _MOST = 2.0**-16, 2.0**16  # nearer to 0 is 0; beyond is one last bin
 _FIRST_STEP = int(np.float32(_LEAST).view(np.int32)) >> _DROPPED
-_BINS = 32 * 128  # of one sign: so many factors of 2, in so many parts each
+_ZERO = 32 * 128 + 1  # bin of what is nearly 0, between those of either sign: 32 factors of 2 in 128 parts each, and the last
 _AT_ONCE = 2**24  # activations whose bins are held at once
 _MEMORY = 2**27  # bytes that enlarged regions may take at once
-_ZERO = _BINS + 1  # bin of what is nearly 0; those of negative values are below
 
 
 class UnitQuantiles:
-    """How the activations of each unit of a layer are distributed: 64 kB of counts a unit, however many samples.
-
-    Args:
-        units: units of the layer.
-        device: where the activations are.
-    """
+    """How the activations of each unit of a layer are distributed: 64 kB of counts a unit, however many samples."""
 
     def __init__(self, units: int, device: torch.device | str) -> None:
         self._counts = torch.zeros(units, 2 * _ZERO + 1, dtype=torch.int64, device=device)
@@ -58,8 +52,11 @@ class UnitQuantiles:
         units = len(self._counts)
         first = torch.arange(units, device=activation.device)[:, None, None] * self._counts.shape[1]
         for part in activation.float().split(max(1, _AT_ONCE // activation[0].numel())):
-            bins = (_bin(part) + first).flatten()
-            self._counts += torch.bincount(bins, minlength=self._counts.numel()).view_as(self._counts)
+            size = part.abs().clamp(max=_MOST)
+            steps = (size.view(torch.int32) >> _DROPPED).long() - _FIRST_STEP
+            magnitude = torch.where(size < _LEAST, 0, steps + 1)
+            bins = first + _ZERO + torch.where(part < 0, -magnitude, magnitude)
+            self._counts += torch.bincount(bins.flatten(), minlength=self._counts.numel()).view_as(self._counts)
 
     def above(self, share: float) -> Tensor:
         """Threshold of each unit, float32 (units,) on the CPU: just below the bin of the least value that at most ``share`` of its
@@ -70,7 +67,12 @@ class UnitQuantiles:
         """
         allowed = (self._counts.sum(dim=1, keepdim=True).double() * share).long()
         beyond = self._counts.flip(1).cumsum(dim=1).flip(1) - self._counts  # activations in higher bins
-        return _just_below((beyond <= allowed).to(torch.int8).argmax(dim=1).cpu())
+        magnitude = (beyond <= allowed).to(torch.int8).argmax(dim=1).cpu() - _ZERO
+        # a positive bin begins at its own step, a negative one reaches down to where the next larger size begins
+        steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _FIRST_STEP
+        edge = (steps.int() << _DROPPED).view(torch.float32)
+        below = torch.nextafter(edge, torch.zeros(()))
+        return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, below, -edge))
 
 
 def unit_thresholds(
@@ -79,21 +81,12 @@ def unit_thresholds(
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
 
-    Args:
-        generator: the generator.
-        latents: samples as they come; among artifacts only, what fires for all of them would count as ordinary.
-        layers: layers to measure.
-        share: the paper's τ = 0.005.
-        progress: called after each micro-batch.
-
-    Raises:
-        InputError: a share out of range, no samples, or activations that are not finite.
-        LayerError: no such layer.
+    The latents are samples as they come; among artifacts only, what fires for all of them would count as ordinary. Raises `InputError` for
+    a share out of range, no samples, or activations that are not finite.
     """
     if not 0.0 < share < 1.0 or not len(latents):
-        raise InputError(
-            "Thresholds cannot be measured so", f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
-        )
+        found, needed = f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
+        raise InputError("Thresholds cannot be measured so", found, needed)
     indices = generator.layer_indices(layers)
     quantiles = {layer: UnitQuantiles(generator.layers[layer].units, generator.device) for layer in indices}
     for _, layer, activation in generator.activations(latents, indices, progress=progress):
@@ -101,32 +94,10 @@ def unit_thresholds(
     return {layer: of_layer.above(share) for layer, of_layer in quantiles.items()}
 
 
-def _bin(values: Tensor) -> Tensor:
-    """Number of the bin of each value, int64: negative values from the largest on, 0, positive values."""
-    size = values.abs().clamp(max=_MOST)
-    steps = (size.view(torch.int32) >> _DROPPED).long() - _FIRST_STEP
-    magnitude = torch.where(size < _LEAST, 0, steps + 1)
-    return _ZERO + torch.where(values < 0, -magnitude, magnitude)
-
-
-def _just_below(bins: Tensor) -> Tensor:
-    """The largest float32 below everything in the bin; 0 for the bin of 0."""
-    magnitude = bins - _ZERO
-    # a positive bin begins at its own step, a negative one reaches down to where the next larger size begins
-    steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _FIRST_STEP
-    edge = (steps.int() << _DROPPED).view(torch.float32)
-    positive = torch.nextafter(edge, torch.zeros(()))
-    return torch.where(magnitude == 0, 0.0, torch.where(magnitude > 0, positive, -edge))
-
-
 @dataclass(frozen=True)
 class UnitOverlaps:
-    """How well the regions of units cover what is wrong in some samples.
-
-    Attributes:
-        overlap: by layer, float32 (N, units): IoU of each unit's region with the sample's own mask, in [0, 1].
-        mask_threshold: the threshold of the masks; None where they are continuous.
-    """
+    """How well the regions of units cover what is wrong in some samples: by layer, float32 (N, units), the IoU of each unit's region with
+    the sample's own mask, in [0, 1], which is the sample's own score; with the threshold of the masks, None where they are continuous."""
 
     overlap: Mapping[int, Tensor]
     mask_threshold: float | None
@@ -137,11 +108,6 @@ class UnitOverlaps:
         scores = {layer: of_samples.double().mean(dim=0) for layer, of_samples in self.overlap.items()}
         samples = len(next(iter(self.overlap.values())))
         return UnitScores.of_layers(scores, names.UNIT_DEFECTIVE, {"samples": samples, "mask_threshold": self.mask_threshold})
-
-    def of_sample(self, row: int) -> UnitScores:
-        """One sample's own score."""
-        scores = {layer: of_samples[row] for layer, of_samples in self.overlap.items()}
-        return UnitScores.of_layers(scores, names.UNIT_DEFECTIVE, {"row": row, "mask_threshold": self.mask_threshold})
 
 
 def defective_scores(
@@ -156,24 +122,17 @@ def defective_scores(
     """Defective scores of N artifact samples at every layer that thresholds are known of.
 
     The paper does not say how a continuous mask is intersected; ours is the soft IoU, the sum of the minima over that of the maxima. Where
-    both region and mask are empty it is 0: such a unit explains nothing.
+    both region and mask are empty it is 0: such a unit explains nothing. Raises `InputError` without samples, or for masks that do not fit.
 
     Args:
-        generator: the generator.
-        latents: the N samples.
-        masks: what is wrong in each, float32 (N, height, width) in [0, 1], at the size of the image.
+        masks: what is wrong in each sample, float32 (N, height, width) in [0, 1], at the size of the image.
         thresholds: of every unit, float32 (units,) by layer, see `unit_thresholds`.
         mask_threshold: masks become 1 from here on and 0 below; by default they stay continuous.
-        progress: called after each micro-batch.
-
-    Raises:
-        InputError: no samples, or masks that do not fit them.
     """
     wanted = (len(latents), *generator.image_shape[1:])
     if not len(latents) or tuple(masks.shape) != wanted or not bool(((masks >= 0) & (masks <= 1)).all()):
-        raise InputError(
-            "The masks do not fit the samples", f"{tuple(masks.shape)}", f"{wanted} with values in [0, 1], of at least one sample"
-        )
+        needed = f"{wanted} with values in [0, 1], of at least one sample"
+        raise InputError("The masks do not fit the samples", f"{tuple(masks.shape)}", needed)
     if mask_threshold is not None:
         masks = (masks >= mask_threshold).float()
     rows_at_once = max(1, _MEMORY // (4 * masks[0].numel()))
@@ -187,18 +146,15 @@ def defective_scores(
 def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
     """Soft intersection over union of each unit's region with its sample's mask, float32 (N, units).
 
-    Args:
-        active: where the units fire strongly, bool (N, units, height, width); enlarged bilinearly to the size of the masks.
-        masks: float32 (N, height, width) in [0, 1], at least as large.
-        rows_at_once: regions enlarged at once. A region that is empty is not enlarged at all, and nearly all are.
+    ``active`` says where the units fire strongly, bool (N, units, height, width); it is enlarged bilinearly to the size of the masks,
+    float32 (N, height, width) in [0, 1], some regions at once. A region that is empty is not enlarged at all, and nearly all are.
     """
     sample, unit = active.flatten(2).any(dim=2).nonzero(as_tuple=True)
     overlap = torch.zeros(active.shape[:2], device=active.device)
     size = masks.flatten(1).sum(dim=1)
     for of_sample, of_unit in zip(sample.split(rows_at_once), unit.split(rows_at_once), strict=True):
-        region = F.interpolate(active[of_sample, of_unit].float()[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[
-            :, 0
-        ]
+        small = active[of_sample, of_unit].float()[:, None]
+        region = F.interpolate(small, size=masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
         common = torch.minimum(region, masks[of_sample]).flatten(1).sum(dim=1)
         # the sum of the maxima is what both have less what they share
         union = region.flatten(1).sum(dim=1) + size[of_sample] - common
@@ -208,7 +164,7 @@ def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
 
 def _of_artifacts(inputs: UnitInputs) -> UnitScores:
     """Over the artifacts, with masks from a classifier's Grad-CAM."""
-    masks = inputs.masks
+    masks = inputs.masks  # first: where the classifier is no better than chance, nothing else need be measured
     with inputs.reporter.phase("unit thresholds", len(inputs.samples)) as progress:
         thresholds = unit_thresholds(inputs.generator, inputs.samples, inputs.layers, progress=progress)
     with inputs.reporter.phase("defective score", len(masks)) as progress:

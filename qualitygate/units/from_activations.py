@@ -19,12 +19,7 @@ from qualitygate.units.table import UnitInputs, UnitScore
 
 def low_rate_activity(rates: ActivationRates, rate: float = PAPER_RATE) -> UnitScores:
     """Low-rate activity of every unit: the mean over samples of the share of its positions that are low-rate and active. Over the latents
-    of the estimate it follows from the rates: no pass is needed.
-
-    Args:
-        rates: activation rates of the untouched generator.
-        rate: R.
-    """
+    of the estimate it follows from the rates: no pass is needed."""
     scores = {layer: (rates.rates[layer] * rates.low_rate(layer, rate)).mean(dim=(1, 2)) for layer in rates.layers}
     return UnitScores.of_layers(scores, names.UNIT_LOW_RATE, {"rate": rate, "samples": rates.samples})
 
@@ -37,9 +32,8 @@ def low_rate_activity_of(
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> UnitScores:
-    """Low-rate activity over given samples, latents or a bare z (N, D), for example those that someone found to be artifacts.
-
-    The layers are by default all that the rates know."""
+    """Low-rate activity over given samples, latents or a bare z (N, D), for example those that someone found to be artifacts; of all layers
+    that the rates know, unless others are given."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     of_samples = own_low_rate_activity(generator, latents, rates, rate, indices, progress)
     scores = {layer: one.mean(dim=0) for layer, one in of_samples.items()}
@@ -53,13 +47,11 @@ def curvature(local: LocalActivation) -> UnitScores:
 
 
 def _low_rate(inputs: UnitInputs) -> UnitScores:
-    """Low-rate activity over the artifacts."""
     with inputs.reporter.phase("low-rate activity", len(inputs.artifacts)) as progress:
         return low_rate_activity_of(inputs.generator, inputs.artifacts, inputs.rates, inputs.rate, progress=progress)
 
 
 def _curvature(inputs: UnitInputs) -> UnitScores:
-    """Exact CLA over some artifacts."""
     artifacts = inputs.artifacts[: inputs.curvature]
     with inputs.reporter.phase("exact CLA", len(artifacts)) as progress:
         return curvature(local_activation(inputs.generator, artifacts, inputs.layers, progress=progress))

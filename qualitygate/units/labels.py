@@ -64,41 +64,33 @@ def read_labels(path: str | Path) -> Labels:
 
 
 def read_answers(path: str | Path, allowed: Sequence[str] = LABELS) -> list[Answer]:
-    """Every answer of a file or folder.
+    """Every answer of a file or folder; the labels may be in any case.
 
     - CSV with columns ``id`` and ``label`` and, if several people answered, ``rater``; a row with an empty label was not answered.
     - Label Studio's JSON export, whole or minimal. The sample is named by ``sample_id`` in a task's data, else by the digits at the end of
       the image's name.
     - A folder with folders ``artifact`` and ``normal`` of image files, whose names end in the id.
 
-    Args:
-        path: the file or folder.
-        allowed: the labels that there are, in any case.
-
-    Raises:
-        InputError: nothing there, another form, another label, or no answer in it.
+    Raises `InputError` for nothing there, another form, another label, or no answer in it.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"There are no labels at {path}", "no such file or folder", _FORMS)
     read = _of_folders if path.is_dir() else _of_label_studio if path.suffix.lower() == ".json" else _of_csv
-    answers = [Answer(sample, _label(text, where, allowed), rater) for sample, text, rater, where in read(path, allowed)]
+    answers = []
+    for sample, text, rater, where in read(path, allowed):
+        label = str(text).strip().lower()
+        if label not in allowed:
+            raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(allowed))
+        answers.append(Answer(sample, label, rater))
     if not answers:
         raise InputError(f"Nobody has labelled anything in {path}", "no answer", _FORMS)
     return answers
 
 
 def majority(answers: Iterable[Answer], source: str, known: Iterable[int] | None = None) -> Labels:
-    """One label a sample: the majority's; ids with as many answers for either are contradictions and left out.
-
-    Args:
-        answers: every answer, of `LABELS`.
-        source: where they come from, in words.
-        known: ids that may be labelled; by default any.
-
-    Raises:
-        InputError: an id that is not known, or no sample is left.
-    """
+    """One label a sample: the majority's; ids with as many answers for either are contradictions and left out. Raises `InputError` for an
+    id that is not known (by default all are), or if no sample is left."""
     balance: Counter[int] = Counter()
     for answer in answers:
         balance[answer.id] += 1 if answer.label == ARTIFACT else -1
@@ -117,24 +109,12 @@ def majority(answers: Iterable[Answer], source: str, known: Iterable[int] | None
 
 
 def pseudo_labels(ids: np.ndarray, score: np.ndarray, count: int, name: str) -> Labels:
-    """Labels where nobody has labelled: the samples with the highest scores stand in for artifacts, those with the lowest for normal ones.
-
-    Args:
-        ids: int64 (N,).
-        score: (N,), higher = worse; a sample with NaN is in neither group.
-        count: samples of each group.
-        name: what the score is called; the source says it.
-
-    Raises:
-        InputError: not so many samples with a score.
-    """
+    """Labels where nobody has labelled: of the ids, int64 (N,), the ``count`` with the highest scores (N,) stand in for artifacts, those
+    with the lowest for normal ones. A sample with NaN is in neither group. Raises `InputError` for not so many samples with a score."""
     scored = np.flatnonzero(~np.isnan(score))
     if count < 1 or 2 * count > len(scored):
-        raise InputError(
-            "Not enough samples for two groups",
-            f"{len(scored)} samples with {name}, groups of {count}",
-            "at least twice as many samples as a group has, and a group of at least 1",
-        )
+        needed = "at least twice as many samples as a group has, and a group of at least 1"
+        raise InputError("Not enough samples for two groups", f"{len(scored)} samples with {name}, groups of {count}", needed)
     order = scored[np.argsort(score[scored], kind="stable")]
     chosen = np.concatenate((order[:count], order[-count:]))
     source = f"nobody: the {count:,} highest and lowest of {len(scored):,} by {name} stand in for artifact and normal"
@@ -151,11 +131,7 @@ def write_answers(path: str | Path, answers: Iterable[Answer]) -> None:
 
 
 def id_of(name: str) -> int:
-    """The sample id at the end of an image's name: of ``…/3f2a-00000012.png`` 12.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The sample id at the end of an image's name: of ``…/3f2a-00000012.png`` 12. Raises `InputError` if there is none."""
     found = re.search(r"(?:^|[^0-9])(\d+)$", Path(name).stem)
     if found is None:
         raise InputError("The name of an image does not say which sample it is", name, "a name like 00000012.png")
@@ -196,27 +172,26 @@ def _of_label_studio(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
             raise TypeError(f"a {type(tasks).__name__} at the top")
         for number, task in enumerate(tasks):
             where = f"{path}, task {number}"
-            for data, label, rater in _whole(task) if "annotations" in task else _minimal(task, where, allowed):
-                yield _sample(data, where), label, _rater(rater), where
+            for data, label, who in _choices(task, where, allowed):
+                rater = who.get("email") or who.get("id") if isinstance(who, Mapping) else who  # a number, or an object with one
+                yield _sample(data, where), label, "" if rater is None else str(rater), where
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an export of Label Studio", f"{type(error).__name__}: {error}", _FORMS) from error
 
 
-def _whole(task: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
-    """A task as the full export has it: a list of people's annotations, each a list of results."""
+def _choices(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
+    """Data, choice and rater: the full export has a list of people's annotations, each a list of results, the minimal one a flat object."""
+    if "annotations" not in task:
+        choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
+        if len(choices) > 1:
+            raise InputError("A task has several answers", where, "one choice a task")
+        yield from ((task, choice, task.get("annotator")) for choice in choices)
+        return
     for annotation in task["annotations"]:
         for result in () if annotation.get("was_cancelled") else annotation["result"]:
             if result.get("type") == "choices":
                 (choice,) = result["value"]["choices"]
                 yield task["data"], choice, annotation.get("completed_by")
-
-
-def _minimal(task: Mapping[str, Any], where: str, allowed: Sequence[str]) -> Iterator[tuple[Mapping[str, Any], str, Any]]:
-    """A task as the minimal export has it: its data and its answer in one flat object."""
-    choices = [value for value in task.values() if isinstance(value, str) and value.strip().lower() in allowed]
-    if len(choices) > 1:
-        raise InputError("A task has several answers", where, "one choice a task")
-    yield from ((task, choice, task.get("annotator")) for choice in choices)
 
 
 def _sample(data: Mapping[str, Any], where: str) -> int:
@@ -228,21 +203,7 @@ def _sample(data: Mapping[str, Any], where: str) -> int:
     return id_of(images[0])
 
 
-def _rater(who: Any) -> str:
-    """Who answered: Label Studio writes a number, or an object with one."""
-    if isinstance(who, Mapping):
-        who = who.get("email") or who.get("id")
-    return "" if who is None else str(who)
-
-
 def _id(text: Any, where: str) -> int:
     if not str(text).strip().isdigit():
         raise InputError("This is no sample id", f"{text!r} in {where}", "a whole number, at least 0")
     return int(text)
-
-
-def _label(text: Any, where: str, allowed: Sequence[str]) -> str:
-    label = str(text).strip().lower()
-    if label not in allowed:
-        raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(allowed))
-    return label

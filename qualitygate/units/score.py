@@ -37,11 +37,7 @@ class UnitScores:
 
     @classmethod
     def of_layers(cls, scores: Mapping[int, Tensor], source: str, settings: Mapping[str, Any]) -> UnitScores:
-        """From one score a unit, (units,), by layer.
-
-        Raises:
-            InputError: no layer.
-        """
+        """From one score a unit, (units,), by layer. Raises `InputError` if there is no layer."""
         if not scores:
             raise InputError("There are no unit scores", "no layer", "at least one layer")
         return cls({layer: scores[layer].detach().double().cpu().numpy() for layer in sorted(scores)}, source, dict(settings))
@@ -51,24 +47,14 @@ class UnitScores:
         return tuple(self.by_layer)
 
     def of(self, layer: int) -> np.ndarray:
-        """Scores of one layer's units, float64 (units,).
-
-        Raises:
-            LayerError: its units were not scored.
-        """
+        """Scores of one layer's units, float64 (units,). Raises `LayerError` if they were not scored."""
         if layer not in self.by_layer:
             raise LayerError(f"{self.source} was not computed for layer {layer}", f"layers {list(self.layers)}", "one of them")
         return self.by_layer[layer]
 
     def top(self, count: int, layer: int) -> np.ndarray:
-        """The most suspected units of a layer, int64 (count,), the highest score first; of equal scores the lower unit.
-
-        A unit without a score is never among them.
-
-        Raises:
-            InputError: a count below 1.
-            LayerError: the layer was not scored.
-        """
+        """The most suspected units of a layer, int64 (count,), the highest score first; of equal scores the lower unit. A unit without a
+        score is never among them. Raises `InputError` for a count below 1, `LayerError` if the layer was not scored."""
         if count < 1:
             raise InputError("Not a number of units", str(count), "at least 1")
         scores = self.of(layer)
@@ -82,12 +68,7 @@ class UnitScores:
 def save_unit_scores(path: str | Path, scores: Sequence[UnitScores]) -> None:
     """Write several unit scores as one Parquet file with a row for each unit that any of them knows: the join key, layer, unit, and a
     column for each source. Where a source does not know a unit its column is null; a score that is not defined is NaN. Their settings go
-    into its metadata.
-
-    Raises:
-        InputError: nothing to write, or two scores of one source.
-        StorageError: it cannot be written.
-    """
+    into its metadata. Raises `InputError` if there is nothing to write, or two scores of one source."""
     sources = [one.source for one in scores]
     if not sources or len({*sources}) != len(sources):
         raise InputError("These scores do not make a table", ", ".join(sources) or "none", "at least one, sources different")
@@ -104,19 +85,12 @@ def save_unit_scores(path: str | Path, scores: Sequence[UnitScores]) -> None:
 
 
 def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
-    """Read what `save_unit_scores` wrote, by source.
-
-    Raises:
-        InputError: not such a file.
-        ProfileError: not a Parquet file.
-    """
+    """Read what `save_unit_scores` wrote, by source. Raises `InputError` if it is not such a file, `ProfileError` if it is no Parquet
+    file."""
     table, metadata = storage.read_table(path)
     if _SETTINGS not in metadata:
-        raise InputError(
-            f"{path} is not a table of unit scores",
-            f"columns {', '.join(table.column_names[:5])} …",
-            "units.parquet as `qualitygate units` writes it",
-        )
+        columns = f"columns {', '.join(table.column_names[:5])} …"
+        raise InputError(f"{path} is not a table of unit scores", columns, "units.parquet as `qualitygate units` writes it")
     layer, found = table[names.LAYER].to_numpy(), {}
     for source, settings in json.loads(metadata[_SETTINGS]).items():
         score, known = table[source].to_numpy().astype(np.float64), table[source].is_valid().to_numpy()
@@ -127,16 +101,10 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two unit scores of one layer, held against each other.
+    """Two unit scores of one layer, held against each other over the units that have both.
 
-    Attributes:
-        layer: the layer.
-        first, second: the sources.
-        units: units with both scores.
-        correlation: Spearman's rank correlation over them, in [-1, 1]; NaN where one of them is the same for all units.
-        top: how many units of each were held against each other.
-        overlap: share of the one's top units among the other's, in [0, 1]; NaN without units.
-        by_chance: what independent scores would overlap by on average.
+    ``correlation`` is Spearman's rank correlation, in [-1, 1], NaN where one of them is the same for all units; ``overlap`` the share of
+    the one's top units among the other's, in [0, 1], NaN without units; ``by_chance`` what independent scores would overlap by on average.
     """
 
     layer: int
@@ -150,32 +118,37 @@ class Agreement:
 
 
 def compare(scores: Sequence[UnitScores], top: int = TOP) -> list[Agreement]:
-    """Every pair of sources at every layer that both know, in order of layer.
-
-    Args:
-        scores: unit scores of one generator.
-        top: units whose overlap is measured; all of them where a layer has fewer.
-
-    Raises:
-        InputError: ``top`` is below 1.
-    """
+    """Every pair of sources at every layer that both know, in order of layer. The overlap is that of ``top`` units, or of all where a layer
+    has fewer; `InputError` if that is below 1."""
     if top < 1:
         raise InputError("Not a number of units", str(top), "at least 1")
-    found = [
-        _agreement(first, second, layer, top)
-        for first, second in combinations(scores, 2)
-        for layer in sorted({*first.layers} & {*second.layers})
-    ]
+    found = []
+    for first, second in combinations(scores, 2):
+        for layer in {*first.layers} & {*second.layers}:
+            a, b = first.of(layer), second.of(layer)
+            both = ~(np.isnan(a) | np.isnan(b))
+            a, b = a[both], b[both]
+            count = min(top, len(a))
+            common = np.intersect1d(np.argsort(-a, kind="stable")[:count], np.argsort(-b, kind="stable")[:count])
+            found.append(
+                Agreement(
+                    layer=layer,
+                    first=first.source,
+                    second=second.source,
+                    units=len(a),
+                    correlation=rank_correlation(a, b),
+                    top=count,
+                    overlap=len(common) / count if count else float("nan"),
+                    by_chance=count / len(a) if count else float("nan"),
+                )
+            )
     return sorted(found, key=lambda one: one.layer)
 
 
 def joined(scores: Sequence[UnitScores]) -> UnitScores:
     """One ranking of all sources: for each unit the mean, over the sources that score it, of its rank in its layer, as a share in (0, 1]
-    that is 1 for the most suspected unit. Each source counts the same; NaN where none scores the unit.
-
-    Raises:
-        InputError: no scores.
-    """
+    that is 1 for the most suspected unit. Each source counts the same; NaN where none scores the unit. Raises `InputError` without
+    scores."""
     from scipy.stats import rankdata
 
     found = {}
@@ -194,22 +167,3 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
     constant = any(not len(side) or side.min() == side.max() for side in (first, second))
     return float("nan") if constant else float(spearmanr(first, second).statistic)
-
-
-def _agreement(first: UnitScores, second: UnitScores, layer: int, top: int) -> Agreement:
-    a, b = first.of(layer), second.of(layer)
-    both = ~(np.isnan(a) | np.isnan(b))
-    count = int(both.sum())
-    top = min(top, count)
-    a, b = a[both], b[both]
-    common = np.intersect1d(np.argsort(-a, kind="stable")[:top], np.argsort(-b, kind="stable")[:top])
-    return Agreement(
-        layer=layer,
-        first=first.source,
-        second=second.source,
-        units=count,
-        correlation=rank_correlation(a, b),
-        top=top,
-        overlap=len(common) / top if top else float("nan"),
-        by_chance=top / count if count else float("nan"),
-    )

@@ -56,18 +56,15 @@ class UnitInputs:
     """What unit scores are made from. What takes time is made when it is first asked for, and shared.
 
     Attributes:
-        generator: the generator.
         rates: activation rates of the untouched generator.
         rate: R of low-rate neurons.
-        layers: layers whose units are scored.
-        samples: samples as they come: for thresholds, top images and FID.
+        layers: whose units are scored.
+        samples: as they come: for thresholds, top images and FID.
         artifacts, normal: samples that somebody, or another score, calls so.
         given_extractor: makes features for FID and, where it has spatial ones, the classifier.
-        given_discriminator: for contributions.
         real: real images: what FID is measured against, and the classifier's third class.
         unit_images: images of a unit, whose FID is measured.
         curvature: artifacts with exact CLA, which is by far the dearest.
-        reporter: shows progress.
         classification: how good the classifier behind the masks is, once it was trained.
     """
 
@@ -102,22 +99,15 @@ class UnitInputs:
     @property
     def backbone(self) -> SpatialExtractor:
         if not isinstance(self.extractor, SpatialExtractor):
-            raise InputError(
-                "Grad-CAM needs features that have a place in the image",
-                self.extractor.key,
-                "a spatial extractor, for example random-vgg16-128, or the discriminator",
-            )
+            needed = "a spatial extractor, for example random-vgg16-128, or the discriminator"
+            raise InputError("Grad-CAM needs features that have a place in the image", self.extractor.key, needed)
         return self.extractor
 
     @property
     def discriminator(self) -> Discriminator:
         if self.given_discriminator is None:
-            raise InputError(
-                "Contributions need a discriminator",
-                "a checkpoint without one",
-                "one with a discriminator",
-                "leave `contribution` out of --sources",
-            )
+            found, remedy = "a checkpoint without one", "leave `contribution` out of --sources"
+            raise InputError("Contributions need a discriminator", found, "one with a discriminator", remedy)
         return self.given_discriminator
 
     def images(self, latents: Latents) -> Iterator[Tensor]:

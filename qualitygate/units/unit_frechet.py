@@ -26,31 +26,27 @@ _MEMORY = 2**28  # bytes that the sets of some units may take at once
 
 
 def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference: np.ndarray, *, extractor: str, against: str) -> UnitScores:
-    """FID of every unit's most active images.
+    """FID of every unit's most active images. Raises `InputError` for features of different lengths, or of fewer than two images.
 
     Args:
         features: of the generated images, (N, F), in the order of the samples that ``top`` was chosen from.
         top: the most active samples of every unit by layer, as many for every unit.
         reference: features of what they are held against, (M, F): real images, or, where there are none, the generator's own.
-        extractor: key of the extractor.
-        against: what the reference is, in words.
-
-    Raises:
-        InputError: features of different lengths, or of fewer than two images.
+        extractor, against: key of the extractor, and in words what the reference is.
     """
     sizes = {one.rows.shape[1] for one in top.values()}
     if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
-        raise InputError(
-            "These sets of images cannot be compared",
-            f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}",
-            "features of one extractor, sets of one size of at least 2 images",
-        )
+        found = f"features {features.shape} and {reference.shape}, sets of {sorted(sizes)}"
+        needed = "features of one extractor, sets of one size of at least 2 images"
+        raise InputError("These sets of images cannot be compared", found, needed)
     (size,) = sizes
-    distance = _Distance(torch.from_numpy(features), torch.from_numpy(reference))
     draw = np.random.default_rng(0)
-    random = distance(torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)])))
+    random = torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)]))
+    sets = [random, *(one.rows for one in top.values())]
+    distances = _distances(torch.from_numpy(features), torch.from_numpy(reference), torch.cat(sets))
+    at_random, *of_layers = distances.split([len(one) for one in sets])
     return UnitScores.of_layers(
-        {layer: distance(one.rows) for layer, one in top.items()},
+        dict(zip(top, of_layers, strict=True)),
         names.UNIT_FRECHET,
         {
             "images": size,
@@ -58,49 +54,39 @@ def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference:
             "reference": len(reference),
             "against": against,
             "extractor": extractor,
-            "random": {"mean": float(random.mean()), "deviation": float(random.std()), "sets": RANDOM_SETS},
+            "random": {"mean": float(at_random.mean()), "deviation": float(at_random.std()), "sets": RANDOM_SETS},
         },
     )
 
 
-class _Distance:
-    """Fréchet distances of many small sets from one reference.
+def _distances(features: Tensor, reference: Tensor, sets: Tensor) -> Tensor:
+    """Fréchet distances float64 (sets,) of many small sets of features, given by their rows (sets, size), from one reference.
 
     With ``C = X'X/n`` for the centred features X of a set, and ``R = LL'`` for the reference, the trace of ``√(CR)`` is the sum of the
     roots of the eigenvalues of ``(XL)(XL)'/n``: a matrix of the size of the set, in place of one of the number of features for every
     unit. The features are multiplied by L once. Covariances are divided by N, as in `qualitygate.metrics`.
     """
-
-    def __init__(self, features: Tensor, reference: Tensor) -> None:
-        exact = reference.double()
-        self._centre = exact.mean(dim=0)
-        centred = exact - self._centre
-        covariance = centred.T @ centred / len(exact)
-        values, vectors = torch.linalg.eigh(covariance)
-        self._trace = covariance.trace()
-        self._features = features.double() - self._centre
-        self._mapped = self._features @ (vectors * values.clamp(min=0.0).sqrt())
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Distances float64 (sets,) of sets of features, given by their rows (sets, size)."""
-        size, width = rows.shape[1], self._features.shape[1]
-        at_once = max(1, _MEMORY // (8 * size * max(width, size)))
-        return torch.cat([self._of_some(part) for part in rows.split(at_once)])
-
-    def _of_some(self, rows: Tensor) -> Tensor:
-        chosen = self._features[rows]
+    centre = reference.double().mean(dim=0)
+    centred = reference.double() - centre
+    covariance = centred.T @ centred / len(centred)
+    values, vectors = torch.linalg.eigh(covariance)
+    features = features.double() - centre
+    mapped = features @ (vectors * values.clamp(min=0.0).sqrt())
+    size, width = sets.shape[1], features.shape[1]
+    distances = []
+    for rows in sets.split(max(1, _MEMORY // (8 * size * max(width, size)))):
+        chosen, of_set = features[rows], mapped[rows]
         mean = chosen.mean(dim=1, keepdim=True)
-        trace = (chosen - mean).square().sum(dim=(1, 2)) / rows.shape[1]
-        mapped = self._mapped[rows]
-        mapped = mapped - mapped.mean(dim=1, keepdim=True)
-        wide = mapped.shape[1] < mapped.shape[2]
-        gram = (mapped @ mapped.mT if wide else mapped.mT @ mapped) / rows.shape[1]
+        trace = (chosen - mean).square().sum(dim=(1, 2)) / size
+        of_set = of_set - of_set.mean(dim=1, keepdim=True)
+        gram = (of_set @ of_set.mT if size < width else of_set.mT @ of_set) / size
         shared = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().sum(dim=1)
-        return (mean.square().sum(dim=(1, 2)) + trace + self._trace - 2.0 * shared).clamp(min=0.0)
+        distances.append((mean.square().sum(dim=(1, 2)) + trace + covariance.trace() - 2.0 * shared).clamp(min=0.0))
+    return torch.cat(distances)
 
 
 def _against_real(inputs: UnitInputs) -> UnitScores:
-    """Against real images or, without any, the generator's own. (GAN Dissection takes 10,000 images of 200,000 samples.)"""
+    """GAN Dissection takes 10,000 images of 200,000 samples."""
     with inputs.reporter.phase("features", len(inputs.samples)) as progress:
         features = extract(inputs.extractor, inputs.images(inputs.samples), progress)
     reference, against = features, "the generator's own samples"

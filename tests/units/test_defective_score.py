@@ -99,7 +99,6 @@ def test_by_hand() -> None:
     assert found.overlap[0][0].tolist() == pytest.approx([left, right, 0.0])
     assert found.overlap[0][1].tolist() == [0.0, 0.0, 0.0]  # nothing fires below 0
     assert found.mean.of(0).tolist() == pytest.approx([left / 2, right / 2, 0.0])
-    assert found.of_sample(0).of(0).tolist() == pytest.approx([left, right, 0.0])
     assert found.mean.source == "defective_score"
     assert found.mean.settings == {"samples": 2, "mask_threshold": None}
 

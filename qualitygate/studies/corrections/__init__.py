@@ -55,16 +55,10 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
         """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
 
         Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at
-        random. In place of all that, with ``grid``, low-rate beside high-rate ablation at every rate: of each layer alone, and of all of
-        them (IJCAI 2022, figure 5 and table 1).
-
-        Args:
-            policy: the policy.
-            layers: its detection layers, for the grid.
-            unit_scores: further columns of the profile's table of units to rank by, see `Profile.with_unit_scores`.
-
-        Raises:
-            InputError: an option that cannot be read, no such method, strengths that it cannot have, or none of the name to keep.
+        random. In place of all that, with ``grid``, low-rate beside high-rate ablation at every rate: of each of the ``layers`` (those of
+        detection) alone, and of all of them (IJCAI 2022, figure 5 and table 1). The further columns are ``unit_scores``, see
+        `Profile.with_unit_scores`. Raises `InputError` for an option that cannot be read, no such method, strengths that it cannot have, or
+        none of the name to keep.
         """
         chosen = self._methods(policy, unit_scores) if self.grid is None else _grid(policy, layers, self.grid)
         if self.keep is not None and self.keep not in chosen:
@@ -100,7 +94,7 @@ def _grid(policy: Policy, layers: Sequence[int], text: str) -> dict[str, Correct
     judged_at = policy.headline_rate if policy.correction is None else policy.correction.judged_at
     sets = [(layer,) for layer in layers] + ([tuple(layers)] if len(layers) > 1 else [])
     return {
-        f"{kind}, layers {_listed(chosen)}, R = {rate:g}": made(layers=chosen, rates=(rate,), judged_at=judged_at)
+        f"{kind}, layers {','.join(map(str, chosen))}, R = {rate:g}": made(layers=chosen, rates=(rate,), judged_at=judged_at)
         for chosen in sets
         for rate in rates
         for kind, made in (("low-rate", SequentialAblation), ("high-rate", HighRateAblation))
@@ -114,11 +108,8 @@ def _strengths(method: str, made: type[Correction], given: tuple[float, ...] | N
     try:
         made(**{field: given})
     except ValueError as error:
-        raise InputError(
-            f"{method} cannot have these strengths",
-            ", ".join(f"{one:g}" for one in given),
-            f"{field} from the least to the most correction, each in (0, 1]",
-        ) from error
+        found, needed = ", ".join(f"{one:g}" for one in given), f"{field} from the least to the most correction, each in (0, 1]"
+        raise InputError(f"{method} cannot have these strengths", found, needed) from error
     return {field: given}
 
 
@@ -128,16 +119,17 @@ def _places(made: type[Correction], layers: Sequence[tuple[int, ...]]) -> dict[s
         return {"": {}}
     if "layer" in made.model_fields:
         return {f", layer {one[0]}": {"layer": one[0]} for one in layers if len(one) == 1}
-    return {f", layers {_listed(one)}": {"layers": one} for one in layers}
+    return {f", layers {','.join(map(str, one))}": {"layers": one} for one in layers}
 
 
 def _variants(made: type[Correction], own_cla: bool, unit_scores: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Settings of each source of units or masks by what is added to the name."""
     if "ranking" in made.model_fields:
-        of_profile = {"low-rate activity": names.UNIT_LOW_RATE, "CLA": names.UNIT_CLA, **{one: one for one in unit_scores}}
         sources = {
             "own low-rate activity": ("sample", names.UNIT_LOW_RATE),
-            **{name: ("profile", score) for name, score in of_profile.items()},
+            "low-rate activity": ("profile", names.UNIT_LOW_RATE),
+            "CLA": ("profile", names.UNIT_CLA),
+            **{one: ("profile", one) for one in unit_scores},
             "random units": ("profile", RANDOM_UNITS),
             **({"own CLA": ("sample", names.UNIT_CLA)} if own_cla else {}),
         }
@@ -146,10 +138,6 @@ def _variants(made: type[Correction], own_cla: bool, unit_scores: Sequence[str])
         masks = {"low-rate neurons": "low_rate", **({"own CLA": "cla"} if own_cla else {})}
         return {f", {of}": {"mask": mask} for of, mask in masks.items()}
     return {"": {}}
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ",".join(map(str, layers))
 
 
 def _numbers(text: str, what: str) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,24 +51,15 @@ COLUMNS = (
     "harm",
 )
 """Numbers of a row of the table, in order; a row has those that are known."""
-DOCUMENT, ROWS, SHEET, TABLE, STEPS, KEPT = ("corrections.json", "corrections.parquet", "sheet.png", "table.md", "steps.png", "kept.json")
-BEFORE, AFTER = "before", "after"
+KEPT, BEFORE, AFTER = "kept.json", "before", "after"
 FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 _SIDE = 128
 
 
 @dataclass(frozen=True)
 class StudySamples:
-    """The samples of a study.
-
-    Attributes:
-        latents: of N samples; the worst first where a score chose them.
-        chosen: who chose them, in words.
-        normal: samples to hold them against; None where there are none.
-        normal_chosen: who chose those, in words.
-        score: name of the score that chose; None if none did.
-        scores: its values, float64 (N,).
-    """
+    """The N samples of a study, the worst first where a score chose them; who chose them, in words; normal samples to hold them against, if
+    there are any; and the score that chose, if one did, with its values float64 (N,)."""
 
     latents: Latents
     chosen: str
@@ -82,7 +74,6 @@ class AtStrength:
     """All samples corrected at one strength.
 
     Attributes:
-        strength: of the correction.
         passed: bool (N,): whether the gate would let the sample pass now.
         moved: float64 (N,): mean absolute change of the image, as a share of the range of its values.
         diversity: spread of the corrected images over that of the untouched ones (root mean square distance from their mean); 1 where
@@ -101,15 +92,8 @@ class AtStrength:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a correction does to the samples.
-
-    Attributes:
-        name: what it is called in tables.
-        correction: the correction with all its settings.
-        edited, judged: layers that it edits, and that corrected samples are judged on.
-        look_passes: early passes a sample that it costs to look at the sample first.
-        at: by strength, from the least to the most.
-    """
+    """What a correction does to the samples at each strength, from the least to the most; the layers that it edits, and that corrected
+    samples are judged on; and the early passes a sample that it costs to look at the sample first."""
 
     name: str
     correction: Correction
@@ -154,13 +138,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Reference:
-    """What sets of images are held against. Numbers of one reference and one number of samples can be compared, no others.
-
-    Attributes:
-        extractor: key of what made the features.
-        images: the real images, or what stands in for them.
-        real: whether they are real.
-    """
+    """What sets of images are held against: real images, or what stands in for them, under the extractor of this key. Numbers of one
+    reference and one number of samples can be compared, no others."""
 
     extractor: str
     images: RealSet
@@ -180,14 +159,8 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What corrections do to some samples.
-
-    Attributes:
-        outcomes: of each correction that can be used.
-        left_out: of the others, why not.
-        untouched: what was measured of the samples as they are, by name, (N, …).
-        shown: the first of their images, uint8 (height, width, channels).
-    """
+    """What corrections do to some samples, and why some cannot be used; what was measured of the samples as they are, by name, (N, …), and
+    the first of their images, uint8 (height, width, channels)."""
 
     outcomes: tuple[Outcome, ...]
     left_out: Mapping[str, str]
@@ -197,14 +170,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CorrectionsResult(Comparison):
-    """What came out.
-
-    Attributes:
-        samples: that were corrected.
-        reference: what images were held against; None without an extractor, or where there was nothing.
-        normal: features of as many normal samples, float32 (N, F); None where there are none.
-        harm: mean distance that normal samples move, by correction and strength.
-    """
+    """What came out, with what images were held against (None without an extractor, or where there was nothing), the features of as many
+    normal samples, float32 (N, F), and the mean distance that normal samples move, by correction and strength."""
 
     samples: StudySamples
     reference: Reference | None
@@ -213,11 +180,8 @@ class CorrectionsResult(Comparison):
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The table: the samples as they were, normal ones, then every correction at every strength and as least correction.
-
-        A row has ``correction``, ``method``, ``layers``, ``strength`` (null: least correction, or none) and those of `COLUMNS` that
-        are known.
-        """
+        """The table: the samples as they were, normal ones, then every correction at every strength and as least correction. A row has
+        ``correction``, ``method``, ``layers``, ``strength`` (null: least correction, or none) and those of `COLUMNS` that are known."""
 
         def row(name: str, numbers: Mapping[str, float], one: Outcome | None = None, strength: float | None = None) -> dict[str, Any]:
             known = {column: numbers[column] for column in COLUMNS if math.isfinite(numbers.get(column, math.nan))}
@@ -237,7 +201,6 @@ class CorrectionsResult(Comparison):
         return rows
 
     def _of_set(self, measured: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Numbers of a set from what was measured of its images."""
         found = {} if self.reference is None else self.reference(measured[FEATURES])
         shares = {"repaired": LEFT, "mark_gone": MARK_LEFT}
         found |= {name: float((measured[of] < REPAIRED_BELOW).mean()) for name, of in shares.items() if of in measured}
@@ -279,32 +242,21 @@ class KeptImages:
 def write_study(
     folder: str | Path, made: CorrectionsResult, generator: Generator, profile: Profile, policy: Policy, show: int, keep: str | None
 ) -> None:
-    """Write a study into a new folder, in one step.
-
-    Args:
-        folder: where to.
-        made: the study.
-        generator, profile, policy: of it, for the steps of sequential ablation.
-        show: samples on the sheets.
-        keep: correction whose images before and after it are written too, for `qualitygate label --corrected`: after least correction;
-            where no strength passes, after the strongest.
-    """
+    """Write a study into a new folder, in one step, with ``show`` samples on the sheets. Of the correction to keep, the images before and
+    after it are written too, for `qualitygate label --corrected`: after least correction; where no strength passes, after the strongest."""
     shown = min(show, len(made.shown))
     with storage.new_folder(folder) as place:
-        _write_json(place / DOCUMENT, made.document())
-        storage.write_bytes(place / TABLE, _markdown(made.rows).encode())
+        _write_json(place / "corrections.json", made.document())
+        storage.write_bytes(place / "table.md", _markdown(made.rows).encode())
         for name, figure in FIGURES.items():
             if (png := figure(made.rows)) is not None:
                 storage.write_bytes(place / name, png)
-        try:
-            layers = detection_layers(policy, profile.info.chain)
-            latents = made.samples.latents[:shown]
-            steps_sheet(generator, latents, made.shown[:shown], profile, policy.headline_rate, layers).save(place / STEPS)
-        except InputError:
-            pass  # no neuron is low-rate at this R
+        with suppress(InputError):  # where no neuron is low-rate at this R
+            layers, latents = detection_layers(policy, profile.info.chain), made.samples.latents[:shown]
+            steps_sheet(generator, latents, made.shown[:shown], profile, policy.headline_rate, layers).save(place / "steps.png")
         if made.outcomes:
-            storage.write_table(place / ROWS, _samples(made))
-            _sheet(made, shown).save(place / SHEET)
+            storage.write_table(place / "corrections.parquet", _samples(made))
+            _sheet(made, shown).save(place / "sheet.png")
         for outcome in (one for one in made.outcomes if one.name == keep):
             ids = tuple(made.samples.latents.ids.tolist())
             for where, images in ((BEFORE, made.shown), (AFTER, outcome.shown)):
@@ -316,13 +268,16 @@ def write_study(
 
 
 def _markdown(rows: list[dict[str, Any]]) -> str:
-    """The table, with the columns that any row knows."""
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3g}"
+
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
     lines = [("correction", "layers", "strength", *columns), ("---",) * (3 + len(columns))]
     for row in rows:
-        strength = LEAST if row["strength"] is None and row["method"] else _number(row["strength"])
+        strength = LEAST if row["strength"] is None and row["method"] else number(row["strength"])
         layers = ", ".join(map(str, row["layers"])) or "–"
-        lines.append((row["correction"], layers, strength, *(_number(row.get(column)) for column in columns)))
+        lines.append((row["correction"], layers, strength, *(number(row.get(column)) for column in columns)))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -332,10 +287,8 @@ def steps_sheet(
     """Sequential ablation step by step: where low-rate neurons fire in each layer before and after each step (IJCAI 2022, figure 4).
 
     The samples side by side; below each other the ``untouched`` image and its heat at every layer, then, after the ablation of the first
-    layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer.
-
-    Raises:
-        InputError: no layer has a low-rate neuron.
+    layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer. Raises
+    `InputError` if no layer has a low-rate neuron.
     """
     rows: dict[str, Sequence[np.ndarray]] = {}
     hottest: dict[int, float] = {}
@@ -356,10 +309,6 @@ def steps_sheet(
         columns=len(latents),
         scale_to=_SIDE,
     )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
 
 
 def _samples(made: CorrectionsResult) -> dict[str, Any]:

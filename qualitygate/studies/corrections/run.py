@@ -6,7 +6,7 @@ or normal ones of the generator, and against the truth of a planted defect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -52,11 +52,6 @@ WORST_SHARE = 0.1
 MOST_NORMAL = 1000
 """Normal samples that stand in for real images, at most."""
 
-Measure = Callable[[Tensor], dict[str, np.ndarray]]
-"""What is written down of some samples' images (n, channels, height, width), untouched or corrected: by name, one row each (n, …)."""
-MeasureOf = Callable[[Latents, Tensor], Measure]
-"""The same, from the samples and their untouched images."""
-
 
 def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> CorrectionsResult:
     """Compare corrections, and write table, figures, sheets and kept images where ``out`` is given.
@@ -98,7 +93,8 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
         policy,
         corrections,
         samples.latents,
-        _measure_of(extractor, truth),
+        extractor=extractor,
+        truth=truth,
         show=request.show,
         keep=request.keep,
         reporter=reporter,
@@ -109,10 +105,9 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
         most = len(samples.latents) + MOST_NORMAL if extractor is not None else 0
         corrected, rest = samples.normal[: request.harm], samples.normal[request.harm : max(request.harm, most)]
         used = {one.name: one.correction for one in made.outcomes} if request.harm else {}
-        measure = _measure_of(extractor)
         parts = [
-            compare(generator, profile, policy, used, corrected, measure, corrected_too=False, show=0, reporter=reporter),
-            compare(generator, profile, policy, {}, rest, measure, show=0, reporter=reporter),
+            compare(generator, profile, policy, used, corrected, extractor=extractor, corrected_too=False, show=0, reporter=reporter),
+            compare(generator, profile, policy, {}, rest, extractor=extractor, show=0, reporter=reporter),
         ]
         harm = {(one.name, at.strength): float(at.moved.mean()) for one in parts[0].outcomes for at in one.at}
         if extractor is not None:
@@ -155,10 +150,8 @@ def worst_samples(
 ) -> StudySamples:
     """The samples with the most active low-rate neurons at the policy's headline R, over its detection layers, among ids 0 … pool − 1.
 
-    Normal samples are those of the pool outside its worst tenth (and outside the chosen ones), as they come.
-
-    Raises:
-        InputError: more than there are, or the calibration's seed.
+    Normal samples are those of the pool outside its worst tenth (and outside the chosen ones), as they come. Raises `InputError` for more
+    than there are, or for the calibration's seed.
     """
     if not 1 <= count <= pool:
         raise InputError("Not so many samples can be chosen", f"{count} of {pool}", "at least 1, at most the pool")
@@ -177,21 +170,6 @@ def worst_samples(
         score,
         scores[worst],
     )
-
-
-def _measure_of(extractor: Extractor | None, truth: Truth | None = None) -> MeasureOf:
-    """Features where there is an extractor, distances where a defect is planted that can be seen."""
-
-    def of_samples(latents: Latents, untouched: Tensor) -> Measure:
-        repaired = truth.repaired(latents) if truth is not None and truth.paints else None
-
-        def measure(images: Tensor) -> dict[str, np.ndarray]:
-            found = {} if extractor is None else {FEATURES: extract(extractor, images)}
-            return found if truth is None or repaired is None else found | against_truth(images, untouched, repaired, truth.pixels)
-
-        return measure
-
-    return of_samples
 
 
 def _reference(
@@ -237,27 +215,25 @@ def compare(
     policy: Policy,
     corrections: Mapping[str, Correction],
     latents: Latents,
-    measure_of: MeasureOf = lambda latents, untouched: lambda images: {},
     *,
+    extractor: Extractor | None = None,
+    truth: Truth | None = None,
     corrected_too: bool = True,
     show: int = 12,
     keep: str | None = None,
     reporter: Reporter | None = None,
 ) -> Comparison:
-    """Apply corrections to samples, in one pass over them: each untouched image is made once.
+    """Apply corrections, by name, to samples, in one pass over them: each untouched image is made once.
 
-    Args:
-        generator: the generator; it is not changed.
-        profile: what calibration learned of it.
-        policy: sets the limits; its own correction is not used.
-        corrections: by name.
-        latents: N samples.
-        measure_of: measures every image.
-        corrected_too: measure corrected images as well as untouched ones.
-        show: how many images to keep.
-        keep: a correction of which to keep all images.
-        reporter: shows progress.
+    The policy sets the limits; its own correction is not used. Measured of every image (with ``corrected_too``, of the corrected ones as
+    well) are its features where there is an extractor, and distances where a defect is planted that can be seen. ``show`` images are kept,
+    and of the correction named ``keep`` all.
     """
+
+    def measure(images: Tensor, untouched: Tensor, repaired: Tensor | None) -> dict[str, np.ndarray]:
+        found = {} if extractor is None else {FEATURES: extract(extractor, images)}
+        return found if truth is None or repaired is None else found | against_truth(images, untouched, repaired, truth.pixels)
+
     trials: dict[str, _Trial] = {}
     left_out: dict[str, str] = {}
     untouched = _Collected(len(latents) if keep in corrections else show)
@@ -270,13 +246,14 @@ def compare(
     with (reporter or Reporter()).phase("corrections", passes * len(latents)) as progress:
         for rows, made in generator.image_batches(latents, progress=progress):
             images = made.cpu()
-            measure = measure_of(latents[rows], images)
-            untouched.add(images, measure(images))
+            repaired = truth.repaired(latents[rows]) if truth is not None and truth.paints else None
+            untouched.add(images, measure(images, images, repaired))
             for name, trial in list(trials.items()):
                 try:
                     for at, passed, corrected in trial.corrected(latents[rows]):
                         moved = (corrected - images).abs().mean(dim=(1, 2, 3)).double().numpy() / 2.0
-                        at.add(corrected, {PASSED: passed, names.MOVED: moved, **(measure(corrected) if corrected_too else {})})
+                        measured = measure(corrected, images, repaired) if corrected_too else {}
+                        at.add(corrected, {PASSED: passed, names.MOVED: moved, **measured})
                         progress(len(images))
                 except InputError as error:
                     left_out[name] = str(error)

@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from qualitygate.errors import InputError
-from qualitygate.records import canonical_hash
 from qualitygate.requests import Flag, GeneratorRequest, OnDevice, Request, WithExtractor, WithReal, WithTracking
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ Point = tuple[float, Mapping[str, float]]
 """How far the training was, and the metrics there."""
 
 _ALARM = re.compile(r"(?P<metric>\S+)\s+x(?P<factor>[0-9.]+)\s+in\s+(?P<within>[0-9.]+)")
-_ALARM_NEEDED = "METRIC xFACTOR in LENGTH, for example 'dynamics/cla_unit_q0.99/layer_3 x2 in 200'"
 
 
 class ScoringSizes(Request):
@@ -39,24 +37,16 @@ class ScoringSizes(Request):
 class ScoringSettings(ScoringSizes):
     """What is scored, the same for every snapshot. Numbers of different settings are never laid side by side.
 
-    Attributes:
-        layers: layers of CLA, by index; by default the family's.
-        early: layers whose low-rate neurons are followed; by default the family's.
-        metric_samples: images that set metrics see.
+    CLA is of ``layers``, low-rate neurons are followed in ``early`` ones, both by index and by default the family's; set metrics see
+    ``metric_samples`` images.
     """
 
     layers: tuple[int, ...] | None = None
     early: tuple[int, ...] | None = None
     metric_samples: int = Field(1000, ge=2)
 
-    @property
-    def key(self) -> str:
-        """Hash of all of them."""
-        return canonical_hash(self.model_dump(mode="json"))
-
     def present_layers(self, generator: Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Layers of CLA, and layers whose low-rate neurons are followed: the chosen ones, else the family's, as far as the generator has
-        them. While it grows, the late ones are missing."""
+        """Layers of CLA, and of low-rate neurons, as far as the generator has them. While it grows, the late ones are missing."""
         presets = generator.presets
         wanted = presets.curvature if self.layers is None else self.layers
         followed = presets.low_rate if self.early is None else self.early
@@ -74,13 +64,8 @@ class ScoringSettings(ScoringSizes):
 
 
 class Alarm(Request):
-    """A metric that became so many times what it was, within a stretch of training.
-
-    Attributes:
-        metric: its name.
-        factor: 2 = doubled; below 1 a fall: 0.5 = halved.
-        within: length of the stretch, in the unit of the training progress (kimg, or steps).
-    """
+    """A metric that became so many times what it was (2 = doubled; below 1 a fall: 0.5 = halved) within a stretch of training, whose length
+    is in the unit of the training progress (kimg, or steps)."""
 
     metric: str
     factor: float = Field(gt=0.0)
@@ -105,18 +90,16 @@ class RaisedAlarm:
 
 
 def parse_alarm(text: str) -> Alarm:
-    """An alarm as people write it: ``dynamics/cla_unit_q0.99/layer_3 x2 in 200``.
-
-    Raises:
-        InputError: not of this form, or a factor or length that can never or always be met.
-    """
+    """An alarm as people write it: ``dynamics/cla_unit_q0.99/layer_3 x2 in 200``. Raises `InputError` if it is not of this form, or has a
+    factor or length that can never or always be met."""
     found = _ALARM.fullmatch(text.strip())
     try:
         if found is None or float(found["factor"]) == 1.0:
             raise ValueError("not of this form" if found is None else "a factor of 1 is always met")
         return Alarm.model_validate(found.groupdict())
     except ValueError as error:
-        raise InputError("This is no alarm", f"{text!r}: {str(error).splitlines()[0]}", _ALARM_NEEDED) from error
+        needed = "METRIC xFACTOR in LENGTH, for example 'dynamics/cla_unit_q0.99/layer_3 x2 in 200'"
+        raise InputError("This is no alarm", f"{text!r}: {str(error).splitlines()[0]}", needed) from error
 
 
 def raised_alarms(points: Sequence[Point], alarms: Sequence[Alarm]) -> list[RaisedAlarm]:
@@ -155,7 +138,6 @@ class DynamicsRequest(ScoringSizes, OnDevice, WithReal, WithExtractor, WithTrack
 
     @property
     def settings(self) -> ScoringSettings:
-        """What is scored of each snapshot."""
         if self.layers is not None and not all(part.isdigit() for part in self.layers.split(",")):
             raise InputError("These are no layers", repr(self.layers), "indices with commas, for example --layers 2,3")
         layers = None if self.layers is None else tuple(map(int, self.layers.split(",")))
@@ -191,7 +173,6 @@ class PatternRequest(GeneratorRequest):
 
     @property
     def axes(self) -> tuple[int, int] | None:
-        """The two axes of the surface."""
         if self.plane is None:
             return None
         first, _, second = self.plane.partition(",")

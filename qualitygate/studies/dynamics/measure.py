@@ -11,7 +11,6 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Progress, silent
-from qualitygate.latents import Latents
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates
 from qualitygate.studies.dynamics import ScoringSettings
@@ -24,7 +23,7 @@ SetMetrics = Callable[[Tensor], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class SnapshotScores:
-    """What was measured of one snapshot. Every dictionary is by layer, and has the layers that the snapshot has.
+    """What was measured of one snapshot. Every dictionary but ``metrics`` is by layer, and has the layers that the snapshot has.
 
     Attributes:
         sample_cla: float64 (N,), equation 3.
@@ -33,7 +32,6 @@ class SnapshotScores:
         unit_rate: float64 (units,), activation rate of each unit: the mean over its neurons.
         low_rate: bool (units, height, width), the low-rate neurons.
         contribution: float64 (units,), mean part of each unit in the discriminator's value; empty without a discriminator.
-        metrics: set metrics by name.
     """
 
     sample_cla: Mapping[int, np.ndarray]
@@ -53,24 +51,20 @@ def score(
     metrics: SetMetrics | None = None,
     progress: Progress = silent,
 ) -> SnapshotScores:
-    """Score the fixed latents through a generator.
+    """Score the fixed latents through a generator; layers that it does not have yet are left out, contributions without a discriminator.
 
-    Args:
-        generator: the snapshot's.
-        settings: what is scored; layers that the generator does not have yet are left out.
-        discriminator: the snapshot's; None for no contributions.
-        metrics: called with the images of ``metric_samples`` latents, of which the fixed ones are the first.
-        progress: called with the number of samples whose CLA is known.
-
-    Raises:
-        InputError: the generator has none of the layers, or activations that are not finite.
+    ``metrics`` is called with the images of ``metric_samples`` latents, of which the fixed ones are the first. Raises `InputError` if the
+    generator has none of the layers, or activations that are not finite.
     """
     layers, early = settings.present_layers(generator)
-    latents = fixed_latents(generator, settings)
+    latents = sample_latents(generator, range(settings.samples), settings.seed)
     local = local_activation(generator, latents, layers, axes=settings.chosen_axes(generator.latent_size), progress=progress)
     rated = tuple(sorted({*layers, *early}))
     rates = activation_rates(generator, rated, settings.rate_samples, settings.seed)
     judged = {} if discriminator is None else contributions(generator, discriminator, latents, layers).parts
+    of_images: Mapping[str, float] = {}
+    if metrics is not None:
+        of_images = metrics(generator.images(sample_latents(generator, range(settings.metric_samples), settings.seed)))
     return SnapshotScores(
         sample_cla={layer: values.numpy() for layer, values in local.score.items()},
         unit_cla={layer: values.numpy() for layer, values in local.unit_score.items()},
@@ -78,20 +72,13 @@ def score(
         unit_rate={layer: rates.rates[layer].mean(dim=(1, 2)).numpy() for layer in rated},
         low_rate={layer: rates.low_rate(layer, settings.rate).numpy() for layer in early},
         contribution={layer: parts.double().mean(dim=0).numpy() for layer, parts in judged.items()},
-        metrics={} if metrics is None else dict(metrics(generator.images(fixed_latents(generator, settings, settings.metric_samples)))),
+        metrics=dict(of_images),
     )
 
 
-def fixed_latents(generator: Generator, settings: ScoringSettings, count: int | None = None) -> Latents:
-    """The latents that go through every snapshot; more of them where a count is given."""
-    return sample_latents(generator, range(count or settings.samples), settings.seed)
-
-
 def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[str, float]:
-    """All metrics of a snapshot by their names in `qualitygate.names`.
-
-    What compares with the snapshot before is only there for layers that both have, in the same size.
-    """
+    """All metrics of a snapshot by their names in `qualitygate.names`. What compares with the snapshot before is only there for layers that
+    both have, in the same size."""
     found: dict[tuple[str, int], float] = {}
     for layer, scores in now.sample_cla.items():
         units = now.unit_cla[layer].mean(axis=0)
@@ -114,7 +101,6 @@ def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[s
 
 
 def _compared(now: SnapshotScores, before: SnapshotScores) -> dict[tuple[str, int], float]:
-    """What changed since the snapshot before, by metric and layer."""
     found = {}
     for layer, low in now.low_rate.items():
         earlier = before.low_rate.get(layer)
@@ -133,15 +119,9 @@ def _compared(now: SnapshotScores, before: SnapshotScores) -> dict[tuple[str, in
 
 
 def rising_units(scores: Sequence[SnapshotScores], layer: int, count: int = 10) -> list[tuple[int, float]]:
-    """The units whose CLA rose most: from the lowest that it was to what it is in the last snapshot.
+    """The units whose CLA rose most, and by how much, the greatest first: from the lowest that it was to what it is in the last snapshot.
 
-    Args:
-        scores: of the snapshots in order; those that lack the layer, or have it in another size than the last, do not count.
-        layer: index of the layer.
-        count: how many units.
-
-    Returns:
-        unit and rise, the greatest first; empty where the last snapshot does not have the layer.
+    Snapshots that lack the layer, or have it in another size than the last, do not count; empty where the last does not have it.
     """
     if not scores or layer not in scores[-1].unit_cla:
         return []

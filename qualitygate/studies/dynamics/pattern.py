@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qualitygate import storage
 from qualitygate.errors import InputError
+from qualitygate.gating.exhibit import render
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents
@@ -22,7 +23,7 @@ from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, Pla
 from qualitygate.reports.dynamics_figures import pattern_figure
 from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
 from qualitygate.studies.dynamics import PatternRequest, ScoringSettings
-from qualitygate.studies.dynamics.measure import SnapshotScores, fixed_latents, rising_units
+from qualitygate.studies.dynamics.measure import SnapshotScores, rising_units
 
 FINER = 3
 """Points drawn for each step of the curvature's grid."""
@@ -38,22 +39,18 @@ def axis_pattern(
     divisions: int = DIVISIONS,
     progress: Progress = silent,
 ) -> AxisPattern:
-    """A neuron's activation along axes of z.
-
-    Args:
-        generator: the generator.
-        latents: one sample, in z.
-        neuron: whose activation.
-        axes: axes of z; default: all.
-        bound, divisions: the grid of the curvature, as in `local_activation`.
-        progress: called with the number of axes that are done.
+    """A neuron's activation along axes of z (default: all), at one sample in z; bound and divisions are those of `local_activation`.
 
     Raises:
-        InputError: more than one sample, latents in w, or no such neuron.
+        InputError: more than one sample, latents in w, no such neuron, or a grid that cannot be.
     """
     _check(generator, latents, neuron)
+    if not bound > 0 or divisions < 2 or divisions % 2:
+        needed = "a positive bound and an even number of divisions, at least 2"
+        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}", needed)
+    half = np.arange(1, divisions // 2 * FINER + 1) * (bound / (divisions // 2 * FINER))
+    offsets = np.concatenate((-half[::-1], [0.0], half))
     chosen = np.arange(generator.latent_size) if axes is None else np.asarray(axes, dtype=np.int64)
-    offsets = _offsets(bound, divisions)
     steps = torch.from_numpy(offsets).float()
     rows = []
     for axis in chosen:
@@ -85,14 +82,6 @@ def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> n
         return generator.run(generator.start(latents), neuron.layer).activation[0, neuron.unit].cpu().numpy()
 
 
-def _offsets(bound: float, divisions: int) -> np.ndarray:
-    if not bound > 0 or divisions < 2 or divisions % 2:
-        needed = "a positive bound and an even number of divisions, at least 2"
-        raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}", needed)
-    half = np.arange(1, divisions // 2 * FINER + 1) * (bound / (divisions // 2 * FINER))
-    return np.concatenate((-half[::-1], [0.0], half))
-
-
 def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
     """The neuron's activation at the latent moved by each row (M, D)."""
     moved = latents[np.zeros(len(moves), dtype=np.int64)]
@@ -121,18 +110,9 @@ class TrackedNeuron:
 def find_neuron(
     generator: Generator, scores: Sequence[SnapshotScores], settings: ScoringSettings, layer: int | None = None, unit: int | None = None
 ) -> TrackedNeuron:
-    """The unit whose CLA rose most (or the one that is given), the sample and position where it is greatest in the last snapshot,
-    and the two axes on which the pattern there is most local.
-
-    Args:
-        generator: of the last snapshot.
-        scores: of the snapshots; the last one is the generator's.
-        settings: that they were scored with.
-        layer, unit: the unit to follow; default: found.
-
-    Raises:
-        InputError: CLA of the layer is not known, or it has no such unit.
-    """
+    """The unit whose CLA rose most (or the one that is given), the sample and position where it is greatest in the last snapshot, which is
+    the generator's, and the two axes on which the pattern there is most local. Raises `InputError` if CLA of the layer is not known, or if
+    it has no such unit."""
     last = scores[-1].unit_cla
     layer = max(last) if layer is None else layer
     if layer not in last:
@@ -141,7 +121,7 @@ def find_neuron(
         unit = rising_units(scores, layer, 1)[0][0]
     _check_unit(unit, last[layer].shape[1])
     sample = int(last[layer][:, unit].argmax())
-    latents = fixed_latents(generator, settings)[[sample]]
+    latents = sample_latents(generator, [sample], settings.seed)
     neuron = greatest_neuron(generator, latents, layer, unit, settings.chosen_axes(generator.latent_size))
     axes = axis_pattern(generator, latents, neuron).by_local_activation().axes
     return TrackedNeuron(sample, neuron, (int(axes[0]), int(axes[1])))
@@ -165,16 +145,11 @@ def _check_unit(unit: int, units: int) -> None:
 
 def pattern_column(generator: Generator, tracked: TrackedNeuron, settings: ScoringSettings, title: str) -> PatternColumn:
     """What the figure shows of one snapshot. Raises `InputError` where it does not have the neuron."""
-    latents, layer = fixed_latents(generator, settings)[[tracked.sample]], tracked.neuron.layer
+    latents, layer = sample_latents(generator, [tracked.sample], settings.seed), tracked.neuron.layer
     plane = plane_pattern(generator, latents, tracked.neuron, tracked.axes)
     local = local_activation(generator, latents, [layer], axes=settings.chosen_axes(generator.latent_size))
-    return PatternColumn(title, plane.values, _image_of(generator, latents), local.neuron_score(layer)[0, tracked.neuron.unit].numpy())
-
-
-def _image_of(generator: Generator, latents: Latents) -> np.ndarray:
-    """The image of one sample, uint8 (height, width, channels)."""
-    with scored_pass():
-        return storage.to_uint8(generator(latents)[0].cpu().numpy())
+    (image,) = render(generator, latents)
+    return PatternColumn(title, plane.values, image, local.neuron_score(layer)[0, tracked.neuron.unit].numpy())
 
 
 @dataclass(frozen=True)
@@ -188,12 +163,8 @@ class PatternResult:
 
 
 def run(request: PatternRequest, reporter: Reporter | None = None) -> PatternResult:
-    """Draw a neuron's activation around one sample, as PNG.
-
-    Raises:
-        InputError: no such neuron, or no such axes.
-        StorageError: the figure cannot be written.
-    """
+    """Draw a neuron's activation around one sample, as PNG. Raises `InputError` if there is no such neuron, or if there are no such
+    axes."""
     reporter = reporter or Reporter()
     generator, _ = request.load_both(reporter)
     latents = sample_latents(generator, [request.sample], request.seed)
@@ -203,7 +174,8 @@ def run(request: PatternRequest, reporter: Reporter | None = None) -> PatternRes
     axes = request.axes or (int(along.axes[0]), int(along.axes[1]))
     surface = plane_pattern(generator, latents, neuron, axes)
     title = f"{generator.identity().name}: {neuron}; sample {request.sample} of seed {request.seed}"
-    image, unit = _image_of(generator, latents), unit_activation(generator, latents, neuron)
+    (image,) = render(generator, latents)
+    unit = unit_activation(generator, latents, neuron)
     storage.write_bytes(request.out, pattern_figure(image, unit, neuron, along, surface, title))
     return PatternResult(title, neuron, along, axes)
 
@@ -221,11 +193,8 @@ def _neuron(generator: Generator, latents: Latents, text: str | None) -> Neuron:
 
 
 def secants(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Change points, curvature and slope (definitions 1 and 2) of rows of values (A, P) over the grid ``offsets`` (P,).
-
-    Returns:
-        left and right change point, curvature ``C``, and the slope ``b`` of ``h(r) = h(0) + b·r + C·r²``: each (A,).
-    """
+    """Left and right change point, curvature ``C``, and the slope ``b`` of ``h(r) = h(0) + b·r + C·r²``, each (A,) (definitions 1 and 2),
+    of rows of values (A, P) over the grid ``offsets`` (P,)."""
     middle = len(offsets) // 2
     start = values[:, middle]
     changed = (values > 0) != (start > 0)[:, None]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -41,7 +41,6 @@ from qualitygate.tracking.sending import send
 from qualitygate.tracking.studies import dynamics_parcel
 
 Unit = Literal["kimg", "step"]
-UNITS: tuple[Unit, ...] = ("kimg", "step")
 
 _PROGRESS: tuple[tuple[str, Unit], ...] = (
     (r"kimg[-_=]?(\d+(?:\.\d+)?)", "kimg"),
@@ -55,14 +54,8 @@ _REMOTE = re.compile(r"[a-z]+:/", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot, not read yet.
-
-    Attributes:
-        source: what `load_checkpoint` reads.
-        at: how far the training was.
-        unit: what ``at`` counts: thousands of real images seen, or steps.
-        model_id: MLflow's logged model that it is, where it comes from there.
-    """
+    """A snapshot, not read yet: what `load_checkpoint` reads; how far the training was, in thousands of real images seen or in steps; and
+    MLflow's logged model that it is, where it comes from there."""
 
     source: str
     at: float
@@ -79,55 +72,38 @@ def find_snapshots(sources: Sequence[str]) -> list[Snapshot]:
     """The snapshots behind files, folders, patterns and addresses, in the order of training, whatever order they are given in.
 
     ``kimg`` or ``step`` in a safetensors file's metadata goes before the name; in a name, ``kimg200``, ``200kimg``, NVIDIA's
-    ``network-snapshot-000200`` (kimg), ``step=400``, or else the last number (a step).
-
-    Raises:
-        InputError: nothing there, a snapshot without any number, two of the same step, or some by kimg and others by step.
+    ``network-snapshot-000200`` (kimg), ``step=400``, or else the last number (a step). Raises `InputError` if there is nothing there, or a
+    snapshot without any number; and as `in_order`.
     """
-    return in_order([_described(file) for source in sources for file in _expanded(source)])
+    found = []
+    for file in (file for source in sources for file in _expanded(source)):
+        name = Snapshot(file, 0, "step").name
+        progress = _progress_in_metadata(Path(file)) or progress_in(name)
+        if progress is None:
+            raise InputError(
+                f"{file} does not say how far the training was",
+                f"the name {name!r}, no kimg in the metadata",
+                "a number in the name, or `kimg` in a safetensors file's metadata",
+                "rename it, as in snapshot-kimg200.pt",
+            )
+        found.append(Snapshot(file, *progress))
+    return in_order(found)
 
 
 def in_order(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """The snapshots of one run by training progress; each file once.
-
-    Raises:
-        InputError: two of the same step, or some by kimg and others by step.
-    """
+    """The snapshots of one run by training progress; each file once. Raises `InputError` for two of the same step, or some by kimg and
+    others by step."""
     unique = sorted({snapshot.source: snapshot for snapshot in snapshots}.values(), key=lambda one: (one.unit, one.at))
     for one, other in pairwise(unique):
+        both = f"{one.source} at {one.at:g} {one.unit}, {other.source} at {other.at:g} {other.unit}"
         if one.unit != other.unit:
-            raise InputError(
-                "The snapshots cannot be put in order",
-                f"{one.name} at {one.at:g} {one.unit}, {other.name} at {other.at:g} {other.unit}",
-                "all by kimg or all by step",
-                "take the ones of one run",
-            )
+            raise InputError("The snapshots cannot be put in order", both, "all by kimg or all by step", "take the ones of one run")
         if one.at == other.at:
-            raise InputError(
-                "Two snapshots are of the same step",
-                f"{one.source} and {other.source}, both at {one.at:g} {one.unit}",
-                "one for each step",
-                "take the snapshots of one run, each once",
-            )
+            raise InputError("Two snapshots are of the same step", both, "one for each step", "take the snapshots of one run, each once")
     return unique
 
 
-def _described(source: str) -> Snapshot:
-    """The snapshot with its progress read from metadata or name."""
-    snapshot = Snapshot(source, 0, "step")
-    progress = _progress_in_metadata(Path(source)) or progress_in(snapshot.name)
-    if progress is None:
-        raise InputError(
-            f"{source} does not say how far the training was",
-            f"the name {snapshot.name!r}, no kimg in the metadata",
-            "a number in the name, or `kimg` in a safetensors file's metadata",
-            "rename it, as in snapshot-kimg200.pt",
-        )
-    return Snapshot(source, *progress)
-
-
 def progress_in(name: str) -> tuple[float, Unit] | None:
-    """How far the training was, by a file's name."""
     for pattern, unit in _PROGRESS:
         if found := re.search(pattern, name, re.IGNORECASE):
             return float(found[1]), unit
@@ -141,7 +117,7 @@ def _progress_in_metadata(path: Path) -> tuple[float, Unit] | None:
     if path.suffix == ".safetensors" and path.is_file():
         with suppress(OSError, SafetensorError, ValueError), safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-            return next(((float(metadata[unit]), unit) for unit in UNITS if unit in metadata), None)
+            return next(((float(metadata[unit]), unit) for unit in get_args(Unit) if unit in metadata), None)
     return None
 
 
@@ -160,27 +136,17 @@ def _expanded(source: str) -> list[str]:
     return files
 
 
-@dataclass(frozen=True)
 class AgainstReal:
     """Realism, precision, recall, density, coverage, KID and FID of images, by name; those without a number for so few images are left out.
-    Only numbers of the same key, of real images and extractor, can be compared."""
+    Only numbers of the same ``key``, of real images and extractor, can be compared."""
 
-    extractor: Extractor
-    real: RealSet
-
-    @classmethod
-    def of(cls, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> Self:
-        """Held against these real images."""
-        return cls(extractor, RealSet.of(images, extractor, "cpu", reporter or Reporter()))
-
-    @property
-    def key(self) -> str:
-        """Real images and extractor: only numbers of the same key can be compared."""
-        return f"{self.real.digest}; {self.real.key}"
+    def __init__(self, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> None:
+        self._extractor, self._real = extractor, RealSet.of(images, extractor, "cpu", reporter or Reporter())
+        self.key = f"{self._real.digest}; {self._real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
-        features = torch.from_numpy(extract(self.extractor, images))
-        measured = Evaluator(self.real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self.real))
+        features = torch.from_numpy(extract(self._extractor, images))
+        measured = Evaluator(self._real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self._real))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
@@ -193,14 +159,8 @@ Load = Callable[[Snapshot], Checkpoint]
 
 @dataclass(frozen=True)
 class ScoredSnapshot:
-    """A snapshot and what was measured of it, or why nothing was.
-
-    Attributes:
-        sha256: of the checkpoint, once it was read.
-        latents: what kind of latents it takes, in words; the same for all, or they could not go through all.
-        error: why there are no scores.
-        resumed: whether the scores were there from before.
-    """
+    """A snapshot and what was measured of it, or why nothing was. ``latents`` says in words what kind it takes: the same for all, or they
+    could not go through all."""
 
     snapshot: Snapshot
     sha256: str | None = None
@@ -208,7 +168,6 @@ class ScoredSnapshot:
     latents: str | None = None
     scores: SnapshotScores | None = None
     error: str | None = None
-    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,7 +179,6 @@ class TrainingCurve:
 
     @property
     def scored(self) -> list[tuple[Snapshot, SnapshotScores]]:
-        """Those that could be scored."""
         return [(one.snapshot, one.scores) for one in self.snapshots if one.scores is not None]
 
     def record(self, alarms: Sequence[Alarm] = (), top: int = 10) -> DynamicsRecord:
@@ -260,24 +218,14 @@ def score_snapshots(
     metrics_key: str = "",
     reporter: Reporter | None = None,
 ) -> TrainingCurve:
-    """Score every snapshot on the same latents; one that cannot be read or scored is noted, and the others go on.
+    """Score every snapshot, in the order of training, on the same latents; one that cannot be read or scored is noted, and the others go
+    on.
 
-    Args:
-        snapshots: in the order of training.
-        settings: what is scored.
-        load: reads a snapshot.
-        store: folder where the scores of each are kept, and found again by checkpoint hash and settings.
-        metrics: set metrics to measure of every snapshot.
-        metrics_key: what makes their numbers comparable (real images, extractor); scores kept under another are made again.
-        reporter: shows progress.
-
-    Raises:
-        InputError: none of them could be scored.
-
-    Warns:
-        UserWarning: the scores of a snapshot cannot be kept, or cannot be read and are made anew.
+    The scores of each are kept in ``store``, and found again by checkpoint hash and settings; those kept under another ``metrics_key``,
+    which says what makes the set metrics comparable (real images, extractor), are made again. A `UserWarning` says where scores cannot be
+    kept, or cannot be read and are made anew. Raises `InputError` if none of the snapshots could be scored.
     """
-    key = canonical_hash([FORMAT, settings.key, metrics is not None, metrics_key])
+    key = canonical_hash([FORMAT, canonical_hash(settings.model_dump(mode="json")), metrics is not None, metrics_key])
     cache = None if store is None else array_cache(key[:24], root=store)
     scored: list[ScoredSnapshot] = []
     for snapshot in snapshots:
@@ -339,7 +287,7 @@ def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> ScoredSnaps
             of, layer = name.split("/")
             fields[of][int(layer)] = value.item() if of == "scale" else value
     scores = SnapshotScores(**fields, metrics=about["metrics"])
-    return ScoredSnapshot(snapshot, sha256, about["family"], about["latents"], scores, resumed=True)
+    return ScoredSnapshot(snapshot, sha256, about["family"], about["latents"], scores)
 
 
 @dataclass(frozen=True)
@@ -352,12 +300,8 @@ class DynamicsResult:
 
 
 def run(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsResult:
-    """Score the same latents through every snapshot of a training run; write numbers and figures, and send them to MLflow.
-
-    Raises:
-        InputError: no snapshots, none that can be scored, or options that say nothing.
-        StorageError: the folder cannot be written.
-    """
+    """Score the same latents through every snapshot of a training run; write numbers and figures, and send them to MLflow. Raises
+    `InputError` if there are no snapshots, or none that can be scored, or for options that say nothing."""
     reporter = reporter or Reporter()
     alarms, settings, device = request.alarms, request.settings, request.chosen_device
     layer, unit = request.followed
@@ -412,4 +356,4 @@ def _against_real(request: DynamicsRequest, snapshots: Sequence[Snapshot], load:
     images = request.load_real(checkpoint.generator.image_shape[1])
     assert images is not None
     extractor = registry.make_extractor(request.extractor, weights=request.weights, device=request.chosen_device)
-    return AgainstReal.of(images, extractor, reporter)
+    return AgainstReal(images, extractor, reporter)

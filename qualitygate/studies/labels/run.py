@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,14 +50,8 @@ _GAP = 8  # pixels between the images of a pair
 
 @dataclass(frozen=True)
 class LabelTasks:
-    """What people were asked.
-
-    Attributes:
-        groups: ids by why they were chosen; the groups share none.
-        score: the score whose extremes they are.
-        seed: of the samples.
-        checkpoint_sha256: of the checkpoint that drew them.
-    """
+    """What people were asked: ids by why they were chosen, with no id in two groups; the score whose extremes they are; and the seed and
+    checkpoint that drew them."""
 
     groups: dict[str, list[int]]
     score: str
@@ -69,13 +65,7 @@ class LabelTasks:
 
 @dataclass(frozen=True)
 class RoundTask:
-    """One image of the second round.
-
-    Attributes:
-        sample: the sample it is of.
-        shows: ``before``, ``after``, or of a pair what stands left.
-        pair: whether it is a pair.
-    """
+    """One image of the second round, of a sample: it shows ``before``, ``after``, or of a pair that one left and the other right."""
 
     sample: int
     shows: str
@@ -88,13 +78,8 @@ class RoundTask:
 
 @dataclass(frozen=True)
 class SecondRound:
-    """What people were asked about a correction.
-
-    Attributes:
-        correction: its name.
-        passed: ids of the samples that the gate would let pass after it.
-        tasks: by number, in the order in which they are shown.
-    """
+    """What people were asked about a correction: tasks by number, in the order in which they are shown; and the ids of the samples that the
+    gate would let pass after it."""
 
     correction: str
     passed: tuple[int, ...]
@@ -102,12 +87,8 @@ class SecondRound:
 
 
 def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Write a folder of tasks, or read the answers to one; what came of it, as JSON values.
-
-    Raises:
-        InputError: a request for several things or none, or what the functions below say.
-        OutputError: there is something at ``out`` already.
-    """
+    """Write a folder of tasks, or read the answers to one; what came of it, as JSON values. Raises `InputError` for a request for several
+    things or none, and as the functions below; `OutputError` if there is something at ``out`` already."""
     storage.refuse_existing(request.out)
     given = {name for name in ("checkpoint", "profile", "read", "tasks", "corrected") if getattr(request, name) is not None}
     if request.corrected is not None and given == {"corrected"}:
@@ -115,7 +96,15 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
         write_round(request.corrected, second, request.out)
         return {"correction": second.correction, "tasks": len(second.tasks)}
     if request.read is not None and request.tasks is not None and given <= {"read", "tasks", "profile"}:
-        answers, found = _read(request.read, request.tasks)
+        if (request.tasks / ROUND_KEY).is_file():
+            second = read_round(request.tasks)
+            answers = read_round_answers(request.read, second)
+            found = round_summary(second, answers)
+        else:
+            what = f"{request.tasks} is not a folder of tasks"
+            tasks = _read_json(LabelTasks, request.tasks / KEY, what, "a folder written by `qualitygate label`")
+            answers = read_answers(request.read)
+            found = summary(tasks, answers, majority(answers, str(request.read), tasks.ids))
         with storage.new_file(request.out) as partial:
             write_answers(partial, answers)
         return found
@@ -132,31 +121,15 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
     )
 
 
-def _read(path: Path, tasks: Path) -> tuple[list[Answer], dict[str, Any]]:
-    if (tasks / ROUND_KEY).is_file():
-        second = read_round(tasks)
-        answers = read_round_answers(path, second)
-        return answers, round_summary(second, answers)
-    of = read_tasks(tasks)
-    answers = read_answers(path)
-    return answers, summary(of, answers, majority(answers, str(path), of.ids))
-
-
 def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None) -> LabelTasks:
     """Choose ``count`` samples to label among those that the calibration scored: a share at random, of the rest half the highest and half
-    the lowest of a score, by default that of the first rule.
-
-    Raises:
-        InputError: a share out of range, more images than the calibration scored, or no such score.
-    """
+    the lowest of a score, by default that of the first rule. Raises `InputError` for a share out of range, more images than the calibration
+    scored, or no such score."""
     name, values = calibrated_score(profile, score)
     scored = np.flatnonzero(~np.isnan(values))
     if not 0.0 <= random_share <= 1.0 or not 1 <= count <= len(scored):
-        raise InputError(
-            "So many tasks cannot be chosen",
-            f"{count} with a random share of {random_share:g}",
-            f"1 to {len(scored):,} samples, a share in [0, 1]",
-        )
+        found, needed = f"{count} with a random share of {random_share:g}", f"1 to {len(scored):,} samples, a share in [0, 1]"
+        raise InputError("So many tasks cannot be chosen", found, needed)
     extremes = count - round(random_share * count)
     order = scored[np.argsort(values[scored], kind="stable")]
     lowest, highest = order[: extremes // 2], order[len(order) - (extremes - extremes // 2) :]
@@ -185,11 +158,6 @@ def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: 
             _interface(LABELS),
             _readme(tasks, profile.info.checkpoint),
         )
-
-
-def read_tasks(folder: str | Path) -> LabelTasks:
-    """What people were asked, from a folder that `write_tasks` wrote. Raises `InputError` if it is none."""
-    return _read_json(LabelTasks, Path(folder) / KEY, f"{folder} is not a folder of tasks", "a folder written by `qualitygate label`")
 
 
 def summary(tasks: LabelTasks, answers: list[Answer], labels: Labels) -> dict[str, Any]:
@@ -260,10 +228,8 @@ def read_round_answers(path: str | Path, second: SecondRound) -> list[Answer]:
 
 def round_summary(second: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
     """Corrected % and improved % as shares, as JSON values: by rater, and their mean and standard deviation between raters.
-
     ``normal_before`` is the share of *untouched* images called normal: what corrected % has to be read against. ``of_passed`` holds the
-    same numbers over the samples that the gate would let pass alone.
-    """
+    same numbers over the samples that the gate would let pass alone."""
     return {
         "correction": second.correction,
         "tasks": len(second.tasks),
@@ -274,30 +240,26 @@ def round_summary(second: SecondRound, answers: Sequence[Answer]) -> dict[str, A
 
 
 def _shares(second: SecondRound, answers: Sequence[Answer]) -> dict[str, Any]:
-    by_rater = {rater: _of_rater(second, of_rater) for rater, of_rater in _by_rater(answers).items()}
-    found: dict[str, Any] = {"raters": by_rater}
-    for name in ("corrected", "normal_before", "improved"):
-        known = [share for one in by_rater.values() if (share := one[name]) is not None]
+    shares = {"corrected": AFTER, "normal_before": BEFORE, "improved": PAIR}
+    raters: dict[str, dict[str, float | None]] = {}
+    for rater, of_rater in _by_rater(answers).items():
+        said: dict[str, list[bool]] = {of: [] for of in shares.values()}
+        for answer in of_rater:
+            task = second.tasks[answer.id]
+            right = (LEFT if task.shows == AFTER else RIGHT) if task.pair else NORMAL
+            said[PAIR if task.pair else task.shows].append(answer.label == right)
+        raters[rater] = {name: float(np.mean(said[of])) if said[of] else None for name, of in shares.items()}
+    found: dict[str, Any] = {"raters": raters}
+    for name in shares:
+        known = [share for one in raters.values() if (share := one[name]) is not None]
         found[name] = float(np.mean(known)) if known else None
         found[f"{name}_spread"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
     return found
 
 
-def _of_rater(second: SecondRound, answers: Sequence[Answer]) -> dict[str, float | None]:
-    said: dict[str, list[bool]] = {BEFORE: [], AFTER: [], PAIR: []}
-    for answer in answers:
-        task = second.tasks[answer.id]
-        right = (LEFT if task.shows == AFTER else RIGHT) if task.pair else NORMAL
-        said[PAIR if task.pair else task.shows].append(answer.label == right)
-    names = {"corrected": AFTER, "normal_before": BEFORE, "improved": PAIR}
-    return {name: float(np.mean(said[of])) if said[of] else None for name, of in names.items()}
-
-
 def _by_rater(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
-    for one in sorted(answers, key=lambda answer: answer.rater):
-        found.setdefault(one.rater, []).append(one)
-    return found
+    rater = attrgetter("rater")
+    return {name: list(of_rater) for name, of_rater in groupby(sorted(answers, key=rater), rater)}
 
 
 def _picture(study: Path, task: RoundTask) -> np.ndarray:
