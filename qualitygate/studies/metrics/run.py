@@ -14,10 +14,10 @@ import torch
 import qualitygate
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LatentsError
+from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
 from qualitygate.features.inception import InceptionExtractor
-from qualitygate.features.registry import make_distance
 from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GateStage
@@ -91,7 +91,7 @@ def run(request: MetricsRequest, reporter: Reporter | None = None) -> MetricsRes
     features = request.real is not None or request.extractor == "inception"
     extractor = request.load_extractor(discriminator, device) if features else None
     if request.distance != "none":
-        distance = make_distance(request.distance, weights=request.distance_weights, device=device)
+        distance = registry.make_distance(request.distance, weights=request.distance_weights, device=device)
     real = request.load_real(generator.image_shape[1])
     if request.profile is not None:
         learned = load_profile(request.profile)
