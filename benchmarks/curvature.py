@@ -31,8 +31,7 @@ from torch import Tensor
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.walk import Grid, Passes, Precision
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Passes, Precision, grid, local_activation
 
 SEED = 1
 _CPU_WIDTH = 64
@@ -135,7 +134,7 @@ def _read(generator: Generator, layer: int, precision: Precision) -> Callable[[T
     passes = Passes(generator, precision)
 
     def ordinary(z: Tensor) -> Tensor:
-        *_, last = passes.states(generator.begin(Latents(np.arange(len(z)), None, z)), layer)
+        *_, last = passes.layers.states(passes.converted(generator.begin(Latents(np.arange(len(z)), None, z))), layer)
         return last.activation.float()
 
     return ordinary
@@ -144,13 +143,13 @@ def _read(generator: Generator, layer: int, precision: Precision) -> Callable[[T
 def _signs_changed(generator: Generator, latents: Latents, layer: int, precision: Precision) -> float:
     """Share of activations at the grid points of one sample's axes, at most 100 of them, whose sign is not that of float64."""
     axes = torch.arange(min(generator.latent_size, 100), device=generator.device)
-    distances = Grid.of(BOUND, DIVISIONS, None).signed(axes.device).flatten()
+    distances = grid(BOUND, DIVISIONS, None, axes.device).flatten()
 
     def positive(passes: Passes, begun: Generator, numbers: torch.dtype) -> Tensor:
         moved = generator.checked(latents).to(generator.device)
         moved = replace(moved, z=moved.z.to(numbers))
         with passes.running():
-            parts = passes.parts(begun.begin_moved(moved, axes, distances), layer)
+            parts = passes.layers.parts(passes.converted(begun.begin_moved(moved, axes, distances)), layer)
             return torch.cat([(activation > 0).flatten(1) for index, _, activation in parts if index == layer], dim=1)
 
     truth = _float64(generator)

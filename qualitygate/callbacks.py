@@ -1,14 +1,4 @@
-"""Scores while a generator trains: a few lines in a plain loop, or a callback for Lightning.
-
-    watch = qualitygate.TrainingWatch(every=1000, log=lambda metrics, step: mlflow.log_metrics(metrics, step=step))
-    for step, batch in enumerate(batches):
-        train(generator, discriminator, batch)
-        watch(generator, step)
-
-The generator is one of ours, or any network by the names of its layers:
-``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
-``qualitygate dynamics``, so runs and analyses overlay.
-"""
+"""Scores while a generator trains: a few lines in a plain loop, or a callback for Lightning (docs/dynamics.md)."""
 
 from __future__ import annotations
 
@@ -32,9 +22,6 @@ SHARE = 0.02
 """Of the training time that scoring may take."""
 WHILE_TRAINING = ScoringSettings(samples=8, axes=32, rate_samples=512)
 """What is scored unless told otherwise: an estimate of CLA that takes a hundredth of the exact one's time."""
-
-Log = Callable[[dict[str, float], int], None]
-"""Takes metrics and the step they belong to."""
 
 _TRIAL_AXES = 8  # of one sample: how long scoring takes is first seen on these
 _CAUTION = 2.0  # the trial leaves out what the discriminator and set metrics take
@@ -65,14 +52,20 @@ class TimeBudget:
 
 
 class TrainingWatch:
-    """Scores fixed latents through a generator in training.
+    """Scores fixed latents through a generator in training: one of ours, or any network by the names of its layers, as in
+    ``ModuleGenerator(network, layers=["main.2", "main.5"], latent_size=100)``. The names of the metrics are those of
+    ``qualitygate dynamics``, so runs and analyses overlay.
+
+        watch = qualitygate.TrainingWatch(every=1000, log=lambda metrics, step: mlflow.log_metrics(metrics, step=step))
+        watch(generator, step)  # after every training step
 
     Scoring is due every so many steps. It is done if it fits into the share of the training time, else at the first later step at
     which it does: short steps and dear scores make it rarer, never more than the share. How long it takes is estimated on a small
     part first and measured every time.
 
     Neither the weights nor the state of any random generator is touched. What goes wrong while scoring or logging (a generator
-    that has diverged, a server that is down) is said by `logging` and does not end the training.
+    that has diverged, a server that is down) is said by `logging` and does not end the training. Raises `InputError` at once for an
+    interval, share or alarm that makes no sense.
 
     Args:
         every: steps, or whatever the training counts, from one scoring to the next.
@@ -88,9 +81,6 @@ class TrainingWatch:
         course: what was measured: progress and metrics.
         budget: the time that was spent; ``budget.used`` is the share.
         postponed: steps at which scoring was due and did not fit.
-
-    Raises:
-        InputError: an interval, share or alarm that makes no sense.
     """
 
     def __init__(
@@ -100,7 +90,7 @@ class TrainingWatch:
         settings: ScoringSettings = WHILE_TRAINING,
         share: float = SHARE,
         alarms: Sequence[Alarm | str] = (),
-        log: Log | None = None,
+        log: Callable[[dict[str, float], int], None] | None = None,
         on_alarm: Callable[[RaisedAlarm], None] | None = None,
         metrics: SetMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -141,7 +131,16 @@ class TrainingWatch:
         metrics = summary(scores, self._before)
         self._before = scores
         self.course.append((at, metrics))
-        self._report(at, metrics)
+        for one in raised_alarms(self.course, self._alarms):
+            if one.at == at:
+                _logger.warning("alarm: %s", one)
+                if self._on_alarm is not None:
+                    self._on_alarm(one)
+        if self._log is not None:
+            try:
+                self._log(metrics, round(at))
+            except Exception as error:  # whatever the user's logger raises: hours of training are worth more
+                _logger.warning("metrics of step %g were not logged: %s", at, error)
         return metrics
 
     def _timed(self, generator: Generator, settings: ScoringSettings, **more: Any) -> tuple[SnapshotScores, float]:
@@ -164,18 +163,6 @@ class TrainingWatch:
         for _ in range(2):  # the first one warms up
             _, seconds = self._timed(generator, part)
         return _CAUTION * seconds * max(whole.samples * axes / (part.axes or 1), whole.rate_samples / part.rate_samples)
-
-    def _report(self, at: float, metrics: dict[str, float]) -> None:
-        for one in raised_alarms(self.course, self._alarms):
-            if one.at == at:
-                _logger.warning("alarm: %s", one)
-                if self._on_alarm is not None:
-                    self._on_alarm(one)
-        if self._log is not None:
-            try:
-                self._log(metrics, round(at))
-            except Exception as error:  # whatever the user's logger raises: hours of training are worth more
-                _logger.warning("metrics of step %g were not logged: %s", at, error)
 
 
 def lightning_callback(

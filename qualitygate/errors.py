@@ -1,8 +1,5 @@
-"""Errors and reason codes.
-
-Every error a user can meet says what is wrong, what was found, what was needed and what to do about it. The class decides the
-exit code of the command line: 2 where the input is at fault, 3 where something outside or inside broke.
-"""
+"""Errors and reason codes. Every error a user can meet says what is wrong, what was found, what was needed and what to do about it. The
+class decides the exit code of the command line: 2 where the input is at fault, 3 where something outside or inside broke."""
 
 from __future__ import annotations
 

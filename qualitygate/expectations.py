@@ -30,20 +30,11 @@ _COUNTS = ("element_count", "missing_count", "unexpected_count", "partial_unexpe
 
 
 def run_suite(suite: Mapping[str, Any], samples: pd.DataFrame, summary: pd.DataFrame) -> SuiteResult:
-    """Run a suite.
+    """Run a suite, whose custom expectation classes must have been imported, on a table of samples, a row per id, and on a row of metrics.
 
-    Args:
-        suite: as from `qualitygate.policy.suite.make_suite` or `merge_suite`. Custom expectation classes must have been imported.
-        samples: the sample table, one row per id. Expectations see its reasons as text, joined by spaces.
-        summary: the metrics of the set, one row.
-
-    Returns:
-        Results in the order of the suite. ``passed``: no critical expectation failed and all could be evaluated. ``evaluated``: how many
-        could be. ``observed``: the value where there is one, counts and up to 20 unexpected values otherwise; NaN and infinity as text.
-
-    Raises:
-        PolicyError: the suite cannot be used, or holds no expectation.
-        SuiteError: Great Expectations cannot be started.
+    Expectations see the reasons of samples as text, joined by spaces. Results come in the order of the suite; what is ``observed`` is the
+    value where there is one, counts and up to 20 unexpected values otherwise, with NaN and infinity as text. Raises `PolicyError` if the
+    suite cannot be used or holds no expectation, and `SuiteError` if Great Expectations cannot be started.
     """
     wanted: dict[str, _Expectations] = {table: {} for table in TABLES}
     for table, name, expectation in identified(check_suite(dict(suite), "to be run")):
@@ -55,9 +46,7 @@ def run_suite(suite: Mapping[str, Any], samples: pd.DataFrame, summary: pd.DataF
             *_run("samples", wanted["samples"], _with_reasons_as_text(samples), context),
             *_run("summary", wanted["summary"], summary, context),
         ]
-    evaluated = sum(result.note is None for result in results)
-    failed = any(result.severity == "critical" and not result.success for result in results)
-    return SuiteResult(passed=not failed and evaluated == len(results), evaluated=evaluated, results=tuple(results))
+    return SuiteResult.of(results)
 
 
 def _with_reasons_as_text(samples: pd.DataFrame) -> pd.DataFrame:
@@ -103,40 +92,27 @@ def _engine() -> Iterator[Any]:
 
 
 def _run(table: str, wanted: _Expectations, frame: pd.DataFrame, context: Any) -> list[ExpectationResult]:
-    """Results of one table, in their order."""
-    expectations, notes = _build(wanted)
-    answers: defaultdict[str, list[Any]] = defaultdict(list)
-    try:
-        for answer in _validate(table, expectations, frame, context):
-            answers[answer.expectation_config.meta.get(POLICY_ID)].append(answer)
-    except Exception as error:  # whatever it was, nothing of this table was evaluated, and that is a result
-        notes = {name: _error_line(error) for name in wanted} | notes
-    return [_result(name, one, answers[name], notes.get(name)) for name, one in wanted.items()]
-
-
-def _build(wanted: _Expectations) -> tuple[list[Any], dict[str, str]]:
-    """The expectations that Great Expectations can make, and for the others why not. It would drop those from a suite with a log line."""
+    from great_expectations import ExpectationSuite
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    built, notes = [], {}
+    built: list[Any] = []
+    notes: dict[str, str] = {}
     for name, one in wanted.items():
         configuration = {**one, "meta": {**one["meta"], POLICY_ID: name}}
         try:
             built.append(ExpectationConfiguration(**configuration).to_domain_obj())
-        except Exception as error:
+        except Exception as error:  # a suite would drop it with a log line
             notes[name] = _error_line(error)
-    return built, notes
-
-
-def _validate(table: str, expectations: Sequence[Any], frame: pd.DataFrame, context: Any) -> Sequence[Any]:
-    """BASIC: lists of all unexpected rows, as in COMPLETE, take twenty times as long on a million rows."""
-    from great_expectations import ExpectationSuite
-
-    asset = context.data_sources.add_pandas(table).add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
-    suite = ExpectationSuite(table, expectations=list(expectations))
-    answers: Sequence[Any] = batch.validate(suite, result_format="BASIC").results
-    return answers
+    answers: defaultdict[str, list[Any]] = defaultdict(list)
+    try:
+        asset = context.data_sources.add_pandas(table).add_dataframe_asset(table)
+        batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
+        # BASIC: lists of all unexpected rows, as in COMPLETE, take twenty times as long on a million rows
+        for answer in batch.validate(ExpectationSuite(table, expectations=built), result_format="BASIC").results:
+            answers[answer.expectation_config.meta.get(POLICY_ID)].append(answer)
+    except Exception as error:  # whatever it was, nothing of this table was evaluated, and that is a result
+        notes = {name: _error_line(error) for name in wanted} | notes
+    return [_result(name, one, answers[name], notes.get(name)) for name, one in wanted.items()]
 
 
 def _result(name: str, wanted: dict[str, Any], answers: Sequence[Any], note: str | None) -> ExpectationResult:
@@ -144,11 +120,9 @@ def _result(name: str, wanted: dict[str, Any], answers: Sequence[Any], note: str
         note = _raised(answers[0]) if len(answers) == 1 else f"{len(answers)} results where one is needed"
     return ExpectationResult(
         id=name,
-        type=wanted["type"],
-        severity=wanted["severity"],
+        **{key: wanted[key] for key in ("type", "severity", "kwargs")},
         success=note is None and isinstance(answers[0].success, bool | np.bool_) and bool(answers[0].success),
         observed=_observed(answers[0].result) if note is None else None,
-        kwargs=wanted["kwargs"],
         note=note,
     )
 

@@ -8,10 +8,10 @@ by seed and id, and the tests hold golden values.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-
-_WORDS_PER_BLOCK = 4  # one step of Philox's counter yields four 64-bit words
 
 
 class Purpose(IntEnum):
@@ -100,9 +98,7 @@ class Latents:
 
     def padded(self, size: int) -> Latents:
         """The same latents with the last one repeated until there are ``size``: passes of one shape give one result."""
-        if len(self) == size:
-            return self
-        return self[np.minimum(np.arange(size), len(self) - 1)]
+        return self if len(self) == size else self[np.minimum(np.arange(size), len(self) - 1)]
 
 
 def draw_latents(
@@ -114,26 +110,30 @@ def draw_latents(
     sampling: Sampling | None = None,
     truncate_z: bool = False,
 ) -> Latents:
-    """Latents of the given sample ids: z float32 (len(ids), D).
+    """Latents of the given sample ids, each in ``[0, 2**48)``, with a seed in ``[0, 2**64)``: z float32 (len(ids), D).
 
-    Args:
-        ids: sample ids, each in ``[0, 2**48)``.
-        seed: in ``[0, 2**64)``.
-        latent_size: D.
-        label_size: number of classes; 0 for unconditional generators.
-        sampling: truncation and label distribution.
-        truncate_z: whether ``sampling.psi`` acts on z (redrawing); the caller knows the family.
-
-    Raises:
-        LatentsError: ids or seed out of range, or labels that the classes do not have.
+    The label size is the number of classes, 0 for unconditional generators. The caller knows whether ``sampling.psi`` acts on z
+    (redrawing). Raises `LatentsError` for ids or a seed out of range, and labels that the classes do not have.
     """
     sampling = sampling or Sampling()
-    ids = _checked_ids(ids)
+    try:
+        ids = np.asarray(ids, dtype=np.int64)
+    except OverflowError:
+        raise LatentsError("A sample id is out of range", "more than 64 bits", "ids in [0, 2**48)") from None
+    if ids.ndim != 1:
+        raise LatentsError("Sample ids must be a flat list", f"shape {ids.shape}", "one dimension")
+    if len(ids) and not (ids.min() >= 0 and ids.max() < 2**48):
+        raise LatentsError("A sample id is out of range", f"{ids.min()} … {ids.max()}", "ids in [0, 2**48)")
     if not 0 <= seed < 2**64:
         raise LatentsError("The seed is out of range", str(seed), "an integer in [0, 2**64)")
     z = normals(seed, Purpose.LATENT, ids, latent_size)
     if truncate_z and sampling.psi < 1.0:
-        _redraw(z, seed, ids, sampling.psi)
+        for attempt in itertools.count(1):  # each from a stream of its own, until no component is left that is beyond psi
+            rows = np.flatnonzero((np.abs(z) > sampling.psi).any(axis=1))
+            if not len(rows):
+                break
+            fresh = normals(seed, Purpose.TRUNCATION + 16 * attempt, ids[rows], latent_size)
+            z[rows] = np.where(np.abs(z[rows]) > sampling.psi, fresh, z[rows])
     labels = _draw_labels(ids, seed, label_size, sampling) if label_size else None
     return Latents(ids, seed, torch.from_numpy(z.astype(np.float32)), labels, sampling)
 
@@ -142,8 +142,12 @@ def uniforms(seed: int, purpose: int, ids: np.ndarray, count: int) -> np.ndarray
     """``count`` uniforms in the open interval (0, 1) for each id: float64 (len(ids), count)."""
     words = np.empty((len(ids), count), dtype=np.uint64)
     breaks = np.flatnonzero(np.diff(ids) != 1) + 1
-    for start, stop in pairwise([0, *breaks.tolist(), len(ids)] if len(ids) else []):  # consecutive ids are one call to the generator
-        words[start:stop] = _words(seed, purpose, int(ids[start]) * count, (stop - start) * count).reshape(-1, count)
+    # consecutive ids are one call to the generator
+    for start, stop in itertools.pairwise([0, *breaks.tolist(), len(ids)] if len(ids) else []):
+        stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
+        blocks, offset = divmod(int(ids[start]) * count, 4)  # one step of the counter yields four 64-bit words
+        stream.advance(blocks)
+        words[start:stop] = stream.random_raw(offset + (stop - start) * count)[offset:].reshape(-1, count)
     return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
@@ -184,46 +188,14 @@ def load_latents(path: str | Path) -> Latents:
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
         raise LatentsError(f"Latents of {path} are not finite", f"NaN or infinity in row {row}", "finite numbers")
     labels = arrays.get("labels")
-    if labels is not None and (labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
-    if labels is not None and labels.min() < 0:
-        raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
-    return Latents(
-        np.arange(len(values), dtype=np.int64),
-        None,
-        torch.from_numpy(values),
-        None if labels is None else torch.from_numpy(labels.astype(np.int64)),
-        space="z" if spaces[0] == "z" else "w",
-    )
-
-
-def _checked_ids(ids: range | Sequence[int] | np.ndarray) -> np.ndarray:
-    try:
-        array = np.asarray(ids, dtype=np.int64)
-    except OverflowError:
-        raise LatentsError("A sample id is out of range", "more than 64 bits", "ids in [0, 2**48)") from None
-    if array.ndim != 1:
-        raise LatentsError("Sample ids must be a flat list", f"shape {array.shape}", "one dimension")
-    if len(array) and not (array.min() >= 0 and array.max() < 2**48):
-        raise LatentsError("A sample id is out of range", f"{array.min()} … {array.max()}", "ids in [0, 2**48)")
-    return array
-
-
-def _words(seed: int, purpose: int, start: int, count: int) -> np.ndarray:
-    """Words ``[start, start + count)`` of the stream with this key."""
-    stream = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
-    blocks, offset = divmod(start, _WORDS_PER_BLOCK)
-    stream.advance(blocks)
-    return stream.random_raw(offset + count)[offset:]
-
-
-def _redraw(z: np.ndarray, seed: int, ids: np.ndarray, psi: float) -> None:
-    """Draw the components with ``|z_d| > psi`` again, each attempt from a stream of its own, until none is left."""
-    attempt = 1
-    while (rows := np.flatnonzero((np.abs(z) > psi).any(axis=1))).size:
-        fresh = normals(seed, Purpose.TRUNCATION + 16 * attempt, ids[rows], z.shape[1])
-        z[rows] = np.where(np.abs(z[rows]) > psi, fresh, z[rows])
-        attempt += 1
+    if labels is not None:
+        if labels.shape != (len(values),) or not np.issubdtype(labels.dtype, np.integer):
+            raise LatentsError(f"Cannot use the labels of {path}", f"{labels.dtype} {labels.shape}", f"integers ({len(values)},)")
+        if labels.min() < 0:
+            raise LatentsError(f"Cannot use the labels of {path}", f"label {labels.min()}", "classes, from 0")
+    classes = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    ids = np.arange(len(values), dtype=np.int64)
+    return Latents(ids, None, torch.from_numpy(values), classes, space="z" if spaces[0] == "z" else "w")
 
 
 def _draw_labels(ids: np.ndarray, seed: int, label_size: int, sampling: Sampling) -> Tensor:
@@ -234,11 +206,8 @@ def _draw_labels(ids: np.ndarray, seed: int, label_size: int, sampling: Sampling
         return torch.full((len(ids),), choice, dtype=torch.int64)
     shares = np.full(label_size, 1.0 / label_size) if choice == "uniform" else np.asarray(choice, dtype=np.float64)
     if shares.shape != (label_size,) or (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
-        raise LatentsError(
-            "The label distribution does not fit",
-            f"{shares.shape} summing to {shares.sum():g}",
-            f"{label_size} probabilities that sum to 1",
-        )
+        found, needed = f"{shares.shape} summing to {shares.sum():g}", f"{label_size} probabilities that sum to 1"
+        raise LatentsError("The label distribution does not fit", found, needed)
     u = uniforms(seed, Purpose.LABEL, ids, 1)[:, 0]
     edges = np.cumsum(shares)[:-1]
     return torch.from_numpy(np.searchsorted(edges, u, side="right").astype(np.int64))

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-DEFAULT_DATABASE = "mlflow.db"
-ARTIFACT_FOLDER = "mlartifacts"
 INITIALISING_TAKES_AT_MOST = 120.0  # seconds; a new database takes a few
 
 MANNERS = {
@@ -33,10 +32,8 @@ MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default a server that is down blocks every call for minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-FIRST_CONTACT = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""A server that is there answers a small question at once."""
-TRANSFER = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-"""An upload is answered when the server has stored it."""
+FIRST_CONTACT = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # a server that is there answers a small question at once
+TRANSFER = MANNERS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # an upload is answered when the server has stored it
 
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _SQLITE = "sqlite:///"
@@ -49,29 +46,37 @@ def tracking_uri(given: str | None = None) -> str:
 
     The path of a SQLite file is made absolute, so that the address means the same in another folder and to another process.
     """
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or _SQLITE + DEFAULT_DATABASE
-    database = sqlite_file(uri)
-    return uri if database is None else uri.replace(_database_name(uri), str(database), 1)
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    database, (_, mark, options) = sqlite_file(uri), uri.partition("?")
+    return uri if database is None else f"{_SQLITE}{database}{mark}{options}"
 
 
 def sqlite_file(uri: str) -> Path | None:
     """Absolute path of the SQLite file behind an address, or None where MLflow is something else."""
-    name = _database_name(uri)
+    name = uri.removeprefix(_SQLITE).split("?")[0] if uri.startswith(_SQLITE) else ""
     return Path(name).absolute() if name not in ("", ":memory:") else None
 
 
 @contextmanager
 def connect(uri: str) -> Iterator[MlflowClient]:
-    """A client of the MLflow at ``uri``, for the length of the ``with`` block; it may be used in several threads.
+    """A client of the MLflow at ``uri``, for the length of the ``with`` block; it may be used in several threads. Where there is none, that
+    is known within seconds.
 
     Inside the block retries are short, stdout stays empty and nothing is cut. A new SQLite database is initialised here, by one process
     at a time: two at once would destroy it.
-
-    Raises:
-        TrackingError: there is no MLflow at ``uri``, known within seconds.
     """
-    with environment(FIRST_CONTACT):
-        client = _first_contact(uri)
+    from filelock import FileLock
+
+    what, needed = f"MLflow at {public(uri)} cannot be reached", "a tracking server that answers, or a database that can be written"
+    remedy = "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending"
+    with environment(FIRST_CONTACT), as_tracking_error(what, needed, remedy):
+        from mlflow import MlflowClient
+
+        if (database := sqlite_file(uri)) is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if database is None else FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST):
+            client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
     with environment(TRANSFER):
         yield client
 
@@ -102,16 +107,13 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
     Without a server MLflow would keep the artifacts below whatever folder is current at that moment. Ours lie beside the SQLite
     file, in ``mlartifacts``.
-
-    Raises:
-        TrackingError: the experiment was deleted.
     """
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         database = sqlite_file(uri)
-        place = None if database is None else (database.parent / ARTIFACT_FOLDER / re.sub(r"[^\w-]", "_", name)).as_uri()
+        place = None if database is None else (database.parent / "mlartifacts" / re.sub(r"[^\w-]", "_", name)).as_uri()
         try:
             return client.create_experiment(name, artifact_location=place)
         except MlflowException:
@@ -119,20 +121,16 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
             if experiment is None:
                 raise
     if experiment.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"Nothing can be sent to the experiment {name!r}",
-            "an experiment that was deleted",
-            "one that exists, or a new name",
-            "restore it in MLflow, or give another name",
-        )
+        what, remedy = f"Nothing can be sent to the experiment {name!r}", "restore it in MLflow, or give another name"
+        raise TrackingError(what, "an experiment that was deleted", "one that exists, or a new name", remedy)
     return experiment.experiment_id
 
 
+@dataclass(frozen=True)
 class Artifacts:
     """The files that MLflow keeps for a registered model or a run, to be read."""
 
-    def __init__(self, repository: ArtifactRepository) -> None:
-        self._repository = repository
+    _repository: ArtifactRepository
 
     def files(self, below: str = "") -> Iterator[str]:
         """Paths of all files below a folder; nothing if it is a file, or not there."""
@@ -149,12 +147,7 @@ class Artifacts:
 
 @contextmanager
 def artifacts(uri: str, *, model: str = "", version: str | None = None, alias: str | None = None, run_id: str = "") -> Iterator[Artifacts]:
-    """The files of a version of a registered model (by number or alias), or of a run, for the length of the ``with`` block.
-
-    Raises:
-        InputError: there is no such model, version, alias, run or file.
-        TrackingError: there is no MLflow at ``uri``, or it breaks off.
-    """
+    """The files of a version of a registered model (by number or alias), or of a run, for the length of the ``with`` block."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with reading(uri) as client:
@@ -166,12 +159,8 @@ def artifacts(uri: str, *, model: str = "", version: str | None = None, alias: s
 
 @contextmanager
 def reading(uri: str) -> Iterator[MlflowClient]:
-    """A client that reads, and makes no database where there is none.
-
-    Raises:
-        InputError: something was asked for that is not there.
-        TrackingError: there is no MLflow at ``uri``, or it breaks off.
-    """
+    """A client that reads, and makes no database where there is none. What is not there is an `InputError`; that there is no MLflow, or
+    that it breaks off, a `TrackingError`."""
     database = sqlite_file(uri)
     if database is not None and not database.exists():  # to connect would make an empty one
         raise TrackingError("There is no MLflow to read from", f"no {database}", "the MLflow that has the files", "set MLFLOW_TRACKING_URI")
@@ -182,12 +171,9 @@ def reading(uri: str) -> Iterator[MlflowClient]:
         except Exception as error:
             if not isinstance(error, FileNotFoundError) and getattr(error, "error_code", "") not in _NOT_THERE:
                 raise
-            raise InputError(
-                f"MLflow at {public(uri)} has nothing of that name",
-                public(str(error)),
-                "a model version, alias, run or file that exists",
-                "check the name; set MLFLOW_TRACKING_URI if it is elsewhere",
-            ) from error
+            what, needed = f"MLflow at {public(uri)} has nothing of that name", "a model version, alias, run or file that exists"
+            remedy = "check the name; set MLFLOW_TRACKING_URI if it is elsewhere"
+            raise InputError(what, public(str(error)), needed, remedy) from error
 
 
 @contextmanager
@@ -199,25 +185,3 @@ def as_tracking_error(what: str, needed: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise TrackingError(what, public(f"{type(error).__name__}: {error}"), needed, remedy) from error
-
-
-def _first_contact(uri: str) -> MlflowClient:
-    from filelock import FileLock
-    from mlflow import MlflowClient
-
-    database = sqlite_file(uri)
-    with as_tracking_error(
-        f"MLflow at {public(uri)} cannot be reached",
-        "a tracking server that answers, or a database that can be written",
-        "start it, or name another with --tracking-uri; `qualitygate sync FOLDER` sends later what is pending",
-    ):
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if database is None else FileLock(f"{database}.lock", INITIALISING_TAKES_AT_MOST):
-            client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def _database_name(uri: str) -> str:
-    return uri.removeprefix(_SQLITE).split("?")[0] if uri.startswith(_SQLITE) else ""

@@ -1,20 +1,14 @@
 """What other packages bring, and ours beside it: one table of names for each kind of thing that there may be more of.
 
-Five kinds: families of generators, scores of samples, metrics of sets, scores of units, corrections. Ours stand in a table of strings,
-``name -> "module:attribute"``; those of other packages come by entry points, in a group for each kind. One of ``qualitygate.families``
-names a module with ``generators``, ``discriminators`` and ``layouts``, see `qualitygate.generators.families`. One of any other group has
-the name of the thing and names the thing itself, exactly as a row of ours::
-
-    [project.entry-points."qualitygate.scores"]
-    roundness = "qualitygate_rings:Roundness"
-
-Nothing is imported before it is asked for.
+Ours stand in a table of strings, ``name -> "module:attribute"``; those of other packages come by entry points, in a group for each kind.
+One of ``qualitygate.families`` names a module with ``generators``, ``discriminators`` and ``layouts``, one of any other group has the name
+of the thing and names the thing itself, exactly as a row of ours; see ``docs/extending.md``. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -30,34 +24,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point."""
-
     entry: EntryPoint
 
     def load(self) -> Any:
-        """What it names.
-
-        Raises:
-            PluginError: it cannot be imported.
-        """
+        """What it names. Raises `PluginError` if it cannot be imported."""
         try:
             return self.entry.load()
         except Exception as error:  # whatever someone else's module may raise
             raise self.error(f"{type(error).__name__}: {error}", "a module that can be imported") from error
 
     def listed(self, attribute: str) -> Sequence[Any]:
-        """The things in an attribute of what it names; none where it has no such attribute.
-
-        Raises:
-            PluginError: it cannot be imported, or this is no sequence.
-        """
+        """The things in an attribute of what it names; none where it has no such attribute. Raises `PluginError` if this is no sequence."""
         given = getattr(self.load(), attribute, ())
         if not isinstance(given, Sequence):
             raise self.error(f"{attribute} that are a {type(given).__name__}", "a tuple or a list")
         return given
 
     def error(self, found: str, needed: str) -> PluginError:
-        """The error that names this plug-in."""
         distribution = f" of {self.entry.dist.name} {self.entry.dist.version}" if self.entry.dist is not None else ""
         return PluginError(
             f"The plug-in {self.entry.name}{distribution} ({self.entry.value}) is broken", found, needed, "repair it, or uninstall it"
@@ -72,23 +55,20 @@ def plugins(kind: Kind) -> tuple[Plugin, ...]:
 
 def resolve(place: str) -> Any:
     """What ``"module:attribute"`` names."""
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return pkgutil.resolve_name(place)
 
 
 class Table(Mapping[str, T], Generic[T]):
     """Things of one kind by name: ours in the order of their table, then those of plug-ins; each imported when it is asked for.
+
+    Any use raises `PluginError` where a plug-in is broken or brings a name that there is already.
 
     Args:
         kind: says the group of entry points.
         ours: ``"module:attribute"`` by name.
         base: class that a thing is an instance or a subclass of.
         named: attribute in which a thing has its name.
-        listed: attribute of what an entry point names in which the things are listed; by default an entry point names one thing, and has
-            its name.
-
-    Raises:
-        PluginError: on any use, a plug-in is broken or brings a name that there is already.
+        listed: attribute of an entry point's module that lists the things; by default an entry point names one thing, and has its name.
     """
 
     def __init__(self, kind: Kind, ours: Mapping[str, str], base: type[Any], *, named: str = "name", listed: str = "") -> None:

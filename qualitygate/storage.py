@@ -11,10 +11,8 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +25,6 @@ from qualitygate.errors import OutputError, ProfileError, QualityGateError, Stor
 from qualitygate.records import canonical_hash
 
 _PNG_LEVEL = 1  # of 9: twice as fast as the default for some per cent of size
-_AHEAD = 512  # images encoded or waiting at once
 
 
 def refuse_existing(path: Path) -> None:
@@ -37,36 +34,6 @@ def refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
         holds = f"a folder with {', '.join(sorted(one.name for one in path.iterdir())[:5])}" if path.is_dir() else "a file"
         raise OutputError(f"{path} exists already", holds, "a new or empty folder", "choose another place, or remove it first")
-
-
-@contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that becomes ``path`` when the block ends, and vanishes if it fails.
-
-    Raises:
-        OutputError: ``path`` exists and is not an empty folder.
-        StorageError: no space, no permission.
-    """
-    path = Path(path).absolute()
-    refuse_existing(path)
-    partial = _beside(path)
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        try:
-            yield partial
-            sync(partial)
-            if path.is_dir():
-                path.rmdir()
-            partial.rename(path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-
-
-def _beside(path: Path) -> Path:
-    """A hidden name that nobody else comes by: in containers that share a volume all processes may have the same number."""
-    return path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
 
 
 @contextlib.contextmanager
@@ -84,21 +51,33 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` for a file that becomes ``path`` when the block ends, and vanishes if it fails.
-
-    Raises:
-        StorageError: no space, no permission.
-    """
+    """A temporary name beside ``path`` for what becomes ``path`` when the block ends, and vanishes if it fails. Raises `StorageError`."""
     path = Path(path)
-    partial = _beside(path)
+    # random: in containers that share a volume all processes may have the same number
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
     with explained(path):
         try:
             yield partial
             sync(partial)
             partial.replace(path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
             raise
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """The same for a folder. Raises `OutputError` if ``path`` exists and is not an empty folder."""
+    path = Path(path).absolute()
+    refuse_existing(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as partial:
+        partial.mkdir()
+        yield partial
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -107,20 +86,20 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def write_table(path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+def table_bytes(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
     """A Parquet file with the given columns and text metadata. NaN stays NaN; None is null."""
     table = pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()})
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(dict(metadata or {})), buffer, compression="zstd")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_table(path: str | Path, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    write_bytes(path, table_bytes(columns, metadata))
 
 
 def read_table(path: str | Path) -> tuple[pa.Table, dict[str, str]]:
-    """Table and text metadata of a Parquet file.
-
-    Raises:
-        ProfileError: it is not there or cannot be read.
-    """
+    """Table and text metadata of a Parquet file. Raises `ProfileError` if it is not there or cannot be read."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -138,46 +117,6 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-Arrays = dict[str, np.ndarray]
-_DIGEST = "sha256 of the arrays"
-
-
-def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """A safetensors file with the given arrays, text metadata, and a digest, so that `read_arrays` sees whether it was changed.
-
-    Raises:
-        StorageError: no space, no permission.
-    """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with new_file(path) as partial:
-        save_file(whole, partial, {**metadata, _DIGEST: _digest(whole)})
-
-
-def read_arrays(path: str | Path) -> tuple[Arrays, dict[str, str]]:
-    """Arrays and text metadata of a file of `write_arrays`.
-
-    Raises:
-        StorageError: it cannot be read, or is not what was written.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            metadata = file.metadata() or {}
-        if _digest(found) != metadata.pop(_DIGEST, None):
-            raise ValueError("its contents were changed")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise StorageError(f"Cannot read the arrays {path}", str(error), "a file as it was written") from error
-    return found, metadata
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
 def cache_folder() -> Path:
     """``$QUALITYGATE_CACHE``, else ``qualitygate`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     if given := os.environ.get("QUALITYGATE_CACHE"):
@@ -192,13 +131,8 @@ class ContentCache(Generic[Kept]):
     """What was computed, kept under a hash of all that it depends on. Anybody may delete any of it: it is computed anew then.
 
     A cache never stops the work: what cannot be read is computed anew, what cannot be written is lost, and a `UserWarning` says so.
-
-    Args:
-        kind: what is kept, e.g. ``"profiles"``: its folder in the cache.
-        read: of a path; raises a `QualityGateError` where it cannot be read.
-        write: to a path, in one step; raises a `QualityGateError` where it cannot be written.
-        suffix: of the files; none for folders.
-        root: the folder of the cache; default `cache_folder`.
+    ``kind`` is the folder of such things in the cache; ``read`` and ``write``, in one step, raise a `QualityGateError` where they cannot;
+    files have a ``suffix``, folders none. An ``identity`` is a mapping of JSON values: all that the thing depends on.
     """
 
     def __init__(
@@ -207,15 +141,9 @@ class ContentCache(Generic[Kept]):
         self._kind, self._read, self._write, self._suffix, self._root = kind, read, write, suffix, root
 
     def place(self, identity: Mapping[str, Any]) -> Path:
-        """Where it stands, or would stand.
-
-        Args:
-            identity: JSON values: all that the thing depends on.
-        """
         return (self._root or cache_folder()) / self._kind / f"{canonical_hash(dict(identity))}{self._suffix}"
 
     def find(self, identity: Mapping[str, Any]) -> Kept | None:
-        """What is kept, or None."""
         place = self.place(identity)
         try:
             return self._read(place) if place.exists() else None
@@ -224,7 +152,6 @@ class ContentCache(Generic[Kept]):
             return None
 
     def keep(self, identity: Mapping[str, Any], thing: Kept) -> None:
-        """Put something in its place; a file over an older one."""
         place = self.place(identity)
         try:
             with explained(place):
@@ -234,13 +161,6 @@ class ContentCache(Generic[Kept]):
             if self._suffix or not place.exists():  # a folder that is there: another process was quicker
                 warnings.warn(f"What was computed is not kept: {error}", stacklevel=2)
 
-    def get(self, identity: Mapping[str, Any], make: Callable[[], Kept]) -> Kept:
-        """What is kept; if nothing is, it is made, and kept from then on."""
-        if (found := self.find(identity)) is None:
-            found = make()
-            self.keep(identity, found)
-        return found
-
     def remove(self, identity: Mapping[str, Any]) -> None:
         """Take a file out of the cache. One that cannot be removed does no harm."""
         with contextlib.suppress(OSError):
@@ -249,21 +169,39 @@ class ContentCache(Generic[Kept]):
 
 def array_cache(kind: str, root: Path | None = None) -> ContentCache[Arrays]:
     """A cache of arrays, which are checked to be what was written, and to be in their own place."""
-    return ContentCache(kind, _read_kept, _write_kept, suffix=".safetensors", root=root)
+    return ContentCache(kind, _read_arrays, _write_arrays, suffix=".safetensors", root=root)
 
 
-_PLACE = "place in the cache"
+Arrays = dict[str, np.ndarray]
+_DIGEST, _PLACE = "sha256 of the arrays", "place in the cache"
 
 
-def _read_kept(path: Path) -> Arrays:
-    arrays, metadata = read_arrays(path)
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with new_file(path) as partial:
+        save_file(whole, partial, {_PLACE: path.name, _DIGEST: _digest(whole)})
+
+
+def _read_arrays(path: Path) -> Arrays:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            metadata = file.metadata() or {}
+        if _digest(found) != metadata.get(_DIGEST):
+            raise ValueError("its contents were changed")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StorageError(f"Cannot read the arrays {path}", str(error), "a file as it was written") from error
     if metadata.get(_PLACE) != path.name:
         raise StorageError(f"{path} is something else than its name says", str(metadata.get(_PLACE)), path.name)
-    return arrays
+    return found
 
 
-def _write_kept(path: Path, arrays: Arrays) -> None:
-    write_arrays(path, arrays, {_PLACE: path.name})
+def _digest(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -278,44 +216,7 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-class ImageFolder:
-    """Encodes and writes PNG files in the background while the next images are made. Use as a context manager.
-
-    Args:
-        folder: where the files go; created if needed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="images")
-        self._waiting: list[Future[None]] = []
-
-    def __enter__(self) -> Self:
-        with explained(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=error is not None)
-        if error is None:
-            self._collect(0)
-
-    def add(self, sample_id: int, image: np.ndarray) -> None:
-        """Write ``image``, (channels, height, width) float in [-1, 1], as the image of this sample."""
-        self._collect(_AHEAD)
-        self._waiting.append(self._pool.submit(self._write, sample_id, image))
-
-    def _write(self, sample_id: int, image: np.ndarray) -> None:
-        (self._folder / image_name(sample_id)).write_bytes(png(to_uint8(image)))
-
-    def _collect(self, leave: int) -> None:
-        while len(self._waiting) > leave:
-            with explained(self._folder):
-                self._waiting.pop(0).result()
-
-
 def image_name(sample_id: int) -> str:
-    """File name of a sample's image."""
     return f"{sample_id:08d}.png"
 
 

@@ -10,6 +10,7 @@ import pytest
 import qualitygate
 from qualitygate.generators.families import FAMILIES
 from qualitygate.policy.corrections import METHODS
+from qualitygate.policy.scores import SCORES
 from qualitygate.records.metrics import METRICS
 from qualitygate.units.table import UNIT_SCORES
 
@@ -17,7 +18,7 @@ PACKAGE = Path(qualitygate.__file__).parent
 
 
 def said(path: Path) -> set[str]:
-    """Modules that a file imports, and its strings but for docstrings."""
+    """Modules that a file imports, what it takes from them as "module:name", and its strings but for docstrings."""
     tree = ast.parse(path.read_text(encoding="utf8"))
     prose = {
         id(node.body[0].value)
@@ -27,7 +28,7 @@ def said(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            found |= {node.module or "", *(f"{node.module}:{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
@@ -66,6 +67,16 @@ def test_a_correction_is_two_files(name: str) -> None:
     """Settings and row in one, the edit in the other."""
     edit = METHODS[name].made_by.partition(":")[0].removeprefix("qualitygate.").replace(".", "/") + ".py"
     assert files_that_name(name) | {edit} <= {"policy/corrections.py", edit}
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.read_by])
+def test_a_sample_score_is_two_files(name: str) -> None:
+    """Its reader in one, its row in the other: nobody else takes the reader, whose scores are named, limited, summed, joined, recorded and
+    shown as those of a package of somebody else's are, which has no file here at all (`test_plugins`)."""
+    reader = SCORES[name].read_by
+    assert reader is not None
+    own = reader.partition(":")[0].removeprefix("qualitygate.").replace(".", "/") + ".py"
+    assert files_that_name(reader) | {own} == {"policy/scores.py", own}
 
 
 @pytest.mark.parametrize("name", ["defective", "frechet", "contribution"])

@@ -15,6 +15,8 @@ from PIL import Image
 
 from qualitygate import storage
 from qualitygate.errors import OutputError, ProfileError, StorageError
+from qualitygate.produce import shards
+from qualitygate.produce.shards import encoding
 
 
 def names(folder: Path) -> list[str]:
@@ -140,10 +142,10 @@ def test_a_full_disk_leaves_no_half_set(tmp_path: Path, monkeypatch: pytest.Monk
 
     def write() -> None:
         with storage.new_folder(tmp_path / "set") as folder:
-            with storage.ImageFolder(folder / "images") as images:
-                images.add(0, image)
+            with encoding(None, folder / "images") as encoder:
+                encoder.put(0, image, {})
                 monkeypatch.setattr(Path, "write_bytes", no_space)
-                images.add(1, image)
+                encoder.put(1, image, {})
 
     with pytest.raises(StorageError, match="No space left on device"):
         write()
@@ -208,25 +210,25 @@ def test_rounding_to_bytes() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_round_trip(channels: int, tmp_path: Path) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (channels, 5, 7)).astype(np.float32)
-    with storage.ImageFolder(tmp_path / "images") as images:
+    with encoding(None, tmp_path / "images") as encoder:
         for sample_id in (3, 2**40):
-            images.add(sample_id, image)
+            encoder.put(sample_id, image, {})
     assert names(tmp_path / "images") == ["00000003.png", "1099511627776.png"]
     read = np.asarray(Image.open(io.BytesIO((tmp_path / "images" / "00000003.png").read_bytes())))
     assert np.array_equal(read.reshape(5, 7, channels), storage.to_uint8(image))
 
 
 def test_many_images_and_a_failure_in_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_AHEAD", 2)
+    monkeypatch.setattr(shards, "_AHEAD", 2)
     image = np.zeros((1, 2, 2), dtype=np.float32)
-    with storage.ImageFolder(tmp_path) as images:
+    with encoding(None, tmp_path / "images") as encoder:
         for sample_id in range(20):
-            images.add(sample_id, image)
-    assert len(names(tmp_path)) == 20
+            encoder.put(sample_id, image, {})
+    assert len(names(tmp_path / "images")) == 20
 
     def write() -> None:
-        with storage.ImageFolder(tmp_path / "more") as images:
-            images.add(0, image)
+        with encoding(None, tmp_path / "more") as encoder:
+            encoder.put(0, image, {})
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
@@ -236,33 +238,24 @@ def test_many_images_and_a_failure_in_the_block(tmp_path: Path, monkeypatch: pyt
 # the cache
 
 
-def made() -> storage.Arrays:
-    return {"mean": np.zeros(2)}
+MADE = {"mean": np.zeros(2)}
 
 
 def test_kinds_and_identities_have_places_of_their_own(tmp_path: Path) -> None:
     means, radii = (storage.array_cache(kind, tmp_path) for kind in ("means", "radii"))
-    assert means.get({"of": "x"}, made)["mean"].dtype == np.float64
+    means.keep({"of": "x"}, MADE)
+    means.keep({"of": "y"}, {"mean": np.ones(1)})
     assert radii.find({"of": "x"}) is None
-    assert means.get({"of": "y"}, lambda: {"mean": np.ones(1)})["mean"].shape == (1,)
-    assert means.get({"of": "x"}, dict).keys() == {"mean"}
+    found = [means.find({"of": of}) for of in ("x", "y")]
+    assert [(one["mean"].dtype, one["mean"].shape) for one in found if one is not None] == [(np.float64, (2,)), (np.float64, (1,))]
     means.remove({"of": "x"})
     assert means.find({"of": "x"}) is None
     means.remove({"of": "x"})
 
 
-def test_nothing_is_kept_of_what_fails(tmp_path: Path) -> None:
-    def fail() -> storage.Arrays:
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError, match="no"):
-        storage.array_cache("means", tmp_path).get({}, fail)
-    assert names(tmp_path) == []
-
-
 def test_something_else_in_a_place_is_not_used(tmp_path: Path) -> None:
     cache = storage.array_cache("means", tmp_path)
-    cache.keep({"of": "x"}, made())
+    cache.keep({"of": "x"}, MADE)
     cache.place({"of": "x"}).rename(cache.place({"of": "y"}))
     with pytest.warns(UserWarning, match=r"(?s)computed anew: .*something else than its name says"):
         assert cache.find({"of": "y"}) is None
@@ -271,7 +264,7 @@ def test_something_else_in_a_place_is_not_used(tmp_path: Path) -> None:
 def test_a_cache_without_a_place_costs_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.warns(UserWarning, match="is not kept"):
-        assert storage.array_cache("means", tmp_path / "file").get({}, made).keys() == {"mean"}
+        storage.array_cache("means", tmp_path / "file").keep({}, MADE)
 
 
 def test_a_folder_that_another_process_kept_first_is_left(tmp_path: Path) -> None:

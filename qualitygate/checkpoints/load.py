@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,8 +27,8 @@ from qualitygate.storage import file_sha256
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Networks found in a file's contents.
+class Checkpoint:
+    """The networks of a checkpoint; the generator's ``origin`` names the file and its SHA-256.
 
     Attributes:
         generator: in evaluation mode.
@@ -34,6 +36,7 @@ class Loaded:
         layout: how the tensors are named.
         group: where in the file the generator stood.
         ignored: what in the file was not used.
+        format: how the file is packed.
     """
 
     generator: Generator
@@ -41,16 +44,6 @@ class Loaded:
     layout: str
     group: str
     ignored: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Checkpoint(Loaded):
-    """A checkpoint, loaded: its networks on the device; the generator's ``origin`` names the file and its SHA-256.
-
-    Attributes:
-        format: how the file is packed.
-    """
-
     format: str
 
 
@@ -85,13 +78,11 @@ def load_checkpoint(
     """
     path = resolve(source, sha256, tracking_uri=tracking_uri, progress=progress)
     written = _written(path)
-    contents = read(path)
-    loaded = assemble_contents(contents, path.name, Given(family, settings or {}))
-    generator, discriminator = loaded.generator, loaded.discriminator
-    generator.to(device)
-    if discriminator is not None:
-        discriminator.to(device)
-    generator.origin = _origin(path, settings or {})
+    checkpoint = assemble_contents(read(path), path.name, Given(family, settings or {}))
+    checkpoint.generator.to(device)
+    if checkpoint.discriminator is not None:
+        checkpoint.discriminator.to(device)
+    checkpoint.generator.origin = _origin(path, settings or {})
     if _written(path) != written:
         raise CheckpointError(
             f"{path.name} was written to while it was read",
@@ -99,7 +90,7 @@ def load_checkpoint(
             "a file that stays",
             "wait until it is complete, or read a copy",
         )
-    return Checkpoint(**vars(loaded), format=contents.format)
+    return checkpoint
 
 
 def _written(path: Path) -> list[tuple[int, int, int]]:
@@ -144,36 +135,30 @@ class Given:
 NOTHING = Given()
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A group of tensors, the layout it is of, and the network built from it."""
-
+class _Fit(NamedTuple):
     group: TensorGroup
     layout: Layout
     built: Built[Any]
 
 
-def _first_fit(groups: Sequence[TensorGroup], role: str, given: Given) -> Fit | None:
-    """The first group that is of a layout, and the first layout that it is of.
-
-    Raises:
-        InputError: no layout is of the given family.
-    """
-    layouts = list(_layouts(role, given))
+def _first_fit(groups: Sequence[TensorGroup], role: str, given: Given) -> _Fit | None:
+    """The first group that is of a layout, and the first layout that it is of, with the network built from it."""
+    layouts = _layouts(role, given)
     for group in groups:
         for layout in layouts:
             if not layout.missing(group):
-                try:
-                    return Fit(group, layout, _build(layout, group, given))
-                except DoesNotFit:
-                    continue
+                with suppress(DoesNotFit):
+                    return _Fit(group, layout, _build(layout, group, given))
     return None
 
 
 def _unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> CheckpointError:
     """Says which layout came closest, what does not fit it, and whether there is a discriminator instead."""
     layouts = [layout for layout in _layouts("generator", given) if layout.required]
-    group, layout = _closest(groups, layouts)
+    if ours := [group for group in groups if native.METADATA_KEY in group.settings]:
+        group, layout = ours[0], native.GENERATOR
+    else:  # the one that lacks the fewest names
+        group, layout = min(product(groups, layouts), key=lambda pair: len(pair[1].missing(pair[0])) / len(pair[1].required))
     first, tensor = next(iter(group.tensors.items()))
     judge = _first_fit(groups, "discriminator", NOTHING)
     instead = "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
@@ -186,21 +171,12 @@ def _unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> Checkpoi
     )
 
 
-def _closest(groups: Sequence[TensorGroup], layouts: Sequence[Layout]) -> tuple[TensorGroup, Layout]:
-    """The group and the layout that lacks the fewest names in it; ours, where a file says that it is of our own."""
-    for group in groups:
-        if native.METADATA_KEY in group.settings:
-            return group, native.GENERATOR
-    pairs = ((group, layout) for group in groups for layout in layouts)
-    return min(pairs, key=lambda pair: len(pair[1].missing(pair[0])) / len(pair[1].required))
-
-
-def _layouts(role: str, given: Given) -> Iterator[Layout]:
+def _layouts(role: str, given: Given) -> list[Layout]:
     layouts = [layout for layout in all_layouts() if layout.role == role]
-    known = {layout.family for layout in layouts}
-    if role == "generator" and given.family not in (None, *known - {ANY_FAMILY}):
-        raise InputError("There is no such family", repr(given.family), f"one of {', '.join(sorted(known - {ANY_FAMILY}))}")
-    return (layout for layout in layouts if given.family is None or layout.family in (given.family, ANY_FAMILY))
+    known = {layout.family for layout in layouts} - {ANY_FAMILY}
+    if role == "generator" and given.family not in (None, *known):
+        raise InputError("There is no such family", repr(given.family), f"one of {', '.join(sorted(known))}")
+    return [layout for layout in layouts if given.family is None or layout.family in (given.family, ANY_FAMILY)]
 
 
 def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
@@ -228,11 +204,12 @@ def _misfit(layout: Layout, group: TensorGroup, given: Given) -> str:
     return "it stands beside an averaged generator that does not fit"
 
 
-def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Loaded:
+def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Checkpoint:
     """The generator (and discriminator) in what was read from a file called ``name``."""
-    groups = tensor_groups(contents)
+    groups, tree = tensor_groups(contents), contents.tree
     if not groups:
-        raise CheckpointError(f"{name} holds no tensors", _outline(contents.tree), "a generator's weights")
+        keys = f"a dictionary with {', '.join(map(str, list(tree)[:8])) or 'nothing in it'}" if isinstance(tree, dict) else ""
+        raise CheckpointError(f"{name} holds no tensors", keys or f"a {type(tree).__name__}", "a generator's weights")
     # never fall back from a damaged averaged generator to the raw one beside it
     best = [group for group in groups if group.rank == groups[0].rank]
     found = _first_fit(best, "generator", given)
@@ -241,25 +218,14 @@ def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> 
     generator = assemble(found.built, f"{name} ({found.layout.name})")
     others = [other for other in groups if other is not found.group]
     judge = _first_fit(others, "discriminator", Given(generator.judged_by or generator.family, given.settings))
-    _check_settings(given, [fit for fit in (found, judge) if fit is not None])
-    discriminator = None if judge is None else assemble(judge.built, f"{name} ({judge.layout.name})")
-    unused = [other.path or "top level" for other in others if judge is None or other is not judge.group]
-    ignored = (*found.built.ignored, *(judge.built.ignored if judge else ()), *unused)
-    return Loaded(generator, discriminator, found.layout.name, found.group.path or "top level", ignored)
-
-
-def _check_settings(given: Given, fits: list[Fit]) -> None:
-    """Refuse settings that nothing read."""
-    asked = sorted({name for fit in fits for name in fit.layout.asks})
+    asked = sorted({*found.layout.asks, *(judge.layout.asks if judge else ())})
     if unread := sorted(given.settings.keys() - set(asked)):
         raise InputError(
-            f"{fits[0].layout.name} has no such setting",
+            f"{found.layout.name} has no such setting",
             ", ".join(unread),
             f"one of {', '.join(asked)}" if asked else "none: all of its settings are seen in the file",
         )
-
-
-def _outline(tree: Any) -> str:
-    if isinstance(tree, dict):
-        return f"a dictionary with {', '.join(map(str, list(tree)[:8])) or 'nothing in it'}"
-    return f"a {type(tree).__name__}"
+    discriminator = None if judge is None else assemble(judge.built, f"{name} ({judge.layout.name})")
+    unused = [other.path or "top level" for other in others if judge is None or other is not judge.group]
+    ignored = (*found.built.ignored, *(judge.built.ignored if judge else ()), *unused)
+    return Checkpoint(generator, discriminator, found.layout.name, found.group.path or "top level", ignored, contents.format)

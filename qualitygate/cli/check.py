@@ -185,9 +185,9 @@ class Registry:
 
 def _sent(folder: Path, uri: str, experiment: str, *, kept: bool) -> Tracking:
     """What became of the sending. Of a folder that is about to go nobody is told to send it later."""
-    from qualitygate.tracking.check import check_parcel
     from qualitygate.tracking.sending import send
     from qualitygate.tracking.spool import State, Tracking, push
+    from qualitygate.tracking.studies import check_parcel
 
     if kept:
         return push(folder, uri, experiment)

@@ -14,7 +14,7 @@ from qualitygate.errors import InputError, public
 from qualitygate.requests import Flag, WithTracking
 
 if TYPE_CHECKING:
-    from qualitygate.reports.comparison import ComparedSet
+    from qualitygate.reports.material import Material
 
 
 class CompareRequest(WithTracking):
@@ -54,10 +54,10 @@ def run(request: CompareRequest, json: Json = False) -> None:
         output.emit(line)
 
 
-def _read(run: str, folder: Path, request: CompareRequest) -> ComparedSet:
+def _read(run: str, folder: Path, request: CompareRequest) -> Material:
     """A gated set and its checkpoint's metrics, from folders or from MLflow."""
     from qualitygate.produce.report import read_gated, read_measured
-    from qualitygate.reports.comparison import ComparedSet
+    from qualitygate.reports.material import Material
     from qualitygate.tracking.fetched import fetch_gated_set, fetch_metrics, is_run_id
 
     tracked = "://" not in run and not Path(run).is_dir()
@@ -69,6 +69,6 @@ def _read(run: str, folder: Path, request: CompareRequest) -> ComparedSet:
     sha256 = gated.summary.provenance.checkpoint_sha256
     given = [found for one in request.metrics if (found := read_measured(one)).report.checkpoint_sha256 == sha256]
     if given or not tracked:
-        return ComparedSet(gated, given[0] if given else None)
+        return Material(gated, given[0] if given else None)
     fetched = fetch_metrics(sha256, run, folder / "metrics", request.tracking_uri)
-    return ComparedSet(gated, None if fetched is None else read_measured(fetched))
+    return Material(gated, None if fetched is None else read_measured(fetched))

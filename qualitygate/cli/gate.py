@@ -38,8 +38,9 @@ def run(
 
     try:
         summary = gate_set(request, output.reporter())
-    except (KeyboardInterrupt, SystemExit):
-        output.say("what is done is kept, beside its place until all is: the same command goes on from there")
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        for note in getattr(stopped, "__notes__", ()):
+            output.say(note)
         raise
     run_id = send(request.out, request.tracking_uri, request.experiment) if request.track else None
     if json:
@@ -51,9 +52,11 @@ def run(
 
 def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | None:
     """Log a gated set to MLflow; says so where that has to wait. Returns the run's id."""
-    from qualitygate.produce.report import push_stored
+    from qualitygate.produce.report import local
+    from qualitygate.tracking.spool import push
 
-    sent = push_stored(str(place), tracking_uri, experiment)
+    with local(place) as folder:
+        sent = push(folder, tracking_uri, experiment)
     if sent.error is not None:
         again = f"`qualitygate sync {public(str(place))}` later"
         output.say(f"warning: MLflow was not reached, the verdicts stand: {sent.error}\n  what to do: {again}")

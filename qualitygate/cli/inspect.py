@@ -68,7 +68,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
 
 def _planted(generator: Generator) -> dict[str, Any] | None:
     """What is planted in it, in short; None of an ordinary generator."""
-    from qualitygate.testing.planted_generator import PlantedGenerator
+    from qualitygate.testing.planted import PlantedGenerator
 
     if not isinstance(generator, PlantedGenerator):
         return None

@@ -47,6 +47,6 @@ def run(request: ReportRequest, json: Json = False) -> None:
     page = report_page(material).encode()
     storage.write_bytes(request.out, page)
     if json:
-        output.emit_json({"out": request.out, "bytes": len(page), "verdict": material.gated.verdict})
+        output.emit_json({"out": request.out, "bytes": len(page), "verdict": material.gated.summary.verdict})
     else:
-        output.emit(f"{material.gated.name}: {material.gated.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")
+        output.emit(f"{material.gated.name}: {material.gated.summary.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")

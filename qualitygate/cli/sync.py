@@ -25,13 +25,15 @@ class SyncRequest(Request):
 @command(SyncRequest)
 def run(request: SyncRequest, json: Json = False) -> int:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
-    from qualitygate.produce.report import sync_stored
+    from qualitygate.produce.report import local
     from qualitygate.tracking.spool import State, sync
 
     where = (request.tracking_uri, request.experiment)
     here, stored = ([place for place in request.folders if ("://" in place) is there] for there in (False, True))
     outcome = {str(folder): one for folder, one in sync(here, *where, untracked=request.untracked).items()}
-    outcome |= {place: sync_stored(place, *where, untracked=request.untracked) for place in stored}
+    for place in stored:
+        with local(place) as folder:
+            outcome[place] = sync([folder], *where, untracked=request.untracked)[folder]
     if json:
         output.emit_json({folder: one.model_dump(mode="json") for folder, one in outcome.items()})
     else:

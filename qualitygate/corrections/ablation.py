@@ -13,33 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, same_for_all
+from qualitygate.corrections.method import Learned, Method, SampleEdits, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import HighRateAblation, RandomAblation, SequentialAblation, SingleAblation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
 
-RANDOM_SHARE = 0.3
-"""Share of the active neurons that the paper's random baseline ablates."""
+RANDOM_SHARE = 0.3  # of the active neurons are ablated by the paper's random baseline
 
 
 def ablate(activation: Tensor, neurons: Tensor) -> Tensor:
-    """A copy with the *active* ones among ``neurons`` set to 0; what is not positive stays as it is.
-
-    Args:
-        activation: (N, units, height, width).
-        neurons: bool (units, height, width), or with a leading N for a set of its own in each sample.
-    """
+    """A copy of (N, units, height, width) with the *active* ones among ``neurons`` set to 0; what is not positive stays as it is. Neurons
+    are bool (units, height, width), or have a leading N for a set of its own in each sample."""
     return torch.where(neurons, activation.clamp(max=0), activation)
 
 
 def low_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str) -> dict[int, Edit]:
-    """Edits that ablate the low-rate neurons at R = ``rate``. One layer is single ablation, several are sequential ablation.
-
-    Raises:
-        InputError: at this rate the layers have no low-rate neuron at all, so that the correction could not change anything.
-    """
+    """Edits that ablate the low-rate neurons at R = ``rate``. One layer is single ablation, several are sequential ablation. Raises
+    `InputError` where the layers have no such neuron at all, so that the correction could not change anything."""
     return _edits({layer: rates.low_rate(layer, rate).to(device) for layer in layers}, f"low-rate neurons at R = {rate}")
 
 
@@ -49,23 +41,16 @@ def high_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: floa
 
 
 def random_ablation(latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0) -> dict[int, Edit]:
-    """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline.
-
-    Each sample and layer has a random stream of its own, by sample id, so that the choice does not depend on the batch. The edits
-    belong to exactly these latents, in this order.
-    """
-
-    def edit(layer: int) -> Edit:
-        def apply(activation: Tensor) -> Tensor:
-            chance = uniforms(seed, Purpose.RANDOM_ABLATION + 16 * layer, latents.ids, int(np.prod(activation.shape[1:])))
-            chosen = torch.from_numpy(chance < share).view(activation.shape).to(activation.device)
-            return ablate(activation, chosen)
-
-        return apply
-
+    """Edits that ablate a random ``share`` of each sample's active neurons: the paper's baseline. Each sample and layer has a random stream
+    of its own, by sample id, so that the choice does not depend on the batch. The edits belong to exactly these latents, in this order."""
     if not 0.0 < share <= 1.0:
         raise InputError("A share of neurons is out of range", str(share), "a number in (0, 1]")
-    return {layer: edit(layer) for layer in layers}
+
+    def apply(activation: Tensor, layer: int) -> Tensor:
+        chance = uniforms(seed, Purpose.RANDOM_ABLATION + 16 * layer, latents.ids, int(np.prod(activation.shape[1:])))
+        return ablate(activation, torch.from_numpy(chance < share).view(activation.shape).to(activation.device))
+
+    return {layer: partial(apply, layer=layer) for layer in layers}
 
 
 def rate_ablation(
@@ -79,13 +64,9 @@ def rate_ablation(
 def share_ablation(correction: RandomAblation, generator: Generator, profile: Learned, layers: tuple[int, ...]) -> Method:
     """Random ablation by a policy's settings; the strengths are shares."""
 
-    def of(latents: Latents) -> SampleEdits:
-        def edits(share: float, rows: np.ndarray) -> Edits:
-            return random_ablation(latents[rows], layers, share, correction.seed)
-
-        return SampleEdits(edits, np.ones(len(latents), dtype=bool))
-
-    return of
+    return lambda latents: SampleEdits(
+        lambda share, rows: random_ablation(latents[rows], layers, share, correction.seed), np.ones(len(latents), dtype=bool)
+    )
 
 
 def sequential_ablation(
@@ -95,21 +76,11 @@ def sequential_ablation(
     rate: float = PAPER_RATE,
     layers: Iterable[LayerLike] | None = None,
 ) -> Tensor:
-    """Images (N, channels, height, width), float32 in [-1, 1], with the active low-rate neurons of the layers set to 0.
-
-    Args:
-        generator: the generator; it is not changed.
-        latents: N samples, or a bare z (N, D).
-        rates: activation rates of the untouched generator.
-        rate: R; the paper's best is 0.3.
-        layers: layers to edit; by default the family's preset.
-
-    Raises:
-        InputError: nothing would be ablated.
-    """
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), with the active low-rate neurons
+    of the layers (by default the family's preset) set to 0. The rates are those of the untouched generator; the paper's best R is 0.3.
+    Raises `InputError` where nothing would be ablated."""
     indices = generator.layer_indices(generator.presets.low_rate if layers is None else layers)
-    edits = low_rate_ablation(rates, indices, rate, generator.device)
-    return generator.images(latents, edits)
+    return generator.images(latents, low_rate_ablation(rates, indices, rate, generator.device))
 
 
 def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:

@@ -14,45 +14,31 @@ import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images, same_for_all
+from qualitygate.corrections.method import Learned, Method, SampleEdits, corrected_images, same_for_all
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Edit, Generator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
+from qualitygate.generators.base import Edit, Edits, Generator
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, ZeroAblation
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import in_parts
 from qualitygate.scores.low_rate import ActivationRates
 
-PAPER_SHARE = 0.2
-"""Share of a layer's units that the paper attenuates."""
-PAPER_LAMBDA = 0.9
-"""λ of the paper."""
+PAPER_SHARE = 0.2  # of a layer's units are attenuated in the paper
+PAPER_LAMBDA = 0.9  # λ of the paper
 
 UnitScores = Mapping[int, Tensor]
 """Scores of units by layer, higher = more suspect: (units,), or (N, units) for scores of each sample's own."""
 
 
 def attenuate(activation: Tensor, factors: Tensor) -> Tensor:
-    """A copy with each unit multiplied by its factor.
-
-    Args:
-        activation: (N, units, height, width).
-        factors: (units,), or (N, units).
-    """
+    """A copy of (N, units, height, width) with each unit multiplied by its factor, (units,) or (N, units)."""
     return activation * factors[..., None, None].to(activation)
 
 
 def top_units(scores: Tensor, size: float, *, in_shares: bool) -> Tensor:
-    """Which units score highest: bool, of the shape of ``scores``.
-
-    Of equal scores the lower index comes first. A unit whose score is not above 0, or is not finite, is under no suspicion and never chosen
-    (our choice).
-
-    Args:
-        scores: (…, units).
-        size: how many units; all that are suspect if there are fewer.
-        in_shares: ``size`` is a share of the units, of which at least one is taken.
-    """
+    """Which units score highest: bool, of the shape of ``scores`` (…, units); ``size`` of them, all that are suspect if there are fewer, or
+    such a share, at least one. Of equal scores the lower index comes first. A unit whose score is not above 0, or is not finite, is under
+    no suspicion and never chosen (our choice)."""
     count = max(1, round(size * scores.shape[-1])) if in_shares else int(size)
     known = torch.where(torch.isfinite(scores) & (scores > 0), scores, 0.0)
     place = known.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
@@ -76,17 +62,8 @@ def unit_factors(scores: Tensor, size: float, lambda_: float, *, in_shares: bool
 
 
 def unit_attenuation(scores: UnitScores, size: float, lambda_: float = PAPER_LAMBDA, *, in_shares: bool = True) -> dict[int, Edit]:
-    """Edits that attenuate the units that score highest in each layer; ``lambda_ = 0`` is zero ablation.
-
-    Args:
-        scores: by layer that is edited; those with a leading N belong to exactly these N samples, in this order.
-        size: units of each layer, or the share of them.
-        lambda_: λ, in [0, 1].
-        in_shares: whether ``size`` is a share.
-
-    Raises:
-        InputError: size or λ out of range, or no unit of any layer is suspect, so that the correction could not change anything.
-    """
+    """Edits that attenuate the units that score highest in each layer; ``lambda_ = 0`` is zero ablation. Raises `InputError` where size or
+    λ is out of range, or no unit (N, units) of any layer is suspect, so that the correction could not change anything."""
     if not (0.0 <= lambda_ <= 1.0 and size > 0.0 and (size <= 1.0 if in_shares else size == int(size))):
         raise InputError(
             "Units cannot be attenuated so",
@@ -125,10 +102,7 @@ def own_low_rate_activity(
 
 def own_local_activation(generator: Generator, latents: Latents, layers: Sequence[int]) -> dict[int, Tensor]:
     """CLA unit scores of each sample: float64 (N, units) by layer. One walk along all axes for all layers."""
-    parts = [
-        local_activation(generator, latents[start : start + MICRO_BATCH], layers).unit_score
-        for start in range(0, len(latents), MICRO_BATCH)  # the curvature of every neuron of many samples would not fit in memory
-    ]
+    parts = [local.unit_score for local in in_parts(generator, latents, layers)]
     return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
 
 
@@ -171,18 +145,13 @@ def sequential_correction(
     lambda_: float = PAPER_LAMBDA,
     in_shares: bool = True,
 ) -> Tensor:
-    """Images with the most suspect units of each layer attenuated: ``h_u ← λ·(1 − DS_u)·h_u`` (Tousi et al., CVPR 2021, algorithm 1).
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), with the most suspect units of
+    each layer attenuated: ``h_u ← λ·(1 − DS_u)·h_u`` (Tousi et al., CVPR 2021, algorithm 1).
 
     Args:
-        generator: the generator; it is not changed.
-        latents: N samples, or a bare z (N, D).
         scores: scores (units,) of the units of every layer to edit: layers 0 … stopping layer in the paper.
-        size: units of each layer, or their share; the paper's is 20 %.
+        size: units of each layer, or, ``in_shares``, their share; the paper's is 20 %.
         lambda_: λ; 0 is zero ablation.
-        in_shares: whether ``size`` is a share.
-
-    Returns:
-        (N, channels, height, width), float32 in [-1, 1].
 
     Raises:
         InputError: nothing would be attenuated, or size and λ are out of range.

@@ -13,65 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qualitygate.corrections.method import Edits, Learned, Method, SampleEdits, corrected_images
+from qualitygate.corrections.method import Learned, Method, SampleEdits, corrected_images
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Edit, Generator, LayerLike
-from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.generators.base import Edits, Generator, LayerLike
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import LocalRegion
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import in_parts
 from qualitygate.scores.low_rate import ActivationRates, low_rate_heatmap
 
 
 def mask_at(masks: Tensor, height: int, width: int) -> Tensor:
     """Masks (N, H, W) at the size of a layer, (N, height, width): means over the pixels of a position; bilinear to a larger layer."""
-    larger = height > masks.shape[1] or width > masks.shape[2]
-    size, planes = (height, width), masks[:, None]
-    if larger:
-        return F.interpolate(planes, size=size, mode="bilinear", align_corners=False)[:, 0]
-    return F.adaptive_avg_pool2d(planes, size)[:, 0]
+    if height > masks.shape[1] or width > masks.shape[2]:
+        return F.interpolate(masks[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    return F.adaptive_avg_pool2d(masks[:, None], (height, width))[:, 0]
 
 
 def fade(activation: Tensor, masks: Tensor, weight: float = 1.0) -> Tensor:
-    """A copy multiplied by ``1 − weight · mask``.
-
-    Args:
-        activation: (N, units, height, width).
-        masks: (N, H, W) in [0, 1], one for each sample.
-        weight: of the mask, in (0, 1].
-    """
+    """A copy of an activation (N, units, height, width) multiplied by ``1 − weight · mask``, of masks (N, H, W) in [0, 1] at any size."""
     return activation * (1.0 - weight * mask_at(masks.to(activation), *activation.shape[2:]))[:, None]
-
-
-def local_region(masks: Tensor, layers: Iterable[int], weight: float = 1.0) -> dict[int, Edit]:
-    """Edits that fade the masked region of N samples; they belong to exactly these samples, in this order.
-
-    Args:
-        masks: (N, H, W) in [0, 1], at any size; 1 is what has to go.
-        layers: layers to edit.
-        weight: in (0, 1]; the paper's is 1.
-
-    Raises:
-        InputError: values out of range, or every mask is empty, so that the correction could not change anything.
-    """
-    check_masks(masks)
-    if not 0.0 < weight <= 1.0:
-        raise InputError("The weight of a mask is out of range", str(weight), "a number in (0, 1]")
-    if not bool((masks > 0).any()):
-        raise InputError(
-            "A local correction would change nothing", "every mask is empty", "at least one masked pixel", "choose another source of masks"
-        )
-    return {layer: partial(fade, masks=masks, weight=weight) for layer in layers}
-
-
-def check_masks(masks: Tensor) -> None:
-    """Raises `InputError` unless these are masks (N, H, W) in [0, 1]."""
-    if masks.ndim != 3 or not bool(((masks >= 0) & (masks <= 1)).all()):
-        raise InputError(
-            "These are no masks",
-            f"{tuple(masks.shape)}, values from {float(masks.min()):g} to {float(masks.max()):g}",
-            "(N, height, width) with values in [0, 1]",
-        )
 
 
 def own_low_rate_mask(generator: Generator, latents: Latents, rates: ActivationRates, rate: float, layers: Sequence[int]) -> Tensor:
@@ -80,13 +40,10 @@ def own_low_rate_mask(generator: Generator, latents: Latents, rates: ActivationR
 
 
 def own_local_activation_mask(generator: Generator, latents: Latents, layers: Sequence[int]) -> Tensor:
-    """Where the neurons' parts of the CLA score are large, over the largest of the sample: float32 (N, height, width) in [0, 1].
-
-    The sum over units, bilinear to the image; each layer brought to mean 1, since parts of a later layer are smaller; mean over layers.
-    """
+    """Where the neurons' parts of the CLA score are large, over the largest of the sample: float32 (N, height, width) in [0, 1]. The
+    sum over units, bilinear to the image; each layer brought to mean 1, since parts of a later layer are smaller; mean over layers."""
     parts = []
-    for start in range(0, len(latents), MICRO_BATCH):  # the curvature of every neuron of many samples would not fit in memory
-        local = local_activation(generator, latents[start : start + MICRO_BATCH], layers)
+    for local in in_parts(generator, latents, layers):
         maps = []
         for layer in layers:
             heat = local.neuron_score(layer).sum(dim=1, keepdim=True)
@@ -104,12 +61,7 @@ def _over_hottest(heat: Tensor) -> Tensor:
 
 
 def own_region(look: Callable[[Latents], Tensor], layers: Iterable[int]) -> Method:
-    """Local region correction by each sample's own mask; the strengths are weights of the mask.
-
-    Args:
-        look: masks (N, H, W) in [0, 1], of N samples.
-        layers: layers to edit.
-    """
+    """Local region correction by each sample's own mask, (N, H, W) in [0, 1] from N samples; the strengths are weights of the mask."""
     layers = tuple(layers)
 
     def of(latents: Latents) -> SampleEdits:
@@ -134,24 +86,31 @@ def region_correction(correction: LocalRegion, generator: Generator, profile: Le
 def local_region_correction(
     generator: Generator, latents: Latents | Tensor, masks: Tensor, layers: Iterable[LayerLike] | None = None, *, weight: float = 1.0
 ) -> Tensor:
-    """Images corrected where each sample's own mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
+    """Images (N, channels, height, width), float32 in [-1, 1], of N samples, latents or a bare z (N, D), corrected where each sample's own
+    mask says: ``h ← (1 − mask)·h`` (Tousi et al., CVPR 2021, section 4.2).
 
     Args:
-        generator: the generator; it is not changed.
-        latents: N samples, or a bare z (N, D).
-        masks: their masks, (N, H, W) in [0, 1], at any size.
+        masks: (N, H, W) in [0, 1], at any size; 1 is what has to go.
         layers: layers to edit; by default all up to the family's stopping layer.
-        weight: of the mask, in (0, 1].
-
-    Returns:
-        (N, channels, height, width), float32 in [-1, 1].
+        weight: of the mask, in (0, 1]; the paper's is 1.
 
     Raises:
-        InputError: the masks do not fit, or are all empty.
+        InputError: the masks do not fit, or are all empty, so that nothing would change.
         LayerError: no such layer.
     """
     if len(masks) != len(latents):
         raise InputError("Every sample needs a mask", f"{len(masks)} masks", f"{len(latents)}, one for each sample")
+    if masks.ndim != 3 or not bool(((masks >= 0) & (masks <= 1)).all()):
+        raise InputError(
+            "These are no masks",
+            f"{tuple(masks.shape)}, values from {float(masks.min()):g} to {float(masks.max()):g}",
+            "(N, height, width) with values in [0, 1]",
+        )
+    if not 0.0 < weight <= 1.0:
+        raise InputError("The weight of a mask is out of range", str(weight), "a number in (0, 1]")
+    if not bool((masks > 0).any()):
+        raise InputError(
+            "A local correction would change nothing", "every mask is empty", "at least one masked pixel", "choose another source of masks"
+        )
     indices = generator.layer_indices(range(generator.presets.stop + 1) if layers is None else layers)
-    local_region(masks, indices, weight)  # what cannot be used is refused before anything is made
     return corrected_images(generator, latents, own_region(lambda _: masks, indices), weight)

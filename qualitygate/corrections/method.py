@@ -1,8 +1,6 @@
-"""A correction that is ready to be used: at a strength, on any samples.
-
-Some edits are the same for every sample, others follow from what a sample says of itself. Both are asked in two steps: a `Method` looks at
-some samples, once and for all strengths; the result makes the edits of a batch of them.
-"""
+"""A correction that is ready to be used: at a strength, on any samples. Some edits are the same for every sample, others follow from what a
+sample says of itself. Both are asked in two steps: a `Method` looks at some samples, once and for all strengths; the result makes the edits
+of a batch of them."""
 
 from __future__ import annotations
 
@@ -13,11 +11,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from qualitygate.generators.base import Edit, Generator
+from qualitygate.generators.base import Edits, Generator
 from qualitygate.latents import Latents
 from qualitygate.scores.low_rate import ActivationRates
-
-Edits = Mapping[int, Edit]
 
 
 class Learned(Protocol):

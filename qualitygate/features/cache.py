@@ -22,12 +22,13 @@ _VERSION = 1  # of what is kept: a change in how features are computed makes ano
 def real_features(extractor: Extractor, images: ImageSet, progress: Progress = silent) -> np.ndarray:
     """Features float32 (N, features) of real images, in their order; extracted only if they have not been before. The images are read
     once for their hash, and once more if their features are not there. Errors as of `extract`, and of the images."""
-    found = REAL.find(identity(extractor, images)) if extractor.kept else None
+    if not extractor.kept:
+        return extract(extractor, images, progress)
+    found = REAL.find(identity(extractor, images))
     if found is not None and len(found[_FEATURES]) == len(images):
         return found[_FEATURES]
     made = extract(extractor, images, progress)
-    if extractor.kept:
-        REAL.keep(identity(extractor, images), {_FEATURES: made})
+    REAL.keep(identity(extractor, images), {_FEATURES: made})
     return made
 
 
@@ -38,13 +39,8 @@ def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Features of a checkpoint's untouched images, in the order of their ids: whoever asks first has them made, and more only join them.
-    They are kept unless the code of generator or extractor is somebody else's: it may have been edited since.
-
-    Attributes:
-        seed: of the samples.
-        first: id of the first of them.
-    """
+    """Features of a checkpoint's untouched images, in the order of their ids from ``first`` on: whoever asks first has them made, and more
+    only join them. They are kept unless the code of generator or extractor is somebody else's: it may have been edited since."""
 
     generator: Generator
     sampling: Sampling
@@ -53,13 +49,8 @@ class SampleFeatures:
     first: int = 0
 
     def get(self, count: int, reporter: Reporter, earlier: np.ndarray | None = None) -> np.ndarray:
-        """Features float32 (count, features) of the first samples; images are made only for those that nobody has asked for yet.
-
-        Args:
-            count: how many.
-            reporter: shows progress.
-            earlier: of the first M samples, where the caller has them already: what is not kept is not made again either.
-        """
+        """Features float32 (count, features) of the first samples; images are made only for those that nobody has asked for yet. Where the
+        caller has those of some already, ``earlier``, what is not kept is not made again either."""
         found = self.known(count)
         if earlier is not None and len(earlier) > len(found):
             found = earlier[:count]

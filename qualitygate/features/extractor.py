@@ -15,11 +15,7 @@ from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, si
 
 
 def in_colour(images: Tensor) -> Tensor:
-    """Images (N, 1 or 3, height, width) with three channels, the single one of grey images repeated.
-
-    Raises:
-        InputError: another shape.
-    """
+    """Images (N, 1 or 3, height, width) with three channels, the single one of grey images repeated."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError("These are no images", f"shape {tuple(images.shape)}", "(N, 1 or 3, height, width)")
     return images.expand(-1, 3, -1, -1)
@@ -50,10 +46,10 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def averaged_down(images: Tensor, largest: int = 256) -> Tensor:
-    """Images with whole blocks of pixels averaged until they are smaller than twice ``largest``, as path lengths are measured
-    (Karras et al. 2019, appendix C: VGG16 was made for 224×224)."""
-    factor = images.shape[2] // largest
+def averaged_down(images: Tensor) -> Tensor:
+    """Images with whole blocks of pixels averaged until they are smaller than 512, as path lengths are measured (Karras et al. 2019,
+    appendix C: VGG16 was made for 224×224)."""
+    factor = images.shape[2] // 256
     return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
@@ -78,11 +74,7 @@ class Extractor(abc.ABC):
 
 
 class SpatialExtractor(Extractor):
-    """An extractor whose features have a place in the image: what a Grad-CAM needs.
-
-    Attributes:
-        channels: channels of the spatial features.
-    """
+    """An extractor whose features, of so many channels, have a place in the image: what a Grad-CAM needs."""
 
     channels: int
 
@@ -92,11 +84,7 @@ class SpatialExtractor(Extractor):
 
 
 class PerceptualDistance(abc.ABC):
-    """A distance between images, for path lengths.
-
-    Attributes:
-        key: as of an `Extractor`.
-    """
+    """A distance between images, for path lengths; its key is as of an `Extractor`."""
 
     key: str
 
@@ -108,13 +96,9 @@ class PerceptualDistance(abc.ABC):
 def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> np.ndarray:
     """Features float32 (N, features) of images, on the CPU and in their order.
 
-    Generated images are judged as the files they would be written to: rounded to 8 bits. Passes have no gradients and no
-    TF32, and always have the same number of images (the last one is padded).
-
-    Args:
-        extractor: what makes them.
-        images: (N, 1 or 3, height, width) in [-1, 1], or batches of such, of any numbers; an `ImageSet` is one.
-        progress: called with the number of images just finished.
+    The images are (N, 1 or 3, height, width) in [-1, 1], or batches of such, of any numbers; an `ImageSet` is one. Generated ones are
+    judged as the files they would be written to: rounded to 8 bits. Passes have no gradients and no TF32, and always have the same number
+    of images (the last one is padded).
 
     Raises:
         InputError: no images, or features that are not finite.

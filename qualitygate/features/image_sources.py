@@ -7,9 +7,10 @@ import math
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,11 +44,7 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """The images at a path, in the order of their names (of their rows, where they have no names). Nothing is decoded.
-
-    Raises:
-        InputError: nothing is there, nothing of a known kind, no images, or (while iterating) one that cannot be read.
-    """
+    """The images at a path, in the order of their names (of their rows, where they have no names). Nothing is decoded."""
     if not path.exists():
         raise InputError(f"There is nothing at {path}", "no such file or folder", _KNOWN, "check the path")
     if path.is_dir():
@@ -59,7 +56,6 @@ def open_source(path: Path) -> Source:
 
 
 def too_large(name: str, found: str) -> InputError:
-    """The error for an image beyond the limits."""
     limits = f"at most {Image.MAX_IMAGE_PIXELS:,} pixels and {MAX_FILE:,} bytes"
     return InputError(f"{name} is too large for an image", found, limits, "remove it, or make it smaller")
 
@@ -75,15 +71,8 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
-def _some(names: Sequence[str], path: Path, there: str = "other files, or none") -> Sequence[str]:
-    if not names:
-        raise InputError(f"There are no images in {path}", there, f"files ending in {', '.join(SUFFIXES)}")
-    return names
-
-
 @contextmanager
 def _explained(where: str | Path, needed: str, *more: type[Exception]) -> Iterator[None]:
-    """Says what cannot be read, and what would be needed."""
     try:
         yield
     except InputError:
@@ -93,66 +82,63 @@ def _explained(where: str | Path, needed: str, *more: type[Exception]) -> Iterat
 
 
 def _folder(path: Path) -> Source:
-    """The image files below a folder, sorted by their paths within it."""
-    found = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if _is_image(one.name) and one.is_file())
-    names = _some(found, path, ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing in it")
+    def entries(_: object) -> dict[str, tuple[int, Path]]:
+        files = (one for one in path.rglob("*") if _is_image(one.name) and one.is_file())
+        return {one.relative_to(path).as_posix(): (one.stat().st_size, one) for one in files}
 
-    def items() -> Iterator[Item]:
-        for name in names:
-            file = path / name
-            with _explained(file, "a file that can be read"):
-                _checked_length(file.stat().st_size, str(file))
-                content = file.read_bytes()
-            yield Item(str(file), content)
-
-    return Source(len(names), items)
+    there = ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing in it"
+    return _files(path, "a file that can be read", nullcontext, entries, lambda _, file: file.open("rb"), there)
 
 
 _ARCHIVE = "a whole zip or tar archive, not encrypted"
 
 
 def _zip(path: Path) -> Source:
-    """The image files of a zip archive, sorted by name."""
-    with _explained(path, _ARCHIVE), zipfile.ZipFile(path) as archive:
-        names = _some(sorted({entry.filename for entry in archive.infolist() if _is_image(entry.filename)}), path)
+    def entries(archive: zipfile.ZipFile) -> dict[str, tuple[int, zipfile.ZipInfo]]:
+        return {entry.filename: (entry.file_size, entry) for entry in archive.infolist()}
 
-    def items() -> Iterator[Item]:
-        with _explained(path, _ARCHIVE), zipfile.ZipFile(path) as archive:
-            for name in names:
-                size = _checked_length(archive.getinfo(name).file_size, f"{path}/{name}")
-                with _explained(f"{name} in {path}", _ARCHIVE), archive.open(name) as file:
-                    content = file.read(size)  # no more than the directory says is ever unpacked
-                yield Item(f"{path}/{name}", content)
-
-    return Source(len(names), items)
+    return _files(path, _ARCHIVE, zipfile.ZipFile, entries, zipfile.ZipFile.open)
 
 
 def _tar(path: Path) -> Source:
-    """The image files of a tar archive, sorted by name; a compressed one is fast only if they are stored in this order."""
-    with _explained(path, _ARCHIVE), tarfile.open(path) as archive:
-        members = {one.name: one for one in archive if one.isreg() and _is_image(one.name)}
-        _check_end(archive)
-    names = _some(sorted(members), path)
+    """A compressed archive is fast only if its files are stored in the order of their names."""
+
+    def entries(archive: tarfile.TarFile) -> dict[str, tuple[int, tarfile.TarInfo]]:
+        found = {entry.name: (entry.size, entry) for entry in archive if entry.isreg()}
+        # one that was cut off between two files looks whole to the library; a whole one ends in zeros
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("the end of the archive is missing: it was probably cut off")
+        return found
+
+    return _files(path, _ARCHIVE, tarfile.open, entries, tarfile.TarFile.extractfile)
+
+
+def _files(
+    path: Path,
+    needed: str,
+    opened: Callable[[Path], Any],
+    entries: Callable[[Any], Mapping[str, tuple[int, Any]]],
+    member: Callable[[Any, Any], Any],
+    there: str = "other files, or none",
+) -> Source:
+    """The image files of what is opened, sorted by name; its entries are their sizes, and what a member is opened by."""
+    with _explained(path, needed), opened(path) as archive:
+        found = {name: entry for name, entry in entries(archive).items() if _is_image(name)}
+    if not found:
+        raise InputError(f"There are no images in {path}", there, f"files ending in {', '.join(SUFFIXES)}")
 
     def items() -> Iterator[Item]:
-        with _explained(path, _ARCHIVE), tarfile.open(path) as archive:
-            for name in names:
-                _checked_length(members[name].size, f"{path}/{name}")
-                with _explained(f"{name} in {path}", _ARCHIVE):
-                    file = archive.extractfile(members[name])
-                    assert file is not None  # it is a regular file
-                    content = file.read()
+        with _explained(path, needed), opened(path) as archive:
+            for name in sorted(found):
+                size, entry = found[name]
+                _checked_length(size, f"{path}/{name}")
+                with _explained(f"{path}/{name}", needed), member(archive, entry) as file:
+                    content = file.read(size)  # no more than the directory says is ever unpacked
                 yield Item(f"{path}/{name}", content)
 
-    return Source(len(names), items)
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """An archive that was cut off between two files looks whole to the library; a whole one ends in zeros."""
-    assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("the end of the archive is missing: it was probably cut off")
+    return Source(len(found), items)
 
 
 _PARQUET = "a whole Parquet file"
@@ -170,18 +156,15 @@ def _parquet(path: Path) -> Source:
         raise InputError(f"There are no images in {path}", "no rows", "at least one")
 
     def items() -> Iterator[Item]:
-        row = 0
         with _explained(path, _PARQUET, pa.ArrowException), pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(64, columns=[column]):
-                values = batch.column(0)
-                for value in values.field("bytes") if nested else values:
-                    name = f"row {row} of {path}"
-                    if not value.is_valid:
-                        raise InputError(f"There is no image in {name}", "a missing value", "the bytes of an image", "remove the row")
-                    content: bytes = value.as_py()
-                    _checked_length(len(content), name)
-                    yield Item(name, content)
-                    row += 1
+            columns = (batch.column(0) for batch in file.iter_batches(64, columns=[column]))
+            for row, value in enumerate(chain.from_iterable(one.field("bytes") if nested else one for one in columns)):
+                name = f"row {row} of {path}"
+                if not value.is_valid:
+                    raise InputError(f"There is no image in {name}", "a missing value", "the bytes of an image", "remove the row")
+                content: bytes = value.as_py()
+                _checked_length(len(content), name)
+                yield Item(name, content)
 
     return Source(rows, items)
 
@@ -212,23 +195,6 @@ _NAMES = ("images", "image", "x", "data", "arr_0")
 """Arrays of an ``.npz`` that are taken for the images where there are several of their shape, in this order."""
 
 
-@dataclass(frozen=True)
-class _Header:
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    fortran: bool
-
-    @property
-    def axes(self) -> tuple[int, int, int] | None:
-        """Height, width and channels among the axes of one image, 2 also where there is no channel axis; None if these are no images."""
-        one = self.shape[1:]
-        if self.dtype.kind not in "uf" or (self.dtype.kind == "u" and self.dtype.itemsize > 1) or self.fortran:
-            return None
-        if len(one) == 2 or (len(one) == 3 and one[2] in (1, 3)):
-            return 0, 1, 2
-        return (1, 2, 0) if len(one) == 3 and one[0] in (1, 3) else None
-
-
 def _array(path: Path) -> Source:
     """The images of an ``.npy`` file, or of the array of images in an ``.npz``, read one at a time."""
     with _explained(path, _NUMPY):
@@ -237,29 +203,30 @@ def _array(path: Path) -> Source:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         for name in names:
-            with _opened(path, name) as file:
-                headers[name] = _read_header(file)
-    fitting = [name for name, header in headers.items() if header.axes is not None and header.shape[0]]
-    chosen = [name for name in _NAMES if name in fitting][:1] if len(fitting) > 1 else fitting
+            with _opened(path, name) as (_, header):
+                headers[name] = header
+    fitting = {name: axes for name, (shape, _, axes) in headers.items() if axes is not None and shape[0]}
+    chosen = [name for name in _NAMES if name in fitting][:1] if len(fitting) > 1 else list(fitting)
     if len(chosen) != 1:
-        there = ", ".join(f"{name or 'an array'} {one.dtype} {one.shape}" for name, one in headers.items())
+        there = ", ".join(f"{name or 'an array'} {dtype} {shape}" for name, (shape, dtype, _) in headers.items())
         raise InputError(f"It is not clear what in {path} are images", there[:300] or "no arrays", _IMAGES)
-    header = headers[chosen[0]]
-    (count, *shape), axes, floats = header.shape, header.axes, header.dtype.kind == "f"
-    assert axes is not None  # it was chosen for that
+    (count, *shape), dtype, _ = headers[chosen[0]]
+    axes, floats = fitting[chosen[0]], dtype.kind == "f"
 
     def items() -> Iterator[Item]:
-        size = _checked_length(math.prod(shape) * header.dtype.itemsize, f"an image of {path}")
+        size = _checked_length(math.prod(shape) * dtype.itemsize, f"an image of {path}")
         lowest = math.inf
-        with _explained(path, _NUMPY), _opened(path, chosen[0]) as file:
-            _read_header(file)
+        with _explained(path, _NUMPY), _opened(path, chosen[0]) as (file, _):
             for row in range(count):
                 data = file.read(size)
                 if len(data) != size:
                     raise EOFError(f"it breaks off in image {row} of {count}")
-                values = np.frombuffer(data, header.dtype).reshape(shape if len(shape) == 3 else (*shape, 1))
+                values = np.frombuffer(data, dtype).reshape(shape if len(shape) == 3 else (*shape, 1))
                 if floats:
-                    values = _as_8_bit(values, f"image {row} of {path}")
+                    if not np.isfinite(values).all() or np.abs(values).max() > 1.0:
+                        found = f"values from {values.min():g} to {values.max():g}"
+                        raise InputError(f"The values of image {row} of {path} are none of an image", found, _IMAGES)
+                    values = np.rint((values.astype(np.float64) + 1.0) * 127.5).astype(np.uint8)
                     lowest = min(lowest, int(values.min()))
                 yield Item(f"image {row} of {path}", np.ascontiguousarray(values.transpose(axes)))
         if floats and lowest > 127:
@@ -268,21 +235,20 @@ def _array(path: Path) -> Source:
     return Source(count, items)
 
 
-def _as_8_bit(values: np.ndarray, name: str) -> np.ndarray:
-    if not np.isfinite(values).all() or np.abs(values).max() > 1.0:
-        raise InputError(f"The values of {name} are none of an image", f"values from {values.min():g} to {values.max():g}", _IMAGES)
-    return np.rint((values.astype(np.float64) + 1.0) * 127.5).astype(np.uint8)
+_Header = tuple[tuple[int, ...], np.dtype, tuple[int, int, int] | None]
+"""Shape and type of an array; and height, width and channels among the axes of one image, 2 also where there is no channel axis, or None if
+these are no images."""
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """An array of a file; the one of an ``.npy`` has no name."""
-    if not name:
-        with path.open("rb") as file:
-            yield file
-    else:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-            yield member
+def _opened(path: Path, name: str) -> Iterator[tuple[IO[bytes], _Header]]:
+    """An array of a file, from its first value on, and its header; the one of an ``.npy`` has no name."""
+    with path.open("rb") as file:
+        if name:
+            with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
+                yield member, _read_header(member)
+        else:
+            yield file, _read_header(file)
 
 
 def _read_header(file: IO[bytes]) -> _Header:
@@ -290,7 +256,13 @@ def _read_header(file: IO[bytes]) -> _Header:
     if read is None:
         raise ValueError("a version of numpy's format that nobody writes for images")
     shape, fortran, dtype = read(file)
-    return _Header(shape, dtype, fortran and len(shape) > 1)
+    one, axes = shape[1:], None
+    if dtype.kind == "f" or dtype == np.uint8:
+        if len(one) == 2 or (len(one) == 3 and one[2] in (1, 3)):
+            axes = 0, 1, 2
+        elif len(one) == 3 and one[0] in (1, 3):
+            axes = 1, 2, 0
+    return shape, dtype, None if fortran and len(shape) > 1 else axes
 
 
 _OPENERS: dict[tuple[str, ...], Callable[[Path], Source]] = {

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,7 @@ from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.image_sources import Item, Source, open_source, too_large
 
 BATCH = 64
-DIGITS = "digits"
-"""In place of a path: scikit-learn's digits."""
+DIGITS = "digits"  # in place of a path: scikit-learn's digits
 _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
@@ -32,20 +31,9 @@ _NEEDED = "an 8-bit PNG, JPEG, WebP or BMP image"
 class ImageSet:
     """Images as batches float32 (at most 64, channels, height, width) in [-1, 1], in a fixed order.
 
-    Files come out as RGB, whatever they are; arrays keep their one or three channels. Images are streamed: memory holds
-    a few batches, whatever the size of the set.
-
-    Args:
-        name: what people call the set.
-        source: where the images are.
-        size: height and width that they are brought to: their centre square, by Pillow's bicubic with its low-pass filter, in 8 bits.
-            None to take them as they are, which must be one size.
-
-    Attributes:
-        count: number of images.
-
-    Raises:
-        InputError: no such size.
+    Files come out as RGB, whatever they are; arrays keep their one or three channels. They are brought to a size (height and width): their
+    centre square, by Pillow's bicubic with its low-pass filter, in 8 bits; without one they must be of one size. Images are streamed:
+    memory holds a few batches, whatever the size of the set.
     """
 
     def __init__(self, name: str, source: Source, size: int | None = None) -> None:
@@ -60,20 +48,20 @@ class ImageSet:
     def __iter__(self) -> Iterator[Tensor]:
         shape: tuple[int, ...] | None = None
         batch: list[np.ndarray] = []
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
-            for name, pixels in _ahead(pool, self._pixels, self._source.items()):
-                if shape not in (None, pixels.shape):
-                    raise InputError(
-                        f"The images of {self.name} are not of one size",
-                        f"{_shown(pixels.shape)} in {name}, {_shown(shape)} before it",
-                        "images of one size",
-                        "give the size to bring them to",
-                    )
-                shape = pixels.shape
-                batch.append(pixels)
-                if len(batch) == BATCH:
-                    yield _as_tensor(batch)
-                    batch = []
+        for name, pixels in self._ahead():
+            if shape not in (None, pixels.shape):
+                here, before = ("×".join(map(str, one or ())) for one in (pixels.shape, shape))
+                raise InputError(
+                    f"The images of {self.name} are not of one size",
+                    f"{here} in {name}, {before} before it",
+                    "images of one size",
+                    "give the size to bring them to",
+                )
+            shape = pixels.shape
+            batch.append(pixels)
+            if len(batch) == BATCH:
+                yield _as_tensor(batch)
+                batch = []
         if batch:
             yield _as_tensor(batch)
 
@@ -84,8 +72,7 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the contents in their order: the files' bytes, or the pixels. Names, dates and the way they are packed do
-        not count. Reads all of them once."""
+        """SHA-256 over the contents in their order: the files' bytes, or the pixels, not names, dates and the way they are packed."""
         digest = hashlib.sha256()
         for item in self._source.items():
             if isinstance(item.content, np.ndarray):
@@ -96,43 +83,45 @@ class ImageSet:
                 digest.update(item.content)
         return digest.hexdigest()
 
+    def _ahead(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and pixels in order, with a bounded number of images worked on ahead."""
+        waiting: deque[Future[tuple[str, np.ndarray]]] = deque()
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="images") as pool:
+            for item in self._source.items():
+                waiting.append(pool.submit(self._pixels, item))
+                if len(waiting) >= _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
     def _pixels(self, item: Item) -> tuple[str, np.ndarray]:
         pixels = item.content if isinstance(item.content, np.ndarray) else _decoded(item.content, item.name)
         return item.name, pixels if self._size is None else _resized(pixels, self._size)
 
 
 def open_images(path: str | Path, *, size: int | None = None) -> ImageSet:
-    """The images at a path, in the order of their names (of their rows, where they have no names). Nothing is decoded before the first
-    batch is asked for.
-
-    Args:
-        path: a folder (searched with all folders below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet
-            file with a column of such files' bytes, or an ``.npy`` or ``.npz`` with an array of images.
-        size: height and width to bring them to; default as they are.
-
-    Raises:
-        InputError: nothing is there, or nothing of a known kind; while iterating, an image that is damaged, too large, of another format,
-            or with more than 8 bits a colour.
-    """
+    """The images at a path, in the order of their names (of their rows, where they have no names): a folder (searched with all folders
+    below), a zip or tar archive of PNG, JPEG, WebP and BMP files, a Parquet file with a column of such files' bytes, or an ``.npy`` or
+    ``.npz`` with an array of images. Nothing is decoded before the first batch is asked for; an image that is damaged, too large, of
+    another format, or with more than 8 bits a colour is an `InputError` then."""
     path = Path(path)
     return ImageSet(path.name or str(path), open_source(path), size)
 
 
 def real_images(real: str | Path, size: int) -> ImageSet:
-    """The images at a path, or ``digits``, at a size. Arguments and errors as of `open_images` and `digits_images`."""
+    """The images at a path, or ``digits``, at a size."""
     return digits_images(size) if real == DIGITS else open_images(real, size=size)
 
 
 def digits_images(size: int = 32) -> ImageSet:
-    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), at a size. Raises `MissingExtraError` where
-    scikit-learn is not installed."""
+    """The 1,797 real images of handwritten digits that come with scikit-learn (8×8, grey), at a size."""
     pixels, _ = _digits()
     source = Source(len(pixels), lambda: (Item(f"digit {row}", image) for row, image in enumerate(pixels)))
     return ImageSet("scikit-learn digits", source, size)
 
 
 def digits_labels() -> np.ndarray:
-    """Which digit each of them is: int64 (1797,). Raises as `digits_images`."""
+    """Which digit each of them is: int64 (1797,)."""
     return _digits()[1]
 
 
@@ -164,19 +153,6 @@ def _decoded(content: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name} cannot be read as an image", found, _NEEDED, "repair or remove it") from error
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Item], tuple[str, np.ndarray]], items: Iterable[Item]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The results in order, with a bounded number of them worked on ahead."""
-    waiting: deque[Future[tuple[str, np.ndarray]]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     """uint8 (size, size, channels): the centre square of uint8 (height, width, channels)."""
     height, width, channels = pixels.shape
@@ -192,7 +168,3 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
 def _as_tensor(batch: list[np.ndarray]) -> Tensor:
     pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
     return pixels.contiguous().float() / 127.5 - 1.0
-
-
-def _shown(shape: tuple[int, ...] | None) -> str:
-    return "×".join(map(str, shape or ()))

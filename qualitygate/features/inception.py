@@ -14,6 +14,9 @@ centres and scales by 127.5: its numbers are close to the graph's, but not the s
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,53 +27,45 @@ from qualitygate.features.weights import Weights, set_parameter
 SIZE = 299
 FEATURES = 2048
 CLASSES = 1008
-_Kernel = int | tuple[int, int]
 
 _EPSILON = 1e-3  # of the batch norms
 _FORMS = "inception-2015-12-05.pt of NVIDIA, or pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
-_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_average = partial(nn.AvgPool2d, 3, stride=1, padding=1, count_include_pad=False)
 _DOUBLE = ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")
-_AT_35 = ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE, "branch_pool")
 _SEVEN = (*(f"branch7x7_{i}" for i in (1, 2, 3)), *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)))
-_AT_17 = ("branch1x1", *_SEVEN, "branch_pool")
-_TO_8 = ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4)))
-_AT_8 = ("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", *_DOUBLE[:2], "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool")
+_THREE = ("branch3x3_1", "branch3x3_2a", "branch3x3_2b")
 _BLOCKS = {
-    **dict.fromkeys(("5b", "5c", "5d"), _AT_35),
+    **dict.fromkeys(("5b", "5c", "5d"), ("branch1x1", "branch5x5_1", "branch5x5_2", *_DOUBLE, "branch_pool")),
     "6a": ("branch3x3", *_DOUBLE),
-    **dict.fromkeys(("6b", "6c", "6d", "6e"), _AT_17),
-    "7a": _TO_8,
-    **dict.fromkeys(("7b", "7c"), _AT_8),
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), ("branch1x1", *_SEVEN, "branch_pool")),
+    "7a": ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4))),
+    **dict.fromkeys(("7b", "7c"), ("branch1x1", *_THREE, *_DOUBLE[:2], "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool")),
 }
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 _PYTORCH_FID = (*_STEM, *(f"Mixed_{block}.{name}" for block, names in _BLOCKS.items() for name in names))
 """pytorch-fid's names of the convolutions, in the order of the graph's."""
 
 
-class Unit(nn.Module):
+class Unit(nn.Conv2d):
     """Convolution and ReLU; the batch norm between them is folded into weight and bias, which are to be filled in."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: _Kernel, *, stride: int = 1, padded: bool = True) -> None:
-        super().__init__()
+    def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, padded: bool = True) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, height, width, device="meta"))
-        self.bias = nn.Parameter(torch.empty(outputs, device="meta"))
-        self.stride = stride
-        self.padding = (height // 2, width // 2) if padded else (0, 0)
+        padding = (height // 2, width // 2) if padded else 0
+        super().__init__(inputs, outputs, (height, width), stride, padding, device="meta")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.conv2d(x, self.weight, self.bias, self.stride, self.padding))
+        return F.relu(super().forward(x))
 
 
-class Joined(nn.Module):
+class Joined(nn.ModuleDict):
     """Parts that read the same activation, their units side by side."""
 
     def __init__(self, **parts: nn.Module) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            self.add_module(name, part)
+        super().__init__(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([part(x) for part in self.children()], dim=1)
+        return torch.cat([part(x) for part in self.values()], dim=1)
 
 
 class Inception(nn.Module):
@@ -78,28 +73,27 @@ class Inception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential()
-        for name, part in {
-            "conv": Unit(3, 32, 3, stride=2, padded=False),
-            "conv_1": Unit(32, 32, 3, padded=False),
-            "conv_2": Unit(32, 64, 3),
-            "pool": nn.MaxPool2d(3, stride=2),
-            "conv_3": Unit(64, 80, 1),
-            "conv_4": Unit(80, 192, 3, padded=False),
-            "pool_1": nn.MaxPool2d(3, stride=2),
-            "mixed": _at_35(192, 32),
-            "mixed_1": _at_35(256, 64),
-            "mixed_2": _at_35(288, 64),
-            "mixed_3": _to_17(288),
-            "mixed_4": _at_17(768, 128),
-            "mixed_5": _at_17(768, 160),
-            "mixed_6": _at_17(768, 160),
-            "mixed_7": _at_17(768, 192),
-            "mixed_8": _to_8(768),
-            "mixed_9": _at_8(1280, _average()),
-            "mixed_10": _at_8(2048, nn.MaxPool2d(3, stride=1, padding=1)),
-        }.items():
-            self.layers.add_module(name, part)
+        parts = OrderedDict(
+            conv=Unit(3, 32, 3, stride=2, padded=False),
+            conv_1=Unit(32, 32, 3, padded=False),
+            conv_2=Unit(32, 64, 3),
+            pool=nn.MaxPool2d(3, stride=2),
+            conv_3=Unit(64, 80, 1),
+            conv_4=Unit(80, 192, 3, padded=False),
+            pool_1=nn.MaxPool2d(3, stride=2),
+            mixed=_at_35(192, 32),
+            mixed_1=_at_35(256, 64),
+            mixed_2=_at_35(288, 64),
+            mixed_3=_to_17(288),
+            mixed_4=_at_17(768, 128),
+            mixed_5=_at_17(768, 160),
+            mixed_6=_at_17(768, 160),
+            mixed_7=_at_17(768, 192),
+            mixed_8=_to_8(768),
+            mixed_9=_at_8(1280, _average()),
+            mixed_10=_at_8(2048, nn.MaxPool2d(3, stride=1, padding=1)),
+        )
+        self.layers = nn.Sequential(parts)
         self.classes = nn.Linear(FEATURES, CLASSES, device="meta")
         self.eval().requires_grad_(False)
 
@@ -125,8 +119,8 @@ class InceptionExtractor(Extractor):
         return features
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Probability of each class float64 (N, 1008), from features (N, 2048), on their device; without the bias of the
-        classes, as the inception score has always been computed."""
+        """Probability of each class float64 (N, 1008), from features (N, 2048), on their device; without the bias of the classes, as the
+        inception score has always been computed."""
         directions = self._network.classes.weight.to(features.device, torch.float64)
         return F.linear(features.double(), directions).softmax(dim=1)
 
@@ -141,7 +135,7 @@ def inception_of(weights: Weights) -> Inception:
     if (rows := len(weights.tensors.get(f"{classes}.weight", ()))) != CLASSES:
         raise weights.wrong(f"{rows:,} classes: another Inception-v3, e.g. torchvision's classifier", _FORMS)
     for unit, of_graph, of_fid in units(network):
-        count = len(unit.bias)
+        count = unit.out_channels
         if of_nvidia:
             weight, scale = f"{of_graph}.weight", torch.ones(count)
             norm = [weights.take(f"{of_graph}.{part}", count) for part in ("beta", "mean", "var")]
@@ -160,23 +154,17 @@ def inception_of(weights: Weights) -> Inception:
 def units(network: Inception) -> list[tuple[Unit, str, str]]:
     """All convolutions, with their names in NVIDIA's file, which are the graph's, and in pytorch-fid's."""
     found = [(name, part) for name, part in network.layers.named_modules() if isinstance(part, Unit)]
-    return [(unit, _nvidia_name(name), of_fid) for (name, unit), of_fid in zip(found, _PYTORCH_FID, strict=True)]
-
-
-def _nvidia_name(name: str) -> str:
-    """In the last two blocks, NVIDIA's names join what is nested by underscores."""
-    block, _, part = name.partition(".")
-    return f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}"
-
-
-def _average() -> nn.Module:
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    names = []
+    for name, _ in found:
+        block, _, part = name.partition(".")
+        # in the last two blocks, NVIDIA's names join what is nested by underscores
+        names.append(f"layers.{block}.{part.replace('.', '_')}" if block in ("mixed_9", "mixed_10") else f"layers.{name}")
+    return [(unit, of_graph, of_fid) for (_, unit), of_graph, of_fid in zip(found, names, _PYTORCH_FID, strict=True)]
 
 
 def _tower(*parts: nn.Module) -> nn.Sequential:
     """Parts after one another; units are called conv, conv_1, …, what is joined mixed."""
-    tower = nn.Sequential()
-    units = 0
+    tower, units = nn.Sequential(), 0
     for part in parts:
         if isinstance(part, Unit):
             tower.add_module(f"conv_{units}" if units else "conv", part)

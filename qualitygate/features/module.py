@@ -14,23 +14,14 @@ from qualitygate.generators.module import import_object
 from qualitygate.generators.network import tensor_digest
 
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
-_PROBE = 64
 
 
 class ModuleExtractor(Extractor):
     """What a module makes of RGB images float32 (N, 3, height, width) in [-1, 1].
 
-    Its output is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
-    the batch: it is set to evaluation mode.
-
-    Args:
-        module: returns features (N, features).
-        name: how it is called in `key`, with a hash of its weights where it is an `nn.Module`.
-        size: height and width that images are brought to; default as they are.
-        device: where the images go; the module too where it is an `nn.Module`. Default the CPU.
-
-    Raises:
-        InputError: it fails on images of this size, or returns something else.
+    Its output (N, features) is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
+    the batch: it is set to evaluation mode. `key` has its name, and a hash of its weights where it is an `nn.Module`; it and the images, of
+    height and width ``size`` or as they are, are brought to the device.
     """
 
     kept = False
@@ -40,11 +31,19 @@ class ModuleExtractor(Extractor):
     ) -> None:
         self._device = torch.device(device or "cpu")
         self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module
-        self._name, self._size = name, size
+        self._name, self._size, probe = name, size, size or 64
         weights = f"weights {tensor_digest(module)}" if isinstance(module, nn.Module) else "a function"
         resizing = "as they are" if size is None else f"smooth bilinear to {size}"
         self.key = f"{name}, {weights}, images {resizing}, float32"
-        self.features = self._probed(size or _PROBE)
+        try:
+            with torch.no_grad():
+                self.features = self(torch.zeros(2, 3, probe, probe)).shape[1]
+        except InputError:
+            raise
+        except Exception as error:  # somebody else's code
+            found, needed = f"{type(error).__name__}: {error}", "a module that takes RGB images (N, 3, height, width) in [-1, 1]"
+            remedy = "name the size that it takes: @SIZE"
+            raise InputError(f"{self._name} fails on images of {probe}×{probe}", found, needed, remedy) from error
 
     def __call__(self, images: Tensor) -> Tensor:
         images = in_colour(images.to(self._device))
@@ -54,28 +53,11 @@ class ModuleExtractor(Extractor):
             raise InputError(f"{self._name} does not return features", found, f"a tensor ({len(images)}, features)")
         return features.float()
 
-    def _probed(self, size: int) -> int:
-        """Number of features, from two grey images."""
-        try:
-            with torch.no_grad():
-                return self(torch.zeros(2, 3, size, size)).shape[1]
-        except InputError:
-            raise
-        except Exception as error:  # somebody else's code
-            needed, instead = "a module that takes RGB images (N, 3, height, width) in [-1, 1]", "name the size that it takes: @SIZE"
-            found = f"{type(error).__name__}: {error}"
-            raise InputError(f"{self._name} fails on images of {size}×{size}", found, needed, instead) from error
-
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
     """The extractor at an import path, ``package.module:attribute`` or ``package.module:attribute@SIZE``: an `Extractor`, an `nn.Module`
     or a function of images, or a class of the former two that needs no arguments. An `Extractor` chooses its own device.
-
-    The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited.
-
-    Raises:
-        InputError: nothing is there, or nothing that can be called.
-    """
+    The package is imported, which runs its code: name only what you would run. Features are never `kept`, as that code may be edited."""
     path, _, size = spec.partition("@")
     if size and not size.isdigit():
         raise InputError("This is no import path", repr(spec), _FORM)
@@ -92,11 +74,8 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
 
 class DiscriminatorExtractor(SpatialExtractor):
     """The last hidden activation of a discriminator, on its device: what its value is a linear function of; as spatial features, the last
-    activation that has a place in the image.
-
-    Each image is seen alone, also by families that measure how much a batch varies (their spatial features come before that). Conditional
-    discriminators are shown class 0: neither activation depends on the label.
-    """
+    activation that has a place in the image. Each image is seen alone, also by families that measure how much a batch varies (their spatial
+    features come before that). Conditional discriminators are shown class 0: neither activation depends on the label."""
 
     def __init__(self, discriminator: Discriminator) -> None:
         self._discriminator = discriminator.alone()

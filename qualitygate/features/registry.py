@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -21,24 +21,15 @@ from qualitygate.generators.base import Discriminator
 
 Device = torch.device | str | None
 Network = TypeVar("Network", bound=nn.Module)
-_RANDOM = re.compile(r"random-vgg16-(\d{1,4})")
+_READING = ("inception", "vgg16", "lpips")  # what cannot be made without a weight file
+_RANDOM = re.compile(r"random-vgg16-(?!0+$)(\d{1,4})")
+EXTRACTORS = ("inception", "vgg16", "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
+DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
 def _on(network: Network, device: Device) -> Network:
     """The network on a device; one that others may hold too is not moved but copied."""
     return network if torch.device(device or "cpu").type == "cpu" else copy.deepcopy(network).to(device)
-
-
-_PUBLISHED: dict[str, tuple[str, Callable[[Weights, str, Device], Extractor]]] = {
-    "inception": ("TF1 bilinear to 299", lambda weights, key, device: InceptionExtractor(_on(inception_of(weights), device), key)),
-    "vgg16": (
-        "TF1 bilinear to 224",
-        lambda weights, key, device: vgg16.VGG16Extractor(_on(vgg16.vgg16_of(weights), device), key, tf1_resized),
-    ),
-}
-"""Extractors with published weights: how images are prepared, and the extractor of weights, key and device."""
-EXTRACTORS = (*_PUBLISHED, "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
-DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
 def make_extractor(
@@ -56,75 +47,64 @@ def make_extractor(
             recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), ``discriminator`` (what the checkpoint's own
             sees), or ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
         weights: the network's weight file: a path, or ``https://…#sha256=…``; `inception` and `vgg16` say which are known.
-        sha256: of that file, in hexadecimal.
-        device: where it works; default the CPU.
-        discriminator: the checkpoint's own; it works where it is.
+        discriminator: the checkpoint's own; it works where it is, all others on the device.
 
     Raises:
         InputError: no such name, or weights missing or given in vain.
         CheckpointError: a file with other weights.
     """
-    if spec in _PUBLISHED:
-        (preparation, made), given = _PUBLISHED[spec], _read(spec, weights, sha256)
-        return made(given, f"{spec}, weights {given.sha256}, {preparation}, float32", device)
+    if spec == "inception":
+        given = _read(spec, weights, sha256)
+        key = f"inception, weights {given.sha256}, TF1 bilinear to 299, float32"
+        return InceptionExtractor(_on(inception_of(given), device), key)
+    if spec == "vgg16":
+        given = _read(spec, weights, sha256)
+        key = f"vgg16, weights {given.sha256}, TF1 bilinear to 224, float32"
+        return vgg16.VGG16Extractor(_on(vgg16.vgg16_of(given), device), key, tf1_resized)
     if spec == "discriminator":
         if discriminator is None:
-            found, needed, instead = "a generator alone", "a file that holds both", "name another --extractor"
-            raise InputError("The checkpoint has no discriminator to look with", found, needed, instead)
+            what, remedy = "The checkpoint has no discriminator to look with", "name another --extractor"
+            raise InputError(what, "a generator alone", "a file that holds both", remedy)
         return DiscriminatorExtractor(discriminator)
     _refuse_weights(spec, weights, EXTRACTORS)
-    if size := _random_size(spec):
-        return vgg16.VGG16Extractor(_on(vgg16.random_vgg16(size), device), f"{spec}, float32", smooth_resized)
+    if found := _RANDOM.fullmatch(spec):
+        return vgg16.VGG16Extractor(_on(vgg16.random_vgg16(int(found[1])), device), f"{spec}, float32", smooth_resized)
     if spec.startswith("module:"):
         return extractor_at(spec.removeprefix("module:"), device)
-    raise _unknown(spec, "extractor", EXTRACTORS)
+    raise InputError("There is no extractor of this name", repr(spec), f"one of {', '.join(EXTRACTORS)}", "use one of these names")
 
 
 def reads_weights(spec: str) -> bool:
     """Whether the extractor of this name cannot be made without a weight file."""
-    return spec in _PUBLISHED
+    return spec in _READING
 
 
 def make_distance(
     spec: str, *, weights: Source | Sequence[Source] | None = None, sha256: str | None = None, device: Device = None
 ) -> PerceptualDistance:
-    """The perceptual distance of a name; other arguments and errors as of `make_extractor`.
-
-    Args:
-        spec: ``lpips`` (LPIPS with VGG16; images from 512 on are averaged down to 256 first), or ``random-vgg16-SIZE``
-            (needs no weights; a stand-in, to be compared with nothing but itself).
-        weights: LPIPS may need two files: see `vgg16`.
-    """
+    """The perceptual distance of a name: ``lpips`` (LPIPS with VGG16; images from 512 on are averaged down to 256 first; may need two
+    files, see `vgg16`), or ``random-vgg16-SIZE`` (needs no weights; a stand-in, to be compared with nothing but itself). Errors as of
+    `make_extractor`."""
     if spec == "lpips":
         given = _read(spec, weights, sha256)
         key = f"lpips-vgg16, weights {given.sha256}, averaged down to 256, float32"
         return vgg16.StageDistance(_on(vgg16.convolutions_of(given), device), key, averaged_down, vgg16.lpips_weights_of(given))
     _refuse_weights(spec, weights, DISTANCES)
-    if size := _random_size(spec):
-        return vgg16.StageDistance(
-            _on(vgg16.random_convolutions(), device), f"{spec} distance, float32", partial(smooth_resized, size=size)
-        )
-    raise _unknown(spec, "perceptual distance", DISTANCES)
-
-
-def _random_size(spec: str) -> int | None:
-    found = _RANDOM.fullmatch(spec)
-    return int(found[1]) if found else None
+    if found := _RANDOM.fullmatch(spec):
+        resize = partial(smooth_resized, size=int(found[1]))
+        return vgg16.StageDistance(_on(vgg16.random_convolutions(), device), f"{spec} distance, float32", resize)
+    raise InputError("There is no perceptual distance of this name", repr(spec), f"one of {', '.join(DISTANCES)}", "use one of these names")
 
 
 def _read(spec: str, weights: Source | Sequence[Source] | None, sha256: str | None) -> Weights:
     if weights is None:
-        needed, instead = "a path, or https://…#sha256=…", "give the file, or use random-vgg16-SIZE, which needs none"
-        raise InputError(f"{spec} needs its weights", "no weight file", needed, instead)
+        needed, remedy = "a path, or https://…#sha256=…", "give the file, or use random-vgg16-SIZE, which needs none"
+        raise InputError(f"{spec} needs its weights", "no weight file", needed, remedy)
     return read_weights(weights, sha256)
 
 
 def _refuse_weights(spec: str, weights: object, known: Sequence[str]) -> None:
     """A weight file that nothing would read was meant for something else."""
     if weights is not None:
-        reading = ", ".join(name for name in known if name in (*_PUBLISHED, "lpips"))
+        reading = ", ".join(name for name in known if name in _READING)
         raise InputError(f"{spec} reads no weight file", "one was given", f"no weights, or one of {reading}")
-
-
-def _unknown(spec: str, what: str, known: Sequence[str]) -> InputError:
-    return InputError(f"There is no {what} of this name", repr(spec), f"one of {', '.join(known)}", "use one of these names")

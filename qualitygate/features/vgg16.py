@@ -7,10 +7,10 @@ The published weights are read from
 - ``vgg.pth`` of richzhang/PerceptualSimilarity (a state dict): LPIPS weights, to go with the former; or the state dict of
   the whole ``lpips.LPIPS(net="vgg")``, which holds the convolutions too.
 
-With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020). Unlike theirs, at 224×224, its
-input size is free and part of the name: the first fully connected layer reads what the convolutions leave of it (at 32×32 one
-position in place of 7×7). Weights are of He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0), from our own
-stream of random numbers: the same in every version of every library.
+With random weights it is an embedding that needs no file and knows no data set (Naeem et al. 2020). Unlike theirs, at 224×224, its input
+size is free and part of the name: the first fully connected layer reads what the convolutions leave of it (at 32×32 one position in place
+of 7×7). Weights are of He's normal distribution (He et al. 2015: variance 2 / fan-in, biases 0), from our own stream of random numbers:
+the same in every version of every library.
 """
 
 from __future__ import annotations
@@ -45,9 +45,6 @@ _FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
 _LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
 _BY_INDEX = re.compile(r"(?:features|net\.slice\d)\.(\d+)\.weight")
 """torchvision's convolutions, whose numbers count ReLUs and maxima too; lpips keeps them in slices."""
-
-Resize = Callable[[Tensor, int], Tensor]
-"""Images to images of a given height and width."""
 
 
 class Convolutions(nn.Module):
@@ -97,14 +94,13 @@ class VGG16(nn.Module):
 
 
 class VGG16Extractor(SpatialExtractor):
-    """The fc2 activation of a VGG16 (Kynkäänniemi et al. 2019, section 3.1; Naeem et al. 2020), and the activation of its
-    last convolution as the spatial features. It works where the network is.
-    """
+    """The fc2 activation of a VGG16 (Kynkäänniemi et al. 2019, section 3.1; Naeem et al. 2020), and the activation of its last convolution
+    as the spatial features. It works where the network is."""
 
     features = DENSE
     channels = STAGES[-1][-1]
 
-    def __init__(self, network: VGG16, key: str, resize: Resize) -> None:
+    def __init__(self, network: VGG16, key: str, resize: Callable[[Tensor, int], Tensor]) -> None:
         self.key = key
         self._network, self._resize = network, resize
 
@@ -122,16 +118,9 @@ class VGG16Extractor(SpatialExtractor):
 
 
 class StageDistance(PerceptualDistance):
-    """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units,
-    and the squared differences are weighed by unit, averaged over positions and summed over stages.
-
-    Args:
-        network: on the device to use.
-        key: what identifies network, weights and resizing.
-        resize: brings images to the size at which they are compared.
-        weights: weight of each unit (units,), one tensor a stage; by default every unit of a stage counts the same, and every
-            stage as much as another.
-    """
+    """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units, and the squared
+    differences are weighed by unit, averaged over positions and summed over stages. Without weights (units,) of the stages every unit of a
+    stage counts the same, and every stage as much as another. It works where the network is."""
 
     def __init__(
         self, network: Convolutions, key: str, resize: Callable[[Tensor], Tensor], weights: Sequence[Tensor] | None = None
@@ -169,31 +158,27 @@ def vgg16_of(weights: Weights) -> VGG16:
 def convolutions_of(weights: Weights) -> Convolutions:
     """The convolutions alone, on the CPU. Raises `CheckpointError` where these are other weights."""
     network = Convolutions()
-    for layer, name in zip(network.layers, _convolution_names(weights), strict=True):
+    if "layers.conv1.weight" in weights.tensors:
+        names = [f"layers.conv{index}" for index in range(1, len(_WIDTHS))]
+    else:
+        numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
+        names = [numbered[index] for index in sorted(numbered)]
+    if len(names) != len(network.layers):
+        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
+    for layer, name in zip(network.layers, names, strict=True):
         weights.fill(layer, name)
     return network
-
-
-def _convolution_names(weights: Weights) -> list[str]:
-    count = len(_WIDTHS) - 1
-    if "layers.conv1.weight" in weights.tensors:
-        return [f"layers.conv{index + 1}" for index in range(count)]
-    numbered = {int(found[1]): name.removesuffix(".weight") for name in weights.tensors if (found := _BY_INDEX.fullmatch(name))}
-    if len(numbered) != count:
-        raise weights.wrong(f"tensors {', '.join(list(weights.tensors)[:4])} …", _FORMS)
-    return [numbered[index] for index in sorted(numbered)]
 
 
 def lpips_weights_of(weights: Weights) -> list[Tensor]:
     """Weight of each unit (units,), one tensor a stage. Raises `CheckpointError` where there are none."""
     found = []
     for index, (*_, units) in enumerate(STAGES):
-        if f"lpips{index}" in weights.tensors:
-            found.append(weights.take(f"lpips{index}", units, 1, 1).flatten())
-        elif f"lin{index}.model.1.weight" in weights.tensors:
-            found.append(weights.take(f"lin{index}.model.1.weight", 1, units, 1, 1).flatten())
-        else:
+        shapes = {f"lpips{index}": (units, 1, 1), f"lin{index}.model.1.weight": (1, units, 1, 1)}
+        name = next((one for one in shapes if one in weights.tensors), None)
+        if name is None:
             raise weights.wrong("no LPIPS weights", _LPIPS_FORMS)
+        found.append(weights.take(name, *shapes[name]).flatten())
     return found
 
 
@@ -209,7 +194,6 @@ def random_vgg16(size: int) -> VGG16:
 
 @lru_cache(maxsize=1)
 def random_convolutions() -> Convolutions:
-    """The convolutions alone, on the CPU."""
     convolutions = Convolutions().to_empty(device="cpu")
     for index, layer in enumerate(convolutions.layers):
         _draw(layer, index)

@@ -52,16 +52,9 @@ class Weights:
 
 
 def read_weights(sources: Source | Sequence[Source], sha256: str | None = None) -> Weights:
-    """All tensors of a weight file, or of several files that belong together. Nothing in them is run.
-
-    Args:
-        sources: paths, ``https://…#sha256=…`` or whatever else `checkpoints.sources.resolve` knows.
-        sha256: of the file, in hexadecimal, where there is one file.
-
-    Raises:
-        CheckpointError: no such file, unreadable, of another hash, or without tensors.
-        InputError: no source of a known kind.
-    """
+    """All tensors of a weight file, or of several files that belong together: paths, ``https://…#sha256=…`` or whatever else
+    `checkpoints.sources.resolve` knows; the hash is checked where there is one file. Nothing in them is run. Raises `CheckpointError` where
+    one is unreadable, of another hash, or without tensors."""
     several = [sources] if isinstance(sources, (str, Path)) else list(sources)
     paths = [resolve(source, sha256 if len(several) == 1 else None) for source in several]
     tensors: dict[str, Tensor] = {}

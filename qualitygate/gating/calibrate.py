@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ AFFORDABLE = 0.1
 INTERVAL = 30.0
 """Seconds between two writes of what is unfinished, and before the first: work that takes less writes nothing."""
 CACHE = array_cache("unfinished")
-_CURVATURE_SAMPLES = 1_000
+_PILOT = {"curvature_samples": 1_000}
 _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 _SAMPLES = "samples"
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -116,8 +117,8 @@ def calibrate(
         files={},
     )
     suite = make_suite(policy, [rule.score for rule in policy.rules], samples=settings.score_samples)
-    rates_so_far.remove()
-    scores_so_far.remove()
+    for so_far in (rates_so_far, scores_so_far):
+        CACHE.remove(so_far.identity)
     return Profile(info, rates, scores, units, policy, suite)
 
 
@@ -139,7 +140,7 @@ def checkpoint_policy(generator: Generator) -> Policy:
     if screening_share(generator, layer) > AFFORDABLE:
         return policy
     detection = policy.detection.model_copy(update={"curvature_layers": (layer,)})
-    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": _with_pilot(policy)})
+    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": policy.calibration.model_copy(update=_PILOT)})
 
 
 def screening_share(generator: Generator, layer: int) -> float:
@@ -147,62 +148,52 @@ def screening_share(generator: Generator, layer: int) -> float:
     return typical_passes(generator.latent_size) * generator.layers[layer].operations / generator.operations
 
 
-def with_curvature(policy: Policy, layer: int, quantile: float = 0.9) -> Policy:
-    """The policy with a rule on the screened CLA of a layer: what lies over the quantile is corrected."""
-    rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=quantile))
-    return Policy.model_validate({**dict(policy), "rules": (*policy.rules, rule), "calibration": _with_pilot(policy)})
-
-
-def _with_pilot(policy: Policy) -> Any:
-    return policy.calibration.model_copy(update={"curvature_samples": _CURVATURE_SAMPLES})
+def with_curvature(policy: Policy, layer: int) -> Policy:
+    """The policy with a rule on the screened CLA of a layer: the tenth with the highest is corrected."""
+    rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=0.9))
+    return Policy.model_validate(
+        {**dict(policy), "rules": (*policy.rules, rule), "calibration": policy.calibration.model_copy(update=_PILOT)}
+    )
 
 
 class _Unfinished:
     """What a long stretch of work has found so far, kept in the cache until all of it is there, under all that the numbers depend on."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
-        self._identity, self._next = identity, time.monotonic() + INTERVAL
-
-    def begun(self) -> Arrays | None:
-        """What there is from a run that was cut off; None where there is nothing, or nothing that can be used."""
-        return CACHE.find(self._identity)
+        self.identity, self._next = identity, time.monotonic() + INTERVAL
 
     def keep(self, arrays: Callable[[], Arrays]) -> None:
         """Put down what is known by now, if it is time to."""
         if time.monotonic() >= self._next:
-            CACHE.keep(self._identity, arrays())
+            CACHE.keep(self.identity, arrays())
             self._next = time.monotonic() + INTERVAL
-
-    def remove(self) -> None:
-        CACHE.remove(self._identity)
 
 
 def _rates(
     generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], so_far: _Unfinished, reporter: Reporter
 ) -> ActivationRates:
     """Activation rates, from the first ids of the calibration's seed."""
-    settings, seen = policy.calibration, 0
+    settings = policy.calibration
     first: ActivationRates | None = None
-    if (begun := so_far.begun()) is not None:
+    if (begun := CACHE.find(so_far.identity)) is not None:
         known = {layer: torch.from_numpy(begun[str(layer)]) for layer in layers}
         first = ActivationRates(known, int(begun[_SAMPLES][0]), settings.seed, sampling)
     with reporter.phase("activation rates", settings.rate_samples) as progress:
-        for rates in growing_rates(generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=first):
-
-            def arrays(rates: ActivationRates = rates) -> Arrays:
-                return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
-
-            so_far.keep(arrays)
-            progress(rates.samples - seen)
-            seen = rates.samples
+        growing = growing_rates(generator, layers, settings.rate_samples, settings.seed, sampling=sampling, begun=first, progress=progress)
+        for rates in growing:
+            so_far.keep(partial(_as_arrays, rates))
     return rates.to("cpu")
+
+
+def _as_arrays(rates: ActivationRates) -> Arrays:
+    return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far: _Unfinished, reporter: Reporter) -> dict[str, np.ndarray]:
     """Scores of the samples after those of the rates, same seed, as columns of float64; with sums over the detection layers."""
     settings, at = policy.calibration, policy.detection.rates
     score = Scorer(generator, rates, at, rates.layers, policy.read_scores, moments=policy.screens)
-    begun = so_far.begun()
+    begun = CACHE.find(so_far.identity)
     parts = [] if begun is None else [{name: begun[name] for name in score.columns}]
     done = 0 if begun is None else len(begun[score.columns[0]])
     ids = range(settings.rate_samples, settings.rate_samples + settings.score_samples)
@@ -228,11 +219,8 @@ def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far
 def _exact(
     generator: Generator, policy: Policy, sampling: Sampling, layers: tuple[int, ...], reporter: Reporter
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[int, Tensor]]]:
-    """Exact CLA of the first scored samples, one walk for all layers; of some of them where only units are ranked by it.
-
-    Returns:
-        columns, NaN for the other samples; and the mean over samples of what each unit adds, float64 (units,) by column and layer.
-    """
+    """Exact CLA of the first scored samples, one walk for all layers; of some of them where only units are ranked by it. As columns, NaN
+    for the other samples; and the mean over samples of what each unit adds, float64 (units,) by column and layer."""
     settings = policy.calibration
     count = min(settings.curvature_samples, _RANKED) if policy.screens else settings.curvature_samples
     ids = range(settings.rate_samples, settings.rate_samples + count)

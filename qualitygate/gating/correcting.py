@@ -1,24 +1,91 @@
-"""The correcting half of the gate: the least correction that passes, judged on what the edit did not set."""
+"""The second half of the gate: the remaining layers of samples that pass, and of others the least correction that passes, judged on what
+the edit did not set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate import names
+from qualitygate import names, timing
 from qualitygate.corrections.method import Method, SampleEdits
-from qualitygate.gating.late import BlockBuffer, LateLayers
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, State
+from qualitygate.generators.passes import MICRO_BATCH, in_halves
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
 from qualitygate.policy.model import Policy
 from qualitygate.records.gate import Trial
+from qualitygate.scores.low_rate import finite_samples
+
+
+class LateLayers:
+    """Collects states and finishes them in batches of `MICRO_BATCH`, the last one smaller: survivors are regrouped, so that the remaining
+    layers run on full batches whatever was rejected in between. The sink receives keys (N,) and their images (N, channels, height, width),
+    float32 in [-1, 1], on the generator's device."""
+
+    def __init__(self, generator: Generator, sink: Callable[[np.ndarray, Tensor], None]) -> None:
+        self._generator, self._sink = generator, sink
+        self._waiting: list[tuple[np.ndarray, State]] = []
+
+    def add(self, keys: np.ndarray, state: State, rows: np.ndarray) -> None:
+        """Finish the given rows (n,) of a state, under these keys (n,)."""
+        if not len(keys):
+            return
+        if len(rows) < len(state.activation):
+            state = state.rows(torch.from_numpy(rows).to(state.activation.device))
+        self._waiting.append((keys, state))
+        if sum(len(waiting) for waiting, _ in self._waiting) >= MICRO_BATCH:
+            self.flush(MICRO_BATCH)
+
+    def flush(self, at_least: int = 1) -> None:
+        """Finish what is waiting, as long as a batch of ``at_least`` can be made."""
+        if not self._waiting:
+            return
+        keys = np.concatenate([keys for keys, _ in self._waiting])
+        states = [state for _, state in self._waiting]
+        state, done = states[0] if len(states) == 1 else State.concatenated(states), 0
+        while len(keys) - done >= at_least:
+            batch = keys[done : done + MICRO_BATCH]
+
+            def finish(rows: slice, first: int = done) -> Tensor:
+                return self._generator.resume(_rows(state, first + rows.start, first + rows.stop))
+
+            with timing.part(timing.LATE):
+                parts = in_halves(finish, len(batch))
+                self._sink(batch, parts[0] if len(parts) == 1 else torch.cat(parts))
+            done += len(batch)
+        self._waiting = [(keys[done:], _rows(state, done, len(keys)))] if done < len(keys) else []
+
+
+def _rows(state: State, start: int, stop: int) -> State:
+    return state if stop - start == len(state.activation) else state.rows(torch.arange(start, stop))
+
+
+class BlockBuffer:
+    """What a block of so many samples collects while it is gated: every score and every outcome of a correction as columns, float64
+    (count,), and finished images by row, float32 (channels, height, width)."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.columns = {name: np.full(count, np.nan) for name in (names.IMAGE_FINITE, names.MOVED)}
+        self.images: dict[int, np.ndarray] = {}
+
+    def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        """Put values of some rows (n,) into columns (N,); other rows of a new column are empty."""
+        for name, values in columns.items():
+            empty = 0.0 if names.is_tried(name) else np.nan
+            self.columns.setdefault(name, np.full(self._count, empty))[rows] = values
+
+    def receive(self, rows: np.ndarray, images: Tensor) -> None:
+        """Keep finished images (n, channels, height, width), and whether they are finite."""
+        self.columns[names.IMAGE_FINITE][rows] = finite_samples(images).cpu().numpy()
+        self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))
+
 
 FailedRows = list[tuple[np.ndarray, State]]
 """Rows of a block that need a correction, with the untouched states that their early layers ended in."""
@@ -57,12 +124,9 @@ class Corrector:
     def attempts(
         self, correction: SampleEdits, strength: float, latents: Latents, places: np.ndarray
     ) -> Iterator[tuple[slice, dict[str, np.ndarray], np.ndarray, State]]:
-        """One strength on N samples, whose places among those of the correction are given, int64 (N,).
-
-        Yields:
-            rows of a micro-batch; what they are judged on, by column, float64 (rows,), NaN for samples in which there is nothing to edit;
-            whether they pass, bool (rows,); and the edited state that the early layers ended in, padded.
-        """
+        """One strength on N samples, whose places among those of the correction are given, int64 (N,). Gives rows of a micro-batch; what
+        they are judged on, by column, float64 (rows,), NaN for samples in which there is nothing to edit; whether they pass, bool (rows,);
+        and the edited state that the early layers ended in, padded."""
         for rows, columns, state in self._score.over(latents, upto=self._last, edits=lambda few: correction.edits(strength, places[few])):
             selected = correction.selects[places[rows]]
             trial = {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}

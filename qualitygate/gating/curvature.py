@@ -1,13 +1,12 @@
 """CLA of the samples that are gated, exact or screened as far as their verdicts need it; and the pilot that screening goes by.
 
 The pilot, exact CLA of some calibration samples and every cheaper estimate of it, is the dear part of a calibration, so what is done is
-kept in the cache, every few samples. A run that was cut off goes on from there, and another calibration of the same checkpoint finds it.
-The pilot of the demonstration's checkpoint comes with the package.
+kept in the cache, every few samples: a run that was cut off goes on from there. The demonstration's pilot comes with the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,8 @@ from qualitygate.policy.decide import Columns, Limits, Risk, initial_verdicts
 from qualitygate.policy.model import Policy
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records import canonical_hash
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, local_activation
-from qualitygate.scores.screening import Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
-from qualitygate.scores.walk import Precision
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, local_activation
+from qualitygate.scores.screening import Bounds, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 from qualitygate.storage import Arrays, array_cache
 
 
@@ -96,46 +94,37 @@ class Screening:
         found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
         estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
-        rows = self._still_open(0, np.arange(count), evidence, estimates, columns, found)
-        precision = self._policy.detection.curvature_precision
-        estimator, below = SequentialEstimator(self._generator, latents[rows], self._layers, precision), None
-        for tier, stage in enumerate(stages, start=1):
-            if not len(rows):
+        estimator = SequentialEstimator(self._generator, latents, self._layers, self._policy.detection.curvature_precision)
+        rows, below = np.arange(count), None
+        for tier, stage in enumerate((None, *stages)):
+            if stage is not None:
+                for layer, score in estimator.advance(stage).items():
+                    estimates[layer][rows, tier - 1] = score
+                found[names.CLA_PASSES][rows] += stage.passes(below, DIVISIONS)
+            for layer, screen in self._screens.items():
+                known = estimates[layer][rows, :tier]
+                if tier < len(stages):
+                    bounds = screen.bounds(tier, evidence[rows], known)
+                else:  # exact
+                    bounds = Bounds(known[:, -1], known[:, -1], known[:, -1])
+                for place, values in zip(_PLACES, (bounds.value, bounds.low, bounds.high), strict=True):
+                    found[place(layer)][rows] = values
+            still = self._still_open(rows, columns, found)
+            if not still.any():
                 break
-            scores = estimator.advance(stage)
-            found[names.CLA_PASSES][rows] += stage.passes(below, DIVISIONS)
-            for layer, score in scores.items():
-                estimates[layer][rows, tier - 1] = score
-                if tier == len(stages):  # exact
-                    for place in _PLACES:
-                        found[place(layer)][rows] = score
-            if tier < len(stages):
-                still = self._still_open(tier, rows, evidence, estimates, columns, found)
-                estimator.select(np.flatnonzero(np.isin(rows, still)))
-                rows, below = still, stage
+            estimator.select(np.flatnonzero(still))
+            rows, below = rows[still], stage
         return found
 
-    def _still_open(
-        self,
-        tier: int,
-        rows: np.ndarray,
-        evidence: np.ndarray,
-        estimates: Mapping[int, np.ndarray],
-        columns: Columns,
-        found: dict[str, np.ndarray],
-    ) -> np.ndarray:
-        """Writes down what a tier says of these samples; those whose verdict differs between the ends of their intervals. Verdicts are
-        monotone in every score: equal at both ends, they are equal in between."""
-        for layer, screen in self._screens.items():
-            bounds = screen.bounds(tier, evidence[rows], estimates[layer][rows, :tier])
-            for place, values in zip(_PLACES, (bounds.value, bounds.low, bounds.high), strict=True):
-                found[place(layer)][rows] = values
+    def _still_open(self, rows: np.ndarray, columns: Columns, found: Columns) -> np.ndarray:
+        """Whether the verdicts differ between the ends of the intervals, bool (rows,). They are monotone in every score: equal at both
+        ends, they are equal in between."""
         verdicts = []
         for end in (names.cla_low, names.cla_high):
             at_end = {name: values[rows] for name, values in columns.items()}
             at_end |= {names.cla(layer): found[end(layer)][rows] for layer in self._layers}
             verdicts.append(initial_verdicts(self._limits, {**at_end, names.RISK: self._risk(at_end)}).verdict)
-        return rows[verdicts[0] != verdicts[1]]
+        return verdicts[0] != verdicts[1]
 
 
 _PLACES = (names.cla, names.cla_low, names.cla_high)

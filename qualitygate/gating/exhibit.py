@@ -14,11 +14,8 @@ from qualitygate.records.gate import ExhibitItem, ExhibitRole, SampleRecord, Ver
 from qualitygate.scores.low_rate import low_rate_heatmap
 from qualitygate.storage import to_uint8
 
-SIZE = 24
-"""Samples of each role."""
 
-
-def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = SIZE) -> dict[ExhibitRole, np.ndarray]:
+def choose(scores: np.ndarray, verdict: np.ndarray, borderline: np.ndarray, size: int = 24) -> dict[ExhibitRole, np.ndarray]:
     """Rows to show for each role, at most ``size`` each, by the deciding score (N,), higher = worse."""
     order = np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
 

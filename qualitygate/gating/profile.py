@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import save as tensors_bytes
 from torch import Tensor
 
 from qualitygate import names, storage
-from qualitygate.errors import InputError, LayerError, ProfileError
+from qualitygate.errors import InputError, LayerError, PolicyError, ProfileError
 from qualitygate.gating.scoring import add_totals
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
@@ -27,7 +28,7 @@ from qualitygate.policy.model import Calibration, Policy, load_policy, policy_ya
 from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
 from qualitygate.records import canonical_hash
-from qualitygate.records.validation import Evidence
+from qualitygate.records.validation import Evidence, ScoreSetting, Sight, named_setting
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.storage import file_sha256
 from qualitygate.units.score import UnitScores
@@ -97,10 +98,8 @@ class Profile:
     """A checkpoint's profile.
 
     Attributes:
-        info: what it is of, and how it was made.
         rates: activation rates of the untouched generator.
         scores: scores of the calibration samples by name, float64.
-        units: table of the units, by column.
         policy: the policy it was calibrated with: the default when gating.
         suite: the expectation suite, open to hand-written expectations.
         evidence: whether the scores mean anything; None before `qualitygate validate`.
@@ -160,10 +159,7 @@ class Profile:
         return Risk(reference, weights)
 
     def with_unit_scores(self, scores: Iterable[UnitScores]) -> Profile:
-        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`.
-
-        A unit that a score does not know, or that has none, is None there.
-        """
+        """This profile with more columns in its table of units, to rank by: ``units/SOURCE``, see `names.given_unit_score`."""
         given = {names.given_unit_score(one.source): unit_column(self.units, one.by_layer) for one in scores}
         return replace(self, units={**self.units, **given})
 
@@ -173,15 +169,19 @@ class Profile:
         table = self.units
         scores = [name for name in table if name not in (names.UNIT_KEY, names.LAYER, names.UNIT)]
         wanted = f"{column} of the units of layers {list(layers)}"
+        remedy = "choose one of those, or calibrate again with a policy that has this correction"
+        if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
+            remedy = (
+                "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
+                "by each sample's own CLA: ranking: sample"
+            )
         if column not in scores:
-            raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, _remedy(column))
+            raise ProfileError("The profile does not rank the units so", f"scores {', '.join(scores)}", wanted, remedy)
         known = list(zip(table[names.LAYER], table[column], strict=True))
         by_layer = {layer: [value for at, value in known if at == layer] for layer in layers}
         unknown = [layer for layer, values in by_layer.items() if not values or None in values]
         if unknown:
-            raise ProfileError(
-                f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, _remedy(column)
-            )
+            raise ProfileError(f"The profile does not rank all units by {column}", f"no {column} at layers {unknown}", wanted, remedy)
         return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in by_layer.items()}
 
     def check_generator(self, generator: Generator) -> None:
@@ -216,9 +216,11 @@ class Profile:
             storage.write_bytes(folder / SUITE, json.dumps(self.suite, indent=2).encode())
             if self.evidence is not None:
                 storage.write_bytes(folder / EVIDENCE, self.evidence.model_dump_json(indent=2).encode())
-            files = {name: file_sha256(folder / name) for name in (*_SEALED, EVIDENCE) if (folder / name).exists()}
-            info = self.info.model_copy(update={"files": files})
-            storage.write_bytes(folder / INFO, info.model_dump_json(indent=2).encode())
+            _write_info(folder, self.info, {name: file_sha256(folder / name) for name in (*_SEALED, EVIDENCE) if (folder / name).exists()})
+
+
+def _write_info(folder: Path, info: ProfileInfo, files: dict[str, str]) -> None:
+    storage.write_bytes(folder / INFO, info.model_copy(update={"files": files}).model_dump_json(indent=2).encode())
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -263,15 +265,6 @@ def unit_column(units: Mapping[str, Any], by_layer: Mapping[int, np.ndarray | Te
     return [value if np.isfinite(value) else None for value in values]
 
 
-def _remedy(column: str) -> str:
-    if column in (names.UNIT_CLA, names.UNIT_CLA_PLAIN):
-        return (
-            "set calibration.curvature_samples to some tens and this correction in the policy, and calibrate again; or rank "
-            "by each sample's own CLA: ranking: sample"
-        )
-    return "choose one of those, or calibrate again with a policy that has this correction"
-
-
 def detection_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
     """Layers that are counted for detection."""
     return chain.checked(policy.detection.layers)
@@ -309,3 +302,56 @@ def profile_id(
             "rates": list(rates),
         }
     )
+
+
+class BlindScoreWarning(UserWarning):
+    """A policy decides by a score that was found to be no better than chance on this checkpoint."""
+
+
+def check_validated(profile: Profile, policy: Policy) -> None:
+    """Hold the scores that decide against what is known of them: a `BlindScoreWarning` for a rule by a score that the evidence calls blind,
+    a `PolicyError` where the policy requires validated scores and a rule goes by another."""
+    evidence = profile.evidence
+    known = {rule.score: None if evidence is None else evidence.of(setting_of(profile, policy, rule.score)) for rule in policy.rules}
+    if policy.require_validated:
+        unseen = [
+            f"{score}: nothing is known of it" if found is None else str(found)
+            for score, found in known.items()
+            if found is None or found.sight is not Sight.SEES or found.kind.weak
+        ]
+        if unseen:
+            raise PolicyError(
+                "The policy requires validated scores",
+                "; ".join(unseen),
+                "scores that see what is bad by labels or real images",
+                "run `qualitygate validate` with either, and gate by what it recommends; or leave out require_validated",
+            )
+    for found in known.values():
+        if found is not None and found.sight is Sight.BLIND:
+            warnings.warn(f"{found}; its verdicts are no better than chance", BlindScoreWarning, stacklevel=3)
+
+
+def setting_of(profile: Profile, policy: Policy, score: str) -> ScoreSetting:
+    """What a score of a policy is: over which layers, with which weights."""
+    if score == names.RISK:
+        return named_setting(score, (), profile.risk(policy).weights)
+    summed = names.split_layer(score)[1] is None
+    return named_setting(score, detection_layers(policy, profile.info.chain)) if summed else ScoreSetting(score=score)
+
+
+def write_evidence(folder: str | Path, evidence: Evidence) -> None:
+    """Put evidence into a profile's folder, in place of what there was. Whenever this is cut off, the profile can be read. Raises
+    `ProfileError` where there is no profile, or the evidence is of another one."""
+    folder = Path(folder)
+    info = load_profile(folder).info
+    if info.profile_id != evidence.profile_id:
+        raise ProfileError(
+            "The evidence is of another profile",
+            f"profile {evidence.profile_id[:12]}",
+            f"profile {info.profile_id[:12]}",
+            "validate with this profile",
+        )
+    files = {name: digest for name, digest in info.files.items() if name != EVIDENCE}
+    _write_info(folder, info, files)
+    storage.write_bytes(folder / EVIDENCE, evidence.model_dump_json(indent=2).encode())
+    _write_info(folder, info, {**files, EVIDENCE: file_sha256(folder / EVIDENCE)})

@@ -25,9 +25,6 @@ class Scorer:
         at: values of R.
         read: the scores: what counts low-rate neurons unless a policy names more.
         moments: moments of the activations too, the free evidence that screening starts from.
-
-    Attributes:
-        columns: names of the columns, in order.
     """
 
     def __init__(
@@ -41,33 +38,25 @@ class Scorer:
         moments: bool = False,
     ) -> None:
         self._generator, self._layers = generator, tuple(layers)
-        by_reader: dict[str, list[Score]] = {}
-        for score in read:
-            by_reader.setdefault(score.read_by or "", []).append(score)
+        paths = list(dict.fromkeys(score.read_by or "" for score in read))
+        together = sorted(read, key=lambda score: paths.index(score.read_by or ""))  # what a reader gives stands side by side
         # each gives scores of each sample, (N, any), from a layer's index and its activation (N, units, height, width)
-        self._readers: list[Callable[[int, Tensor], Tensor]] = [
-            resolve(path)(rates, at, generator.device, self._layers) for path in by_reader
-        ]
+        self._readers: list[Callable[[int, Tensor], Tensor]] = [resolve(path)(rates, at, generator.device, self._layers) for path in paths]
         if moments:
             self._readers.append(_moments)
         self.columns: list[str] = []
         for layer in self._layers:
-            for score in (one for together in by_reader.values() for one in together):
-                self.columns += score.columns(at, layer)
+            self.columns += [name for score in together for name in score.columns(at, layer)]
             self.columns += names.activation_moments(layer) if moments else ()
 
     def over(
         self, latents: Latents, *, upto: int | None = None, edits: EditsOfRows | None = None
     ) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
-        """Scores of N samples, one micro-batch after the other.
-
-        Args:
-            upto: layer to run to; by default the last scored one.
-            edits: corrections of the given rows of the latents; each layer is read *before* its own edit.
+        """Scores of N samples, one micro-batch after the other, edited or not; each layer is read *before* its own edit.
 
         Yields:
-            rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after the last layer,
-            of a whole micro-batch: the last one is padded.
+            rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after layer ``upto`` (by
+            default the last scored one) of the whole micro-batch, padded.
         """
         for rows, batch in micro_batches(latents):
             places = padded_rows(rows)

@@ -19,12 +19,10 @@ from torch import Tensor
 import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError, PolicyError
-from qualitygate.gating.correcting import Corrector, FailedRows, trials
+from qualitygate.gating.correcting import BlockBuffer, Corrector, FailedRows, LateLayers, trials
 from qualitygate.gating.curvature import Screening, exact_curvature
-from qualitygate.gating.late import BlockBuffer, LateLayers
-from qualitygate.gating.profile import Profile, detection_layers, scored_layers
+from qualitygate.gating.profile import Profile, check_validated, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals, joined
-from qualitygate.gating.validated import check_validated
 from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.latents import Latents
@@ -40,12 +38,8 @@ _BLOCK_MOST = 512
 
 @dataclass(frozen=True)
 class GatedBlock:
-    """Some gated samples.
-
-    Attributes:
-        columns: every raw score and every outcome of a correction, by name, float64 (N,).
-        images: by row, float32 (channels, height, width) in [-1, 1]: of accepted and corrected samples only.
-    """
+    """Some gated samples: every raw score and every outcome of a correction as columns, float64 (N,); images by row, float32 (channels,
+    height, width) in [-1, 1], of accepted and corrected samples only."""
 
     latents: Latents
     columns: dict[str, np.ndarray]
@@ -91,11 +85,6 @@ class GateStage:
         seed: seed of the samples; None for the user's own latents.
         latents_sha256: of the file of the user's own latents.
         reference_profile: whose scores set the limits and the risk, of a checkpoint with the same layers; by default the profile.
-
-    Attributes:
-        limits: the policy's limits as numbers.
-        detection: layers that are summed over.
-        corrector: the policy's correction, or None.
     """
 
     def __init__(
@@ -192,10 +181,8 @@ class GateStage:
         return GatedBlock(latents, buffer.columns, decisions, {row: buffer.images[row] for row in kept})
 
     def _scored(self, latents: Latents) -> Iterator[tuple[slice, dict[str, np.ndarray], State]]:
-        """Rows of each micro-batch, all scores that its verdict needs, and the state that its early layers ended in.
-
-        CLA is walked, or screened, for all micro-batches together.
-        """
+        """Rows of each micro-batch, all scores that its verdict needs, and the state that its early layers ended in. CLA is walked, or
+        screened, for all micro-batches together."""
         batches: Iterable[tuple[slice, dict[str, np.ndarray], State]] = self._score.over(latents)
         at, curvature = self.policy.detection.rates, dict[str, np.ndarray]()
         if layers := self.policy.curvature_layers():

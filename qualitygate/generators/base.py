@@ -1,9 +1,7 @@
 """A generator as the papers see it: a chain of layers that can be run up to a layer, read, edited there, and resumed.
 
-A family implements three steps and nothing else: `begin` (latent to whatever the first layer reads), `advance` (one layer) and `finish`
-(last activation to image). Everything that scores, edits or stops works between those steps, on `State`.
-
-Whatever a family or its discriminator is written with can be imported from here.
+A family implements `begin`, `advance` and `finish`; everything that scores, edits or stops works between those steps, on `State`. Whatever
+a family or its discriminator is written with can be imported from here.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import abc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +21,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.generators.network import Discriminator as Discriminator
 from qualitygate.generators.network import Network, one_hot
-from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, scored_steps, silent
+from qualitygate.generators.passes import Progress, T, halves, micro_batches, padded_rows, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 
 Edit = Callable[[Tensor], Tensor]
@@ -35,21 +33,16 @@ Edits = Mapping[int, Edit]
 EditsOfRows = Callable[[np.ndarray], Edits]
 """Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
 
+AnyEdits = Edits | EditsOfRows | None
+
 LayerLike = int | str
 """A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the chain.
-
-    Attributes:
-        index: position in order of synthesis, from 0.
-        name: name within the family.
-        units, height, width: shape of the activation, after the nonlinearity.
-        operations: floating-point operations of one sample from the latent up to and including this layer, 2 per multiply-add of the
-            cheapest exact form.
-    """
+    """One layer of the chain: position in order of synthesis, name within the family, shape of the activation after the nonlinearity,
+    and floating-point operations of one sample from the latent up to and including it, 2 per multiply-add of the cheapest exact form."""
 
     index: int
     name: str
@@ -65,6 +58,13 @@ class Layer:
     @property
     def resolution(self) -> str:
         return f"{self.height}x{self.width}"
+
+
+def numbered(rows: Iterable[tuple[str, int, int, int]]) -> tuple[Layer, ...]:
+    """The chain of layers given by name, units, height (the width is the same), and operations since the layer before."""
+    rows = tuple(rows)
+    spent = accumulate(operations for *_, operations in rows)
+    return tuple(Layer(i, name, units, size, size, done) for i, ((name, units, size, _), done) in enumerate(zip(rows, spent, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class State:
     carry: Any = None
 
     def rows(self, rows: Tensor) -> State:
-        """The state of some samples, int64 (n,). ``carry`` is nested tuples and dictionaries of tensors with a row for each sample."""
+        """The state of some samples, int64 (n,)."""
         return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
@@ -95,23 +95,16 @@ class State:
 
     def edited(self, activation: Tensor) -> State:
         """The state with another activation of the same shape (N, units, height, width)."""
-        if activation.shape != self.activation.shape:
-            raise InputError(
-                f"An edit of layer {self.layer} changed the activation's shape",
-                str(tuple(activation.shape)),
-                str(tuple(self.activation.shape)),
-            )
+        found, needed = tuple(activation.shape), tuple(self.activation.shape)
+        if found != needed:
+            raise InputError(f"An edit of layer {self.layer} changed the activation's shape", str(found), str(needed))
         return replace(self, activation=activation)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a generator came from.
-
-    Attributes:
-        name: file name of the checkpoint, or what the generator is called.
-        sha256: of the file's bytes, or of its tensors and settings if there is no file.
-    """
+    """File name of a generator's checkpoint and SHA-256 of its bytes; without a file, what the generator is called and the hash of its
+    tensors and settings."""
 
     name: str
     sha256: str
@@ -119,17 +112,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Presets:
-    """Layers that the papers (or, where they are silent, our SPEC) use for a family, as indices.
-
-    Attributes:
-        low_rate: layers whose low-rate neurons are counted and ablated.
-        curvature: layers whose local activation is scored.
-        stop: stopping layer of sequential correction.
-    """
+    """Layers that the papers (or, where they are silent, our SPEC) use for a family, as indices: those whose low-rate neurons are counted
+    and ablated, those whose local activation is scored, and where sequential correction stops."""
 
     low_rate: tuple[int, ...]
     curvature: tuple[int, ...]
     stop: int
+
+    @classmethod
+    def within(cls, layers: Sequence[Layer], low_rate: Iterable[int], curvature: int, stop: int) -> Presets:
+        """As far as a chain has such layers; in the place of a single one the last."""
+        last = len(layers) - 1
+        return cls(tuple(index for index in low_rate if index <= last), (min(curvature, last),), min(stop, last))
 
 
 class Generator(Network, abc.ABC):
@@ -144,9 +138,9 @@ class Generator(Network, abc.ABC):
         rate: R of the low-rate score in the family's default policy; the papers' was chosen on PGGAN and StyleGAN2.
         layers: the chain.
         latent_size: D, length of z.
-        operations: floating-point operations of one whole image, counted like `Layer.operations`.
+        operations: of one whole image, counted like `Layer.operations`.
         presets: layers to use when nothing else is asked for.
-        origin: the checkpoint it was loaded from; None for a generator made in memory.
+        origin: None for a generator made in memory.
     """
 
     truncates: ClassVar[str] = "z"
@@ -181,19 +175,14 @@ class Generator(Network, abc.ABC):
         return range(self.latent_size)
 
     def begin_moved(self, latents: Latents, axes: Tensor, distances: Tensor) -> State:
-        """The state of latents in z moved along axes: before the first layer, or after it where that is cheaper moved than run.
-
-        Args:
-            latents: N samples, checked and on the generator's device.
-            axes: int64 (A,), on that device.
-            distances: float32 (P,), on that device.
-
-        Returns:
-            state of P · N · A rows: distances outermost, then samples, then axes.
-        """
+        """The state of N latents in z, checked, moved along axes int64 (A,) by distances float32 (P,), all on the generator's device: of
+        P · N · A rows, distances outermost, then samples, then axes. Before the first layer, or after it where that is cheaper moved
+        than run."""
         directions = nn.functional.one_hot(axes, latents.z.shape[1]).to(latents.z)
         z = latents.z[:, None] + distances[:, None, None, None] * directions
-        labels = None if latents.labels is None else _grid_rows(latents.labels, len(distances), len(axes))
+        labels = latents.labels
+        if labels is not None:
+            labels = labels[None, :, None].expand(len(distances), -1, len(axes), *labels.shape[1:]).flatten(0, 2)
         ids = np.tile(np.repeat(latents.ids, len(axes)), len(distances))
         return self.begin(replace(latents, ids=ids, z=z.flatten(0, 2), labels=labels))
 
@@ -213,7 +202,7 @@ class Generator(Network, abc.ABC):
 
     # what everyone else uses: any number of samples, in micro-batches of one shape, without gradients and in full float32
 
-    def images(self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent) -> Tensor:
+    def images(self, latents: Latents | Tensor, edits: AnyEdits = None, progress: Progress = silent) -> Tensor:
         """Images of all samples at once, on the CPU: float32 (N, channels, height, width) in [-1, 1]. Arguments as of `image_batches`."""
         latents = self.checked(latents)
         images = torch.empty(len(latents), *self.image_shape)
@@ -222,9 +211,10 @@ class Generator(Network, abc.ABC):
         return images
 
     def image_batches(
-        self, latents: Latents | Tensor, edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+        self, latents: Latents | Tensor, edits: AnyEdits = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device.
+        """Rows of the latents and their images, float32 (rows, channels, height, width) in [-1, 1] on the generator's device: a micro-batch
+        at a time, or half of one (and so on) where the device has no memory for it.
 
         Args:
             latents: N samples, or a bare z tensor (N, D) where there are no labels.
@@ -235,24 +225,17 @@ class Generator(Network, abc.ABC):
         Raises:
             LatentsError: the latents do not fit the generator.
         """
-        for rows, batch in micro_batches(self.checked(latents)):
-            places = padded_rows(rows)
-
-            def render(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Tensor:
-                return self(batch[part], edits(places[part]) if callable(edits) else edits)
-
-            with scored_pass():
-                parts = in_halves(render, len(batch))
-            yield rows, (parts[0] if len(parts) == 1 else torch.cat(parts))[: rows.stop - rows.start]
-            progress(rows.stop - rows.start)
+        for rows, images in self._passes(latents, edits, progress, lambda batch, of_rows: [self(batch, of_rows)]):
+            yield rows, images[: rows.stop - rows.start]
 
     def activations(
-        self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: Edits | EditsOfRows | None = None, progress: Progress = silent
+        self, latents: Latents | Tensor, layers: Iterable[LayerLike], edits: AnyEdits = None, progress: Progress = silent
     ) -> Iterator[tuple[slice, int, Tensor]]:
         """Rows of the latents, index of a layer and their activation, (rows, units, height, width) on the generator's device: for each
         micro-batch one layer after the other in order of synthesis, in one pass that ends at the last of them. A layer is let go of before
-        the next is made. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an activation is read after
-        its own layer's edit.
+        the next is made. Where the device has no memory for the next, what is left of the pass comes for each half of the micro-batch:
+        every layer has each row once, in order. No samples give each layer once, of no rows. Other arguments as of `image_batches`; an
+        activation is read after its own layer's edit.
 
         Raises:
             LatentsError: the latents do not fit the generator.
@@ -262,32 +245,42 @@ class Generator(Network, abc.ABC):
         if not len(latents):
             for layer in (self.layers[index] for index in indices):
                 yield slice(0, 0), layer.index, torch.empty(0, layer.units, layer.height, layer.width, device=self.device)
+
+        def steps(batch: Latents, of_rows: Edits | None) -> Iterator[State]:
+            return self.states(self.start(batch), indices[-1], of_rows)
+
+        for rows, state in self._passes(latents, edits, progress, steps):
+            if state.layer in indices:
+                yield rows, state.layer, state.activation[: rows.stop - rows.start]
+
+    def _passes(
+        self, latents: Latents | Tensor, edits: AnyEdits, progress: Progress, steps: Callable[[Latents, Edits | None], Iterable[T]]
+    ) -> Iterator[tuple[slice, T]]:
+        """Rows of the latents and each step of a pass over them, which may be padded beyond these rows."""
         for rows, batch in micro_batches(self.checked(latents)):
-            count = rows.stop - rows.start
-            of_rows = edits(padded_rows(rows)) if callable(edits) else edits
-            with scored_pass():
-                start = self.start(batch)
-            for state in scored_steps(self.states(start, indices[-1], of_rows)):
-                if state.layer in indices:
-                    yield rows, state.layer, state.activation[:count]
-            progress(count)
+            places = padded_rows(rows)
+
+            def run(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Iterable[T]:
+                return steps(batch[part], edits(places[part]) if callable(edits) else edits)
+
+            for part, step in scored_steps(halves(run, len(batch))):
+                start, stop = rows.start + part.start, min(rows.start + part.stop, rows.stop)
+                if start < stop:  # not padding alone
+                    yield slice(start, stop), step
+                del step
+            progress(rows.stop - rows.start)
 
     # one batch, as it comes
 
-    def forward(self, latents: Latents | Tensor, edits: Mapping[int, Edit] | None = None) -> Tensor:
-        """Images (N, channels, height, width), float32 in [-1, 1].
-
-        Args:
-            latents: latents, or a bare z tensor (N, D) where there are no labels.
-            edits: edit to apply after each layer of the given index.
-        """
+    def forward(self, latents: Latents | Tensor, edits: Edits | None = None) -> Tensor:
+        """Images (N, channels, height, width), float32 in [-1, 1], of latents or a bare z (N, D), with these edits on the way."""
         return self.resume(self.start(latents), edits)
 
     def start(self, latents: Latents | Tensor) -> State:
         """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
         return self.begin(self.checked(latents).to(self.device))
 
-    def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
+    def states(self, state: State, upto: int | None = None, edits: Edits | None = None) -> Iterator[State]:
         """The states after each further layer up to ``upto`` (default: the last), each already edited."""
         last = self.layers[-1].index if upto is None else upto
         while state.layer < last:
@@ -296,7 +289,7 @@ class Generator(Network, abc.ABC):
                 state = state.edited(edits[state.layer](state.activation))
             yield state
 
-    def run(self, state: State, upto: int, edits: Mapping[int, Edit] | None = None) -> State:
+    def run(self, state: State, upto: int, edits: Edits | None = None) -> State:
         """The state after layer ``upto``."""
         return deque(self.states(state, upto, edits), maxlen=1).pop() if state.layer < upto else state
 
@@ -311,22 +304,16 @@ class Generator(Network, abc.ABC):
         for position, activation in enumerate(() if positions is None else positions(last)):
             yield upto, slice(position, position + 1), activation[:, None]
 
-    def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
+    def resume(self, state: State, edits: Edits | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
         return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
 
     def identity(self) -> Origin:
         """The origin, or name and fingerprint of a generator made in memory."""
-        if self.origin is not None:
-            return self.origin
-        return Origin(f"{self.stored_as} in memory", self.fingerprint())
+        return self.origin or Origin(f"{self.stored_as} in memory", self.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
-        """The layer of that index, name or resolution.
-
-        Raises:
-            LayerError: there is none.
-        """
+        """The layer of that index, name or resolution. Raises `LayerError` if there is none."""
         if isinstance(which, int) or which.lstrip("-").isdigit():
             found = [layer for layer in self.layers if layer.index == int(which)]
         else:
@@ -345,17 +332,11 @@ class Generator(Network, abc.ABC):
 
     def label_vectors(self, latents: Latents) -> Tensor:
         """Labels as float32 rows (N, label size): one-hot for classes, as they are for vectors."""
-        labels = latents.labels
-        if labels is None:
-            raise LatentsError(f"{self.family} is conditional", "latents without labels", f"{self.label_size} classes")
-        return one_hot(labels, self.label_size)
+        assert latents.labels is not None, "latents of a conditional generator were checked to have labels"
+        return one_hot(latents.labels, self.label_size)
 
     def checked(self, latents: Latents | Tensor) -> Latents:
-        """The latents, or a bare z (N, D) as such, if they fit this generator.
-
-        Raises:
-            LatentsError: wrong size or space, labels missing or of no class.
-        """
+        """The latents, or a bare z (N, D) as such. Raises `LatentsError` for a wrong size or space, and labels missing or of no class."""
         if isinstance(latents, Tensor):
             latents = Latents(np.arange(len(latents)), None, latents)
         if latents.z.ndim != 2 or (latents.space == "z" and latents.z.shape[1] != self.latent_size):
@@ -368,11 +349,6 @@ class Generator(Network, abc.ABC):
         if labels is not None and labels.dtype == torch.int64 and bool(((labels < 0) | (labels >= self.label_size)).any()):
             raise LatentsError("A label is of no class", f"labels {int(labels.min())} … {int(labels.max())}", f"[0, {self.label_size})")
         return latents
-
-
-def _grid_rows(rows: Tensor, distances: int, axes: int) -> Tensor:
-    """Rows (N, …) as they stand in `Generator.begin_moved`: (distances · N · axes, …)."""
-    return rows[None, :, None].expand(distances, -1, axes, *rows.shape[1:]).flatten(0, 2)
 
 
 def sample_latents(

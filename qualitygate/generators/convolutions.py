@@ -18,13 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BINOMIAL = (1.0, 3.0, 3.0, 1.0)
-"""The filter of StyleGAN2, before normalisation to sum 1."""
-
 
 def binomial(like: Tensor) -> Tensor:
     """StyleGAN2's filter (4,), summing to 1, with the device and dtype of ``like``."""
-    return torch.tensor(BINOMIAL, device=like.device, dtype=like.dtype) / sum(BINOMIAL)
+    return torch.tensor((0.125, 0.375, 0.375, 0.125), device=like.device, dtype=like.dtype)
 
 
 def upfirdn(x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (0, 0), gain: float = 1.0) -> Tensor:
@@ -72,16 +69,13 @@ def _convolved(x: Tensor, kernel: Tensor, up: Pair, down: Pair, padding: tuple[P
     if up == (1, 1):
         x = F.pad(x, (*padding[1], *padding[0]))
         return F.conv2d(x, kernel.flip(0, 1).expand(channels, 1, -1, -1), stride=down, groups=channels)
-    # the transposed convolution gives every position that the filter touches; padding says which of them are wanted
+    # the transposed convolution gives every position that the filter touches; margins say which more (fewer, if negative) are wanted
     full = F.conv_transpose2d(x, kernel.expand(channels, 1, -1, -1), stride=up, groups=channels)
-    (top, bottom), (left, right) = (_margins(x.shape[2 + axis], kernel.shape[axis], up[axis], padding[axis]) for axis in (0, 1))
-    return F.pad(full, (left, right, top, bottom))[:, :, :: down[0], :: down[1]]
-
-
-def _margins(size: int, taps: int, up: int, padding: Pair) -> Pair:
-    """How many samples more (fewer, if negative) the definition has at either end than the full convolution."""
-    before, after = padding
-    return before - (taps - 1), (up * size + after) - (up * (size - 1) + taps)
+    margins = []
+    for axis in (1, 0):  # as `F.pad` wants them
+        (before, after), size, taps = padding[axis], x.shape[2 + axis], kernel.shape[axis]
+        margins += [before - (taps - 1), (up[axis] * size + after) - (up[axis] * (size - 1) + taps)]
+    return F.pad(full, margins)[:, :, :: down[0], :: down[1]]
 
 
 Readers = Sequence[Sequence[tuple[int, int]]]
@@ -110,16 +104,10 @@ def keeping(size: int) -> Readers:
 def by_positions(
     x: Tensor, taps: Tensor, bias: Tensor, readers: Callable[[int], Readers], places: Iterable[Tensor] | None = None
 ) -> Iterator[Tensor]:
-    """The output (N, outputs), a position at a time in order of rows.
+    """The output (N, outputs), a position at a time in order of rows, of x (N, inputs, height, width), taps (k, k, inputs, outputs) and
+    bias (outputs,), with `doubling` or `keeping`. It is put into ``places``; by default all in one place, each over the one before.
 
     All taps of a position come in a row: what is added to is still in the cache.
-
-    Args:
-        x: (N, inputs, height, width).
-        taps: (k, k, inputs, outputs).
-        bias: (outputs,).
-        readers: what is read along a side of that length: `doubling` or `keeping`.
-        places: where to put each position; by default all in one place, each over the one before.
     """
     height, width = x.shape[2:]
     if places is None:
@@ -151,10 +139,6 @@ def conv_3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return convolved(x, weight.permute(2, 3, 1, 0), x.new_zeros(len(weight)) if bias is None else bias, keeping)
 
 
-_TAPS_3_TO_4 = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-"""Along one side: each tap of the transposed kernel is the sum of those of 3 taps that read the same input once doubled."""
-
-
 def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Output (N, outputs, 2·height, 2·width) of x (N, inputs, height, width) with weight (4, 4, inputs, outputs)."""
     if runs_by_positions(4 * x.shape[2] * x.shape[3], x, weight, bias):
@@ -164,10 +148,8 @@ def conv_transpose_4x4_stride_2(x: Tensor, weight: Tensor, bias: Tensor) -> Tens
 
 
 def nearest_then_3x3(weight: Tensor) -> Tensor:
-    """Weight (4, 4, inputs, outputs) with which `conv_transpose_4x4_stride_2` is nearest ×2 up-sampling and a convolution.
-
-    The convolution is 3×3 with padding 1, of this weight (outputs, inputs, 3, 3). 4 multiply-adds an output position in place
-    of 9. Computed in float64, rounded once.
-    """
-    taps = torch.tensor(_TAPS_3_TO_4, dtype=torch.float64, device=weight.device)
+    """Weight (4, 4, inputs, outputs) with which `conv_transpose_4x4_stride_2` is nearest ×2 up-sampling and a 3×3 convolution with padding
+    1 of this weight (outputs, inputs, 3, 3): 4 multiply-adds an output position in place of 9. Computed in float64, rounded once."""
+    # along one side: each tap of the transposed kernel is the sum of those of 3 taps that read the same input once doubled
+    taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float64)
     return torch.einsum("ya,xb,oiab->yxio", taps, taps, weight.double()).to(weight.dtype)

@@ -11,7 +11,6 @@ import importlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from qualitygate.errors import InputError, LayerError, QualityGateError
-from qualitygate.generators.base import Edit, Generator, Layer, Presets, State
+from qualitygate.generators.base import Edits, Generator, Layer, Presets, State
 from qualitygate.latents import Latents, draw_latents
 
 LatentForm = Literal["vector", "map"]
@@ -42,8 +41,8 @@ class ModuleGenerator(Generator):
         latent_size: D.
         label_size: number of classes; 0 for ``module(z)``.
         image_range: values of the network's images that are black and white; brought to (-1, 1).
-        latent_form: how the network wants z; tried out if None, maps first (a vector where a
-            map is meant often passes, wrongly broadcast; the reverse does not).
+        latent_form: how the network wants z; tried out if None, maps first (a vector where a map is meant often passes, wrongly broadcast;
+            the reverse does not).
         label_form: how it wants labels: ``"classes"`` (N,) int64, or ``"vectors"`` (N, label size) float32.
 
     Raises:
@@ -69,7 +68,13 @@ class ModuleGenerator(Generator):
         self.module = module
         self.latent_size, self.label_size = latent_size, label_size
         self._range, self._label_form = image_range, label_form
-        targets = _submodules(module, layers)
+        have = dict(module.named_modules())
+        if not layers or len({have.get(name, name) for name in layers}) != len(layers):
+            raise LayerError("The layers must be different ones", ", ".join(layers) or "an empty list", "at least one, each once")
+        if missing := [name for name in layers if name not in have or not name]:
+            listed = ", ".join(name for name in have if name)
+            raise LayerError("The network has no such layer", ", ".join(map(repr, missing)), f"one of {listed}")
+        targets = {name: have[name] for name in layers}
         self._latent_form = self._probe(targets, (latent_form,) if latent_form else ("map", "vector"))
         self._targets = [targets[layer.name] for layer in self.layers]
         last = len(self.layers) - 1
@@ -97,37 +102,56 @@ class ModuleGenerator(Generator):
     def advance(self, state: State) -> State:
         return next(self.states(state, state.layer + 1))
 
-    def states(self, state: State, upto: int | None = None, edits: Mapping[int, Edit] | None = None) -> Iterator[State]:
+    def states(self, state: State, upto: int | None = None, edits: Edits | None = None) -> Iterator[State]:
         """As for every generator, in one pass of the network for all of them."""
-        inputs, known = _carried(state)
         last = self.layers[-1].index if upto is None else upto
         if state.layer >= last:
             return
-        outputs, _ = self._pass(inputs, known, edits or {}, last)
+        outputs, _ = self._pass(state, edits or {}, last)
         for index in range(state.layer + 1, last + 1):
-            yield State(index, outputs[index], (inputs, tuple(outputs[:index])))
+            yield State(index, outputs[index], (state.carry[0], tuple(outputs[:index])))
 
-    def resume(self, state: State, edits: Mapping[int, Edit] | None = None) -> Tensor:
+    def resume(self, state: State, edits: Edits | None = None) -> Tensor:
         """As for every generator, in one pass of the network."""
-        _, images = self._pass(*_carried(state), edits or {})
-        return self._in_range(images).clamp(-1.0, 1.0)
+        return self._images(state, edits or {}).clamp(-1.0, 1.0)
 
     def finish(self, state: State) -> Tensor:
-        _, images = self._pass(*_carried(state), {})
-        return self._in_range(images)
+        return self._images(state, {})
 
-    def _pass(
-        self, inputs: Sequence[Tensor], known: Sequence[Tensor], edits: Mapping[int, Edit], last: int | None = None
-    ) -> tuple[list[Tensor], Any]:
-        """Outputs of all layers up to ``last``, edited, and what the network returned (nothing if left at ``last``)."""
-        follower = _Follower([layer.name for layer in self.layers], known, edits, last)
+    def _images(self, state: State, edits: Edits) -> Tensor:
+        _, returned = self._pass(state, edits)
+        (low, high), images = self._range, returned.float()
+        return images if (low, high) == (-1.0, 1.0) else (images - low) * (2.0 / (high - low)) - 1.0
+
+    def _pass(self, state: State, edits: Edits, last: int | None = None) -> tuple[list[Tensor], Any]:
+        """Outputs of all layers up to ``last``, edited where they are new, and what the network returned (nothing if left at ``last``).
+
+        Everything kept is a copy of what the network goes on with, since it may well change that in place.
+        """
+        inputs, before = state.carry
+        known = before if state.layer < 0 else (*before, state.activation)
+        names = [layer.name for layer in self.layers]
+        outputs: list[Tensor] = []
+
+        def follow(index: int, output: Tensor) -> Tensor:
+            if index != len(outputs):
+                raise _not_once(names[index], f"it ran when {len(outputs)} of the listed layers had run, not {index}")
+            output = known[index] if index < len(known) else output.clone()
+            if index in edits and index >= len(known):
+                output = State(index, output).edited(edits[index](output)).activation
+            outputs.append(output)
+            if index == last:
+                raise _Reached
+            return output.clone()
+
         returned = None
-        with _followed(self.module, self._targets, follower), suppress(_Reached):
+        with _followed(self.module, self._targets, follow), suppress(_Reached):
             returned = self.module(*inputs)
-        follower.check_complete()
-        for layer, output in zip(self.layers, follower.outputs, strict=False):
-            self.tap(f"activation/{layer.name}", output)
-        return follower.outputs, returned
+        if len(outputs) < (len(names) if last is None else last + 1):
+            raise _not_once(names[len(outputs)], "it did not run in this pass")
+        for name, output in zip(names, outputs, strict=False):
+            self.tap(f"activation/{name}", output)
+        return outputs, returned
 
     def _inputs(self, latents: Latents, form: LatentForm) -> tuple[Tensor, ...]:
         z = latents.z if form == "vector" else latents.z[:, :, None, None]
@@ -136,11 +160,6 @@ class ModuleGenerator(Generator):
         assert latents.labels is not None, "latents of a conditional generator were checked to have labels"
         return (z, self.label_vectors(latents) if self._label_form == "vectors" else latents.labels)
 
-    def _in_range(self, images: Tensor) -> Tensor:
-        low, high = self._range
-        images = images.float()
-        return images if (low, high) == (-1.0, 1.0) else (images - low) * (2.0 / (high - low)) - 1.0
-
     def _probe(self, targets: Mapping[str, nn.Module], forms: Sequence[LatentForm]) -> LatentForm:
         """The first way to give z that the network understands; a pass over one sample shows layers, operations and image shape."""
         latents = draw_latents(range(1), 0, self.latent_size, label_size=self.label_size).to(self.device)
@@ -148,7 +167,7 @@ class ModuleGenerator(Generator):
         for form in forms:
             inputs = self._inputs(latents, form)
             try:
-                self.layers, self.operations, self.image_shape = _described_pass(self.module, targets, inputs)
+                self._describe(targets, inputs)
                 return form
             except QualityGateError:
                 raise
@@ -162,18 +181,37 @@ class ModuleGenerator(Generator):
             "check the latent size and the number of classes, or wrap the network in a module that takes such inputs",
         )
 
+    def _describe(self, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]) -> None:
+        """Sets layers, operations and image shape: what one pass over one sample shows."""
+        names = list(targets)
+        layers: dict[str, Layer] = {}
+        counter = FlopCounterMode(display=False)
+
+        def heard(index: int, output: Any) -> None:
+            name = names[index]
+            if name in layers:
+                raise _not_once(name, "it ran twice in one pass")
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                raise LayerError(f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)")
+            units, height, width = output.shape[1:]
+            layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
+
+        with torch.no_grad(), _followed(self.module, list(targets.values()), heard), counter:
+            images = self.module(*inputs)
+        if silent := [name for name in names if name not in layers]:
+            raise _not_once(silent[0], "it did not run")
+        if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
+            raise ValueError(f"it returned {_described(images)}, not images (1, channels, height, width)")
+        self.layers, self.operations = tuple(layers.values()), counter.get_total_flops()
+        channels, height, width = images.shape[1:]
+        self.image_shape = (channels, height, width)
+
 
 def module_generator(import_path: str, layers: Sequence[str], latent_size: int, **options: Any) -> ModuleGenerator:
-    """A network that the user names by import path, as a generator.
+    """A `ModuleGenerator` of the network, weights loaded, that the callable ``"package.module:name"`` returns.
 
-    The code named is imported and called: the path must come from the user, never from a checkpoint.
-
-    Args:
-        import_path: ``"package.module:name"`` of a callable that returns the network, weights loaded, when called without arguments.
-        layers, latent_size, options: as for `ModuleGenerator`.
-
-    Raises:
-        InputError: no such module or name, or it does not make a network.
+    The code named is imported and called: the path must come from the user, never from a checkpoint. Raises `InputError` if there is no
+    such module or name, or it does not make a network.
     """
     needed = "package.module:name of a callable that returns a torch.nn.Module"
     factory = import_object(import_path, needed)
@@ -186,11 +224,8 @@ def module_generator(import_path: str, layers: Sequence[str], latent_size: int, 
 
 
 def import_object(path: str, needed: str) -> Any:
-    """What stands at ``package.module:name``; the module is imported, which runs its code.
-
-    Raises:
-        InputError: nothing is there; the message says what was ``needed``.
-    """
+    """What stands at ``package.module:name``; the module is imported, which runs its code. Raises `InputError` if nothing is there, which
+    says what was ``needed``."""
     place, _, name = path.partition(":")
     if not place or not name:
         raise InputError("This is not an import path", repr(path), needed)
@@ -207,22 +242,6 @@ def import_object(path: str, needed: str) -> Any:
 def is_somebody_elses(generator: Generator) -> bool:
     """Whether images depend on code that neither identity nor fingerprint knows: nothing made with it is good after an edit."""
     return generator.family == ModuleGenerator.family
-
-
-def _carried(state: State) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Inputs of the network, and the outputs known so far, the state's own activation last."""
-    inputs, before = state.carry
-    return inputs, before if state.layer < 0 else (*before, state.activation)
-
-
-def _submodules(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    have = dict(module.named_modules())
-    if not names or len({have.get(name, name) for name in names}) != len(names):
-        raise LayerError("The layers must be different ones", ", ".join(names) or "an empty list", "at least one, each once")
-    if missing := [name for name in names if name not in have or not name]:
-        listed = ", ".join(name for name in have if name)
-        raise LayerError("The network has no such layer", ", ".join(map(repr, missing)), f"one of {listed}")
-    return {name: have[name] for name in names}
 
 
 # hooks
@@ -249,73 +268,9 @@ def _followed(module: nn.Module, targets: Sequence[nn.Module], heard: Callable[[
             part.training = True
 
 
-@dataclass
-class _Follower:
-    """Follows one pass: puts in what is known, edits what is new, ends the pass at the last layer wanted.
-
-    Everything kept is a copy of what the network goes on with, since it may well change that in place.
-    """
-
-    names: Sequence[str]
-    known: Sequence[Tensor]
-    edits: Mapping[int, Edit]
-    last: int | None
-    outputs: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, index: int, output: Tensor) -> Tensor:
-        if index != len(self.outputs):
-            raise _not_once(self.names[index], f"it ran when {len(self.outputs)} of the listed layers had run, not {index}")
-        if index < len(self.known):
-            output = self.known[index]
-        else:
-            output = output.clone()
-            if index in self.edits:
-                output = State(index, output).edited(self.edits[index](output)).activation
-        self.outputs.append(output)
-        if index == self.last:
-            raise _Reached
-        return output.clone()
-
-    def check_complete(self) -> None:
-        wanted = len(self.names) if self.last is None else self.last + 1
-        if len(self.outputs) < wanted:
-            raise _not_once(self.names[len(self.outputs)], "it did not run in this pass")
-
-
 def _not_once(name: str, found: str) -> LayerError:
-    return LayerError(
-        f"Layer {name!r} cannot be followed",
-        found,
-        "a layer that runs exactly once in every pass",
-        "list another layer, or wrap the network",
-    )
-
-
-def _described_pass(
-    module: nn.Module, targets: Mapping[str, nn.Module], inputs: Sequence[Tensor]
-) -> tuple[tuple[Layer, ...], int, tuple[int, int, int]]:
-    """Layers, operations and image shape that one pass over one sample shows."""
-    names = list(targets)
-    layers: dict[str, Layer] = {}
-    counter = FlopCounterMode(display=False)
-
-    def heard(index: int, output: Any) -> None:
-        name = names[index]
-        if name in layers:
-            raise _not_once(name, "it ran twice in one pass")
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            raise LayerError(f"Layer {name!r} has no activation", _described(output), "a tensor (N, units, height, width)")
-        units, height, width = output.shape[1:]
-        layers[name] = Layer(len(layers), name, units, height, width, counter.get_total_flops())
-
-    with torch.no_grad(), _followed(module, list(targets.values()), heard), counter:
-        images = module(*inputs)
-    if silent := [name for name in names if name not in layers]:
-        raise _not_once(silent[0], "it did not run")
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != 1:
-        raise ValueError(f"it returned {_described(images)}, not images (1, channels, height, width)")
-    channels, height, width = images.shape[1:]
-    return tuple(layers.values()), counter.get_total_flops(), (channels, height, width)
+    needed, remedy = "a layer that runs exactly once in every pass", "list another layer, or wrap the network"
+    return LayerError(f"Layer {name!r} cannot be followed", found, needed, remedy)
 
 
 def _described(value: Any) -> str:

@@ -18,7 +18,7 @@ class Network(nn.Module):
     """Base of both.
 
     Attributes:
-        family: name of the family; a wrapper around a generator has that of what it wraps.
+        family: a wrapper around a generator has that of what it wraps.
         settings: keyword arguments of `from_settings` that build this network again; JSON values only.
         label_size: number of classes; 0 where there are none.
         image_shape: channels, height, width.
@@ -35,7 +35,7 @@ class Network(nn.Module):
 
     @classmethod
     def from_settings(cls, **settings: Any) -> Self:
-        """A network with these `settings`; its tensors hold nothing yet."""
+        """Its tensors hold nothing yet."""
         return cls(**settings)
 
     @property
@@ -53,10 +53,9 @@ class Network(nn.Module):
 
     def taps(self, *inputs: Any, names: Sequence[str]) -> dict[str, Tensor]:
         """Inner tensors of any shape, by name, of one full pass, for tests: whatever the family passes through `tap`."""
-        self._taps = {}
+        seen = self._taps = {}
         try:
             self(*inputs)
-            seen = self._taps
         finally:
             self._taps = None
         if missing := [name for name in names if name not in seen]:
@@ -88,15 +87,25 @@ def tensor_digest(network: nn.Module, description: str = "") -> str:
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:
     """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
-    if labels.dtype == torch.int64:
-        return nn.functional.one_hot(labels, label_size).float()
-    return labels.float()
+    return (nn.functional.one_hot(labels, label_size) if labels.dtype == torch.int64 else labels).float()
+
+
+def minibatch_deviation(x: Tensor, group: int | None, deviations: int = 1) -> Tensor:
+    """Standard deviation of units of x (N, units, height, width) over groups of samples, averaged over units and positions (Karras et al.
+    2018, section 3): (N, deviations, height, width), one for each of so many sets of units.
+
+    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N), the whole batch if None. They fail where N is no
+    multiple of G; here G is then the largest number below that divides N.
+    """
+    samples, _, height, width = x.shape
+    size = next(g for g in range(min(group or samples, samples), 0, -1) if samples % g == 0)
+    sets = x.reshape(size, samples // size, deviations, -1, height, width)
+    deviation = torch.sqrt(sets.var(dim=0, correction=0) + 1e-8).mean(dim=(2, 3, 4))
+    return deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)
 
 
 class Discriminator(Network, abc.ABC):
-    """Base of the discriminators that come with a family.
-
-    Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
+    """Each passes two inner tensors through `tap`: as ``"features"`` the last features that still have a place in the image, (N, units,
     height, width), the same for an image whatever else is in the batch; as ``"vector"`` what its value is a linear function of, (N, …).
     """
 
@@ -106,8 +115,6 @@ class Discriminator(Network, abc.ABC):
         of the family's generator; labels are classes (int64) or label vectors."""
 
     def alone(self) -> Self:
-        """The same discriminator judging each image as if it were the only one in its batch; the weights are shared.
-
-        Only families that look at how much a batch varies have to say anything here.
-        """
+        """The same discriminator, weights shared, judging each image as if it were the only one in its batch: another object only in
+        families that look at how much a batch varies."""
         return self

@@ -1,9 +1,10 @@
-"""How passes are run: fixed micro-batches, full float32, no gradients. `Generator.images` and `Generator.activations` are made of these."""
+"""How passes are run: fixed micro-batches, full float32, no gradients."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -60,6 +61,7 @@ def scored_steps(steps: Iterator[T]) -> Iterator[T]:
             except StopIteration:
                 return
         yield step
+        del step
 
 
 def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[slice, Latents]]:
@@ -75,18 +77,27 @@ def padded_rows(rows: slice, size: int = MICRO_BATCH) -> np.ndarray:
 
 
 def in_halves(run: Callable[[slice], T], rows: int) -> list[T]:
-    """What ``run`` gives for all rows at once; where the device has no memory for that, for the first and the second half, and so on.
+    """What ``run`` gives for all rows at once; where the device has no memory for that, for each of `halves`."""
+    return [made for _, made in halves(lambda part: [run(part)], rows)]
+
+
+def halves(steps: Callable[[slice], Iterable[T]], rows: int) -> Iterator[tuple[slice, T]]:
+    """All rows and each of the steps that are taken with them; where the device has no memory for that, the first and the second half and
+    the steps that were not given yet, and so on.
 
     A pass of another shape may differ in the last digits, as on another device.
 
     Raises:
         torch.OutOfMemoryError: not even a single row fits.
     """
-    waiting, done = [slice(0, rows)], []
+    waiting = [(slice(0, rows), 0)]
     while waiting:
-        part = waiting.pop()
+        part, given = waiting.pop()
         try:
-            done.append(run(part))
+            for step in itertools.islice(steps(part), given, None):
+                given += 1
+                yield part, step
+                del step
             continue
         except torch.OutOfMemoryError:
             if part.stop - part.start < 2:
@@ -94,5 +105,4 @@ def in_halves(run: Callable[[slice], T], rows: int) -> list[T]:
         if torch.cuda.is_available():  # out of the handler: what failed is let go of first
             torch.cuda.empty_cache()
         middle = (part.start + part.stop) // 2
-        waiting += [slice(middle, part.stop), slice(part.start, middle)]
-    return done
+        waiting += [(slice(middle, part.stop), given), (slice(part.start, middle), given)]

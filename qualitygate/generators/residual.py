@@ -13,16 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.base import Generator, Presets, State, numbered
 from qualitygate.generators.convolutions import conv_transpose_4x4_stride_2
 
 
 def operations(module: nn.Module, size: int = 1) -> int:
-    """Floating-point operations of one sample, 2 per multiply-add, in convolutions or linear layers over size×size positions.
-
-    Each weight meets each position that is read once, also in `UpsamplingConv`, whose 16 taps an input position are 4 an
-    output position.
-    """
+    """Of one sample, 2 per multiply-add, in convolutions or linear layers over size×size positions: each weight meets each position that is
+    read once, also in `UpsamplingConv`, whose 16 taps an input position are 4 an output position."""
     return 2 * sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1) * size * size
 
 
@@ -39,11 +36,7 @@ class UpsamplingConv(nn.Module):
 
 
 class ResidualBlock(nn.Module, abc.ABC):
-    """A block whose caller puts a nonlinearity before each of its convolutions.
-
-    Attributes:
-        convs: the convolutions before the last, in order.
-    """
+    """A block whose caller puts a nonlinearity before each of its convolutions, of which ``convs`` are all but the last."""
 
     convs: nn.ModuleList
 
@@ -76,13 +69,9 @@ class UpBlock(ResidualBlock):
 
 
 class DownBlock(nn.Module):
-    """Residual block of the discriminators: two 3×3 convolutions, and 2×2 means where it halves the size.
-
-    Args:
-        inputs, hidden, outputs: units before, between and after the convolutions.
-        preactivation: whether a ReLU comes before the first convolution; not in the first block, which reads the image.
-        halves: whether the size is halved. The shortcut then has a 1×1 convolution, as it has where the units change.
-    """
+    """Residual block of the discriminators: two 3×3 convolutions with ``hidden`` units between them, and 2×2 means where it halves the
+    size. With ``preactivation`` a ReLU comes before the first convolution: not in the first block, which reads the image. The shortcut has
+    a 1×1 convolution where the size or the units change."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, preactivation: bool, halves: bool) -> None:
         super().__init__()
@@ -128,13 +117,11 @@ class SelfAttention(nn.Module):
 class ResidualGenerator(Generator, abc.ABC):
     """A chain of residual blocks with ``steps`` normalisations each; every ReLU after a normalisation is a layer.
 
-    **The shortcut passes an edit by.** A block adds its input to what its convolutions make of the last ReLU. An edit
-    of a layer changes what the convolutions read, not the block's input, which travels in ``State.carry`` as
-    ``shortcut``; so ablating a unit at a layer removes it from the block's branch, not from the sum.
+    **The shortcut passes an edit by.** A block adds its input to what its convolutions make of the last ReLU. An edit of a layer changes
+    what the convolutions read, not the block's input, which travels in ``State.carry`` as ``shortcut``; so ablating a unit at a layer
+    removes it from the block's branch, not from the sum.
 
-    A family has the modules ``blocks`` (each with ``convs``, one before every ReLU but the first, and ``close``),
-    ``norms`` (one a layer), ``attention`` (by the number of the block it follows) and ``to_rgb``; its carry is a named
-    tuple of tensors whose first axis is the sample.
+    A family has the modules below, ``norms`` one a layer and ``attention`` by the number of the block it follows.
 
     Presets (our choice, the papers say "early blocks"): low-rate neurons at the first 4×4, 8×8 and 16×16 layers, curvature at the
     last 8×8 one, sequential correction up to the last 16×16 one; where there is none of a size, the last layer.
@@ -176,43 +163,28 @@ class ResidualGenerator(Generator, abc.ABC):
         return x
 
     def _describe(self, start: int, size: int, units: Sequence[int]) -> None:
-        """Sets layers, presets, operations and image shape.
-
-        Args:
-            start: operations before the first block.
-            size: height and width of its input.
-            units: units of every layer.
-        """
-        layers: list[Layer] = []
-        spent = start
+        """Sets layers, presets, operations and image shape, from the operations before the first block, the size of its input and the
+        units of every layer."""
+        rows, cost = [], start
         for index, count in enumerate(units):
             block, step = divmod(index, self.steps)
             if step:
                 conv = self._block(block).convs[step - 1]
-                spent += operations(conv, size)
+                cost += operations(conv, size)
                 size *= 2 if isinstance(conv, UpsamplingConv) else 1
             elif block:
-                spent += self._close_operations(block - 1, size)
-            spent += operations(self.norms[index])
+                cost += self._block(block - 1).close_operations(size)
+                if str(block - 1) in self.attention:
+                    cost += cast(SelfAttention, self.attention[str(block - 1)]).operations(size)
             name = f"block{block}.relu{step + 1}" if block < len(self.blocks) else "output.relu"
-            layers.append(Layer(index, name, count, size, size, spent))
-        self.layers = tuple(layers)
-        self.operations = spent + operations(self.to_rgb, size)
-        self.presets = _early(self.layers)
+            rows.append((name, count, size, cost + operations(self.norms[index])))
+            cost = 0
+        self.layers = numbered(rows)
+        self.operations = self.layers[-1].operations + operations(self.to_rgb, size)
         self.image_shape = (self.to_rgb.out_channels, size, size)
-
-    def _close_operations(self, block: int, size: int) -> int:
-        spent = self._block(block).close_operations(size)
-        if str(block) in self.attention:
-            spent += cast(SelfAttention, self.attention[str(block)]).operations(size)
-        return spent
+        of_size = {height: [layer.index for layer in self.layers if layer.height == height] or [len(rows) - 1] for height in (4, 8, 16)}
+        low_rate = sorted({indices[0] for indices in of_size.values()})
+        self.presets = Presets(tuple(low_rate), curvature=(of_size[8][-1],), stop=of_size[16][-1])
 
     def _block(self, block: int) -> ResidualBlock:
         return cast(ResidualBlock, self.blocks[block])
-
-
-def _early(layers: Sequence[Layer]) -> Presets:
-    """The presets of `ResidualGenerator`."""
-    by_size = {size: [layer.index for layer in layers if layer.height == size] or [layers[-1].index] for size in (4, 8, 16)}
-    low_rate = sorted({indices[0] for indices in by_size.values()})
-    return Presets(low_rate=tuple(low_rate), curvature=(by_size[8][-1],), stop=by_size[16][-1])

@@ -2,10 +2,8 @@
 
 The style scales the input units of a convolution, and demodulation brings its output units back to unit variance (2020, section 2.2).
 Scaling activations before and after one shared convolution equals convolving every sample with weights of its own, and keeps the
-convolution a plain batched one.
-
-Weights are held ready for use: learning-rate multipliers and the scaling by 1/√(fan in) of equalized layers are folded in when a
-checkpoint is read.
+convolution a plain batched one. Learning-rate multipliers and the scaling by 1/√(fan in) of equalized layers are folded into the weights
+when a checkpoint is read.
 """
 
 from __future__ import annotations
@@ -36,11 +34,7 @@ Normalisation = Literal["apart", "joint"]
 
 
 class Dense(nn.Module):
-    """Fully connected layer, ready for use: ``x Wᵀ + b``.
-
-    Args:
-        inputs, outputs: sizes; ``weight`` is (outputs, inputs), ``bias`` (outputs,).
-    """
+    """Fully connected layer, ``x Wᵀ + b``, that starts at 0."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -57,10 +51,9 @@ class Mapping(nn.Module):
     Args:
         latent_size: D; 0 where only the label is mapped (in discriminators).
         widths: sizes after each layer; the last is the size of w. May be empty: w is then the normalised input.
-        label_size: number of classes; 0 for none.
-        label_features: size of the embedded label.
+        label_size, label_features: number of classes, and size of the embedded label; 0 for none.
         normalisation: ``"apart"`` (NVIDIA's torch code) or ``"joint"`` (genforce, NVIDIA's first TensorFlow code).
-        average: whether the mean w, towards which truncation goes, is known.
+        average: whether the mean w is known; without it, truncation is refused.
     """
 
     average: Tensor | None
@@ -84,9 +77,8 @@ class Mapping(nn.Module):
 
     @property
     def operations(self) -> int:
-        """Operations of one latent, 2 per multiply-add; the label's embedding included."""
-        dense = [*self.layers, *([self.embedding] if self.embedding else [])]
-        return sum(2 * layer.weight.numel() for layer in dense)
+        """Of one latent and its label."""
+        return sum(2 * parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
 
     def forward(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor:
         """w (N, size), untruncated, of z (N, D) and label vectors (N, label size), each None where it is no input."""
@@ -102,12 +94,8 @@ class Mapping(nn.Module):
         return x
 
     def truncated(self, w: Tensor, count: int, psi: float, cutoff: int | None) -> Tensor:
-        """Style inputs (N, count, size): w for each, the first ``cutoff`` (all if None) moved towards the mean w:
-        ``w̄ + psi·(w − w̄)``.
-
-        Raises:
-            LatentsError: truncation is asked for and the mean w is not known.
-        """
+        """Style inputs (N, count, size): w (N, size) for each, the first ``cutoff`` (all if None) moved towards the mean w:
+        ``w̄ + psi·(w − w̄)``. Raises `LatentsError` if that is asked for and the mean w is not known."""
         ws = w[:, None].expand(-1, count, -1)
         if psi == 1.0 or cutoff == 0:
             return ws
@@ -148,28 +136,15 @@ def normalised(x: Tensor) -> Tensor:
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """Factors (N, outputs) that bring each output unit of a modulated convolution back to unit variance:
-    ``1/√(Σ (weight·style)² + ε)``, the sum over inputs and taps (Karras et al. 2020, equation 3).
-
-    Args:
-        weight: (outputs, inputs, k, k).
-        style: (N, inputs).
-    """
+    """Factors (N, outputs) that bring each output unit of a modulated convolution back to unit variance, of weight (outputs, inputs, k, k)
+    and style (N, inputs): ``1/√(Σ (weight·style)² + ε)``, the sum over inputs and taps (Karras et al. 2020, equation 3)."""
     energy = torch.linalg.vector_norm(weight, dim=(2, 3)).square()
     return torch.rsqrt(style.square() @ energy.T + EPSILON)
 
 
 class StyledConvolution(nn.Module):
-    """One layer: modulated 3×3 convolution, noise, bias, LeakyReLU·√2, clamp.
-
-    Args:
-        inputs, outputs: units before and after.
-        style_size: size of w.
-        size: height and width of the output.
-        up: whether the layer doubles the size: transposed convolution of stride 2, then the low-pass filter.
-        gain: factor of the output, which also scales the clamp.
-        clamp: bound of the output's magnitude; None for none.
-    """
+    """One layer: modulated 3×3 convolution, noise, bias, LeakyReLU·√2, clamp; with ``up`` it doubles the size by a transposed convolution
+    of stride 2, then the low-pass filter. ``size`` is that of the output, whose factor ``gain`` also scales the clamp."""
 
     def __init__(
         self, inputs: int, outputs: int, style_size: int, size: int, *, up: bool, gain: float = 1.0, clamp: float | None = None
@@ -184,10 +159,8 @@ class StyledConvolution(nn.Module):
 
     @property
     def operations(self) -> int:
-        """Operations of one sample, 2 per multiply-add: style, demodulation, convolution, separable filter.
-
-        A transposed convolution visits its 9 taps once for each *input* position: 9/4 for each output position.
-        """
+        """Of one sample: style, demodulation, convolution, separable filter. A transposed convolution visits its 9 taps once for each
+        *input* position: 9/4 for each output position."""
         outputs, inputs = self.weight.shape[:2]
         positions = (self.size // 2) ** 2 if self.up else self.size**2
         filtering = 8 * outputs * self.size**2 if self.up else 0
@@ -206,7 +179,7 @@ class StyledConvolution(nn.Module):
 
     def by_position(self, x: Tensor, style: Tensor, noise: bool) -> Iterator[Tensor]:
         """The same a position at a time, (N, outputs), each over the one before; only of layers that keep the size."""
-        offset, factor = self._offset(noise).expand(-1, self.size, self.size).flatten(1).T, self._factor(style)
+        offset, factor = self._offsets_by_position(noise), self._factor(style)
         taps, none = self.weight.permute(2, 3, 1, 0), x.new_zeros(len(self.bias))
         for position, product in enumerate(by_positions(x * style[:, :, None, None], taps, none, keeping)):
             yield self._activated(product.mul_(factor).add_(offset[position]))
@@ -217,8 +190,7 @@ class StyledConvolution(nn.Module):
         read = F.unfold(constant[:, None], 3, padding=1)  # (inputs, taps, positions)
         response = torch.einsum("oit,itp->ipo", weight, read).flatten(1)
         x = (style @ response).unflatten(1, (self.size**2, -1))
-        offset = self._offset(noise).expand(-1, self.size, self.size).flatten(1).T
-        x = torch.addcmul(offset, x, self._factor(style)[:, None])
+        x = torch.addcmul(self._offsets_by_position(noise), x, self._factor(style)[:, None])
         return self._activated(x).unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)
 
     # LeakyReLU commutes with positive factors, so its gain goes into the small tensors
@@ -226,6 +198,9 @@ class StyledConvolution(nn.Module):
     def _offset(self, noise: bool) -> Tensor:
         offset = self.bias[:, None, None] + self.noise if noise else self.bias[:, None, None]
         return offset * (GAIN * self.gain)
+
+    def _offsets_by_position(self, noise: bool) -> Tensor:
+        return self._offset(noise).expand(-1, self.size, self.size).flatten(1).T
 
     def _factor(self, style: Tensor) -> Tensor:
         return demodulation(self.weight, style) * (GAIN * self.gain)
@@ -236,13 +211,7 @@ class StyledConvolution(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """An activation's part of the image: modulated 1×1 convolution without demodulation, bias, clamp; linear.
-
-    Args:
-        inputs, outputs: units and image channels.
-        style_size: size of w.
-        clamp: bound of the output's magnitude; None for none.
-    """
+    """An activation's part of the image: modulated 1×1 convolution without demodulation, bias, clamp; linear."""
 
     def __init__(self, inputs: int, outputs: int, style_size: int, clamp: float | None = None) -> None:
         super().__init__()
@@ -252,7 +221,7 @@ class ToRGB(nn.Module):
         self.clamp = clamp
 
     def operations(self, size: int) -> int:
-        """Operations of one sample of height and width ``size``, 2 per multiply-add."""
+        """Of one sample, size×size."""
         return 2 * (self.style.weight.numel() + self.weight.numel() * size**2)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:

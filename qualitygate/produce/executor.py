@@ -9,68 +9,52 @@ import pickle
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+import torch
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError, WorkerError
 from qualitygate.generators.passes import Progress, silent
 from qualitygate.produce.manifest import Shard, ShardRow
 from qualitygate.produce.worker import Job, OpenedSource, ShardWorker
 
-ATTEMPTS = 3
-"""Workers that may die on one shard before the run gives up."""
+ATTEMPTS = 3  # workers that may die on one shard before the run gives up
 _PATIENCE = 10.0  # seconds for a worker to stop by itself
 _PRELOADED = ["qualitygate.produce.worker"]
 
 
-class Executor(abc.ABC):
-    """Makes the shards of a job. Use as a context manager: after it, no worker works any more.
+class Executor(AbstractContextManager["Executor"]):
+    """Makes the shards of a job, whose source may be open already. Use as a context manager: after it, no worker works any more."""
 
-    Args:
-        job: what to make.
-        device: where passes run.
-    """
-
-    def __init__(self, job: Job, device: str) -> None:
+    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
         self.job, self.device = job, device
+        if opened is not None:
+            self.source = opened
 
     @cached_property
     def source(self) -> OpenedSource:
-        """The job's source in this process: for what is made once all shards are there."""
+        """In this process: for what is made once all shards are there."""
         return self.job.source.open(self.device)
 
     @abc.abstractmethod
     def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
-        """Make these shards, and give their rows as they get done.
-
-        Raises:
-            Whatever a worker raised; `WorkerError` where workers died.
-        """
+        """Make these shards, and give their rows as they get done. Raises what a worker raised, and `WorkerError` where workers died."""
 
     def _made(self, row: ShardRow, progress: Progress) -> ShardRow:
         progress(row.samples if self.job.plan.accepted is None else row.kept)
         return row
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
 
 class InProcess(Executor):
-    """This process alone; ``opened`` is the job's source on the device, where it is open already."""
-
-    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
-        super().__init__(job, device)
-        if opened is not None:
-            self.source = opened
+    """This process alone."""
 
     @cached_property
     def _worker(self) -> ShardWorker:
@@ -86,101 +70,73 @@ class ProcessPool(Executor):
     def __init__(self, job: Job, device: str, count: int) -> None:
         super().__init__(job, device)
         self._count = count
-        self._busy: dict[Any, tuple[_Process, Shard]] = {}
-        self._idle: list[_Process] = []
+        self._processes: dict[Any, BaseProcess] = {}  # by the pipe to each
+        self._busy: dict[Any, Shard] = {}
+        self._idle: list[Any] = []
         self._spawned = 0
 
     def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
         waiting, deaths = deque(shards), Counter[Shard]()
         while waiting or self._busy:
             while waiting and len(self._busy) < self._count:
-                self._assign(waiting.popleft())
-            for ready in connection.wait(list(self._busy)):
-                worker, shard = self._busy.pop(ready)
-                answer = worker.answer()
-                if answer is None:
+                pipe = self._idle.pop() if self._idle else self._spawn()
+                self._busy[pipe] = waiting.popleft()
+                with suppress(OSError):  # it died while idle: reading from it says so
+                    pipe.send(self._busy[pipe])
+            ready: list[Any] = connection.wait(list(self._busy))
+            for pipe in ready:
+                shard = self._busy.pop(pipe)
+                try:
+                    answer = pipe.recv()
+                except (EOFError, OSError):  # it died
+                    process = self._processes.pop(pipe)
+                    process.join(_PATIENCE)
+                    pipe.close()
                     deaths[shard] += 1
                     if deaths[shard] >= ATTEMPTS:
+                        code = process.exitcode
                         raise WorkerError(
                             f"{ATTEMPTS} workers died one after the other on shard {shard.name}",
-                            worker.ended(),
+                            f"signal {-code}" if code is not None and code < 0 else f"exit code {code}",
                             "workers that live",
                             "see the system's log; if memory ran out: fewer --workers",
-                        )
+                        ) from None
                     waiting.appendleft(shard)
                     continue
-                self._idle.append(worker)
+                if isinstance(answer, BaseException):
+                    raise answer
+                self._idle.append(pipe)
                 yield self._made(answer, progress)
 
     def __exit__(self, *_: object) -> None:
-        workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join(_PATIENCE)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
-        self._idle, self._busy = [], {}
+        for process in self._processes.values():
+            process.terminate()
+        for pipe, process in self._processes.items():
+            process.join(_PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            pipe.close()
+        self._processes, self._busy, self._idle = {}, {}, []
 
-    def _assign(self, shard: Shard) -> None:
-        worker = self._idle.pop() if self._idle else self._spawn()
-        self._busy[worker.pipe] = worker, shard
-        with suppress(OSError):  # it died while idle: reading from it says so
-            worker.pipe.send(shard)
-
-    def _spawn(self) -> _Process:
+    def _spawn(self) -> Any:
         context = multiprocessing.get_context("forkserver")  # imports once, starts workers in a moment, has seen no GPU
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
-        device, threads = _device(self.device, self._spawned), max(1, (os.cpu_count() or 1) // self._count)
+        device = f"cuda:{self._spawned % torch.cuda.device_count()}" if self.device == "cuda" else self.device
+        threads = max(1, (os.cpu_count() or 1) // self._count)
         self._spawned += 1
         process = context.Process(target=_serve, args=(theirs, self.job, device, threads), daemon=True)
         process.start()
         theirs.close()  # so that its end is seen here
-        return _Process(process, ours)
-
-
-@dataclass(eq=False)
-class _Process:
-    """One process and the pipe to it."""
-
-    process: BaseProcess
-    pipe: Any
-
-    def answer(self) -> ShardRow | None:
-        """What it sent; None if it died. What it raised is raised here."""
-        try:
-            answer = self.pipe.recv()
-        except (EOFError, OSError):
-            self.process.join(_PATIENCE)
-            self.pipe.close()
-            return None
-        if isinstance(answer, BaseException):
-            raise answer
-        assert isinstance(answer, ShardRow)
-        return answer
-
-    def ended(self) -> str:
-        code = self.process.exitcode
-        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-
-
-def _device(device: str, number: int) -> str:
-    if device != "cuda":
-        return device
-    import torch
-
-    return f"cuda:{number % torch.cuda.device_count()}"
+        self._processes[ours] = process
+        return ours
 
 
 def _serve(pipe: Any, job: Job, device: str, threads: int) -> None:
     """A worker's life: shards in, rows out, until the other end of the pipe is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the one that leads decides
     signal.signal(signal.SIGTERM, _stop)
-    import torch
-
     torch.set_num_threads(threads)
     try:
         worker = ShardWorker(job, device)
@@ -189,7 +145,12 @@ def _serve(pipe: Any, job: Job, device: str, threads: int) -> None:
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:
-        pipe.send(_portable(error))
+        answer = error
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it cannot travel: what it says does
+            answer = QualityGateError("A worker failed", f"{type(error).__name__}: {error}")
+        pipe.send(answer)
 
 
 def _stop(*_: object) -> None:
@@ -198,32 +159,9 @@ def _stop(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, or what it says where it cannot travel."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return QualityGateError("A worker failed", f"{type(error).__name__}: {error}")
-    return error
-
-
-_MANNERS = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-
-
 def connect(device: str, workers: int | None) -> tuple[str, int]:
-    """Join the cluster at ``RAY_ADDRESS``, or start one on this machine, and see whether it has what is asked for.
-
-    Args:
-        device: ``auto``, ``cpu`` or ``cuda``: of the workers.
-        workers: how many; default: one for each GPU, or each CPU, that the cluster has.
-
-    Returns:
-        The device and the number of workers.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        InputError: the cluster has fewer GPUs or CPUs. Ray itself would wait for them for half an hour.
-    """
+    """Join the cluster at ``RAY_ADDRESS``, or start one on this machine. Returns the device of the workers, and how many there are: by
+    default one for each GPU, or each CPU, that the cluster has. `InputError` if it has fewer: Ray would wait for them for half an hour."""
     ray = _ray()
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
@@ -283,14 +221,13 @@ class _Actor:
         return ShardWorker(self._job, self._device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        shards = [Shard(int(start), int(stop)) for start, stop in zip(batch["start"], batch["stop"], strict=True)]
-        rows = [self._worker(shard).model_dump_json() for shard in shards]
-        return {"row": np.array(rows, dtype=object)}
+        (start,), (stop,) = batch["start"], batch["stop"]
+        return {"row": np.array([self._worker(Shard(int(start), int(stop))).model_dump_json()], dtype=object)}
 
 
 def _ray() -> Any:
-    for name, value in _MANNERS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.errors import StorageError
@@ -22,7 +24,7 @@ from qualitygate.policy.model import policy_yaml
 from qualitygate.policy.scores import cla_layer
 from qualitygate.policy.suite import POLICY_ID, identified, make_suite, merge_suite
 from qualitygate.produce.executor import Executor
-from qualitygate.produce.manifest import GATE, IMAGES, TABLE, Manifest, Shard
+from qualitygate.produce.manifest import COUNTS, GATE, IMAGES, TABLE, Manifest, Shard
 from qualitygate.produce.records import PROFILE, PROVENANCE, SAMPLES, Records
 from qualitygate.produce.report import show
 from qualitygate.produce.store import Store
@@ -36,24 +38,20 @@ from qualitygate.tracking.gated_set import POLICY, SUMMARY, UNITS
 SUITE = "suite.json"
 _BATCH = 65_536  # samples that the suite judges at once
 _WHOLE = 100_000  # samples of one folder up to which its page shows all of them
-_COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
-_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *_COUNTS)
+_COLUMNS = ("start", "stop", "file", "bytes", "sha256", "records", "records_sha256", *COUNTS)
 
 
 def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunState, reporter: Reporter) -> GateSummary:
-    """Withdraw what is beyond the end, write the tables, and the summary last of all.
-
-    Raises:
-        StorageError: the store does not take it; or, never to be seen, an id is missing or there twice.
-        SuiteError: the suite could not be evaluated.
-    """
-    plan, profile, policy, shards = manifest.plan, state.profile, state.policy, state.shards
+    """Withdraw what is beyond the end, write the tables, and the summary last of all."""
+    profile, policy, shards = state.profile, state.policy, state.shards
     _withdraw_the_rest(store, manifest, shards)
-    totals, table, files = RunTotals(), [], set[str]()
+    totals, files = RunTotals(), set[str]()
+    table: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for row in manifest.rows(shards):
         totals.add(row)
         files.update(row.files)
-        table.append({name: getattr(row, name) for name in _COLUMNS})
+        for name in _COLUMNS:
+            table[name].append(getattr(row, name))
     manifest.tidy(files)
 
     def suite_of(samples: int) -> dict[str, Any]:
@@ -63,25 +61,25 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     store.put(SUITE, json.dumps(suite_of(totals.samples), indent=2).encode())
     for path in sorted(Path(executor.job.source.profile).iterdir()):
         store.put(f"{PROFILE}/{path.name}", path.read_bytes())
-    records = Records(store, {name: [row[name] for row in table] for name in _COLUMNS})
-    limits = (*profile.limits(policy).rules, *profile.limits(policy).recheck_limits.values())
+    records, applied = Records(store, table), profile.limits(policy)
+    limits = (*applied.rules, *applied.recheck_limits.values())
     seconds: dict[str, float] = dict(sorted(totals.seconds.items()))
-    if plan.form is None:
+    if manifest.plan.form is None:
         quantiles, took = _one_folder(executor, store, records, limits, row.provenance, reporter)
         metrics, seconds = totals.shares() | quantiles, {"gate": totals.seconds[GATE], "exhibit": took}
         batches = _read_samples(store, totals.samples)
     else:
-        store.put(TABLE, _parquet(pa.Table.from_pylist(table)))
-        store.put(UNITS, _parquet(pa.table(_units(profile.units, None))))
+        store.put(TABLE, storage.table_bytes(table))
+        store.put(UNITS, storage.table_bytes(_units(profile.units, None)))
         metrics, batches = totals.metrics(state.scales), records.tables(_BATCH)
     metrics |= {names.SECONDS: totals.seconds[GATE], names.IMAGES_PER_SECOND: totals.samples / totals.seconds[GATE]}
     summary = GateSummary(
-        **{name: getattr(totals, name) for name in _COUNTS},
+        **{name: getattr(totals, name) for name in COUNTS},
         metrics=metrics,
         reasons=dict(sorted(totals.reasons.items())),
         limits=limits,
         seconds=seconds,
-        suite=_judged(suite_of, batches, totals.samples, metrics, state),
+        suite=_judged(suite_of, batches, metrics, state),
         provenance=row.provenance,
     )
     store.put(SUMMARY, summary.model_dump_json(indent=2).encode())
@@ -109,7 +107,7 @@ def _withdraw_the_rest(store: Store, manifest: Manifest, shards: list[Shard]) ->
 def _one_folder(
     executor: Executor, store: Store, records: Records, limits: Sequence[RuleLimit], provenance: Provenance, reporter: Reporter
 ) -> tuple[dict[str, float], float]:
-    """The tables and the exhibit of a set that is one folder, from its shards. Returns its quantiles and the seconds of the exhibit."""
+    """Write the tables and the exhibit of a set that is one folder. Returns its quantiles and the seconds of the exhibit."""
     source, count = executor.source, executor.job.plan.curvature
     start = time.perf_counter()
     survey, chosen, ends = records.survey(limits, _WHOLE, count)
@@ -122,7 +120,7 @@ def _one_folder(
         with reporter.phase("exact CLA", len(ends)) as progress:
             generator = source.stage.generator
             exact = local_activation(generator, source.latents(ends), generator.presets.curvature, progress=progress)
-    store.put(UNITS, _parquet(pa.table(_units(source.stage.profile.units, exact))))
+    store.put(UNITS, storage.table_bytes(_units(source.stage.profile.units, exact)))
     with store.workplace() as place, storage.explained(place):
         _write_samples(place / SAMPLES, records, ends, exact, provenance)
         if executor.job.plan.images:
@@ -136,7 +134,7 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
     """All records in one table, with the exact CLA of these ids; where CLA was screened, records keep what their verdicts came from."""
     scores = {} if exact is None else {names.cla(layer): column.numpy() for layer, column in exact.score.items()}
     writer = None
-    try:
+    with ExitStack() as opened:
         for _, table in records.tables(_BATCH):
             of_table = table[names.ID].to_numpy()
             rows = np.flatnonzero(np.isin(of_table, ids))
@@ -145,19 +143,12 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
                 column[rows] = scores[name][np.searchsorted(ids, of_table[rows])]
                 table = table.append_column(name, pa.array(column))
             table = table.replace_schema_metadata({PROVENANCE: provenance.model_dump_json()})
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer = writer or opened.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
             writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def _check_images(store: Store, samples: Path) -> None:
-    """There is an image for each sample that was kept, and for no other, whoever left it there.
-
-    Raises:
-        StorageError: images are gone.
-    """
+    """There is an image for each sample that was kept, or it is a `StorageError`, and for no other, whoever left it there."""
     table = pq.read_table(samples, columns=[names.ID, names.VERDICT])
     kept = table[names.ID].to_numpy()[pc.not_equal(table[names.VERDICT], Verdict.REJECT.value).to_numpy()]
     there = np.array([int(Path(name).stem) for name, _ in store.entries(IMAGES)], dtype=np.int64)
@@ -199,28 +190,21 @@ def _units(units: Mapping[str, Any], exact: LocalActivation | None) -> dict[str,
     the set has some."""
     if exact is None and names.UNIT_CLA in units:
         return dict(units)
-    cla: list[float | None] = [None] * len(units[names.UNIT])
-    plain = list(cla)
-    if exact is not None:
-        unit_score = {layer: values.mean(dim=0).tolist() for layer, values in exact.unit_score.items()}
-        curvature = {layer: values.mean(dim=0).tolist() for layer, values in exact.unit_curvature.items()}
-        for row, (layer, unit) in enumerate(zip(units[names.LAYER], units[names.UNIT], strict=True)):
-            if layer in unit_score:
-                cla[row], plain[row] = unit_score[layer][unit], curvature[layer][unit]
-    return {**units, names.UNIT_CLA: cla, names.UNIT_CLA_PLAIN: plain}
+
+    def column(scores: Mapping[int, Tensor]) -> list[float | None]:
+        means = {layer: values.mean(dim=0).tolist() for layer, values in scores.items()}
+        keys = zip(units[names.LAYER], units[names.UNIT], strict=True)
+        return [means[layer][unit] if layer in means else None for layer, unit in keys]
+
+    cla, plain = ({}, {}) if exact is None else (exact.unit_score, exact.unit_curvature)
+    return {**units, names.UNIT_CLA: column(cla), names.UNIT_CLA_PLAIN: column(plain)}
 
 
 def _judged(
-    suite_of: Callable[[int], dict[str, Any]],
-    batches: Iterable[tuple[int, pa.Table]],
-    total: int,
-    metrics: Mapping[str, float],
-    state: RunState,
+    suite_of: Callable[[int], dict[str, Any]], batches: Iterable[tuple[int, pa.Table]], metrics: Mapping[str, float], state: RunState
 ) -> SuiteResult:
     """The suite's verdict on a set: on its samples, never more of them at once than a batch, and on its one-row summary; with what the live
     checks said last. What was written by hand of samples every shard was asked when it was made."""
-    import pandas
-
     found: dict[str, ExpectationResult] = {}
     for number, (samples, table) in enumerate(batches):
         suite = suite_of(samples)
@@ -228,27 +212,15 @@ def _judged(
             suite["summary"] = []
         if state.plan.form is not None:
             suite["samples"] = [one for one in suite["samples"] if POLICY_ID in one["meta"]]
-        for one in run_suite(suite, table.to_pandas(), pandas.DataFrame([dict(metrics)])).results:
+        for one in run_suite(suite, table.to_pandas(), pd.DataFrame([dict(metrics)])).results:
             before = found.get(one.id)
             if before is None or not one.success:
                 found[one.id] = one
             elif before.success:
                 found[one.id] = before.model_copy(update={"observed": "in every batch"})
-    of_suite = [
-        found.get(name) or state.broken.get(name) or ExpectationResult(id=name, success=True, observed="in every shard", **_asked(one))
-        for _, name, one in identified(suite_of(total))
-    ]
-    results = (*of_suite, *(() if state.watched is None else state.watched.results))
-    evaluated = sum(one.note is None for one in results)
-    failed = any(one.severity == "critical" and not one.success for one in results)
-    return SuiteResult(passed=not failed and evaluated == len(results), evaluated=evaluated, results=results)
-
-
-def _asked(expectation: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: expectation[key] for key in ("type", "severity", "kwargs")}
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    results = []
+    for _, name, expectation in identified(suite_of(1)):  # names and hand-written ones are the same for any number of samples
+        asked = {key: expectation[key] for key in ("type", "severity", "kwargs")}
+        met = ExpectationResult(id=name, success=True, observed="in every shard", **asked)
+        results.append(found.get(name) or state.broken.get(name) or met)
+    return SuiteResult.of([*results, *(() if state.watched is None else state.watched.results)])

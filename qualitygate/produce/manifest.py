@@ -20,6 +20,7 @@ from qualitygate.records.gate import ExpectationResult
 
 PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
+COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
 GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
 """Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
 
@@ -41,18 +42,7 @@ class Shard:
 
 
 class Plan(Record):
-    """What a set is to hold. Work on a set goes on only under the very same plan.
-
-    Attributes:
-        start: the first id.
-        stop: the id to stop before; None where a number of images was asked for.
-        accepted: images to be kept, accepted or corrected; None where a range of ids was asked for.
-        shard_size: ids in a shard.
-        form: of the shards; None for one folder with a file for each image and one table of samples.
-        images: whether images are written.
-        curvature: how many samples at either end of the deciding score get an exact CLA.
-        latents: SHA-256 of the file of the user's own latents; their ids are its rows.
-    """
+    """What a set is to hold. Work on a set goes on only under the very same plan."""
 
     format: Literal[1] = 1
     checkpoint_sha256: str
@@ -62,12 +52,16 @@ class Plan(Record):
     seed: int
     start: int
     stop: int | None
+    """The id to stop before; None where a number of images was asked for."""
     accepted: int | None
+    """Images to be kept, accepted or corrected; None where a range of ids was asked for."""
     shard_size: int
     form: Form | None
+    """None for one folder with a file for each image and one table of samples."""
     images: bool = True
-    curvature: int = 0
+    curvature: int = 0  # samples at either end of the deciding score that get an exact CLA
     latents: str | None = None
+    """SHA-256 of the file of the user's own latents; their ids are its rows."""
 
     @property
     def id(self) -> str:
@@ -75,39 +69,24 @@ class Plan(Record):
         return canonical_hash({"format": self.format, **self.model_dump(mode="json", exclude_defaults=True)})
 
     def shard(self, index: int) -> Shard:
-        """The shard of that number."""
         start = self.start + index * self.shard_size
         stop = start + self.shard_size
         return Shard(start, stop if self.stop is None else min(stop, self.stop))
 
 
 class ShardRow(Record):
-    """One shard that is done.
-
-    Attributes:
-        plan: id of the plan.
-        start, stop: its ids.
-        file: of its images, relative to the set; None where none was kept, and where images have files of their own.
-        bytes, sha256: of that file; of a folder, of its files' names and SHA-256. Without a file: of all images together, and None.
-        records: the table with one row for every id that was tried.
-        records_sha256: of that file.
-        samples, accepted, corrected, rejected, borderline: counts.
-        reasons: how often each.
-        histograms: how many samples lie in each step of the scale of each score.
-        seconds: of the shard's parts of work, as measured by its worker.
-        probe: seconds of one image generated without the gate, where this worker measured that.
-        evaluated: hand-written expectations on samples that could be evaluated.
-        results: those that were not met, or could not be evaluated.
-        provenance: of its samples.
-    """
+    """One shard that is done."""
 
     plan: str
     start: int
     stop: int
     file: str | None
+    """Of its images, relative to the set; None where none was kept, and where images have files of their own."""
     bytes: int
     sha256: str | None
+    """Of that file; of a folder, of its files' names and SHA-256. Without a file, ``bytes`` are of all images together."""
     records: str
+    """The table with one row for every id that was tried."""
     records_sha256: str
     samples: int
     accepted: int
@@ -116,10 +95,15 @@ class ShardRow(Record):
     borderline: int
     reasons: dict[str, int]
     histograms: dict[str, tuple[int, ...]]
+    """How many samples lie in each step of the scale of each score."""
     seconds: dict[str, float]
+    """Of the parts of work, as measured by the worker."""
     probe: float | None
+    """Seconds of one image generated without the gate, where this worker measured that."""
     evaluated: int
+    """Hand-written expectations on samples that could be evaluated."""
     results: tuple[ExpectationResult, ...]
+    """Those that were not met, or could not be evaluated."""
     provenance: Provenance
 
     @property
@@ -136,22 +120,13 @@ class ShardRow(Record):
 
 
 class Manifest:
-    """The plan and the rows in a store.
-
-    Args:
-        store: where the set is kept.
-        plan: what it is to hold.
-    """
+    """The plan and the rows in a store."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self.plan = store, plan
 
     def begin(self) -> None:
-        """Write the plan down, or go on with the same one.
-
-        Raises:
-            InputError: the place holds something else, or a set under another plan.
-        """
+        """Write the plan down, or go on with the same one: `InputError` if the place holds something else, or a set under another plan."""
         if self._store.read(PLAN) is None:
             if there := [name for name in self._store.names("") if not name.startswith(".")]:
                 raise InputError(
@@ -170,7 +145,6 @@ class Manifest:
             )
 
     def row(self, shard: Shard) -> ShardRow | None:
-        """The row of a shard, if it is done."""
         data = self._store.read(_row_name(shard))
         return None if data is None else _parsed(ShardRow, data, _row_name(shard))
 
@@ -180,7 +154,6 @@ class Manifest:
         return sorted(Shard(int(start), int(stop)) for start, stop in found)
 
     def rows(self, shards: Sequence[Shard]) -> Iterator[ShardRow]:
-        """The rows of these shards, one at a time."""
         for shard in shards:
             row = self.row(shard)
             if row is None:

@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 from qualitygate import names, storage
 from qualitygate.errors import InputError, ProfileError, Reason
 from qualitygate.gating.exhibit import choose
-from qualitygate.gating.profile import Chain, detection_layers, load_profile
+from qualitygate.gating.profile import Chain, check_validated, detection_layers, load_profile
 from qualitygate.gating.scoring import add_totals
 from qualitygate.gating.stage import GatedBlock
-from qualitygate.gating.validated import check_validated
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, Limits, decide, over_limit
 from qualitygate.policy.model import Policy, load_policy
@@ -31,9 +30,7 @@ from qualitygate.reports.material import rules_on_samples, shown_score
 
 SAMPLES, SURVEY, POLICY, PROFILE = "samples.parquet", "survey.parquet", "policy.yaml", "profile"
 PROVENANCE = "qualitygate.provenance"
-DRAWN = 20_000
-"""Rows of a survey; of a smaller set, all."""
-_SEED = 0
+DRAWN = 20_000  # rows of a survey; of a smaller set, all
 _BATCH = 65_536  # rows in memory at once
 _ABOUT = "qualitygate.survey"
 _NOT_SCORES = (names.STRENGTH, names.MOVED)
@@ -73,17 +70,12 @@ def recorded_block(latents: Latents, table: pa.Table) -> GatedBlock:
 
 
 def read_samples(path: str | Path) -> tuple[dict[str, np.ndarray], Provenance]:
-    """Columns, each (N,), and provenance of a gated set's ``samples.parquet``.
-
-    Raises:
-        InputError: not such a file.
-    """
+    """Columns, each (N,), and provenance of a gated set's ``samples.parquet``. Raises `InputError` if it is another file."""
     columns, provenance = _read(path, PROVENANCE, "a table of gated samples", "samples.parquet as `qualitygate gate` writes it")
     return columns, Provenance.model_validate_json(provenance)
 
 
 def _read(path: str | Path, key: str, what: str, needed: str) -> tuple[dict[str, np.ndarray], str]:
-    """Columns of a table of ours, and what it carries under a key."""
     table, metadata = storage.read_table(path)
     if key not in metadata:
         raise InputError(f"{path} is not {what}", f"a table of {', '.join(table.column_names[:5])} …", needed)
@@ -116,76 +108,48 @@ def _array(column: pa.ChunkedArray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Survey:
-    """Of the records of a set.
-
-    Attributes:
-        columns: id, verdict, borderline and scores of the rows that were drawn, in the order of their ids; NaN where a score is not known.
-        samples: rows that they were drawn from.
-        over: by rule, how many samples with a finite score are over its limit, and how many have one: of all rows.
-    """
+    """Rows drawn from the records of a set, and counts of all of them."""
 
     columns: Mapping[str, np.ndarray]
-    samples: int
+    """Id, verdict, borderline and scores of the rows that were drawn, in the order of their ids; NaN where a score is not known."""
+    samples: int  # rows that they were drawn from
     over: Mapping[str, tuple[int, int]]
+    """By rule, how many of all samples with a finite score are over its limit, and how many have one."""
 
     @property
     def is_part(self) -> bool:
-        """Whether there are rows that were not drawn."""
         return len(self.columns[names.ID]) < self.samples
 
     def put(self, store: Store) -> None:
-        """Write it into a set, as a table."""
-        with store.workplace() as place:
-            about = json.dumps({"samples": self.samples, "over": self.over})
-            storage.write_table(place / SURVEY, self.columns, {_ABOUT: about})
-            store.adopt(place / SURVEY, SURVEY)
+        about = json.dumps({"samples": self.samples, "over": self.over})
+        store.put(SURVEY, storage.table_bytes(self.columns, {_ABOUT: about}))
 
 
 def read_survey(path: Path) -> Survey:
-    """What `Survey.put` wrote.
-
-    Raises:
-        InputError: another table.
-        ProfileError: it cannot be read.
-    """
     columns, found = _read(path, _ABOUT, "a survey of records", f"{SURVEY} as `qualitygate gate --shards` writes it")
     about = json.loads(found)
     return Survey(columns, about["samples"], {rule: (over, known) for rule, (over, known) in about["over"].items()})
 
 
 class Records:
-    """The records of a set of shards.
-
-    Args:
-        store: where the set is kept.
-        shards: its shards, in the order of their ids: ``stop``, ``samples`` and the name of the table of ``records`` of each.
-    """
+    """The records of a set of shards: ``stop``, ``samples`` and the name of the table of ``records`` of each, in the order of their ids."""
 
     def __init__(self, store: Store, shards: Mapping[str, Sequence[Any]]) -> None:
         self._store, self._shards = store, shards
 
     @classmethod
     def of_finished(cls, store: Store) -> Records:
-        """Those of a set of shards that is finished."""
         with store.local(TABLE) as path:
             return cls(store, pq.read_table(path, columns=["stop", "records", "samples"]).to_pydict())
 
     def survey(
         self, limits: Sequence[RuleLimit], drawn: int = DRAWN, ends: int = 0
     ) -> tuple[Survey, dict[ExhibitRole, np.ndarray], np.ndarray]:
-        """One walk through all of them. Held are the rows that the exhibit takes, and those at either end, while batches pass by: what is
-        taken of all rows is taken of what was held and the rest, too.
-
-        Args:
-            limits: as they were applied; the first rule's score chooses the exhibit.
-            drawn: rows of the survey.
-            ends: samples with the lowest, and with the highest, of that score.
-
-        Returns:
-            The survey; the ids to show for each role; and those at the ends, rising.
-        """
+        """A survey of ``drawn`` rows; the ids to show for each role, by the first rule's score; and those of the ``ends`` samples with the
+        lowest, and with the highest, of that score, rising. One walk: held are the rows that the exhibit takes, and those at either end,
+        while batches pass by, as what is taken of all rows is taken of what was held and the rest, too."""
         limits, samples = rules_on_samples(limits), sum(self._shards["samples"])
-        random = np.random.Generator(np.random.Philox(_SEED))
+        random = np.random.Generator(np.random.Philox(0))
         wanted = np.sort(random.choice(samples, min(drawn, samples), replace=False, shuffle=False))
         deciding = [names.ID, limits[0].score, names.VERDICT, names.BORDERLINE]
         shown = {*deciding, *(limit.score for limit in limits)}
@@ -269,23 +233,17 @@ def _ends(held: pa.Table, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Change:
-    """What another policy makes of the same records.
-
-    Attributes:
-        rows: id, verdict, strength, reasons and borderline under the new policy.
-        before: verdicts under the old one (N,).
-        limits: the new limits.
-    """
+    """What another policy makes of the same records."""
 
     rows: dict[str, Any]
+    """Id, verdict, strength, reasons and borderline under the new policy."""
     before: np.ndarray
+    """Verdicts under the old one (N,)."""
     limits: Limits
 
     def document(self) -> dict[str, Any]:
-        """Counts, yields and limits as plain data."""
         after = np.asarray(self.rows[names.VERDICT])
-        had_image = self.before == Verdict.ACCEPT
-        needs_image = (after != Verdict.REJECT) & ~(had_image & (after == Verdict.ACCEPT)) & (after != self.before)
+        needs_image = (after != Verdict.REJECT) & (after != self.before)
         untried = np.array([str(Reason.CORRECTION_NOT_TRIED) in reasons for reasons in self.rows[names.REASONS]])
         return {
             "samples": len(after),
@@ -300,17 +258,8 @@ class Change:
 
 
 def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | Path | None = None) -> Change:
-    """Decide a gated set again.
-
-    Args:
-        gated: the gated set's folder, or its ``samples.parquet``.
-        policy_file: the other policy.
-        profile_folder: the profile; by default the copy in the gated set.
-
-    Raises:
-        ProfileError: no profile, or not the one that the set was gated with.
-        PolicyError: the policy cannot be read, or needs scores that the records do not hold.
-    """
+    """Decide a gated set (its folder, or its ``samples.parquet``) again; by default with the copy of the profile in it. Raises
+    `ProfileError` if it was gated with another one, and `PolicyError` if the policy needs scores that the records do not hold."""
     table = Path(gated) / SAMPLES if Path(gated).is_dir() else Path(gated)
     columns, provenance = read_samples(table)
     policy = load_policy(policy_file)
@@ -327,10 +276,11 @@ def redecide(gated: str | Path, policy_file: str | Path, profile_folder: str | P
     scores = {name: column for name, column in columns.items() if column.dtype.kind == "f" and name not in _NOT_SCORES}
     if not _same_correction(table.parent / POLICY, policy, profile.info.chain):
         scores = {name: column for name, column in scores.items() if not names.is_trial(name)}
-    layers = detection_layers(policy, profile.info.chain)
-    for total in [name for name in scores if "/" not in name and _is_count(name)]:
-        del scores[total]  # over the layers that the set was gated with
-    add_totals(scores, policy.detection.rates, layers)
+    for name in [one for one in scores if "/" not in one]:
+        found = parse(name)
+        if found is not None and found.score.read_by is not None:
+            del scores[name]  # a count over the layers that the set was gated with
+    add_totals(scores, policy.detection.rates, detection_layers(policy, profile.info.chain))
     decisions = decide(limits, scores)
     rows = {
         names.ID: columns[names.ID],
@@ -351,8 +301,3 @@ def _same_correction(gated_policy: Path, policy: Policy, chain: Chain) -> bool:
         return True
     layers = [chain.checked(one.edited(chain.preset, chain.stop)) for one in (before, after)]
     return before.edit == after.edit and layers[0] == layers[1]
-
-
-def _is_count(name: str) -> bool:
-    found = parse(name)
-    return found is not None and found.score.read_by is not None

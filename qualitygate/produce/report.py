@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,10 +31,10 @@ from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import EXHIBIT, Gated, Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
 from qualitygate.reports.sheets import exhibit_sheets
 from qualitygate.tracking.gated_set import FILES, FOLDERS, REPORT, SUMMARY, UNITS, read_gated_set
-from qualitygate.tracking.spool import TRACKING, Tracking, push, sync
+from qualitygate.tracking.spool import TRACKING
 from qualitygate.tracking.studies import SHEETS, read_metrics
 
-GALLERY, FIGURES, CALIBRATION, DYNAMICS = "gallery", "figures", "calibration.parquet", "dynamics.json"
+FIGURES, CALIBRATION, DYNAMICS = "figures", "calibration.parquet", "dynamics.json"
 
 
 def finished(store: Store) -> GateSummary | None:
@@ -46,17 +47,8 @@ def finished(store: Store) -> GateSummary | None:
 
 
 def ensure_report(executor: Executor, reporter: Reporter | None = None) -> None:
-    """Write exhibit, figures and page of a finished set, unless they are there: the page comes last.
-
-    The work is bounded whatever the size of the set, but for one pass over a few columns of its records.
-
-    Args:
-        executor: of the job that was done.
-        reporter: shows progress.
-
-    Raises:
-        StorageError: the store does not take it; started again, the run makes it.
-    """
+    """Write exhibit, figures and page of a finished set, unless they are there: the page comes last. The work is bounded whatever the size
+    of the set, but for one pass over a few columns of its records."""
     place = executor.job.workplace
     store = open_store(place)
     summary = finished(store)
@@ -75,15 +67,7 @@ def ensure_report(executor: Executor, reporter: Reporter | None = None) -> None:
 
 
 def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping[ExhibitRole, np.ndarray], store: Store) -> None:
-    """The exhibit, its contact sheets and the figures of a set, into its store; the samples shown are made again.
-
-    Args:
-        source: what was gated.
-        records: of the set.
-        survey: what figures are drawn from.
-        chosen: ids by role.
-        store: where the set is kept.
-    """
+    """Put the exhibit (the ids ``chosen`` by role, made again), its contact sheets and the figures, drawn from the survey, into a set."""
     stage, rules = source.stage, source.stage.limits.rules
     ids = np.concatenate(list(chosen.values()))
     table = records.rows(ids)
@@ -92,39 +76,24 @@ def show(source: OpenedSource, records: Records, survey: Survey, chosen: Mapping
     shown = [stage.record(block, int(row)) for row in rows]
     items = exhibit.exhibit_items(stage, block.latents[rows], shown, chosen)
     scores = {rule.score: survey.columns[rule.score] for rule in rules}
-    figures = {"scores.png": score_figure(scores, rules, survey.columns[names.VERDICT])}
+    store.put(EXHIBIT, storage.table_bytes(exhibit_columns(items)))
+    for key, sheet in exhibit_sheets(items, limits=rules).items():
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        store.put(f"{key}.png", buffer.getvalue())
+    store.put(f"{FIGURES}/scores.png", score_figure(scores, rules, survey.columns[names.VERDICT]))
     calibration = stage.profile.columns(stage.policy)
     if known := [rule for rule in rules if np.isfinite(calibration.get(rule.score, np.nan)).any()]:
         # a rule with an absolute limit may be on a score that was not calibrated
-        figures["trade_off.png"] = trade_off_figure(scores, calibration, known)
-    with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-        folder = Path(place)
-        (folder / GALLERY).mkdir()
-        storage.write_table(folder / EXHIBIT, exhibit_columns(items))
-        for key, sheet in exhibit_sheets(items, limits=rules).items():
-            sheet.save(folder / f"{key}.png")
-        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
-    for name, figure in figures.items():
-        store.put(f"{FIGURES}/{name}", figure)
+        store.put(f"{FIGURES}/trade_off.png", trade_off_figure(scores, calibration, known))
 
 
 # ---- read for pages
 
 
 def read_gated(place: str | Path, name: str | None = None, profile: Path | None = None) -> Gated:
-    """A gated set with everything that its page shows; of a set of shards, a sample of its records.
-
-    Args:
-        place: a folder written by the gate, or where a set of shards is kept: ``s3://…``.
-        name: what it is called to the reader; default: its place.
-        profile: the profile, where it does not lie in the set.
-
-    Raises:
-        InputError: there is no gated set.
-        ProfileError: one of its tables cannot be read.
-        StorageError: the store does not answer.
-    """
+    """A gated set with everything that its page shows; of a set of shards, which may lie at ``s3://…``, a sample of its records. The reader
+    is told its ``name``, by default its place; ``profile`` is for a set in which it does not lie."""
     with local(place) as folder:
         found = read_gated_set(folder)
         surveyed = _survey(place, folder, found.summary)
@@ -152,34 +121,22 @@ def _survey(place: str | Path, folder: Path, summary: GateSummary) -> Survey | N
 
 
 def read_measured(folder: str | Path) -> MeasuredMetrics:
-    """A folder of metrics.
-
-    Raises:
-        InputError: there are no metrics.
-    """
     return MeasuredMetrics(read_metrics(folder)[0], _columns(Path(folder) / SAMPLES))
 
 
 def read_units(folder: str | Path) -> UnitPage:
-    """A study of units.
-
-    Raises:
-        InputError: there is none.
-    """
     folder = Path(folder)
     if not (folder / UNITS).is_file():
         raise InputError(f"{folder} is not a study of units", f"no {UNITS} in it", "a folder written by `qualitygate units`")
     table: pd.DataFrame = storage.read_table(folder / UNITS)[0].to_pandas()
-    sheets = {f"Layer {path.stem.rpartition('_')[2]}": _opened(path) for path in sorted((folder / SHEETS).glob("*.png"))}
+    sheets = {}
+    for path in sorted((folder / SHEETS).glob("*.png")):
+        with Image.open(path) as image:
+            sheets[f"Layer {path.stem.rpartition('_')[2]}"] = image.copy()
     return UnitPage(table, sheets)
 
 
 def read_dynamics(folder: str | Path) -> DynamicsRecord:
-    """What `qualitygate dynamics` wrote.
-
-    Raises:
-        InputError: there is nothing of it.
-    """
     path = Path(folder) / DYNAMICS
     try:
         return DynamicsRecord.model_validate_json(path.read_bytes())
@@ -192,18 +149,8 @@ def _columns(path: Path) -> Mapping[str, np.ndarray]:
     if not path.is_file():
         return {}
     table, _ = storage.read_table(path)
-    wanted = [
-        field.name
-        for field in table.schema
-        if field.name == names.VERDICT or pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-    ]
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in wanted}
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        return image
+    is_number = {field.name: pa.types.is_floating(field.type) or pa.types.is_integer(field.type) for field in table.schema}
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in is_number if is_number[name] or name == names.VERDICT}
 
 
 # ---- wherever it is kept
@@ -230,15 +177,3 @@ def local(place: str | Path) -> Iterator[Path]:
         finally:
             if answer.is_file() and (after := answer.read_bytes()) != before:
                 store.put(TRACKING, after)
-
-
-def push_stored(place: str, uri: str | None, experiment: str) -> Tracking:
-    """Send a set now; what fails stays pending there. See `tracking.spool.push`."""
-    with local(place) as folder:
-        return push(folder, uri, experiment)
-
-
-def sync_stored(place: str, uri: str | None, experiment: str | None, *, untracked: bool = False) -> Tracking:
-    """Send a set if it is pending. See `tracking.spool.sync`."""
-    with local(place) as folder:
-        return sync([folder], uri, experiment, untracked=untracked)[folder]

@@ -16,16 +16,9 @@ SHARD_SIZE = 2048
 
 
 class Form(StrEnum):
-    """How shards are written."""
-
     WEBDATASET = "webdataset"
     PARQUET = "parquet"
     FOLDER = "folder"
-
-    @property
-    def suffix(self) -> str:
-        """Of the shard's name; a folder has none."""
-        return {Form.WEBDATASET: ".tar", Form.PARQUET: ".parquet", Form.FOLDER: ""}[self]
 
 
 class GateRequest(GeneratorRequest, WithPolicy, WithTracking):
@@ -45,11 +38,7 @@ class GateRequest(GeneratorRequest, WithPolicy, WithTracking):
     cluster: Literal["ray"] | None = Field(None, description="Where the workers are, if not here.")
 
     def chosen_ids(self) -> range | None:
-        """The ids that are asked for; None where latents or a number of images stand in their place.
-
-        Raises:
-            InputError: nothing is asked for, too much, or no ids.
-        """
+        """The ids that are asked for; None where latents or a number of images stand in their place. `InputError` if that is not clear."""
         needed = "START:STOP or COUNT, for example --ids 0:1000"
         options = {"--ids": self.ids, "--accepted": self.accepted, "--latents": self.latents}
         given = [name for name, value in options.items() if value is not None]

@@ -14,6 +14,8 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from qualitygate import storage
 from qualitygate.errors import InputError, OutputError, StorageError
 from qualitygate.gating.profile import load_profile
@@ -45,10 +47,7 @@ def plan(
     if ids is None and accepted is None and opened.own is not None:
         ids = range(len(opened.own))
     return Plan(
-        checkpoint_sha256=provenance.checkpoint_sha256,
-        profile_id=provenance.profile_id,
-        policy_hash=provenance.policy_hash,
-        suite_hash=provenance.suite_hash,
+        **provenance.model_dump(include={"checkpoint_sha256", "profile_id", "policy_hash", "suite_hash", "latents"}),
         seed=provenance.seed or 0,
         start=0 if ids is None else ids.start,
         stop=None if ids is None else ids.stop,
@@ -57,18 +56,11 @@ def plan(
         form=form,
         images=images,
         curvature=curvature,
-        latents=provenance.latents,
     )
 
 
 def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSummary:
-    """Gate what is asked for into a set: shards, or one folder.
-
-    Raises:
-        OutputError: there is a finished set in that folder, or something else.
-        InputError: the request cannot be met, or a set under another plan is there.
-        StorageError, CheckpointError, WorkerError: the run stopped; asked again, it goes on.
-    """
+    """Gate what is asked for into a set: shards, or one folder. Raises what `produce` does, and `InputError` if it cannot be asked for."""
     ids, folder = request.chosen_ids(), local_path(request.out)
     if folder is None:
         open_store(request.out)
@@ -89,18 +81,11 @@ def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSumm
     )
     cluster = None if request.cluster is None else connect(request.device, request.workers)
     device = request.chosen_device if cluster is None else request.model_copy(update={"device": "auto"}).chosen_device
-    workers = request.workers or (_gpus() if device == "cuda" and request.shards is not None else 1)
+    workers = request.workers or (torch.cuda.device_count() if device == "cuda" and request.shards is not None else 1)
     alone = cluster is None and workers == 1
     opened = source.open(device if alone else "cpu")
-    asked = plan(
-        opened,
-        ids=ids,
-        accepted=request.accepted,
-        shard_size=request.shard_size,
-        form=request.shards,
-        images=request.images,
-        curvature=request.curvature,
-    )
+    settings = request.model_dump(include={"accepted", "shard_size", "images", "curvature"})
+    asked = plan(opened, ids=ids, form=request.shards, **settings)
     job = Job(source, asked, request.out if folder is None else str(folder))
     if cluster is not None:
         executor: Executor = RayExecutor(job, *cluster, here=device)
@@ -109,25 +94,12 @@ def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSumm
     return produce(executor, reporter)
 
 
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _load(request: GateRequest, device: str) -> ImageGenerator:
     return request.model_copy(update={"device": device}).load_both()[0]
 
 
 def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary:
-    """Make a set, or what is missing of it, with its report.
-
-    Args:
-        executor: who makes it.
-        reporter: shows progress.
-
-    Returns:
-        The summary, as it is written. Its suite failed where the run was stopped by a live check.
+    """Make a set, or what is missing of it, with its report. The suite of the summary failed where the run was stopped by a live check.
 
     Raises:
         OutputError: there is something in the place of a set in one folder.
@@ -135,30 +107,26 @@ def produce(executor: Executor, reporter: Reporter | None = None) -> GateSummary
         StorageError, CheckpointError, WorkerError: the run stopped; started again, it goes on.
     """
     job, reporter = executor.job, reporter or Reporter()
-    if job.plan.form is not None:
-        done = make(executor, reporter)
-        ensure_report(executor, reporter)
-        return done
-    if (folder := local_path(job.place)) is not None:
+    one_folder, store = job.plan.form is None, open_store(job.workplace)
+    folder = local_path(job.place) if one_folder else None
+    if folder is not None:
         storage.refuse_existing(folder)
-    store = open_store(job.workplace)
-    with _beside(job):
-        summary = finished(store)
-        if summary is not None and store.read(PLAN) is None and folder is None:
+    with _resumable(job):
+        # of one folder the plan is the last thing to go: without it only the folder's name is missing
+        summary = finished(store) if one_folder and store.read(PLAN) is None else None
+        if summary is not None and folder is None:
             raise OutputError(f"{store} holds a set already", "one that is finished", "an empty place", "choose another place")
-        if summary is None or store.read(PLAN) is not None:
-            summary = make(executor, reporter)
+        summary = summary or make(executor, reporter)
         ensure_report(executor, reporter)
-        for name in (ROWS, RECORDS, PLAN):
-            store.remove(name)
+        if one_folder:
+            for name in (ROWS, RECORDS, PLAN):
+                store.remove(name)
         if folder is not None:
             work = Path(job.workplace)
             with storage.explained(folder):
                 shutil.rmtree(work / ".partial", ignore_errors=True)
                 storage.sync(work)
-                if folder.is_dir():
-                    folder.rmdir()
-                work.rename(folder)
+                work.replace(folder)
     return summary
 
 
@@ -176,7 +144,7 @@ def make(executor: Executor, reporter: Reporter) -> GateSummary:
     asked = job.plan.accepted or (job.plan.stop or 0) - job.plan.start
     try:
         with reporter.phase("ids" if job.plan.accepted is None else "images", asked) as progress, executor:
-            while not (state.failed or state.complete) and (shards := state.next_shards()):
+            while not state.failed and (shards := state.next_shards()):
                 with closing(_rows(manifest, executor, shards, progress)) as rows:
                     for row in rows:
                         state.update(row)
@@ -187,7 +155,7 @@ def make(executor: Executor, reporter: Reporter) -> GateSummary:
             store.sweep()  # a signal may have come in the midst of cleaning up
         raise
     if not state.failed and state.last is not None:
-        state.shards[-1] = cut_shard(job, state.scales, state.last, state.wanted()).shard
+        state.shards[-1] = cut_shard(job, state.scales, state.last, state.last.kept - state.surplus).shard
     return finalise(executor, store, manifest, state, reporter)
 
 
@@ -220,15 +188,22 @@ def _withdraw_incomplete(store: Store, manifest: Manifest) -> None:
 
 
 @contextmanager
-def _beside(job: Job) -> Iterator[None]:
-    """What was begun beside its place stays there to be gone on with, unless nothing of it is done, or another run of the same job was
-    quicker."""
+def _resumable(job: Job) -> Iterator[None]:
+    """What was begun stays to be gone on with; what was begun beside its place only if something of it is done and no other run of the same
+    job was quicker. An interruption gets a note that says which it is."""
     try:
         yield
-    except BaseException:
-        work, place = local_path(job.workplace), local_path(job.place)
-        if work is not None and place is not None:
-            begun = bool(job.manifest().done()) or finished(open_store(work)) is not None
-            if not begun or finished(open_store(place)) is not None:
-                shutil.rmtree(work, ignore_errors=True)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        if interrupted or local_path(job.workplace) is not None:  # a store over the network that failed is not asked again
+            with suppress(StorageError):
+                kept = bool(job.manifest().done()) or finished(open_store(job.workplace)) is not None
+                where = ""
+                if job.workplace != job.place:
+                    kept, where = kept and finished(open_store(job.place)) is None, ", beside its place until all is"
+                    if not kept:
+                        shutil.rmtree(job.workplace, ignore_errors=True)
+                done = f"what is done is kept{where}: the same command goes on from there"
+                if interrupted:
+                    error.add_note(done if kept else "no part was done yet: the same command begins anew")
         raise

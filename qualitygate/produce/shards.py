@@ -10,7 +10,6 @@ import io
 import json
 import os
 import tarfile
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -18,13 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qualitygate import timing
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
 from qualitygate.storage import image_name, png, to_uint8
@@ -35,13 +34,7 @@ _METADATA = "metadata.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a shard.
-
-    Attributes:
-        id: of the sample.
-        png: the encoded image.
-        about: what is known of it, as JSON can hold it.
-    """
+    """One image of a shard; ``about`` is what is known of it, as JSON can hold it."""
 
     id: int
     png: bytes
@@ -52,8 +45,7 @@ class Entry:
         return f"{self.id:012d}"
 
 
-Add = Callable[[Entry], None]
-"""Writes one more image of a shard."""
+Add = Callable[[Entry], None]  # writes one more image of a shard
 
 
 def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
@@ -64,11 +56,7 @@ def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Entry]:
-    """The entries of a shard, in order.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """The entries of a shard, in order. Raises `StorageError` if it cannot be read."""
     read = {Form.WEBDATASET: _read_tar, Form.PARQUET: _read_parquet, Form.FOLDER: _read_folder}[form]
     try:
         yield from read(path)
@@ -168,70 +156,50 @@ ENCODE, WRITE, WAIT = "encode", "write", "wait"
 _AHEAD = 256  # images that are encoded or wait
 
 
-class Encoding:
+class Encoding(AbstractContextManager["Encoding"]):
     """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
-    manager: after it, everything is written or an error was raised.
+    manager: after it, everything is written or an error was raised, and ``seconds`` are those of encoding and of writing."""
 
-    Args:
-        add: writes an image.
-        threads: that encode.
-    """
-
-    def __init__(self, add: Add, threads: int | None = None) -> None:
+    def __init__(self, add: Add) -> None:
         self._add = add
-        self._encoders = ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._waiting: deque[Future[None]] = deque()
-        self._lock = threading.Lock()
+        self._waiting: deque[Future[dict[str, float]]] = deque()
         self.seconds: Counter[str] = Counter()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._settle(0)
         finally:
             for pool in (self._encoders, self._writing):
                 pool.shutdown(cancel_futures=True)
 
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
-        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way.
-
-        Raises:
-            Whatever went wrong when earlier ones were encoded or written.
-        """
-        entry = self._encoders.submit(self._encode, sample, image, about)
-        self._waiting.append(self._writing.submit(self._write, entry))
-        with self._timed(WAIT):
+        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way, and
+        raises what went wrong with earlier ones."""
+        encoded = self._encoders.submit(_encode, sample, image, about)
+        self._waiting.append(self._writing.submit(self._write, encoded))
+        with timing.part(WAIT):
             self._settle(_AHEAD)
 
     def _settle(self, leave: int) -> None:
         while len(self._waiting) > leave:
-            self._waiting.popleft().result()
+            self.seconds.update(self._waiting.popleft().result())
 
-    def _encode(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> Entry:
-        with self._timed(ENCODE):
-            return Entry(sample, png(to_uint8(image)), about)
-
-    def _write(self, entry: Future[Entry]) -> None:
-        done = entry.result()
-        with self._timed(WRITE):
-            self._add(done)
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def _write(self, encoded: Future[tuple[Entry, float]]) -> dict[str, float]:
+        entry, took = encoded.result()
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[part] += time.perf_counter() - start  # type: ignore[assignment]
+        self._add(entry)
+        return {ENCODE: took, WRITE: time.perf_counter() - start}
+
+
+def _encode(sample: int, image: np.ndarray, about: dict[str, Any]) -> tuple[Entry, float]:
+    start = time.perf_counter()
+    return Entry(sample, png(to_uint8(image)), about), time.perf_counter() - start
 
 
 @contextmanager
 def encoding(form: Form | None, path: Path) -> Iterator[Encoding]:
-    """Encodes into a new shard."""
     with shard_writer(form, path) as add, Encoding(add) as encoder:
         yield encoder

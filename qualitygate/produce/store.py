@@ -1,8 +1,5 @@
 """Where a set is kept: a local folder, or ``s3://…``, ``gs://…`` and whatever else pyarrow can write to, with nothing to configure but what
-the store's own clients read (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
-
-Whatever the store, a thing is written under a temporary name and appears under its own only when it is whole.
-"""
+the store's own clients read (``AWS_ENDPOINT_URL``, …). What is written has a temporary name until it is whole."""
 
 from __future__ import annotations
 
@@ -18,12 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyarrow import ArrowInvalid, ArrowNotImplementedError
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
+
 from qualitygate import storage
 from qualitygate.errors import InputError, StorageError, public
 
 _PARTIAL = ".partial"
-_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between attempts at a store over the network: half a minute in which it may come back."""
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between attempts at a store over the network: half a minute in which it may come back
 _CHUNK = 2**23
 _AT_ONCE = 16  # files on their way to a store over the network
 
@@ -38,14 +37,9 @@ class Store(abc.ABC):
         """Contents of a file; None if there is none."""
 
     @abc.abstractmethod
-    def fetch(self, name: str, place: Path) -> Path:
-        """A local path of a file or folder that is there: its own, or a copy in ``place``."""
-
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        """A local path of a file or folder that is there; a copy is gone afterwards."""
-        with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
-            yield self.fetch(name, Path(place))
+        """A local path of a file or folder that is there: its own, or a copy, which is gone afterwards."""
 
     def names(self, folder: str) -> list[str]:
         """Names of what lies directly in a folder, sorted; none if there is no such folder."""
@@ -55,9 +49,11 @@ class Store(abc.ABC):
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
         """Name and bytes of everything that lies directly in a folder."""
 
-    @abc.abstractmethod
     def put(self, name: str, data: bytes) -> None:
         """Write a file, over an older one."""
+        with self.workplace() as place, storage.explained(place):
+            (place / "file").write_bytes(data)
+            self.adopt(place / "file", name)
 
     @abc.abstractmethod
     def create(self, name: str, data: bytes) -> bool:
@@ -65,7 +61,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def adopt(self, path: Path, name: str) -> None:
-        """Move a finished local file or folder to its name here. One that is there already has the same contents, and gives way."""
+        """Move a finished local file or folder to its name here. A folder that is there already has the same contents, and stays."""
 
     @abc.abstractmethod
     def adopt_files(self, path: Path, folder: str) -> None:
@@ -80,9 +76,9 @@ class Store(abc.ABC):
     def workplace(self) -> Iterator[Path]:
         """An empty local folder to make things in; gone afterwards."""
 
-    @abc.abstractmethod
     def sweep(self) -> None:
         """Remove what writers that were killed left behind. Only when nobody writes."""
+        self.remove(_PARTIAL)
 
 
 def local_path(place: str | Path) -> Path | None:
@@ -92,16 +88,9 @@ def local_path(place: str | Path) -> Path | None:
 
 
 def open_store(place: str | Path) -> Store:
-    """The store at a local path or a URI.
-
-    Raises:
-        InputError: a kind of store that there is not.
-    """
+    """The store at a local path or a URI. Raises `InputError` if there is no such kind of store."""
     if (folder := local_path(place)) is not None:
         return LocalStore(folder)
-    from pyarrow import ArrowInvalid, ArrowNotImplementedError
-    from pyarrow.fs import FileSystem
-
     try:
         files, path = FileSystem.from_uri(str(place))
     except (ArrowInvalid, ArrowNotImplementedError, OSError) as error:
@@ -112,11 +101,7 @@ def open_store(place: str | Path) -> Store:
 
 
 class LocalStore(Store):
-    """A folder on a local disk, or on one that looks like it. Files are synced before they are renamed.
-
-    Args:
-        root: the folder; created when it is first written to.
-    """
+    """A folder, created when it is first written to. Files are synced before they are renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -130,8 +115,9 @@ class LocalStore(Store):
         except FileNotFoundError:
             return None
 
-    def fetch(self, name: str, place: Path) -> Path:
-        return self.root / name
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        yield self.root / name
 
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
         if (self.root / folder).is_dir():
@@ -140,16 +126,17 @@ class LocalStore(Store):
                     with suppress(FileNotFoundError):  # another writer's, gone by now
                         yield one.name, one.stat().st_size
 
-    def put(self, name: str, data: bytes) -> None:
-        with self._written(name, data) as partial:
-            partial.replace(self.root / name)
-
     def create(self, name: str, data: bytes) -> bool:
-        with self._written(name, data) as partial:
+        target = self.root / name
+        with self.workplace() as place, storage.explained(target):
+            (place / "file").write_bytes(data)
+            storage.sync(place / "file")
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(partial, self.root / name)  # unlike a rename, never over another
+                os.link(place / "file", target)  # unlike a rename, never over another
             except FileExistsError:
                 return False
+            storage.sync(target.parent)
         return True
 
     def adopt(self, path: Path, name: str) -> None:
@@ -188,33 +175,12 @@ class LocalStore(Store):
             finally:
                 shutil.rmtree(place, ignore_errors=True)  # its parent stays: others may be about to work in it
 
-    def sweep(self) -> None:
-        with storage.explained(self.root):
-            if (self.root / _PARTIAL).is_dir():
-                shutil.rmtree(self.root / _PARTIAL)
-
-    @contextmanager
-    def _written(self, name: str, data: bytes) -> Iterator[Path]:
-        with self.workplace() as place, storage.explained(self.root / name):
-            partial = place / "file"
-            partial.write_bytes(data)
-            storage.sync(partial)
-            target = self.root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            storage.sync(target.parent)
-
 
 class RemoteStore(Store):
     """An object store. Things are made locally, sent under a temporary name, looked at there, and then moved to their own.
 
     A refusal is waited out for about half a minute. `create` looks before it writes: of two writers at the very same moment the last one
-    stays, which is as good, since each wrote what it names.
-
-    Args:
-        files: pyarrow's file system.
-        base: path in it.
-        name: how the store is called in messages.
+    stays, which is as good, since each wrote what it names. ``files`` is pyarrow's file system, ``base`` a path in it.
     """
 
     def __init__(self, files: Any, base: str, name: str) -> None:
@@ -234,21 +200,16 @@ class RemoteStore(Store):
 
         return self._persist(once)
 
-    def fetch(self, name: str, place: Path) -> Path:
-        from pyarrow.fs import LocalFileSystem, copy_files
-
-        path = place / Path(name).name
-        self._persist(lambda: copy_files(self._path(name), str(path), self._files, LocalFileSystem()))
-        return path
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        with self.workplace() as place:
+            path = place / Path(name).name
+            self._persist(lambda: copy_files(self._path(name), str(path), self._files, LocalFileSystem()))
+            yield path
 
     def entries(self, folder: str) -> Iterator[tuple[str, int]]:
-        from pyarrow.fs import FileSelector
-
         selector = FileSelector(self._path(folder), allow_not_found=True)
         yield from ((one.base_name, one.size or 0) for one in self._persist(lambda: self._files.get_file_info(selector)))
-
-    def put(self, name: str, data: bytes) -> None:
-        self._send(name, lambda file: file.write(data), len(data))
 
     def create(self, name: str, data: bytes) -> bool:
         if self.read(name) is not None:
@@ -260,21 +221,26 @@ class RemoteStore(Store):
         if path.is_dir():  # there is no renaming a folder here: nobody looks at it before its row is in the manifest
             self.adopt_files(path, name)
             return
+        partial, target, size = self._path(f"{_PARTIAL}/{uuid.uuid4().hex}"), self._path(name), path.stat().st_size
 
-        def copy(file: Any) -> None:
-            with path.open("rb") as source:
+        def once() -> None:
+            if self._files.type_name not in ("s3", "gcs", "abfs"):
+                self._files.create_dir(self._path(_PARTIAL))
+                self._files.create_dir(target.rpartition("/")[0])
+            with path.open("rb") as source, self._files.open_output_stream(partial) as file:
                 shutil.copyfileobj(source, file, _CHUNK)
+            there = self._files.get_file_info(partial)
+            if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
+                raise OSError(f"{there.size} of {size} bytes arrived")
+            self._files.move(partial, target)
 
-        self._send(name, copy, path.stat().st_size)
+        self._persist(once)
 
     def adopt_files(self, path: Path, folder: str) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())):
-                pass
+            list(pool.map(lambda one: self.adopt(one, f"{folder}/{one.name}"), sorted(path.iterdir())))
 
     def remove(self, name: str) -> None:
-        from pyarrow.fs import FileType
-
         def once() -> None:
             found = self._files.get_file_info(self._path(name)).type
             if found == FileType.Directory:
@@ -288,27 +254,6 @@ class RemoteStore(Store):
     def workplace(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="qualitygate-") as place:
             yield Path(place)
-
-    def sweep(self) -> None:
-        self.remove(_PARTIAL)
-
-    def _send(self, name: str, write: Callable[[Any], object], size: int) -> None:
-        from pyarrow.fs import FileType
-
-        partial = f"{_PARTIAL}/{uuid.uuid4().hex}"
-
-        def once() -> None:
-            if isinstance(self._files.type_name, str) and self._files.type_name not in ("s3", "gcs", "abfs"):
-                self._files.create_dir(self._path(_PARTIAL))
-                self._files.create_dir(self._path(name).rpartition("/")[0])
-            with self._files.open_output_stream(self._path(partial)) as file:
-                write(file)
-            there = self._files.get_file_info(self._path(partial))
-            if there.type != FileType.File or there.size != size:  # a stream that broke off is closed like any other
-                raise OSError(f"{there.size} of {size} bytes arrived")
-            self._files.move(self._path(partial), self._path(name))
-
-        self._persist(once)
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}".rstrip("/")

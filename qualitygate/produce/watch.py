@@ -19,7 +19,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,26 +28,22 @@ from scipy.special import rel_entr
 from qualitygate import names, timing
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.decide import Limits, initial_verdicts
-from qualitygate.policy.model import Policy
-from qualitygate.produce.manifest import GATE, Plan, Shard, ShardRow
+from qualitygate.policy.model import SHARES, Policy
+from qualitygate.produce.manifest import COUNTS, GATE, Plan, Shard, ShardRow
 from qualitygate.produce.shards import ENCODE, WRITE
 from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
 
-_STEPS = 512
-"""Steps of a scale; scores that take fewer values in the calibration, as most counts do, keep each of them."""
+_STEPS = 512  # of a scale; scores that take fewer values in the calibration, as most counts do, keep each of them
 
 
 @dataclass(frozen=True)
 class Scales:
-    """One scale for every score that is followed.
-
-    Attributes:
-        edges: upper, inclusive ends of the steps, rising, by score. What is beyond the last one, or not finite, is in one more step.
-        calibration: counts of the calibration samples in those steps.
-    """
+    """One scale for every score that is followed."""
 
     edges: Mapping[str, np.ndarray]
+    """Upper, inclusive ends of the steps, rising, by score. What is beyond the last one, or not finite, is in one more step."""
     calibration: Mapping[str, np.ndarray]
+    """Counts of the calibration samples in those steps."""
 
     @classmethod
     def of(cls, profile: Profile, policy: Policy) -> Scales:
@@ -113,7 +108,7 @@ class RunTotals:
         return self.accepted + self.corrected
 
     def add(self, row: ShardRow) -> None:
-        for count in ("samples", "accepted", "corrected", "rejected", "borderline"):
+        for count in COUNTS:
             setattr(self, count, getattr(self, count) + getattr(row, count))
         self.shards += 1
         self.reasons.update(row.reasons)
@@ -124,7 +119,6 @@ class RunTotals:
             self.probes.append(row.probe)
 
     def shares(self) -> dict[str, float]:
-        """Shares of the verdicts, under their promised names."""
         total = max(self.samples, 1)
         return {
             names.ASKED: float(self.samples),
@@ -139,7 +133,7 @@ class RunTotals:
         """Everything that a summary tells of the set, as one row."""
         metrics = self.shares()
         for name, counts in self.histograms.items():
-            metrics.update({names.quantile(name, q): scales.quantile(name, counts, q) for q in QUANTILES})
+            metrics |= {names.quantile(name, q): scales.quantile(name, counts, q) for q in QUANTILES}
         return metrics | self.costs()
 
     def costs(self) -> dict[str, float]:
@@ -167,8 +161,6 @@ FALSE_ALARMS = 0.001
 LEAST_KEPT = 0.01
 """A run of which surely less than this share is kept has collapsed, whatever its policy says."""
 
-_WATCHED_SHARES = (names.YIELD, names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.BORDERLINE_SHARE)
-
 
 def allowance(samples: int, chance: float, dimensions: int = 1) -> float:
     """Distance from the truth that a share or distribution function of so many samples exceeds with probability ``chance`` at most."""
@@ -187,17 +179,12 @@ def least_share(samples: int, chance: float, share: float) -> float:
 
 
 class Watch:
-    """Looks at every shard, in the order of their ids.
-
-    Args:
-        profile: what the run is held against.
-        policy: what decides; its rules on shares are watched too.
-    """
+    """Looks at every shard, in the order of their ids: against the calibration of a profile, and the rules on shares of a policy."""
 
     def __init__(self, profile: Profile, policy: Policy) -> None:
         self._scales = Scales.of(profile, policy)
         self._watched = [rule.score for rule in policy.rules if rule.score in self._scales.edges]
-        self._rules = [rule for rule in policy.batch if rule.metric in _WATCHED_SHARES]
+        self._rules = [rule for rule in policy.batch if rule.metric in SHARES]
         self._dimensions = len(policy.rules)
         self._expected, self._known = _accepted_before(profile.columns(policy), profile.limits(policy))
         self._checks = 2 * len(self._watched) + len(self._rules) + 3
@@ -205,53 +192,51 @@ class Watch:
     def look(self, row: ShardRow, after: RunTotals) -> SuiteResult:
         """The outcome for one more shard, given the sums with it."""
         chance = FALSE_ALARMS / (self._checks * after.shards * (after.shards + 1))
-        results = (*self._drift(row, after, chance), *self._shares(row, after, chance), *self._collapse(after, chance))
-        failed = any(one.note is not None or (one.severity == "critical" and not one.success) for one in results)
-        return SuiteResult(passed=not failed, evaluated=sum(one.note is None for one in results), results=results)
+        return SuiteResult.of([*self._drift(row, after, chance), *self._shares(row, after, chance), *self._collapse(after, chance)])
 
     def _drift(self, row: ShardRow, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         for score in self._watched:
             calibration = self._scales.calibration[score]
             for name, counts in ((names.drift(score), np.array(row.histograms[score])), (names.run_drift(score), after.histograms[score])):
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
-                yield _within(name, name, distance(counts, calibration), None, largest)
+                yield _within(name, distance(counts, calibration), None, largest)
 
     def _shares(self, row: ShardRow, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         """The share accepted at once against the calibration's, and the share corrected against that of all shards before."""
         if self._known:
             wide = sum(allowance(n, chance / 2, self._dimensions) for n in (row.samples, self._known))
-            name = names.ACCEPTED_SHARE
-            yield _within(name, name, row.accepted / row.samples, self._expected - wide, self._expected + wide)
+            yield _within(names.ACCEPTED_SHARE, row.accepted / row.samples, self._expected - wide, self._expected + wide)
         if before := after.samples - row.samples:
             wide = allowance(row.samples, chance / 2) + allowance(before, chance / 2)
-            name, share = names.CORRECTED_SHARE, (after.corrected - row.corrected) / before
-            yield _within(name, name, row.corrected / row.samples, share - wide, share + wide)
+            share = (after.corrected - row.corrected) / before
+            yield _within(names.CORRECTED_SHARE, row.corrected / row.samples, share - wide, share + wide)
 
     def _collapse(self, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         """A rule on the whole set that the run so far breaks beyond chance; and a run that keeps next to nothing."""
         shares, wide = after.shares(), allowance(after.samples, chance)
-        yield _within(names.COLLAPSE, names.COLLAPSE, shares[names.YIELD], least_share(after.samples, chance, LEAST_KEPT), None)
+        yield _within(names.COLLAPSE, shares[names.YIELD], least_share(after.samples, chance, LEAST_KEPT), None)
         for rule in self._rules:
             least, most = None if rule.min is None else rule.min - wide, None if rule.max is None else rule.max + wide
-            yield _within(rule.id, f"run/{rule.metric}", shares[rule.metric], least, most, rule.severity)
+            yield _within(f"run/{rule.metric}", shares[rule.metric], least, most, rule.id, rule.severity)
 
 
 def _accepted_before(columns: dict[str, np.ndarray], limits: Limits) -> tuple[float, int]:
     """Share of the calibration samples that the rules accept, and of how many; of none if a rule's score was not calibrated."""
-    used = [columns.get(rule.score) for rule in limits.rules]
-    known = [column for column in used if column is not None]
-    if len(known) < len(used):
+    scores = [rule.score for rule in limits.rules]
+    if not columns.keys() >= set(scores):
         return math.nan, 0
-    rows = np.isfinite(known).all(axis=0)
-    look = initial_verdicts(limits, {rule.score: columns[rule.score][rows] for rule in limits.rules})
+    rows = np.isfinite([columns[score] for score in scores]).all(axis=0)
+    look = initial_verdicts(limits, {score: columns[score][rows] for score in scores})
     return float((look.verdict == Verdict.ACCEPT).mean()), int(rows.sum())
 
 
-def _within(name: str, metric: str, value: float, least: float | None, most: float | None, severity: str = "critical") -> ExpectationResult:
+def _within(
+    metric: str, value: float, least: float | None, most: float | None, name: str = "", severity: str = "critical"
+) -> ExpectationResult:
     """The outcome of an expectation on a number, told as those of the suite are. One that is not known cannot be evaluated."""
     known = math.isfinite(value)
     return ExpectationResult(
-        id=f"watch/{name}",
+        id=f"watch/{name or metric}",
         type="expect_column_mean_to_be_between",
         severity=severity,
         success=known and (least is None or value >= least) and (most is None or value <= most),
@@ -261,35 +246,17 @@ def _within(name: str, metric: str, value: float, least: float | None, most: flo
     )
 
 
-@dataclass
 class RunState:
-    """What a run knows while it goes on: it follows the rows of a plan, in the order of their ids.
+    """What a run knows while it goes on: it follows the rows of a plan, in the order of their ids. There are no live checks of a set in one
+    folder whose ids are given."""
 
-    Attributes:
-        shards: those that were followed.
-        last: row of the last one.
-        totals: sums over them.
-        watched: what the live checks said of the last one. There are none for a set in one folder whose ids are given.
-        broken: hand-written expectations on samples that some shard did not meet, by id.
-    """
-
-    plan: Plan
-    profile: Profile
-    policy: Policy
-    shards: list[Shard] = field(default_factory=list)
-    last: ShardRow | None = None
-    totals: RunTotals = field(default_factory=RunTotals)
-    watched: SuiteResult | None = None
-    broken: dict[str, ExpectationResult] = field(default_factory=dict)
-
-    @cached_property
-    def scales(self) -> Scales:
-        return Scales.of(self.profile, self.policy)
-
-    @cached_property
-    def _watch(self) -> Watch | None:
-        known = self.plan.form is None and self.plan.accepted is None
-        return None if known else Watch(self.profile, self.policy)
+    def __init__(self, plan: Plan, profile: Profile, policy: Policy) -> None:
+        self.plan, self.profile, self.policy, self.scales = plan, profile, policy, Scales.of(profile, policy)
+        self.watch = None if plan.form is None and plan.accepted is None else Watch(profile, policy)
+        self.totals, self.shards = RunTotals(), list[Shard]()
+        self.last: ShardRow | None = None
+        self.watched: SuiteResult | None = None  # what the live checks said of the last shard
+        self.broken: dict[str, ExpectationResult] = {}  # by id, what was written by hand of samples, and some shard did not meet
 
     @property
     def failed(self) -> bool:
@@ -299,14 +266,11 @@ class RunState:
 
     @property
     def complete(self) -> bool:
-        """Whether there are as many images as were asked for."""
         return self.plan.accepted is not None and self.totals.kept >= self.plan.accepted
 
     def next_shards(self) -> list[Shard]:
-        """The next shards that are needed for certain, as far as can be known; none if nothing is missing.
-
-        For a number of images: as many as would be enough if the share that is kept stayed what it is (at first: if all were kept).
-        """
+        """The next shards that are needed for certain; none if nothing is missing. For a number of images: as many as would be enough if
+        the share that is kept stayed what it is (at first: if all were kept)."""
         followed, plan = len(self.shards), self.plan
         if plan.accepted is None:
             assert plan.stop is not None
@@ -320,16 +284,14 @@ class RunState:
         return [plan.shard(index) for index in range(followed, count)]
 
     def update(self, row: ShardRow) -> None:
-        """Follow one more row."""
         self.totals.add(row)
-        if self._watch is not None:
-            self.watched = self._watch.look(row, self.totals)
+        if self.watch is not None:
+            self.watched = self.watch.look(row, self.totals)
         self.broken = {one.id: one for one in row.results} | self.broken
         self.shards.append(row.shard)
         self.last = row
 
-    def wanted(self) -> int:
-        """Images of the last shard that are wanted."""
-        assert self.last is not None
-        surplus = 0 if self.plan.accepted is None else max(0, self.totals.kept - self.plan.accepted)
-        return self.last.kept - surplus
+    @property
+    def surplus(self) -> int:
+        """Images beyond those that were asked for."""
+        return 0 if self.plan.accepted is None else max(0, self.totals.kept - self.plan.accepted)

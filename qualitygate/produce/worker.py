@@ -27,6 +27,7 @@ from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
 from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.records import PROVENANCE, sample_rows
+from qualitygate.produce.request import Form
 from qualitygate.produce.shards import WAIT, encoding, read_shard, shard_writer
 from qualitygate.produce.store import Store, local_path, open_store
 from qualitygate.produce.watch import Scales
@@ -34,27 +35,21 @@ from qualitygate.records.gate import SuiteResult, Verdict
 from qualitygate.storage import file_sha256
 
 _PROBE_SHARE = 16  # the probe takes at most such a part of the first shard
+_SUFFIX = {Form.WEBDATASET: ".tar", Form.PARQUET: ".parquet", Form.FOLDER: ""}
 
 
 @dataclass(frozen=True)
 class GateSource:
-    """What is gated and by which rules: small, and the same for every worker.
-
-    Attributes:
-        generator: makes the generator on a device.
-        file: its checkpoint, where that is a local file: watched for changes.
-        profile: folder of the profile.
-        policy: None for the profile's.
-        seed: of the samples.
-        latents: file of the user's own latents, in place of a seed; ids are its rows.
-    """
+    """What is gated and by which rules: small, and the same for every worker."""
 
     generator: Callable[[str], Generator]
     file: Path | None
+    """Its checkpoint, where that is a local file: watched for changes."""
     profile: Path
-    policy: Policy | None
+    policy: Policy | None  # None for the profile's
     seed: int
     latents: Path | None = None
+    """File of the user's own latents, in place of a seed; ids are its rows."""
 
     def open(self, device: str) -> OpenedSource:
         return OpenedSource(self, device)
@@ -78,19 +73,13 @@ class OpenedSource:
         self._sha256 = None if source.file is None else file_sha256(source.file)
 
     def latents(self, ids: np.ndarray | range) -> Latents:
-        """The latents of these ids: drawn, or rows of the user's own."""
         return self.stage.latents(ids) if self.own is None else self.own[np.asarray(ids)]
 
     def blocks(self, ids: range) -> Iterator[GatedBlock]:
-        """Gate these ids, block by block."""
         return self.stage.blocks(ids) if self.own is None else self.stage.blocks(latents=self.own[ids.start : ids.stop])
 
     def check_unchanged(self) -> None:
-        """A look at the file's size and time; its hash only where these changed.
-
-        Raises:
-            CheckpointError: it is another file by now.
-        """
+        """Raises `CheckpointError` if it is another file by now: by its size and time, and its hash only where these changed."""
         if (seen := _signature(self._file)) != self._seen and self._file is not None:
             _check(file_sha256(self._file) if seen else "no such file", self._sha256)
             self._seen = seen
@@ -98,8 +87,6 @@ class OpenedSource:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be made, and where."""
-
     source: GateSource
     plan: Plan
     place: str
@@ -117,17 +104,8 @@ class Job:
 
 
 class ShardWorker:
-    """Makes shards on one device, one after the other.
-
-    Args:
-        job: what to make.
-        device: where passes run.
-        opened: the job's source on that device, where it is open already.
-
-    Raises:
-        CheckpointError: the checkpoint is not the one of the plan.
-        ProfileError: the profile is of another checkpoint.
-    """
+    """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already. Raises
+    `CheckpointError` if its checkpoint is not the one of the plan, and `ProfileError` if the profile is of another one."""
 
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
         self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
@@ -138,14 +116,8 @@ class ShardWorker:
         self._probed = job.plan.form is None  # a set in one folder tells no costs
 
     def __call__(self, shard: Shard, progress: Progress = silent) -> ShardRow:
-        """Make a shard, unless it is done.
-
-        Raises:
-            CheckpointError: the checkpoint's file is another one by now.
-            StorageError: the store does not take it.
-        """
-        known = self._manifest.row(shard)
-        if known is not None:
+        """Make a shard, unless it is done. Raises `CheckpointError` if the checkpoint's file is another one by now."""
+        if (known := self._manifest.row(shard)) is not None:
             return known
         self._source.check_unchanged()
         with self._store.workplace() as place:
@@ -204,22 +176,18 @@ class ShardWorker:
         start = time.perf_counter()
         provenance, counts, form = self._stage.provenance, _counted(rows, self._scales), self._plan.form
         storage.write_table(place / RECORDS, rows, {PROVENANCE: provenance.model_dump_json()})
-        file, sha256, size = None, None, 0
+        written: dict[str, Any] = {"file": None, "bytes": 0, "sha256": None}
         if self._plan.images and form is None:
-            size = sum(one.stat().st_size for one in (place / SHARDS).iterdir())
+            written["bytes"] = sum(one.stat().st_size for one in (place / SHARDS).iterdir())
             self._store.adopt_files(place / SHARDS, IMAGES)
         elif self._plan.images and form is not None and counts["accepted"] + counts["corrected"]:
-            file, sha256, size = _adopted(self._store, place / SHARDS, SHARDS, shard, form.suffix)
-        records, records_sha256, _ = _adopted(self._store, place / RECORDS, RECORDS, shard, ".parquet")
+            written = _adopted(self._store, place / SHARDS, shard, form)
+        written |= _adopted(self._store, place / RECORDS, shard, Form.PARQUET)
         row = ShardRow(
             plan=self._plan.id,
             start=shard.start,
             stop=shard.stop,
-            file=file,
-            bytes=size,
-            sha256=sha256,
-            records=records,
-            records_sha256=records_sha256,
+            **written,
             **counts,
             seconds={**seconds, PUBLISH: time.perf_counter() - start},
             probe=self._probe(shard),
@@ -243,34 +211,26 @@ class ShardWorker:
 
 
 def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
-    """The row of the same shard up to the id of its ``images``-th kept image, from what is stored alone. The longer one is left to be
-    withdrawn.
-
-    Args:
-        job: what is made.
-        scales: of its scores.
-        row: the shard's.
-        images: how many are wanted of it, from 1.
-    """
+    """The row of the same shard up to the id of its ``images``-th kept image (from 1), from what is stored alone. The longer one is left to
+    be withdrawn."""
     if images == row.kept:
         return row
     store, plan = open_store(job.workplace), job.plan
     with store.workplace() as place, storage.explained(place):
-        table = pq.read_table(store.fetch(row.records, place))
+        with store.local(row.records) as path:
+            table = pq.read_table(path)
         kept = np.asarray(table[names.VERDICT]) != Verdict.REJECT
         count = int(np.flatnonzero(kept)[images - 1]) + 1
         shard = Shard(row.start, row.start + count)
         table = table.slice(0, count)
-        pq.write_table(table, place / "cut.parquet", compression="zstd")
-        records, records_sha256, _ = _adopted(store, place / "cut.parquet", RECORDS, shard, ".parquet")
-        fields: dict[str, Any] = {"stop": shard.stop, "records": records, "records_sha256": records_sha256}
+        pq.write_table(table, place / RECORDS, compression="zstd")
+        fields = {"stop": shard.stop} | _adopted(store, place / RECORDS, shard, Form.PARQUET)
         if row.file is not None and plan.form is not None:
-            with shard_writer(plan.form, place / SHARDS) as add:
-                for entry in read_shard(plan.form, store.fetch(row.file, place)):
+            with shard_writer(plan.form, place / SHARDS) as add, store.local(row.file) as path:
+                for entry in read_shard(plan.form, path):
                     if entry.id < shard.stop:
                         add(entry)
-            file, sha256, size = _adopted(store, place / SHARDS, SHARDS, shard, plan.form.suffix)
-            fields |= {"file": file, "bytes": size, "sha256": sha256}
+            fields |= _adopted(store, place / SHARDS, shard, plan.form)
         columns = {name: table[name].to_pylist() for name in table.column_names}
         return job.manifest().commit(row.model_copy(update={**fields, **_counted(columns, scales)}))
 
@@ -290,12 +250,12 @@ def _counted(rows: Mapping[str, Any], scales: Scales) -> dict[str, Any]:
     }
 
 
-def _adopted(store: Store, path: Path, folder: str, shard: Shard, suffix: str) -> tuple[str, str, int]:
-    """Name, SHA-256 and bytes of a finished file or folder, in the store from now on, under a name after its contents."""
+def _adopted(store: Store, path: Path, shard: Shard, form: Form) -> dict[str, Any]:
+    """Move images or records, named as their folder is, into the store, under a name after their contents; what a row says of them."""
     sha256, size = _digest(path)
-    name = f"{folder}/{shard.name}.{sha256[:8]}{suffix}"
+    name = f"{path.name}/{shard.name}.{sha256[:8]}{_SUFFIX[form]}"
     store.adopt(path, name)
-    return name, sha256, size
+    return {"records": name, "records_sha256": sha256} if path.name == RECORDS else {"file": name, "bytes": size, "sha256": sha256}
 
 
 def _digest(path: Path) -> tuple[str, int]:

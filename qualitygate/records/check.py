@@ -1,4 +1,4 @@
-"""What is written down of a check of a checkpoint: its rules, and what the candidate's numbers say of each."""
+"""What is written down of a check of a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from qualitygate.records.gate import SuiteResult
 
 
 class RuleState(StrEnum):
-    """What became of a rule of a check."""
-
     PASSED = "passed"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
@@ -43,8 +41,6 @@ class RuleOutcome(Record):
 
 
 class CheckedSide(CheckpointOrigin):
-    """One side of a check."""
-
     source: str
     profile_id: str
     version: str | None = None
@@ -79,16 +75,14 @@ class CheckRecord(SoftwareOrigin):
 
     @property
     def worst_first(self) -> tuple[RuleOutcome, ...]:
-        """The rules in the order in which a person should read them."""
-        states, severities = list(WORST_FIRST), ("critical", "warning", "info")
-        return tuple(sorted(self.rules, key=lambda one: (states.index(one.state), severities.index(one.severity))))
+        severities = ("critical", "warning", "info")
+        return tuple(sorted(self.rules, key=lambda one: (WORST_FIRST.index(one.state), severities.index(one.severity))))
 
     @property
     def warned(self) -> bool:
         """Whether a rule that is only a warning failed."""
-        return any(one.state is RuleState.FAILED and one.severity == "warning" for one in self.rules) or any(
-            not one.success and one.severity == "warning" for one in self.suite.results
-        )
+        severities = {one.severity for one in self.rules if one.state is RuleState.FAILED}
+        return "warning" in severities | {one.severity for one in self.suite.failures}
 
 
 WORST_FIRST = (RuleState.FAILED, RuleState.INCONCLUSIVE, RuleState.PASSED, RuleState.LEFT_OUT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,28 +51,24 @@ class Neuron:
 
 @dataclass(frozen=True)
 class AxisPattern:
-    """A neuron's activation along axes of z.
-
-    Attributes:
-        axes: the axes, int64 (A,).
-        offsets: r, float64 (P,), from −bound to bound, 0 in the middle.
-        values: activation at ``z + r·e_d``, float32 (A, P).
-        left, right: change points ``l_p ≤ 0 ≤ r_p`` of each axis, float64 (A,).
-        curvature: of each axis, float64 (A,); its mean over all axes is the neuron's CLA.
-        slope: coefficient of the first degree of each axis's parabola, float64 (A,).
-    """
+    """A neuron's activation along axes of z."""
 
     axes: np.ndarray
+    """int64 (A,)."""
     offsets: np.ndarray
+    """r, float64 (P,), from −bound to bound, 0 in the middle."""
     values: np.ndarray
+    """Activation at ``z + r·e_d``, float32 (A, P)."""
     left: np.ndarray
     right: np.ndarray
+    """Change points ``l_p ≤ 0 ≤ r_p`` of each axis, float64 (A,)."""
     curvature: np.ndarray
+    """Of each axis, float64 (A,); its mean over all axes is the neuron's CLA."""
     slope: np.ndarray
+    """Coefficient of the first degree of each axis's parabola, float64 (A,)."""
 
     @property
     def at_sample(self) -> float:
-        """The activation at the latent itself."""
         return float(self.values[0, len(self.offsets) // 2])
 
     def parabola(self, row: int, offsets: np.ndarray) -> np.ndarray:
@@ -80,11 +76,8 @@ class AxisPattern:
         return self.at_sample + self.slope[row] * offsets + self.curvature[row] * offsets**2
 
     def rows(self, rows: Sequence[int] | np.ndarray) -> AxisPattern:
-        """Some of the axes."""
-        keep = np.asarray(rows)
-        return AxisPattern(
-            self.axes[keep], self.offsets, self.values[keep], self.left[keep], self.right[keep], self.curvature[keep], self.slope[keep]
-        )
+        of_axes = ("axes", "values", "left", "right", "curvature", "slope")
+        return replace(self, **{name: getattr(self, name)[np.asarray(rows)] for name in of_axes})
 
     def by_local_activation(self) -> AxisPattern:
         """The axes with the most local first: concave around a positive activation, convex around a negative one."""
@@ -93,12 +86,7 @@ class AxisPattern:
 
 @dataclass(frozen=True)
 class PlanePattern:
-    """A neuron's activation over two axes.
-
-    Attributes:
-        along: both axes by themselves.
-        values: float32 (P, P): first axis down, second across, at the offsets of ``along``.
-    """
+    """A neuron's activation over two axes; ``values``: float32 (P, P), first axis down, second across, at the offsets of ``along``."""
 
     along: AxisPattern
     values: np.ndarray
@@ -106,16 +94,12 @@ class PlanePattern:
 
 @dataclass(frozen=True)
 class PatternColumn:
-    """One snapshot in the figure of the dynamics.
-
-    Attributes:
-        title: which snapshot.
-        plane: activation over two axes of z, float32 (P, P).
-        image: of the sample, uint8 (image height, image width, 1 or 3).
-        unit_score: CLA of the unit's neurons as it enters the score, at least 0, float32 (height, width).
-    """
+    """One snapshot in the figure of the dynamics."""
 
     title: str
     plane: np.ndarray
+    """Activation over two axes of z, float32 (P, P)."""
     image: np.ndarray
+    """uint8 (image height, image width, 1 or 3)."""
     unit_score: np.ndarray
+    """CLA of the unit's neurons as it enters the score, at least 0, float32 (height, width)."""

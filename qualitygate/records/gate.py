@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from qualitygate.records import Provenance, Record
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What becomes of a sample."""
-
     ACCEPT = "accept"
     CORRECT = "correct"
     REJECT = "reject"
@@ -46,7 +45,7 @@ class SampleRecord(Record):
 
 
 class RuleLimit(Record):
-    """A rule as it was applied: the score, the number it was held against and where that came from."""
+    """A rule as it was applied; ``source`` says where its number came from."""
 
     rule: str
     score: str
@@ -56,8 +55,6 @@ class RuleLimit(Record):
 
 
 class ExpectationResult(Record):
-    """Outcome of one expectation of the suite."""
-
     id: str
     type: str
     severity: str
@@ -68,11 +65,18 @@ class ExpectationResult(Record):
 
 
 class SuiteResult(Record):
-    """Outcome of a suite. ``passed`` is false as soon as a critical expectation failed."""
+    """Outcome of a suite. It passed where no critical expectation failed and all could be evaluated."""
 
     passed: bool
     evaluated: int
     results: tuple[ExpectationResult, ...]
+
+    @classmethod
+    def of(cls, results: Iterable[ExpectationResult]) -> Self:
+        results = tuple(results)
+        evaluated = sum(one.note is None for one in results)
+        failed = any(one.severity == "critical" and not one.success for one in results)
+        return cls(passed=not failed and evaluated == len(results), evaluated=evaluated, results=results)
 
     @property
     def failures(self) -> tuple[ExpectationResult, ...]:
@@ -80,8 +84,6 @@ class SuiteResult(Record):
 
 
 class GateSummary(Record):
-    """One gated set."""
-
     samples: int
     accepted: int
     corrected: int
@@ -115,19 +117,13 @@ class ExhibitRole(StrEnum):
 
 @dataclass(frozen=True)
 class ExhibitItem:
-    """One sample of an exhibit, made again by id.
-
-    Attributes:
-        role: why it was chosen.
-        record: what the gate wrote down of it.
-        image: uint8 (height, width, channels), as it came out of the untouched generator.
-        corrected: uint8 (height, width, channels), after the correction that was kept or, for a rejected sample, the strongest one
-            tried; None if none was tried.
-        heatmap: float32 (height, width) in [0, 1], where low-rate neurons fire in the untouched generator.
-    """
+    """One sample of an exhibit, made again by id."""
 
     role: ExhibitRole
     record: SampleRecord
     image: np.ndarray
+    """uint8 (height, width, channels), as it came out of the untouched generator."""
     corrected: np.ndarray | None
+    """The same after the correction that was kept or, for a rejected sample, the strongest one tried; None if none was tried."""
     heatmap: np.ndarray
+    """float32 (height, width) in [0, 1]: where low-rate neurons fire in the untouched generator."""

@@ -1,8 +1,4 @@
-"""The metrics of sets of images that there are, which way is better and what each needs: the one place that says so. And one measured
-number with all that makes it comparable, and what `metrics` writes.
-
-Another package's metrics come through the entry points `qualitygate.metrics`, each a `qualitygate.metrics.metric.SetMetric`.
-"""
+"""The metrics of sets of images that there are, one measured number with all that makes it comparable, and what `metrics` writes."""
 
 from __future__ import annotations
 
@@ -23,25 +19,19 @@ Need = Literal["real", "discriminator", "paths", "classes"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a set of images.
-
-    Attributes:
-        name: as it stands in records: a promise.
-        title: as in tables and figures.
-        higher_is_better: which way is better.
-        needs: what it cannot do without, besides the images.
-        where: class that computes it: module below `qualitygate.metrics`, a colon, its name; empty in another package.
-        of_groups: measured of every group, and open to rules of a check; else only of a whole set, on demand.
-        share: of images, so in [0, 1], and so are the ends of its interval.
-    """
+    """A number of a set of images."""
 
     name: str
+    """As it stands in records: a promise."""
     title: str
     higher_is_better: bool
     needs: Need
     where: str = ""
+    """Class that computes it: module below `qualitygate.metrics`, a colon, its name; empty in another package."""
     of_groups: bool = True
+    """Measured of every group, and open to rules of a check; else only of a whole set, on demand."""
     share: bool = False
+    """Of images, so in [0, 1], and so are the ends of its interval."""
 
     @property
     def heading(self) -> str:
@@ -69,24 +59,16 @@ METRICS: Mapping[str, Metric] = {
         Metric(names.DISCRIMINATOR, "D value", True, "discriminator", "discriminator:DiscriminatorValue"),
     )
 }
-"""Ours."""
+"""Ours. Another package's come through the entry points `qualitygate.metrics`, each a `qualitygate.metrics.metric.SetMetric`."""
 
 
 def all_metrics() -> Mapping[str, Metric]:
-    """Ours, and those of other packages that are installed.
-
-    Raises:
-        PluginError: one of them cannot be imported.
-    """
+    """Ours, and those of other packages. Raises `PluginError` if one of them cannot be imported."""
     return {**METRICS} | {one.entry.name: one.load().info for one in plugins("metrics")}
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The metric of that name. Raises `InputError` if there is none."""
     if name in METRICS:
         return METRICS[name]
     if name not in (known := all_metrics()):
@@ -95,10 +77,7 @@ def metric(name: str) -> Metric:
 
 
 class Measurement(Record):
-    """A metric of a set of images.
-
-    ``value`` is None where a number would mean nothing; then ``note`` says why.
-    """
+    """A metric of a set of images. ``value`` is None where a number would mean nothing; then ``note`` says why."""
 
     metric: str
     value: float | None
@@ -134,30 +113,19 @@ def shown(measured: Iterable[Collection[str]]) -> list[Metric]:
 
 
 class GroupRow(Record):
-    """One group of the table.
-
-    Attributes:
-        group: as in `qualitygate.names`.
-        samples: how many it has.
-        what: which samples they are, in words.
-        measurements: by metric.
-        spread: standard deviation over the random groups, by metric; empty for any other group.
-    """
+    """One group of the table, named as in `qualitygate.names`, with its measurements by metric."""
 
     group: str
     samples: int
     what: str
+    """Which samples they are, in words."""
     measurements: dict[str, Measurement]
     spread: dict[str, float] = Field(default_factory=dict)
+    """Standard deviation over the random groups, by metric; empty for any other group."""
 
 
 class GroupOrder(Record):
-    """Whether the lowest group is better than chance, and the highest worse: the papers' order.
-
-    Attributes:
-        holds: the values are in this order.
-        clear: and both lie outside of where 95 % of random groups fall.
-    """
+    """Whether the lowest group is better than chance, and the highest worse: the papers' order."""
 
     metric: str
     lowest: float
@@ -165,18 +133,16 @@ class GroupOrder(Record):
     highest: float
     holds: bool
     clear: bool
+    """It holds, and both ends lie outside of where 95 % of random groups fall."""
 
     @property
     def in_words(self) -> str:
-        """What became of it, as the end of a sentence."""
         if self.clear:
             return "holds"
         return "holds, but within what random groups do" if self.holds else "does NOT hold"
 
 
 class RealInfo(Record):
-    """The real set that was compared with."""
-
     name: str
     digest: str
     samples: int
@@ -214,11 +180,9 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
 
     @property
     def shown(self) -> list[Metric]:
-        """Metrics that some group has, in the order of the table of metrics."""
         return shown(row.measurements for row in self.groups)
 
     def row(self, group: str) -> GroupRow | None:
-        """The group of that name, if there is one."""
         return next((row for row in self.groups if row.group == group), None)
 
     def values(self) -> dict[str, float]:

@@ -1,5 +1,4 @@
-"""Whether a checkpoint's scores mean anything: findings (each a score held against one kind of evidence), the papers' table, and what
-gating by the best score would buy and cost."""
+"""Whether a checkpoint's scores mean anything: findings, the papers' table, and what gating by the best score would buy and cost."""
 
 from __future__ import annotations
 
@@ -47,21 +46,17 @@ class Sight(StrEnum):
 
 
 class ScoreSetting(Record):
-    """A score as a policy can ask for it.
-
-    Attributes:
-        score: its name.
-        layers: layers that it is summed over; None where the name says it all.
-        weights: of the parts of a joined risk; None for other scores.
-        by_class: counted against the activation rates of the sample's own class: for insight, a policy cannot ask for it.
-        fitted: whether it was fitted to evidence, on the half that is not reported on.
-    """
+    """A score as a policy can ask for it."""
 
     score: str
     layers: tuple[int, ...] | None = None
+    """Layers that it is summed over; None where the name says it all."""
     weights: dict[str, float] | None = None
+    """Of the parts of a joined risk."""
     by_class: bool = False
+    """Counted against the activation rates of the sample's own class: for insight, a policy cannot ask for it."""
     fitted: bool = False
+    """To evidence, on the half that is not reported on."""
 
     def __str__(self) -> str:
         parts = [self.score]
@@ -76,28 +71,21 @@ class ScoreSetting(Record):
 
 
 class Finding(Record):
-    """One score on one kind of evidence.
-
-    Attributes:
-        setting: the score.
-        kind: the evidence.
-        samples: samples that are reported on.
-        bad: of which bad.
-        chosen_by: AUC on the other half, which choices are made by; None where the score was fitted on that half.
-        auc: on the half that is reported on.
-        correlation: Spearman's, with how bad the evidence says each sample is; None where one of them is constant.
-        bad_lowest, bad_highest: share of bad samples in the tenth with the lowest and in that with the highest score.
-    """
+    """One score on one kind of evidence."""
 
     setting: ScoreSetting
     kind: EvidenceKind
     samples: int
+    """On the half that is reported on, as are ``auc`` and the numbers of bad ones."""
     bad: int
     chosen_by: Interval | None
+    """AUC on the other half, which choices are made by; None where the score was fitted on that half."""
     auc: Interval
     correlation: Interval | None
+    """Spearman's, with how bad the evidence says each sample is; None where one of them is constant."""
     bad_lowest: float
     bad_highest: float
+    """Share of bad samples in the tenth with the lowest and in that with the highest score."""
 
     @property
     def sight(self) -> Sight:
@@ -111,8 +99,6 @@ class Finding(Record):
 
 
 class EvidenceSource(Record):
-    """Where evidence comes from."""
-
     kind: EvidenceKind
     what: str
     """In words."""
@@ -121,15 +107,7 @@ class EvidenceSource(Record):
 
 
 class Evidence(Record):
-    """What ``evidence.json`` in a profile holds.
-
-    Attributes:
-        profile_id: of the profile that the scores were computed with.
-        seed: of the samples.
-        sources: the evidence there was, the strongest first.
-        findings: every score on every source.
-        recommended: fragment of a policy, YAML; None where no score sees anything.
-    """
+    """What ``evidence.json`` in a profile holds: every score on every source of evidence, the strongest first."""
 
     format: Literal[1] = 1
     profile_id: str
@@ -138,22 +116,16 @@ class Evidence(Record):
     sources: tuple[EvidenceSource, ...]
     findings: tuple[Finding, ...]
     recommended: str | None
+    """Fragment of a policy, YAML; None where no score sees anything."""
 
     def of(self, setting: ScoreSetting) -> Finding | None:
         """What the strongest evidence says of a score; None if nothing was found out about it."""
         found = [one for one in self.findings if one.setting.same_score(setting)]
-        order = list(EvidenceKind)
-        return min(found, key=lambda one: order.index(one.kind), default=None)
+        return min(found, key=lambda one: list(EvidenceKind).index(one.kind), default=None)
 
 
 def named_setting(score: str, layers: tuple[int, ...], weights: Mapping[str, float] | None = None) -> ScoreSetting:
-    """The setting of a policy's score.
-
-    Args:
-        score: its name.
-        layers: layers that it is summed over; of a single one it is the score of that layer.
-        weights: of a risk.
-    """
+    """The setting of a policy's score over these layers, of a single one the score of that layer; or of a risk of these weights."""
     if weights is not None:
         return ScoreSetting(score=score, weights=dict(weights))
     return ScoreSetting(score=f"{score}/layer_{layers[0]}") if len(layers) == 1 else ScoreSetting(score=score, layers=layers)
@@ -168,43 +140,26 @@ class ScoreGroups(Record):
 
 
 class YieldPoint(Record):
-    """What is left when a share of the samples is rejected.
-
-    Attributes:
-        rejected: that share, those with the highest score.
-        accepted: samples that are left.
-        bad: share of them that the evidence calls bad.
-        measurements: metrics of the accepted set.
-        chance: mean of the same metrics where as many are rejected at random: what a smaller set alone does to them.
-        classes: share of each class among the accepted.
-    """
+    """What is left when the share ``rejected`` of the samples is, those with the highest score."""
 
     rejected: float
     accepted: int
     bad: Interval
+    """Share of the accepted that the evidence calls bad."""
     measurements: dict[str, Measurement]
     chance: dict[str, float]
+    """Mean of the same metrics where as many are rejected at random: what a smaller set alone does to them."""
     classes: dict[int, float]
+    """Share of each class among the accepted."""
 
 
 class ScoreYield(Record):
-    """Yield against quality of one score, as more is rejected."""
-
     setting: ScoreSetting
     points: tuple[YieldPoint, ...]
 
 
 class ValidationReport(Record):
-    """What ``validation.json`` holds.
-
-    Attributes:
-        evidence: what is written into the profile.
-        best: the score that was chosen on one half, as it did on the other; None where there were too few samples.
-        fitted: a joined risk whose weights were fitted on that half.
-        by_class: the best score against activation rates by class; None without classes.
-        policy: the score of the policy's first rule.
-        remarks: what to know before using any of it.
-    """
+    """What ``validation.json`` holds."""
 
     format: Literal[1] = 1
     checkpoint: str
@@ -213,11 +168,17 @@ class ValidationReport(Record):
     extractor: str | None
     real: RealInfo | None
     evidence: Evidence
+    """What is written into the profile."""
     best: Finding | None
+    """The score that was chosen on one half, as it did on the other; None where there were too few samples."""
     fitted: Finding | None
+    """A joined risk whose weights were fitted on that half."""
     by_class: Finding | None
+    """The best score against activation rates by class; None without classes."""
     policy: Finding | None
+    """The score of the policy's first rule."""
     groups: tuple[ScoreGroups, ...]
     yields: tuple[ScoreYield, ...]
     remarks: tuple[str, ...]
+    """What to know before using any of it."""
     seconds: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,14 @@ from qualitygate.errors import InputError
 from qualitygate.policy.model import higher_is_better
 from qualitygate.records import Interval
 from qualitygate.records.check import WORST_FIRST, CheckRecord, RuleOutcome, RuleState
-from qualitygate.reports.check_text import cells, footing, number, reason
-from qualitygate.reports.markup import data_uri, drawn_as, inline, render
+from qualitygate.reports.check_text import cells, footing, number, reason, unmet_wishes
+from qualitygate.reports.markup import data_uri, inline, render
 from qualitygate.reports.pictures import webp
 from qualitygate.reports.sheets import comparison_sheet
 from qualitygate.reports.style import DPI, FAINT, INK, LINE_COLORS, MUTED, PAPER, WIDTH, Render, png
 from qualitygate.reports.tables import Cell
 
-ROW = 0.56
-"""Height of a rule in inches."""
+ROW = 0.56  # height of a rule in inches
 _MARKS = {
     RuleState.PASSED: (LINE_COLORS[2], "o", LINE_COLORS[2]),
     RuleState.FAILED: (LINE_COLORS[1], "s", LINE_COLORS[1]),
@@ -35,35 +35,21 @@ _MARKS = {
 _DIAMOND: dict[str, Any] = {"marker": "D", "markersize": 7, "color": PAPER, "markeredgecolor": MUTED, "markeredgewidth": 1.3}
 """Where the candidate would be if it equalled the baseline."""
 _INSET = 0.92  # of half the width, where the farthest end of a row lies
-_SIDE = 96
-"""Of the images on the page, in pixels."""
+_SIDE = 96  # of the images on the page, in pixels
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Samples to look at.
+    """Samples to look at."""
 
-    Attributes:
-        title: what they have in common.
-        caption: how they were chosen.
-        captions: of each sample.
-        rows: by whose they are, uint8 images (height, width, channels), one for each sample.
-    """
-
-    title: str
-    caption: str
-    captions: Sequence[str]
-    rows: Mapping[str, Sequence[np.ndarray]]
+    title: str  # what they have in common
+    caption: str  # how they were chosen
+    captions: Sequence[str]  # of each sample
+    rows: Mapping[str, Sequence[np.ndarray]]  # by whose they are, uint8 images (height, width, channels), one for each sample
 
 
 def check_page(record: CheckRecord, policy: str, sheets: Sequence[Sheet] = ()) -> str:
-    """The page. Everything that came from outside is escaped.
-
-    Args:
-        record: of the check.
-        policy: what it was checked by, as YAML.
-        sheets: images to look at.
-    """
+    """The page, with the policy that was checked by, as YAML. Everything that came from outside is escaped."""
     counts = Counter(one.state for one in record.rules)
     return render(
         "check.html.j2",
@@ -79,8 +65,8 @@ def check_page(record: CheckRecord, policy: str, sheets: Sequence[Sheet] = ()) -
                 for one in record.worst_first
                 if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE)
             ],
-            "wishes": [one for one in record.suite.failures if one.id not in {rule.id for rule in record.rules}],
-            "figure": inline(interval_figure(record, drawn_as("rules"))) if any(one.excess for one in record.rules) else None,
+            "wishes": unmet_wishes(record),
+            "figure": inline("rules", partial(interval_figure, record)) if any(one.excess for one in record.rules) else None,
             "sheets": [
                 (sheet, data_uri(webp(comparison_sheet(sheet.captions, sheet.rows, sheet.title, columns=6, scale_to=_SIDE))))
                 for sheet in sheets
@@ -96,7 +82,6 @@ def _with_code(text: str) -> Markup:
 
 
 def _cell(found: Interval | None) -> Cell:
-    """A number over its interval."""
     return Cell("–") if found is None else Cell(f"{found.value:+.3g}", f"{found.low:+.3g} … {found.high:+.3g}")
 
 
@@ -106,9 +91,6 @@ def interval_figure(record: CheckRecord, render: Render = png) -> bytes:
     The line in the middle is the limit; an interval right of it fails, one left of it passes, one over it is inconclusive. Every row has a
     scale of its own, chosen by its farthest end; a diamond stands where the candidate would be if it equalled the baseline, so that the
     way from there to the limit is the margin.
-
-    Raises:
-        InputError: no rule was measured.
     """
     rules = [one for one in record.worst_first if one.excess is not None]
     if not rules:
@@ -126,7 +108,14 @@ def interval_figure(record: CheckRecord, render: Render = png) -> bytes:
     for row, one in enumerate(rules):
         _interval(axes, row, one)
         _words(axes, row, one)
-    _legend(figure, rules)
+    handles = []
+    for state, (color, marker, inside) in _MARKS.items():
+        if any(one.state is state for one in rules):
+            ends: dict[str, Any] = {"marker": marker, "markersize": 9, "markerfacecolor": inside, "markeredgecolor": color}
+            handles.append(Line2D([], [], color=color, linewidth=3, label=state.value, **ends))
+    if any(baseline_excess(one) is not None for one in rules):
+        handles.append(Line2D([], [], linestyle="none", label="as the baseline", **_DIAMOND))
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=11, labelcolor=INK, borderaxespad=0.2)
     return render(figure)
 
 
@@ -163,17 +152,6 @@ def _words(axes: Axes, row: int, one: RuleOutcome) -> None:
     ):
         for text, y, color, size in ((above, row - 0.2, INK, 11.5), (below, row + 0.21, MUTED, 10)):
             axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=align, va="center", fontsize=size, color=color, parse_math=False)
-
-
-def _legend(figure: Figure, rules: Sequence[RuleOutcome]) -> None:
-    handles = []
-    for state in (state for state in _MARKS if any(one.state is state for one in rules)):
-        color, marker, inside = _MARKS[state]
-        ends: dict[str, Any] = {"marker": marker, "markersize": 9, "markerfacecolor": inside, "markeredgecolor": color}
-        handles.append(Line2D([], [], color=color, linewidth=3, label=state.value, **ends))
-    if any(baseline_excess(one) is not None for one in rules):
-        handles.append(Line2D([], [], linestyle="none", label="as the baseline", **_DIAMOND))
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=11, labelcolor=INK, borderaxespad=0.2)
 
 
 def _short(text: str, room: int) -> str:

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from qualitygate.policy.model import TO_BASELINE, needs_of
 from qualitygate.records import Interval
 from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.gate import ExpectationResult
 
 HEADER = ("rule", "severity", "result", "metric", "candidate", "baseline", "beyond the limit", "look at")
-SUMMARY_BYTES = 2**20
-"""Beyond it GitHub shows nothing at all."""
-ANNOTATIONS = 10
-"""Of one kind, in one step; more are dropped without a word."""
+SUMMARY_BYTES = 2**20  # beyond it GitHub shows nothing at all
+ANNOTATIONS = 10  # of one kind, in one step; more are dropped without a word
 _CUT = "\n\n… cut off here: the rest is in `check.json`.\n"
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have."""
+_DATA = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_PROPERTY = _DATA | str.maketrans({":": "%3A", ",": "%2C"})
+"""How workflow commands are escaped."""
 
 
 def headline(record: CheckRecord) -> str:
@@ -28,16 +30,33 @@ def headline(record: CheckRecord) -> str:
 
 
 def footing(record: CheckRecord) -> list[str]:
-    """What the verdict stands on: how sure it is, and what it does not cover; a sentence each."""
-    return [_method(record), *_uncovered(record)]
+    """What the verdict stands on: how sure it is, and what it does not cover, where no real images were looked at; a sentence each."""
+    paired = "the same latents in both" if record.paired else "latents not shared"
+    counted = sum(one.state is not RuleState.LEFT_OUT for one in record.rules)
+    sentences = [
+        f"{counted} {'rule' if counted == 1 else 'rules'}, {record.looks} of up to {record.looks_planned} looks, {paired}; "
+        f"the chance that any of them was decided wrongly is at most {record.error:g} (Bonferroni over rules and looks: each end of "
+        f"an interval is left {record.tail:.2g})."
+    ]
+    looked_at = {one.metric for one in record.rules if needs_of(one.metric) is not None and one.value is not None}
+    if not looked_at:
+        sentences.append(
+            "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
+        )
+    elif looked_at <= set(TO_BASELINE):
+        sentences.append(
+            "No rule looked at a real image: the candidate's images were held against the baseline's own, which shows that they "
+            "changed, not whether for the better; give --real DIR."
+        )
+    return sentences
 
 
 def reason(record: CheckRecord) -> str:
     """Why the verdict is what it is, in a sentence or two."""
     of = {state: [one.id for one in record.rules if one.state is state and one.severity == "critical"] for state in RuleState}
-    wishes = [one.id for one in record.suite.failures if one.severity == "critical" and one.id not in {rule.id for rule in record.rules}]
     if record.verdict is RuleState.FAILED:
-        why = (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", wishes))
+        unmet = [one.id for one in unmet_wishes(record) if one.severity == "critical"]
+        why = (("beyond the limit", of[RuleState.FAILED]), ("expected and not met", unmet))
         parts = [f"{', '.join(ids)} {what}" for what, ids in why if ids]
         return f"Critical: {'; '.join(parts)}." if parts else "The suite failed."
     if record.verdict is RuleState.INCONCLUSIVE:
@@ -49,60 +68,31 @@ def reason(record: CheckRecord) -> str:
 
 def cells(record: CheckRecord) -> Iterator[tuple[RuleOutcome, tuple[str, ...]]]:
     """The rules, worst first, each with the cells of its row under `HEADER`."""
-    for one in record.worst_first:
-        result, numbers = one.state.value.replace("_", " "), (number(one.value), number(one.baseline), interval(one.excess))
-        yield one, (one.id, one.severity, result, f"{one.metric} {one.rule}", *numbers, one.note or one.advice or "")
+    return ((one, _row(one)) for one in record.worst_first)
+
+
+def unmet_wishes(record: CheckRecord) -> list[ExpectationResult]:
+    """Expectations that failed and are no rule: written by hand."""
+    rules = {one.id for one in record.rules}
+    return [one for one in record.suite.failures if one.id not in rules]
 
 
 def hand_written_failures(record: CheckRecord, severity: str | None = None) -> list[str]:
-    """Expectations that failed and are no rule; of one severity only, where it is given."""
-    rules = {one.id for one in record.rules}
-    return [
-        f"{one.severity}: {one.id} ({one.type}) observed {one.observed} {one.note or ''}".rstrip()
-        for one in record.suite.failures
-        if one.id not in rules and severity in (None, one.severity)
-    ]
+    """`unmet_wishes` in words; of one severity only, where it is given."""
+    found = [one for one in unmet_wishes(record) if severity in (None, one.severity)]
+    return [f"{one.severity}: {one.id} ({one.type}) observed {one.observed} {one.note or ''}".rstrip() for one in found]
 
 
 def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def interval(found: Interval | None) -> str:
-    return "–" if found is None else f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
-
-
-def _method(record: CheckRecord) -> str:
-    """How sure it is, in one sentence."""
-    paired = "the same latents in both" if record.paired else "latents not shared"
-    counted = sum(one.state is not RuleState.LEFT_OUT for one in record.rules)
-    return (
-        f"{counted} {'rule' if counted == 1 else 'rules'}, {record.looks} of up to {record.looks_planned} looks, {paired}; "
-        f"the chance that any of them was decided wrongly is at most {record.error:g} (Bonferroni over rules and looks: each end of "
-        f"an interval is left {record.tail:.2g})."
-    )
-
-
-def _uncovered(record: CheckRecord) -> list[str]:
-    """What the verdict does not cover; nothing where real images were looked at."""
-    looked_at = {one.metric for one in record.rules if needs_of(one.metric) is not None and one.value is not None}
-    if not looked_at:
-        return [
-            "No rule looked at an image: the verdict is of scores and units, and says nothing of what the images show; give --real DIR."
-        ]
-    if looked_at <= set(TO_BASELINE):
-        return [
-            "No rule looked at a real image: the candidate's images were held against the baseline's own, which shows that they "
-            "changed, not whether for the better; give --real DIR."
-        ]
-    return []
-
-
 def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
     """Markdown of at most ``room`` bytes: the verdict, and the rules, worst first."""
-    lines = [f"## {_cell(headline(record))}", "", *footing(record), "", _row(HEADER), _row(["---"] * len(HEADER))]
-    lines += [_row(row) for _, row in cells(record)]
-    lines += ["", *(f"- {_cell(one)}" for one in hand_written_failures(record))]
+    table = (HEADER, ["---"] * len(HEADER), *(row for _, row in cells(record)))
+    lines = [f"## {_markdown(headline(record))}", "", *footing(record), ""]
+    lines += [f"| {' | '.join(map(_markdown, row))} |" for row in table]
+    lines += ["", *(f"- {_markdown(one)}" for one in hand_written_failures(record))]
     text = "\n".join(lines) + "\n"
     if len(text.encode()) <= room:
         return text
@@ -112,63 +102,40 @@ def step_summary(record: CheckRecord, room: int = SUMMARY_BYTES) -> str:
 
 def workflow_commands(record: CheckRecord) -> list[str]:
     """Workflow commands, at most 10 of a kind, worst first: errors for what fails the gate or leaves it open, warnings, notices."""
-    kept: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
-    for kind, title, text in _remarks(record):
-        if len(kept[kind]) < ANNOTATIONS:
-            kept[kind].append(f"::{kind} title={_property(title)}::{_data(text)}")
-    return [line for of_kind in kept.values() for line in of_kind]
-
-
-def _remarks(record: CheckRecord) -> Iterator[tuple[str, str, str]]:
-    for one in hand_written_failures(record):
-        yield "error" if one.startswith("critical") else "warning", "expectation", one
-    for outcome, row in cells(record):
-        if outcome.state in (RuleState.FAILED, RuleState.INCONCLUSIVE):
-            kind = {"critical": "error", "warning": "warning"}.get(outcome.severity, "notice")
-            yield kind, f"{outcome.id} {row[2]}", f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}"
-
-
-def _row(values: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_cell, values))} |"
-
-
-def _cell(text: str) -> str:
-    """Text that stays in its cell and is no HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    kinds = {"critical": "error", "warning": "warning"}
+    remarks = [("error" if one.startswith("critical") else "warning", "expectation", one) for one in hand_written_failures(record)]
+    remarks += [
+        (kinds.get(one.severity, "notice"), f"{one.id} {row[2]}", _sentence(row))
+        for one, row in cells(record)
+        if one.state in (RuleState.FAILED, RuleState.INCONCLUSIVE)
+    ]
+    lines: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
+    for kind, title, text in remarks:
+        lines[kind].append(f"::{kind} title={title.translate(_PROPERTY)}::{text.translate(_DATA)}")
+    return [line for of_kind in lines.values() for line in of_kind[:ANNOTATIONS]]
 
 
 def junit_xml(record: CheckRecord) -> bytes:
     """The document, UTF-8."""
-    suite = ET.Element("testsuite", name=plain(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
-    cases = [*(_case(suite, one) for one in record.rules), _suite_case(suite, record)]
-    for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        suite.set(name, str(sum(case.find(kind) is not None for case in cases)))
-    suite.set("tests", str(len(cases)))
-    ET.SubElement(suite, "system-out").text = plain("\n".join((headline(record), *footing(record))))
     root = ET.Element("testsuites")
-    root.append(suite)
+    suite = ET.SubElement(root, "testsuite", name=_xml(f"qualitygate check {record.candidate.checkpoint}"), time=f"{record.seconds:.3f}")
+    for one in record.rules:
+        _case(suite, one)
+    wishes = ET.SubElement(suite, "testcase", classname="qualitygate.check", name="expectations")
+    if critical := hand_written_failures(record, "critical"):
+        ET.SubElement(wishes, "failure", message=_xml("; ".join(critical)), type="critical")
+    if failures := hand_written_failures(record):
+        ET.SubElement(wishes, "system-out").text = _xml("\n".join(failures))
+    for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(name, str(len(suite.findall(f"testcase/{kind}"))))
+    suite.set("tests", str(len(suite)))
+    ET.SubElement(suite, "system-out").text = _xml("\n".join((headline(record), *footing(record))))
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
-def plain(text: str) -> str:
-    """The text without what XML forbids."""
-    return _FORBIDDEN.sub("�", text)
-
-
-def _case(suite: ET.Element, one: RuleOutcome) -> ET.Element:
-    case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name=plain(f"{one.id} ({one.severity})"))
-    said = plain(
-        f"{one.metric} {one.rule}: {number(one.value)} against {number(one.baseline)}, beyond the limit {interval(one.excess)}. "
-        f"{one.note or one.advice or ''}".rstrip()
-    )
+def _case(suite: ET.Element, one: RuleOutcome) -> None:
+    case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name=_xml(f"{one.id} ({one.severity})"))
+    said = _xml(_sentence(_row(one)).rstrip())
     if one.state is RuleState.LEFT_OUT:
         ET.SubElement(case, "skipped", message=said)
     elif one.severity == "critical" and one.state is RuleState.FAILED:
@@ -177,13 +144,25 @@ def _case(suite: ET.Element, one: RuleOutcome) -> ET.Element:
         ET.SubElement(case, "error", message=said, type="inconclusive")
     else:
         ET.SubElement(case, "system-out").text = f"{one.state.value}: {said}"
-    return case
 
 
-def _suite_case(suite: ET.Element, record: CheckRecord) -> ET.Element:
-    case = ET.SubElement(suite, "testcase", classname="qualitygate.check", name="expectations")
-    if critical := hand_written_failures(record, "critical"):
-        ET.SubElement(case, "failure", message=plain("; ".join(critical)), type="critical")
-    if failures := hand_written_failures(record):
-        ET.SubElement(case, "system-out").text = plain("\n".join(failures))
-    return case
+def _row(one: RuleOutcome) -> tuple[str, ...]:
+    result, numbers = one.state.value.replace("_", " "), (number(one.value), number(one.baseline), _interval(one.excess))
+    return (one.id, one.severity, result, f"{one.metric} {one.rule}", *numbers, one.note or one.advice or "")
+
+
+def _interval(found: Interval | None) -> str:
+    return "–" if found is None else f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+
+
+def _sentence(row: Sequence[str]) -> str:
+    return f"{row[3]}: {row[4]} against {row[5]}, beyond the limit {row[6]}. {row[7]}"
+
+
+def _markdown(text: str) -> str:
+    """Text that stays in its cell and is no HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _xml(text: str) -> str:
+    return _FORBIDDEN.sub("�", text)

@@ -18,8 +18,7 @@ from qualitygate.errors import InputError
 from qualitygate.records.dynamics import AxisPattern, DynamicsRecord, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.style import HEAT_MAP, INK, LINE_COLORS, MUTED, Render, blank, dress, line_color, number, png
 
-SIGNED_MAP = "RdBu_r"
-"""Colour map of activations: white is 0, so the change points are where the colour turns."""
+SIGNED_MAP = "RdBu_r"  # of activations: white is 0, so the change points are where the colour turns
 _PARABOLAS = LINE_COLORS[2], LINE_COLORS[0]  # green and blue, as in the paper
 _POINTS = LINE_COLORS[1]
 _NARROW, _HIGH = 1.5, 5.2  # inches: width of a column of the dynamics figure, and its height
@@ -43,13 +42,13 @@ _NOT_DRAWN = {
 
 
 def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
-    """How the metrics move while a generator trains: a panel for each kind, a line for each layer, and a panel for each set metric.
-
-    Raises:
-        InputError: no snapshot has metrics.
-    """
+    """How the metrics move while a generator trains: a panel for each kind, a line for each layer, and a panel for each set metric."""
     found = {name for one in record.snapshots for name in one.metrics}
-    panels = [(title, lines) for metric, title in _BY_LAYER.items() if (lines := _by_layer(record, metric, found))]
+    panels: list[tuple[str, dict[str, list[tuple[float, float]]]]] = []
+    for metric, title in _BY_LAYER.items():
+        layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
+        if layers:
+            panels.append((title, {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}))
     known = _BY_LAYER.keys() | _NOT_DRAWN
     of_set = sorted(name for name in found if name.rpartition("/layer_")[0] not in known)
     panels += [(name.split("/")[-1], {"": _series(record, name)}) for name in of_set]
@@ -70,20 +69,14 @@ def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
 def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes: AxisPattern, plane: PlanePattern, title: str) -> bytes:
     """One neuron of one sample: where it is, its pattern on every axis, on the most local axis, and over two axes. 1,200 pixels wide.
 
-    Args:
-        image: of the sample, uint8 (image height, image width, 1 or 3).
-        unit_map: activation of the neuron's unit, (height, width).
-        neuron: which.
-        axes: its pattern along the axes to show, in the order to show them: rows from the top.
-        plane: its pattern over two axes.
-        title: above the figure.
+    ``image`` is the sample's, uint8 (image height, image width, 1 or 3); ``unit_map`` the activation of the neuron's unit, (height, width);
+    ``axes`` hold the axes to show, rows from the top.
     """
     figure = blank(7.2, 12.0)
     figure.suptitle(title, fontsize=13, color=INK)
     grid = figure.add_gridspec(2, 3, width_ratios=(1, 1.25, 1.7))
     place, unit = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
-    _picture(place, image)
-    _box(place, neuron, unit_map.shape, image.shape)
+    _picture(place, image, neuron, unit_map.shape)
     _signed(unit, unit_map)
     _box(unit, neuron, unit_map.shape, unit_map.shape)
     for cell, words in ((place, "image, with the neuron's place"), (unit, f"activation of unit {neuron.unit}")):
@@ -98,17 +91,8 @@ def pattern_figure(image: np.ndarray, unit_map: np.ndarray, neuron: Neuron, axes
 def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tuple[int, int], bound: float, title: str) -> bytes:
     """A neuron through the snapshots: activation over two axes of the latent space, the image, CLA of the unit's neurons.
 
-    Each row has one scale for all snapshots, so that the eye can compare them.
-
-    Args:
-        columns: the snapshots, in order.
-        neuron: which; its place is boxed in the image and in the map of CLA.
-        axes: of the plane, first down, second across.
-        bound: half the length of the plane's sides.
-        title: above the figure.
-
-    Raises:
-        InputError: no columns.
+    Each row has one scale for all snapshots, so that the eye can compare them. The neuron's place is boxed. ``axes`` are those of the
+    plane, first down, second across; ``bound`` is half the length of its sides.
     """
     if not columns:
         raise InputError("There is no snapshot to draw", "no columns", "at least one")
@@ -124,8 +108,7 @@ def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tupl
         plane = _signed(over, column.plane, strongest, extent=(-bound, bound, bound, -bound))
         over.plot(0, 0, "k+", markersize=7)
         over.set_title(column.title, fontsize=10, color=INK)
-        _picture(middle, column.image)
-        _box(middle, neuron, column.unit_score.shape, column.image.shape)
+        _picture(middle, column.image, neuron, column.unit_score.shape)
         heat = below.imshow(column.unit_score, cmap=HEAT_MAP, vmin=0.0, vmax=highest)
         _box(below, neuron, column.unit_score.shape, column.unit_score.shape)
         below.set_xlabel(f"mean {number(float(column.unit_score.mean()))}", fontsize=9, color=MUTED)
@@ -134,11 +117,6 @@ def dynamics_figure(columns: Sequence[PatternColumn], neuron: Neuron, axes: tupl
     figure.colorbar(plane, ax=cells[0].tolist(), shrink=0.9)
     figure.colorbar(heat, ax=cells[2].tolist(), shrink=0.9)
     return png(figure)
-
-
-def _by_layer(record: DynamicsRecord, metric: str, found: set[str]) -> dict[str, list[tuple[float, float]]]:
-    layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
-    return {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}
 
 
 def _series(record: DynamicsRecord, name: str) -> list[tuple[float, float]]:
@@ -213,8 +191,9 @@ def _on_wall(row: int, values: np.ndarray, wall: tuple[float, float]) -> tuple[n
     return (values, np.full_like(values, wall[1])) if row == 0 else (np.full_like(values, wall[0]), values)
 
 
-def _picture(axes: Axes, image: np.ndarray) -> None:
+def _picture(axes: Axes, image: np.ndarray, neuron: Neuron, size: tuple[int, ...]) -> None:
     axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+    _box(axes, neuron, size, image.shape)
 
 
 def _box(axes: Axes, neuron: Neuron, size: tuple[int, ...], shown: tuple[int, ...]) -> None:

@@ -12,14 +12,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.policy.scores import cla_layer
+from qualitygate.policy.scores import badness, cla_layer
 from qualitygate.records.gate import RuleLimit, Verdict
-from qualitygate.records.metrics import metric
-from qualitygate.reports.material import Gated
+from qualitygate.reports.material import Gated, more_is_worse
+from qualitygate.reports.study_figures import metric_words
 from qualitygate.reports.style import (
     DASHED,
     INK,
-    LINE_COLORS,
     MUTED,
     PAPER,
     REFERENCE,
@@ -30,7 +29,6 @@ from qualitygate.reports.style import (
     key,
     line_color,
     number,
-    panel,
     panels,
     png,
 )
@@ -43,27 +41,16 @@ _FEWEST = 10  # samples that a mean is taken of
 
 
 def score_figure(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], verdicts: np.ndarray, render: Render = png) -> bytes:
-    """Histograms of the scores that rules name, coloured by verdict, with the limits as vertical lines; one panel for each score.
-
-    Args:
-        scores: score of N gated samples by name, each (N,); values that are not finite are counted and not drawn.
-        limits: the rules as they were applied.
-        verdicts: the samples' `Verdict` values (N,).
-        render: what makes bytes of the figure.
-
-    Raises:
-        InputError: no samples, no rules, a score or verdict that is unknown, or columns of different lengths.
-    """
+    """Histograms of the scores that rules name, each (N,), coloured by verdict (N,), with the limits as vertical lines; one panel for each
+    score. Values that are not finite are counted and not drawn. `InputError` for no samples or rules, an unknown score or verdict, or
+    columns of different lengths."""
     columns = _ruled_columns(scores, limits)
     verdicts = np.asarray(verdicts).astype(str)
     if unknown := sorted(set(verdicts.tolist()) - {str(verdict) for verdict in Verdict}):
         raise InputError("These are no verdicts", ", ".join(unknown), ", ".join(Verdict))
     if any(len(column) != len(verdicts) for column in columns.values()):
-        raise InputError(
-            "Scores and verdicts do not belong together",
-            f"{len(verdicts)} verdicts, scores of another length",
-            "one verdict for each sample",
-        )
+        found = f"{len(verdicts)} verdicts, scores of another length"
+        raise InputError("Scores and verdicts do not belong together", found, "one verdict for each sample")
     figure, cells = panels(0.5 + 2.9 * len(columns), len(columns))
     for axes, (name, column) in zip(cells, columns.items(), strict=True):
         _histogram(axes, name, column, verdicts, [limit for limit in limits if limit.score == name])
@@ -76,27 +63,24 @@ def trade_off_figure(
     scores: Mapping[str, np.ndarray], calibration: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], render: Render = png
 ) -> bytes:
     """What each rule would keep if its limit stood elsewhere: the share of the gated samples that stay within a limit at
-    each quantile of the calibration. On the dashed diagonal the gated samples are like the calibration's.
-
-    Args:
-        scores: score of the gated samples by name, each (N,); a value that is not finite is not kept.
-        calibration: the same scores of the calibration's samples, each (M,).
-        limits: the rules as they were applied; marked where they stand.
-        render: as in `score_figure`.
-
-    Raises:
-        InputError: no samples, no rules, or a score that is missing on either side.
+    each quantile of the calibration. On the dashed diagonal the gated samples are like the calibration's. A value that is not finite is
+    not kept. `InputError` for no samples or rules, or a score that is missing on either side.
     """
     columns, known = _ruled_columns(scores, limits), _ruled_columns(calibration, limits)
-    figure, axes = panel(5.0)
+    for name, column in known.items():
+        known[name] = column[np.isfinite(column)]
+        if not len(known[name]):
+            raise InputError(f"The calibration holds no score {name}", "only values that are not finite", "finite scores")
+    figure, (axes,) = panels(5.0)
     quantiles = np.linspace(0.0, 1.0, 401)
     colors = {name: line_color(place) for place, name in enumerate(columns)}
     axes.plot((0, 1), (0, 1), color=MUTED, linestyle=REFERENCE, linewidth=1.2, label="as in the calibration")
     for name, column in columns.items():
-        axes.plot(quantiles, _share_within(column, _finite(known, name), quantiles), color=colors[name], linewidth=2, label=name)
+        shares = _share_within(badness(name, column), badness(name, known[name]), quantiles)
+        label = name if more_is_worse(name) else f"{name} (quantiles from above)"
+        axes.plot(quantiles, shares, color=colors[name], linewidth=2, label=label)
     for limit in limits:
-        at = float((_finite(known, limit.score) <= limit.limit).mean())
-        share = float((columns[limit.score] <= limit.limit).mean())
+        at, share = (_share_kept(limit, of[limit.score]) for of in (known, columns))
         label = f"{limit.rule}: limit {number(limit.limit)} keeps {share:.1%}"
         mark: dict[str, Any] = {"markersize": 9, "markeredgecolor": PAPER, "zorder": 3, "clip_on": False}
         axes.plot(at, share, "o", color=colors[limit.score], label=label, **mark)
@@ -118,7 +102,7 @@ def scatter_figure(gated: Gated, other: str, render: Render) -> bytes:
     x, y = (floats(gated.columns[name]) for name in (gated.headline, other))
     verdicts = np.asarray(gated.columns[names.VERDICT]).astype(str)
     known = np.isfinite(x) & np.isfinite(y)
-    figure, axes = panel(4.6)
+    figure, (axes,) = panels(4.6)
     for verdict, color in VERDICT_COLORS.items():
         rows = known & (verdicts == verdict)
         dots: dict[str, Any] = {"markersize": 5, "alpha": 0.6, "markeredgewidth": 0, "rasterized": True}
@@ -134,46 +118,36 @@ def scatter_figure(gated: Gated, other: str, render: Render) -> bytes:
 
 def quality_figure(score: str, columns: Mapping[str, np.ndarray], limits: Sequence[RuleLimit], render: Render) -> bytes | None:
     """Mean quality of the samples that stay if the limit of a score moves, against how many stay; with the band of two standard errors.
-
-    Returns:
-        None if no quality of single samples was measured, or not of enough.
-    """
+    None if no quality of single samples was measured, or not of enough."""
     quality = next((name for name in QUALITIES if name in columns), None)
     if quality is None or score not in columns:
         return None
     scores, values = floats(columns[score]), floats(columns[quality])
     known = np.isfinite(scores) & np.isfinite(values)
-    order = np.argsort(scores[known], kind="stable")
-    ranked, values = scores[known][order], values[known][order]
+    scores, values = scores[known], values[known]
     if len(values) < 2 * _FEWEST:
         return None
+    ranked = values[np.argsort(badness(score, scores), kind="stable")]
     counts = np.unique(np.linspace(_FEWEST, len(values), _POINTS).astype(int))
-    means = np.cumsum(values)[counts - 1] / counts
-    errors = np.sqrt(np.maximum(np.cumsum(values**2)[counts - 1] / counts - means**2, 0.0) / counts)
-    figure, axes = panel(4.2)
-    axes.fill_between(counts / len(values), means - 2 * errors, means + 2 * errors, color=LINE_COLORS[0], alpha=0.2, linewidth=0)
-    axes.plot(counts / len(values), means, color=LINE_COLORS[0], linewidth=2)
-    axes.axhline(values.mean(), color=MUTED, linewidth=1.2, linestyle=REFERENCE, label="all samples, or any at random")
+    means = np.cumsum(ranked)[counts - 1] / counts
+    errors = np.sqrt(np.maximum(np.cumsum(ranked**2)[counts - 1] / counts - means**2, 0.0) / counts)
+    figure, (axes,) = panels(4.2)
+    axes.fill_between(counts / len(values), means - 2 * errors, means + 2 * errors, color=line_color(0), alpha=0.2, linewidth=0)
+    axes.plot(counts / len(values), means, color=line_color(0), linewidth=2)
+    axes.axhline(ranked.mean(), color=MUTED, linewidth=1.2, linestyle=REFERENCE, label="all samples, or any at random")
     for limit in (limit for limit in limits if limit.score == score):
-        share = float((ranked <= limit.limit).mean())
+        share = _share_kept(limit, scores)
         axes.axvline(share, color=INK, linewidth=1.2, linestyle=DASHED, label=f"{limit.rule} keeps {share:.1%}")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    better = "higher" if metric(quality).higher_is_better else "lower"
-    dress(axes, f"samples kept: those with the lowest {score}", f"mean {metric(quality).title} ({better} is better)")
+    dress(axes, f"samples kept: those with the {'lowest' if more_is_worse(score) else 'highest'} {score}", f"mean {metric_words(quality)}")
     key(axes)
     return render(figure)
 
 
 def overlay_figure(columns: Mapping[str, np.ndarray], score: str, limit: float | None, render: Render) -> bytes:
-    """Distribution functions of one score in several sets: how many samples lie at or below each value.
-
-    Args:
-        columns: finite values of the score, not empty, by the set's short name.
-        score: its name.
-        limit: where the first set's rule stands, if it has one.
-        render: makes the file.
-    """
-    figure, axes = panel(4.0)
+    """Distribution functions of one score in several sets, by the set's short name: how many of its samples, all finite, lie at or below
+    each value. ``limit`` is where the first set's rule stands, if it has one."""
+    figure, (axes,) = panels(4.0)
     for place, (name, column) in enumerate(columns.items()):
         axes.ecdf(column, compress=True, color=line_color(place), linewidth=2, label=f"{name} ({len(column):,})")
     if limit is not None:
@@ -199,11 +173,9 @@ def _ruled_columns(scores: Mapping[str, np.ndarray], limits: Sequence[RuleLimit]
     return columns
 
 
-def _finite(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    finite = columns[name][np.isfinite(columns[name])]
-    if not len(finite):
-        raise InputError(f"The calibration holds no score {name}", "only values that are not finite", "finite scores")
-    return finite
+def _share_kept(limit: RuleLimit, column: np.ndarray) -> float:
+    """Share of a column (N,) of its score that a rule keeps; NaN is not kept."""
+    return float((badness(limit.score, column) <= badness(limit.score, floats(limit.limit))).mean())
 
 
 def _share_within(column: np.ndarray, calibration: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
@@ -223,8 +195,15 @@ def _histogram(axes: Axes, name: str, column: np.ndarray, verdicts: np.ndarray, 
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     left_out = len(column) - np.count_nonzero(finite)
     dress(axes, f"{name} ({left_out} not finite, not drawn)" if left_out else name, "samples")
+    beyond = "over" if more_is_worse(name) else "under"
     for place, limit in enumerate(limits):
-        _mark(axes, limit, 0.97 - 0.11 * place)
+        axes.axvline(limit.limit, color=INK, linewidth=1.5, linestyle=DASHED, zorder=3)
+        # its name stands on the side where there is more room
+        x, align = (6, "left") if limit.limit < sum(axes.get_xlim()) / 2 else (-6, "right")
+        how: dict[str, Any] = {"textcoords": "offset points", "ha": align, "va": "top", "fontsize": 10.5, "color": INK, "zorder": 4}
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
+        words, at = f"{limit.rule}: {beyond} {number(limit.limit)} {limit.action} ({limit.source})", (limit.limit, 0.97 - 0.11 * place)
+        axes.annotate(words, at, xycoords=("data", "axes fraction"), xytext=(x, 0), bbox=box, **how)
 
 
 def _bin_edges(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -239,22 +218,3 @@ def _bin_edges(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
         step, anchor = (high - low) / BINS or 1.0, limits[0]  # 1.0: all values are the limit
     before, after = floor((anchor - low) / step) + 1, floor((high - anchor) / step) + 1
     return anchor + step * np.arange(-before, after + 1)
-
-
-def _mark(axes: Axes, limit: RuleLimit, height: float) -> None:
-    """The limit as a line, with its name on the side where there is more room."""
-    axes.axvline(limit.limit, color=INK, linewidth=1.5, linestyle=DASHED, zorder=3)
-    right = limit.limit < sum(axes.get_xlim()) / 2
-    axes.annotate(
-        f"{limit.rule}: over {number(limit.limit)} {limit.action} ({limit.source})",
-        (limit.limit, height),
-        xycoords=("data", "axes fraction"),
-        xytext=(6 if right else -6, 0),
-        textcoords="offset points",
-        ha="left" if right else "right",
-        va="top",
-        fontsize=10.5,
-        color=INK,
-        zorder=4,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
-    )

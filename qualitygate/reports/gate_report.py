@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from qualitygate import names
 from qualitygate.records.dynamics import DynamicsRecord
@@ -16,14 +14,13 @@ from qualitygate.records.metrics import MetricsReport
 from qualitygate.reports import tables
 from qualitygate.reports.dynamics_figures import training_figure
 from qualitygate.reports.gate_figures import overlay_figure, quality_figure, scatter_figure, score_figure, second_score, trade_off_figure
-from qualitygate.reports.markup import data_uri, drawn_as, inline, render
-from qualitygate.reports.material import Gated, Material, MeasuredMetrics, UnitPage, rules_on_samples
+from qualitygate.reports.markup import data_uri, inline, render
+from qualitygate.reports.material import Gated, Material, MeasuredMetrics, UnitPage, more_is_worse, rules_on_samples
 from qualitygate.reports.pictures import webp
 from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.reports.style import Render, floats
 
-SHEET_WIDTH, SHEET_QUALITY = 1100, 68
-"""Of the sheets of units: width in pixels at most, and WebP's quality."""
+SHEET_WIDTH, SHEET_QUALITY = 1100, 68  # of the sheets of units: in pixels, at most, and WebP's
 _FREQUENT = 8  # reasons that are listed
 _METRIC_PLOTS = (
     ("precision-recall", "Precision and recall", "Of groups of one size, with intervals.", precision_recall_figure),
@@ -31,23 +28,12 @@ _METRIC_PLOTS = (
     ("discriminator", "Discriminator", "How its values are distributed in each group.", discriminator_figure),
 )
 
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with what it is called and what it shows."""
-
-    title: str
-    caption: str
-    svg: Markup
+Plot = dict[str, Any]  # a figure as the template shows it: title, caption and svg
 
 
 def report_page(material: Material) -> str:
-    """One self-contained HTML document.
-
-    Args:
-        material: what it shows. Texts in it, checkpoint names above all, are not trusted.
-    """
-    gated, dynamics = material.gated, material.dynamics
+    """One self-contained HTML document. Texts in the material, checkpoint names above all, are not trusted."""
+    gated = material.gated
     found = tables.tiles(gated)
     roles = [role for tile in found for role in tile["roles"]]
     values: dict[str, Any] = {
@@ -66,13 +52,14 @@ def report_page(material: Material) -> str:
         "metrics": None if material.metrics is None else _metrics(material.metrics.report),
         "costs": tables.cost_rows(gated.summary),
         "trade_off": _trade_off(gated, material.metrics),
-        "dynamics": None if dynamics is None else {"record": dynamics, "plot": _training(dynamics)},
+        "dynamics": material.dynamics,
+        "training": None if material.dynamics is None else _training(material.dynamics),
         "baseline": None if material.baseline is None else _baseline(gated, material.baseline),
     }
     return render("report.html.j2", values)
 
 
-def overlay(sets: tuple[tuple[str, Gated], ...]) -> Plot | None:
+def overlay(sets: Sequence[tuple[str, Gated]]) -> Plot | None:
     """The headline score of the first set in all sets that have it; None if fewer than two do."""
     first = sets[0][1]
     columns = {name: one.finite(first.headline) for name, one in sets if len(one.finite(first.headline))}
@@ -85,8 +72,8 @@ def overlay(sets: tuple[tuple[str, Gated], ...]) -> Plot | None:
 
 def _plot(name: str, title: str, caption: str, draw: Callable[[Render], bytes | None]) -> Plot | None:
     """A figure as a part of the page; None where there is nothing to draw."""
-    svg = draw(drawn_as(name))
-    return None if svg is None else Plot(title, caption.rstrip(), inline(svg))
+    svg = inline(name, draw)
+    return None if svg is None else {"title": title, "caption": caption.rstrip(), "svg": svg}
 
 
 def _scores(gated: Gated) -> list[Plot | None]:
@@ -154,5 +141,5 @@ def _baseline(gated: Gated, baseline: Gated) -> dict[str, Any]:
         "gated": baseline,
         "rows": tables.set_rows(pair),
         "plot": overlay((("this set", gated), ("baseline", baseline))),
-        "galleries": [(one, sorted(tables.tiles(one), key=lambda tile: -tile["rank"])[:12]) for one in pair],
+        "galleries": [sorted(tables.tiles(one), key=lambda tile: tile["rank"], reverse=more_is_worse(one.headline))[:12] for one in pair],
     }

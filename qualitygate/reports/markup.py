@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from io import BytesIO
 from typing import Any
@@ -22,19 +22,16 @@ _THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--line", PAPER: "--paper"}
 """Colours of figures that follow the reader's light or dark theme, and their names in the style sheet."""
 
 
-def drawn_as(name: str) -> Render:
-    """What makes a figure an SVG that may stand in the page beside others: ``name`` keeps the ids of its parts apart."""
-    return partial(_svg, name)
+def inline(name: str, draw: Callable[[Render], bytes | None]) -> Markup | None:
+    """A figure as markup that may stand in the page beside others: ``name`` keeps the ids of its parts apart. It is matplotlib's own, which
+    escapes the texts in it. None where there is nothing to draw."""
+    svg = draw(partial(_svg, name))
+    return None if svg is None else Markup(svg.decode())
 
 
-def inline(svg: bytes) -> Markup:
-    """A figure from `drawn_as`, as markup. It is matplotlib's own, which escapes the texts in it."""
-    return Markup(svg.decode())
-
-
-def data_uri(picture: bytes, kind: str = "webp") -> str:
-    """A picture as the address that holds it."""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+def data_uri(picture: bytes) -> str:
+    """A WebP picture as the address that holds it."""
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -24,62 +24,38 @@ if TYPE_CHECKING:
     from qualitygate.records.metrics import MetricsReport
 
 EXHIBIT = "exhibit.parquet"
-SIDE = 224
-"""Longer side of a picture, in pixels, at most; smaller images keep their size."""
+SIDE = 224  # longer side of a picture, in pixels, at most; smaller images keep their size
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One sample of a written exhibit; pictures are WebP files.
-
-    Attributes:
-        roles: why it was chosen, one or more.
-        record: what the gate wrote down of it.
-        image: as it came out of the untouched generator.
-        corrected: after the correction that was kept or the strongest one tried; None if none was.
-        heat: where low-rate neurons fire, over the image in grey; None if activations were not finite.
-    """
+    """One sample of a written exhibit; pictures are WebP files."""
 
     roles: tuple[ExhibitRole, ...]
     record: SampleRecord
-    image: bytes
-    corrected: bytes | None
-    heat: bytes | None
+    image: bytes  # as it came out of the untouched generator
+    corrected: bytes | None  # after the correction that was kept or the strongest one tried
+    heat: bytes | None  # where low-rate neurons fire, over the image in grey; None if activations were not finite
 
 
 @dataclass(frozen=True)
 class Gated:
-    """A gated set.
+    """A gated set."""
 
-    Attributes:
-        place: where it lies, as the reader knows it.
-        summary: what the gate found.
-        columns: of ``samples.parquet``, each (N,); empty where records were not read.
-        calibration: scores of the calibration's samples by name, each (M,); empty without a profile.
-        units: the table of units, or None.
-        exhibit: the samples to look at; empty where none were made again.
-        drawn_from: samples of the set, where ``columns`` hold only some of them, drawn at random; else None.
-        over: by rule, how many samples are over its limit, and of how many the score is known; where it was counted apart from ``columns``.
-    """
-
-    place: str
+    place: str  # as the reader knows it
     summary: GateSummary
-    columns: Mapping[str, np.ndarray]
-    calibration: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]  # of ``samples.parquet``, each (N,); empty where records were not read
+    calibration: Mapping[str, np.ndarray]  # scores of the calibration's samples, each (M,); empty without a profile
     units: pd.DataFrame | None
-    exhibit: Sequence[Shown]
-    drawn_from: int | None = None
+    exhibit: Sequence[Shown]  # empty where no samples were made again
+    drawn_from: int | None = None  # samples of the set, where `columns` hold only some of them, drawn at random
     over: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By rule, how many samples are over its limit, and of how many the score is known; where it was counted apart from `columns`."""
 
     @property
     def name(self) -> str:
         """The checkpoint's file name."""
         return PurePath(self.summary.provenance.checkpoint).name or "generator"
-
-    @property
-    def verdict(self) -> str:
-        """``passed`` or ``failed`` by its suite, ``unjudged`` without one."""
-        return self.summary.verdict
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -121,14 +97,15 @@ def shown_score(name: str) -> bool:
     return found is not None and (found.layer is None or found.score is CLA)
 
 
+def more_is_worse(name: str) -> bool:
+    """Whether the high values of a score are the bad ones."""
+    found = parse(name)
+    return found is None or found.score.higher_is_worse
+
+
 @dataclass(frozen=True)
 class UnitPage:
-    """A study of units.
-
-    Attributes:
-        table: of unit scores, with their mean rank.
-        sheets: what the units draw, by title.
-    """
+    """A study of units: the table of their scores, with their mean rank, and what they draw, by title."""
 
     table: pd.DataFrame
     sheets: Mapping[str, Image.Image]
@@ -144,7 +121,7 @@ class MeasuredMetrics:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that one report shows; what is None is left out, and the page says how to get it."""
+    """A gated set and what else pages show of its checkpoint; what is None is left out, and the report says how to get it."""
 
     gated: Gated
     metrics: MeasuredMetrics | None = None
@@ -158,40 +135,35 @@ def exhibit_columns(items: Sequence[ExhibitItem]) -> dict[str, list[Any]]:
 
     Heat is scaled to the hottest place of the whole exhibit.
     """
-    roles: dict[int, list[ExhibitRole]] = {}
-    first: dict[int, ExhibitItem] = {}
+    roles: dict[int, list[str]] = {}
+    first: list[ExhibitItem] = []
     for item in items:
-        roles.setdefault(item.record.id, []).append(item.role)
-        first.setdefault(item.record.id, item)
-    finite = [item.heatmap for item in first.values() if np.isfinite(item.heatmap).all()]
+        if item.record.id not in roles:
+            first.append(item)
+        roles.setdefault(item.record.id, []).append(item.role.value)
+    finite = [item.heatmap for item in first if np.isfinite(item.heatmap).all()]
     hottest = max((float(heat.max()) for heat in finite), default=0.0) or 1.0
     return {
-        "roles": [[role.value for role in of_sample] for of_sample in roles.values()],
-        "record": [item.record.model_dump_json() for item in first.values()],
-        "image": [webp(_small(item.image)) for item in first.values()],
-        "corrected": [None if item.corrected is None else webp(_small(item.corrected)) for item in first.values()],
-        "heat": [_heat(item, hottest) for item in first.values()],
+        "roles": list(roles.values()),
+        "record": [item.record.model_dump_json() for item in first],
+        "image": [_small(item.image) for item in first],
+        "corrected": [None if item.corrected is None else _small(item.corrected) for item in first],
+        "heat": [_heat(item, hottest) for item in first],
     }
 
 
 def read_exhibit(path: str | Path) -> list[Shown]:
-    """What `exhibit_columns` made.
-
-    Raises:
-        ProfileError: it is not there or cannot be read.
-    """
+    """What `exhibit_columns` made; `ProfileError` where it is not there or cannot be read."""
     table, _ = storage.read_table(path)
-    return [_shown(row) for row in table.to_pylist()]
+    pictures = ("image", "corrected", "heat")
+    return [
+        Shown(tuple(map(ExhibitRole, row["roles"])), SampleRecord.model_validate_json(row["record"]), *(row[name] for name in pictures))
+        for row in table.to_pylist()
+    ]
 
 
-def _shown(row: Mapping[str, Any]) -> Shown:
-    roles = tuple(map(ExhibitRole, row["roles"]))
-    record = SampleRecord.model_validate_json(row["record"])
-    return Shown(roles, record, row["image"], row["corrected"], row["heat"])
-
-
-def _small(pixels: np.ndarray) -> Image.Image:
-    return picture(pixels, min(SIDE, max(pixels.shape[:2])))
+def _small(pixels: np.ndarray) -> bytes:
+    return webp(picture(pixels, min(SIDE, max(pixels.shape[:2]))))
 
 
 def _heat(item: ExhibitItem, hottest: float) -> bytes | None:

@@ -19,26 +19,14 @@ from PIL import Image, ImageDraw, ImageFont
 from qualitygate.errors import InputError
 from qualitygate.reports.style import HEAT_MAP
 
-STRONGEST = 0.85
-"""Share of heat's colour in the blend where the heat is greatest: the image stays visible below it."""
+STRONGEST = 0.85  # share of heat's colour in the blend where the heat is greatest: the image stays visible below it
 
 
 def picture(pixels: np.ndarray, side: int) -> Image.Image:
-    """An image as an RGB picture whose longer side is ``side`` pixels.
-
-    Args:
-        pixels: uint8 (height, width, channels) with 1 or 3 channels.
-        side: length of the longer side, in pixels.
-
-    Raises:
-        InputError: another type or shape.
-    """
+    """A uint8 image (height, width, channels) with 1 or 3 channels, as an RGB picture whose longer side is ``side`` pixels."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
-        raise InputError(
-            "An image of the exhibit cannot be drawn",
-            f"{pixels.dtype} {pixels.shape}",
-            "uint8 (height, width, channels) with 1 or 3 channels",
-        )
+        needed = "uint8 (height, width, channels) with 1 or 3 channels"
+        raise InputError("An image of the exhibit cannot be drawn", f"{pixels.dtype} {pixels.shape}", needed)
     whole = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
     longer = max(whole.size)
     width, height = (max(1, round(length * side / longer)) for length in whole.size)
@@ -48,14 +36,9 @@ def picture(pixels: np.ndarray, side: int) -> Image.Image:
 
 
 def blend_heat(below: Image.Image, heat: np.ndarray, hottest: float) -> Image.Image:
-    """Heat over a picture: the hotter, the brighter and the more opaque.
+    """Heat over a picture: the hotter, the brighter and the more opaque. The picture loses its colours, so that every colour is heat.
 
-    The picture loses its colours, so that every colour in the result is heat.
-
-    Args:
-        below: the picture.
-        heat: finite float (height, width), not negative; stretched to the size of the picture.
-        hottest: heat that gets the end of the colour map, positive.
+    ``heat`` is finite float (height, width), not negative, and stretched to the picture; ``hottest`` > 0 gets the end of the colour map.
     """
     stretched = Image.fromarray(heat.astype(np.float32)).resize(below.size, Image.Resampling.BILINEAR)
     level = np.clip(np.asarray(stretched) / hottest, 0.0, 1.0)
@@ -72,7 +55,6 @@ def heat_scale(width: int, height: int) -> Image.Image:
 
 
 def webp(image: Image.Image, quality: int = 82) -> bytes:
-    """A picture as a WebP file."""
     buffer = BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=2)
     return buffer.getvalue()

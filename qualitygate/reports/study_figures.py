@@ -10,25 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from qualitygate import names
+from qualitygate.records import Interval
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport, metric
-from qualitygate.records.validation import CLEAR, Finding, ScoreYield, ValidationReport, YieldPoint
-from qualitygate.reports.style import (
-    FAINT,
-    INK,
-    LINE_COLORS,
-    MUTED,
-    PAPER,
-    REFERENCE,
-    Render,
-    dress,
-    floats,
-    key,
-    line_color,
-    panel,
-    panels,
-    png,
-    reach,
-)
+from qualitygate.records.validation import CLEAR, ValidationReport, YieldPoint
+from qualitygate.reports.style import FAINT, LINE_COLORS, MUTED, REFERENCE, Render, dress, floats, key, line_color, panels, png
 
 _SAME_SIZE = (names.LOWEST, names.RANDOM, names.HIGHEST, names.HIGHEST_CORRECTED)
 """Groups of one size; truncated ones have it too. Only these are comparable in recall."""
@@ -36,8 +21,7 @@ _TRUNCATED = "psi_"
 _MOST = 30  # scores in the figure of AUCs
 _BOUGHT = (names.PRECISION, names.REALISM, names.FID, names.KID, names.RECALL, names.COVERAGE, names.DISCRIMINATOR)
 
-Rows = Sequence[Mapping[str, Any]]
-"""Of the table of a study of corrections."""
+Row = Mapping[str, Any]  # of the table of a study of corrections
 CORRECTION_PANELS = {
     names.FID: "FID (lower is better)",
     names.REALISM: "realism (higher is better)",
@@ -52,30 +36,23 @@ _MARKERS = "osD^vPX*"
 def precision_recall_figure(report: MetricsReport, render: Render = png) -> bytes | None:
     """Precision against recall: lowest, random and highest group, and truncation as a line (the papers' figure 6). None without real
     images."""
-    points = {row.group: row for row in report.groups if names.PRECISION in row.measurements and names.RECALL in row.measurements}
-    shown = [points[name] for name in _SAME_SIZE if name in points]
+    rows = {row.group: row for row in report.groups if {names.PRECISION, names.RECALL} <= row.measurements.keys()}
+    shown = [rows[name] for name in _SAME_SIZE if name in rows]
     if not shown:
         return None
-    figure, axes = panel(5.2)
-    truncated = [row for row in points.values() if row.group.startswith(_TRUNCATED)]
+    figure, (axes,) = panels(5.2)
+    truncated = [row for row in rows.values() if row.group.startswith(_TRUNCATED)]
     if truncated:
-        xs, ys = zip(*((_value(row, names.RECALL), _value(row, names.PRECISION)) for row in truncated), strict=True)
-        axes.plot(xs, ys, color=MUTED, linestyle=REFERENCE, marker="s", markersize=6, label="truncated")
-        for row, x, y in zip(truncated, xs, ys, strict=True):
+        at = floats([[row.measurements[name].value for name in (names.RECALL, names.PRECISION)] for row in truncated])
+        axes.plot(*at.T, color=MUTED, linestyle=REFERENCE, marker="s", markersize=6, label="truncated")
+        for row, point in zip(truncated, at, strict=True):
             words = f"ψ {row.group.removeprefix(_TRUNCATED)}"
-            axes.annotate(words, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=10.5, color=MUTED)
-    for place, row in enumerate(shown):
-        axes.errorbar(
-            [_value(row, names.RECALL)],
-            [_value(row, names.PRECISION)],
-            xerr=_reach(row.measurements[names.RECALL]),
-            yerr=_reach(row.measurements[names.PRECISION]),
-            fmt="o",
-            markersize=9,
-            capsize=4,
-            color=LINE_COLORS[place],
-            label=f"{_words(row.group)} ({row.samples:,})",
-        )
+            axes.annotate(words, point, xytext=(6, 5), textcoords="offset points", fontsize=10.5, color=MUTED)
+    for color, row in zip(LINE_COLORS, shown, strict=False):
+        recall, precision = row.measurements[names.RECALL], row.measurements[names.PRECISION]
+        x, y = floats([[recall.value], [precision.value]])
+        how: dict[str, Any] = {"fmt": "o", "markersize": 9, "capsize": 4, "label": f"{_words(row.group)} ({row.samples:,})"}
+        axes.errorbar(x, y, xerr=_reach(recall), yerr=_reach(precision), color=color, **how)
     dress(axes, "recall (higher is better)", "precision (higher is better)")
     key(axes)
     return render(figure)
@@ -93,7 +70,7 @@ def group_figure(report: MetricsReport, render: Render = png) -> bytes | None:
             one = row.measurements[name]
             if row.group == names.RANDOM and one.low is not None and one.high is not None:
                 axes.axvspan(one.low, one.high, color=FAINT, zorder=0)
-            axes.errorbar([_value(row, name)], [place], xerr=_reach(one), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[0])
+            axes.errorbar(floats([one.value]), [place], xerr=_reach(one), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[0])
         dress(axes, metric_words(name), "")
         axes.set_yticks(np.arange(len(rows)), [f"{_words(row.group)} ({row.measurements[name].samples:,})" for row in rows])
         axes.invert_yaxis()
@@ -105,7 +82,7 @@ def discriminator_figure(report: MetricsReport, render: Render = png) -> bytes |
     found = report.histogram
     if found is None:
         return None
-    figure, axes = panel(4.2)
+    figure, (axes,) = panels(4.2)
     for place, (group, counts) in enumerate(found.counts.items()):
         share = floats(counts) / max(1, sum(counts))
         axes.stairs(share, floats(found.edges), color=line_color(place), linewidth=2, label=f"{_words(group)} ({sum(counts):,})")
@@ -123,12 +100,12 @@ def auc_figure(report: ValidationReport) -> bytes:
     """AUC of the best scores on the strongest evidence, with intervals, on samples that had no part in choosing; chance is dashed."""
     kind = report.evidence.sources[0].kind
     found = sorted((one for one in report.evidence.findings if one.kind is kind), key=lambda one: one.auc.value, reverse=True)[:_MOST]
-    figure, axes = panel(1.2 + 0.28 * len(found))
+    figure, (axes,) = panels(1.2 + 0.28 * len(found))
     axes.axvline(0.5, color=MUTED, linestyle=REFERENCE, linewidth=1.2)
     axes.axvline(CLEAR, color=FAINT, linewidth=1.2)
     for place, one in enumerate(found):
-        interval = reach(one.auc.value, one.auc.low, one.auc.high)
-        axes.errorbar([one.auc.value], [place], xerr=interval, fmt="o", markersize=6, capsize=3, color=_finding_color(one))
+        hue = 2 if one.setting.by_class else int(one.setting.fitted)
+        axes.errorbar([one.auc.value], [place], xerr=_reach(one.auc), fmt="o", markersize=6, capsize=3, color=LINE_COLORS[hue])
     dress(axes, f"AUC, bad by {kind} (dashed: chance)", "")
     axes.set_yticks(np.arange(len(found)), [str(one.setting) for one in found], fontsize=9)
     axes.invert_yaxis()
@@ -142,22 +119,25 @@ def yield_figure(report: ValidationReport) -> bytes | None:
         return None
     followed = [point for one in report.yields for point in one.points]
     shown = [name for name in _BOUGHT if any(_known(point, name) for point in followed)]
-    figure, (first, *others) = panels(2.6 * (1 + len(shown)), 1 + len(shown))
-    for place, one in enumerate(report.yields):
-        values = floats([(point.bad.value, point.bad.low, point.bad.high) for point in one.points])
-        _band(first, [point.rejected for point in one.points], values, LINE_COLORS[place], str(one.setting))
-    dress(first, "rejected", f"bad by {report.evidence.sources[0].kind}, of the accepted")
-    key(first, fontsize=10.5)
-    for axes, name in zip(others, shown, strict=True):
-        for place, one in enumerate(report.yields):
-            _metric_yield(axes, one, name, LINE_COLORS[place])
+    figure, cells = panels(2.6 * (1 + len(shown)), 1 + len(shown))
+    dress(cells[0], "rejected", f"bad by {report.evidence.sources[0].kind}, of the accepted")
+    for axes, name in zip(cells[1:], shown, strict=True):
         dress(axes, "rejected", metric_words(name))
-    for axes in (first, *others):
+    for place, one in enumerate(report.yields):
+        color, label = line_color(place), str(one.setting)
+        _band(cells[0], [(point.rejected, point.bad) for point in one.points], color, label)
+        for axes, name in zip(cells[1:], shown, strict=True):
+            _band(axes, [(point.rejected, point.measurements[name]) for point in one.points if _known(point, name)], color, label)
+            by_chance = [(point.rejected, point.chance[name]) for point in one.points if _known(point, name) and name in point.chance]
+            if by_chance:
+                axes.plot(*zip(*by_chance, strict=True), color=color, linestyle=REFERENCE, linewidth=1.2)
+    key(cells[0], fontsize=10.5)
+    for axes in cells:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return png(figure)
 
 
-def correction_figure(rows: Rows) -> bytes | None:
+def correction_figure(rows: Sequence[Row]) -> bytes | None:
     """Every number against the distance to the untouched image, a line for each correction: what is won, and what is changed for it.
 
     Every figure of corrections has one panel for each number that is known: the share that passes, and what the samples look like against
@@ -166,36 +146,30 @@ def correction_figure(rows: Rows) -> bytes | None:
     return _corrections(rows, _by_correction, lambda row: row.get(names.MOVED), "distance moved, as a share of the range")
 
 
-def strength_figure(rows: Rows) -> bytes | None:
-    """Every number against the strength (CVPR 2021, figures 11 and 12; IJCAI 2022, figure 5 where low-rate stands beside high-rate).
-
-    None unless some correction has several strengths.
-    """
+def strength_figure(rows: Sequence[Row]) -> bytes | None:
+    """Every number against the strength (CVPR 2021, figures 11 and 12; IJCAI 2022, figure 5 where low-rate stands beside high-rate). None
+    unless some correction has several strengths."""
     return _corrections(rows, _by_correction, lambda row: row["strength"], "strength: R, share of the units, or weight of the mask")
 
 
-def layer_figure(rows: Rows) -> bytes | None:
-    """Every number against the stopping layer, a line for each correction and strength (CVPR 2021, figures 12 and 15).
+def layer_figure(rows: Sequence[Row]) -> bytes | None:
+    """Every number against the stopping layer, a line for each correction and strength (CVPR 2021, figures 12 and 15). None unless some
+    correction was tried with several stopping layers: layers 0 … l."""
 
-    None unless some correction was tried with several stopping layers: layers 0 … l.
-    """
-    up_to = [row for row in rows if row["layers"] and row["layers"] == list(range(len(row["layers"])))]
-    return _corrections(up_to, _by_strength, lambda row: row["layers"][-1], "stopping layer", also=rows)
+    def by_strength(row: Row) -> str:
+        return f"{str(row['correction']).split(', layers ')[0]}, {row['strength']:g}"
+
+    up_to = [row for row in rows if row["correction"] == UNTOUCHED or (row["layers"] and row["layers"] == list(range(len(row["layers"]))))]
+    return _corrections(up_to, by_strength, lambda row: row["layers"][-1], "stopping layer")
 
 
-def _by_correction(row: Mapping[str, Any]) -> str:
+def _by_correction(row: Row) -> str:
     return str(row["correction"]).split(", R = ")[0]  # a grid over R has a correction for each R
 
 
-def _by_strength(row: Mapping[str, Any]) -> str:
-    return f"{str(row['correction']).split(', layers ')[0]}, {row['strength']:g}"
-
-
-def _corrections(
-    rows: Rows, line: Callable[[Mapping[str, Any]], str], across: Callable[[Mapping[str, Any]], float | None], below: str, also: Rows = ()
-) -> bytes | None:
+def _corrections(rows: Sequence[Row], line: Callable[[Row], str], across: Callable[[Row], float | None], below: str) -> bytes | None:
     """One panel for each number. Untouched samples are a dashed line."""
-    lines: dict[str, list[Mapping[str, Any]]] = {}
+    lines: dict[str, list[Row]] = {}
     for row in rows:
         if row["strength"] is not None and across(row) is not None:
             lines.setdefault(line(row), []).append(row)
@@ -203,7 +177,7 @@ def _corrections(
         return None
     shown = [name for name in CORRECTION_PANELS if any(name in row for of_line in lines.values() for row in of_line)]
     figure, cells = panels(3.0 * len(shown) + 0.2 * len(lines), len(shown))
-    untouched = next((row for row in (*rows, *also) if row["correction"] == UNTOUCHED), {})
+    untouched = next((row for row in rows if row["correction"] == UNTOUCHED), {})
     for axes, name in zip(cells, shown, strict=True):
         for place, (label, of_line) in enumerate(lines.items()):
             known = [row for row in of_line if name in row]
@@ -214,33 +188,26 @@ def _corrections(
             axes.axhline(untouched[name], color=MUTED, linestyle=REFERENCE, label=UNTOUCHED)
         dress(axes, below, CORRECTION_PANELS[name])
     handles, labels = cells[0].get_legend_handles_labels()
-    frame: dict[str, Any] = {"frameon": True, "facecolor": PAPER, "edgecolor": FAINT}
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, labelcolor=INK, **frame)
+    key(figure, handles=handles, labels=labels, loc="outside lower center", ncols=2, fontsize=8)
     return png(figure)
 
 
-def _metric_yield(axes: Axes, one: ScoreYield, name: str, color: str) -> None:
-    points = [point for point in one.points if _known(point, name)]
+def _band(axes: Axes, points: Sequence[tuple[float, Interval | Measurement]], color: str, label: str) -> None:
+    """A line of values with the band of their bounds; without bounds the band is the value."""
     if not points:
         return
-    found = [point.measurements[name] for point in points]
-    rows = [(each.value, each.value if each.low is None else each.low, each.value if each.high is None else each.high) for each in found]
-    _band(axes, [point.rejected for point in points], floats(rows), color, str(one.setting))
-    by_chance = [(point.rejected, point.chance[name]) for point in points if name in point.chance]
-    if by_chance:
-        axes.plot(*zip(*by_chance, strict=True), color=color, linestyle=REFERENCE, linewidth=1.2)
+    at, found = zip(*points, strict=True)
+    values = floats([one.value for one in found])
+    low, high = (np.where(np.isnan(end), values, end) for end in (floats([one.low for one in found]), floats([one.high for one in found])))
+    axes.plot(at, values, color=color, linewidth=2, marker="o", markersize=5, label=label)
+    axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
 
 
-def _band(axes: Axes, xs: list[float], values: np.ndarray, color: str, label: str) -> None:
-    """A line of values with the band of their bounds, (N, 3)."""
-    axes.plot(xs, values[:, 0], color=color, linewidth=2, marker="o", markersize=5, label=label)
-    axes.fill_between(xs, values[:, 1], values[:, 2], color=color, alpha=0.15, linewidth=0)
-
-
-def _finding_color(one: Finding) -> str:
-    if one.setting.by_class:
-        return LINE_COLORS[2]
-    return LINE_COLORS[1] if one.setting.fitted else LINE_COLORS[0]
+def _reach(one: Interval | Measurement) -> list[list[float]] | None:
+    """How far an interval reaches below and above its value, as matplotlib wants it; None without one."""
+    if one.value is None or one.low is None or one.high is None:
+        return None
+    return [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
 
 
 def _words(group: str) -> str:
@@ -249,12 +216,3 @@ def _words(group: str) -> str:
 
 def _known(one: GroupRow | YieldPoint, name: str) -> bool:
     return name in one.measurements and one.measurements[name].value is not None
-
-
-def _value(row: GroupRow, name: str) -> float:
-    value = row.measurements[name].value
-    return float("nan") if value is None else value
-
-
-def _reach(one: Measurement) -> list[list[float]] | None:
-    return reach(one.value, one.low, one.high)

@@ -18,26 +18,20 @@ from matplotlib.figure import Figure
 from qualitygate.records.gate import Verdict
 
 VERDICT_COLORS: Mapping[Verdict, str] = {Verdict.ACCEPT: "#0072B2", Verdict.CORRECT: "#E69F00", Verdict.REJECT: "#D55E00"}
-"""Colour of each verdict, from the best to the worst."""
+"""From the best to the worst."""
 LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of lines that stand for no verdict, in the order of use: hues of Okabe and Ito."""
 
 PAPER = "#FFFFFF"
 INK = "#1F2328"
-MUTED = "#59636E"
-"""Second-rank text; still 6:1 against the paper."""
-FAINT = "#E4E7EB"
-"""Rules, grids and empty places."""
+MUTED = "#59636E"  # second-rank text; still 6:1 against the paper
+FAINT = "#E4E7EB"  # rules, grids and empty places
 
-HEAT_MAP = "magma"
-"""Name of matplotlib's colour map for heat: perceptually uniform, rising in lightness."""
-WIDTH, DPI = 9.0, 100
-"""Inches, and pixels an inch."""
-DASHED, REFERENCE = (0, (4, 2)), (0, (4, 3))
-"""Line styles: of a limit, and of what something is held against."""
+HEAT_MAP = "magma"  # of matplotlib: perceptually uniform, rising in lightness
+WIDTH, DPI = 9.0, 100  # inches, and pixels an inch
+DASHED, REFERENCE = (0, (4, 2)), (0, (4, 3))  # line styles: of a limit, and of what something is held against
 
-Render = Callable[[Figure], bytes]
-"""Makes a file of a figure."""
+Render = Callable[[Figure], bytes]  # makes a file of a figure
 
 
 def blank(height: float, width: float = WIDTH) -> Figure:
@@ -45,13 +39,7 @@ def blank(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
 
 
-def panel(height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel."""
-    figure = blank(height)
-    return figure, figure.subplots()
-
-
-def panels(height: float, count: int) -> tuple[Figure, list[Axes]]:
+def panels(height: float, count: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of panels below each other, ``height`` being that of the whole."""
     figure = blank(height)
     return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
@@ -75,16 +63,9 @@ def dress(axes: Axes, below: str, beside: str) -> None:
         spine.set_color(MUTED)
 
 
-def key(axes: Axes, **how: Any) -> None:
-    """The key to the lines of a panel, in a frame."""
-    axes.legend(**{"frameon": True, "facecolor": PAPER, "edgecolor": FAINT, "fontsize": 11, "labelcolor": INK, **how})
-
-
-def reach(value: float | None, low: float | None, high: float | None) -> list[list[float]] | None:
-    """How far an interval reaches below and above its value, as matplotlib wants it; None without one."""
-    if value is None or low is None or high is None:
-        return None
-    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+def key(of: Axes | Figure, **how: Any) -> None:
+    """The key to the lines of a panel or a figure, in a frame."""
+    of.legend(**{"frameon": True, "facecolor": PAPER, "edgecolor": FAINT, "fontsize": 11, "labelcolor": INK, **how})
 
 
 def png(figure: Figure) -> bytes:
@@ -101,5 +82,5 @@ def number(value: float) -> str:
 
 
 def floats(values: Any) -> np.ndarray:
-    """A column as float64 (N,)."""
+    """A column as float64 (N,); None is NaN."""
     return np.asarray(values, dtype=np.float64)

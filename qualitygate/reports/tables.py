@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, rankdata
 
 from qualitygate import names, timing
 from qualitygate.metrics.estimate import TAIL, wilson
+from qualitygate.policy.decide import over_limit
 from qualitygate.records.gate import GateSummary, RuleLimit, SampleRecord, Verdict
 from qualitygate.records.metrics import Measurement
 from qualitygate.reports.markup import data_uri
-from qualitygate.reports.material import Gated, Shown
+from qualitygate.reports.material import Gated, more_is_worse
 from qualitygate.reports.style import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UNITS_SHOWN = 10
-"""Units of each layer in a ranking."""
+UNITS_SHOWN = 10  # of each layer in a ranking
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ Tile = dict[str, Any]
 them."""
 
 
-def rule_rows(gated: Gated) -> list[tuple[RuleLimit, str]]:
-    """Every limit as it was applied, and how many of the samples whose score is known are over it; no count of corrected samples."""
+def rule_rows(gated: Gated) -> list[tuple[RuleLimit, str, str]]:
+    """Every limit as it was applied, the side of it on which a sample is not kept, and how many of the samples whose score is known are
+    there; no count of corrected samples."""
     rows = []
     for limit in gated.summary.limits:
         column = gated.finite(limit.score)
-        over, known = gated.over.get(limit.rule, (int(np.count_nonzero(column > limit.limit)), len(column)))
-        rows.append((limit, f"{over:,} of {known:,}" if limit.rule != "correction" and known else "–"))
+        over, known = gated.over.get(limit.rule, (np.count_nonzero(over_limit(limit, column)), len(column)))
+        count = f"{over:,} of {known:,}" if limit.rule != "correction" and known else "–"
+        rows.append((limit, "over" if more_is_worse(limit.score) else "under", count))
     return rows
 
 
@@ -83,7 +85,6 @@ def quantile_cell(values: np.ndarray, q: float) -> Cell:
 
 
 def metric_cell(one: Measurement | None) -> Cell:
-    """A measured metric."""
     if one is None or one.value is None:
         return Cell("–")
     return Cell(number(one.value), "" if one.low is None or one.high is None else f"{number(one.low)} … {number(one.high)}")
@@ -124,45 +125,41 @@ def unit_rankings(units: pd.DataFrame) -> dict[int, tuple[list[str], list[list[o
     return found
 
 
-def tiles(gated: Gated, profile: str = "PROFILE") -> list[Tile]:
-    """Tiles of a gated set's exhibit. ``profile`` is where the commands say that the profile lies."""
-    order = sorted(range(len(gated.exhibit)), key=lambda place: _headline(gated, gated.exhibit[place].record))
-    rank = {place: number for number, place in enumerate(order)}
-    return [_tile(gated, one, rank[place], profile) for place, one in enumerate(gated.exhibit)]
+def tiles(gated: Gated) -> list[Tile]:
+    """Tiles of a gated set's exhibit; a score that is not known stands at the bad end."""
+    known = [one.record.scores.get(gated.headline, math.nan) for one in gated.exhibit]
+    deciding = np.nan_to_num(known, nan=math.inf if more_is_worse(gated.headline) else -math.inf, posinf=math.inf, neginf=-math.inf)
+    found = []
+    for one, value, rank in zip(gated.exhibit, deciding.tolist(), rankdata(deciding, "ordinal").tolist(), strict=True):
+        record = one.record
+        made = [("generated", one.image), ("corrected", one.corrected), ("low-rate neurons", one.heat)]
+        ordered = dict.fromkeys([name for name in gated.rules if name in record.scores] + sorted(record.scores))  # those of rules first
+        facts = [(name, number(record.scores[name])) for name in ordered]
+        if record.strength is not None:
+            facts.append(("strength of the correction", number(record.strength)))
+        if record.moved is not None:
+            facts.append(("moved", f"{record.moved:.2%} of the range of values"))
+        found.append(
+            {
+                "id": record.id,
+                "seed": record.provenance.seed,
+                "roles": [role.value for role in one.roles],
+                "verdict": record.verdict.value,
+                "headline": f"{gated.headline} {number(value)}",
+                "rank": rank - 1,
+                "scores": facts,
+                "reasons": record.reasons,
+                "pictures": [(title, data_uri(picture)) for title, picture in made if picture is not None],
+                "command": command_again(record),
+            }
+        )
+    return found
 
 
-def command_again(record: SampleRecord, profile: str) -> str:
+def command_again(record: SampleRecord) -> str:
     """The command that gates exactly this sample again."""
     provenance = record.provenance
-    words = ["qualitygate", "gate", provenance.checkpoint, "--profile", profile]
+    words = ["qualitygate", "gate", provenance.checkpoint, "--profile", "PROFILE"]
     words += ["--ids", f"{record.id}:{record.id + 1}"]
     words += ["--latents", "LATENTS.npz"] if provenance.seed is None else ["--seed", str(provenance.seed)]
     return shlex.join([*words, "--out", f"sample-{record.id}"])
-
-
-def _tile(gated: Gated, one: Shown, rank: int, profile: str) -> Tile:
-    record = one.record
-    made = [("generated", one.image), ("corrected", one.corrected), ("low-rate neurons", one.heat)]
-    ordered = dict.fromkeys([name for name in gated.rules if name in record.scores] + sorted(record.scores))  # those of rules first
-    facts = [(name, number(record.scores[name])) for name in ordered]
-    if record.strength is not None:
-        facts.append(("strength of the correction", number(record.strength)))
-    if record.moved is not None:
-        facts.append(("moved", f"{record.moved:.2%} of the range of values"))
-    return {
-        "id": record.id,
-        "seed": record.provenance.seed,
-        "roles": [role.value for role in one.roles],
-        "verdict": record.verdict.value,
-        "headline": f"{gated.headline} {number(_headline(gated, record))}",
-        "rank": rank,
-        "scores": facts,
-        "reasons": record.reasons,
-        "pictures": [(title, data_uri(picture)) for title, picture in made if picture is not None],
-        "command": command_again(record, profile),
-    }
-
-
-def _headline(gated: Gated, record: SampleRecord) -> float:
-    value = record.scores.get(gated.headline, math.inf)
-    return math.inf if math.isnan(value) else value

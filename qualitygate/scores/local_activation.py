@@ -5,27 +5,38 @@ either side (the bound of the search where it does not); the curvature on the ax
 distance between them, and the curvature of local activation (CLA) is its mean over the axes. Neurons behind artifacts fire only in
 a narrow range around the sample, so theirs is strongly concave.
 
-The search is a grid. One walk over it serves all layers; see `qualitygate.scores.walk`.
+The search is a grid. A pass takes some axes of some samples with all their grid points. What it gives is folded part by part as it comes,
+so the activations of the grid never exist all at once. How many axes and samples go together follows from the memory; where that runs out
+all the same, half as many do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
+from qualitygate.generators.base import Generator, LayerLike, State
+from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.walk import Grid, Passes, Precision, Walk
 
 BOUND = 30.0
 """Half the length of the search range on each axis (the paper's R)."""
 DIVISIONS = 20
 """Equal steps over the whole range; half of them on each side. Our reading of "dividing the search range by 20"."""
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as float32 on the CPU.
+``bfloat16``: weights and activations in bfloat16, after whatever comes before the first layer. What is read off them is computed
+in float32 always."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,6 @@ class LocalActivation:
     Attributes:
         curvature: by layer, float32 (N, units, height, width): CLA of each neuron, negative = concave.
         activation: by layer, float32 (N, units, height, width): the activation at the sample itself.
-        precision: numbers in which the passes over the grid ran.
     """
 
     curvature: dict[int, Tensor]
@@ -90,7 +100,6 @@ def local_activation(
     generator's activations are not finite, neither are curvature and score; the gate rejects such a sample.
 
     Args:
-        generator: the generator.
         latents: N samples, or a bare z (N, D).
         layers: layers to score, all in one walk over the grid.
         bound: half the search range, in units of the latent; the paper's R = 30.
@@ -101,25 +110,26 @@ def local_activation(
         precision: numbers in which the passes over the grid run; those at the samples themselves are in float32 always.
         memory: bytes that the walk may use, for at least one axis of one sample; by default half of what is free on a GPU, and a
             gigabyte on the CPU. Where it runs out nevertheless, the batch is halved.
-        progress: called with the number of samples finished.
 
     Raises:
         InputError: parameters out of range, or latents in w.
         LayerError: no such layer.
     """
     indices = generator.layer_indices(layers)
-    chosen = _checked_axes(generator, axes)
+    chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
+    if not len(chosen) or len(chosen.unique()) != len(chosen) or not 0 <= chosen.min() <= chosen.max() < generator.latent_size:
+        raise InputError("Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})")
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(generator, Passes(generator, precision), indices, chosen, Grid.of(bound, divisions, points))
-    parts = []
-    for curvature, activation in walk.over(latents, memory):
-        parts.append((curvature, activation))
-        progress(len(curvature[indices[0]]))
-    curvatures, activations = (
-        {index: torch.cat([of_few[index] for of_few in side]) for index in indices} for side in zip(*parts, strict=True)
+    walk = Walk(
+        generator, Passes(generator, precision), indices, chosen.to(generator.device), grid(bound, divisions, points, generator.device)
     )
+    parts = []
+    for few in walk.over(latents, memory):
+        parts.append(few)
+        progress(len(few[0][indices[0]]))
+    curvatures, activations = ({index: torch.cat([few[index] for few in side]) for index in indices} for side in zip(*parts, strict=True))
     return LocalActivation(curvatures, activations, precision)
 
 
@@ -131,8 +141,131 @@ def in_parts(
         yield local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision, progress=progress)
 
 
-def _checked_axes(generator: Generator, axes: Sequence[int] | None) -> Tensor:
-    chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
-    if not len(chosen) or len(chosen.unique()) != len(chosen) or not (0 <= int(chosen.min()) <= int(chosen.max()) < generator.latent_size):
-        raise InputError("Not a choice of latent axes", str(chosen.tolist()[:8]), f"different axes in [0, {generator.latent_size})")
-    return chosen.to(generator.device)
+class Passes:
+    """A generator's layers at a precision; its weights are copied for bfloat16, so a change of them later does not show."""
+
+    def __init__(self, generator: Generator, precision: Precision) -> None:
+        if precision not in get_args(Precision):
+            raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
+        self.precision = precision
+        self.layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
+
+    def running(self) -> AbstractContextManager[None]:
+        """No gradients, and products in the numbers that were chosen."""
+        return scored_pass(tf32=self.precision != "float32")
+
+    def converted(self, state: State) -> State:
+        """The state in the passes' numbers."""
+        if self.precision != "bfloat16":
+            return state
+        carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
+        return replace(state, activation=state.activation.bfloat16(), carry=carry)
+
+
+def grid(bound: float, divisions: int, points: Sequence[int] | None, device: torch.device) -> Tensor:
+    """Where an axis is walked, of ``divisions`` steps over ``[−bound, bound]``, or some of its points, counted in steps from the sample:
+    float32 (2, points), distances from the sample on one side, then the other, from the bound inwards."""
+    if not bound > 0 or divisions < 2 or divisions % 2:
+        raise InputError(
+            "The search range cannot be divided so",
+            f"bound {bound}, divisions {divisions}",
+            "a positive bound and an even number of divisions, at least 2",
+        )
+    steps = divisions // 2
+    walked = sorted(range(1, steps + 1) if points is None else points, reverse=True)
+    if not walked or walked[0] != steps or walked[-1] < 1 or len({*walked}) != len(walked):
+        raise InputError("Not a choice of grid points", str(list(points or ())), f"different steps in [1, {steps}], {steps} included")
+    one_side = torch.tensor([bound * step / steps for step in walked], device=device)
+    return torch.stack((one_side, -one_side))
+
+
+def curvature(along: Tensor, start: Tensor, distances: Tensor) -> Tensor:
+    """Curvature of neurons on their axes, float32 (N, A, …): the difference of the secant slopes to the change points of either side, over
+    their distance. From their activations ``along`` A axes (2, P, N, A, …), and at the samples, float32 (N, …)."""
+    start = start[:, None]
+    turn = _change_points(along, ~(start <= 0))
+    value = along.gather(1, turn).squeeze(1).float()
+    at = torch.stack([side[index] for side, index in zip(distances, turn.squeeze(1), strict=True)])
+    slope = value.sub_(start).div_(at)
+    return slope[0].sub_(slope[1]).div_(at[0].sub_(at[1]))
+
+
+def _change_points(along: Tensor, positive: Tensor) -> Tensor:
+    """Which point of each side (2, 1, N, A, …) is the nearest with another sign; the bound where there is none."""
+    # NaN counts as positive. Comparing floats is not vectorised on the CPU: there two other passes are faster than the one
+    changed = (along <= 0).bitwise_xor_(~positive) if along.is_cuda else F.relu(along).bool().bitwise_xor_(positive)
+    # nearer points have larger numbers, so the nearest change is a maximum of small integers, and no change is the bound's 0
+    smallest = torch.uint8 if along.shape[1] <= 256 else torch.int32
+    numbers = torch.arange(along.shape[1], dtype=smallest, device=along.device)
+    return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()
+
+
+_LIVE = 6  # copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included
+_CPU_MEMORY = 2**30  # bytes a walk on the CPU may use unless told otherwise
+_CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their full rate
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What stays the same in all passes: the generator gives the moved latents, and the activations at the samples; the mean is over
+    ``axes``, int64 (A,) on its device, with the `grid` on each of them."""
+
+    generator: Generator
+    passes: Passes
+    layers: tuple[int, ...]
+    axes: Tensor
+    distances: Tensor
+
+    def over(self, latents: Latents, memory: int | None) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
+        """Mean curvature and activation of each neuron by layer, float32 (n, units, height, width) on the CPU, of a few samples at a time.
+        They use so many bytes of memory, see `local_activation`."""
+        rays, done = self._rays(memory), 0
+        while done < len(latents):
+            few = latents[done : done + max(1, rays // len(self.axes))]
+            try:
+                result = self._of_few(few.to(self.generator.device), rays)
+            except (RuntimeError, MemoryError) as error:
+                rays = min(rays, len(few) * len(self.axes)) // 2
+                no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+                if not rays or not no_memory:
+                    raise
+                continue
+            yield result
+            done += len(few)
+
+    def _rays(self, memory: int | None) -> int:
+        """How many axes, of one or more samples, go into a pass."""
+        device = self.generator.device
+        widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
+        each = _LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
+        if memory is None and device.type == "cuda":  # half of what is free
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the allocator, for us to use again
+            memory = (torch.cuda.mem_get_info(device)[0] + kept) // 2
+        rows = (_CPU_MEMORY if memory is None else memory) // each
+        return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // self.distances.numel())
+
+    def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
+        with scored_pass():
+            states = self.generator.states(self.generator.start(latents), max(self.layers))
+            at_sample = {state.layer: state.activation for state in states if state.layer in self.layers}
+        reaching = torch.tensor(self.generator.axes_reaching(max(self.layers)), device=self.axes.device)
+        total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
+        with self.passes.running():
+            for axes in self.axes[torch.isin(self.axes, reaching)].split(max(1, rays // len(latents))):
+                for index, summed in self._one_pass(latents, at_sample, axes).items():
+                    total[index] += summed
+        mean = {index: (summed / len(self.axes)).cpu().contiguous() for index, summed in total.items()}
+        return mean, {index: activation.cpu().contiguous() for index, activation in at_sample.items()}
+
+    def _one_pass(self, latents: Latents, at_sample: Mapping[int, Tensor], axes: Tensor) -> dict[int, Tensor]:
+        """Sum over some axes of the curvature of every neuron by layer: float32 (n, units, height, width)."""
+        shape = (*self.distances.shape, len(latents), len(axes))
+        start = {index: activation.flatten(2).transpose(1, 2).contiguous() for index, activation in at_sample.items()}
+        total = {index: torch.empty_like(activation) for index, activation in start.items()}
+        begun = self.passes.converted(self.generator.begin_moved(latents, axes, self.distances.flatten()))
+        for layer, positions, activation in self.passes.layers.parts(begun, max(self.layers)):
+            if layer in start:
+                along, here = activation.unflatten(0, shape), start[layer][:, positions]
+                total[layer][:, positions] = curvature(along, here, self.distances).sum(dim=1)
+        return {index: summed.transpose(1, 2).view_as(at_sample[index]) for index, summed in total.items()}

@@ -7,8 +7,9 @@ counted apart, as *never seen*. All comparisons are between integer counts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -21,10 +22,8 @@ from qualitygate.generators.base import Edit, Generator, LayerLike, sample_laten
 from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
 from qualitygate.latents import Latents, Sampling
 
-PAPER_RATE = 0.3
-"""R of the paper's experiments."""
-PAPER_SAMPLES = 30_000
-"""Latents of the paper's estimate of the rates."""
+PAPER_RATE = 0.3  # R of the paper's experiments
+PAPER_SAMPLES = 30_000  # latents of the paper's estimate of the rates
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,7 @@ class ActivationRates:
 
     Attributes:
         counts: for each layer index, int64 (units, height, width): latents for which the neuron was active.
-        samples: number of latents.
-        seed: seed of the latents; sample ids are 0 … samples − 1.
-        sampling: how the latents were drawn.
+        samples: number of latents; their ids are 0 … samples − 1 of the seed.
     """
 
     counts: Mapping[int, Tensor]
@@ -53,18 +50,16 @@ class ActivationRates:
         return tuple(sorted(self.counts))
 
     def low_rate(self, layer: int, rate: float) -> Tensor:
-        """The low-rate set at ``rate``: bool (units, height, width), ``0 < counts ≤ rate · samples``.
-
-        Raises:
-            ProfileError: the layer's rates were not estimated.
-            InputError: the rate is not in (0, 1].
-        """
-        counts = self._of(layer)
-        return (counts > 0) & (counts <= self._most(rate))
+        """The low-rate set at ``rate``: bool (units, height, width), ``0 < counts ≤ rate · samples``. As everything below, it raises
+        `ProfileError` where the layer's rates were not estimated, and `InputError` where the rate is not in (0, 1]."""
+        return (self._of(layer) > 0) & ~self.high_rate(layer, rate)
 
     def high_rate(self, layer: int, rate: float) -> Tensor:
         """The high-rate set at ``rate``: bool (units, height, width), ``counts > rate · samples``."""
-        return self._of(layer) > self._most(rate)
+        counts = self._of(layer)
+        if not 0.0 < rate <= 1.0:
+            raise InputError("An activation rate is out of range", str(rate), "a number in (0, 1]")
+        return counts > int(Fraction(str(rate)) * self.samples)
 
     def never_seen(self, layer: int) -> Tensor:
         """Neurons that never fired in the estimate: bool (units, height, width)."""
@@ -72,10 +67,10 @@ class ActivationRates:
 
     def low_rate_share(self, layer: int, rate: float) -> float:
         """Share of the layer's neurons with an activation rate of at most ``rate``, those that never fired among them."""
-        return float((self._of(layer) <= self._most(rate)).double().mean())
+        return float((~self.high_rate(layer, rate)).double().mean())
 
     def to(self, device: torch.device | str) -> ActivationRates:
-        return ActivationRates({layer: counts.to(device) for layer, counts in self.counts.items()}, self.samples, self.seed, self.sampling)
+        return replace(self, counts={layer: counts.to(device) for layer, counts in self.counts.items()})
 
     def _of(self, layer: int) -> Tensor:
         if layer not in self.counts:
@@ -87,11 +82,6 @@ class ActivationRates:
             )
         return self.counts[layer]
 
-    def _most(self, rate: float) -> int:
-        if not 0.0 < rate <= 1.0:
-            raise InputError("An activation rate is out of range", str(rate), "a number in (0, 1]")
-        return int(Fraction(str(rate)) * self.samples)
-
 
 def activation_rates(
     generator: Generator,
@@ -102,25 +92,14 @@ def activation_rates(
     sampling: Sampling | None = None,
     progress: Progress = silent,
 ) -> ActivationRates:
-    """Activation rates (equation 1 of the paper), in one streaming pass over only the layers needed.
-
-    Args:
-        generator: the generator; its device is where the pass runs.
-        layers: layers to estimate.
-        samples: number of latents, ids 0 … samples − 1 of the seed.
-        seed: seed of the latents.
-        sampling: how they are drawn; by default without truncation.
-        progress: called after each micro-batch.
+    """Activation rates (equation 1 of the paper), in one streaming pass over only the layers needed; of the ids 0 … samples − 1 of the
+    seed, drawn by default without truncation.
 
     Raises:
         InputError: fewer than one sample, or activations that are not finite.
         LayerError: no such layer.
     """
-    seen = 0
-    for rates in growing_rates(generator, layers, samples, seed, sampling=sampling):
-        progress(rates.samples - seen)
-        seen = rates.samples
-    return rates.to("cpu")
+    return deque(growing_rates(generator, layers, samples, seed, sampling=sampling, progress=progress), maxlen=1).pop().to("cpu")
 
 
 def growing_rates(
@@ -131,41 +110,35 @@ def growing_rates(
     *,
     sampling: Sampling | None = None,
     begun: ActivationRates | None = None,
+    progress: Progress = silent,
 ) -> Iterator[ActivationRates]:
-    """`activation_rates` as they grow: after each micro-batch the rates of all samples so far, on the generator's device.
-
-    The counts grow in place: read them before asking for the next ones. ``begun`` are rates of the first samples, whole micro-batches, to
-    go on from; they are given first.
-    """
+    """`activation_rates` as they grow: after each micro-batch the rates of all samples so far, on the generator's device. The counts grow
+    in place: read them before asking for the next ones. ``begun`` are rates of the first samples, whole micro-batches, to go on from; they
+    are given first."""
     if samples < 1:
         raise InputError("Activation rates need samples", str(samples), "at least 1; the paper uses 30,000")
     indices, sampling = generator.layer_indices(layers), sampling or Sampling()
-    first, counts = 0, {index: _no_counts(generator, index) for index in indices}
+    shapes = {index: (one.units, one.height, one.width) for index, one in enumerate(generator.layers) if index in indices}
+    first, counts = 0, {index: torch.zeros(shape, dtype=torch.int64, device=generator.device) for index, shape in shapes.items()}
     if begun is not None:
         first = begun.samples
         for index, total in counts.items():
             total += begun.counts[index].to(generator.device)
         yield ActivationRates(counts, first, seed, sampling)
+        progress(first)
     chunk = 16 * MICRO_BATCH
     for start in range(first, samples, chunk):
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
-        for rows, index, activation in generator.activations(latents, indices):
+        for rows, index, activation in generator.activations(latents, indices, progress=progress):
             counts[index] += count_active(activation)
-            if index == indices[-1]:
+            whole = rows.stop == len(latents) or not rows.stop % MICRO_BATCH  # not half of a batch that memory was short for
+            if index == indices[-1] and whole:
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
 
 
-def _no_counts(generator: Generator, index: int) -> Tensor:
-    layer = generator.layers[index]
-    return torch.zeros(layer.units, layer.height, layer.width, dtype=torch.int64, device=generator.device)
-
-
 def count_active(activation: Tensor) -> Tensor:
-    """Active samples of each neuron, int64 (units, height, width).
-
-    Raises:
-        InputError: an activation is NaN or infinite, so that "active" has no meaning.
-    """
+    """Active samples of each neuron, int64 (units, height, width). Raises `InputError` where an activation is NaN or infinite, so that
+    "active" has no meaning."""
     if not finite_samples(activation).all():
         raise InputError(
             "The generator's activations are not finite",
@@ -190,28 +163,14 @@ def _active(activation: Tensor) -> Tensor:
 
 
 class LowRateCounter:
-    """Counts of active low-rate neurons at several rates at once.
+    """Counts of active low-rate neurons at several rates at once. The masks of all rates are the rows of one matrix, so that a single
+    product with the layer's 0/1 activity counts everything in one read of it. Families store activations in different orders; the masks
+    follow, so that the product never needs a copy."""
 
-    The masks of all rates are the rows of one matrix, so that a single product with the layer's 0/1 activity counts everything in one
-    read of it. Families store activations in different orders; the masks follow, so that the product never needs a copy.
-
-    Args:
-        rates: activation rates.
-        at: values of R.
-        device: where the activations are.
-        layers: layers to count; by default all that the rates know.
-
-    Raises:
-        ProfileError: the rates of a layer were not estimated.
-    """
-
-    def __init__(
-        self, rates: ActivationRates, at: Sequence[float], device: torch.device | str, layers: Sequence[int] | None = None
-    ) -> None:
-        self.at = tuple(at)
+    def __init__(self, rates: ActivationRates, at: Sequence[float], device: torch.device | str, layers: Sequence[int]) -> None:
         self._masks = {
-            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in self.at)]).to(device, torch.float32)
-            for layer in (rates.layers if layers is None else layers)
+            layer: torch.stack([rates.never_seen(layer), *(rates.low_rate(layer, rate) for rate in at)]).to(device, torch.float32)
+            for layer in layers
         }
         self._in_order: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
@@ -223,16 +182,12 @@ class LowRateCounter:
         # what lies outside of the samples in memory is a batch of products, what lies inside is summed by each of them
         samples = order.index(0)
         matrices = active.permute(order).unsqueeze(0).flatten(0, samples).flatten(2)
-        # masks on the left: a few rows by many columns is twice as fast as many rows by a few columns
-        counts = (self._matrices(layer, order, samples) @ matrices.mT).sum(dim=0).T
-        return counts.round().to(torch.int64)
-
-    def _matrices(self, layer: int, order: tuple[int, ...], samples: int) -> Tensor:
-        """The masks in the order of the activation's memory: (outside, 1 + len(at), inside)."""
-        if (layer, order) not in self._in_order:
+        if (layer, order) not in self._in_order:  # the masks, as (outside, 1 + len(at), inside)
             masks = self._masks[layer].permute(order).unsqueeze(0)
             self._in_order[layer, order] = masks.flatten(0, samples).flatten(2).contiguous()
-        return self._in_order[layer, order]
+        # masks on the left: a few rows by many columns is twice as fast as many rows by a few columns
+        counts = (self._in_order[layer, order] @ matrices.mT).sum(dim=0).T
+        return counts.round().to(torch.int64)
 
 
 def low_rate_counts(
@@ -243,19 +198,9 @@ def low_rate_counts(
     layers: Iterable[LayerLike] | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """Active low-rate neurons of each sample and layer. The paper's score of a sample is the sum over the early layers.
-
-    Args:
-        generator: the generator.
-        latents: N samples, or a bare z (N, D).
-        rates: activation rates of the untouched generator.
-        rate: R.
-        layers: layers to count; by default all that the rates know.
-        progress: called after each micro-batch.
-
-    Returns:
-        int64 (N, number of layers), in order of synthesis.
-    """
+    """Active low-rate neurons at R = ``rate`` of N samples, latents or a bare z (N, D), at each layer (by default all that the rates of the
+    untouched generator know): int64 (N, number of layers), in order of synthesis. The paper's score of a sample is the sum over the early
+    layers."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
     counts = torch.empty(len(generator.checked(latents)), len(indices), dtype=torch.int64)
@@ -272,11 +217,9 @@ def low_rate_heatmap(
     layers: Iterable[LayerLike] | None = None,
     edits: Mapping[int, Edit] | None = None,
 ) -> Tensor:
-    """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image.
-
-    At each position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers.
-    Arguments as of `low_rate_counts`; with edits, what is active after them.
-    """
+    """Where in the image the low-rate neurons fire: float32 (N, height, width) in [0, 1], at the size of the image. At each
+    position of a layer the share of units whose neuron there is low-rate and active; bilinear to the image; mean over layers. Arguments as
+    of `low_rate_counts`; with edits, what is active after them."""
     indices = rates.layers if layers is None else generator.layer_indices(layers)
     masks = {index: rates.low_rate(index, rate).to(generator.device) for index in indices}
     size = generator.image_shape[1:]

@@ -14,19 +14,16 @@ exact score is at most the stated error, for new samples drawn as the pilot was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation, local_activation
-from qualitygate.scores.walk import Precision
+from qualitygate.scores.local_activation import LocalActivation, Precision, local_activation
 
 THIN = (2, 5, 10)
 """Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
@@ -35,8 +32,7 @@ RARE = 0.05
 # Margins that are tried, in standard deviations of a tier's residuals. Counting errors among a few hundred samples is itself noisy, so
 # none is narrower than the first.
 _WIDTHS = np.round(np.arange(1.5, 6.01, 0.05), 2)
-SMALLEST = 20
-"""Exact scores without which nothing can be fitted."""
+SMALLEST = 20  # exact scores without which nothing can be fitted
 # Errors among the held half that a limit must be able to bear, or "none was seen" is mostly luck: (1 + 1) of n + 1.
 _ERRORS = 2
 _PENALTIES = np.logspace(-3, 5, 25)
@@ -45,12 +41,8 @@ _FLOOR = 0.01  # scores are logarithms above this share of the pilot's mean: a s
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the schedule.
-
-    Attributes:
-        axes: how many axes are walked once it is reached, the first of `axes_order`.
-        points: grid steps that are walked on each side; None for all.
-    """
+    """One stage of the schedule: how many axes are walked once it is reached, the first of `axes_order`, and at which grid steps on each
+    side; None for all."""
 
     axes: int
     points: tuple[int, ...] | None
@@ -90,13 +82,8 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Pilot:
-    """Exact scores of some samples at one layer, and every tier's evidence of them.
-
-    Attributes:
-        evidence: free evidence, float64 (N, any).
-        estimates: CLA over the axes of each stage below the exact one, float64 (N, stages).
-        exact: float64 (N,).
-    """
+    """Exact scores of some samples at one layer, float64 (N,), and every tier's evidence of them: the free one (N, any), and CLA over the
+    axes of each stage below the exact one (N, stages)."""
 
     evidence: np.ndarray
     estimates: np.ndarray
@@ -106,25 +93,10 @@ class Pilot:
         return Pilot(self.evidence[rest::2], self.estimates[rest::2], self.exact[rest::2])
 
 
-@dataclass(frozen=True)
-class _Tier:
-    """A ridge regression of the logarithmic score on one tier's evidence."""
-
-    centre: np.ndarray
-    scale: np.ndarray
-    slope: np.ndarray
-    level: float
-    spread: float
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        return self.level + ((inputs - self.centre) / self.scale) @ self.slope
-
-
 class Screen:
-    """The schedule of one layer, fitted on a pilot.
+    """The schedule of one layer, fitted on a pilot: every second sample fits, the others set the margins.
 
     Args:
-        pilot: exact scores; every second sample fits, the others set the margins.
         limits: limits on the score that verdicts depend on.
         error: share of verdicts, at each limit, that may differ from those of the exact score.
         elsewhere: verdicts depend on the score in other ways too, through a joined risk. Then the margins of all tiers hold at once
@@ -132,11 +104,9 @@ class Screen:
 
     Attributes:
         width: margin of each tier in standard deviations of its residuals.
+        spreads: standard deviation of each tier's residuals, in units of the logarithm: about relative.
         certified: whether the stated error follows from the pilot. It does not where a limit is so rare that the pilot is too small for
             it; then the margins are the widest that any sample of the pilot needed.
-
-    Raises:
-        ProfileError: the pilot is too small for any margin.
     """
 
     def __init__(self, pilot: Pilot, limits: Sequence[float], error: float, *, elsewhere: bool = False) -> None:
@@ -149,32 +119,27 @@ class Screen:
             )
         self._floor = _FLOOR * float(pilot.exact.mean()) or 1.0
         fitted, held = pilot.half(0), pilot.half(1)
-        target = self._log(fitted.exact)
-        self._tiers = [_ridge(inputs, target) for inputs in self._inputs(fitted.evidence, fitted.estimates)]
-        self._held = held
-        widths = [self._width(limit, self._allowed(pilot.exact, limit, error)) for limit in limits]
+        self._held, exact, target = held.exact, self._log(held.exact), self._log(fitted.exact)
+        self._fits, residuals = [], []
+        for tier in range(pilot.estimates.shape[1] + 1):
+            predict, spread = _ridge(self._inputs(tier, fitted.evidence, fitted.estimates), target)
+            self._fits.append((predict, spread))
+            residuals.append((predict(self._inputs(tier, held.evidence, held.estimates)) - exact) / spread)
+        self._residuals = np.stack(residuals)  # of the held half, in standard deviations of the fitted half's: (tiers, N)
+        self.spreads = tuple(spread for _, spread in self._fits)
+        widths = []
+        for limit in limits:
+            rare = max(float((pilot.exact > limit).mean()), 1.0 / len(pilot.exact))  # where few samples lie over it, few may be wrong
+            widths.append(self._width(limit, min(error, RARE * rare)))
         self.certified = None not in widths
         floors = [self._band(error)] if elsewhere or not limits else []
         self.width = max([*(self._band(0.0) if width is None else width for width in widths), *floors])
 
     def bounds(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> Bounds:
         """What a tier says of samples: evidence (N, any), estimates of the stages so far (N, at least tier)."""
-        inputs = self._tier_inputs(tier, evidence, estimates)
-        middle = self._tiers[tier](inputs)
-        margin = self.width * self._tiers[tier].spread
+        predict, spread = self._fits[tier]
+        middle, margin = predict(self._inputs(tier, evidence, estimates)), self.width * spread
         return Bounds(*(self._score(at) for at in (middle, middle - margin, middle + margin)))
-
-    @cached_property
-    def spreads(self) -> tuple[float, ...]:
-        """Standard deviation of each tier's residuals, in units of the logarithm: about relative."""
-        return tuple(tier.spread for tier in self._tiers)
-
-    @cached_property
-    def _residuals(self) -> np.ndarray:
-        """Of the held half, in standard deviations of the fitted half's: (tiers, N)."""
-        exact = self._log(self._held.exact)
-        inputs = self._inputs(self._held.evidence, self._held.estimates)
-        return np.stack([(tier(x) - exact) / tier.spread for tier, x in zip(self._tiers, inputs, strict=True)])
 
     def _band(self, error: float) -> float:
         """Margin inside which all tiers of a new sample lie at once, with probability at least 1 − error (split conformal)."""
@@ -182,35 +147,25 @@ class Screen:
         rank = int(np.ceil((1.0 - error) * (len(worst) + 1)))
         return float(worst[min(rank, len(worst)) - 1])
 
-    @staticmethod
-    def _allowed(exact: np.ndarray, limit: float, error: float) -> float:
-        """Share of wrong verdicts that a limit can bear: where few samples lie over it, few may be wrong."""
-        rare = max(float((exact > limit).mean()), 1.0 / len(exact))
-        return min(error, RARE * rare)
-
     def _width(self, limit: float, error: float) -> float | None:
         """Smallest margin whose expected share of wrong verdicts at this limit is at most ``error``; None if the pilot is too small."""
-        exact = self._log(self._held.exact)
+        exact = self._log(self._held)
         if error * (len(exact) + 1) < _ERRORS:
             return None
         middle = self._residuals * np.array(self.spreads)[:, None] + exact
         away = middle - self._log(np.array(limit))
-        wrong_if_left = (away > 0) != (self._held.exact > limit)
+        wrong_if_left = (away > 0) != (self._held > limit)
         steps = np.abs(away) / np.array(self.spreads)[:, None]
+        wrong = np.vstack([wrong_if_left, np.zeros(len(exact), dtype=bool)])  # whoever stays gets the exact score
         errors = np.empty(len(_WIDTHS))
         for row, width in enumerate(_WIDTHS):
-            leaves = np.vstack([steps > width, np.ones(len(exact), dtype=bool)])  # whoever stays gets the exact score
-            first = leaves.argmax(axis=0)
-            wrong = np.vstack([wrong_if_left, np.zeros(len(exact), dtype=bool)])
-            errors[row] = wrong[first, np.arange(len(exact))].sum()
+            leaves = np.vstack([steps > width, np.ones(len(exact), dtype=bool)])
+            errors[row] = wrong[leaves.argmax(axis=0), np.arange(len(exact))].sum()
         errors = np.maximum.accumulate(errors[::-1])[::-1]  # risk control needs a risk that falls as margins widen
         enough = (errors + 1) / (len(exact) + 1) <= error
         return float(_WIDTHS[enough.argmax()]) if enough.any() else None
 
-    def _inputs(self, evidence: np.ndarray, estimates: np.ndarray) -> list[np.ndarray]:
-        return [self._tier_inputs(tier, evidence, estimates) for tier in range(estimates.shape[1] + 1)]
-
-    def _tier_inputs(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> np.ndarray:
+    def _inputs(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> np.ndarray:
         return evidence if tier == 0 else np.column_stack([evidence, self._log(estimates[:, tier - 1])])
 
     def _log(self, score: np.ndarray) -> np.ndarray:
@@ -220,34 +175,27 @@ class Screen:
         return np.maximum(np.exp(logarithm) - self._floor, 0.0)
 
 
-def _ridge(inputs: np.ndarray, target: np.ndarray) -> _Tier:
-    """Ridge regression with the penalty that predicts best when each sample is left out in turn; that error is its spread."""
+def _ridge(inputs: np.ndarray, target: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    """Ridge regression of the logarithmic score on one tier's evidence, with the penalty that predicts best when each sample is left out in
+    turn; that error is its spread."""
     centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)  # evidence that never varies says nothing
     level = float(target.mean())
     left, values, right = np.linalg.svd((inputs - centre) / scale, full_matrices=False)
     along = left.T @ (target - level)
-    best: tuple[float, np.ndarray] | None = None
-    for penalty in _PENALTIES:
+
+    def error(penalty: float) -> float:
         shrink = values**2 / (values**2 + penalty)
         leverage = (left**2) @ shrink + 1.0 / len(target)
-        error = float(np.mean(((target - level - left @ (shrink * along)) / (1.0 - leverage)) ** 2))
-        if best is None or error < best[0]:
-            slope = right.T @ (values / (values**2 + penalty) * along)
-            best = (error, slope)
-    assert best is not None
-    return _Tier(centre, scale, best[1], level, max(float(np.sqrt(best[0])), 1e-9))
+        return float(np.mean(((target - level - left @ (shrink * along)) / (1.0 - leverage)) ** 2))
+
+    penalty = min(_PENALTIES, key=error)
+    slope = right.T @ (values / (values**2 + penalty) * along)
+    return lambda x: level + ((x - centre) / scale) @ slope, max(float(np.sqrt(error(penalty))), 1e-9)
 
 
 class SequentialEstimator:
-    """Estimates of CLA of some samples, stage after stage.
-
-    Args:
-        generator: the generator.
-        latents: the samples.
-        layers: layers whose CLA is estimated, all by the same passes.
-        precision: numbers in which the passes run.
-    """
+    """Estimates of CLA of some samples, stage after stage; all layers by the same passes."""
 
     def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
         self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
@@ -255,13 +203,11 @@ class SequentialEstimator:
         self._below: Stage | None = None
         self._sums: dict[int, Tensor] = {}
 
-    def advance(self, stage: Stage, progress: Progress = silent) -> dict[int, np.ndarray]:
+    def advance(self, stage: Stage) -> dict[int, np.ndarray]:
         """Sample scores over the axes of the next stage, by layer: float64 (N,). On the last stage they are exact."""
         known = self._below.axes if self._below is not None and self._below.points == stage.points else 0
         new = self._order[known : stage.axes]
-        local = local_activation(
-            self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision, progress=progress
-        )
+        local = local_activation(self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision)
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
             sums = {layer: total + self._sums[layer] for layer, total in sums.items()}
@@ -271,5 +217,4 @@ class SequentialEstimator:
 
     def select(self, rows: np.ndarray) -> None:
         """Go on with some of the samples only: int64 (n,), among those that are left."""
-        self._latents = self._latents[rows]
-        self._sums = {layer: total[rows] for layer, total in self._sums.items()}
+        self._latents, self._sums = self._latents[rows], {layer: total[rows] for layer, total in self._sums.items()}

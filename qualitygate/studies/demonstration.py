@@ -16,7 +16,7 @@ from qualitygate.corrections.ablation import low_rate_ablation, random_ablation
 from qualitygate.errors import ProfileError
 from qualitygate.gating import exhibit
 from qualitygate.gating.calibrate import calibrate, default_policy, with_curvature
-from qualitygate.gating.profile import Profile, load_profile, profile_id
+from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator
 from qualitygate.generators.passes import Reporter
@@ -80,8 +80,7 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
         found = load_profile(folder)
         found.check_generator(generator)
         found.limits(policy)
-        info = found.info
-        if info.profile_id == profile_id(info.checkpoint_sha256, info.sampling, policy.calibration, info.layers, policy.detection.rates):
+        if (found.info.calibration, found.info.rates) == (policy.calibration, policy.detection.rates):
             return found
     profile = calibrate(generator, policy, reporter=reporter)
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,20 +89,19 @@ def _profile(generator: Generator, folder: Path, reporter: Reporter) -> Profile:
 
 
 def _sheets(stage: GateStage, columns: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
-    generator, rates = stage.generator, stage.profile.rates
-    total = len(columns[names.ID])
+    generator = stage.generator
     for r in (stage.policy.headline_rate, PAPER_RATE):
         order = np.argsort(columns[names.low_rate(r)], kind="stable")
         for word, rows in (("fewest", order[:EXTREMES]), ("most", order[::-1][:EXTREMES])):
             latents = stage.latents(rows)
-            title = f"The {EXTREMES} samples of {total:,} with the {word} active low-rate neurons at R = {r:g}"
+            title = f"The {EXTREMES} samples of {len(columns[names.ID]):,} with the {word} active low-rate neurons at R = {r:g}"
             rows_of = {"generated": exhibit.render(generator, latents)}
             yield f"{word}_{names.low_rate(r)}", comparison_sheet(list(map(str, rows)), rows_of, title)
     worst = np.argsort(columns[names.low_rate(stage.policy.headline_rate)], kind="stable")[::-1][:_ABLATED]
     latents = stage.latents(worst)
     made = {"generated": exhibit.render(generator, latents)}
     for r in stage.limits.strengths:
-        edits = low_rate_ablation(rates, stage.detection, r, generator.device)
+        edits = low_rate_ablation(stage.profile.rates, stage.detection, r, generator.device)
         made[f"R = {r:g}"] = exhibit.render(generator, latents, edits)
     at_random = generator.images(latents, lambda rows: random_ablation(latents[rows], stage.detection)).numpy()
     made["30 % at random"] = [storage.to_uint8(image) for image in at_random]
@@ -121,12 +119,8 @@ def _facts(profile: Profile, columns: Mapping[str, np.ndarray]) -> dict[str, str
     order = np.argsort(columns[names.low_rate(profile.policy.headline_rate)], kind="stable")
     for layer in profile.policy.curvature_layers():
         low, high = (columns[names.cla(layer)][rows].mean() for rows in (order[:CURVATURE], order[-CURVATURE:]))
-        facts[f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"] = (
-            f"{low:.3g} and {high:.3g}"
-        )
-    passes = columns[names.CLA_PASSES]
-    whole = profile.info.settings["latent_size"] * DIVISIONS
-    facts["early passes to screen a sample for CLA"] = (
-        f"{passes.mean():.0f} on average, {np.mean(passes == 0):.0%} none; the exact score takes {whole:,}"
-    )
-    return facts
+        what = f"CLA at layer {layer}, mean of the {CURVATURE} with the fewest and the {CURVATURE} with the most low-rate neurons"
+        facts[what] = f"{low:.3g} and {high:.3g}"
+    passes, whole = columns[names.CLA_PASSES], profile.info.settings["latent_size"] * DIVISIONS
+    screened = f"{passes.mean():.0f} on average, {np.mean(passes == 0):.0%} none; the exact score takes {whole:,}"
+    return facts | {"early passes to screen a sample for CLA": screened}

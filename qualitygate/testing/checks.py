@@ -44,8 +44,16 @@ def check_generator(generator: Generator, *, seed: int = 0, tolerance: float = 1
         _require(float(image.abs().max()) <= 1.0, "the image leaves [-1, 1]")
         for state in states:
             _check_resume(generator, state, image, tolerance)
-            _check_edit(generator, state, latents, image, tolerance)
-        _check_batches(generator, latents, image, tolerance)
+        for state in states[1:]:
+            where = f"layer {state.layer}"
+            edited = generator.resume(state.edited(torch.zeros_like(state.activation)))
+            _require(not _close(edited, image, tolerance), f"an edit of {where} does not reach the image")
+            through = generator(latents, {state.layer: torch.zeros_like})
+            _require(_close(through, edited, tolerance), f"an edit of {where} on the way is not one made in between")
+        for size in (1, 2, 3):
+            parts = [generator(latents[start : start + size]) for start in range(0, _SAMPLES, size)]
+            _require(_close(torch.cat(parts), image, tolerance), f"batches of {size} give other images")
+        _require(_close(generator(latents.padded(_SAMPLES + 3))[:_SAMPLES], image, tolerance), "padding changes images")
 
 
 def _check_declarations(generator: Generator) -> None:
@@ -87,23 +95,6 @@ def _check_resume(generator: Generator, state: State, image: Tensor, tolerance: 
     _require(_close(picked, image[order], tolerance), f"rows of the state at {where} are not those samples")
     joined = State.concatenated([state.rows(order[:2]), state.rows(order[2:])])
     _require(_close(generator.resume(joined), image[order], tolerance), f"states joined at {where} give other images")
-
-
-def _check_edit(generator: Generator, state: State, latents: Latents, image: Tensor, tolerance: float) -> None:
-    if state.layer < 0:
-        return
-    where = f"layer {state.layer}"
-    edited = generator.resume(state.edited(torch.zeros_like(state.activation)))
-    _require(not _close(edited, image, tolerance), f"an edit of {where} does not reach the image")
-    through = generator(latents, {state.layer: torch.zeros_like})
-    _require(_close(through, edited, tolerance), f"an edit of {where} on the way is not one made in between")
-
-
-def _check_batches(generator: Generator, latents: Latents, image: Tensor, tolerance: float) -> None:
-    for size in (1, 2, 3):
-        parts = [generator(latents[start : start + size]) for start in range(0, len(latents), size)]
-        _require(_close(torch.cat(parts), image, tolerance), f"batches of {size} give other images")
-    _require(_close(generator(latents.padded(_SAMPLES + 3))[:_SAMPLES], image, tolerance), "padding changes images")
 
 
 def _require(kept: bool, broken: str) -> None:

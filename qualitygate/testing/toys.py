@@ -25,14 +25,9 @@ from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.base import Generator, Layer, Presets, State
 from qualitygate.latents import Latents
 
-Matrix = Tensor | Sequence[Sequence[float]]
-Vector = Tensor | Sequence[float]
-
 
 class ToyGenerator(Generator):
-    """A chain of small dense layers.
-
-    The image has one channel at the size of the last layer: ``tanh`` of the sum over its units.
+    """A chain of small dense layers. The image has one channel at the size of the last layer: ``tanh`` of the sum over its units.
 
     Args:
         weights: one matrix a layer, (neurons, inputs); the inputs of the first are z and, if there are classes, the one-hot label.
@@ -50,8 +45,8 @@ class ToyGenerator(Generator):
 
     def __init__(
         self,
-        weights: Sequence[Matrix],
-        biases: Sequence[Vector],
+        weights: Sequence[Tensor | Sequence[Sequence[float]]],
+        biases: Sequence[Tensor | Sequence[float]],
         shapes: Sequence[tuple[int, int, int]] | None = None,
         *,
         slope: float = 0.0,
@@ -71,8 +66,7 @@ class ToyGenerator(Generator):
         spent = accumulate(2 * one.numel() for one in matrices)
         self.layers = tuple(Layer(i, f"layer{i}", *of, done) for i, (of, done) in enumerate(zip(self.shapes, spent, strict=True)))
         self.operations = self.layers[-1].operations + self.layers[-1].neurons
-        last = len(self.layers) - 1
-        self.presets = Presets(low_rate=tuple(range(min(3, last + 1))), curvature=(min(1, last),), stop=last)
+        self.presets = Presets.within(self.layers, (0, 1, 2), curvature=1, stop=len(self.layers))
 
     def begin(self, latents: Latents) -> State:
         x = torch.cat((latents.z, self.label_vectors(latents)), dim=1) if self.label_size else latents.z
@@ -90,27 +84,19 @@ class ToyGenerator(Generator):
     def activation_probability(self) -> Tensor:
         """Probability ``Φ(b / |a|)`` that each neuron of the first layer is active, over latents without truncation and uniform labels:
         float64 (units, height, width). A neuron with ``a = 0`` is active always or never."""
-        weight, bias = self.weight[0].double(), self.bias[0].double()
-        a, offsets = weight[:, : self.latent_size], weight[:, self.latent_size :]
-        shifted = bias[:, None] + (offsets if self.label_size else torch.zeros_like(bias)[:, None])
+        weight, bias = self.weight[0].double(), self.bias[0].double()[:, None]
+        a, offsets = weight.tensor_split([self.latent_size], dim=1)
+        shifted = bias + offsets if self.label_size else bias
         length = a.norm(dim=1, keepdim=True)
-        constant = (shifted > 0).double()
-        chance = torch.where(length > 0, torch.special.ndtr(shifted / length), constant)
+        chance = torch.where(length > 0, torch.special.ndtr(shifted / length), (shifted > 0).double())
         return chance.mean(dim=1).reshape(self.shapes[0])
 
 
 def random_toy(
     latent_size: int, shapes: Sequence[tuple[int, int, int]], *, slope: float = 0.0, label_size: int = 0, shift: float = 0.0, seed: int = 0
 ) -> ToyGenerator:
-    """A toy with seeded random weights that keep activations of order one.
-
-    Args:
-        latent_size: D.
-        shapes: (units, height, width) of each layer.
-        slope, label_size: as in `ToyGenerator`.
-        shift: added to every bias; below 0 it makes activity rarer.
-        seed: of the weights.
-    """
+    """A toy of such layers (units, height, width), with seeded random weights that keep activations of order one. The shift is added to
+    every bias; below 0 it makes activity rarer."""
     random = torch.Generator().manual_seed(seed)
     weights, biases, inputs = [], [], latent_size + label_size
     for units, height, width in shapes:
@@ -134,12 +120,8 @@ def _check(weights: Sequence[Tensor], biases: Sequence[Tensor], shapes: Sequence
 
 
 class PatchExtractor(SpatialExtractor):
-    """One convolution and a ReLU: each feature is how well a filter fits a patch. As a vector, the mean over patches.
-
-    Args:
-        filters: (channels, image channels, size, size).
-        stride: between patches, in pixels.
-    """
+    """One convolution and a ReLU: each feature is how well one of the filters (channels, image channels, size, size) fits a patch. As a
+    vector, the mean over patches, which are ``stride`` pixels apart."""
 
     def __init__(self, filters: Tensor, stride: int) -> None:
         self._filters, self._stride = filters, stride

@@ -55,18 +55,8 @@ def file_lock(registry: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def sole_mover(client: MlflowClient, registry: str, model: str, alias: str, run_id: str) -> Iterator[Callable[[], None]]:
-    """Inside the ``with`` block no other check moves this alias. It gives a function to call right before the move.
-
-    Args:
-        client: of the registry.
-        registry: its address.
-        model: registered model.
-        alias: of the model.
-        run_id: of the check, for people who find a claim.
-
-    Raises:
-        TrackingError: others hold it for longer than a move takes; from the function: the claim was lost meanwhile.
-    """
+    """Inside the ``with`` block no other check moves this alias of the registry at this address; ``run_id`` is the check's, for people who
+    find a claim. It gives a function to call right before the move, which fails where the claim was lost meanwhile."""
     if sqlite_file(registry) is not None:
         with file_lock(registry):
             yield lambda: None
@@ -139,9 +129,8 @@ def _confirm(client: MlflowClient, mine: str, began: float) -> None:
     """Raises `TrackingError` unless the claim still stands, and is young enough that nobody passes it over before the move is done."""
     from mlflow.exceptions import MlflowException
 
-    held, lost = time.monotonic() - began, None
-    if held > HOLD:
-        lost = f"held for {held:.0f} seconds"
+    held = time.monotonic() - began
+    lost = f"held for {held:.0f} seconds" if held > HOLD else None
     try:
         client.get_registered_model(mine)
     except MlflowException as error:

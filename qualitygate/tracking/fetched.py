@@ -12,7 +12,7 @@ from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError
 from qualitygate.mlflow_client import artifacts, reading, tracking_uri
 from qualitygate.records import canonical_hash
-from qualitygate.tracking.gated_set import FILES, is_gated_set
+from qualitygate.tracking.gated_set import FILES, SUMMARY
 from qualitygate.tracking.sending import Parcel
 from qualitygate.tracking.studies import METRICS_FILES, METRICS_REPORT
 
@@ -24,21 +24,14 @@ _RUN = re.compile(r"runs:/+(\w+)/?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class RunModel:
-    """A logged model of a run.
-
-    Attributes:
-        model_id: MLflow's.
-        step: at which the run logged it.
-        source: the file with its weights; the model's address where there is not exactly one, which no loader reads.
-    """
+    """A logged model of a run."""
 
     model_id: str
-    step: int
-    source: str
+    step: int  # at which the run logged it
+    source: str  # the file with its weights; the model's address where there is not exactly one, which no loader reads
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text is the id of an MLflow run."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
@@ -49,14 +42,9 @@ def run_of(source: str) -> str | None:
 
 
 def fetch_gated_set(run_id: str, folder: Path, uri: str | None = None) -> Path:
-    """Copy what a page shows of a gate's run into ``folder``.
-
-    Raises:
-        InputError: there is no such run, or it is not that of a gate.
-        TrackingError: MLflow cannot be reached.
-    """
+    """Copy what a page shows of a gate's run into ``folder``."""
     there = _download(run_id, FILES, folder, uri)
-    if not is_gated_set(folder):
+    if not (folder / SUMMARY).is_file():
         found = f"files {', '.join(sorted(there)[:5]) or 'none'}"
         raise InputError(f"Run {run_id} is not that of a gate", found, "a run that `qualitygate gate` logged")
     return folder
@@ -75,35 +63,20 @@ def fetch_metrics(sha256: str, run_id: str, folder: Path, uri: str | None = None
 
 
 def fetch_models(run_id: str, folder: Path, uri: str | None = None) -> list[RunModel]:
-    """Download the weights of every logged model of a run, those that are not there yet.
-
-    Raises:
-        InputError: there is no such run, or it has no models.
-        TrackingError: MLflow cannot be reached.
-        StorageError: the files cannot be kept.
-    """
+    """Download the weights of every logged model of a run, those that are not there yet."""
     uri = tracking_uri(uri)
     with reading(uri) as client:
         outputs = client.get_run(run_id).outputs
         steps = {one.model_id: one.step for one in (outputs.model_outputs if outputs else [])}
         if not steps:
-            raise InputError(
-                f"Run {run_id} has no logged models",
-                "none",
-                "a run that logged its snapshots",
-                "name the files, or runs:/RUN/path for an artifact",
-            )
+            remedy = "name the files, or runs:/RUN/path for an artifact"
+            raise InputError(f"Run {run_id} has no logged models", "none", "a run that logged its snapshots", remedy)
         return [RunModel(model_id, step, _weights(client, model_id, folder / model_id, uri)) for model_id, step in steps.items()]
 
 
 def comparison_parcel(page: Path, runs: list[str], note: str) -> Parcel:
-    """A page that compares runs, as a run of its own; the same comparison again replaces it.
-
-    Args:
-        page: the HTML file.
-        runs: ids of runs, or other names of what was compared.
-        note: what differs, in Markdown.
-    """
+    """A page (HTML) that compares runs, as a run of its own; the same comparison again replaces it. ``runs`` are ids of runs, or other
+    names of what was compared; the note says in Markdown what differs."""
     return Parcel(
         what=page,
         identity=(names.TAG_COMPARISON, canonical_hash(runs)),

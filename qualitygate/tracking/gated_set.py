@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
-from qualitygate.policy.corrections import Correction
+from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy, load_policy
-from qualitygate.records.gate import ExpectationResult, GateSummary, SuiteResult
+from qualitygate.records.gate import GateSummary
 from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, finite, software_tags
 
 if TYPE_CHECKING:
@@ -29,37 +29,26 @@ POLICY = "policy.yaml"
 UNITS = "units.parquet"
 REPORT = "report.html"
 FILES = (REPORT, SUMMARY, "samples.parquet", "manifest.parquet", "survey.parquet", "exhibit.parquet", UNITS, POLICY, "suite.json")
-FOLDERS = ("gallery", "figures")
-"""Bounded folders of pictures; the images themselves stay."""
+FOLDERS = ("gallery", "figures")  # bounded; the images themselves stay
 RANKING_ROWS = 200
 CHAMPION = "champion"
 
-_LISTED = 20
-"""Entries of a list in a tag or note, which MLflow limits to 8,000 characters; all of them are in the artifacts."""
+_LISTED, _LONGEST = 20, 100
+"""Entries of a list in a tag or note, which MLflow limits to 8,000 characters, and characters of each; all of it is in the artifacts."""
 _FIRST = 3  # expectations on the first line
-_LONGEST = 100
-"""Characters of one such entry."""
 
 
 @dataclass(frozen=True)
 class GatedSet:
-    """The parts of a gated folder that tracking needs.
-
-    Attributes:
-        folder: where it lies.
-        summary: what the gate found.
-        policy: the rules it was judged by.
-        gate_id: SHA-256 of ``summary.json``, which holds the provenance too: the same set is recognised wherever it was sent.
-    """
+    """The parts of a gated folder that tracking needs."""
 
     folder: Path
     summary: GateSummary
     policy: Policy
-    gate_id: str
+    gate_id: str  # SHA-256 of ``summary.json``, provenance and all: the same set is recognised wherever it was sent
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The finite metrics."""
         return finite(self.summary.metrics)
 
     @property
@@ -68,37 +57,22 @@ class GatedSet:
         return {key: path for key in names.SHEET_KEYS if (path := self.folder / f"{key}.png").is_file()}
 
     def has(self, name: str) -> bool:
-        """Whether a file is there."""
         return (self.folder / name).is_file()
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The checkpoint that stands now: the version of a registered model with the alias ``champion``.
-
-    Attributes:
-        name: of the registered model.
-        version: the one with the alias.
-        metrics: the newest of its logged model, by name: what its last gate measured.
-    """
+    """The checkpoint that stands now: the version of a registered model with the alias ``champion``, and what its last gate measured."""
 
     name: str
     version: str
     metrics: Mapping[str, float]
 
 
-def is_gated_set(folder: Path) -> bool:
-    return (folder / SUMMARY).is_file()
-
-
 def read_gated_set(folder: str | Path) -> GatedSet:
-    """Read what the gate wrote.
-
-    Raises:
-        InputError: there is no gated set in the folder, or its summary or policy cannot be read.
-    """
+    """Read what the gate wrote."""
     folder = Path(folder)
-    if not is_gated_set(folder):
+    if not (folder / SUMMARY).is_file():
         raise InputError(f"{folder} is not a gated set", f"no {SUMMARY} in it", "a folder written by `qualitygate gate`")
     content = (folder / SUMMARY).read_bytes()
     try:
@@ -112,11 +86,7 @@ def read_gated_set(folder: str | Path) -> GatedSet:
 
 
 def gated_parcel(folder: str | Path) -> Parcel:
-    """What is sent of a gated set; the folder is only read.
-
-    Raises:
-        InputError: the folder holds no gated set.
-    """
+    """What is sent of a gated set; the folder is only read."""
     gated = read_gated_set(folder)
     origin = gated.summary.provenance
     shown = {
@@ -156,20 +126,21 @@ def ranking(table: Path, *by: str) -> pd.DataFrame:
 
 def run_params(gated: GatedSet) -> dict[str, str]:
     """What decided: the policy's detection, rules and correction, and the limits as they were applied."""
-    policy = gated.policy
+    policy, correction = gated.policy, gated.policy.correction
     params = {
         "family": gated.summary.provenance.family,
         "seed": str(gated.summary.provenance.seed),
-        "detection.layers": _listed(policy.detection.layers),
-        "detection.rates": _listed(policy.detection.rates),
+        "detection.layers": _setting("layers", policy.detection.layers),
+        "detection.rates": _setting("rates", policy.detection.rates),
+        "correction": "none" if correction is None else correction.method,
     }
     for rule in policy.rules:
-        params |= {
-            f"rule.{rule.id}.score": rule.score,
-            f"rule.{rule.id}.limit": _limit(rule.limit.quantile, rule.limit.value),
-            f"rule.{rule.id}.action": rule.action.value,
-        }
-    params |= _correction(policy.correction)
+        params[f"rule.{rule.id}.score"] = rule.score
+        params[f"rule.{rule.id}.limit"] = _limit(rule.limit)
+        params[f"rule.{rule.id}.action"] = rule.action.value
+    if correction is not None:
+        params |= {f"correction.{name}": _setting(name, value) for name, value in correction if name not in ("method", "limit")}
+        params["correction.limit"] = _limit(correction.limit)
     return params | {f"limit.{limit.rule}/{limit.score}": f"{limit.limit:g}" for limit in gated.summary.limits}
 
 
@@ -193,40 +164,35 @@ def find_champion(client: MlflowClient, family: str, sha256: str) -> Champion | 
 
 def note(gated: GatedSet, against: Champion | None = None) -> str:
     """A few sentences in Markdown: verdict, shares, the expectations that failed, what changed against the champion, what to look at."""
-    return "\n\n".join(_paragraphs(gated, against))
-
-
-def _paragraphs(gated: GatedSet, against: Champion | None) -> Iterator[str]:
     summary, suite = gated.summary, gated.summary.suite
-    yield f"**{summary.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`{_why(suite)}"
+    # what decided is on the first line: MLflow folds the rest away
+    decisive = [f"`{_short(one.id)}`" for one in (suite.failures if suite else ()) if one.severity == "critical"]
+    more = f" and {len(decisive) - _FIRST} more" if len(decisive) > _FIRST else ""
+    why = f"; failed {', '.join(decisive[:_FIRST])}{more}" if decisive else ""
+    said = [f"**{summary.verdict.capitalize()}**: {summary.samples:,} samples of `{_short(summary.provenance.checkpoint)}`{why}"]
     parts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
     shares = (f"{count / max(summary.samples, 1):.1%} {name}" for name, count in parts.items())
-    yield f"{', '.join(shares)}; {summary.borderline:,} within tolerance of a limit."
+    said.append(f"{', '.join(shares)}; {summary.borderline:,} within tolerance of a limit.")
     if suite is None:
-        yield "No expectations were evaluated."
+        said.append("No expectations were evaluated.")
     elif not suite.failures:
-        yield f"All {suite.evaluated} expectations were met."
+        said.append(f"All {suite.evaluated} expectations were met.")
     else:
-        yield f"{len(suite.failures)} of {suite.evaluated} expectations failed:"
-        yield "\n".join(f"- {failure}" for failure in _at_most([_failure(result) for result in suite.failures]))
+        failures = [f"`{_short(one.id)}` ({one.severity}): observed {_short(str(one.observed))}" for one in suite.failures]
+        said.append(f"{len(failures)} of {suite.evaluated} expectations failed:")
+        said.append("\n".join(f"- {failure}" for failure in _at_most(failures)))
     if summary.reasons:
         often = sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0]))[:5]
-        yield "Most frequent reasons: " + ", ".join(f"`{_short(reason)}` ({count:,})" for reason, count in often) + "."
+        said.append("Most frequent reasons: " + ", ".join(f"`{_short(reason)}` ({count:,})" for reason, count in often) + ".")
     if against is not None:
-        yield _changes(gated, against)
+        said.append(_changes(gated, against))
     places = [f"`{REPORT}`, under Artifacts (everything on one page)"] if gated.has(REPORT) else []
     places += [f"`{key}`" for key in gated.sheets]
     if gated.has(UNITS):
         places.append(f"`{names.RANKING_TABLE}` (the units to suspect)")
     if places:
-        yield f"Look at {', '.join(places)}."
-
-
-def _why(suite: SuiteResult | None) -> str:
-    """The expectations that decided, on the first line: MLflow folds the rest away."""
-    decisive = [] if suite is None else [one.id for one in suite.failures if one.severity == "critical"]
-    more = f" and {len(decisive) - _FIRST} more" if len(decisive) > _FIRST else ""
-    return f"; failed {', '.join(f'`{_short(one)}`' for one in decisive[:_FIRST])}{more}" if decisive else ""
+        said.append(f"Look at {', '.join(places)}.")
+    return "\n\n".join(said)
 
 
 def _changes(gated: GatedSet, against: Champion) -> str:
@@ -240,35 +206,16 @@ def _changes(gated: GatedSet, against: Champion) -> str:
     return f"Against {who}: {', '.join(changes)}. `qualitygate compare` tells what of it is chance."
 
 
-def _failure(result: ExpectationResult) -> str:
-    return f"`{_short(result.id)}` ({result.severity}): observed {_short(str(result.observed))}"
-
-
-def _correction(correction: Correction | None) -> dict[str, str]:
-    if correction is None:
-        return {"correction": "none"}
-    settings = {name: value for name, value in correction if name not in ("method", "limit")}
-    return {
-        "correction": correction.method,
-        **{f"correction.{name}": _setting(name, value) for name, value in settings.items()},
-        "correction.limit": _limit(correction.limit.quantile, correction.limit.value),
-    }
-
-
 def _setting(name: str, value: Any) -> str:
     if value is None:
         return "preset" if name == "layers" else "default"
     if isinstance(value, tuple):
-        return _listed(value)
+        return ", ".join(f"{one:g}" for one in value)
     return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
-def _limit(quantile: float | None, value: float | None) -> str:
-    return f"quantile {quantile:g}" if quantile is not None else f"{value:g}"
-
-
-def _listed(values: Sequence[float] | None) -> str:
-    return "preset" if values is None else ", ".join(f"{value:g}" for value in values)
+def _limit(limit: Limit) -> str:
+    return f"quantile {limit.quantile:g}" if limit.quantile is not None else f"{limit.value:g}"
 
 
 def _at_most(entries: Sequence[str]) -> list[str]:

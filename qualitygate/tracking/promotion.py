@@ -26,8 +26,8 @@ from qualitygate.errors import InputError, TrackingError, public
 from qualitygate.mlflow_client import as_tracking_error, connect, sqlite_file, tracking_uri
 from qualitygate.records.check import CheckRecord, RuleState
 from qualitygate.storage import file_sha256
-from qualitygate.tracking.check import RECORD, read_check, verdict_tags
 from qualitygate.tracking.claim import create_model, file_lock, sole_mover
+from qualitygate.tracking.studies import CHECK_RECORD, read_check, verdict_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,22 +53,13 @@ class Version:
 
 def version_of(source: str, uri: str) -> Version | None:
     """The version that ``models:/name/3`` or ``models:/name@alias`` stands for now, with or without path and ``#sha256=…``; None for any
-    other source.
-
-    Raises:
-        InputError: no such alias.
-        TrackingError: MLflow cannot be reached.
-    """
+    other source."""
     if (found := _MODEL.fullmatch(source)) is None:
         return None
     name, version, alias, _ = found.groups()
     if version is None and (version := alias_version(name, alias, uri)) is None:
-        raise InputError(
-            f"{name} has no version with the alias {alias}",
-            "none",
-            "an alias that was set",
-            "for the first checkpoint leave --baseline out",
-        )
+        remedy = "for the first checkpoint leave --baseline out"
+        raise InputError(f"{name} has no version with the alias {alias}", "none", "an alias that was set", remedy)
     return Version(name, version)
 
 
@@ -79,27 +70,24 @@ def alias_version(name: str, alias: str, uri: str) -> str | None:
 
 
 def register(name: str, record: CheckRecord, model_id: str, file: Path, uri: str) -> Version:
-    """The candidate's version in the registry, found by its SHA-256; its file is uploaded and registered if it is new.
-
-    Args:
-        name: of the registered model; created if it is new.
-        record: of the check.
-        model_id: the candidate's logged model, which takes the file.
-        file: the checkpoint, as it was checked.
-        uri: of MLflow.
-
-    Raises:
-        TrackingError: MLflow cannot be reached, or refused something; or the file is not the one that was checked. Nothing is uploaded.
-    """
+    """The candidate's version of a registered model, which is created if it is new, found by its SHA-256; its file, as it was checked, is
+    uploaded to the logged model and registered if it is new."""
     sha256 = record.candidate.checkpoint_sha256
     with _registry(uri) as client, file_lock(_address()):
         create_model(client, name)
         if (known := _registered(client, name, sha256)) is not None:
             return known
-        _check_unchanged(file, sha256)
-        if not _has_another(client, model_id, file.name):
+        # a check takes minutes, in which a training may have written its next checkpoint to the same place
+        if (found := file_sha256(file) if file.exists() else "no file") != sha256:
+            what = f"{file} is not registered: the file has changed since it was checked"
+            raise TrackingError(what, found, f"SHA-256 {sha256}", "check it again, from a place that nothing writes to")
+        # with the checkpoint under another name too, nobody could tell which one is meant
+        if all(one.path == file.name or not one.path.endswith(SUFFIXES) for one in client.list_logged_model_artifacts(model_id)):
             client.log_model_artifact(model_id, str(file))
-        made = _create_version(client, name, model_id, sha256, uri)
+        ours = _address() == uri  # a registry of its own knows no logged models, only where their files are
+        source = f"models:/{model_id}" if ours else client.get_logged_model(model_id).artifact_location
+        tags = {names.TAG_CHECKPOINT: sha256}
+        made = Version(name, str(client.create_model_version(name, source, model_id=model_id if ours else None, tags=tags).version))
         first = _registered(client, name, sha256) or made
         if first != made:  # a check of the same checkpoint was quicker, on another machine
             client.delete_model_version(name, made.version)
@@ -114,20 +102,8 @@ def tag_version(version: Version, record: CheckRecord, run_id: str, uri: str) ->
 
 
 def promote(version: Version, alias: str, expected: str | None, folder: Path, run_id: str, uri: str) -> None:
-    """Move an alias to a version that passed.
-
-    Args:
-        version: the candidate's.
-        alias: e.g. ``champion``.
-        expected: version that the alias stood for when the check began; None for none.
-        folder: of the check.
-        run_id: where its record was sent.
-        uri: of MLflow.
-
-    Raises:
-        InputError: the check did not pass.
-        TrackingError: what MLflow holds is not the record of this pass, or the alias has moved since. It is left where it is.
-    """
+    """Move an alias to a version that passed, from the one that it stood for when the check began (None for none). It is left where it is
+    if it has moved since, or if what MLflow holds as the run is not the record in the check's folder."""
     record, digest = read_check(folder)
     if record.verdict is not RuleState.PASSED:
         raise InputError("Only a pass is promoted", record.verdict.value, "passed")
@@ -142,53 +118,23 @@ def promote(version: Version, alias: str, expected: str | None, folder: Path, ru
                 raise _moved(version, alias, now, version.version)
 
 
-def _check_unchanged(file: Path, sha256: str) -> None:
-    """A check takes minutes, in which a training may have written its next checkpoint to the same place."""
-    if (found := file_sha256(file) if file.exists() else "no file") != sha256:
-        raise TrackingError(
-            f"{file} is not registered: the file has changed since it was checked",
-            found,
-            f"SHA-256 {sha256}",
-            "check it again, from a place that nothing writes to",
-        )
-
-
-def _has_another(client: MlflowClient, model_id: str, name: str) -> bool:
-    """Whether the model holds the checkpoint under another name already: with both, nobody could tell which one is meant."""
-    return any(one.path.endswith(SUFFIXES) and one.path != name for one in client.list_logged_model_artifacts(model_id))
-
-
 def _registered(client: MlflowClient, name: str, sha256: str) -> Version | None:
     """The oldest version with this checkpoint."""
     found = [int(one.version) for one in client.search_model_versions(f"name = '{name}'") if one.tags.get(names.TAG_CHECKPOINT) == sha256]
     return Version(name, str(min(found))) if found else None
 
 
-def _create_version(client: MlflowClient, name: str, model_id: str, sha256: str, uri: str) -> Version:
-    """A version made from the logged model; a registry of its own knows no logged models, only where their files are."""
-    tags = {names.TAG_CHECKPOINT: sha256}
-    if _address() == uri:
-        made = client.create_model_version(name, f"models:/{model_id}", model_id=model_id, tags=tags)
-    else:
-        made = client.create_model_version(name, client.get_logged_model(model_id).artifact_location, tags=tags)
-    return Version(name, str(made.version))
-
-
 def _read_back(client: MlflowClient, version: Version, record: CheckRecord, digest: str, run_id: str) -> None:
     """The record that MLflow keeps is the one of this pass, and the version says so."""
     with tempfile.TemporaryDirectory() as place:
-        stored = Path(client.download_artifacts(run_id, RECORD, place)).read_bytes()
+        stored = Path(client.download_artifacts(run_id, CHECK_RECORD, place)).read_bytes()
     tags = client.get_model_version(version.name, version.version).tags
     wrong = [key for key, value in verdict_tags(record, run_id).items() if tags.get(key) != value]
     if hashlib.sha256(stored).hexdigest() != digest:
-        wrong.insert(0, RECORD)
+        wrong.insert(0, CHECK_RECORD)
     if wrong:
-        raise TrackingError(
-            f"{version} is not promoted: MLflow does not hold this check",
-            f"other values of {', '.join(wrong)}",
-            "the record of the pass, read back as it was written",
-            "check again",
-        )
+        what, needed = f"{version} is not promoted: MLflow does not hold this check", "the record of the pass, read back as it was written"
+        raise TrackingError(what, f"other values of {', '.join(wrong)}", needed, "check again")
 
 
 def _moved(version: Version, alias: str, now: str | None, expected: str | None) -> TrackingError:

@@ -10,8 +10,8 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,9 @@ from qualitygate.errors import public
 from qualitygate.mlflow_client import as_tracking_error, connect, experiment_id, tracking_uri
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import Run
 
     from qualitygate.records import Provenance
     from qualitygate.records.metrics import MetricsReport, RealInfo
@@ -46,22 +45,14 @@ class Logged:
 
 @dataclass(frozen=True)
 class TrackedCheckpoint:
-    """A checkpoint and what is said of it.
-
-    Attributes:
-        checkpoint, sha256, family: which it is; its model is found by its SHA-256.
-        tags: what its model shows.
-        metrics: finite values by name.
-        step: of the metrics.
-        model_id: of its model, where that is known.
-    """
+    """A checkpoint and what is said of it. Its model is found by its SHA-256, where it is not known."""
 
     checkpoint: str
     sha256: str
     family: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    step: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)  # finite values
+    step: int = 0  # of the metrics
     model_id: str | None = None
 
     @property
@@ -72,42 +63,24 @@ class TrackedCheckpoint:
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is sent as one run.
+    """What is sent as one run."""
 
-    Attributes:
-        what: the folder or page, for errors.
-        identity: name and value of the tag by which its run is found again.
-        run_name: for people.
-        checkpoints: what it is about.
-        params: a value beyond MLflow's limit is left to the files.
-        tags: of the run.
-        run_tag: name of the tag of run and models that holds the run's id.
-        note: a few sentences in Markdown; a function where they depend on what MLflow holds already.
-        real: the real images that the metrics were measured against.
-        files, folders: artifacts; folders by their name there.
-        documents: JSON artifacts by name.
-        table: name and rows of the table that MLflow lays beside that of another run.
-        images: PNG files by the key under which MLflow lays runs side by side.
-        again: whether it is sent although it was sent before.
-        remedy: what to do when it cannot be sent.
-    """
-
-    what: object
-    identity: tuple[str, str]
+    what: object  # the folder or page, for errors
+    identity: tuple[str, str]  # name and value of the tag by which its run is found again
     run_name: str
     checkpoints: Sequence[TrackedCheckpoint] = ()
-    params: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)  # a value beyond MLflow's limit is left to the files
     tags: Mapping[str, str] = field(default_factory=dict)
-    run_tag: str | None = None
-    note: str | Callable[[MlflowClient], str] = ""
-    real: RealInfo | None = None
+    run_tag: str | None = None  # name of the tag of run and models that holds the run's id
+    note: str | Callable[[MlflowClient], str] = ""  # in Markdown; a function where it depends on what MLflow holds already
+    real: RealInfo | None = None  # what the metrics were measured against
     files: Sequence[Path] = ()
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    documents: Mapping[str, Any] = field(default_factory=dict)
-    table: tuple[str, pd.DataFrame] | None = None
-    images: Mapping[str, Path] = field(default_factory=dict)
-    again: bool = False
-    remedy: str | None = None
+    folders: Mapping[str, Path] = field(default_factory=dict)  # by their name there
+    documents: Mapping[str, Any] = field(default_factory=dict)  # JSON by name
+    table: tuple[str, pd.DataFrame] | None = None  # by the name under which MLflow lays it beside that of another run
+    images: Mapping[str, Path] = field(default_factory=dict)  # PNG files by the key under which MLflow lays runs side by side
+    again: bool = False  # sent although it was sent before
+    remedy: str | None = None  # when it cannot be sent
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -126,42 +99,48 @@ def software_tags(made: Provenance | MetricsReport) -> dict[str, str]:
 
 
 def send(parcel: Parcel, uri: str | None = None, experiment: str = EXPERIMENT) -> Logged:
-    """Send a parcel; one that was sent before is not sent again.
-
-    Args:
-        parcel: what is sent.
-        uri: where MLflow is; default as in `tracking_uri`.
-        experiment: name of the experiment, created if it is new.
-
-    Raises:
-        TrackingError: MLflow cannot be reached, or refused something. A run that was begun is left as FAILED, to be resumed.
-    """
+    """Send a parcel to the MLflow of `tracking_uri`, into an experiment that is created if it is new; one that was sent before is not sent
+    again. A run that cannot be sent whole is left as FAILED, to be resumed."""
     uri = tracking_uri(uri)
     what, remedy = f"MLflow at {public(uri)} did not take all of {parcel.what}", parcel.remedy
     remedy = remedy or f"nothing is lost; when the cause is gone: `qualitygate sync {parcel.what}`"
     with as_tracking_error(what, "a server that takes it", remedy), connect(uri) as client:
         home = experiment_id(client, uri, experiment)
         models = [one.model_id or _model(client, home, one) for one in parcel.checkpoints]
-        run = _find_or_create_run(client, home, parcel)
+        tag, value = parcel.identity
+        runs = client.search_runs([home], f"tags.`{tag}` = '{value}'", max_results=1)
+        # a search leaves out the links to models
+        run = client.get_run(runs[0].info.run_id) if runs else client.create_run(home, tags={tag: value}, run_name=parcel.run_name)
+        run_id = run.info.run_id
         if parcel.again or run.info.status != "FINISHED":
-            with _closing(client, run.info.run_id):
+            # FINISHED or FAILED is about the sending alone; the gate's verdict is a tag
+            client.update_run(run_id, status="RUNNING")
+            try:
                 _send(client, run, models, parcel)
-    return Logged(run.info.run_id, models[-1] if models else "", home, public(uri))
+            except BaseException:
+                with suppress(Exception):  # the server may be gone; what went wrong first is what counts
+                    client.set_terminated(run_id, status="FAILED")
+                raise
+            client.set_terminated(run_id, status="FINISHED")
+    return Logged(run_id, models[-1] if models else "", home, public(uri))
 
 
 def _send(client: MlflowClient, run: Run, models: Sequence[str], parcel: Parcel) -> None:
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import LoggedModelOutput, Param, RunTag
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-    run_id = run.info.run_id
+    run_id, about = run.info.run_id, list(zip(models, parcel.checkpoints, strict=True))
     own = {} if parcel.run_tag is None else {parcel.run_tag: run_id}
     note = parcel.note if isinstance(parcel.note, str) else parcel.note(client)
     params = [Param(key, str(value)) for key, value in parcel.params.items() if len(str(value)) <= MAX_PARAM_VAL_LENGTH]
     tags = [RunTag(key, value) for key, value in {**parcel.tags, **own, names.TAG_NOTE: note}.items()]
     client.log_batch(run_id, params=params, tags=tags)
-    _link_models(client, run, {model: one.step for model, one in zip(models, parcel.checkpoints, strict=True)})
+    linked = {one.model_id for one in run.outputs.model_outputs} if run.outputs else set()  # a second link to a model is refused
+    steps = {model: one.step for model, one in about if model not in linked}
+    if steps:
+        client.log_outputs(run_id, [LoggedModelOutput(model, step) for model, step in steps.items()])
     dataset = None if parcel.real is None else _send_real_set(client, run, parcel.real)
-    for model, one in zip(models, parcel.checkpoints, strict=True):
+    for model, one in about:
         _send_metrics(client, run, model, one, dataset)
     for path in parcel.files:
         client.log_artifact(run_id, str(path))
@@ -172,19 +151,9 @@ def _send(client: MlflowClient, run: Run, models: Sequence[str], parcel: Parcel)
     if parcel.table is not None:
         _send_table(client, run_id, *parcel.table)
     _send_images(client, run_id, parcel.images)
-    for model, one in zip(models, parcel.checkpoints, strict=True):
+    for model, one in about:
         if shown := {**one.tags, **own}:
             client.set_logged_model_tags(model, shown)
-
-
-def _link_models(client: MlflowClient, run: Run, steps: Mapping[str, int]) -> None:
-    """Say which models the run is about; a second link to the same model is refused."""
-    from mlflow.entities import LoggedModelOutput
-
-    linked = {one.model_id for one in run.outputs.model_outputs} if run.outputs else set()
-    links = [LoggedModelOutput(model, step) for model, step in steps.items() if model not in linked]
-    if links:
-        client.log_outputs(run.info.run_id, links)
 
 
 def _send_real_set(client: MlflowClient, run: Run, real: RealInfo) -> tuple[str, str]:
@@ -228,78 +197,44 @@ def _send_table(client: MlflowClient, run_id: str, name: str, table: pd.DataFram
 
 def _send_images(client: MlflowClient, run_id: str, images: Mapping[str, Path]) -> None:
     """Pictures, each once, for every sending gets a name of its own."""
+    import numpy as np
     from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+    from PIL import Image
 
     sent = [file.path for file in client.list_artifacts(run_id, "images")] if images else []
     for key, path in images.items():
         start = f"images/{key.replace('/', '~')}+step+0+"
         if not any(file.startswith(start) and file.endswith("+compressed.webp") for file in sent):  # the last file of an image
-            client.log_image(run_id, _read_image(path), key=key, step=0, synchronous=True)
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))  # uint8: MLflow rescales floats, each image by its own range
+            client.log_image(run_id, pixels, key=key, step=0, synchronous=True)
     if images:
         client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """A picture as uint8 (height, width, 3). MLflow rescales floats, each image by its own range."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _find_or_create_run(client: MlflowClient, home: str, parcel: Parcel) -> Run:
-    tag, value = parcel.identity
-    runs = client.search_runs([home], f"tags.`{tag}` = '{value}'", max_results=1)
-    if runs:
-        return client.get_run(runs[0].info.run_id)  # a search leaves out the links to models
-    return client.create_run(home, tags={tag: value}, run_name=parcel.run_name)
-
-
-@contextmanager
-def _closing(client: MlflowClient, run_id: str) -> Iterator[None]:
-    """FINISHED or FAILED is about the sending alone; the gate's verdict is a tag."""
-    client.update_run(run_id, status="RUNNING")
-    try:
-        yield
-    except BaseException:
-        with suppress(Exception):  # the server may be gone; what went wrong first is what counts
-            client.set_terminated(run_id, status="FAILED")
-        raise
-    client.set_terminated(run_id, status="FINISHED")
-
-
 def _model(client: MlflowClient, home: str, about: TrackedCheckpoint) -> str:
-    """Id of the checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new."""
+    """Id of the checkpoint's model in the experiment, found by the checkpoint's SHA-256; created and made ready if it is new.
+
+    Ready as by `mlflow.create_external_model`, which only works on the global tracking address: the registry wants the file.
+    """
     from mlflow.entities import LoggedModelStatus
+    from mlflow.models.model import MLMODEL_FILE_NAME
+    from mlflow.models.utils import get_external_mlflow_model_spec
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
     oldest_first = [{"field_name": "creation_time", "ascending": True}]
     query = f"tags.`{names.TAG_CHECKPOINT}` = '{about.sha256}'"
     found = client.search_logged_models([home], query, max_results=1, order_by=oldest_first)
-    model = found[0] if found else _create_model(client, home, about)
-    if model.status != LoggedModelStatus.READY:
-        _make_ready(client, model)
-    return model.model_id
-
-
-def _create_model(client: MlflowClient, home: str, about: TrackedCheckpoint) -> LoggedModel:
-    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
-
-    return client.create_logged_model(
+    model = next(iter(found), None) or client.create_logged_model(
         home,
         name=re.sub(r"[/:.%\"']", "_", about.name),  # characters that MLflow refuses in a model's name
         model_type=MODEL_TYPE,
         params={"family": about.family, "sha256": about.sha256, "checkpoint": about.checkpoint},
         tags={**about.tags, names.TAG_CHECKPOINT: about.sha256, MLFLOW_MODEL_IS_EXTERNAL: "true"},
     )
-
-
-def _make_ready(client: MlflowClient, model: LoggedModel) -> None:
-    """What `mlflow.create_external_model` does, which only works on the global tracking address: the registry wants the file."""
-    from mlflow.models.model import MLMODEL_FILE_NAME
-    from mlflow.models.utils import get_external_mlflow_model_spec
-
-    with tempfile.TemporaryDirectory() as folder:
-        get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
-        client.log_model_artifacts(model.model_id, folder)
-    client.finalize_logged_model(model.model_id, "READY")
+    if model.status != LoggedModelStatus.READY:
+        with tempfile.TemporaryDirectory() as folder:
+            get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
+            client.log_model_artifacts(model.model_id, folder)
+        client.finalize_logged_model(model.model_id, "READY")
+    return model.model_id

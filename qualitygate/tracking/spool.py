@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from qualitygate import storage
 from qualitygate.errors import InputError, QualityGateError, public
 from qualitygate.mlflow_client import tracking_uri
-from qualitygate.tracking.check import RECORD, check_parcel
 from qualitygate.tracking.gated_set import SUMMARY, gated_parcel
 from qualitygate.tracking.sending import EXPERIMENT, Parcel, send
-from qualitygate.tracking.studies import METRICS_REPORT, metrics_parcel
+from qualitygate.tracking.studies import CHECK_RECORD, METRICS_REPORT, check_parcel, metrics_parcel
 
 TRACKING = "tracking.json"
-_PARCELS: Mapping[str, Callable[[Path], Parcel]] = {RECORD: check_parcel, METRICS_REPORT: metrics_parcel, SUMMARY: gated_parcel}
+_PARCELS: Mapping[str, Callable[[Path], Parcel]] = {CHECK_RECORD: check_parcel, METRICS_REPORT: metrics_parcel, SUMMARY: gated_parcel}
 """What is sent of a folder, by the file that tells what it is."""
 
 
@@ -46,12 +45,7 @@ class Tracking(BaseModel):
 
 def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMENT) -> Tracking:
     """Send a gated set, a folder of metrics or a check now. What fails stays pending, is told in ``error`` and not raised: an outage
-    never touches a verdict.
-
-    Raises:
-        InputError: the folder holds none of them.
-        StorageError: the outcome cannot be written into the folder.
-    """
+    never touches a verdict. Errors are those of the folder: it holds none of them, or cannot be written to."""
     folder = Path(folder)
     parcel = next((parcel for name, parcel in _PARCELS.items() if (folder / name).is_file()), gated_parcel)(folder)
     uri = tracking_uri(uri)
@@ -68,11 +62,7 @@ def push(folder: str | Path, uri: str | None = None, experiment: str = EXPERIMEN
 
 
 def tracking_state(folder: str | Path) -> Tracking:
-    """What is known of a folder's sending; `State.OFF` where tracking was off.
-
-    Raises:
-        InputError: ``tracking.json`` cannot be read.
-    """
+    """What is known of a folder's sending; `State.OFF` where tracking was off."""
     path = Path(folder) / TRACKING
     if not path.is_file():
         return Tracking(state=State.OFF)
@@ -105,29 +95,20 @@ def sync(
 
     Returns:
         Every folder that was found and its state now: sent (now or before), pending with the error, or off.
-
-    Raises:
-        InputError: a path holds none.
     """
     outcome: dict[Path, Tracking] = {}
     for path in paths:
         found = list(sendable(path))
         if not found:
-            raise InputError(
-                f"Nothing to send at {path}",
-                "no gated set there or below, no metrics and no check",
-                "folders written by `qualitygate gate`, `metrics` or `check`",
-            )
-        outcome |= {folder: _sync_one(folder, uri, experiment, untracked) for folder in found}
+            needed = "folders written by `qualitygate gate`, `metrics` or `check`"
+            raise InputError(f"Nothing to send at {path}", "no gated set there or below, no metrics and no check", needed)
+        for folder in found:
+            known = tracking_state(folder)
+            if known.state is State.PENDING or (known.state is State.OFF and untracked):
+                written = known.uri if known.uri and "***" not in known.uri else None
+                known = push(folder, uri or written, experiment or known.experiment)
+            outcome[folder] = known
     return outcome
-
-
-def _sync_one(folder: Path, uri: str | None, experiment: str | None, untracked: bool) -> Tracking:
-    known = tracking_state(folder)
-    if known.state is State.SENT or (known.state is State.OFF and not untracked):
-        return known
-    written = known.uri if known.uri and "***" not in known.uri else None
-    return push(folder, uri or written, experiment or known.experiment)
 
 
 def _write(folder: Path, tracking: Tracking) -> None:

@@ -1,17 +1,18 @@
-"""What is sent to MLflow of the studies of a checkpoint: its set metrics, its units, and how it trained."""
+"""What is sent to MLflow of the studies of a checkpoint: its check, its set metrics, its units, and how it trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.records import canonical_hash
+from qualitygate.records.check import CheckRecord
 from qualitygate.records.dynamics import DynamicsRecord
 from qualitygate.records.metrics import MetricsReport
 from qualitygate.tracking.gated_set import ranking
@@ -20,20 +21,66 @@ from qualitygate.tracking.sending import Parcel, TrackedCheckpoint, finite, soft
 if TYPE_CHECKING:
     import pandas as pd
 
+CHECK_RECORD = "check.json"
+CHECK_FILES = (CHECK_RECORD, "report.html", "junit.xml", "summary.md", "suite.json", "policy.yaml", "samples.parquet")
 METRICS_REPORT = "metrics.json"
 METRICS_FILES = (METRICS_REPORT, "groups.parquet", "samples.parquet")
 FIGURES = "figures"
 UNITS, COMPARISON, SHEETS = "units.parquet", "comparison.json", "sheets"
-STEPS_A_KIMG = 1000
-"""MLflow's steps are whole numbers: images for progress in kimg."""
+
+
+def read_check(folder: Path) -> tuple[CheckRecord, str]:
+    """The record of a check in a folder, and the SHA-256 of its file."""
+    try:
+        content = (folder / CHECK_RECORD).read_bytes()
+        return CheckRecord.model_validate_json(content), hashlib.sha256(content).hexdigest()
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{folder} holds no check", str(error).splitlines()[0], "a folder of `qualitygate check --out`") from error
+
+
+def check_parcel(folder: str | Path) -> Parcel:
+    """What is sent of a check: the record and the report, and the verdict on the candidate with its numbers, and how far each rule is from
+    its limit."""
+    folder = Path(folder)
+    record, digest = read_check(folder)
+    ours, shown = record.candidate, verdict_tags(record)
+    excess = {one.id: one.excess for one in record.rules if one.excess is not None}
+    metrics = {one.metric: one.value for one in record.rules if one.value is not None}
+    metrics |= {f"check/{rule}/{end}": getattr(found, end) for rule, found in excess.items() for end in ("value", "low", "high")}
+    checkpoint = TrackedCheckpoint(ours.checkpoint, ours.checkpoint_sha256, ours.family, shown, metrics)
+    counted = ", ".join(f"{one.id} {one.state.value}" for one in record.worst_first)
+    return Parcel(
+        what=folder,
+        identity=(names.TAG_CHECK, digest),
+        run_name=f"{checkpoint.name}, check, seed {record.seed}",
+        checkpoints=(checkpoint,),
+        params={
+            "family": ours.family,
+            "check.samples": record.samples,
+            "check.seed": record.seed,
+            "check.baseline": record.baseline.checkpoint_sha256 if record.baseline else "none",
+            "check.error": record.error,
+        },
+        tags=shown | {names.TAG_PROFILE: ours.profile_id},
+        run_tag=names.TAG_CHECK_RUN,
+        note=f"**{record.verdict.value}**: {counted}"[:4000],
+        files=[folder / name for name in CHECK_FILES if (folder / name).is_file()],
+    )
+
+
+def verdict_tags(record: CheckRecord, run_id: str | None = None) -> dict[str, str]:
+    """What the logged model and the registered version carry: verdict, by which rules, and the run where the report is."""
+    tags = {
+        names.TAG_CHECK_VERDICT: record.verdict.value,
+        names.TAG_POLICY: record.policy_hash,
+        names.TAG_SUITE: record.suite_hash,
+        names.TAG_CHECKPOINT: record.candidate.checkpoint_sha256,
+    }
+    return tags if run_id is None else tags | {names.TAG_CHECK_RUN: run_id}
 
 
 def read_metrics(folder: str | Path) -> tuple[MetricsReport, str]:
-    """What `qualitygate metrics` wrote, and the SHA-256 of its file: the same numbers are recognised wherever they were sent.
-
-    Raises:
-        InputError: there are no metrics in the folder, or they cannot be read.
-    """
+    """What `qualitygate metrics` wrote, and the SHA-256 of its file: the same numbers are recognised wherever they were sent."""
     path = Path(folder) / METRICS_REPORT
     if not path.is_file():
         raise InputError(f"{folder} holds no metrics", f"no {METRICS_REPORT} in it", "a folder written by `qualitygate metrics`")
@@ -45,11 +92,7 @@ def read_metrics(folder: str | Path) -> tuple[MetricsReport, str]:
 
 
 def metrics_parcel(folder: str | Path) -> Parcel:
-    """What is sent of a folder of metrics, with the real set as the dataset it was held against; the folder is only read.
-
-    Raises:
-        InputError: the folder holds no metrics.
-    """
+    """What is sent of a folder of metrics, with the real set as the dataset it was held against; the folder is only read."""
     folder = Path(folder)
     report, digest = read_metrics(folder)
     checkpoint = TrackedCheckpoint(report.checkpoint, report.checkpoint_sha256, report.family, metrics=finite(report.values()))
@@ -84,12 +127,10 @@ def _groups(report: MetricsReport) -> pd.DataFrame:
     """One row a group, one column a metric."""
     import pandas as pd
 
-    shown = [one.name for one in report.shown]
-    values = [[row.measurements[name].value if name in row.measurements else None for name in shown] for row in report.groups]
-    return pd.DataFrame(
-        [[row.group, row.samples, *of_group] for row, of_group in zip(report.groups, values, strict=True)],
-        columns=["group", "samples", *shown],
-    )
+    rows = [
+        {"group": row.group, "samples": row.samples} | {name: one.value for name, one in row.measurements.items()} for row in report.groups
+    ]
+    return pd.DataFrame(rows, columns=["group", "samples", *(one.name for one in report.shown)])
 
 
 def _metrics_note(report: MetricsReport) -> str:
@@ -106,25 +147,26 @@ def _metrics_note(report: MetricsReport) -> str:
 
 def units_parcel(folder: str | Path) -> Parcel:
     """What is sent of what `qualitygate units` wrote: its ranking at the path that every run has it, so that two checkpoints compare row
-    by row.
-
-    Raises:
-        InputError: the folder holds no such study.
-    """
+    by row."""
     folder = Path(folder)
     if not (folder / COMPARISON).is_file():
         raise InputError(f"{folder} is not a study of units", f"no {COMPARISON} in it", "a folder written by `qualitygate units`")
     content = (folder / COMPARISON).read_bytes()
     study = json.loads(content)
-    accuracy = {names.CLASSIFIER_ACCURACY: study["classifier"]["validation_accuracy"]} if study["classifier"] else {}
-    checkpoint = TrackedCheckpoint(study["checkpoint"], study["checkpoint_sha256"], study["family"], metrics=accuracy)
+    note = [f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.", f"Labels: {study['labels']['source']}."]
+    metrics = {}
+    if study["classifier"]:
+        accuracy, (low, high) = study["classifier"]["validation_accuracy"], study["classifier"]["interval"]
+        metrics[names.CLASSIFIER_ACCURACY] = accuracy
+        note.append(f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5).")
+    checkpoint = TrackedCheckpoint(study["checkpoint"], study["checkpoint_sha256"], study["family"], metrics=metrics)
     return Parcel(
         what=folder,
         identity=(names.TAG_UNITS, hashlib.sha256(content).hexdigest()),
         run_name=f"{checkpoint.name}, units",
         checkpoints=(checkpoint,),
         tags={names.TAG_CHECKPOINT: checkpoint.sha256, names.TAG_PROFILE: study["profile_id"]},
-        note=_units_note(study),
+        note="\n\n".join(note),
         files=[folder / name for name in (UNITS, COMPARISON)],
         folders={SHEETS: folder / SHEETS},
         table=(names.RANKING_TABLE, ranking(folder / UNITS, names.UNIT_JOINED)),
@@ -132,24 +174,14 @@ def units_parcel(folder: str | Path) -> Parcel:
     )
 
 
-def _units_note(study: dict[str, Any]) -> str:
-    found = [f"Unit scores of `{study['checkpoint']}`: {', '.join(study['sources'])}.", f"Labels: {study['labels']['source']}."]
-    if study["classifier"]:
-        low, high = study["classifier"]["interval"]
-        accuracy = study["classifier"]["validation_accuracy"]
-        found.append(f"Classifier: validation accuracy {accuracy:.2f} (95 % interval {low:.2f} to {high:.2f}, chance 0.5).")
-    return "\n\n".join(found)
-
-
 def dynamics_parcel(record: DynamicsRecord, figures: str | Path | None = None) -> Parcel:
     """What is sent of a training run's snapshots: one run for the analysis, one logged model for each snapshot, metrics at its step. The
-    names are the same for every training run, so two of them overlay.
-
-    Args:
-        record: what was measured.
-        figures: folder of PNG files, sent as images under ``dynamics/NAME`` and as artifacts.
-    """
+    names are the same for every training run, so two of them overlay. The folder's PNG files are sent as images under ``dynamics/NAME``
+    and as artifacts."""
     pictures = [] if figures is None else sorted(Path(figures).glob("*.png"))
+    note = [f"{len(record.snapshots)} snapshots, {record.snapshots[0].at:g} to {record.snapshots[-1].at:g} {record.unit}."]
+    note += [f"- **alarm**: {one}" for one in record.alarms]
+    note += [f"- `{one.checkpoint}` is left out: {one.error}" for one in record.snapshots if one.error]
     return Parcel(
         what="the dynamics",
         identity=(names.TAG_DYNAMICS, canonical_hash([record.settings, [one.checkpoint_sha256 for one in record.snapshots]])),
@@ -167,7 +199,7 @@ def dynamics_parcel(record: DynamicsRecord, figures: str | Path | None = None) -
             if one.checkpoint_sha256 and one.metrics
         ],
         params=record.settings,
-        note=_dynamics_note(record),
+        note="\n".join(note)[:5000],
         documents={"dynamics.json": record.model_dump(mode="json")},
         folders={FIGURES: Path(figures)} if figures is not None and pictures else {},
         images={f"dynamics/{path.stem}": path for path in pictures},
@@ -177,12 +209,5 @@ def dynamics_parcel(record: DynamicsRecord, figures: str | Path | None = None) -
 
 
 def step(unit: str, at: float) -> int:
-    """MLflow's step: images seen, or training steps."""
-    return round(at * STEPS_A_KIMG) if unit == "kimg" else round(at)
-
-
-def _dynamics_note(record: DynamicsRecord) -> str:
-    lines = [f"{len(record.snapshots)} snapshots, {record.snapshots[0].at:g} to {record.snapshots[-1].at:g} {record.unit}."]
-    lines += [f"- **alarm**: {one}" for one in record.alarms]
-    lines += [f"- `{one.checkpoint}` is left out: {one.error}" for one in record.snapshots if one.error]
-    return "\n".join(lines)[:5000]
+    """MLflow's step, a whole number: images seen, or training steps."""
+    return round(at * 1000) if unit == "kimg" else round(at)

@@ -34,13 +34,10 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Classification:
-    """How good a classifier is, with the key of its backbone.
-
-    ``confusion``, int64 (classes, classes), counts the validation images: a row for what they are, a column for what was said. The
-    accuracies are means over artifact and normal of the share that was told right from the other, so that chance is 0.5 whatever the
-    numbers of images; real images have no part in them. ``interval`` is the 95 % one of the validation accuracy. ``images`` counts both
-    parts together.
-    """
+    """How good a classifier is, with the key of its backbone. ``confusion``, int64 (classes, classes), counts the validation images: a row
+    for what they are, a column for what was said. The accuracies are means over artifact and normal of the share that was told right from
+    the other, so that chance is 0.5 whatever the numbers of images; real images have no part in them. ``interval`` is the 95 % one of the
+    validation accuracy. ``images`` counts both parts together."""
 
     classes: tuple[str, ...]
     confusion: np.ndarray
@@ -51,7 +48,6 @@ class Classification:
     backbone: str
 
     def describe(self) -> dict[str, Any]:
-        """The same as JSON values."""
         as_json = {"classes": list(self.classes), "confusion": self.confusion.tolist(), "interval": list(self.interval)}
         return {**vars(self), **as_json, "images": dict(self.images)}
 
@@ -62,7 +58,7 @@ class ArtifactClassifier(nn.Module):
 
     def __init__(self, backbone: SpatialExtractor, weight: Tensor, bias: Tensor, classes: Sequence[str]) -> None:
         super().__init__()
-        self.spatial = Spatial(backbone)
+        self.backbone, self.spatial = backbone, nn.Identity()  # the latter is a layer that explanations can listen to
         self.head = nn.Linear(weight.shape[1], weight.shape[0])
         self.head.weight.data, self.head.bias.data = weight, bias
         self.classes = tuple(classes)
@@ -70,18 +66,7 @@ class ArtifactClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Values (N, classes) of images (N, 1 or 3, height, width) in [-1, 1], before any softmax."""
-        return self.head(self.spatial(images).mean(dim=(2, 3)))
-
-
-class Spatial(nn.Module):
-    """A backbone's spatial features as a layer that explanations can listen to."""
-
-    def __init__(self, backbone: SpatialExtractor) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.backbone.spatial(images)
+        return self.head(self.spatial(self.backbone.spatial(images)).mean(dim=(2, 3)))
 
 
 def train_classifier(
@@ -96,11 +81,8 @@ def train_classifier(
 
     The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero. The images of each class
     (`CLASSES`; ``real`` may be missing) are (N, 1 or 3, height, width) in [-1, 1], or batches of such; the seed splits them into training
-    and validation.
-
-    Raises:
-        InputError: a class is missing or has too few images, or the classifier is no better than chance: its interval of
-            validation accuracy reaches 0.5.
+    and validation. Raises `InputError` if a class is missing or has too few images, or if the classifier is no better than chance: its
+    interval of validation accuracy reaches 0.5.
     """
     classes = tuple(name for name in CLASSES if name in images)
     features = [_pooled(backbone, images[name], progress) for name in classes]
@@ -125,21 +107,17 @@ def train_classifier(
         backbone=backbone.key,
     )
     if interval[0] <= 0.5:
-        raise InputError(
-            "The classifier cannot tell artifacts from normal images",
-            f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}",
-            "an interval above 0.5",
-            "label more samples, use another extractor, or choose groups by a score that means something here",
-        )
+        how_good = f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}"
+        remedy = "label more samples, use another extractor, or choose groups by a score that means something here"
+        raise InputError("The classifier cannot tell artifacts from normal images", how_good, "an interval above 0.5", remedy)
     return ArtifactClassifier(backbone, weight.float(), bias.float(), classes), found
 
 
 def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
     """Mean spatial features of images, float64 (N, channels)."""
-    batches = [images] if isinstance(images, Tensor) else images
     parts = []
     with scored_pass():
-        for batch in batches:
+        for batch in [images] if isinstance(images, Tensor) else images:
             for part in batch.split(MICRO_BATCH):
                 parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))
@@ -172,13 +150,13 @@ def _fitted(features: Sequence[Tensor], decay: float) -> tuple[Tensor, Tensor]:
 def _balanced(outputs: Sequence[Tensor]) -> tuple[float, tuple[float, float]]:
     """Accuracy between artifact and normal (the first two classes), each counting the same, and its interval from those of the two shares
     (Newcombe's combination of Wilson's)."""
-    right = [int((of_class[:, index] > of_class[:, 1 - index]).sum()) for index, of_class in enumerate(outputs[:2])]
-    shares = [hits / len(of_class) for hits, of_class in zip(right, outputs, strict=False)]
-    bounds = [wilson(hits, len(of_class)) for hits, of_class in zip(right, outputs, strict=False)]
-    below = sum((share - low) ** 2 for share, (low, _) in zip(shares, bounds, strict=True)) ** 0.5
-    above = sum((high - share) ** 2 for share, (_, high) in zip(shares, bounds, strict=True)) ** 0.5
-    middle = sum(shares) / 2.0
-    return middle, (float(middle - below / 2.0), float(middle + above / 2.0))
+    middle, below, above = 0.0, 0.0, 0.0
+    for index, of_class in enumerate(outputs[:2]):
+        right = int((of_class[:, index] > of_class[:, 1 - index]).sum())
+        share = right / len(of_class)
+        low, high = map(float, wilson(right, len(of_class)))
+        middle, below, above = middle + share / 2.0, below + (share - low) ** 2, above + (high - share) ** 2
+    return middle, (middle - below**0.5 / 2.0, middle + above**0.5 / 2.0)
 
 
 def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> Tensor:

@@ -35,11 +35,8 @@ class TopSamples:
 def top_samples(
     generator: Generator, latents: Latents | Tensor, layers: Iterable[LayerLike], count: int, progress: Progress = silent
 ) -> dict[int, TopSamples]:
-    """The ``count`` samples, of latents or a bare z (N, D), with the highest activation of each unit, by layer.
-
-    The activation of a unit in a sample is its maximum over positions (the paper does not say). Memory: what is kept, and one micro-batch.
-    Raises `InputError` if there are fewer samples than that, `LayerError` if there is no such layer.
-    """
+    """The ``count`` samples, of latents or a bare z (N, D), with the highest activation of each unit, by layer. The activation of a unit
+    in a sample is its maximum over positions (the paper does not say). Raises `InputError` if there are fewer samples than that."""
     if not 1 <= count <= len(latents):
         raise InputError("Not so many samples to choose from", f"{count} of {len(latents)}", "at most as many as there are")
     indices = generator.layer_indices(layers)
@@ -56,11 +53,8 @@ def top_samples(
 
 def representative(generator: Generator, latents: Latents | Tensor, layer: int) -> Tensor:
     """Image (channels, height, width), float32 in [-1, 1] on the CPU, made from the mean featuremap of some samples at a layer: all of the
-    layer's units as they are on average. Blurred, if the samples have little in common.
-
-    Whatever else the rest of the chain needs (styles, the image so far) is averaged in the same way (the paper does not say). Raises
-    `InputError` without samples.
-    """
+    layer's units as they are on average. Blurred, if the samples have little in common. Whatever else the rest of the chain needs (styles,
+    the image so far) is averaged in the same way (the paper does not say). Raises `InputError` without samples."""
     if not len(latents):
         raise InputError("There is nothing to take the mean of", "no samples", "at least one sample")
 

@@ -48,7 +48,7 @@ def contributions(
 
     The image is the family's raw one, before it is clamped. A discriminator that measures how the batch varies (PGGAN, StyleGAN2)
     makes a sample's numbers depend on those it is computed with, as its value does. Raises `InputError` without samples or for a
-    discriminator of images of another shape, `LayerError` if there is no such layer.
+    discriminator of images of another shape.
     """
     if not len(latents) or discriminator.image_shape != generator.image_shape:
         found = f"{len(latents)} samples, images {generator.image_shape} for one of {discriminator.image_shape}"

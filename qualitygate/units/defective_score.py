@@ -80,10 +80,8 @@ def unit_thresholds(
 ) -> dict[int, Tensor]:
     """Threshold of every unit by layer, float32 (units,): what about ``share`` of its activations, over all samples and positions, exceed
     (T_u of the defective score); see `UnitQuantiles.above` for how exactly.
-
     The latents are samples as they come; among artifacts only, what fires for all of them would count as ordinary. Raises `InputError` for
-    a share out of range, no samples, or activations that are not finite.
-    """
+    a share out of range, no samples, or activations that are not finite."""
     if not 0.0 < share < 1.0 or not len(latents):
         found, needed = f"share {share}, {len(latents)} samples", "a share in (0, 1) and at least one sample"
         raise InputError("Thresholds cannot be measured so", found, needed)

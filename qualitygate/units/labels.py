@@ -34,14 +34,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Which samples are artifacts and which are normal.
-
-    Attributes:
-        ids: int64 (N,), each once, rising.
-        artifact: bool (N,).
-        source: where the labels come from, in words.
-        contradictions: ids that as many people called an artifact as normal; they are left out.
-    """
+    """Which samples are artifacts, bool (N,), and which are normal: ids int64 (N,), each once, rising; who says so, in words; and the ids
+    that as many people called an artifact as normal, which are left out."""
 
     ids: np.ndarray
     artifact: np.ndarray
@@ -53,7 +47,6 @@ class Labels:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples of each label."""
         artifacts = int(self.artifact.sum())
         return {ARTIFACT: artifacts, NORMAL: len(self) - artifacts}
 
@@ -76,9 +69,9 @@ def read_answers(path: str | Path, allowed: Sequence[str] = LABELS) -> list[Answ
     path = Path(path)
     if not path.exists():
         raise InputError(f"There are no labels at {path}", "no such file or folder", _FORMS)
-    read = _of_folders if path.is_dir() else _of_label_studio if path.suffix.lower() == ".json" else _of_csv
+    found = _of_folders(path) if path.is_dir() else _of_label_studio(path, allowed) if path.suffix.lower() == ".json" else _of_csv(path)
     answers = []
-    for sample, text, rater, where in read(path, allowed):
+    for sample, text, rater, where in found:
         label = str(text).strip().lower()
         if label not in allowed:
             raise InputError("There is no such label", f"{text!r} in {where}", " or ".join(allowed))
@@ -95,12 +88,9 @@ def majority(answers: Iterable[Answer], source: str, known: Iterable[int] | None
     for answer in answers:
         balance[answer.id] += 1 if answer.label == ARTIFACT else -1
     if known is not None and (strange := sorted(balance.keys() - set(known))):
-        raise InputError(
-            f"Labels of {source} are of samples that were not asked about",
-            f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}",
-            "ids of the tasks",
-            "check that the labels belong to this checkpoint and these tasks",
-        )
+        unknown = f"{len(strange)} unknown ids: {', '.join(map(str, strange[:8]))}"
+        remedy = "check that the labels belong to this checkpoint and these tasks"
+        raise InputError(f"Labels of {source} are of samples that were not asked about", unknown, "ids of the tasks", remedy)
     ids = sorted(one for one, votes in balance.items() if votes)
     if not ids:
         raise InputError(f"The labels of {source} decide nothing", f"answers on {len(balance)} samples that cancel out", "a majority")
@@ -138,11 +128,10 @@ def id_of(name: str) -> int:
     return int(found[1])
 
 
-_Raw = tuple[int, str, str, str]
-"""Sample, label as it was written, rater, and where it stands."""
+_Raw = tuple[int, str, str, str]  # sample, label as it was written, rater, and where it stands
 
 
-def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
+def _of_csv(path: Path) -> Iterator[_Raw]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -156,7 +145,7 @@ def _of_csv(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
             yield _id(row["id"], where), row["label"], row.get("rater") or "", where
 
 
-def _of_folders(path: Path, allowed: Sequence[str]) -> Iterator[_Raw]:
+def _of_folders(path: Path) -> Iterator[_Raw]:
     if missing := [name for name in LABELS if not (path / name).is_dir()]:
         raise InputError(f"{path} is not a folder of labels", f"no folder {' or '.join(missing)} in it", _FORMS)
     for label in LABELS:

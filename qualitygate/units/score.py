@@ -101,11 +101,9 @@ def load_unit_scores(path: str | Path) -> dict[str, UnitScores]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two unit scores of one layer, held against each other over the units that have both.
-
-    ``correlation`` is Spearman's rank correlation, in [-1, 1], NaN where one of them is the same for all units; ``overlap`` the share of
-    the one's top units among the other's, in [0, 1], NaN without units; ``by_chance`` what independent scores would overlap by on average.
-    """
+    """Two unit scores of one layer, held against each other over the units that have both: ``correlation`` is Spearman's rank correlation,
+    in [-1, 1], NaN where one of them is the same for all units; ``overlap`` the share of the one's top units among the other's, in [0, 1],
+    NaN without units; ``by_chance`` what independent scores would overlap by on average."""
 
     layer: int
     first: str

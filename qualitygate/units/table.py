@@ -84,7 +84,6 @@ class UnitInputs:
     classification: Classification | None = None
 
     def has(self, needs: tuple[str, ...]) -> bool:
-        """Whether all of these are there."""
         try:
             return all(getattr(self, need) is not None for need in needs)
         except InputError:
@@ -116,7 +115,6 @@ class UnitInputs:
 
     @cached_property
     def classifier(self) -> ArtifactClassifier:
-        """Tells artifacts from normal samples."""
         images: dict[str, Iterator[Tensor]] = {ARTIFACT: self.images(self.artifacts), NORMAL: self.images(self.normal)}
         count = len(self.artifacts) + len(self.normal)
         if self.real is not None:
@@ -135,7 +133,6 @@ class UnitInputs:
 
     @cached_property
     def top_samples(self) -> dict[int, TopSamples]:
-        """The samples that each unit is most active for, by layer."""
         with self.reporter.phase("top images", len(self.samples)) as progress:
             return top_samples(self.generator, self.samples, self.layers, min(self.unit_images, len(self.samples)), progress)
 

@@ -17,7 +17,7 @@ from check_verdicts import Row, page
 from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import CheckpointError
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.testing.planted_generator import PlantedGenerator
+from qualitygate.testing.planted import PlantedGenerator
 
 BY_NAME = {one.name: one for one in candidates()}
 

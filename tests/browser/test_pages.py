@@ -16,7 +16,7 @@ from reports.test_check_reports import outcome, record
 
 from qualitygate.records.check import RuleState
 from qualitygate.reports.check_page import check_page
-from qualitygate.reports.comparison import ComparedSet, comparison_page
+from qualitygate.reports.comparison import comparison_page
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import Material
 from qualitygate.tracking.fetched import comparison_parcel
@@ -176,7 +176,7 @@ def test_tables_and_images_stand_side_by_side(tab: Browser, server: str, runs: l
 
 def test_a_comparison_is_a_run_of_its_own(tab: Browser, server: str, runs: list[Logged], tmp_path: Path) -> None:
     page = tmp_path / "comparison.html"
-    page.write_text(comparison_page([ComparedSet(gated()), ComparedSet(gated(2))]), encoding="utf8")
+    page.write_text(comparison_page([Material(gated()), Material(gated(2))]), encoding="utf8")
     ids = [run.run_id for run in runs]
     run_id = send(comparison_parcel(page, ids, "B is **worse**."), server, "faces").run_id
     assert send(comparison_parcel(page, ids, "B is **worse**."), server, "faces").run_id == run_id

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
 from qualitygate.checkpoints.layouts.reading import spectrally_normalised
-from qualitygate.checkpoints.load import Loaded, assemble_contents
+from qualitygate.checkpoints.load import Checkpoint, assemble_contents
 from qualitygate.errors import CheckpointError, LatentsError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.families.biggan import UNetDiscriminator
 from qualitygate.latents import Latents, Sampling
 
 
-def loaded(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, **others: Any) -> Loaded:
+def loaded(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, **others: Any) -> Checkpoint:
     return assemble_contents(Contents("test", {"G_ema": TensorGroup("", tensors, settings or {}), **others}), "file")
 
 

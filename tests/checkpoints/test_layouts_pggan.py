@@ -14,7 +14,7 @@ from reference.vectors import TOLERANCE, Vectors, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.load import Loaded, assemble_contents
+from qualitygate.checkpoints.load import Checkpoint, assemble_contents
 from qualitygate.errors import CheckpointError
 from qualitygate.generators.families.pggan import PGGANDiscriminator
 from qualitygate.latents import Latents
@@ -22,7 +22,7 @@ from qualitygate.latents import Latents
 PLAIN, LABEL = "genforce_pggan_r32", "genforce_pggan_r32_fused_label"
 
 
-def assemble(tree: Any) -> Loaded:
+def assemble(tree: Any) -> Checkpoint:
     return assemble_contents(Contents("test", tree), "test.pth")
 
 
@@ -30,7 +30,7 @@ def latents(vectors: Vectors) -> Latents:
     return Latents(np.arange(4), None, vectors.tensors["input/z"], vectors.tensors.get("input/c"))
 
 
-def raw_image(loaded: Loaded, given: Latents) -> Tensor:
+def raw_image(loaded: Checkpoint, given: Latents) -> Tensor:
     """The image before it is clamped, as the originals return it."""
     generator = loaded.generator
     return generator.finish(generator.run(generator.start(given), generator.layers[-1].index))

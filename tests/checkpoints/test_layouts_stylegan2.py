@@ -13,13 +13,13 @@ from reference.vectors import Vectors, assert_agrees, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.load import Loaded, assemble_contents
+from qualitygate.checkpoints.load import Checkpoint, assemble_contents
 from qualitygate.errors import CheckpointError, LatentsError
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents, Sampling
 
 
-def assembled(tree: Any) -> Loaded:
+def assembled(tree: Any) -> Checkpoint:
     return assemble_contents(Contents("test", tree), "test.pt")
 
 

@@ -199,6 +199,8 @@ def test_an_interrupted_gate_leaves_nothing_behind(place: Place, tmp_path: Path,
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "interrupted" in stderr
+    assert "no part was done yet: the same command begins anew" in stderr
+    assert "is kept" not in stderr
     nothing_left(tmp_path)
 
 

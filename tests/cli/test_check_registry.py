@@ -15,8 +15,8 @@ from qualitygate import names
 from qualitygate.cli.check import Registry
 from qualitygate.mlflow_client import connect
 from qualitygate.studies.check import CheckRequest
-from qualitygate.tracking.check import FILES, RECORD, read_check
 from qualitygate.tracking.promotion import alias_version
+from qualitygate.tracking.studies import CHECK_FILES, CHECK_RECORD, read_check
 from tests.tracking import held_back
 from tests.tracking.checked import write_check
 
@@ -95,11 +95,11 @@ def test_what_a_registry_holds_after_checks(
             run = client.get_run(version.tags[names.TAG_CHECK_RUN])
             assert run.info.status == "FINISHED"
             assert [one.model_id for one in run.outputs.model_outputs] == [kept.model_id]
-            for name in set(FILES) & {path.name for path in out.iterdir()}:
+            for name in set(CHECK_FILES) & {path.name for path in out.iterdir()}:
                 stored = Path(client.download_artifacts(run.info.run_id, name, str(tmp_path))).read_bytes()
                 assert stored == (out / name).read_bytes()
-                assert name != RECORD or hashlib.sha256(stored).hexdigest() == digest
-            assert {RECORD, "report.html"} <= {one.path for one in client.list_artifacts(run.info.run_id)}
+                assert name != CHECK_RECORD or hashlib.sha256(stored).hexdigest() == digest
+            assert {CHECK_RECORD, "report.html"} <= {one.path for one in client.list_artifacts(run.info.run_id)}
         assert "is not promoted: failed" in done.stderr
         assert [one.name for one in client.search_registered_models() if one.name.startswith(model)] == [model]
         again = call("check", f"models:/{model}/3", *mine[:-2], *champion, "--promote", "champion")
@@ -137,7 +137,7 @@ def test_two_checks_at_once_against_a_server(
             if one.tags[names.TAG_CHECKPOINT] == record.candidate.checkpoint_sha256
         ]
         assert loser.tags[names.TAG_CHECK_VERDICT] == "passed"
-        stored = Path(client.download_artifacts(loser.tags[names.TAG_CHECK_RUN], RECORD, str(tmp_path))).read_bytes()
+        stored = Path(client.download_artifacts(loser.tags[names.TAG_CHECK_RUN], CHECK_RECORD, str(tmp_path))).read_bytes()
         assert hashlib.sha256(stored).hexdigest() == digest
         assert [one.name for one in client.search_registered_models() if one.name.startswith(model)] == [model]
 

@@ -10,7 +10,6 @@ from small import small_dcgan
 from qualitygate.corrections.local_region import (
     _over_hottest,
     fade,
-    local_region,
     local_region_correction,
     mask_at,
     own_local_activation_mask,
@@ -83,7 +82,7 @@ def test_what_cannot_be_used() -> None:
             local_region_correction(generator, latents, masks)
     for weight in (0.0, 1.1, float("nan")):
         with pytest.raises(InputError, match="weight of a mask"):
-            local_region(torch.ones(2, 4, 4), [0], weight)
+            local_region_correction(generator, latents, torch.ones(2, 4, 4), [0], weight=weight)
 
 
 def test_own_mask_of_local_activation() -> None:

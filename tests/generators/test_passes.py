@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import LatentsError, LayerError
-from qualitygate.generators.base import Edit, sample_latents
+from qualitygate.generators.base import Edit, State, sample_latents
 from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.scores.low_rate import activation_rates, growing_rates
 from qualitygate.testing import ToyGenerator, random_toy
 
 COUNTS = [1, 3, MICRO_BATCH, MICRO_BATCH + 7]
@@ -88,6 +89,17 @@ def test_no_gradients_inside_and_the_callers_own_mode_in_between(generator: ToyG
     assert torch.is_grad_enabled()
 
 
+class Cramped(ToyGenerator):
+    """Holds ``most`` samples in layer 1."""
+
+    most = 10
+
+    def advance(self, state: State) -> State:
+        if state.layer == 0 and len(state.activation) > self.most:
+            raise torch.OutOfMemoryError("no room")
+        return super().advance(state)
+
+
 def test_where_the_device_has_no_room_for_a_batch_its_halves_are_made(generator: ToyGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     latents = sample_latents(generator, range(MICRO_BATCH + 5), 0)
     factors = torch.linspace(0.0, 1.0, len(latents))
@@ -95,16 +107,26 @@ def test_where_the_device_has_no_room_for_a_batch_its_halves_are_made(generator:
     def edits(rows: np.ndarray) -> Mapping[int, Edit]:
         return {0: lambda activation: activation * factors[rows][:, None, None, None]}
 
-    expected = generator.images(latents, edits)
-    begin = ToyGenerator.begin
+    def read() -> tuple[dict[int, Tensor], dict[int, list[int]]]:
+        parts: dict[int, list[tuple[slice, Tensor]]] = {0: [], 1: []}
+        for rows, layer, activation in generator.activations(latents, [0, 1], edits):
+            assert len(activation) == rows.stop - rows.start
+            parts[layer].append((rows, activation))
+        stops = {layer: [rows.stop for rows, _ in part] for layer, part in parts.items()}
+        return {layer: torch.cat([activation for _, activation in part]) for layer, part in parts.items()}, stops
 
-    def narrow(self: ToyGenerator, batch: object) -> object:
-        if len(batch) > 10:  # type: ignore[arg-type]
-            raise torch.OutOfMemoryError("no room")
-        return begin(self, batch)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ToyGenerator, "begin", narrow)
-    torch.testing.assert_close(generator.images(latents, edits), expected)
+    images, (whole, stops) = generator.images(latents, edits), read()
+    assert stops == {0: [64, 69], 1: [64, 69]}
+    rates = activation_rates(generator, [0, 1], samples=len(latents))
+    monkeypatch.setattr(generator, "__class__", Cramped)
+    torch.testing.assert_close(generator.images(latents, edits), images)
+    halved, stops = read()
+    # what was read before there was no room is not read again, and padding alone is not given
+    assert stops == {0: [64, 69], 1: [8, 16, 24, 32, 40, 48, 56, 64, 69]}
+    torch.testing.assert_close(halved, whole)
+    sizes = [rates.samples for rates in growing_rates(generator, [0, 1], len(latents), 0)]
+    assert sizes == [64, 69]
+    assert activation_rates(generator, [0, 1], samples=len(latents)).counts[1].equal(rates.counts[1])
 
 
 def test_no_samples_have_shapes_all_the_same(generator: ToyGenerator) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,28 @@ def test_the_last_steps_of_one_folder_may_be_interrupted_too(small: Small, tmp_p
     assert [one.name for one in tmp_path.iterdir()] == ["set"]
 
 
+class Interrupted(InProcess):
+    """Ctrl-C after so many shards."""
+
+    after = 0
+
+    def work(self, shards, progress):
+        yield from itertools.islice(super().work(shards, progress), self.after)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("form", [None, Form.WEBDATASET])
+def test_an_interruption_says_whether_anything_is_kept(small: Small, tmp_path: Path, form: Form | None) -> None:
+    executor = Interrupted(small.job(tmp_path / "set", ids=IDS, form=form), "cpu")
+    for executor.after, words in ((0, "no part was done yet"), (1, "what is done is kept")):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            produce(executor)
+        (note,) = stopped.value.__notes__
+        assert words in note
+        assert ("beside its place" in note) == (form is None and executor.after == 1)
+        assert Path(executor.job.workplace).exists() == (form is not None or executor.after == 1)
+
+
 def test_columns_of_shards_that_needed_them_are_in_one_table(small: Small, tmp_path: Path) -> None:
     """A strength that was tried in one shard only: 0 elsewhere, as if all had been one block."""
     produce(InProcess(small.job(tmp_path / "small", ids=IDS, form=None, shard_size=4), "cpu"))
@@ -236,7 +260,8 @@ def test_a_set_in_an_object_store(small: Small, made: Path, bucket: str, tmp_pat
     for folder in ("shards", "records"):
         (tmp_path / folder).mkdir()
         for name in store.names(folder):
-            store.fetch(f"{folder}/{name}", tmp_path / folder)
+            with store.local(f"{folder}/{name}") as copy:
+                shutil.copy(copy, tmp_path / folder)
     assert_whole(tmp_path, IDS, summary)
     assert entries(tmp_path) == entries(made)
     assert store.names(".partial") == []

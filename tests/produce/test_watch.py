@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from shard_helpers.making import Small
+from small_records import PROVENANCE
 
 from qualitygate import names
 from qualitygate.produce.manifest import ShardRow
 from qualitygate.produce.watch import FALSE_ALARMS, RunTotals, Scales, Watch, allowance, distance, least_share
-from qualitygate.records import Provenance
 from qualitygate.records.gate import SuiteResult
 
 SCORE = "low_rate_0.2"
@@ -51,18 +51,6 @@ class Run:
 
 
 def row_of(**given: Any) -> ShardRow:
-    origin = Provenance(
-        checkpoint="c",
-        checkpoint_sha256="0",
-        family="f",
-        profile_id="p",
-        policy_hash="h",
-        suite_hash="s",
-        package_version="0",
-        torch_version="0",
-        device="cpu",
-        seed=1,
-    )
     rest: dict[str, Any] = {
         "plan": "p",
         "start": 0,
@@ -78,7 +66,7 @@ def row_of(**given: Any) -> ShardRow:
         "probe": None,
         "evaluated": 1,
         "results": (),
-        "provenance": origin,
+        "provenance": PROVENANCE,
     }
     return ShardRow(**{**rest, **given})
 

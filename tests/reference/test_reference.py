@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.load import Loaded, assemble_contents
+from qualitygate.checkpoints.load import Checkpoint, assemble_contents
 from qualitygate.latents import Latents, Sampling
 
 _MODULES = sorted(path.stem for path in Path(__file__).parent.glob("cases_*.py"))
@@ -29,7 +29,7 @@ class Subject:
 
     case: Case
     vectors: Vectors
-    loaded: Loaded
+    loaded: Checkpoint
 
     @property
     def recorded(self) -> list[str]:

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from small_records import PROVENANCE
 
-from qualitygate.records import Provenance
 from qualitygate.records.gate import ExhibitItem, ExhibitRole, RuleLimit, SampleRecord, Verdict
 
 SCORE = "low_rate_0.1"
-PROVENANCE = Provenance(
-    checkpoint="toy.pt",
-    checkpoint_sha256="0" * 64,
-    family="dcgan",
-    profile_id="p",
-    policy_hash="q",
-    suite_hash="s",
-    package_version="0",
-    torch_version="0",
-    device="cpu",
-    seed=1,
-)
 
 
 def limits() -> list[RuleLimit]:

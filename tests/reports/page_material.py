@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from reports.made_up import PROVENANCE, SCORE, item, limits
+from reports.made_up import SCORE, item, limits
+from small_records import PROVENANCE
 
 from qualitygate import names, storage
 from qualitygate.records.gate import ExhibitRole, ExpectationResult, GateSummary, SuiteResult, Verdict

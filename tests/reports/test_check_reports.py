@@ -10,52 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 from reports.page_material import HOSTILE
+from small_records import check_record, rule_outcome
 
 from qualitygate.errors import InputError
 from qualitygate.records import Interval
-from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
+from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.records.gate import ExpectationResult, SuiteResult
 from qualitygate.reports.check_page import baseline_excess, check_page, interval_figure
 from qualitygate.reports.check_text import ANNOTATIONS, SUMMARY_BYTES, footing, headline, junit_xml, reason, step_summary, workflow_commands
 
 
 def outcome(name: str, state: RuleState = RuleState.FAILED, severity: str = "critical", note: str | None = None) -> RuleOutcome:
-    return RuleOutcome(
-        id=name,
-        metric="yield",
-        severity=severity,
-        rule="at least 0.8",
-        state=state,
-        value=0.5,
-        note=note,
-        excess=Interval(value=0.3, low=0.2, high=0.4),
-    )
+    excess = Interval(value=0.3, low=0.2, high=0.4)
+    return rule_outcome(name, severity=severity, state=state, value=0.5, note=note, excess=excess)
 
 
 def record(*rules: RuleOutcome, checkpoint: str = "model.pt") -> CheckRecord:
-    side = CheckedSide(source=checkpoint, checkpoint=checkpoint, checkpoint_sha256="a" * 64, family="dcgan", profile_id="p")
-    return CheckRecord(
-        verdict=RuleState.FAILED,
-        candidate=side,
-        baseline=side,
-        paired=True,
-        samples=64,
-        looks=1,
-        looks_planned=3,
-        seed=1,
-        error=0.05,
-        tail=0.001,
-        rules=rules,
-        suite=SuiteResult(passed=False, evaluated=1, results=()),
-        policy_hash="h",
-        suite_hash="s",
-        real=None,
-        extractor=None,
-        package_version="0",
-        torch_version="0",
-        device="cpu",
-        seconds=1.0,
-    )
+    suite = SuiteResult(passed=False, evaluated=1, results=())
+    one = check_record(checkpoint, *rules, verdict=RuleState.FAILED, paired=True, looks_planned=3, suite=suite)
+    return one.model_copy(update={"baseline": one.candidate})
 
 
 def test_worst_first() -> None:

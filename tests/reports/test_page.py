@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from reports.made_up import item
-from reports.page_material import HOSTILE, gated, units
+from reports.made_up import SCORE, item
+from reports.page_material import HOSTILE, SAMPLES, gated, units
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
+from qualitygate.policy import scores
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.gate import ExhibitRole
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
-from qualitygate.reports.comparison import ComparedSet, comparison_page, unit_moves
+from qualitygate.reports.comparison import comparison_page, unit_moves
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
-from qualitygate.reports.tables import command_again, quantile_cell, set_rows
+from qualitygate.reports.tables import command_again, quantile_cell, rule_rows, set_rows
 
 VOID = {"meta", "link", "img", "input", "br", "use", "path"}
 
@@ -156,7 +158,7 @@ def test_names_that_are_not_ours_are_words_and_never_markup() -> None:
     assert "alert(1)" in page.words
     assert "{{ 7 * 7 }}" in page.words
     assert "<b>fast" not in text
-    both = comparison_page([ComparedSet(gated(checkpoint=HOSTILE)), ComparedSet(gated(2, HOSTILE))])
+    both = comparison_page([Material(gated(checkpoint=HOSTILE)), Material(gated(2, HOSTILE))])
     assert len(Page(both).of("script")) == 1
 
 
@@ -198,7 +200,7 @@ def test_a_hundred_large_samples_stay_under_five_megabytes() -> None:
 def test_the_command_quotes_what_a_shell_would_run() -> None:
     record = item(7).record
     hostile = record.provenance.model_copy(update={"checkpoint": "a; rm -rf $HOME.pt", "seed": None})
-    command = command_again(record.model_copy(update={"provenance": hostile}), "PROFILE")
+    command = command_again(record.model_copy(update={"provenance": hostile}))
     assert "'a; rm -rf $HOME.pt'" in command
     assert "--latents LATENTS.npz" in command
 
@@ -224,7 +226,7 @@ def test_units_that_moved_up_are_found_by_layer_and_index() -> None:
 
 
 def test_a_comparison_says_what_differs_beyond_chance() -> None:
-    page = Page(comparison_page([ComparedSet(gated(), metrics(0.6)), ComparedSet(gated(2), metrics(0.9))]))
+    page = Page(comparison_page([Material(gated(), metrics(0.6)), Material(gated(2), metrics(0.9))]))
     assert not page.open
     for words in ("precision better", "the same within chance", "place in A", "gallery/worst", "0.85 … 0.95"):
         assert words in page.words
@@ -234,4 +236,38 @@ def test_a_comparison_says_what_differs_beyond_chance() -> None:
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_comparison_of_too_few_or_too_many_is_refused(count: int) -> None:
     with pytest.raises(InputError, match="2 to 6"):
-        comparison_page([ComparedSet(gated(exhibit=False))] * count)
+        comparison_page([Material(gated(exhibit=False))] * count)
+
+
+def test_a_score_whose_low_values_are_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The side of a limit that is not kept, and which samples are the worst, are asked of the score."""
+    glow = replace(scores.SCORES["low_rate"], name="glow", higher_is_worse=False)
+    monkeypatch.setattr(scores, "SCORES", {**scores.SCORES, "glow": glow})
+    rising = gated()
+    (over,) = rising.summary.limits
+    under = over.model_copy(update={"score": "glow_0.1", "limit": 200.0})
+    column = rising.columns[SCORE]
+    exhibit = [
+        replace(one, record=one.record.model_copy(update={"scores": {"glow_0.1": one.record.scores[SCORE], SCORE: 0.0}}))
+        for one in rising.exhibit
+    ]
+    falling = replace(
+        rising,
+        summary=rising.summary.model_copy(update={"limits": (under, over)}),
+        columns={**rising.columns, "glow_0.1": column},
+        calibration={"glow_0.1": column},
+        exhibit=exhibit,
+    )
+    counts = f"{(column < 200).sum()} of {SAMPLES}", f"{(column > 370).sum()} of {SAMPLES}"
+    assert [(side, count) for _, side, count in rule_rows(falling)] == [("under", counts[0]), ("over", counts[1])]
+    page = Page(report_page(Material(falling, baseline=rising)))
+    for words in (
+        "a sample beyond it is",
+        "under 200",
+        f"limit 200 keeps {(column >= 200).mean():.1%}",
+        "low_rate: under 200 correct",
+        "low_rate: over 370 correct",
+    ):
+        assert words in page.words
+    first = [page.words.partition(f"Worst of {which}")[2].split()[0] for which in ("this set", "the baseline")]
+    assert first == ["3", "5"], "of 215, 396 and 220 the lowest, and the highest"

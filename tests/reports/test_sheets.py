@@ -11,6 +11,7 @@ from reports.made_up import SCORE, item, limits, record, smooth
 
 from qualitygate import names
 from qualitygate.errors import InputError
+from qualitygate.policy import scores
 from qualitygate.records.gate import ExhibitItem, ExhibitRole, Verdict
 from qualitygate.reports import sheets as module
 from qualitygate.reports.pictures import blend_heat, font, picture, text_width, wrap
@@ -259,6 +260,16 @@ def test_titles_count_and_subtitles_hold_the_rules(asked: dict[str, dict]) -> No
     asked.clear()
     exhibit_sheets(exhibit(3))
     assert not any("Rules" in call["subtitle"] for call in asked.values())
+
+
+def test_subtitles_of_a_score_whose_low_values_are_bad(asked: dict[str, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "SCORES", {"glow": scores.Score("glow", higher_is_worse=False)})
+    exhibit_sheets(exhibit(3), limits=[limits()[0].model_copy(update={"score": "glow"})])
+    assert (
+        asked["Best samples (3)"]["subtitle"]
+        == "Accepted samples with the highest scores, the highest first. Rules: glow under 370: correct."
+    )
+    assert asked["Corrected samples (3)"]["subtitle"].startswith("Samples under a limit whose correction passed, the lowest score first")
 
 
 def test_many_samples_to_compare_are_shown_compactly(asked: dict[str, dict]) -> None:

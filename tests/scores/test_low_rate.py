@@ -131,7 +131,7 @@ def test_counts_in_every_memory_layout(layout: str, shape: tuple[int, int, int])
     rates = ActivationRates({4: counts}, 100, 0, Sampling())
     activation = LAYOUTS[layout](torch.randn(7, *shape, generator=random))
     at = (0.02, 0.1, 0.3)
-    ours = LowRateCounter(rates, at, "cpu")(4, activation)
+    ours = LowRateCounter(rates, at, "cpu", rates.layers)(4, activation)
     masks = [counts == 0, *((counts > 0) & (counts <= round(100 * rate)) for rate in at)]
     naive = [[int(((sample > 0) & mask).sum()) for mask in masks] for sample in activation]
     assert ours.dtype == torch.int64

@@ -17,10 +17,9 @@ from small_policy import small_policy
 
 from qualitygate.errors import InputError, PolicyError, ProfileError
 from qualitygate.gating.calibrate import calibrate
-from qualitygate.gating.profile import EVIDENCE, INFO, Profile, load_profile
+from qualitygate.gating.profile import EVIDENCE, INFO, BlindScoreWarning, Profile, check_validated, load_profile, write_evidence
 from qualitygate.gating.scoring import class_counts, class_rates
 from qualitygate.gating.stage import GateStage
-from qualitygate.gating.validated import BlindScoreWarning, check_validated, write_evidence
 from qualitygate.generators.base import Discriminator, sample_latents
 from qualitygate.metrics.estimate import auc
 from qualitygate.policy.decide import Risk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -105,7 +106,8 @@ def broken(family: type[ToyGenerator], **declared: object) -> ToyGenerator:
         (PaintsAnotherSize, r"the image is \(1, 1, 2\), declared is \(1, 2, 2\)"),
     ],
 )
-def test_broken_families(family: type[ToyGenerator], message: str) -> None:
+def test_broken_families(family: type[ToyGenerator], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "forward", inspect.unwrap(Generator.forward))  # our tests' own check of shapes comes first
     with pytest.raises(ContractError, match=message):
         check_generator(broken(family))
 

@@ -13,8 +13,8 @@ from qualitygate.errors import InputError, TrackingError
 from qualitygate.mlflow_client import connect
 from qualitygate.records.check import RuleState
 from qualitygate.tracking import promotion, sending
-from qualitygate.tracking.check import RECORD, check_parcel, read_check
 from qualitygate.tracking.promotion import Version, alias_version, promote, register, version_of
+from qualitygate.tracking.studies import CHECK_RECORD, check_parcel, read_check
 from tests.tracking.checked import Sent, send, write_check
 from tests.tracking.held_back import appears, start
 
@@ -50,10 +50,10 @@ def test_a_source_is_pinned_with_its_path_and_hash(monkeypatch, form, rest) -> N
 def test_only_what_was_read_back_is_promoted(client, database, experiment, tmp_path) -> None:
     one = send(tmp_path / "a", "a", experiment, database)
     client.set_model_version_tag(experiment, "1", names.TAG_CHECK_VERDICT, "failed")
-    other = tmp_path / RECORD
+    other = tmp_path / CHECK_RECORD
     other.write_text("{}")
     client.log_artifact(one.run_id, str(other))
-    with pytest.raises(TrackingError, match=f"{RECORD}, {names.TAG_CHECK_VERDICT}"):
+    with pytest.raises(TrackingError, match=f"{CHECK_RECORD}, {names.TAG_CHECK_VERDICT}"):
         move(one, None, database)
     assert alias_version(experiment, "champion", database) is None
 

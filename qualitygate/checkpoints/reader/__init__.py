@@ -13,8 +13,8 @@ from pathlib import Path
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents, TensorGroup
-from qualitygate.checkpoints.reader import files
-from qualitygate.checkpoints.reader.bounds import MAX_JSON, Budget, Damaged, over_limit
+from qualitygate.checkpoints.reader.bounds import MAX_JSON, Damaged, over_limit
+from qualitygate.checkpoints.reader.files import ZIP_SIGNATURE, read_bytes
 from qualitygate.errors import CheckpointError, QualityGateError
 
 _READABLE = "a safetensors file, a file of torch.save, a network pickle of NVIDIA's, or a Hugging Face folder"
@@ -24,7 +24,7 @@ _START = 512  # bytes that tell what a file is
 _POINTER = b"version https://git-lfs"
 _SIGNATURES = (
     (_POINTER, "a Git LFS pointer, which stands for a file that was not fetched"),
-    (files.ZIP_SIGNATURE, "a zip archive"),
+    (ZIP_SIGNATURE, "a zip archive"),
     (b"PK", "a zip archive without files, or a part of one"),
     (b"\x1f\x8b", "gzip-compressed data"),
     (b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
@@ -74,40 +74,24 @@ def _read_file(path: Path) -> Contents:
         start = file.read(_START)
         _refuse_early(path, start)
         source = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    if files.is_safetensors(source):
-        return files.read_safetensors(path, source)
-    budget = Budget(len(source))
-    if start.startswith(files.ZIP_SIGNATURE):
-        return files.read_archive(path, source, budget)
-    if files.is_legacy(source):
-        return files.read_legacy(source, budget)
-    if start[0] in files.PICKLE_STARTS:
-        return files.read_pickle(source, budget)
-    raise Damaged("a kind of file that is no checkpoint")
+    return read_bytes(path, source)
 
 
 def _refuse_early(path: Path, start: bytes) -> None:
     """Files that are no checkpoints at all, or none any more, told apart because the remedy is another one."""
     if not start:
-        raise CheckpointError(f"{path.name} is empty", "0 bytes", _READABLE, "copy or download the file again")
-    if _is_web_page(start):
-        raise CheckpointError(
-            f"{path.name} is a web page",
-            f"text that begins with {start.strip()[:40]!r}",
-            _READABLE,
-            "download it again: the server sent a page (a login, a warning, an error) in place of the file",
-        )
-    if start.startswith(_POINTER):
-        raise CheckpointError(
-            f"{path.name} is a Git LFS pointer", _described(start), _READABLE, "fetch the file itself with `git lfs pull`"
-        )
-    if start[257:262] == b"ustar":
-        raise CheckpointError(
-            f"{path.name} is a tar archive",
-            "what torch wrote before version 0.1.10, or somebody's packed files",
-            _READABLE,
-            "unpack it; if torch wrote it, load it with torch and save the state dict again",
-        )
+        kind, found, remedy = "empty", "0 bytes", "copy or download the file again"
+    elif _is_web_page(start):
+        kind, found = "a web page", f"text that begins with {start.strip()[:40]!r}"
+        remedy = "download it again: the server sent a page (a login, a warning, an error) in place of the file"
+    elif start.startswith(_POINTER):
+        kind, found, remedy = "a Git LFS pointer", _described(start), "fetch the file itself with `git lfs pull`"
+    elif start[257:262] == b"ustar":
+        kind, found = "a tar archive", "what torch wrote before version 0.1.10, or somebody's packed files"
+        remedy = "unpack it; if torch wrote it, load it with torch and save the state dict again"
+    else:
+        return
+    raise CheckpointError(f"{path.name} is {kind}", found, _READABLE, remedy)
 
 
 def _read_folder(path: Path) -> Contents:
@@ -131,14 +115,13 @@ def _read_folder(path: Path) -> Contents:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error) if isinstance(error, Damaged) else "contents that contradict themselves"
-    looks = ""
+    found = str(error) if isinstance(error, Damaged) else "contents that contradict themselves"
     if path.is_file():
         with path.open("rb") as file:
-            looks = f"{_described(file.read(_START))}: "
+            found = f"{_described(file.read(_START))}: {found}"
     return CheckpointError(
         f"{path.name} cannot be read as a checkpoint",
-        looks + reason,
+        found,
         _READABLE,
         "compare size and checksum with the original's; copy or download it again; unpack it if it is compressed",
     )
@@ -146,13 +129,12 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 def _described(start: bytes) -> str:
     """The kind of file that begins like this, and its first bytes, e.g. ``"gzip-compressed data (1f 8b 08 00 …)"``."""
-    shown = " ".join(f"{byte:02x}" for byte in start[:8])
     if _is_web_page(start):
         return "a web page"
     kind = next((kind for signature, kind in _SIGNATURES if start.startswith(signature)), None)
     if kind is None:
         kind = "text" if start.isascii() and start.decode("ascii").isprintable() else "unknown bytes"
-    return f"{kind} ({shown} …)"
+    return f"{kind} ({start[:8].hex(' ')} …)"
 
 
 def _is_web_page(start: bytes) -> bool:

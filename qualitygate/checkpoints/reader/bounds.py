@@ -1,4 +1,4 @@
-"""How much a file may ask for, and how that is held. Real checkpoints stay far below every limit.
+"""How much a file may ask for; real checkpoints stay far below every limit.
 
 Together they see to it that no file, whole or refused, takes more memory than twice its size and 256 MB; pages of the file itself, which
 is mapped, are not counted.
@@ -53,39 +53,21 @@ def over_limit(what: str, limit: int) -> CheckpointError:
     )
 
 
-class Budget:
-    """What one file may still ask for, shared with the files nested in it.
+INSTRUCTIONS, TENSORS, TUPLE_KEYS = "pickle instructions", "tensors", "tuples as keys"
+COPIES = "times its own size to unpack"  # in bytes
+LAID_OUT = "times its own size in tensors"  # in bytes
+_LIMITS = {INSTRUCTIONS: MAX_INSTRUCTIONS, TENSORS: MAX_TENSORS, TUPLE_KEYS: MAX_TUPLE_KEYS, COPIES: TIMES, LAID_OUT: TIMES}
 
-    Args:
-        size: of the file, in bytes.
-    """
+
+class Budget:
+    """What one file of ``size`` bytes may still ask for, shared with the files nested in it."""
 
     def __init__(self, size: int) -> None:
-        self._instructions, self._tensors, self._tuple_keys = MAX_INSTRUCTIONS, MAX_TENSORS, MAX_TUPLE_KEYS
-        self._copies = self._laid_out = TIMES * size + ALLOWANCE
+        self._left = _LIMITS | dict.fromkeys((COPIES, LAID_OUT), TIMES * size + ALLOWANCE)
         self.nested = 0
 
-    def take_instruction(self) -> None:
-        self._instructions -= 1
-        if self._instructions < 0:
-            raise over_limit("pickle instructions", MAX_INSTRUCTIONS)
-
-    def take_tuple_key(self) -> None:
-        self._tuple_keys -= 1
-        if self._tuple_keys < 0:
-            raise over_limit("tuples as keys", MAX_TUPLE_KEYS)
-
-    def take_copy(self, size: int) -> None:
-        """Called before ``size`` bytes are copied or unpacked."""
-        self._copies -= size
-        if self._copies < 0:
-            raise over_limit("times its own size to unpack", TIMES)
-
-    def take_tensor(self, size: int) -> None:
-        """Called before a tensor is made whose values fill ``size`` bytes."""
-        self._tensors -= 1
-        if self._tensors < 0:
-            raise over_limit("tensors", MAX_TENSORS)
-        self._laid_out -= size
-        if self._laid_out < 0:
-            raise over_limit("times its own size in tensors", TIMES)
+    def take(self, what: str, amount: int = 1) -> None:
+        """Called before so much of it is made."""
+        self._left[what] -= amount
+        if self._left[what] < 0:
+            raise over_limit(what, _LIMITS[what])

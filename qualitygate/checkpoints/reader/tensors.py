@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.checkpoints.reader.bounds import MAX_DIMENSIONS, Budget, Damaged
+from qualitygate.checkpoints.reader.bounds import COPIES, LAID_OUT, MAX_DIMENSIONS, TENSORS, Budget, Damaged
 from qualitygate.checkpoints.reader.unpickler import Global, Persistent
 
 _STORAGES = {
@@ -30,28 +30,13 @@ _STORAGES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
-_NUMPY = {
-    "f2": torch.float16,
-    "f4": torch.float32,
-    "f8": torch.float64,
-    "c8": torch.complex64,
-    "c16": torch.complex128,
-    "b1": torch.bool,
-    "i1": torch.int8,
-    "i2": torch.int16,
-    "i4": torch.int32,
-    "i8": torch.int64,
-    "u1": torch.uint8,
-    "u2": torch.uint16,
-    "u4": torch.uint32,
-    "u8": torch.uint64,
-}
+_NUMPY_CODES = ("f2", "f4", "f8", "c8", "c16", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+_NUMPY = {code: torch.from_numpy(np.empty(0, code)).dtype for code in _NUMPY_CODES}
 _TORCH = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _OTHER_ORDER = ">" if sys.byteorder == "little" else "<"
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The dtype of a name such as ``"torch.float32"``."""
     if name not in _TORCH:
         raise Damaged(f"an unknown dtype {name[:80]!a}")
     return _TORCH[name]
@@ -66,12 +51,7 @@ class Storage:
 
 
 def view(storage: Any, offset: Any, size: Any, stride: Any, budget: Budget, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor over a storage.
-
-    Raises:
-        Damaged: if it would reach outside the storage.
-        CheckpointError: all tensors together are much larger than the file.
-    """
+    """A tensor over a storage; `Damaged` if it would reach outside."""
     if not isinstance(storage, Storage):
         raise Damaged("a tensor without a storage")
     sizes, strides, (start,) = _naturals(size), _naturals(stride), _naturals((offset,))
@@ -101,12 +81,7 @@ class NumpyType:
 
 
 def numpy_tensor(kind: NumpyType, shape: Any, data: memoryview, fortran: bool, budget: Budget) -> Tensor:
-    """A numpy array as a tensor in the byte order of this machine.
-
-    Raises:
-        Damaged: the bytes do not fill the shape, or hold Python objects.
-        CheckpointError: all tensors together are much larger than the file.
-    """
+    """A numpy array as a tensor in the byte order of this machine; `Damaged` if the bytes do not fill it, or hold Python objects."""
     dtype, sizes = kind.dtype, _naturals(shape)
     if dtype is None:
         raise Damaged(f"an array of numpy type {kind.code[:20]!a}, which holds no plain numbers")
@@ -114,29 +89,20 @@ def numpy_tensor(kind: NumpyType, shape: Any, data: memoryview, fortran: bool, b
         raise Damaged(f"{len(data):,} bytes for an array of shape {sizes} and numpy type {kind.code}")
     _take(sizes, dtype, budget)
     if kind.order == _OTHER_ORDER:
-        budget.take_copy(2 * len(data))
+        budget.take(COPIES, 2 * len(data))
         data = memoryview(bytearray(np.frombuffer(data, f"{kind.order}{kind.code}").astype(kind.code).tobytes()))
     flat = _flat(_aligned(data, dtype.itemsize, budget), dtype)
     return flat.reshape(sizes[::-1]).permute(*range(len(sizes) - 1, -1, -1)) if fortran else flat.reshape(sizes)
 
 
 class Storages:
-    """The storages of one torch file, each brought to a suitable address at most once.
-
-    Args:
-        raw: the bytes of a storage by its key.
-    """
+    """The storages of one torch file, each brought to a suitable address at most once; ``raw`` gives the bytes of one by its key."""
 
     def __init__(self, raw: Callable[[str], memoryview], budget: Budget) -> None:
         self._raw, self._budget = raw, budget
         self._ready: dict[str, memoryview] = {}
 
     def __call__(self, record: Persistent) -> Storage:
-        """The storage a reference stands for.
-
-        Raises:
-            Damaged: the file has fewer bytes of it than the reference says.
-        """
         key, dtype, offset, count = parse(record)
         if key not in self._ready:
             self._ready[key] = _aligned(self._raw(key), dtype.itemsize, self._budget)
@@ -172,7 +138,7 @@ def _aligned(data: memoryview, itemsize: int, budget: Budget) -> memoryview:
     """The same bytes at an address that is a multiple of ``itemsize``: themselves, if they stand at one."""
     if not len(data) or np.frombuffer(data, np.uint8).ctypes.data % itemsize == 0:
         return data
-    budget.take_copy(len(data))
+    budget.take(COPIES, len(data))
     return memoryview(bytearray(data))
 
 
@@ -183,7 +149,8 @@ def _flat(data: memoryview, dtype: torch.dtype) -> Tensor:
 
 
 def _take(sizes: tuple[int, ...], dtype: torch.dtype, budget: Budget) -> None:
-    budget.take_tensor(math.prod(sizes) * (max(dtype.itemsize, 4) if dtype.is_floating_point else dtype.itemsize))
+    budget.take(TENSORS)
+    budget.take(LAID_OUT, math.prod(sizes) * (max(dtype.itemsize, 4) if dtype.is_floating_point else dtype.itemsize))
 
 
 def _naturals(values: Any) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qualitygate.checkpoints.reader.bounds import MAX_LINE, MAX_NAME, Budget, Damaged, over_limit
+from qualitygate.checkpoints.reader.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
 from qualitygate.errors import QualityGateError, UnsafeCheckpointError
 
 VIEW_FROM = 4096
@@ -61,16 +61,7 @@ class Persistent:
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Reads one pickle.
-
-    Args:
-        source: bytes of the file.
-        start: position of the pickle in it.
-
-    Attributes:
-        references: all references to storages, in the order of the file; known after `load`.
-        end: position after the pickle; known after `load`.
-    """
+    """Reads the pickle that begins at ``start``. After `load`, ``references`` has all references to storages, in the order of the file."""
 
     stack: list[Any]
     read: Callable[[int], Any]
@@ -85,16 +76,11 @@ class InertUnpickler(pickle._Unpickler):
 
     @property
     def end(self) -> int:
+        """Position after what was read."""
         return self._window.position
 
     def load(self) -> Any:
-        """What the pickle stands for, in records.
-
-        Raises:
-            Damaged: no pickle, or not whole.
-            UnsafeCheckpointError: it names something that only an attack would.
-            CheckpointError: it has more instructions than the budget.
-        """
+        """What the pickle stands for, in records."""
         try:
             return super().load()
         except (QualityGateError, Damaged):
@@ -163,22 +149,25 @@ class InertUnpickler(pickle._Unpickler):
     def _pairs(self, values: list[Any]) -> dict[Any, Any]:
         for key in values[::2]:
             if isinstance(key, tuple):
-                self._budget.take_tuple_key()
+                self._budget.take(TUPLE_KEYS)
             if not all(map(_is_key, key if isinstance(key, tuple) and len(key) <= _KEY_PARTS else (key,))):
                 raise Damaged("a key that is neither a short text nor a number")
         return dict(zip(values[::2], values[1::2], strict=True))
 
-    def _text(self, size: int) -> None:
-        data = self.read(size)
+    def _size(self, layout: str) -> int:
+        return struct.unpack(layout, self.read(struct.calcsize(layout)))[0]
+
+    def _text(self, layout: str) -> None:
+        data = self.read(size := self._size(layout))
         if size >= VIEW_FROM:
             # four bytes a character as soon as one does not fit into a single one
-            self._budget.take_copy(size * (4 if np.frombuffer(data, np.uint8).max() > 0xC3 else 1))
+            self._budget.take(COPIES, size * (4 if np.frombuffer(data, np.uint8).max() > 0xC3 else 1))
         self._push(str(data, "utf-8", "surrogatepass"))
 
     def _text_line(self) -> None:
         line = self.readline()[:-1]
         if len(line) >= VIEW_FROM:
-            self._budget.take_copy(len(line) * (4 if re.search(rb"\\U|\\u(?!00)", line) else 1))
+            self._budget.take(COPIES, len(line) * (4 if re.search(rb"\\U|\\u(?!00)", line) else 1))
         self._push(str(line, "raw-unicode-escape"))
 
 
@@ -218,21 +207,15 @@ def _is_key(key: Any) -> bool:
 
 def _counted(action: Callable[[Any], None]) -> Callable[[Any], None]:
     def step(reader: InertUnpickler) -> None:
-        reader._budget.take_instruction()
+        reader._budget.take(INSTRUCTIONS)
         action(reader)
 
     return step
 
 
-def _unpacked(reader: InertUnpickler, layout: str) -> int:
-    return struct.unpack(layout, reader.read(struct.calcsize(layout)))[0]
-
-
-_Action = Callable[[InertUnpickler], Any]
-_CALL: _Action = InertUnpickler._call
-_INERT: dict[bytes, _Action] = {
-    pickle.REDUCE: _CALL,
-    pickle.NEWOBJ: _CALL,
+_INERT: dict[bytes, Callable[[InertUnpickler], Any]] = {
+    pickle.REDUCE: InertUnpickler._call,
+    pickle.NEWOBJ: InertUnpickler._call,
     pickle.NEWOBJ_EX: InertUnpickler._call_with_keywords,
     pickle.BUILD: InertUnpickler._build,
     pickle.SETITEM: lambda reader: reader._set_items([reader.stack.pop(), reader.stack.pop()][::-1]),
@@ -245,17 +228,15 @@ _INERT: dict[bytes, _Action] = {
     pickle.FROZENSET: lambda reader: reader._push(reader.pop_mark()),
     pickle.ADDITEMS: lambda reader: reader._extend(reader.pop_mark()),
     pickle.UNICODE: InertUnpickler._text_line,
-    pickle.BINUNICODE: lambda reader: reader._text(_unpacked(reader, "<I")),
-    pickle.BINUNICODE8: lambda reader: reader._text(_unpacked(reader, "<Q")),
-    pickle.BYTEARRAY8: lambda reader: reader._push(reader.read(_unpacked(reader, "<Q"))),
+    pickle.BINUNICODE: lambda reader: reader._text("<I"),
+    pickle.BINUNICODE8: lambda reader: reader._text("<Q"),
+    pickle.BYTEARRAY8: lambda reader: reader._push(reader.read(reader._size("<Q"))),
     # framing means nothing to a reader that has the whole file
     pickle.FRAME: lambda reader: reader.read(8),
 }
-_LEFT_OUT = {pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]}
+_ACTIONS = pickle._Unpickler.dispatch | {code[0]: action for code, action in _INERT.items()}
 InertUnpickler.dispatch = {
-    code: _counted(action)
-    for code, action in (pickle._Unpickler.dispatch | {code[0]: action for code, action in _INERT.items()}).items()
-    if code not in _LEFT_OUT
+    code: _counted(action) for code, action in _ACTIONS.items() if code not in (pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0])
 }
 
 

@@ -6,6 +6,7 @@ group of tensors if it is a stored network, else a dictionary of its items or at
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.reader.bounds import MAX_DEPTH, MAX_NAME, MAX_VALUES, Budget, Damaged, over_limit
-from qualitygate.checkpoints.reader.tensors import NumpyType, Storage, numpy_tensor, torch_dtype, view
-from qualitygate.checkpoints.reader.unpickler import VIEW_FROM, Call, Global, Persistent
+from qualitygate.checkpoints.reader.bounds import COPIES, MAX_DEPTH, MAX_NAME, MAX_NESTED_FILES, MAX_VALUES, Budget, Damaged, over_limit
+from qualitygate.checkpoints.reader.tensors import NumpyType, Storage, Storages, exactly, numpy_tensor, parse, torch_dtype, view
+from qualitygate.checkpoints.reader.unpickler import VIEW_FROM, Call, Global, InertUnpickler, Persistent
 
+LEGACY_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _SHORT = 40  # characters of a device or a numpy type
 _NAME_COST = 100  # bytes that a flat name costs beside its characters
 
@@ -38,47 +40,30 @@ class Values:
 
     Args:
         storage: the storage that a reference stands for.
-        nested: reads the storage in a torch file that stands as bytes inside the pickle.
         budget: what the file may still ask for.
 
     Attributes:
         eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
     """
 
-    def __init__(self, storage: Callable[[Persistent], Any], nested: Callable[[memoryview], Any], budget: Budget) -> None:
-        self._storage, self.nested, self.budget = storage, nested, budget
+    def __init__(self, storage: Callable[[Persistent], Any], budget: Budget) -> None:
+        self._storage, self.budget = storage, budget
         self._made: dict[int, Any] = {}
         self.eras: set[str] = set()
 
     def value(self, root: Any) -> Any:
-        """The plain value of a record and of everything in it; long byte strings are views into the file.
-
-        Raises:
-            Damaged: something in it is not what its place in the file says.
-            CheckpointError: it asks for more than the limits.
-        """
+        """The plain value of a record and of everything in it; long byte strings are views into the file."""
         _measure(root, 0, {})
         return self._value(root)
 
     def _value(self, node: Any) -> Any:
         """Made once for each record, so that what the file shares stays shared."""
-        if not isinstance(node, (dict, list, tuple, Call, Global, Persistent)):
+        if (make := _BY_TYPE.get(type(node))) is None:
             return node
         if id(node) not in self._made:
             self._made[id(node)] = _ITSELF
-            self._made[id(node)] = self._make(node)
+            self._made[id(node)] = make(self, node)
         return self._made[id(node)]
-
-    def _make(self, node: Any) -> Any:
-        if isinstance(node, dict):
-            return self._mapping(node)
-        if isinstance(node, list):
-            return [self._value(value) for value in node]
-        if isinstance(node, tuple):
-            return tuple(self._value(value) for value in node)
-        if isinstance(node, Global):
-            return Opaque(node.name)
-        return self._storage(node) if isinstance(node, Persistent) else self._object(node)
 
     def _mapping(self, node: Mapping[Any, Any]) -> dict[Any, Any]:
         return {Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value) for key, value in node.items()}
@@ -122,9 +107,8 @@ class Values:
         for part, module in state["_modules"].items():
             if isinstance(module, TensorGroup):
                 tensors |= self._prefixed(f"{part}.", module.tensors)
-        settings = {}
-        if isinstance(state.get("_init_kwargs"), Mapping):
-            settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])}
+        stored = isinstance(state.get("_init_kwargs"), Mapping)
+        settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])} if stored else {}
         return TensorGroup("", tensors, settings, class_name)
 
     def _tf_group(self, state: Mapping[str, Any]) -> TensorGroup:
@@ -136,9 +120,8 @@ class Values:
         variables, components = state.get("variables") or (), state.get("components") or {}
         if not isinstance(variables, (list, tuple)) or not isinstance(components, Mapping):
             raise Damaged("a TensorFlow-era network without variables")
-        pairs = [pair for pair in variables if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)]
         # single numbers such as ``lod`` were stored as scalars
-        named = {name: torch.tensor(value) if isinstance(value, (int, float)) else value for name, value in pairs}
+        named = {name: torch.tensor(value) if isinstance(value, (int, float)) else value for name, value in filter(_is_pair, variables)}
         tensors = self._prefixed("", {name: value for name, value in named.items() if isinstance(value, Tensor)})
         for part, network in components.items():
             if isinstance(network, TensorGroup):
@@ -152,7 +135,7 @@ class Values:
         for name in tensors:
             if len(prefix) + len(name) > MAX_NAME:
                 raise over_limit("characters in the name of a tensor", MAX_NAME)
-            self.budget.take_copy(len(prefix) + len(name) + _NAME_COST)
+            self.budget.take(COPIES, len(prefix) + len(name) + _NAME_COST)
         return {prefix + name: tensor for name, tensor in tensors.items()}
 
     def bytes(self, data: Any) -> memoryview:
@@ -161,7 +144,7 @@ class Values:
             return data
         if not isinstance(data, (str, bytes, bytearray)):
             raise Damaged(f"a {type(data).__name__} where bytes were due")
-        self.budget.take_copy(len(data))
+        self.budget.take(COPIES, len(data))
         return memoryview(bytearray(data.encode("latin-1") if isinstance(data, str) else data))
 
     def array(self, kind: Any, shape: Any, data: Any, fortran: bool) -> Any:
@@ -183,7 +166,11 @@ def _measure(node: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
             raise over_limit("containers inside one another", MAX_DEPTH)
         known[id(node)] = 1, 0  # while it is being measured: an object that holds itself is cut there
         size = height = 0
-        for part in _parts(node):
+        if isinstance(node, Call):
+            parts: Any = [node.args, node.state, *(node.items or {}).values(), *(node.elements or ())]
+        else:
+            parts = node.values() if isinstance(node, dict) else node
+        for part in parts:
             part_size, part_height = _measure(part, depth + 1, known)
             size, height = size + part_size, max(height, part_height)
         known[id(node)] = 1 + size, 1 + height
@@ -193,12 +180,6 @@ def _measure(node: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     if height > MAX_DEPTH:
         raise over_limit("containers inside one another", MAX_DEPTH)
     return size, height
-
-
-def _parts(node: Any) -> Any:
-    if isinstance(node, Call):
-        return [node.args, node.state, *(node.items or {}).values(), *(node.elements or ())]
-    return node.values() if isinstance(node, dict) else node
 
 
 def _attributes(state: Any) -> Any:
@@ -212,21 +193,20 @@ def _contents(name: str, args: Any, state: Any, items: dict[Any, Any], elements:
     """The data in an object of a class without a meaning of its own."""
     kind = name.rpartition(".")[2]
     if kind in _MAPPINGS or items:
-        return {**next((_as_mapping(arg) for arg in args if isinstance(arg, (Mapping, list))), {}), **items}
+        # the first argument of a dictionary's constructor: another one, or a list of pairs
+        given = next((arg for arg in args if isinstance(arg, (Mapping, list))), {})
+        pairs = given if isinstance(given, Mapping) else dict(filter(_is_pair, given))
+        return {**pairs, **items}
     if kind in _SEQUENCES or elements:
         return [*next((arg for arg in args if isinstance(arg, (list, tuple))), ()), *elements]
     return dict(state) if isinstance(state, Mapping) else Opaque(name)
 
 
-def _as_mapping(given: Mapping[Any, Any] | list[Any]) -> dict[Any, Any]:
-    """The first argument of a dictionary's constructor: another one, or a list of pairs."""
-    if isinstance(given, Mapping):
-        return dict(given)
-    return {pair[0]: pair[1] for pair in given if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)}
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _is_module(state: Any) -> bool:
-    """Whether an object's attributes are those of a torch module."""
     return isinstance(state, Mapping) and all(isinstance(state.get(part), Mapping) for part in ("_parameters", "_modules"))
 
 
@@ -242,14 +222,9 @@ Maker = Callable[[Values, Sequence[Any], Any], Any]
 """Makes a value from arguments and state; fails, with `Damaged` where it can say why, if they are something else."""
 
 
-def _tensor(values: Values, args: Sequence[Any], state: Any) -> Tensor:
+def _tensor(values: Values, args: Sequence[Any], state: Any, dtype: torch.dtype | None = None) -> Tensor:
     storage, offset, size, stride = args[:4]
-    return view(storage, offset, size, stride, values.budget)
-
-
-def _tensor_of_dtype(values: Values, args: Sequence[Any], state: Any) -> Tensor:
-    storage, offset, size, stride, _, _, dtype = args[:7]
-    return view(storage, offset, size, stride, values.budget, torch_dtype(_name_of(dtype)))
+    return view(storage, offset, size, stride, values.budget, dtype)
 
 
 def _tensor_of_subclass(values: Values, args: Sequence[Any], state: Any) -> Any:
@@ -267,7 +242,12 @@ def _name_of(value: Any) -> str:
 
 
 def _nested_storage(values: Values, args: Sequence[Any], state: Any) -> Storage:
-    storage = values.nested(values.bytes(args[0]))
+    """Of a torch file that stands as bytes inside the pickle, read within the same budget."""
+    values.budget.nested += 1
+    if values.budget.nested > MAX_NESTED_FILES:
+        raise over_limit("torch files inside one another", MAX_NESTED_FILES)
+    storage = legacy_value(values.bytes(args[0]), values.budget)
+    values.budget.nested -= 1
     if not isinstance(storage, Storage):
         raise Damaged("a nested torch file that is not the storage of a tensor")
     return storage
@@ -304,11 +284,6 @@ def _numpy_array(values: Values, args: Sequence[Any], state: Any) -> Any:
     return values.array(kind, shape, data, bool(fortran))
 
 
-def _numpy_buffer(values: Values, args: Sequence[Any], state: Any) -> Any:
-    data, kind, shape, order = args
-    return values.array(kind, shape, data, order == "F")
-
-
 def _numpy_scalar(values: Values, args: Sequence[Any], state: Any) -> Any:
     kind, data = args
     if not isinstance(kind, NumpyType) or kind.dtype is None:
@@ -321,7 +296,7 @@ def _numpy_scalar(values: Values, args: Sequence[Any], state: Any) -> Any:
 _TENSORS: dict[str, Maker] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch._utils._rebuild_tensor_v3": lambda values, args, state: _tensor(values, args, state, torch_dtype(_name_of(args[6]))),
     "torch._utils._rebuild_parameter": lambda values, args, state: args[0],
     "torch._utils._rebuild_parameter_with_state": lambda values, args, state: args[0],
 }
@@ -340,4 +315,35 @@ _MAKERS: dict[str, Maker] = {
 for _package in ("numpy.core", "numpy._core"):
     _MAKERS[f"{_package}.multiarray._reconstruct"] = _numpy_array
     _MAKERS[f"{_package}.multiarray.scalar"] = _numpy_scalar
-    _MAKERS[f"{_package}.numeric._frombuffer"] = _numpy_buffer
+    _MAKERS[f"{_package}.numeric._frombuffer"] = lambda values, args, state: values.array(args[1], args[2], args[0], args[3] == "F")
+
+_BY_TYPE: dict[type, Callable[[Values, Any], Any]] = {
+    dict: Values._mapping,
+    list: lambda values, node: [values._value(value) for value in node],
+    tuple: lambda values, node: tuple(values._value(value) for value in node),
+    Global: lambda values, node: Opaque(node.name),
+    Persistent: lambda values, node: values._storage(node),
+    Call: Values._object,
+}
+
+
+def legacy_value(source: memoryview, budget: Budget) -> Any:
+    """The value in torch's stream of before version 1.6: magic number, version, machine, value, list of storages, storages."""
+    position, results, references = 0, [], []
+    for _ in range(5):
+        reader = InertUnpickler(source, position, budget)
+        results.append(reader.load())
+        references += reader.references
+        position = reader.end
+    magic, protocol, _, value, keys = results
+    if (magic, protocol) != (LEGACY_MAGIC, _PROTOCOL) or not isinstance(keys, list):
+        raise Damaged("a torch file of a version nobody knows")
+    itemsizes = {key: dtype.itemsize for key, dtype, *_ in map(parse, references)}
+    raw = {}
+    for key in keys:
+        (count,) = struct.unpack_from("<q", source, position)
+        if key not in itemsizes or count < 0:
+            raise Damaged("a storage that nothing in the file uses")
+        raw[key] = exactly(source, position + 8, count * itemsizes[key])
+        position += 8 + len(raw[key])
+    return Values(Storages(raw.__getitem__, budget), budget).value(value)

@@ -2,12 +2,8 @@
 
 A package brings families of its own through an entry point of the group ``qualitygate.families`` that names a module, or any object
 with some of these attributes, each a sequence: ``generators`` (subclasses of `Generator`), ``discriminators`` (of `Discriminator`) and
-``layouts`` (`qualitygate.checkpoints.layout.Layout`). In its ``pyproject.toml``::
-
-    [project.entry-points."qualitygate.families"]
-    rings = "qualitygate_rings"
-
-Its layouts are tried after ours, so that installing a package never changes how a known file is read.
+``layouts`` (`qualitygate.checkpoints.layout.Layout`). Its layouts are tried after ours, so that installing a package never changes how a
+known file is read.
 """
 
 from __future__ import annotations
@@ -19,14 +15,8 @@ from qualitygate.plugins import Plugin, Table, plugins
 
 
 class Family(NamedTuple):
-    """Where the parts of a family are, each as ``"module:attribute"``; empty where it has none.
-
-    Attributes:
-        generator: its class, which says presets and R.
-        discriminator: its class.
-        layouts: how checkpoints store them, strictest first.
-        discriminator_name: its own family's name, where that is another than the row's.
-    """
+    """Where a family's generator (which says presets and R), discriminator and layouts (strictest first) are, each as
+    ``"module:attribute"``; and the name of the discriminator's own family, where that is another than the row's."""
 
     generator: str = ""
     discriminator: str = ""
@@ -45,7 +35,7 @@ FAMILIES: dict[str, Family] = {
     "unetgan": Family(discriminator=f"{_HERE}.biggan:UNetDiscriminator", discriminator_name="unet-discriminator"),
     "biggan-deep": Family(f"{_HERE}.biggan_deep:BigGANDeep", layouts=f"{_LAYOUTS}.biggan_deep:LAYOUTS"),
     "dcgan": Family(f"{_HERE}.dcgan:DCGAN", f"{_HERE}.dcgan:DCGANDiscriminator", f"{_LAYOUTS}.dcgan:LAYOUTS"),
-    "planted": Family("qualitygate.testing.planted_generator:PlantedGenerator"),
+    "planted": Family("qualitygate.testing.planted:PlantedGenerator"),
 }
 """Ours. Layouts are tried in this order: strictest first, as the first that fits a group of tensors is taken."""
 
@@ -70,11 +60,7 @@ def default_rate(family: str) -> float:
 
 
 def family_plugins() -> tuple[Plugin, ...]:
-    """What other packages bring.
-
-    Raises:
-        PluginError: one cannot be imported, or offers nothing.
-    """
+    """What other packages bring. Raises `PluginError` if one cannot be imported, or offers nothing."""
     kinds = ("generators", "discriminators", "layouts")
     for plugin in plugins("families"):
         offered = plugin.load()

@@ -3,16 +3,15 @@
 A layer is the ReLU after a batch norm: two in each block (``block0.relu1``, at the size the block reads, and ``block0.relu2``, at the
 doubled size), and ``output.relu`` before the output convolution. The shortcut around a block passes an edit by: see `ResidualGenerator`.
 U-Net GAN changes what its unconditional generator makes gain and bias of: all of z, by a small network. Its conditional one is BigGAN's.
-
-When a checkpoint is read, spectral normalisation and the variance of batch norm are folded into the weights, the up-sampling into the
-convolution after it, and the gain of the attention into its last convolution.
+When a checkpoint is read, spectral normalisation and the variance of batch norm are folded into the weights.
 
 BigGAN's discriminator is a projection discriminator (Miyato and Koyama 2018); U-Net GAN's has a decoder too, as in boschresearch/unetgan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple, cast
 
@@ -36,16 +35,19 @@ class _Carry(NamedTuple):
 
 
 class _ConditionalNorm(nn.Module):
-    """Batch norm whose gain and bias are functions of the condition: (x − mean)·scale + offset.
+    """Batch norm whose gain and bias are functions of the condition: (x − mean)·scale + offset, with scale = (1 + gain)/√(variance + ε).
 
-    ``scale`` holds the variance too: (1 + gain)/√(variance + ε). With ``hidden`` units, scale and offset are each a
-    linear layer, a ReLU and a linear layer (self-modulation).
+    With ``hidden`` units, both are a linear layer, a ReLU and a linear layer (self-modulation).
     """
 
     def __init__(self, units: int, condition: int, hidden: int) -> None:
         super().__init__()
-        self.scale = _head(condition, hidden, units, bias=True)
-        self.offset = _head(condition, hidden, units, bias=False)
+        self.scale, self.offset = (
+            nn.Sequential(nn.Linear(condition, hidden), nn.ReLU(), nn.Linear(hidden, units, bias=bias))
+            if hidden
+            else nn.Linear(condition, units, bias=bias)
+            for bias in (True, False)
+        )
         self.register_buffer("mean", torch.zeros(units))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -70,16 +72,13 @@ class BigGAN(ResidualGenerator):
     """BigGAN and U-Net GAN generator.
 
     Args:
-        latent_size: D.
-        label_size: number of classes; 0 where unconditional.
         label_features: size of the shared class embedding; 0 where the blocks read the one-hot class itself.
-        units: units of the first block's input, then of every block's output; each block doubles the size.
+        units: of the first block's input, then of every block's output; each block doubles the size.
         attention: numbers of the blocks that are followed by self-attention.
         block_latent: what of z a block reads beside the label: ``"none"``; ``"chunk"`` (hierarchical: z is cut into one more chunk
             than there are blocks, chunk 0 makes the first block's input, block i reads chunk i + 1); ``"whole"`` (U-Net GAN).
-        hidden: hidden units of the self-modulation of U-Net GAN; 0 where gain and bias are linear.
+        hidden: units of the self-modulation of U-Net GAN; 0 where gain and bias are linear.
         bottom_width: height and width of the first block's input.
-        image_channels: channels of the image.
     """
 
     family = "biggan"
@@ -129,33 +128,14 @@ class BigGAN(ResidualGenerator):
         return range(min(self.latent_size, self._chunk * (layer // self.steps + 2)))
 
     def _normalised(self, index: int, x: Tensor, carry: _Carry) -> Tensor:
-        return self.norms[index](x, torch.cat((carry.label, self._read(carry.z, index // self.steps)), dim=1))
-
-    def _read(self, z: Tensor, block: int) -> Tensor:
-        """What of z the block reads."""
-        if self._block_latent == "chunk":
-            return z[:, self._chunk * (block + 1) : self._chunk * (block + 2)]
-        return z if self._block_latent == "whole" else z[:, :0]
-
-
-def _head(inputs: int, hidden: int, outputs: int, bias: bool) -> nn.Module:
-    if hidden:
-        return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs, bias=bias))
-    return nn.Linear(inputs, outputs, bias=bias)
+        start = self._chunk * (index // self.steps + 1)
+        read = {"none": slice(0), "chunk": slice(start, start + self._chunk), "whole": slice(None)}[self._block_latent]
+        return self.norms[index](x, torch.cat((carry.label, carry.z[:, read]), dim=1))
 
 
 class BigGANDiscriminator(Discriminator):
-    """Residual blocks, ReLU, sum over positions, and a linear layer plus the product with the embedded label.
-
-    Args:
-        resolution: height and width of the images.
-        units: outputs of every block.
-        halves: whether each block halves the size.
-        wide: whether a block's inner units are its output's (else its input's).
-        attention: numbers of the blocks that are followed by self-attention.
-        label_size: number of classes; 0 where unconditional.
-        image_channels: channels of the images.
-    """
+    """Residual blocks (of so many output units), ReLU, sum over positions, and a linear layer plus the product with the embedded label.
+    ``wide`` blocks have inner units as their output, others as their input."""
 
     family = "biggan-discriminator"
 
@@ -173,21 +153,16 @@ class BigGANDiscriminator(Discriminator):
         self.settings = settings_of(locals())
         self.image_shape = (image_channels, resolution, resolution)
         self.label_size = label_size
-        inputs = [image_channels, *units[:-1]]
+        pairs = pairwise([image_channels, *units])
         self.blocks = nn.ModuleList(
             DownBlock(before, after if wide else before, after, preactivation=index > 0, halves=down)
-            for index, (before, after, down) in enumerate(zip(inputs, units, halves, strict=True))
+            for index, ((before, after), down) in enumerate(zip(pairs, halves, strict=True))
         )
         self.attention = nn.ModuleDict({str(block): SelfAttention(units[block]) for block in attention})
         self.head = ProjectionHead(units[-1], label_size)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = images
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if str(index) in self.attention:
-                x = self.attention[str(index)](x)
-        x = self.tap("features", F.relu(x))
+        x = self.tap("features", F.relu(deque(_encoded(self.blocks, self.attention, images), maxlen=1).pop()))
         return self.head(self.tap("vector", x.sum(dim=(2, 3))), labels)
 
 
@@ -214,15 +189,9 @@ class ProjectionHead(nn.Module):
 class UNetDiscriminator(Discriminator):
     """An encoder that judges the image, and a decoder that judges every pixel.
 
-    The value of an image is the encoder's (our choice: one number a sample, made from the whole image, in the role that
-    a discriminator has elsewhere), so `forward` stops there. `pixels` goes on to the decoder.
-
-    Args:
-        encoder: outputs of the blocks that halve the size.
-        decoder: outputs of the blocks that double it, as many; each but the first also reads the encoder's map of its size.
-        attention: numbers of the encoder's blocks that are followed by self-attention.
-        label_size: number of classes; 0 where unconditional.
-        image_channels: channels of the images.
+    The value of an image is the encoder's (our choice: one number a sample, made from the whole image, in the role that a discriminator has
+    elsewhere), so `forward` stops there. `pixels` goes on to the decoder, whose blocks but the first also read the encoder's map of their
+    size.
     """
 
     family = "unet-discriminator"
@@ -235,7 +204,7 @@ class UNetDiscriminator(Discriminator):
         self.label_size = label_size
         self.encoder = nn.ModuleList(
             DownBlock(before, after, after, preactivation=index > 0, halves=True)
-            for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True))
+            for index, (before, after) in enumerate(pairwise([image_channels, *encoder]))
         )
         self.attention = nn.ModuleDict({str(block): SelfAttention(encoder[block]) for block in attention})
         self.head = ProjectionHead(encoder[-1], label_size)
@@ -245,24 +214,22 @@ class UNetDiscriminator(Discriminator):
         self.pixel_head = ProjectionHead(decoder[-1], label_size)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = self.tap("features", F.relu(self._encoded(images)[-1]))
+        x = self.tap("features", F.relu(deque(_encoded(self.encoder, self.attention, images), maxlen=1).pop()))
         return self.head(self.tap("vector", x.sum(dim=(2, 3))), labels)
 
     def pixels(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Value of every pixel (N, height, width), higher = more real; images and labels as in `forward`."""
-        *skips, x = self._encoded(images)
+        *skips, x = _encoded(self.encoder, self.attention, images)
         for index, block in enumerate(cast(Iterable[UpBlock], self.decoder)):
             x = torch.cat((x, skips[-index]), dim=1) if index else x
             x = block.close(F.relu_(block.convs[0](F.relu(x))), x)
         return self.pixel_head(x, labels)
 
-    def _encoded(self, images: Tensor) -> list[Tensor]:
-        """Outputs of the encoder's blocks."""
-        maps: list[Tensor] = []
-        x = images
-        for index, block in enumerate(self.encoder):
-            x = block(x)
-            if str(index) in self.attention:
-                x = self.attention[str(index)](x)
-            maps.append(x)
-        return maps
+
+def _encoded(blocks: nn.ModuleList, attention: nn.ModuleDict, x: Tensor) -> Iterator[Tensor]:
+    """Outputs of the blocks, after their attention."""
+    for index, block in enumerate(blocks):
+        x = block(x)
+        if str(index) in attention:
+            x = attention[str(index)](x)
+        yield x

@@ -24,8 +24,7 @@ from qualitygate.generators.residual import ResidualBlock, ResidualGenerator, Se
 from qualitygate.latents import Latents
 
 BOTTOM_WIDTH = 4
-NARROWING = 4
-"""A block's 3×3 convolutions have this many times fewer units than its input."""
+NARROWING = 4  # a block's 3×3 convolutions have so many times fewer units than its input
 
 
 class _Carry(NamedTuple):
@@ -49,15 +48,10 @@ class _Statistics(nn.Module):
         self.register_buffer("mean", torch.zeros(rows, units))
         self.register_buffer("variance", torch.ones(rows, units))
 
-    def normalise(self, x: Tensor, gain: Tensor, offset: Tensor, carry: _Carry) -> Tensor:
-        """(x − mean)·gain/√variance + offset, with gain and offset (units,) or (N, units)."""
-        scale = gain * self._blended(self.variance, carry).rsqrt()
-        shift = offset - self._blended(self.mean, carry) * scale
-        return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
-
-    @staticmethod
-    def _blended(rows: Tensor, carry: _Carry) -> Tensor:
-        return rows[carry.rows[:, 0]] * carry.share + rows[carry.rows[:, 1]] * (1.0 - carry.share)
+    def forward(self, carry: _Carry) -> list[Tensor]:
+        """Mean and variance (N, units), blended."""
+        (first, second), share = carry.rows.unbind(1), carry.share
+        return [rows[first] * share + rows[second] * (1.0 - share) for rows in (self.mean, self.variance)]
 
 
 class _Norm(nn.Module):
@@ -76,7 +70,10 @@ class _Norm(nn.Module):
         gain, offset = self.gain, self.offset
         if isinstance(gain, nn.Linear):
             gain, offset = 1.0 + gain(carry.condition), offset(carry.condition)
-        return self.statistics.normalise(x, gain, offset, carry)
+        mean, variance = self.statistics(carry)
+        scale = gain * variance.rsqrt()
+        shift = offset - mean * scale
+        return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
 
 
 class _Block(ResidualBlock):
@@ -101,19 +98,13 @@ class _Block(ResidualBlock):
 
 
 class BigGANDeep(ResidualGenerator):
-    """BigGAN-deep generator.
-
-    Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every block.
+    """Every axis of z reaches every layer: z and the embedded label are read whole by the first linear layer and by every block.
 
     Args:
-        latent_size: D.
-        label_size: number of classes.
-        label_features: size of the class embedding.
-        units: units of the first block's input, then of every block's output (the same or half of the input's).
+        units: of the first block's input, then of every block's output (the same or half of the input's).
         doubles: whether each block doubles the size.
         attention: numbers of the blocks that are followed by self-attention.
         statistics: rows of batch-norm statistics, for truncations evenly spaced from 0 to 1.
-        image_channels: channels of the image.
     """
 
     family = "biggan-deep"

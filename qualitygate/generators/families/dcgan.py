@@ -1,8 +1,7 @@
 """DCGAN (Radford, Metz, Chintala 2016) in the shape of the PyTorch tutorial: transposed 4×4 convolutions, batch norm, ReLU, tanh.
 
-A layer is the ReLU after each batch norm. Batch norm in evaluation is an affine map of each unit, so it is folded into the weights and
-bias of the convolution before it (in float64) when a checkpoint is read: here every layer is convolution, bias, ReLU. The discriminator is
-the mirror image: 4×4 convolutions of stride 2, LeakyReLU, and one value at the end.
+A layer is the ReLU after each batch norm, which is folded into the convolution before it (in float64) when a checkpoint is read. The
+discriminator is the mirror image: 4×4 convolutions of stride 2, LeakyReLU, and one value at the end.
 """
 
 from __future__ import annotations
@@ -14,20 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.base import Generator, Presets, State, numbered
 from qualitygate.generators.convolutions import by_positions, conv_transpose_4x4_stride_2, doubling, runs_by_positions
 from qualitygate.generators.network import Discriminator, settings_of
 from qualitygate.latents import Latents
 
 
 class DCGAN(Generator):
-    """DCGAN generator.
-
-    Args:
-        latent_size: D.
-        units: units of each hidden layer, from 4×4 on; every further layer doubles the size.
-        image_channels: channels of the image, whose size is ``4 · 2**len(units)``.
-    """
+    """The units are of each hidden layer, from 4×4 on; every further layer and the image double the size."""
 
     family = "dcgan"
     rate = 0.1  # small R ranks better on the DCGAN of faces
@@ -42,11 +35,12 @@ class DCGAN(Generator):
         # kernel positions first: each tap is then a matrix, ready for a product
         self.weight = nn.ParameterList(nn.Parameter(torch.zeros(4, 4, inputs, outputs)) for inputs, outputs in pairwise(widths))
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:])
-        self.layers = _layers(latent_size, units)
-        self.operations = self.layers[-1].operations + 2 * units[-1] * image_channels * 4 * size * size
-        last = len(units) - 1
-        low_rate = tuple(range(min(3, len(units))))
-        self.presets = Presets(low_rate=low_rate, curvature=(min(1, last),), stop=min(2, last))
+        sides = [4 * 2**index for index in range(len(units))]
+        # each weight meets each position that is read once
+        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides], strict=True)]
+        self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs[:-1], strict=True)))
+        self.operations = sum(costs)
+        self.presets = Presets.within(self.layers, (0, 1, 2), curvature=1, stop=2)
 
     def begin(self, latents: Latents) -> State:
         return State(-1, latents.z[:, :, None, None])
@@ -79,28 +73,8 @@ class DCGAN(Generator):
         return torch.tanh(conv_transpose_4x4_stride_2(state.activation, self.weight[-1], self.bias[-1]))
 
 
-def _layers(latent_size: int, units: list[int]) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
-    operations, inputs = 0, latent_size
-    for index, outputs in enumerate(units):
-        size = 4 * 2**index
-        taps = 1 if index == 0 else 4
-        operations += 2 * inputs * outputs * taps * size * size
-        layers.append(Layer(index, f"layer{index}", outputs, size, size, operations))
-        inputs = outputs
-    return tuple(layers)
-
-
-_SLOPE = 0.2
-
-
 class DCGANDiscriminator(Discriminator):
-    """DCGAN discriminator; batch norms are folded into the convolutions, as in `DCGAN`.
-
-    Args:
-        units: units of each hidden layer; every layer halves the size, down to 4×4.
-        image_channels: channels of the image, whose size is ``4 · 2**len(units)``.
-    """
+    """The units are of each hidden layer; each halves the size, down to 4×4."""
 
     family = "dcgan"
 
@@ -116,7 +90,7 @@ class DCGANDiscriminator(Discriminator):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         x = images
         for index, (weight, bias) in enumerate(zip(self.weight[:-1], self.bias[:-1], strict=True)):
-            x = self.tap(f"activation/layer{index}", F.leaky_relu_(F.conv2d(x, weight, bias, stride=2, padding=1), _SLOPE))
+            x = self.tap(f"activation/layer{index}", F.leaky_relu_(F.conv2d(x, weight, bias, stride=2, padding=1), 0.2))
         x = self.tap("features", x)
         self.tap("vector", x.flatten(1))
         return F.conv2d(x, self.weight[-1], self.bias[-1]).flatten()

@@ -1,12 +1,11 @@
 """PGGAN (Karras, Aila, Laine, Lehtinen 2018): two layers at 4×4, the first dense, and two 3×3 layers for each doubling.
 
 A layer is the LeakyReLU after each convolution. The pixel norm that follows it is computed where the activation is read (next layer,
-to-RGB), so an edit of the activation passes through the norm like everything else. The stored weights are the scaled ones ("equalized
-learning rate" is applied once, when a checkpoint is read), and nearest up-sampling followed by a 3×3 convolution is stored as what it
-equals: a 4×4 transposed convolution of stride 2, which needs 4 taps for an output instead of 9.
+to-RGB), so an edit of the activation passes through the norm like everything else. When a checkpoint is read, the scaling of the weights
+("equalized learning rate") is folded in, and nearest up-sampling into the 3×3 convolution after it (see `nearest_then_3x3`).
 
 The discriminator: from-RGB, pairs of 3×3 convolutions that halve the size, and at 4×4 a convolution that also sees how much the batch
-varies. Every layer ends in a LeakyReLU, except the last.
+varies.
 """
 
 from __future__ import annotations
@@ -21,30 +20,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.base import Generator, Presets, State, numbered
 from qualitygate.generators.convolutions import by_positions, conv_3x3, conv_transpose_4x4_stride_2, doubling, keeping, runs_by_positions
-from qualitygate.generators.network import Discriminator, settings_of
+from qualitygate.generators.network import Discriminator, minibatch_deviation, settings_of
 from qualitygate.latents import Latents
 
 _SLOPE = 0.2  # of the LeakyReLU
-_EPS = 1e-8  # of the pixel norm
+_EPS = 1e-8  # of the pixel norm, and of the variance over a group
 
 
 class PGGAN(Generator):
-    """PGGAN generator.
-
-    The *level of detail* is the state of progressive growing: its whole part says how many doublings the image is short of its full
-    size (made up by repeating pixels), its fraction how much of the image comes from the to-RGB of the resolution before.
+    """The *level of detail* (``lod``) is the state of progressive growing, 0 when it is over: its whole part says how many doublings the
+    image is short of its full size (made up by repeating pixels), its fraction how much comes from the to-RGB of the resolution before.
 
     Args:
-        latent_size: D.
-        units: units of each layer: 4×4, 4×4, 8×8, 8×8, …; an even number of them.
-        image_channels: channels of the image, whose size is ``4 · 2**(len(units) // 2 − 1 + floor(lod))``.
-        label_size: number of classes; 0 where there are none.
-        label_after_norm: the label joins z after a pixel norm of z alone (genforce), rather than before the only one
-            (NVIDIA, torch hub).
-        lod: level of detail, ≥ 0; 0 when growing is over.
-        final_tanh: the image goes through tanh.
+        units: of each layer: 4×4, 4×4, 8×8, 8×8, …; an even number of them.
+        label_after_norm: the label joins z after a pixel norm of z alone (genforce), rather than before the only one (NVIDIA, torch hub).
     """
 
     family = "pggan"
@@ -70,20 +61,22 @@ class PGGAN(Generator):
 
         widths = [latent_size + label_size, *units]
         shapes = [_weight_shape(index, *pair) for index, pair in enumerate(pairwise(widths))]
-        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes)
         biases = [(units[0], 4, 4), *((count,) for count in units[1:])]
+        self.weight = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes)
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in biases)
         # to-RGB of the last layer and, while blending, before it that of the resolution before
         readers = [units[-3], units[-1]] if self.blend else [units[-1]]
         self.rgb_weight = nn.ParameterList(nn.Parameter(torch.zeros(image_channels, count, 1, 1)) for count in readers)
         self.rgb_bias = nn.ParameterList(nn.Parameter(torch.zeros(image_channels)) for _ in readers)
 
-        self.layers = _layers(widths)
-        self.operations = self.layers[-1].operations + 2 * image_channels * units[-1] * size**2
+        sides = [4 * 2 ** (index // 2) for index in range(len(units))]
+        # each weight meets each position that is read once
+        costs = [2 * weight.numel() * read**2 for weight, read in zip(self.weight, [1, *sides[:-1]], strict=True)]
+        self.layers = numbered((f"layer{i}", *row) for i, row in enumerate(zip(units, sides, costs, strict=True)))
+        self.operations = sum(costs) + 2 * image_channels * units[-1] * size**2
         if self.blend:
             self.operations += 2 * image_channels * units[-3] * (size // 2) ** 2
-        last = len(units) - 1
-        self.presets = Presets(tuple(index for index in (1, 3, 5) if index <= last), (min(3, last),), min(5, last))
+        self.presets = Presets.within(self.layers, (1, 3, 5), curvature=3, stop=5)
 
     def begin(self, latents: Latents) -> State:
         z = latents.z
@@ -157,31 +150,17 @@ def _weight_shape(index: int, inputs: int, outputs: int) -> tuple[int, int, int,
     return (outputs, inputs, 3, 3) if index % 2 else (4, 4, inputs, outputs)
 
 
-def _layers(widths: list[int]) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
-    operations = 0
-    for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        size = 4 * 2 ** (index // 2)
-        taps = 1 if index == 0 else 9 if index % 2 else 4
-        operations += 2 * inputs * outputs * taps * size * size
-        layers.append(Layer(index, f"layer{index}", outputs, size, size, operations))
-    return tuple(layers)
-
-
 class PGGANDiscriminator(Discriminator):
-    """PGGAN discriminator.
-
-    Its value of an image depends on the images beside it in the batch (minibatch standard deviation), unless ``group_size`` is 0.
+    """Its value of an image depends on the images beside it in the batch (minibatch standard deviation), unless ``group_size`` is 0.
 
     Args:
-        units: units of from-RGB, of each convolution from the full size down to 4×4, and of the dense layer; an odd number of them.
-        image_channels: channels of the image, whose size is ``4 · 2**((len(units) − 3) // 2 + floor(lod))``.
+        units: of from-RGB, of each convolution from the full size down to 4×4, and of the dense layer; an odd number of them.
         outputs: 1, and one more for each class where the classes are predicted too.
         fused: halving is one 4×4 convolution of stride 2 with its nonlinearity after it; otherwise pooling follows the nonlinearity.
-        group_size: samples over which variation is measured; the whole batch where it does not divide it; 0 for no such input.
+        group_size: samples over which variation is measured; the whole batch where it does not divide it.
         consecutive_groups: groups are neighbours in the batch and their variance is unbiased (torch hub), rather than
             spread over the batch and biased (NVIDIA, genforce).
-        lod: level of detail, as in the generator.
+        lod: as of the generator.
     """
 
     family = "pggan"
@@ -231,10 +210,8 @@ class PGGANDiscriminator(Discriminator):
         return self.tap(f"activation/layer{2 * self.blocks + 2}", values)[:, 0]
 
     def alone(self) -> Self:
-        if not self.group_size:
-            return self
         alone = copy(self)
-        alone.group_size = 1
+        alone.group_size = min(1, self.group_size)
         return alone
 
     def _from_rgb(self, images: Tensor, which: int) -> Tensor:
@@ -254,11 +231,10 @@ class PGGANDiscriminator(Discriminator):
         size = min(self.group_size, samples)
         if samples % size:
             size = samples
-        if self.consecutive_groups:
-            deviation = _mean_deviation(x.unflatten(0, (-1, size)), dim=1, correction=min(1, size - 1))
-            deviation = deviation.repeat_interleave(size)
-        else:
-            deviation = _mean_deviation(x.unflatten(0, (size, -1)), dim=0, correction=0).repeat(size)
+        if not self.consecutive_groups:
+            return minibatch_deviation(x, size)
+        variance = x.unflatten(0, (-1, size)).var(dim=1, correction=min(1, size - 1))
+        deviation = torch.sqrt(variance + _EPS).flatten(1).mean(dim=1).repeat_interleave(size)
         return deviation[:, None, None, None].expand(-1, 1, height, width)
 
     def _shapes(self, units: list[int]) -> list[tuple[int, ...]]:
@@ -270,8 +246,3 @@ class PGGANDiscriminator(Discriminator):
             extra = int(index == 2 * self.blocks and self.group_size > 0)
             shapes.append((units[index + 1], units[index] + extra, kernel, kernel))
         return [*shapes, (units[-2], units[-3] * 16), (units[-1], units[-2])]
-
-
-def _mean_deviation(groups: Tensor, dim: int, correction: int) -> Tensor:
-    """One number for each group, whose samples stand along ``dim``."""
-    return torch.sqrt(groups.var(dim=dim, correction=correction) + 1e-8).flatten(1).mean(dim=1)

@@ -1,10 +1,7 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN"), whatever code trained it.
 
-Layers: 4×4, then two for every further size: modulated convolution, noise, bias, LeakyReLU·√2. Weights are held ready for use (scaling of
-equalized layers, learning-rate multipliers, the style bias' +1 and the noise strength folded in), so that one class serves every source.
-
-The discriminator, which StyleGAN3 trains with too: from the image's size down to 4×4, each block two 3×3 convolutions, the second halving
-the size; then the standard deviation over the minibatch as a further unit, a convolution and two fully connected layers.
+Layers: 4×4, then two for every further size. Weights are held ready for use (scaling of equalized layers, learning-rate multipliers, the
+style bias' +1 and the noise strength folded in), so that one class serves every source. StyleGAN3 trains with the discriminator too.
 """
 
 from __future__ import annotations
@@ -19,50 +16,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.base import Layer, Presets, State
+from qualitygate.generators.base import Presets, State, numbered
 from qualitygate.generators.convolutions import blurred, downsampled, runs_by_positions, upsampled
-from qualitygate.generators.network import Discriminator, one_hot, settings_of
-from qualitygate.generators.styles import EPSILON, GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB
+from qualitygate.generators.network import Discriminator, minibatch_deviation, one_hot, settings_of
+from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB
 from qualitygate.latents import Latents
 
 Architecture = Literal["skip", "resnet", "orig"]
 
 
 class Carry(NamedTuple):
-    """What the chain needs besides the activation.
-
-    Attributes:
-        ws: style inputs (N, layers + 1, style size), truncated. Input i feeds layer i; to-RGB shares the next layer's.
-        noise: whether the constant noise is added.
-        image: image so far, at the size of the block before (skip).
-        shortcut: what the block's output is added to (resnet).
-    """
+    """What the chain needs besides the activation."""
 
     ws: Tensor
+    """Style inputs (N, layers + 1, style size), truncated: input i feeds layer i, to-RGB shares the next layer's."""
     noise: bool
     image: Tensor | None = None
+    """So far, at the size of the block before (skip)."""
     shortcut: Tensor | None = None
+    """What the block's output is added to (resnet)."""
 
 
 class StyleGAN2(StyleGenerator):
-    """StyleGAN2 generator.
-
-    An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the
-    LeakyReLU before the residual sum (in a block's second layer including the factor √½), and the shortcut, which
-    starts at the block's input, passes edits of the block's own two layers by: its part of the sum stays as it was.
+    """An edit of an activation reaches the next convolution and to-RGB. In the ``resnet`` architecture a layer is the LeakyReLU before the
+    residual sum (in a block's second layer including the factor √½), and the shortcut, which starts at the block's input, passes edits of
+    the block's own two layers by: its part of the sum stays as it was.
 
     Args:
-        latent_size: D.
-        mapping: sizes after each layer of the mapping network; the last is the size of w.
-        units: units of the layers at 4×4, 8×8, …; the image has ``4 · 2**(len(units) − 1)`` pixels a side.
-        image_channels: channels of the image.
-        architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone
-            (``orig``), or that with residual blocks (``resnet``).
-        label_size: number of classes; 0 for none.
-        label_features: size of the embedded label.
-        normalisation: see `Mapping`.
-        average: whether the mean w is known; without it, truncation is refused.
+        units: of the layers at 4×4, 8×8, …, the image's size.
+        architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone (``orig``), or that with
+            residual blocks (``resnet``).
         clamp: bound of every layer's and to-RGB's output; None for none (NVIDIA's torch code: 256).
+        latent_size, mapping, label_size, label_features, normalisation, average: as of `Mapping`.
     """
 
     family = "stylegan2"
@@ -87,16 +72,24 @@ class StyleGAN2(StyleGenerator):
         self.image_shape = (image_channels, size, size)
         self.mapping = Mapping(latent_size, mapping, label_size, label_features, normalisation, average)
         self.constant = nn.Parameter(torch.zeros(units[0], 4, 4))
-        synthesis = _synthesis(units, self.mapping.size, architecture, clamp)
+        synthesis = []
+        for index in range(2 * len(units) - 1):
+            block, up = (index + 1) // 2, index % 2 == 1
+            gain = 0.5**0.5 if architecture == "resnet" and index and not up else 1.0
+            inputs, outputs = units[block - up], units[block]
+            synthesis.append(StyledConvolution(inputs, outputs, self.mapping.size, 4 * 2**block, up=up, gain=gain, clamp=clamp))
         self.synthesis = nn.ModuleList(synthesis)
         painted = units if architecture == "skip" else units[-1:]
         self.to_rgb = nn.ModuleList(ToRGB(inputs, image_channels, self.mapping.size, clamp) for inputs in painted)
         self.shortcuts = nn.ParameterList(
             nn.Parameter(torch.zeros(outputs, inputs, 1, 1)) for inputs, outputs in pairwise(units) if architecture == "resnet"
         )
-        self.layers, self.operations = self._counted(synthesis)
-        last = len(self.layers) - 1
-        self.presets = Presets(tuple(i for i in (0, 1, 3) if i <= last), (min(2, last),), min(4, last))
+        costs = (layer.operations + self._operations_before(index) for index, layer in enumerate(synthesis))
+        self.layers = numbered(
+            (f"layer{index}", len(layer.bias), layer.size, cost) for index, (layer, cost) in enumerate(zip(synthesis, costs, strict=True))
+        )
+        self.operations = self.layers[-1].operations + self._painting(len(self.to_rgb) - 1, size)
+        self.presets = Presets.within(self.layers, (0, 1, 3), curvature=2, stop=4)
 
     def begin(self, latents: Latents) -> State:
         ws = self._style_inputs(latents, len(self.layers) + 1)
@@ -107,7 +100,10 @@ class StyleGAN2(StyleGenerator):
         x, carry = state.activation, state.carry
         if index % 2:  # a block opens: first everything else that reads the block before
             x, image = self._closed(state)
-            carry = carry._replace(image=image, shortcut=self._shortcut(x, index))
+            shortcut = None
+            if self.architecture == "resnet":
+                shortcut = self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x, self.shortcuts[index // 2])))
+            carry = carry._replace(image=image, shortcut=shortcut)
         layer = cast(StyledConvolution, self.synthesis[index])
         style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
         return State(index, self.tap(f"activation/layer{index}", layer(x, style, carry.noise)), carry)
@@ -142,26 +138,11 @@ class StyleGAN2(StyleGenerator):
         rgb = self.tap(f"rgb/{block}", to_rgb(x, style))
         return x, self.tap(f"image/{block}", rgb if carry.image is None else upsampled(carry.image) + rgb)
 
-    def _shortcut(self, x: Tensor, index: int) -> Tensor | None:
-        """The residual branch of the block that layer ``index`` opens, of the block's input."""
-        if self.architecture != "resnet":
-            return None
-        return self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x, self.shortcuts[index // 2])))
-
-    def _counted(self, synthesis: list[StyledConvolution]) -> tuple[tuple[Layer, ...], int]:
-        """The chain, and the operations of the image; what `advance` runs before a layer counts with that layer."""
-        layers: list[Layer] = []
-        operations = self.mapping.operations
-        for index, layer in enumerate(synthesis):
-            if index % 2:
-                operations += self._between_blocks((index - 1) // 2)
-            operations += layer.operations
-            layers.append(Layer(index, f"layer{index}", layer.weight.shape[0], layer.size, layer.size, operations))
-        return tuple(layers), operations + self._painting(len(self.to_rgb) - 1, layers[-1].height)
-
-    def _between_blocks(self, block: int) -> int:
-        """Operations of what stands between a block (which is not the last) and the next."""
-        size = 4 * 2**block
+    def _operations_before(self, index: int) -> int:
+        """Of what `begin` or `advance` runs before a layer: the mapping, or what stands between two blocks."""
+        if index % 2 == 0:
+            return 0 if index else self.mapping.operations
+        block, size = index // 2, 4 * 2 ** (index // 2)
         if self.architecture == "skip":
             return self._painting(block, size)
         if self.architecture == "resnet":
@@ -173,16 +154,6 @@ class StyleGAN2(StyleGenerator):
         """Operations of a to-RGB and, from the second on, of doubling the image so far (4 of 16 taps meet a sample)."""
         doubling = 2 * 4 * self.image_shape[0] * size**2 if painter else 0
         return cast(ToRGB, self.to_rgb[painter]).operations(size) + doubling
-
-
-def _synthesis(units: list[int], style_size: int, architecture: Architecture, clamp: float | None) -> list[StyledConvolution]:
-    layers = [StyledConvolution(units[0], units[0], style_size, 4, up=False, clamp=clamp)]
-    gain = 0.5**0.5 if architecture == "resnet" else 1.0
-    for block, outputs in enumerate(units[1:], start=1):
-        size = 4 * 2**block
-        layers.append(StyledConvolution(units[block - 1], outputs, style_size, size, up=True, clamp=clamp))
-        layers.append(StyledConvolution(outputs, outputs, style_size, size, up=False, gain=gain, clamp=clamp))
-    return layers
 
 
 class Convolution(nn.Module):
@@ -219,20 +190,15 @@ class Block(nn.Module):
 
 
 class StyleGAN2Discriminator(Discriminator):
-    """StyleGAN2 discriminator.
-
-    A conditional one either has a mapping network for the label and multiplies its output with that (NVIDIA's torch
-    code), or has one output for each class (genforce, NVIDIA's TensorFlow code).
+    """From the image's size down to 4×4 blocks of two 3×3 convolutions; then the standard deviation over the minibatch as further units, a
+    convolution and two fully connected layers. A conditional one either has a mapping network for the label and multiplies its output with
+    that (NVIDIA's torch code), or has one output for each class (genforce, NVIDIA's TensorFlow code).
 
     Args:
-        units: units at the image's size, half of it, …, 4×4.
-        image_channels: channels of the image.
+        units: at the image's size, half of it, …, 4×4.
         architecture: ``skip`` reads the image again at every size, ``resnet`` has residual blocks, ``orig`` neither.
-        label_size: number of classes; 0 for none.
-        label_features: size of the embedded label; 0 where there is no mapping network.
-        mapping: sizes after each layer of the label's mapping network; empty where there is none.
-        group: samples over which the standard deviation is taken; None for the whole batch. See `minibatch_deviation`.
-        deviations: number of units that hold it; 0 for none.
+        mapping: widths of the label's mapping network; empty where there is none.
+        group, deviations: see `minibatch_deviation`; 0 deviations for no such input.
         clamp: bound of the convolutions' output; None for none.
     """
 
@@ -257,11 +223,9 @@ class StyleGAN2Discriminator(Discriminator):
         self.image_shape = (image_channels, size, size)
         self.label_size, self.group, self.deviations = label_size, group, deviations
         readers = units if architecture == "skip" else units[:1]
-        # at 4×4 NVIDIA's code leaves the reader without a bound
-        bounds = [clamp if index < len(units) - 1 else None for index in range(len(readers))]
-        self.from_rgb = nn.ModuleList(
-            Convolution(image_channels, outputs, 1, clamp=bound) for outputs, bound in zip(readers, bounds, strict=True)
-        )
+        bounds = [*[clamp] * (len(units) - 1), None]  # at 4×4 NVIDIA's code leaves the reader without one
+        pairs = zip(readers, bounds, strict=False)
+        self.from_rgb = nn.ModuleList(Convolution(image_channels, count, 1, clamp=bound) for count, bound in pairs)
         self.blocks = nn.ModuleList(Block(inputs, outputs, architecture == "resnet", clamp) for inputs, outputs in pairwise(units))
         self.last = Convolution(units[-1] + deviations, units[-1], 3, clamp=clamp)
         self.dense = Dense(16 * units[-1], units[-1])
@@ -295,22 +259,3 @@ class StyleGAN2Discriminator(Discriminator):
         if self.mapping is None:
             return (x * vectors).sum(dim=1)
         return (x * self.mapping(None, vectors)).sum(dim=1) / x.shape[1] ** 0.5
-
-
-def minibatch_deviation(x: Tensor, group: int | None, deviations: int) -> Tensor:
-    """Standard deviation of units over groups of samples, averaged over units and positions (Karras et al. 2018,
-    section 3): (N, deviations, height, width).
-
-    All sources put samples i, i + N/G, i + 2N/G, … into a group of G = min(group, N). They fail where N is no multiple
-    of G; here G is then the largest number below that divides N.
-
-    Args:
-        x: (N, units, height, width).
-        group: G; None for N.
-        deviations: number of sets the units are split into, each with a deviation of its own.
-    """
-    samples, _, height, width = x.shape
-    size = next(g for g in range(min(group or samples, samples), 0, -1) if samples % g == 0)
-    sets = x.reshape(size, samples // size, deviations, -1, height, width)
-    deviation = torch.sqrt(sets.var(dim=0, correction=0) + EPSILON).mean(dim=(2, 3, 4))
-    return deviation.repeat(size, 1)[:, :, None, None].expand(-1, -1, height, width)

@@ -1,8 +1,9 @@
 """StyleGAN3, configurations T and R (Karras et al. 2021, "Alias-Free Generative Adversarial Networks").
 
-Fourier features placed by w, then modulated convolutions, each with a filtered LeakyReLU. A layer is the output of
-that filtered LeakyReLU: an activation's sign is that of the signal after its down-sampling filter. To-RGB is linear
-and part of `finish`. There are no noise inputs: ``Sampling.noise`` has no effect.
+Fourier features placed by w, then modulated convolutions, each with a filtered LeakyReLU (section 3.2): a pointwise nonlinearity makes
+frequencies that the layer's grid cannot hold, so the signal is up-sampled, bent there, and filtered while it is brought to the rate of the
+next layer. A layer is what comes out: an activation's sign is that of the signal after its down-sampling filter. To-RGB is linear and part
+of `finish`. There are no noise inputs: ``Sampling.noise`` has no effect.
 
 The original normalises the styles of a layer over the whole batch, which makes a sample depend on the others beside it. Here they are
 normalised per sample. Demodulation takes any factor of a sample's style out again, so the result is the same, to rounding.
@@ -10,22 +11,19 @@ normalised per sample. Demodulation takes any factor of a sample's style out aga
 Our choice of presets, as the papers have none: low-rate neurons in L0, L1 and L3; local activation in L0; sequential correction stops
 at the last layer with a sampling rate of at most 32, which in the published configurations is the one whose bandwidth is that of a
 16×16 image. (By size that would be no layer: L0 is 36×36 already, of which a margin of 10 on each side never reaches the image.)
-
-Its nonlinearity (section 3.2) is a LeakyReLU at a higher sampling rate, between two low-pass filters. A pointwise nonlinearity makes
-frequencies that the layer's grid cannot hold: so the signal is up-sampled, bent there, and filtered while it is brought to the rate of the
-next layer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qualitygate.generators.base import Layer, Presets, State
+from qualitygate.generators.base import Presets, State, numbered
 from qualitygate.generators.convolutions import upfirdn
 from qualitygate.generators.network import settings_of
 from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised
@@ -34,14 +32,8 @@ from qualitygate.latents import Latents
 
 @dataclass(frozen=True)
 class Resampling:
-    """Sizes and rates of one filtered LeakyReLU; everything is square.
-
-    Attributes:
-        inputs, outputs: size of what comes in and of what goes out.
-        up, down: factors of the sampling rate.
-        up_taps, down_taps: length of the filters.
-        radial: the down filter is circular, (down_taps, down_taps), and not separable.
-    """
+    """Sizes of what comes in and goes out of one filtered LeakyReLU, all square, factors of the sampling rate and lengths of the filters.
+    A ``radial`` down filter is circular, (down_taps, down_taps), and not separable."""
 
     inputs: int
     outputs: int
@@ -65,8 +57,7 @@ class Resampling:
 
     @property
     def operations(self) -> int:
-        """Operations of one unit, 2 per multiply-add: a separable filter goes along one axis and then the other, and
-        the inserted zeros cost nothing."""
+        """Of one unit: a separable filter goes along one axis and then the other, and the inserted zeros cost nothing."""
         up = self.between * (self.inputs + self.between) * self.up_taps // self.up
         separable = self.outputs * (self.between + self.outputs) * self.down_taps
         down = self.outputs**2 * self.down_taps**2 if self.radial else separable
@@ -74,39 +65,24 @@ class Resampling:
 
 
 def filtered_lrelu(x: Tensor, up_filter: Tensor, down_filter: Tensor, plan: Resampling, clamp: float | None) -> Tensor:
-    """Up-sampling, LeakyReLU·√2 clamped to ±``clamp`` (None: not), down-sampling.
-
-    Args:
-        x: (N, units, plan.inputs, plan.inputs), the bias added.
-        up_filter: (plan.up_taps,).
-        down_filter: (plan.down_taps,), or square where ``plan.radial``.
-
-    Returns:
-        (N, units, plan.outputs, plan.outputs).
-    """
+    """Up-sampling, LeakyReLU·√2 clamped to ±``clamp`` (None: not), down-sampling: of x (N, units, plan.inputs, plan.inputs), its bias
+    added, with filters (plan.up_taps,) and (plan.down_taps,), square where ``plan.radial``, to (N, units, plan.outputs, plan.outputs)."""
     x = upfirdn(x, up_filter, up=plan.up, padding=plan.padding, gain=plan.up**2)
     x = F.leaky_relu_(x, SLOPE).mul_(GAIN)
     x = x if clamp is None else x.clamp_(-clamp, clamp)
     return upfirdn(x, down_filter, down=plan.down)
 
 
-_STOP_RATE = 32
-
 LayerSettings = dict[str, Any]
 """``units``, ``size``, ``kernel``, and of `Resampling` ``up``, ``down``, ``up_taps``, ``down_taps``, ``radial``."""
 
 
 class StyleGAN3(StyleGenerator):
-    """StyleGAN3 generator.
+    """The image has the size of the last layer, the Fourier features that of the first.
 
     Args:
-        latent_size: D.
-        mapping: widths of the mapping network; the last is the size of w.
-        label_size, label_features: number of classes and size of the embedded label; 0 without.
-        units: units of the Fourier features.
-        sampling_rate, bandwidth: of the Fourier features, for a square of size 1 around the image's centre.
-        layers: settings of each layer; the first has the size of the Fourier features.
-        image_channels: channels of the image, whose size is that of the last layer.
+        latent_size, mapping, label_size, label_features: as of `Mapping`.
+        units, sampling_rate, bandwidth: as of `FourierFeatures`.
         clamp: bound of the magnitude before each down-sampling, and in to-RGB; None for none.
         output_scale: factor of the image.
     """
@@ -144,9 +120,14 @@ class StyleGAN3(StyleGenerator):
         ]
         self.convolutions = nn.ModuleList(convolutions)
         self.to_rgb = ToRGB(widths[-1], image_channels, self.mapping.size, clamp)
-        self.layers = _layers(convolutions, self.mapping.operations + self.input.operations)
+        costs = [convolution.operations for convolution in convolutions]
+        costs[0] += self.mapping.operations + self.input.operations
+        places = zip(widths[1:], sizes[1:], costs, strict=True)
+        self.layers = numbered((f"L{index}_{side}_{count}", count, side, cost) for index, (count, side, cost) in enumerate(places))
         self.operations = self.layers[-1].operations + self.to_rgb.operations(size)
-        self.presets = _presets(sampling_rate, layers)
+        rates = accumulate(layers, lambda rate, layer: rate * layer["up"] // layer["down"], initial=sampling_rate)
+        stop = max((index for index, rate in enumerate(islice(rates, 1, None)) if rate <= 32), default=0)
+        self.presets = Presets(low_rate=tuple(sorted({min(index, len(layers) - 1) for index in (0, 1, 3)})), curvature=(0,), stop=stop)
 
     def begin(self, latents: Latents) -> State:
         ws = self._style_inputs(latents, len(self.convolutions) + 2)  # one for the input, one for to-RGB
@@ -169,7 +150,6 @@ class FourierFeatures(nn.Module):
     """The first activation: plane waves, turned and moved by w, mixed by a matrix.
 
     Args:
-        style_size: size of w.
         units: number of waves.
         size: of the square grid that is returned, margins included.
         sampling_rate: samples along a side of the square of size 1 that the image stands for.
@@ -213,11 +193,8 @@ class FourierFeatures(nn.Module):
 
 
 class FilteredConvolution(nn.Module):
-    """A modulated convolution and a filtered LeakyReLU.
-
-    ``weight`` is (units, inputs, k, k) with mean square 1 for each unit, ``gain`` the factor that brings the input to
-    unit variance (demodulation would take it out of the weight again), ``bias`` (units,); filters as in `Resampling`.
-    """
+    """A modulated convolution, whose weight has mean square 1 for each unit, and a filtered LeakyReLU. The gain brings the input to unit
+    variance; demodulation would take it out of the weight again."""
 
     def __init__(self, style_size: int, inputs: int, from_size: int, layer: LayerSettings, clamp: float | None) -> None:
         super().__init__()
@@ -234,7 +211,7 @@ class FilteredConvolution(nn.Module):
 
     @property
     def operations(self) -> int:
-        """Operations of one sample: style, demodulation, convolution (every input meets every tap), filters."""
+        """Of one sample: style, demodulation, convolution (every input meets every tap), filters."""
         units, inputs = self.weight.shape[:2]
         products = self.style.weight.numel() + units * inputs + self.weight.numel() * self.from_size**2
         return 2 * products + units * self.plan.operations
@@ -245,21 +222,3 @@ class FilteredConvolution(nn.Module):
         x = F.conv2d(x * style[:, :, None, None], self.weight, padding=self.weight.shape[-1] - 1)
         x = torch.addcmul(self.bias[:, None, None], x, factors[:, :, None, None])
         return filtered_lrelu(x, self.up_filter, self.down_filter, self.plan, self.clamp)
-
-
-def _layers(convolutions: list[FilteredConvolution], operations: int) -> tuple[Layer, ...]:
-    layers: list[Layer] = []
-    for index, convolution in enumerate(convolutions):
-        operations += convolution.operations
-        units, size = len(convolution.bias), convolution.plan.outputs
-        layers.append(Layer(index, f"L{index}_{size}_{units}", units, size, size, operations))
-    return tuple(layers)
-
-
-def _presets(sampling_rate: int, layers: list[LayerSettings]) -> Presets:
-    last, stop, rate = len(layers) - 1, 0, sampling_rate
-    for index, layer in enumerate(layers):
-        rate = rate * layer["up"] // layer["down"]
-        if rate <= _STOP_RATE:
-            stop = index
-    return Presets(low_rate=tuple(sorted({min(index, last) for index in (0, 1, 3)})), curvature=(0,), stop=stop)

@@ -53,21 +53,18 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
 
     def corrections(self, policy: Policy, layers: Sequence[int], unit_scores: Sequence[str] = ()) -> dict[str, Correction]:
         """Corrections worth comparing, by name: the policy's own, and every other method as it is by default, judged like the policy's own.
-
-        Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns, and at
-        random. In place of all that, with ``grid``, low-rate beside high-rate ablation at every rate: of each of the ``layers`` (those of
-        detection) alone, and of all of them (IJCAI 2022, figure 5 and table 1). The further columns are ``unit_scores``, see
-        `Profile.with_unit_scores`. Raises `InputError` for an option that cannot be read, no such method, strengths that it cannot have, or
-        none of the name to keep.
-        """
+        Units are ranked by each sample's own low-rate activity, by the profile's low-rate activity and CLA, by further columns
+        (``unit_scores``, see `Profile.with_unit_scores`), and at random. In place of all that, with ``grid``, low-rate beside high-rate
+        ablation at every rate: of each of the detection layers alone, and of all of them (IJCAI 2022, figure 5 and table 1). Raises
+        `InputError` for an option that cannot be read, no such method, strengths that it cannot have, or none of the name to keep."""
         chosen = self._methods(policy, unit_scores) if self.grid is None else _grid(policy, layers, self.grid)
         if self.keep is not None and self.keep not in chosen:
             raise InputError("There is no such correction to keep", self.keep, f"one of {'; '.join(chosen)}")
         return chosen
 
     def _methods(self, policy: Policy, unit_scores: Sequence[str]) -> dict[str, Correction]:
-        given = [one.partition("=") for one in self.strengths or ()]
-        strengths = {method: tuple(_numbers(values, "strengths")) for method, _, values in given}
+        asked = [one.partition("=") for one in self.strengths or ()]
+        strengths = {method: tuple(_numbers(values, "strengths")) for method, _, values in asked}
         if unknown := sorted({*(self.method or ()), *strengths} - {*METHODS}):
             raise InputError("There is no such correction", ", ".join(unknown), f"one of {', '.join(METHODS)}")
         edited = [tuple(int(layer) for layer in _numbers(one, "layers")) for one in self.edit or ()]
@@ -78,10 +75,19 @@ class CorrectionsRequest(GeneratorRequest, WithPolicy, WithReal, WithExtractor):
             made = METHODS[method]
             if own is not None and own.method == method:
                 found[f"{method}, the policy's"] = own
-            common = {**judged, **_strengths(method, made, strengths.get(method))}
+            given: dict[str, Any] = {}
+            if method in strengths:
+                field = made.strength_field if made.strength_field in made.model_fields else "shares"
+                given = {field: strengths[method]}
+                try:
+                    made(**given)
+                except ValueError as error:
+                    values = ", ".join(f"{one:g}" for one in strengths[method])
+                    needed = f"{field} from the least to the most correction, each in (0, 1]"
+                    raise InputError(f"{method} cannot have these strengths", values, needed) from error
             for place, where in _places(made, edited).items():
                 for variant, how in _variants(made, self.own_cla, unit_scores).items():
-                    correction = made(**common, **where, **how)
+                    correction = made(**judged, **given, **where, **how)
                     if correction != own:
                         found[f"{method}{variant}{place}"] = correction
         return found
@@ -99,18 +105,6 @@ def _grid(policy: Policy, layers: Sequence[int], text: str) -> dict[str, Correct
         for rate in rates
         for kind, made in (("low-rate", SequentialAblation), ("high-rate", HighRateAblation))
     }
-
-
-def _strengths(method: str, made: type[Correction], given: tuple[float, ...] | None) -> dict[str, Any]:
-    if given is None:
-        return {}
-    field = made.strength_field if made.strength_field in made.model_fields else "shares"
-    try:
-        made(**{field: given})
-    except ValueError as error:
-        found, needed = ", ".join(f"{one:g}" for one in given), f"{field} from the least to the most correction, each in (0, 1]"
-        raise InputError(f"{method} cannot have these strengths", found, needed) from error
-    return {field: given}
 
 
 def _places(made: type[Correction], layers: Sequence[tuple[int, ...]]) -> dict[str, dict[str, Any]]:

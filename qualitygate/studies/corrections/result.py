@@ -22,9 +22,8 @@ from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.metrics import manifold
 from qualitygate.metrics.frechet import frechet_distance_of_few
-from qualitygate.metrics.measured_set import RealSet
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.reports.pictures import blend_heat, picture
@@ -52,35 +51,28 @@ COLUMNS = (
 )
 """Numbers of a row of the table, in order; a row has those that are known."""
 KEPT, BEFORE, AFTER = "kept.json", "before", "after"
-FIGURES = {"trade.png": correction_figure, "strengths.png": strength_figure, "layers.png": layer_figure}
 _SIDE = 128
 
 
 @dataclass(frozen=True)
 class StudySamples:
-    """The N samples of a study, the worst first where a score chose them; who chose them, in words; normal samples to hold them against, if
-    there are any; and the score that chose, if one did, with its values float64 (N,)."""
+    """The N samples of a study, the worst first where a score chose them; normal samples to hold them against; who chose either, in words;
+    and the score that chose, if one did, with its values float64 (N,)."""
 
     latents: Latents
     chosen: str
-    normal: Latents | None = None
-    normal_chosen: str = ""
+    normal: Latents
+    normal_chosen: str
     score: str | None = None
     scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class AtStrength:
-    """All samples corrected at one strength.
-
-    Attributes:
-        passed: bool (N,): whether the gate would let the sample pass now.
-        moved: float64 (N,): mean absolute change of the image, as a share of the range of its values.
-        diversity: spread of the corrected images over that of the untouched ones (root mean square distance from their mean); 1 where
-            nothing is lost, near 0 where everything becomes one image.
-        shown: the first images, uint8 (height, width, channels).
-        measured: what was measured of every corrected image, by name, (N, …).
-    """
+    """All samples corrected at one strength: whether the gate would let each pass now, bool (N,); how far each was ``moved``, float64 (N,),
+    the mean absolute change of the image as a share of the range of its values; the first images, uint8 (height, width, channels); and what
+    was measured of each, by name, (N, …). ``diversity`` is the spread of the corrected images over that of the untouched ones (root mean
+    square distance from their mean): 1 where nothing is lost, near 0 where everything becomes one image."""
 
     strength: float
     passed: np.ndarray
@@ -148,12 +140,11 @@ class Reference:
     def __call__(self, features: np.ndarray) -> dict[str, float]:
         """FID, mean realism and precision of a set, by name, from the features (N, F) of its images."""
         of_set = torch.from_numpy(features).to(self.images.features.device)
-        realism = manifold.realism(of_set, self.images.features, self.images.radii)
-        inside = manifold.balls_around(of_set, self.images.features, self.images.radii) > 0
+        measured = MeasuredSet(len(of_set), of_set, real=self.images)
         return {
             names.FID: frechet_distance_of_few(of_set, self.images.features),
-            names.REALISM: float(realism[realism.isfinite()].mean()),
-            names.PRECISION: float(inside.double().mean()),
+            names.REALISM: float(measured.realism[np.isfinite(measured.realism)].mean()),
+            names.PRECISION: float(measured.inside.mean()),
         }
 
 
@@ -248,7 +239,7 @@ def write_study(
     with storage.new_folder(folder) as place:
         _write_json(place / "corrections.json", made.document())
         storage.write_bytes(place / "table.md", _markdown(made.rows).encode())
-        for name, figure in FIGURES.items():
+        for name, figure in (("trade.png", correction_figure), ("strengths.png", strength_figure), ("layers.png", layer_figure)):
             if (png := figure(made.rows)) is not None:
                 storage.write_bytes(place / name, png)
         with suppress(InputError):  # where no neuron is low-rate at this R
@@ -268,7 +259,6 @@ def write_study(
 
 
 def _markdown(rows: list[dict[str, Any]]) -> str:
-
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3g}"
 
@@ -285,11 +275,9 @@ def steps_sheet(
     generator: Generator, latents: Latents, untouched: Sequence[np.ndarray], profile: Profile, rate: float, layers: Sequence[int]
 ) -> Image.Image:
     """Sequential ablation step by step: where low-rate neurons fire in each layer before and after each step (IJCAI 2022, figure 4).
-
     The samples side by side; below each other the ``untouched`` image and its heat at every layer, then, after the ablation of the first
     layer, of the first two, …, the image and the heat at every layer that follows. Heat is scaled to the hottest place of its layer. Raises
-    `InputError` if no layer has a low-rate neuron.
-    """
+    `InputError` if no layer has a low-rate neuron."""
     rows: dict[str, Sequence[np.ndarray]] = {}
     hottest: dict[int, float] = {}
     for done in range(len(layers) + 1):

@@ -1,8 +1,4 @@
-"""The correction study: methods × layers × strengths on one set of samples, as the gate would judge them, in one table.
-
-The samples are the worst by score, or those that somebody says are wrong. How good corrected images are is measured against real images,
-or normal ones of the generator, and against the truth of a planted defect.
-"""
+"""The correction study: methods × layers × strengths on one set of samples, as the gate would judge them, in one table."""
 
 from __future__ import annotations
 
@@ -41,26 +37,19 @@ from qualitygate.studies.corrections.result import (
     StudySamples,
     write_study,
 )
-from qualitygate.testing.planted import Truth
-from qualitygate.testing.planted_generator import PlantedGenerator
+from qualitygate.testing.planted import PlantedGenerator, Truth
 from qualitygate.tracking.studies import UNITS
 from qualitygate.units.labels import read_labels
 from qualitygate.units.score import load_unit_scores
 
-WORST_SHARE = 0.1
-"""Share of a pool that is never taken for normal."""
-MOST_NORMAL = 1000
-"""Normal samples that stand in for real images, at most."""
+WORST_SHARE = 0.1  # of a pool: never taken for normal
+MOST_NORMAL = 1000  # samples that stand in for real images
 
 
 def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> CorrectionsResult:
-    """Compare corrections, and write table, figures, sheets and kept images where ``out`` is given.
-
-    Raises:
-        InputError: options that do not fit each other; no such correction; too few samples, labels or real images.
-        ProfileError: the profile is of another checkpoint.
-        OutputError: there is something at ``out`` already.
-    """
+    """Compare corrections, and write table, figures, sheets and kept images where ``out`` is given. Raises `InputError` for options that
+    do not fit each other, no such correction, or too few samples, labels or real images; `ProfileError` if the profile is of another
+    checkpoint; `OutputError` if there is something at ``out`` already."""
     if request.out is not None:
         storage.refuse_existing(request.out)
     elif request.keep is not None:
@@ -78,12 +67,8 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
     generator, discriminator = request.load_both(reporter)
     truth = Truth(generator) if request.planted and isinstance(generator, PlantedGenerator) else None
     if request.planted and truth is None:
-        raise InputError(
-            f"Nothing is planted in {request.checkpoint}",
-            f"a {generator.family} without planted units",
-            "a file that save_generator wrote of a planted generator",
-            "leave --planted out",
-        )
+        found, needed = f"a {generator.family} without planted units", "a file that save_generator wrote of a planted generator"
+        raise InputError(f"Nothing is planted in {request.checkpoint}", found, needed, "leave --planted out")
     profile.check_generator(generator)
     samples = _samples(request, generator, profile, policy, truth, reporter)
     extractor = None if request.extractor == NONE else request.load_extractor(discriminator, generator.device)
@@ -101,7 +86,7 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
     )
     harm: dict[tuple[str, float], float] = {}
     normal = None
-    if samples.normal is not None and (request.harm or extractor is not None):
+    if len(samples.normal) and (request.harm or extractor is not None):
         most = len(samples.latents) + MOST_NORMAL if extractor is not None else 0
         corrected, rest = samples.normal[: request.harm], samples.normal[request.harm : max(request.harm, most)]
         used = {one.name: one.correction for one in made.outcomes} if request.harm else {}
@@ -141,18 +126,16 @@ def _samples(
     if not artifact.any():
         raise InputError("There is nothing to correct", f"no artifact according to {source}", "at least one")
     wrong, right = latents(ids[artifact][: request.samples]), latents(ids[~artifact])
-    chosen = [f"{len(one):,} {what} according to {source}" for one, what in ((wrong, "artifacts"), (right, "normal samples"))]
-    return StudySamples(wrong, chosen[0], right if len(right) else None, chosen[1])
+    says = f"according to {source}"
+    return StudySamples(wrong, f"{len(wrong):,} artifacts {says}", right, f"{len(right):,} normal samples {says}")
 
 
 def worst_samples(
     generator: Generator, profile: Profile, policy: Policy, count: int, pool: int, seed: int, progress: Progress = silent
 ) -> StudySamples:
     """The samples with the most active low-rate neurons at the policy's headline R, over its detection layers, among ids 0 … pool − 1.
-
     Normal samples are those of the pool outside its worst tenth (and outside the chosen ones), as they come. Raises `InputError` for more
-    than there are, or for the calibration's seed.
-    """
+    than there are, or for the calibration's seed."""
     if not 1 <= count <= pool:
         raise InputError("Not so many samples can be chosen", f"{count} of {pool}", "at least 1, at most the pool")
     profile.check_seed(seed)
@@ -165,7 +148,7 @@ def worst_samples(
     return StudySamples(
         latents[worst],
         f"the {count:,} worst of {pool:,} samples by {score}",
-        latents[rest] if len(rest) else None,
+        latents[rest],
         f"{len(rest):,} samples outside the worst {pool - len(rest):,} of {pool:,} by {score}",
         score,
         scores[worst],
@@ -181,9 +164,7 @@ def _reference(
     count = len(samples.latents)
     measured = normal[:count] if normal is not None and len(normal) >= count else None
     if real is not None:
-        with reporter.phase("real images", len(real)) as progress:
-            features = extract(extractor, real, progress)
-        return Reference(extractor.key, RealSet(real.name, real.sha256, torch.from_numpy(features)), True), measured
+        return Reference(extractor.key, RealSet.of(real, extractor, "cpu", reporter), True), measured
     assert normal is not None
     if len(normal) < 2 * count:  # too few to measure some and hold them against others
         measured, rest = None, normal
@@ -224,11 +205,9 @@ def compare(
     reporter: Reporter | None = None,
 ) -> Comparison:
     """Apply corrections, by name, to samples, in one pass over them: each untouched image is made once.
-
     The policy sets the limits; its own correction is not used. Measured of every image (with ``corrected_too``, of the corrected ones as
     well) are its features where there is an extractor, and distances where a defect is planted that can be seen. ``show`` images are kept,
-    and of the correction named ``keep`` all.
-    """
+    and of the correction named ``keep`` all."""
 
     def measure(images: Tensor, untouched: Tensor, repaired: Tensor | None) -> dict[str, np.ndarray]:
         found = {} if extractor is None else {FEATURES: extract(extractor, images)}

@@ -35,11 +35,9 @@ class ScoringSizes(Request):
 
 
 class ScoringSettings(ScoringSizes):
-    """What is scored, the same for every snapshot. Numbers of different settings are never laid side by side.
-
-    CLA is of ``layers``, low-rate neurons are followed in ``early`` ones, both by index and by default the family's; set metrics see
-    ``metric_samples`` images.
-    """
+    """What is scored, the same for every snapshot: numbers of different settings are never laid side by side. CLA is of ``layers``,
+    low-rate neurons are followed in ``early`` ones, both by index and by default the family's; set metrics see ``metric_samples``
+    images."""
 
     layers: tuple[int, ...] | None = None
     early: tuple[int, ...] | None = None
@@ -103,10 +101,8 @@ def parse_alarm(text: str) -> Alarm:
 
 
 def raised_alarms(points: Sequence[Point], alarms: Sequence[Alarm]) -> list[RaisedAlarm]:
-    """The alarms that go off along a training, each once for every time its condition begins to hold.
-
-    Points without the metric, or where it is not finite, are passed over. A ratio needs a base: a value of 0 is none.
-    """
+    """The alarms that go off along a training, each once for every time its condition begins to hold. Points without the metric, or where
+    it is not finite, are passed over. A ratio needs a base: a value of 0 is none."""
     found = []
     for alarm in alarms:
         rises, on = alarm.factor > 1, False

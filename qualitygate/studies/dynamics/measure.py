@@ -52,10 +52,8 @@ def score(
     progress: Progress = silent,
 ) -> SnapshotScores:
     """Score the fixed latents through a generator; layers that it does not have yet are left out, contributions without a discriminator.
-
     ``metrics`` is called with the images of ``metric_samples`` latents, of which the fixed ones are the first. Raises `InputError` if the
-    generator has none of the layers, or activations that are not finite.
-    """
+    generator has none of the layers, or activations that are not finite."""
     layers, early = settings.present_layers(generator)
     latents = sample_latents(generator, range(settings.samples), settings.seed)
     local = local_activation(generator, latents, layers, axes=settings.chosen_axes(generator.latent_size), progress=progress)
@@ -109,20 +107,17 @@ def _compared(now: SnapshotScores, before: SnapshotScores) -> dict[tuple[str, in
             found[names.LOW_RATE_GONE, layer] = (earlier & ~low).mean()
     for layer, parts in before.contribution.items():
         rates = now.unit_rate.get(layer)
-        if rates is None or rates.shape != parts.shape:
-            continue
-        change = rates - before.unit_rate[layer]
-        for metric, units in ((names.AGAINST_RATE_CHANGE, parts < 0), (names.FOR_RATE_CHANGE, parts > 0)):
-            if units.any():
-                found[metric, layer] = change[units].mean()
+        if rates is not None and rates.shape == parts.shape:
+            change = rates - before.unit_rate[layer]
+            for metric, units in ((names.AGAINST_RATE_CHANGE, parts < 0), (names.FOR_RATE_CHANGE, parts > 0)):
+                if units.any():
+                    found[metric, layer] = change[units].mean()
     return found
 
 
 def rising_units(scores: Sequence[SnapshotScores], layer: int, count: int = 10) -> list[tuple[int, float]]:
     """The units whose CLA rose most, and by how much, the greatest first: from the lowest that it was to what it is in the last snapshot.
-
-    Snapshots that lack the layer, or have it in another size than the last, do not count; empty where the last does not have it.
-    """
+    Snapshots that lack the layer, or have it in another size than the last, do not count; empty where the last does not have it."""
     if not scores or layer not in scores[-1].unit_cla:
         return []
     last = scores[-1].unit_cla[layer]

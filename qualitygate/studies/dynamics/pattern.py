@@ -17,7 +17,7 @@ from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.gating.exhibit import render
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
+from qualitygate.generators.passes import Progress, Reporter, silent
 from qualitygate.latents import Latents
 from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.dynamics_figures import pattern_figure
@@ -39,12 +39,14 @@ def axis_pattern(
     divisions: int = DIVISIONS,
     progress: Progress = silent,
 ) -> AxisPattern:
-    """A neuron's activation along axes of z (default: all), at one sample in z; bound and divisions are those of `local_activation`.
-
-    Raises:
-        InputError: more than one sample, latents in w, no such neuron, or a grid that cannot be.
-    """
-    _check(generator, latents, neuron)
+    """A neuron's activation along axes of z (default: all), at one sample in z; bound and divisions are those of `local_activation`. Raises
+    `InputError` for more than one sample, latents in w, no such neuron, or a grid that cannot be."""
+    if len(latents) != 1 or latents.space != "z":
+        raise InputError("A pattern is of one sample in z", f"{len(latents)} latents in {latents.space}", "one, in z")
+    layer = generator.layer(neuron.layer)
+    inside = (range(layer.units), range(layer.height), range(layer.width))
+    if any(place not in size for place, size in zip((neuron.unit, neuron.y, neuron.x), inside, strict=True)):
+        raise InputError("There is no such neuron", str(neuron), f"{layer.units} units of {layer.resolution}")
     if not bound > 0 or divisions < 2 or divisions % 2:
         needed = "a positive bound and an even number of divisions, at least 2"
         raise InputError("The search range cannot be divided so", f"bound {bound}, divisions {divisions}", needed)
@@ -77,9 +79,8 @@ def plane_pattern(
 
 def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> np.ndarray:
     """Activation of the neuron's whole unit at one sample, float32 (height, width)."""
-    _check(generator, latents, neuron)
-    with scored_pass():
-        return generator.run(generator.start(latents), neuron.layer).activation[0, neuron.unit].cpu().numpy()
+    ((_, _, activation),) = generator.activations(latents, [neuron.layer])
+    return activation[0, neuron.unit].cpu().numpy()
 
 
 def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
@@ -87,15 +88,6 @@ def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor)
     moved = latents[np.zeros(len(moves), dtype=np.int64)]
     passes = generator.activations(replace(moved, z=moved.z + moves), [neuron.layer])
     return torch.cat([activation[:, neuron.unit, neuron.y, neuron.x].cpu() for _, _, activation in passes]).numpy()
-
-
-def _check(generator: Generator, latents: Latents, neuron: Neuron) -> None:
-    if len(latents) != 1 or latents.space != "z":
-        raise InputError("A pattern is of one sample in z", f"{len(latents)} latents in {latents.space}", "one, in z")
-    layer = generator.layer(neuron.layer)
-    inside = (range(layer.units), range(layer.height), range(layer.width))
-    if any(place not in size for place, size in zip((neuron.unit, neuron.y, neuron.x), inside, strict=True)):
-        raise InputError("There is no such neuron", str(neuron), f"{layer.units} units of {layer.resolution}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +109,7 @@ def find_neuron(
     layer = max(last) if layer is None else layer
     if layer not in last:
         raise InputError("CLA of this layer was not scored", f"layer {layer}", f"one of {sorted(last)}")
-    if unit is None:
-        unit = rising_units(scores, layer, 1)[0][0]
+    unit = rising_units(scores, layer, 1)[0][0] if unit is None else unit
     _check_unit(unit, last[layer].shape[1])
     sample = int(last[layer][:, unit].argmax())
     latents = sample_latents(generator, [sample], settings.seed)
@@ -163,8 +154,7 @@ class PatternResult:
 
 
 def run(request: PatternRequest, reporter: Reporter | None = None) -> PatternResult:
-    """Draw a neuron's activation around one sample, as PNG. Raises `InputError` if there is no such neuron, or if there are no such
-    axes."""
+    """Draw a neuron's activation around one sample, as PNG. Raises `InputError` if there is no such neuron, or no such axes."""
     reporter = reporter or Reporter()
     generator, _ = request.load_both(reporter)
     latents = sample_latents(generator, [request.sample], request.seed)

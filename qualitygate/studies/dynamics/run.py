@@ -22,7 +22,6 @@ from qualitygate import storage
 from qualitygate.checkpoints.load import Checkpoint, load_checkpoint
 from qualitygate.checkpoints.sources import SUFFIXES
 from qualitygate.errors import InputError, QualityGateError, TrackingError
-from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.passes import Reporter
@@ -32,7 +31,7 @@ from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.reports.dynamics_figures import dynamics_figure, training_figure
 from qualitygate.scores.local_activation import BOUND
-from qualitygate.storage import Arrays, ContentCache, array_cache, file_sha256
+from qualitygate.storage import Arrays, array_cache, file_sha256
 from qualitygate.studies.dynamics import Alarm, DynamicsRequest, ScoringSettings, raised_alarms
 from qualitygate.studies.dynamics.measure import SetMetrics, SnapshotScores, rising_units, score, summary
 from qualitygate.studies.dynamics.pattern import find_neuron, pattern_column
@@ -49,7 +48,6 @@ _PROGRESS: tuple[tuple[str, Unit], ...] = (
     (r"(?:step|iter(?:ation)?)s?[-_=]?(\d+)", "step"),
 )
 """How names tell how far the training was; NVIDIA's count in kimg."""
-_REMOTE = re.compile(r"[a-z]+:/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,17 @@ class Snapshot:
 
 def find_snapshots(sources: Sequence[str]) -> list[Snapshot]:
     """The snapshots behind files, folders, patterns and addresses, in the order of training, whatever order they are given in.
-
     ``kimg`` or ``step`` in a safetensors file's metadata goes before the name; in a name, ``kimg200``, ``200kimg``, NVIDIA's
     ``network-snapshot-000200`` (kimg), ``step=400``, or else the last number (a step). Raises `InputError` if there is nothing there, or a
-    snapshot without any number; and as `in_order`.
-    """
+    snapshot without any number; and as `in_order`."""
     found = []
     for file in (file for source in sources for file in _expanded(source)):
         name = Snapshot(file, 0, "step").name
         progress = _progress_in_metadata(Path(file)) or progress_in(name)
         if progress is None:
-            raise InputError(
-                f"{file} does not say how far the training was",
-                f"the name {name!r}, no kimg in the metadata",
-                "a number in the name, or `kimg` in a safetensors file's metadata",
-                "rename it, as in snapshot-kimg200.pt",
-            )
+            what, remedy = f"the name {name!r}, no kimg in the metadata", "rename it, as in snapshot-kimg200.pt"
+            needed = "a number in the name, or `kimg` in a safetensors file's metadata"
+            raise InputError(f"{file} does not say how far the training was", what, needed, remedy)
         found.append(Snapshot(file, *progress))
     return in_order(found)
 
@@ -123,7 +116,7 @@ def _progress_in_metadata(path: Path) -> tuple[float, Unit] | None:
 
 def _expanded(source: str) -> list[str]:
     """The files that a folder or pattern stands for; an address stands for itself."""
-    if _REMOTE.match(source):
+    if re.match(r"[a-z]+:/", source, re.IGNORECASE):
         return [source]
     path = Path(source)
     if path.is_dir():
@@ -150,9 +143,7 @@ class AgainstReal:
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
-FORMAT = 2
-"""Of the stored scores; another one is not read."""
-SUMMARY, FIGURES, STORE, MODELS = "dynamics.json", "figures", "scores", "models"
+FORMAT = 2  # of the stored scores; another one is not read
 
 Load = Callable[[Snapshot], Checkpoint]
 
@@ -172,8 +163,6 @@ class ScoredSnapshot:
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """What was measured of the snapshots of a training run, in order, and the settings that they were scored with."""
-
     snapshots: tuple[ScoredSnapshot, ...]
     settings: ScoringSettings
 
@@ -218,18 +207,36 @@ def score_snapshots(
     metrics_key: str = "",
     reporter: Reporter | None = None,
 ) -> TrainingCurve:
-    """Score every snapshot, in the order of training, on the same latents; one that cannot be read or scored is noted, and the others go
-    on.
-
+    """Score snapshots, in the order of training, on the same latents; one that cannot be read or scored is noted, and the others go on.
     The scores of each are kept in ``store``, and found again by checkpoint hash and settings; those kept under another ``metrics_key``,
     which says what makes the set metrics comparable (real images, extractor), are made again. A `UserWarning` says where scores cannot be
-    kept, or cannot be read and are made anew. Raises `InputError` if none of the snapshots could be scored.
-    """
+    kept, or cannot be read and are made anew. Raises `InputError` if none of the snapshots could be scored."""
     key = canonical_hash([FORMAT, canonical_hash(settings.model_dump(mode="json")), metrics is not None, metrics_key])
     cache = None if store is None else array_cache(key[:24], root=store)
+
+    def scored_alone(snapshot: Snapshot) -> ScoredSnapshot:
+        sha256 = None
+        try:
+            if Path(snapshot.source).is_file():
+                sha256 = file_sha256(Path(snapshot.source))
+                if cache is not None and (arrays := cache.find({"checkpoint": sha256})) is not None:
+                    return _from_arrays(snapshot, sha256, arrays)
+            checkpoint = load(snapshot)
+            generator = checkpoint.generator
+            sha256 = generator.identity().sha256
+            with (reporter or Reporter()).phase(snapshot.name, settings.samples) as progress:
+                scores = score(generator, settings, discriminator=checkpoint.discriminator, metrics=metrics, progress=progress)
+        except QualityGateError as error:
+            return ScoredSnapshot(snapshot, sha256, error=str(error).replace("\n", ";"))
+        latents = f"{generator.latent_size} numbers and {generator.label_size} classes"
+        one = ScoredSnapshot(snapshot, sha256, generator.family, latents, scores)
+        if cache is not None:
+            cache.keep({"checkpoint": sha256}, _to_arrays(one))
+        return one
+
     scored: list[ScoredSnapshot] = []
     for snapshot in snapshots:
-        one = _scored(snapshot, settings, load, cache, metrics, reporter or Reporter())
+        one = scored_alone(snapshot)
         kinds = {other.latents for other in scored if other.latents}
         if one.latents and kinds - {one.latents}:
             error = f"The same latents do not fit: it takes {one.latents}, the earlier ones {kinds.pop()}"
@@ -239,34 +246,6 @@ def score_snapshots(
         found = "; ".join(f"{one.snapshot.name}: {one.error}" for one in scored[:3]) or "none"
         raise InputError("No snapshot could be scored", found, "at least one generator that can be read and has the layers")
     return TrainingCurve(tuple(scored), settings)
-
-
-def _scored(
-    snapshot: Snapshot,
-    settings: ScoringSettings,
-    load: Load,
-    cache: ContentCache[Arrays] | None,
-    metrics: SetMetrics | None,
-    reporter: Reporter,
-) -> ScoredSnapshot:
-    sha256 = None
-    try:
-        if Path(snapshot.source).is_file():
-            sha256 = file_sha256(Path(snapshot.source))
-            if cache is not None and (arrays := cache.find({"checkpoint": sha256})) is not None:
-                return _from_arrays(snapshot, sha256, arrays)
-        checkpoint = load(snapshot)
-        generator = checkpoint.generator
-        sha256 = generator.identity().sha256
-        with reporter.phase(snapshot.name, settings.samples) as progress:
-            scores = score(generator, settings, discriminator=checkpoint.discriminator, metrics=metrics, progress=progress)
-    except QualityGateError as error:
-        return ScoredSnapshot(snapshot, sha256, error=str(error).replace("\n", ";"))
-    latents = f"{generator.latent_size} numbers and {generator.label_size} classes"
-    one = ScoredSnapshot(snapshot, sha256, generator.family, latents, scores)
-    if cache is not None:
-        cache.keep({"checkpoint": sha256}, _to_arrays(one))
-    return one
 
 
 def _to_arrays(one: ScoredSnapshot) -> Arrays:
@@ -292,8 +271,6 @@ def _from_arrays(snapshot: Snapshot, sha256: str, arrays: Arrays) -> ScoredSnaps
 
 @dataclass(frozen=True)
 class DynamicsResult:
-    """What was measured of a training run, id of the MLflow run that it was sent to, and what went wrong on the way."""
-
     record: DynamicsRecord
     mlflow_run: str | None
     warnings: tuple[str, ...]
@@ -312,15 +289,15 @@ def run(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsR
 
     snapshots = find_snapshots([source for source in request.snapshots if run_of(source) is None])
     for run_id in filter(None, map(run_of, request.snapshots)):
-        models = fetch_models(run_id, request.out / MODELS, request.tracking_uri)
+        models = fetch_models(run_id, request.out / "models", request.tracking_uri)
         snapshots += [Snapshot(one.source, one.step, "step", one.model_id) for one in models]
     snapshots = in_order(snapshots)
     against = None if request.real is None else _against_real(request, snapshots, load, reporter)
     key = "" if against is None else against.key
-    curve = score_snapshots(snapshots, settings, load, store=request.out / STORE, metrics=against, metrics_key=key, reporter=reporter)
+    curve = score_snapshots(snapshots, settings, load, store=request.out / "scores", metrics=against, metrics_key=key, reporter=reporter)
     warnings = [f"{one.snapshot.name} is left out: {one.error}" for one in curve.snapshots if one.error is not None]
     record = curve.record(alarms)
-    storage.write_bytes(request.out / SUMMARY, (record.model_dump_json(indent=2) + "\n").encode())
+    storage.write_bytes(request.out / "dynamics.json", (record.model_dump_json(indent=2) + "\n").encode())
     last = load(curve.scored[-1][0]).generator
     tracked = find_neuron(last, [scores for _, scores in curve.scored], settings, layer, unit)
     columns = []
@@ -329,7 +306,7 @@ def run(request: DynamicsRequest, reporter: Reporter | None = None) -> DynamicsR
             columns.append(pattern_column(load(snapshot).generator, tracked, settings, f"{snapshot.at:.3g} {snapshot.unit}"))
         except QualityGateError as error:
             warnings.append(f"no column for {snapshot.name}: {str(error).splitlines()[0]}")
-    figures, title = request.out / FIGURES, f"{tracked.neuron}; sample {tracked.sample}"
+    figures, title = request.out / "figures", f"{tracked.neuron}; sample {tracked.sample}"
     figures.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(figures / "course.png", training_figure(record))
     storage.write_bytes(figures / "unit.png", dynamics_figure(columns, tracked.neuron, tracked.axes, BOUND, title))
@@ -355,5 +332,4 @@ def _against_real(request: DynamicsRequest, snapshots: Sequence[Snapshot], load:
         raise InputError("No snapshot could be read", found, "at least one generator")
     images = request.load_real(checkpoint.generator.image_shape[1])
     assert images is not None
-    extractor = registry.make_extractor(request.extractor, weights=request.weights, device=request.chosen_device)
-    return AgainstReal(images, extractor, reporter)
+    return AgainstReal(images, request.load_extractor(None, request.chosen_device), reporter)

@@ -1,14 +1,9 @@
 """Images for people to label, and what they answered.
 
-**Which samples are artifacts.** Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and
-the rest are random, so that the labels also say what share of all samples is wrong and whether the score means anything.
-
-**What a correction did**: a second round, as in the paper on automatic correction (CVPR 2021, human evaluation). *Corrected %*: single
-images, untouched and corrected ones mixed, each called an artifact or normal; the share of corrected ones that are called normal.
-*Improved %*: pairs of the same sample, left and right at random; the share in which the corrected one is called better. Both are means over
-raters, with the spread between them.
-
-In both, people see the images in random order and do not know which is which.
+Few labels must go far: most images are the extremes of a score, where artifacts and normal images are, and the rest are random, so that the
+labels also say what share of all samples is wrong and whether the score means anything. What a correction did is seen in a second round, as
+in the paper on automatic correction (CVPR 2021, human evaluation): *corrected %* is the share of corrected images, mixed with untouched
+ones, that are called normal; *improved %* that of pairs in which the corrected one is called better. Nobody is told which is which.
 """
 
 from __future__ import annotations
@@ -29,7 +24,7 @@ from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Reporter
-from qualitygate.storage import image_name
+from qualitygate.produce.shards import encoding
 from qualitygate.studies.corrections.result import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
 from qualitygate.studies.units.run import calibrated_score, scored_ids
@@ -113,12 +108,8 @@ def run(request: LabelRequest, reporter: Reporter | None = None) -> dict[str, An
         tasks = choose_tasks(profile, request.count, random_share=request.random_share, score=request.score)
         write_tasks(request.load_both(reporter)[0], profile, tasks, request.out, reporter)
         return {"tasks": len(tasks.ids), "score": tasks.score, "groups": {group: len(ids) for group, ids in tasks.groups.items()}}
-    raise InputError(
-        "It is not clear what to do",
-        "a mix of options",
-        "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers",
-        "see `qualitygate label --help`",
-    )
+    needed = "CHECKPOINT and --profile for tasks, --corrected for a second round, or --read and --tasks for answers"
+    raise InputError("It is not clear what to do", "a mix of options", needed, "see `qualitygate label --help`")
 
 
 def choose_tasks(profile: Profile, count: int, *, random_share: float, score: str | None = None) -> LabelTasks:
@@ -147,10 +138,10 @@ def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: 
     shown = np.random.default_rng(tasks.seed).permutation(tasks.ids).tolist()
     latents = sample_latents(generator, shown, tasks.seed, sampling=profile.info.sampling)
     with storage.new_folder(out) as folder:
-        with (reporter or Reporter()).phase("images", len(latents)) as progress, storage.ImageFolder(folder / IMAGES) as images:
+        with (reporter or Reporter()).phase("images", len(latents)) as progress, encoding(None, folder / IMAGES) as encoder:
             for rows, made in generator.image_batches(latents, progress=progress):
                 for sample, image in zip(shown[rows], made.cpu().numpy(), strict=True):
-                    images.add(sample, image)
+                    encoder.put(sample, image, {})
         _write_folder(
             folder,
             {KEY: tasks, TASKS: [_task(sample) for sample in shown]},
@@ -199,7 +190,7 @@ def write_round(study: str | Path, second: SecondRound, out: str | Path) -> None
     with storage.new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for number, task in enumerate(second.tasks):
-            storage.write_bytes(folder / IMAGES / image_name(number), storage.png(_picture(Path(study), task)))
+            storage.write_bytes(folder / IMAGES / storage.image_name(number), storage.png(_picture(Path(study), task)))
         _write_folder(
             folder,
             {ROUND_KEY: second, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(second.tasks)]},
@@ -265,7 +256,7 @@ def _by_rater(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
 def _picture(study: Path, task: RoundTask) -> np.ndarray:
     sides = (task.shows, BEFORE if task.shows == AFTER else AFTER) if task.pair else (task.shows,)
     try:
-        images = [np.atleast_3d(np.asarray(Image.open(study / side / image_name(task.sample)))) for side in sides]
+        images = [np.atleast_3d(np.asarray(Image.open(study / side / storage.image_name(task.sample)))) for side in sides]
     except OSError as error:
         raise InputError("An image of the study cannot be read", str(error), "the folder as `corrections --keep` wrote it") from error
     gap = np.full((images[0].shape[0], _GAP, images[0].shape[2]), 255, dtype=np.uint8)
@@ -287,7 +278,7 @@ def _write_folder(folder: Path, documents: Mapping[str, Any], table: Iterable[st
 
 
 def _task(number: int, **more: str) -> dict[str, Any]:
-    return {"data": {"image": f"{IMAGES}/{image_name(number)}", SAMPLE: number, **more}}
+    return {"data": {"image": f"{IMAGES}/{storage.image_name(number)}", SAMPLE: number, **more}}
 
 
 def _interface(answers: Iterable[str], header: str = "") -> str:

@@ -12,8 +12,7 @@ import qualitygate
 from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.features.images import DIGITS, digits_labels
-from qualitygate.gating.profile import load_profile
-from qualitygate.gating.validated import setting_of, write_evidence
+from qualitygate.gating.profile import load_profile, setting_of, write_evidence
 from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint

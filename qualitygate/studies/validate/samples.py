@@ -14,9 +14,8 @@ from qualitygate.errors import PolicyError
 from qualitygate.features.extractor import Extractor
 from qualitygate.features.images import ImageSet
 from qualitygate.gating.curvature import exact_curvature
-from qualitygate.gating.profile import Profile, detection_layers
+from qualitygate.gating.profile import Profile, detection_layers, setting_of
 from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, joined
-from qualitygate.gating.validated import setting_of
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents

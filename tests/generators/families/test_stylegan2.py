@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import LatentsError
-from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator, minibatch_deviation
+from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator
+from qualitygate.generators.network import minibatch_deviation
 from qualitygate.latents import Latents, Sampling
 
 
