@@ -10,36 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "load_generator": "qualitygate.checkpoints.load",
-    "load_checkpoint": "qualitygate.checkpoints.load",
-    "save_generator": "qualitygate.checkpoints.save",
-    "sample_latents": "qualitygate.generators.base",
-    "load_latents": "qualitygate.latents",
-    "Latents": "qualitygate.latents",
-    "Sampling": "qualitygate.latents",
-    "activation_rates": "qualitygate.scores.low_rate",
-    "ActivationRates": "qualitygate.scores.low_rate",
-    "low_rate_counts": "qualitygate.scores.low_rate",
-    "low_rate_heatmap": "qualitygate.scores.low_rate",
-    "local_activation": "qualitygate.scores.local_activation",
-    "LocalActivation": "qualitygate.scores.local_activation",
-    "sequential_ablation": "qualitygate.corrections.ablation",
-    "sequential_correction": "qualitygate.corrections.attenuation",
-    "local_region_correction": "qualitygate.corrections.local_region",
-    "Policy": "qualitygate.policy.model",
-    "load_policy": "qualitygate.policy.model",
-    "default_policy": "qualitygate.gating.calibrate",
-    "calibrate": "qualitygate.gating.calibrate",
-    "Profile": "qualitygate.gating.profile",
-    "load_profile": "qualitygate.gating.profile",
-    "gate": "qualitygate.gating.stage",
-    "TrainingWatch": "qualitygate.callbacks",
-    "lightning_callback": "qualitygate.callbacks",
-    "QualityGateError": "qualitygate.errors",
-    "Verdict": "qualitygate.records.gate",
-    "SampleRecord": "qualitygate.records.gate",
+_EXPORTS = {
+    "checkpoints.load": ("load_generator", "load_checkpoint"),
+    "checkpoints.save": ("save_generator",),
+    "generators.base": ("sample_latents",),
+    "latents": ("load_latents", "Latents", "Sampling"),
+    "scores.low_rate": ("activation_rates", "ActivationRates", "low_rate_counts", "low_rate_heatmap"),
+    "scores.local_activation": ("local_activation", "LocalActivation"),
+    "corrections.ablation": ("sequential_ablation",),
+    "corrections.attenuation": ("sequential_correction",),
+    "corrections.local_region": ("local_region_correction",),
+    "policy.model": ("Policy", "load_policy"),
+    "gating.calibrate": ("default_policy", "calibrate"),
+    "gating.profile": ("Profile", "load_profile"),
+    "gating.stage": ("gate",),
+    "callbacks": ("TrainingWatch", "lightning_callback"),
+    "errors": ("QualityGateError",),
+    "records.gate": ("Verdict", "SampleRecord"),
 }
+_HOME = {name: f"qualitygate.{module}" for module, names in _EXPORTS.items() for name in names}
 
 __all__ = ["__version__", *_HOME]
 

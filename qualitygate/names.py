@@ -5,6 +5,8 @@ Layers are named by index. Rates are written the short way (``0.1``, not ``0.10`
 
 from __future__ import annotations
 
+import re
+
 # columns of samples.parquet and calibration.parquet
 ID = "id"
 SEED = "seed"
@@ -76,10 +78,6 @@ RANDOM = "random"
 # places of a folder of metrics
 GROUPS_TABLE = "metric_groups.json"
 METRIC_FIGURES = ("metrics/precision_recall", "metrics/groups", "metrics/discriminator")
-
-# corrections as they stand in names
-TRIED = "tried"
-_METHODS = {"sequential_ablation": "ablation"}  # others by their own names
 
 # metrics of a snapshot of a training run, in MLflow at its step; most of them by layer
 CLA_MEAN = "dynamics/cla_mean"  # sample scores of the fixed latents
@@ -178,24 +176,20 @@ def activation_moments(layer: int) -> tuple[str, ...]:
     return tuple(of_layer(name, layer) for name in ("activation_mean", "activation_square", "active_share"))
 
 
-def correction(method: str, strength: float) -> str:
-    """A correction at one strength: ``ablation_0.2`` (sequential ablation), ``sequential_correction_0.4``."""
-    return f"{_METHODS.get(method, method)}_{rate(strength)}"
-
-
 def trial(method: str, strength: float, column: str) -> str:
-    """What a correction at ``strength`` was judged on: ``ablation_0.2/low_rate_0.1/layer_3``."""
-    return f"{correction(method, strength)}/{column}"
+    """What a correction at ``strength`` was judged on: ``sequential_correction_0.4/low_rate_0.1/layer_3``; ``ablation_0.2/…`` where it is
+    sequential ablation."""
+    return f"{'ablation' if method == 'sequential_ablation' else method}_{rate(strength)}/{column}"
 
 
 def tried(method: str, strength: float) -> str:
-    """Whether a correction at ``strength`` was tried on the sample."""
-    return trial(method, strength, TRIED)
+    """Whether a correction at ``strength`` was tried on the sample: ``ablation_0.2/tried``."""
+    return trial(method, strength, "tried")
 
 
 def is_tried(column: str) -> bool:
     """Whether a column says that a correction was tried: 0 where it was not, never empty."""
-    return column.endswith(f"/{TRIED}")
+    return column.endswith("/tried")
 
 
 def is_trial(column: str) -> bool:
@@ -206,18 +200,8 @@ def is_trial(column: str) -> bool:
 
 def number(text: str) -> float | None:
     """A number as it stands in names, or None if it is none, or not written as `rate` writes it."""
-    if not text or set(text) - set("0123456789."):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if rate(value) == text else None
-
-
-def has_short_name(value: float) -> bool:
-    """Whether a number is told apart from all others by the short way it is written in names, without an exponent."""
-    return number(rate(value)) == value
+    value = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    return value if value is not None and rate(value) == text else None
 
 
 def quantile(column: str, q: float) -> str:
@@ -230,14 +214,9 @@ def of_group(metric: str, group: str) -> str:
     return metric if group == ALL else f"{metric}/{group}"
 
 
-def low_bound(metric: str) -> str:
-    """Lower end of the interval of a metric of the whole set."""
-    return f"{metric}_low"
-
-
-def high_bound(metric: str) -> str:
-    """Upper end of the interval of a metric of the whole set."""
-    return f"{metric}_high"
+def interval(metric: str) -> tuple[str, str]:
+    """Ends of the interval of a metric of the whole set: ``fid_low``, ``fid_high``."""
+    return f"{metric}_low", f"{metric}_high"
 
 
 def spread(metric: str) -> str:
@@ -250,14 +229,9 @@ def truncated(psi: float) -> str:
     return f"psi_{rate(psi)}"
 
 
-def drift(score: str) -> str:
-    """Distance of a shard's scores from the calibration's, between their distribution functions."""
-    return f"drift/{score}"
-
-
-def run_drift(score: str) -> str:
-    """The same distance, of all shards so far."""
-    return f"drift_run/{score}"
+def drift(score: str) -> tuple[str, str]:
+    """Distance of scores from the calibration's, between their distribution functions: of a shard, and ``drift_run/…`` of all so far."""
+    return f"drift/{score}", f"drift_run/{score}"
 
 
 def time_share(part: str) -> str:
@@ -299,15 +273,11 @@ def split_layer(column: str) -> tuple[str, int | None]:
     return column, None
 
 
-def at_layer(metric: str, layer: int) -> str:
-    """A metric of one layer: ``dynamics/cla_mean/layer_3``."""
-    return of_layer(metric, layer)
-
-
 def of_set(metric: str) -> str:
     """A set metric of a snapshot: ``dynamics/fid``."""
     return f"dynamics/{metric}"
 
 
 def of_layer(name: str, layer: int | None) -> str:
+    """A column or metric of one layer, ``dynamics/cla_mean/layer_3``; itself where it is of no single one."""
     return name if layer is None else f"{name}/layer_{layer}"

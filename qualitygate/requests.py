@@ -35,18 +35,11 @@ _MODULE_SETTINGS = ("label_size", "image_range", "latent_form", "label_form")
 
 @dataclass(frozen=True)
 class Flag:
-    """How the command line writes a field, where that does not follow from the field's name and type.
+    """How the command line writes a field, where that does not follow from the field's name and type."""
 
-    Attributes:
-        name: of the option, such as ``--id``, or ``--track/--no-track``. By default ``--field-name``; a bool that is False by default
-            has no negative form.
-        metavar: what stands for the value in ``--help``.
-        argument: it is an argument, not an option.
-    """
-
-    name: str | None = None
-    metavar: str | None = None
-    argument: bool = False
+    name: str | None = None  # of the option; by default --field-name, with --no-field-name for a bool that is True by default
+    metavar: str | None = None  # what stands for the value in --help
+    argument: bool = False  # an argument, not an option
 
 
 class Request(BaseModel):
@@ -60,11 +53,7 @@ class OnDevice(Request):
 
     @property
     def chosen_device(self) -> str:
-        """The device, ``auto`` resolved.
-
-        Raises:
-            InputError: it is not there.
-        """
+        """The device, ``auto`` resolved; an `InputError` where it is not there."""
         import torch
 
         if self.device == "auto":
@@ -73,9 +62,8 @@ class OnDevice(Request):
             if torch.empty(0, device=self.device).device.type not in ("cpu", "cuda"):
                 raise RuntimeError("scores are summed in float64, which not every device has")
         except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"Cannot run on {self.device}", str(error).splitlines()[0], "auto, cpu, or a CUDA GPU that torch sees"
-            ) from error
+            found, needed = str(error).splitlines()[0], "auto, cpu, or a CUDA GPU that torch sees"
+            raise InputError(f"Cannot run on {self.device}", found, needed) from error
         return self.device
 
 
@@ -94,66 +82,49 @@ class FileRequest(Request):
     layers: Annotated[str | None, Flag(metavar="A,B,…")] = Field(None, description="Of module:…: names of its layers, with commas.")
     latent_size: int | None = Field(None, description="Of module:…: length of its latent.")
 
-    def load(
-        self, reporter: Reporter | None = None, *, address: str | None = None, tracking_uri: str | None = None
-    ) -> Checkpoint | ModuleGenerator:
-        """What was given, loaded: a checkpoint, or the network that a function of the user's makes.
-
-        Args:
-            reporter: shows the progress of a download.
-            address: in place of ``checkpoint``.
-            tracking_uri: of MLflow, for models:/ and runs:/, where the request has none of its own.
-        """
-        address = address or self.checkpoint
-        if address.startswith(_MODULE):
-            return self._module(address)
+    def load(self, reporter: Reporter | None = None) -> Checkpoint | ModuleGenerator:
+        """What was given, loaded: a checkpoint, or the network that a function of the user's makes."""
+        if self.checkpoint.startswith(_MODULE):
+            return self._module()
         from qualitygate.checkpoints.load import load_checkpoint
-
-        if self.layers is not None or self.latent_size is not None:
-            raise InputError("--layers and --latent-size are for module:… only", address, "a file without them: it shows both")
         from qualitygate.generators.passes import Reporter
 
+        if self.layers is not None or self.latent_size is not None:
+            raise InputError("--layers and --latent-size are for module:… only", self.checkpoint, "a file without them: it shows both")
         with (reporter or Reporter()).download() as progress:
             return load_checkpoint(
-                address,
+                self.checkpoint,
                 self._where,
                 sha256=self.sha256,
                 family=self.family,
                 settings=self._given(),
-                tracking_uri=tracking_uri or getattr(self, "tracking_uri", None),
+                tracking_uri=getattr(self, "tracking_uri", None),
                 progress=progress,
             )
 
-    def load_both(
-        self, reporter: Reporter | None = None, *, address: str | None = None, tracking_uri: str | None = None
-    ) -> tuple[Generator, Discriminator | None]:
+    def load_both(self, reporter: Reporter | None = None) -> tuple[Generator, Discriminator | None]:
         """The generator, and the discriminator that is stored beside it, if there is one."""
         from qualitygate.generators.base import Generator
 
-        loaded = self.load(reporter, address=address, tracking_uri=tracking_uri)
+        loaded = self.load(reporter)
         return (loaded, None) if isinstance(loaded, Generator) else (loaded.generator, loaded.discriminator)
 
     @property
     def _where(self) -> str:
         return "cpu"
 
-    def _module(self, address: str) -> ModuleGenerator:
+    def _module(self) -> ModuleGenerator:
         from qualitygate.generators.module import module_generator
 
         if self.layers is None or self.latent_size is None or self.sha256 is not None or self.family is not None:
-            raise InputError(
-                f"{address} is not a file that shows what it is",
-                "a function of yours",
-                "--layers and --latent-size; no --sha256, no --family",
-                "see `qualitygate inspect --help`",
-            )
+            needed, remedy = "--layers and --latent-size; no --sha256, no --family", "see `qualitygate inspect --help`"
+            raise InputError(f"{self.checkpoint} is not a file that shows what it is", "a function of yours", needed, remedy)
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # as `python -m` does: a console script leaves it out
         given = self._given()
         if unknown := sorted(given.keys() - set(_MODULE_SETTINGS)):
             raise InputError("There is no such setting", ", ".join(unknown), f"one of {', '.join(_MODULE_SETTINGS)}")
-        path, layers = address.removeprefix(_MODULE), self.layers.split(",")
-        return module_generator(path, layers, self.latent_size, **given).to(self._where)
+        return module_generator(self.checkpoint.removeprefix(_MODULE), self.layers.split(","), self.latent_size, **given).to(self._where)
 
     def _given(self) -> dict[str, Any]:
         """The settings; values are JSON where they can be, else text."""

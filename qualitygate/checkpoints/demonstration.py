@@ -20,7 +20,6 @@ from qualitygate.storage import file_sha256
 PACKAGE = "gan_face_generate==1.1.1"
 WHEEL_SHA256 = "24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569"
 WEIGHTS_SHA256 = "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
-_MEMBER = "gan_face_generate/weights.tar"
 _NAME = "face-dcgan.pt"
 
 
@@ -33,8 +32,8 @@ def face_generator(wheel: str | Path | None = None) -> Path:
     Raises:
         InputError: it cannot be fetched, or is not what it should be.
     """
-    with web.place(WEIGHTS_SHA256) as home, tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
-        if (found := web.kept(home, WEIGHTS_SHA256)) is not None:
+    with web.place(WEIGHTS_SHA256) as (home, found), tempfile.TemporaryDirectory(prefix=".", dir=home) as temporary:
+        if found is not None:
             return found
         archive = Path(wheel) if wheel is not None else _fetch(Path(temporary))
         if not archive.is_file() or file_sha256(archive) != WHEEL_SHA256:
@@ -45,7 +44,7 @@ def face_generator(wheel: str | Path | None = None) -> Path:
                 f"`pip download --no-deps {PACKAGE}` where there is a network",
             )
         weights = Path(temporary) / _NAME
-        weights.write_bytes(zipfile.ZipFile(archive).read(_MEMBER))
+        weights.write_bytes(zipfile.ZipFile(archive).read("gan_face_generate/weights.tar"))
         return web.keep(weights, home, _NAME)
 
 
@@ -57,10 +56,9 @@ def _fetch(folder: Path) -> Path:
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise InputError(
             f"Cannot fetch {PACKAGE}",
-            said,
+            (done.stderr.strip().splitlines() or ["pip said nothing"])[-1],
             "pip and a package index that can be reached",
             "fetch the wheel elsewhere and give it with --wheel",
         )

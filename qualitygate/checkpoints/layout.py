@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.errors import CheckpointError
 
-ANY_FAMILY = "any"
-"""Family of a layout whose groups say themselves of which family they are."""
+ANY_FAMILY = "any"  # family of a layout whose groups say themselves of which family they are
 
 _CACHE_LINE = 64  # bytes; torch's own allocations start at one
 _LISTED = 8  # how many tensors an error names before it counts the rest
@@ -42,6 +41,9 @@ class Built(Generic[Network]):
     ignored: tuple[str, ...] = ()
 
 
+Build = Callable[[TensorGroup], Built[Any]]
+
+
 @dataclass(frozen=True)
 class Layout:
     """One way of storing one family.
@@ -60,7 +62,7 @@ class Layout:
     family: str
     role: str
     required: tuple[str, ...]
-    build: Callable[[TensorGroup], Built[Any]]
+    build: Build
     asks: tuple[str, ...] = ()
 
     def missing(self, group: TensorGroup) -> list[str]:
@@ -68,12 +70,21 @@ class Layout:
         return [pattern for pattern in self.required if not any(re.fullmatch(pattern, name) for name in group.tensors)]
 
 
-def assemble(built: Built[Network], where: str) -> Network:
-    """The network with its tensors in place, in evaluation mode and without gradients.
+def declared(layouts: list[Layout], family: str, role: str, name: str, required: str, asks: str = "") -> Callable[[Build], Build]:
+    """Decorator of a function that builds: adds its layout to the module's ``layouts``, so that the rule stands where it is followed.
 
-    Raises:
-        CheckpointError: tensors missing, unexpected, of the wrong shape (all listed at once), or not finite.
+    Between the patterns in ``required``, and the settings in ``asks``, are spaces.
     """
+
+    def add(build: Build) -> Build:
+        layouts.append(Layout(name, family, role, tuple(required.split()), build, tuple(asks.split())))
+        return build
+
+    return add
+
+
+def assemble(built: Built[Network], where: str) -> Network:
+    """The network with its tensors in place, in evaluation mode and without gradients; an error says all at once that does not fit."""
     wanted = built.module.state_dict()
     problems = [f"missing {name} {tuple(tensor.shape)}" for name, tensor in wanted.items() if name not in built.tensors]
     problems += [f"unexpected {name}" for name in built.tensors if name not in wanted]

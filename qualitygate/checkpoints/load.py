@@ -7,7 +7,7 @@ import json
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,10 +78,10 @@ def load_checkpoint(
     """
     path = resolve(source, sha256, tracking_uri=tracking_uri, progress=progress)
     written = _written(path)
-    checkpoint = assemble_contents(read(path), path.name, Given(family, settings or {}))
-    checkpoint.generator.to(device)
-    if checkpoint.discriminator is not None:
-        checkpoint.discriminator.to(device)
+    checkpoint = assemble_contents(read(path), path.name, family, settings)
+    for network in (checkpoint.generator, checkpoint.discriminator):
+        if network is not None:
+            network.to(device)
     checkpoint.generator.origin = _origin(path, settings or {})
     if _written(path) != written:
         raise CheckpointError(
@@ -124,64 +124,60 @@ def load_generator(
     return load_checkpoint(source, device, sha256=sha256, family=family, settings=settings).generator
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the user says of a checkpoint: the family (None: any), and settings that its tensors do not show."""
-
-    family: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-NOTHING = Given()
-
-
 class _Fit(NamedTuple):
     group: TensorGroup
     layout: Layout
     built: Built[Any]
 
 
-def _first_fit(groups: Sequence[TensorGroup], role: str, given: Given) -> _Fit | None:
+def _first_fit(groups: Sequence[TensorGroup], role: str, family: str | None, settings: Mapping[str, Any]) -> _Fit | None:
     """The first group that is of a layout, and the first layout that it is of, with the network built from it."""
-    layouts = _layouts(role, given)
+    layouts = _layouts(role, family)
     for group in groups:
         for layout in layouts:
             if not layout.missing(group):
                 with suppress(DoesNotFit):
-                    return _Fit(group, layout, _build(layout, group, given))
+                    return _Fit(group, layout, _build(layout, group, family, settings))
     return None
 
 
-def _unknown(groups: Sequence[TensorGroup], name: str, given: Given) -> CheckpointError:
+def _unknown(groups: Sequence[TensorGroup], name: str, family: str | None, settings: Mapping[str, Any]) -> CheckpointError:
     """Says which layout came closest, what does not fit it, and whether there is a discriminator instead."""
-    layouts = [layout for layout in _layouts("generator", given) if layout.required]
+    layouts = [layout for layout in _layouts("generator", family) if layout.required]
     if ours := [group for group in groups if native.METADATA_KEY in group.settings]:
         group, layout = ours[0], native.GENERATOR
     else:  # the one that lacks the fewest names
         group, layout = min(product(groups, layouts), key=lambda pair: len(pair[1].missing(pair[0])) / len(pair[1].required))
+    lacking = layout.missing(group)
+    misfit = f"no tensor named like {lacking[0]}" if lacking else "it stands beside an averaged generator that does not fit"
+    if not lacking:
+        try:
+            _build(layout, group, family, settings)
+        except DoesNotFit as error:
+            misfit = str(error)
     first, tensor = next(iter(group.tensors.items()))
-    judge = _first_fit(groups, "discriminator", NOTHING)
+    judge = _first_fit(groups, "discriminator", None, {})
     instead = "" if judge is None else f"; {judge.group.path or 'the top level'} is a discriminator ({judge.layout.name})"
     return CheckpointError(
         f"{name} is not a generator we know",
         f"{len(group.tensors)} tensors in {group.path or 'the top level'}, the first {first} {tuple(tensor.shape)}; "
-        f"closest is {layout.name}, but {_misfit(layout, group, given)}{instead}",
+        f"closest is {layout.name}, but {misfit}{instead}",
         f"one of {', '.join(sorted({layout.name for layout in layouts}))}",
         "pass the network as a Python object, or add its layout as a plug-in",
     )
 
 
-def _layouts(role: str, given: Given) -> list[Layout]:
+def _layouts(role: str, family: str | None) -> list[Layout]:
     layouts = [layout for layout in all_layouts() if layout.role == role]
     known = {layout.family for layout in layouts} - {ANY_FAMILY}
-    if role == "generator" and given.family not in (None, *known):
-        raise InputError("There is no such family", repr(given.family), f"one of {', '.join(sorted(known))}")
-    return [layout for layout in layouts if given.family is None or layout.family in (given.family, ANY_FAMILY)]
+    if role == "generator" and family not in (None, *known):
+        raise InputError("There is no such family", repr(family), f"one of {', '.join(sorted(known))}")
+    return [layout for layout in layouts if family is None or layout.family in (family, ANY_FAMILY)]
 
 
-def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
+def _build(layout: Layout, group: TensorGroup, family: str | None, settings: Mapping[str, Any]) -> Built[Any]:
     """The network, if the group is of this layout and of the given family; `DoesNotFit` otherwise."""
-    asked = {name: value for name, value in given.settings.items() if name in layout.asks}
+    asked = {name: value for name, value in settings.items() if name in layout.asks}
     try:
         # laid over the stored ones, not copied: they may be many, and so may groups and layouts
         built = layout.build(replace(group, settings=ChainMap(asked, group.settings), given=asked))  # type: ignore[arg-type]
@@ -189,37 +185,28 @@ def _build(layout: Layout, group: TensorGroup, given: Given) -> Built[Any]:
         raise
     except Exception as error:  # shapes and settings of a file may break any assumption on the way
         raise DoesNotFit(f"its shapes and settings contradict themselves ({type(error).__name__}: {error})") from error
-    if layout.role == "generator" and given.family not in (None, built.module.family):
-        raise DoesNotFit(f"it was written for family {built.module.family!r}, not {given.family!r}")
+    if layout.role == "generator" and family not in (None, built.module.family):
+        raise DoesNotFit(f"it was written for family {built.module.family!r}, not {family!r}")
     return built
 
 
-def _misfit(layout: Layout, group: TensorGroup, given: Given) -> str:
-    if lacking := layout.missing(group):
-        return f"no tensor named like {lacking[0]}"
-    try:
-        _build(layout, group, given)
-    except DoesNotFit as misfit:
-        return str(misfit)
-    return "it stands beside an averaged generator that does not fit"
-
-
-def assemble_contents(contents: Contents, name: str, given: Given = NOTHING) -> Checkpoint:
+def assemble_contents(contents: Contents, name: str, family: str | None = None, settings: Mapping[str, Any] | None = None) -> Checkpoint:
     """The generator (and discriminator) in what was read from a file called ``name``."""
     groups, tree = tensor_groups(contents), contents.tree
+    settings = settings or {}
     if not groups:
         keys = f"a dictionary with {', '.join(map(str, list(tree)[:8])) or 'nothing in it'}" if isinstance(tree, dict) else ""
         raise CheckpointError(f"{name} holds no tensors", keys or f"a {type(tree).__name__}", "a generator's weights")
     # never fall back from a damaged averaged generator to the raw one beside it
     best = [group for group in groups if group.rank == groups[0].rank]
-    found = _first_fit(best, "generator", given)
+    found = _first_fit(best, "generator", family, settings)
     if found is None:
-        raise _unknown(groups, name, given)
+        raise _unknown(groups, name, family, settings)
     generator = assemble(found.built, f"{name} ({found.layout.name})")
     others = [other for other in groups if other is not found.group]
-    judge = _first_fit(others, "discriminator", Given(generator.judged_by or generator.family, given.settings))
+    judge = _first_fit(others, "discriminator", generator.judged_by or generator.family, settings)
     asked = sorted({*found.layout.asks, *(judge.layout.asks if judge else ())})
-    if unread := sorted(given.settings.keys() - set(asked)):
+    if unread := sorted(settings.keys() - set(asked)):
         raise InputError(
             f"{found.layout.name} has no such setting",
             ", ".join(unread),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,7 @@ def _check_known(network: Generator | Discriminator, known: Mapping[str, type[An
 
 
 def check_new(path: Path) -> None:
-    """Whether a file of that name may be written; asked before anything long is done.
-
-    Raises:
-        OutputError: there is one already, or the name does not say what it is.
-    """
+    """Raises `OutputError` where no file of that name may be written; asked before anything long is done."""
     if path.suffix != _SUFFIX:
         raise OutputError(f"{path} would not say what it is", f"the suffix {path.suffix!r}", _SUFFIX, f"name it {path.stem}{_SUFFIX}")
     if path.exists() or path.is_symlink():
@@ -89,18 +86,16 @@ FORMAT = 1
 
 def metadata(generator: Generator, discriminator: Discriminator | None = None) -> dict[str, str]:
     """The metadata that `networks` reads back."""
-    document = {"format": FORMAT, **_described(generator)}
+    document: dict[str, Any] = {"format": FORMAT, "family": generator.stored_as, "settings": generator.settings}
     if discriminator is not None:
-        document[DISCRIMINATOR] = _described(discriminator)
+        document[DISCRIMINATOR] = {"family": discriminator.stored_as, "settings": discriminator.settings}
     return {METADATA_KEY: json.dumps(document, sort_keys=True)}
 
 
 def tensors(generator: Generator, discriminator: Discriminator | None = None) -> dict[str, Tensor]:
     """The tensors of such a file, by their names in it."""
-    own = dict(generator.state_dict())
-    if discriminator is not None:
-        own |= {f"{DISCRIMINATOR}.{name}": tensor for name, tensor in discriminator.state_dict().items()}
-    return own
+    judged_by = {} if discriminator is None else discriminator.state_dict(prefix=f"{DISCRIMINATOR}.")
+    return {**generator.state_dict(), **judged_by}
 
 
 def networks(stored: Mapping[str, Tensor], document: Any) -> dict[str, TensorGroup] | TensorGroup:
@@ -114,19 +109,7 @@ def networks(stored: Mapping[str, Tensor], document: Any) -> dict[str, TensorGro
     return {"generator": TensorGroup("", own, {METADATA_KEY: document}), DISCRIMINATOR: TensorGroup("", judge, {METADATA_KEY: about_judge})}
 
 
-def _described(network: Generator | Discriminator) -> dict[str, Any]:
-    return {"family": network.stored_as, "settings": network.settings}
-
-
-def _generator(group: TensorGroup) -> Built[Generator]:
-    return _built(group, "generator", GENERATORS)
-
-
-def _discriminator(group: TensorGroup) -> Built[Discriminator]:
-    return _built(group, DISCRIMINATOR, DISCRIMINATORS)
-
-
-def _built(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Built[Any]:
+def _build(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Built[Any]:
     stored = group.settings.get(METADATA_KEY)
     if not isinstance(stored, Mapping) or stored.get("role", "generator") != role:
         raise DoesNotFit("no metadata of our own")
@@ -140,5 +123,5 @@ def _built(group: TensorGroup, role: str, known: Mapping[str, type[Any]]) -> Bui
 
 
 _NAME = "qualitygate safetensors"
-GENERATOR = Layout(_NAME, ANY_FAMILY, "generator", (), _generator)
-LAYOUTS = (GENERATOR, Layout(_NAME, ANY_FAMILY, DISCRIMINATOR, (), _discriminator))
+GENERATOR = Layout(_NAME, ANY_FAMILY, "generator", (), partial(_build, role="generator", known=GENERATORS))
+LAYOUTS = (GENERATOR, Layout(_NAME, ANY_FAMILY, DISCRIMINATOR, (), partial(_build, role=DISCRIMINATOR, known=DISCRIMINATORS)))

@@ -31,11 +31,8 @@ def main() -> NoReturn:
     except Exception as error:
         if "QUALITYGATE_DEBUG" in os.environ:
             raise
-        print(
-            f"error: {type(error).__name__}: {error}\n  what to do: this is not meant to happen; set QUALITYGATE_DEBUG=1 for the full "
-            "story and report it",
-            file=sys.stderr,
-        )
+        remedy = "this is not meant to happen; set QUALITYGATE_DEBUG=1 for the full story and report it"
+        print(f"error: {type(error).__name__}: {error}\n  what to do: {remedy}", file=sys.stderr)
         sys.exit(BROKEN)
     sys.exit(PASSED)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.errors import InputError
+from qualitygate.policy.model import problems
 from qualitygate.requests import GeneratorRequest, WithPolicy
 
 
@@ -22,7 +23,7 @@ class CalibrateRequest(GeneratorRequest, WithPolicy):
 
 
 @command(CalibrateRequest)
-def run(request: CalibrateRequest, json: Json = False) -> None:
+def run(request: CalibrateRequest) -> None:
     """Learn a checkpoint: how often each neuron fires, and how the scores are distributed.
 
     The profile that comes out holds all of it, so that gating needs no other calibration, whatever the thresholds.
@@ -32,7 +33,6 @@ def run(request: CalibrateRequest, json: Json = False) -> None:
     from qualitygate import storage
     from qualitygate.gating.calibrate import calibrate
     from qualitygate.latents import Sampling
-    from qualitygate.policy.model import problems
 
     storage.refuse_existing(request.out)
     rules = request.load_policy()
@@ -45,12 +45,10 @@ def run(request: CalibrateRequest, json: Json = False) -> None:
     profile = calibrate(generator, rules, sampling=sampling, reporter=reporter)
     profile.save(request.out)
     info = profile.info
-    if json:
-        output.emit_json({"profile": request.out, **info.model_dump(mode="json")})
-        return
     shares = [(layer, *(f"{share:.3f}" for share in of_layer.values())) for layer, of_layer in info.low_rate_shares.items()]
-    output.table("Neurons with an activation rate of at most R", ("", *(f"R = {rate:g}" for rate in info.rates)), shares)
+    header = ("", *(f"R = {rate:g}" for rate in info.rates))
     limits = profile.limits(profile.policy)
     rows = [(rule.rule, rule.score, rule.limit, rule.source) for rule in (*limits.rules, *limits.recheck_limits.values())]
-    output.table("Limits", ("rule", "score", "limit", "from"), rows)
-    output.emit(f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {request.out}")
+    tables = (("Neurons with an activation rate of at most R", header, shares), ("Limits", ("rule", "score", "limit", "from"), rows))
+    last = f"Profile {info.profile_id[:12]} of {info.checkpoint} written to {request.out}"
+    output.result({"profile": request.out, **info.model_dump(mode="json")}, (*tables, last))

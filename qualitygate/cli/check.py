@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qualitygate.cli import GATE_FAILED, INCONCLUSIVE, PASSED, output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.errors import InputError, QualityGateError, TrackingError
+from qualitygate.policy.model import Policy
+from qualitygate.records.check import CheckRecord
 from qualitygate.studies.check import CheckRequest
 
 if TYPE_CHECKING:
-    from qualitygate.policy.model import Policy
-    from qualitygate.records.check import CheckRecord
     from qualitygate.tracking.promotion import Version
     from qualitygate.tracking.spool import Tracking
 
 
 @command(CheckRequest)
-def run(request: CheckRequest, json: Json = False) -> int:
+def run(request: CheckRequest) -> int:
     """Pass or fail a checkpoint: its scores, units and images against rules and, if there is one, against a baseline.
 
     Both are looked at on the same latents. A rule is decided by the interval of the difference; while one that is critical is open the
@@ -36,16 +36,17 @@ def run(request: CheckRequest, json: Json = False) -> int:
     if request.out is not None:
         storage.refuse_existing(request.out)
     registry = Registry.of(request)
-    loader = CheckLoader(request, output.reporter(), (registry.candidate, registry.baseline), registry.uri)
+    resolved = request.model_copy(update={"tracking_uri": registry.uri})
+    loader = CheckLoader(resolved, output.reporter(), (registry.candidate, registry.baseline))
     if request.dry_run:
-        _show_plan(loader.policy, json, real=loader.images_decide)
+        _show_plan(loader.policy, real=loader.images_decide)
         return PASSED
     sides = loader.sides()
     result = check(*sides, loader.policy, loader.inputs(*sides))
     with tempfile.TemporaryDirectory(prefix="qualitygate-") as temporary:
         folder = request.out or Path(temporary) / "check"
         result.write(folder)
-        _tell(result.record, request.out, json)
+        _tell(result.record, request.out)
         code = _exit_code(result.record, error_on_warning=request.error_on_warning)
         if request.track or registry.acts:
             registry.send(folder, result.record, good=code == PASSED)
@@ -59,28 +60,21 @@ def _exit_code(record: CheckRecord, *, error_on_warning: bool) -> int:
     return INCONCLUSIVE if record.verdict == "inconclusive" or (error_on_warning and open_warning) else PASSED
 
 
-def _show_plan(policy: Policy, json: bool, *, real: bool) -> None:
+def _show_plan(policy: Policy, *, real: bool) -> None:
     rules, settings = policy.check_rules(real=real), policy.check
-    if json:
-        output.emit_json({**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]})
-        return
-    output.table(
-        f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks",
-        ("rule", "severity", "metric", "limit", "optional"),
-        [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules],
-    )
+    title = f"{settings.samples:,} samples, up to {settings.budget.samples:,}; error {settings.error:g} over {settings.looks} looks"
+    rows = [(rule.id, rule.severity, rule.metric, rule.limit, rule.optional) for rule in rules]
+    document = {**settings.model_dump(mode="json"), "rules": [rule.model_dump(mode="json") for rule in rules]}
+    output.result(document, [(title, ("rule", "severity", "metric", "limit", "optional"), rows)])
 
 
-def _tell(record: CheckRecord, out: Path | None, json: bool) -> None:
+def _tell(record: CheckRecord, out: Path | None) -> None:
     """The result; and where GitHub runs this, its annotations and step summary."""
     from qualitygate.reports import check_text
 
-    if json:
-        output.emit_json({"out": out, **record.model_dump(mode="json")})
-    else:
-        output.table(check_text.headline(record), check_text.HEADER, [row for _, row in check_text.cells(record)])
-        for line in (*check_text.hand_written_failures(record), *check_text.footing(record)):
-            output.emit(line)
+    rules = (check_text.headline(record), check_text.HEADER, [row for _, row in check_text.cells(record)])
+    lines = (*check_text.hand_written_failures(record), *check_text.footing(record))
+    output.result({"out": out, **record.model_dump(mode="json")}, (rules, *lines))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in check_text.workflow_commands(record):
             output.say(line)
@@ -130,18 +124,15 @@ class Registry:
         ours, theirs = version_of(candidate, uri), None if baseline is None else version_of(baseline, uri)
         name = model or (ours.name if ours else theirs.name if theirs and acts else None)
         if acts and name is None:
-            raise InputError(
-                "There is no registered model to act on", shown(candidate), "--model NAME, or a candidate or baseline in models:/…"
-            )
+            needed = "--model NAME, or a candidate or baseline in models:/…"
+            raise InputError("There is no registered model to act on", shown(candidate), needed)
         if ours is not None and name != ours.name:
             raise InputError("--model is for a candidate that is not registered yet", f"--model {model} for {candidate}", "one of them")
         expected = alias_version(name, alias, uri) if alias is not None and name is not None else None
         if expected is not None and (theirs is None or (theirs.name, theirs.version) != (name, expected)):
-            raise InputError(
-                f"Only what was checked against {name}@{alias} can take its place",
-                f"--baseline {shown(str(baseline))}",
-                f"--baseline models:/{name}@{alias}, which is version {expected}",
-            )
+            needed = f"--baseline models:/{name}@{alias}, which is version {expected}"
+            found = f"--baseline {shown(str(baseline))}"
+            raise InputError(f"Only what was checked against {name}@{alias} can take its place", found, needed)
         return cls(request, uri, ours, theirs, name, expected)
 
     def send(self, folder: Path, record: CheckRecord, *, good: bool) -> None:
@@ -154,12 +145,8 @@ class Registry:
         if sent.error is None and self.acts:
             self._act(folder, record, str(sent.run_id), str(sent.model_id), uri, good=good)
         elif self.acts:
-            raise TrackingError(
-                f"The check was {record.verdict.value}, and nothing was written to the registry",
-                sent.error,
-                "an MLflow that keeps the record",
-                "check again when it is there",
-            )
+            what = f"The check was {record.verdict.value}, and nothing was written to the registry"
+            raise TrackingError(what, sent.error, "an MLflow that keeps the record", "check again when it is there")
         elif sent.error is not None:
             later = "`qualitygate sync` sends what --out wrote" if kept else "give --out to have what can be sent later"
             output.say(f"warning: MLflow was not reached, the verdict stands; {later}: {sent.error}")
@@ -206,9 +193,5 @@ def _check_stands_alone(request: CheckRequest) -> None:
     options = [f"--set {one}" for one in request.settings or ()]
     options += [] if request.family is None else [f"--family {request.family}"]
     if options:
-        raise InputError(
-            "Registered alone, the file would be loaded as another network than the one that is checked",
-            " ".join(options),
-            "a file that shows what it is",
-            f"`qualitygate convert` makes one, or {remedy}",
-        )
+        what = "Registered alone, the file would be loaded as another network than the one that is checked"
+        raise InputError(what, " ".join(options), "a file that shows what it is", f"`qualitygate convert` makes one, or {remedy}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.errors import InputError, public
 from qualitygate.requests import Flag, WithTracking
 
@@ -31,7 +31,7 @@ class CompareRequest(WithTracking):
 
 
 @command(CompareRequest)
-def run(request: CompareRequest, json: Json = False) -> None:
+def run(request: CompareRequest) -> None:
     """Compare gated checkpoints: one HTML page with metrics and intervals, units that moved up, and samples side by side.
 
     qualitygate compare 4f1c…e2 9a07…b1 --out comparison.html
@@ -47,11 +47,7 @@ def run(request: CompareRequest, json: Json = False) -> None:
     if request.track:
         parcel = comparison_parcel(request.out, list(map(public, request.runs)), "\n".join(f"- {one}" for one in words))
         where = output.send(parcel, request, "the page stands")
-    if json:
-        output.emit_json({"out": request.out, "mlflow_run": where, "outcomes": words})
-        return
-    for line in (*words, str(request.out)):
-        output.emit(line)
+    output.result({"out": request.out, "mlflow_run": where, "outcomes": words}, (*words, str(request.out)))
 
 
 def _read(run: str, folder: Path, request: CompareRequest) -> Material:

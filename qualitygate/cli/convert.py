@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import FileRequest, Flag
 
 
@@ -19,7 +19,7 @@ class ConvertRequest(FileRequest):
 
 
 @command(ConvertRequest)
-def run(request: ConvertRequest, json: Json = False) -> None:
+def run(request: ConvertRequest) -> None:
     """Write a checkpoint as safetensors with family and settings in it: no pickle, and nothing left to recognise.
 
     It makes the same images bit for bit. A discriminator in the checkpoint is kept in the same file.
@@ -42,9 +42,6 @@ def run(request: ConvertRequest, json: Json = False) -> None:
         "discriminator": discriminator is not None,
         "left_out": [] if file is None else list(file.ignored),
     }
-    if json:
-        output.emit_json(document)
-        return
     kept, left_out = "kept" if document["discriminator"] else "none in the file", ", ".join(document["left_out"]) or "nothing"
     rows = [("family", document["family"]), ("discriminator", kept), ("left out", left_out), ("SHA-256", document["sha256"])]
-    output.table(f"{document['from']} written to {request.out}", ("", ""), rows)
+    output.result(document, [(f"{document['from']} written to {request.out}", ("", ""), rows)])

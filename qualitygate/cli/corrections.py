@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.studies.corrections import CorrectionsRequest
 
 
 @command(CorrectionsRequest)
-def run(request: CorrectionsRequest, json: Json = False) -> None:
+def run(request: CorrectionsRequest) -> None:
     """Compare what the corrections do: how many samples pass again, how far they move, what becomes of FID and realism.
 
         qualitygate corrections model.pt --profile profile --real photos/ --extractor inception --out study
@@ -23,22 +23,19 @@ def run(request: CorrectionsRequest, json: Json = False) -> None:
     from qualitygate.studies.corrections.result import COLUMNS, LEAST
 
     result = study.run(request, output.reporter())
-    if json:
-        output.emit_json({"out": request.out, **result.document()})
-        return
     columns = [column for column in COLUMNS if any(column in row for row in result.rows)]
-    table = []
+    rows = []
     for row in result.rows:
         strength = LEAST if row["strength"] is None and row["method"] else row["strength"]
-        table.append((row["correction"], strength, *(row.get(column) for column in columns)))
-    output.table(f"Correcting {result.samples.chosen}", ("correction", "strength", *columns), table)
+        rows.append((row["correction"], strength, *(row.get(column) for column in columns)))
+    shown: list[output.Part] = [(f"Correcting {result.samples.chosen}", ("correction", "strength", *columns), rows)]
     if (against := result.reference) is not None:
         what = "real images" if against.real else "the generator's own samples, not real images"
-        output.emit(
+        shown.append(
             f"FID, realism and precision of {len(result.samples.latents):,} against {against.images.name} ({what}), "
             f"features: {against.extractor}; only rows of this table can be compared"
         )
-    for name, why in result.left_out.items():
-        output.emit(f"Left out: {name}: {why}")
+    shown += [f"Left out: {name}: {why}" for name, why in result.left_out.items()]
     if request.out is not None:
-        output.emit(f"Tables, figures and sheets written to {request.out}")
+        shown.append(f"Tables, figures and sheets written to {request.out}")
+    output.result({"out": request.out, **result.document()}, shown)

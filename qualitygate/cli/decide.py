@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import Flag, Request
 
 
@@ -22,7 +22,7 @@ class DecideRequest(Request):
 
 
 @command(DecideRequest)
-def run(request: DecideRequest, json: Json = False) -> None:
+def run(request: DecideRequest) -> None:
     """Decide again from raw scores, without generating anything, and say what would change.
 
     A sample that the new policy would correct, but that was never corrected before, counts as rejected until it is gated again.
@@ -36,13 +36,11 @@ def run(request: DecideRequest, json: Json = False) -> None:
     if request.out is not None:
         storage.write_table(request.out, change.rows)
     document: dict[str, Any] = change.document()
-    if json:
-        output.emit_json(document)
-        return
     rows = [(verdict, document["before"][verdict], document["after"][verdict]) for verdict in document["before"]]
-    output.table(f"{document['samples']:,} samples decided again", ("verdict", "before", "after"), rows)
-    output.table("Limits", ("rule", "score", "limit", "from"), [tuple(limit.values())[:4] for limit in document["limits"]])
-    output.emit(
-        f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}; "
-        f"{document['to_gate_again']:,} samples would have to be gated again"
+    limits = [tuple(limit.values())[:4] for limit in document["limits"]]
+    tables = (
+        (f"{document['samples']:,} samples decided again", ("verdict", "before", "after"), rows),
+        ("Limits", ("rule", "score", "limit", "from"), limits),
     )
+    change_of_yield = f"Yield {document['yield_before']:.1%} → {document['yield_after']:.1%}"
+    output.result(document, (*tables, f"{change_of_yield}; {document['to_gate_again']:,} samples would have to be gated again"))

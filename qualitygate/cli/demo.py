@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import OnDevice
 
 
@@ -21,7 +21,7 @@ class DemoRequest(OnDevice):
 
 
 @command(DemoRequest)
-def run(request: DemoRequest, json: Json = False) -> None:
+def run(request: DemoRequest) -> None:
     """Calibrate a real face generator, gate 2,000 samples of it, repair the broken ones, log all of it to MLflow.
 
     The generator is a third party's, from the package gan_face_generate on PyPI; its weights are read as data.
@@ -32,16 +32,14 @@ def run(request: DemoRequest, json: Json = False) -> None:
     from qualitygate import storage
     from qualitygate.checkpoints.demonstration import PACKAGE, WEIGHTS_SHA256, face_generator
     from qualitygate.checkpoints.load import load_generator
-    from qualitygate.cli.gate import send, show
+    from qualitygate.cli.gate import send, shown_set
     from qualitygate.studies.demonstration import demonstrate
 
     if request.fetch is not None:
         storage.refuse_existing(request.fetch)
         storage.write_bytes(request.fetch, face_generator(request.wheel).read_bytes())
-        if json:
-            output.emit_json({"out": request.fetch, "package": PACKAGE, "sha256": WEIGHTS_SHA256})
-        else:
-            output.emit(f"{request.fetch}: the generator of {PACKAGE}, SHA-256 {WEIGHTS_SHA256}")
+        fetched = {"out": request.fetch, "package": PACKAGE, "sha256": WEIGHTS_SHA256}
+        output.result(fetched, [f"{request.fetch}: the generator of {PACKAGE}, SHA-256 {WEIGHTS_SHA256}"])
         return
     started, gated = time.perf_counter(), request.out / "gated"
     generator = load_generator(face_generator(request.wheel), request.chosen_device)
@@ -49,11 +47,8 @@ def run(request: DemoRequest, json: Json = False) -> None:
     uri = f"sqlite:///{(request.out / 'mlflow.db').absolute()}"
     run_id = send(gated, uri, "qualitygate demo")
     seconds = time.perf_counter() - started
-    if json:
-        document = {"summary": done.summary.model_dump(mode="json"), "facts": dict(done.facts), "places": dict(done.places)}
-        output.emit_json({**document, "seconds": seconds, "mlflow_run": run_id})
-        return
-    show(done.summary, gated)
-    output.table("What was seen", ("", ""), list(done.facts.items()))
-    output.table("Where everything is", ("", ""), [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")])
-    output.emit(f"Done in {seconds:.0f} seconds.")
+    document = {"summary": done.summary.model_dump(mode="json"), "facts": dict(done.facts), "places": dict(done.places)}
+    places = [*done.places.items(), ("MLflow", f"mlflow ui --backend-store-uri {uri}")]
+    tables = (("What was seen", ("", ""), list(done.facts.items())), ("Where everything is", ("", ""), places))
+    shown = (*shown_set(done.summary, gated), *tables, f"Done in {seconds:.0f} seconds.")
+    output.result({**document, "seconds": seconds, "mlflow_run": run_id}, shown)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qualitygate.cli import GATE_FAILED, PASSED, output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.errors import public
 from qualitygate.produce.request import GateRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.gate import GateSummary
+from qualitygate.records.gate import GateSummary
 
 
 @command(GateRequest)
@@ -22,7 +21,6 @@ def run(
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 even if the batch fails its suite.", show_envvar=False)
     ] = False,
-    json: Json = False,
 ) -> int:
     """Accept, correct or reject every sample, write what is kept, and judge the batch.
 
@@ -43,10 +41,7 @@ def run(
             output.say(note)
         raise
     run_id = send(request.out, request.tracking_uri, request.experiment) if request.track else None
-    if json:
-        output.emit_json({"out": request.out, "mlflow_run": run_id, **summary.model_dump(mode="json")})
-    else:
-        show(summary, request.out)
+    output.result({"out": request.out, "mlflow_run": run_id, **summary.model_dump(mode="json")}, shown_set(summary, request.out))
     return PASSED if exit_zero or summary.verdict == "passed" else GATE_FAILED
 
 
@@ -63,19 +58,14 @@ def send(place: str | Path, tracking_uri: str | None, experiment: str) -> str | 
     return sent.run_id
 
 
-def show(summary: GateSummary, out: str | Path) -> None:
-    """The summary of a gated set as tables."""
+def shown_set(summary: GateSummary, out: str | Path) -> Iterator[output.Part]:
+    """The summary of a gated set for people."""
     verdicts = {"accepted": summary.accepted, "corrected": summary.corrected, "rejected": summary.rejected}
-    output.table(
-        f"{summary.samples:,} samples of {summary.provenance.checkpoint}",
-        ("", "samples", "share"),
-        [(verdict, count, f"{count / summary.samples:.1%}") for verdict, count in verdicts.items()],
-    )
-    output.table(
-        "Limits", ("rule", "score", "limit", "from"), [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits]
-    )
+    shares = [(verdict, count, f"{count / summary.samples:.1%}") for verdict, count in verdicts.items()]
+    yield f"{summary.samples:,} samples of {summary.provenance.checkpoint}", ("", "samples", "share"), shares
+    yield "Limits", ("rule", "score", "limit", "from"), [(rule.rule, rule.score, rule.limit, rule.source) for rule in summary.limits]
     assert summary.suite is not None
     for failure in summary.suite.failures:
-        output.emit(f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip())
+        yield f"{failure.severity}: {failure.id} ({failure.type}) observed {failure.observed} {failure.note or ''}".rstrip()
     verdict, rate = "passed" if summary.suite.passed else "FAILED", summary.metrics["images_per_second"]
-    output.emit(f"Batch {verdict}: {summary.suite.evaluated} expectations, {rate:.0f} samples a second. {out}")
+    yield f"Batch {verdict}: {summary.suite.evaluated} expectations, {rate:.0f} samples a second. {out}"

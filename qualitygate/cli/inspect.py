@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import FileRequest
 
 if TYPE_CHECKING:
@@ -14,13 +14,28 @@ if TYPE_CHECKING:
 
 
 @command(FileRequest)
-def run(request: FileRequest, json: Json = False) -> None:
+def run(request: FileRequest) -> None:
     """Say what a checkpoint is: family, settings, layers and what they cost. Nothing in the file is run."""
     document = describe(request.load(output.reporter()))
-    if json:
-        output.emit_json(document)
-    else:
-        _print(document)
+    channels, height, width = document["image"]
+    facts = [
+        ("family", document["family"] + (f", {_said(document['planted'])}" if document["planted"] else "")),
+        ("read as", ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file"),
+        ("SHA-256", document["sha256"]),
+        ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
+        ("image", f"{height} × {width}, {channels} channels"),
+        ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
+        ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
+        ("truncation in", document["truncation"]),
+        ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
+        ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
+    ]
+    rows = []
+    for layer in document["layers"]:
+        cost = (f"{layer['share_of_image']:.1%}", layer["exact_cla_in_images"], layer["screened_cla_in_images"])
+        rows.append((layer["index"], layer["name"], layer["units"], layer["size"], *cost))
+    header = ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened")
+    output.result(document, [(document["checkpoint"], ("", ""), facts), ("Layers", header, rows)])
 
 
 def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
@@ -78,36 +93,6 @@ def _planted(generator: Generator) -> dict[str, Any] | None:
         "units": {layer: len(units) for layer, units in planting.units.items()},
         "paints": bool((generator.opacity > 0).any()),
     }
-
-
-def _print(document: dict[str, Any]) -> None:
-    channels, height, width = document["image"]
-    facts = [
-        ("family", document["family"] + (f", {_said(document['planted'])}" if document["planted"] else "")),
-        ("read as", ", ".join(filter(None, (document["layout"], document["format"], document["group"]))) or "not a file"),
-        ("SHA-256", document["sha256"]),
-        ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
-        ("image", f"{height} × {width}, {channels} channels"),
-        ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
-        ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
-        ("truncation in", document["truncation"]),
-        ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
-        ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
-    ]
-    output.table(document["checkpoint"], ("", ""), facts)
-    rows = [
-        (
-            layer["index"],
-            layer["name"],
-            layer["units"],
-            layer["size"],
-            f"{layer['share_of_image']:.1%}",
-            layer["exact_cla_in_images"],
-            layer["screened_cla_in_images"],
-        )
-        for layer in document["layers"]
-    ]
-    output.table("Layers", ("", "name", "units", "size", "cost up to here", "one exact CLA, in images", "screened"), rows)
 
 
 def _said(planted: dict[str, Any]) -> str:

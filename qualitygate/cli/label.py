@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.studies.labels import LabelRequest
 
 
 @command(LabelRequest)
-def run(request: LabelRequest, json: Json = False) -> None:
+def run(request: LabelRequest) -> None:
     """Make a folder of images to label, and read the answers back.
 
         qualitygate label model.pt --profile profile --out tasks
@@ -29,37 +30,34 @@ def run(request: LabelRequest, json: Json = False) -> None:
     from qualitygate.studies.labels import run as study
 
     document = study.run(request, output.reporter())
-    if json:
-        output.emit_json({"out": request.out, **document})
-    elif "answers" not in document:
-        _show_tasks(document, request.out)
+    output.result({"out": request.out, **document}, _shown(document, request.out))
+
+
+def _shown(document: dict[str, Any], out: Path) -> Iterator[output.Part]:
+    if "answers" in document:
+        yield from (_round if "correction" in document else _labels)(document)
+        yield f"{document['answers']} answers written to {out}"
+    elif "correction" in document:
+        yield f"{document['tasks']} tasks on {document['correction']}, written to {out}; see its README.md"
     else:
-        (_show_round if "correction" in document else _show_labels)(document)
-        output.emit(f"{document['answers']} answers written to {request.out}")
+        yield f"{document['tasks']} images to label, by {document['score']}", ("group", "images"), list(document["groups"].items())
+        yield f"Written to {out}; its README.md says how to label"
 
 
-def _show_tasks(document: dict[str, Any], out: Path) -> None:
-    if "correction" in document:
-        output.emit(f"{document['tasks']} tasks on {document['correction']}, written to {out}; see its README.md")
-        return
-    output.table(f"{document['tasks']} images to label, by {document['score']}", ("group", "images"), list(document["groups"].items()))
-    output.emit(f"Written to {out}; its README.md says how to label")
-
-
-def _show_round(document: dict[str, Any]) -> None:
+def _round(document: dict[str, Any]) -> Iterator[output.Part]:
     shares = ("normal_before", "corrected", "improved")
     named = [(rater or "(no name)", one) for rater, one in document["raters"].items()]
     rows = [(name, *(values[share] for share in shares)) for name, values in (*named, ("mean", document))]
     rows.append(("mean, of those that pass", *(document["of_passed"][share] for share in shares)))
     rows.append(("spread", *(document[f"{share}_spread"] for share in shares)))
-    output.table(f"After {document['correction']}", ("rater", "normal before", "corrected", "improved"), rows)
+    yield f"After {document['correction']}", ("rater", "normal before", "corrected", "improved"), rows
 
 
-def _show_labels(document: dict[str, Any]) -> None:
-    output.table("Labels", ("", "samples"), [(name, document[name]) for name in ("artifact", "normal", "unanswered")])
+def _labels(document: dict[str, Any]) -> Iterator[output.Part]:
+    yield "Labels", ("", "samples"), [(name, document[name]) for name in ("artifact", "normal", "unanswered")]
     groups = [(group, one["labelled"], one["artifact"]) for group, one in document["groups"].items()]
-    output.table("By why they were asked about", ("group", "labelled", "artifact"), groups)
+    yield "By why they were asked about", ("group", "labelled", "artifact"), groups
     raters = [(rater or "(no name)", one["artifact"], one["normal"]) for rater, one in document["raters"].items()]
-    output.table("By rater", ("rater", "artifact", "normal"), raters)
+    yield "By rater", ("rater", "artifact", "normal"), raters
     if document["contradictions"]:
-        output.emit(f"Left out, as many for as against: {', '.join(map(str, document['contradictions']))}")
+        yield f"Left out, as many for as against: {', '.join(map(str, document['contradictions']))}"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qualitygate.cli import output
 from qualitygate.cli.gate import send
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
+from qualitygate.records.metrics import GroupRow, MetricsReport, metric
 from qualitygate.studies.metrics import MetricsRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.metrics import GroupRow, MetricsReport
 
 
 @command(MetricsRequest)
-def run(request: MetricsRequest, json: Json = False) -> None:
+def run(request: MetricsRequest) -> None:
     """Measure a checkpoint's images: the whole set, lowest and highest by a score, what the gate accepts, corrects and rejects, truncated
     ones, and 30 random groups for comparison.
 
@@ -28,39 +26,32 @@ def run(request: MetricsRequest, json: Json = False) -> None:
 
     report, out = run(request, output.reporter()).report, request.out
     where = send(out, request.tracking_uri, request.experiment) if request.track and out is not None else None
-    if json:
-        output.emit_json({"out": out, "mlflow_run": where, **report.model_dump(mode="json")})
-        return
+    output.result({"out": out, "mlflow_run": where, **report.model_dump(mode="json")}, _shown(report, out))
+
+
+def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
+    """The papers' table, what was measured with, the papers' order, and what there is no number for."""
     if shown := report.shown:
         against = f" against {report.real.samples:,} of {report.real.name}" if report.real else ""
-        header = ("group", *(f"{metric.title}\n{'↑' if metric.higher_is_better else '↓'}" for metric in shown))
-        rows = [
-            (f"{row.group.replace('_', ' ')}\n{row.samples:,}", *(_cell(row, metric.name) for metric in shown)) for row in report.groups
-        ]
-        output.table(f"{report.samples:,} samples of {report.checkpoint}{against}", header, rows)
-    for line in _remarks(report):
-        output.emit(line)
-    if out is not None:
-        output.emit(str(out))
-
-
-def _remarks(report: MetricsReport) -> Iterator[str]:
-    """What the table does not say: what was measured with, the papers' order, what there is no number for."""
-    from qualitygate.records.metrics import metric
-
+        header = ("group", *(f"{one.title}\n{'↑' if one.higher_is_better else '↓'}" for one in shown))
+        groups = [(f"{row.group.replace('_', ' ')}\n{row.samples:,}", row) for row in report.groups]
+        rows = [(group, *(_cell(row, one.name) for one in shown)) for group, row in groups]
+        yield f"{report.samples:,} samples of {report.checkpoint}{against}", header, rows
     yield "± is half of a 95 % interval; of the random groups, the standard deviation of one"
     for key, what in ((report.extractor, "features"), (report.distance, "path lengths")):
         if key is not None:
             yield f"{what}: {key}"
     for one in report.order:
         sign, values = ">" if metric(one.metric).higher_is_better else "<", (one.lowest, one.random, one.highest)
-        shown = ", ".join(f"{value:.4g}" for value in values)
-        yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({shown})"
-    for info in report.shown:
+        numbers = ", ".join(f"{value:.4g}" for value in values)
+        yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
+    for info in shown:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
             yield f"{info.title}: {notes[0]}" + (f" (and {len(notes) - 1} other groups)" if len(notes) > 1 else "")
     yield from (f"not measured: {left_out}" for left_out in report.left_out)
+    if out is not None:
+        yield str(out)
 
 
 def _cell(row: GroupRow, name: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from qualitygate.requests import WithTracking
     from qualitygate.tracking.sending import Parcel
 
+Part = str | tuple[str, Sequence[str], Sequence[Sequence[object]]]
+"""Of a result for people: a line, or a table as title, header and rows."""
+
 _stdout: Any = None  # the real stdout, while everything else is sent to stderr
+_as_json = False
 _PLAIN_WIDTH = 120  # of tables that do not go to a terminal
 
 
 @contextlib.contextmanager
-def only_result_on_stdout() -> Iterator[None]:
-    """Sends whatever libraries print to stdout to stderr instead; `emit` still reaches the real one."""
+def only_result_on_stdout(as_json: bool) -> Iterator[None]:
+    """Sends whatever libraries print to stdout to stderr instead; a result still reaches the real one, ``as_json`` or for people."""
     sys.stdout.flush()
     real = os.dup(1)
     os.dup2(2, 1)
-    global _stdout
+    global _stdout, _as_json
+    _as_json = as_json
     _stdout = os.fdopen(real, "w", encoding="utf8")
     try:
         yield
@@ -41,13 +46,24 @@ def emit(text: str) -> None:
     print(text, file=_stdout or sys.stdout, flush=True)
 
 
+def result(document: Mapping[str, Any], shown: Iterable[Part]) -> None:
+    """Print a result: the document for machines, or what is ``shown`` to people, which is made only then."""
+    if _as_json:
+        emit_json(document)
+        return
+    for part in shown:
+        if isinstance(part, str):
+            emit(part)
+        else:
+            _table(*part)
+
+
 def emit_json(document: Mapping[str, Any]) -> None:
-    """Print a result for machines: one JSON document, without NaN; paths become text."""
+    """Print one JSON document, without NaN; paths become text."""
     emit(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=os.fspath))
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table as a result."""
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

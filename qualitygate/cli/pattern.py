@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.studies.dynamics import PatternRequest
 
 
 @command(PatternRequest)
-def run(request: PatternRequest, json: Json = False) -> None:
+def run(request: PatternRequest) -> None:
     """Draw a neuron's activation along every axis of the latent space, and over two of them.
 
     Neurons behind artifacts fire only in a narrow range around the sample: sharply concave on many axes.
@@ -29,8 +29,5 @@ def run(request: PatternRequest, json: Json = False) -> None:
         "mean_width": float((along.right - along.left).mean()),
         "axes": list(found.axes),
     }
-    if json:
-        output.emit_json(document)
-    else:
-        rows = [(name.replace("_", " "), str(value) if isinstance(value, list) else value) for name, value in document.items()]
-        output.table(found.title, ("", ""), rows)
+    rows = [(name.replace("_", " "), str(value) if isinstance(value, list) else value) for name, value in document.items()]
+    output.result(document, [(found.title, ("", ""), rows)])

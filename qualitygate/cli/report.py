@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import Flag, Request
 
 
@@ -25,7 +25,7 @@ class ReportRequest(Request):
 
 
 @command(ReportRequest)
-def run(request: ReportRequest, json: Json = False) -> None:
+def run(request: ReportRequest) -> None:
     """Write a gated set as one HTML page that needs nothing else: no network, no Python, no folder beside it.
 
     `gate` writes the same page into every set, of shards too. With more to show:
@@ -46,7 +46,6 @@ def run(request: ReportRequest, json: Json = False) -> None:
     )
     page = report_page(material).encode()
     storage.write_bytes(request.out, page)
-    if json:
-        output.emit_json({"out": request.out, "bytes": len(page), "verdict": material.gated.summary.verdict})
-    else:
-        output.emit(f"{material.gated.name}: {material.gated.summary.verdict}. {request.out} ({len(page) / 1e6:.1f} MB)")
+    verdict = material.gated.summary.verdict
+    line = f"{material.gated.name}: {verdict}. {request.out} ({len(page) / 1e6:.1f} MB)"
+    output.result({"out": request.out, "bytes": len(page), "verdict": verdict}, [line])

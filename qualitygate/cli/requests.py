@@ -19,13 +19,15 @@ from qualitygate.requests import Flag, Request
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.", show_envvar=False)]
+_Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.", show_envvar=False)]
+_JSON = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
 
 
-def command(model: type[Request]) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
-    """Gives a function ``run(request, …)`` the options of a request in place of its first parameter; further parameters stay options.
+def command(model: type[Request], *, json: bool = True) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Gives a function ``run(request, …)`` the options of a request in place of its first parameter, and ``--json``; further parameters
+    stay options.
 
-    While it runs, stdout is for its result alone. It returns the exit code, or None where it passed.
+    While it runs, stdout is for its result alone, see `output.result`. It returns the exit code, or None where it passed.
     """
 
     def decorate(run: Callable[..., int | None]) -> Callable[..., None]:
@@ -34,13 +36,13 @@ def command(model: type[Request]) -> Callable[[Callable[..., int | None]], Calla
         @functools.wraps(run)
         def called(**given: Any) -> None:
             own = {one.name: given.pop(one.name) for one in others}
-            with output.only_result_on_stdout():
+            with output.only_result_on_stdout(as_json=given.pop("json", False)):
                 code = run(_request(model, given), **own)
             if code:
                 raise typer.Exit(code)
 
         fields = [_parameter(name, model.model_fields[name]) for name in _in_order(model)]
-        parameters = [*fields, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in others)]
+        parameters = [*fields, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in others), *([_JSON] if json else [])]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {one.name: one.annotation for one in parameters}
         return called

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from qualitygate.cli import output
 from qualitygate.cli.requests import command
+from qualitygate.policy.model import Policy, policy_yaml
+from qualitygate.records.check import CheckRecord
+from qualitygate.records.gate import GateSummary, SampleRecord
 from qualitygate.requests import Flag, Request
 
 
@@ -21,14 +24,11 @@ class SchemaRequest(Request):
     family: str = Field("dcgan", description="Family whose default policy is printed.")
 
 
-@command(SchemaRequest)
+@command(SchemaRequest, json=False)
 def run(request: SchemaRequest) -> None:
     """Print a JSON schema (for editors and validators), or an example policy."""
     from qualitygate.gating.calibrate import default_policy
     from qualitygate.gating.profile import ProfileInfo
-    from qualitygate.policy.model import Policy, policy_yaml
-    from qualitygate.records.check import CheckRecord
-    from qualitygate.records.gate import GateSummary, SampleRecord
 
     if request.example:
         output.emit(policy_yaml(default_policy(request.family)).rstrip())

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from qualitygate.cli import BROKEN, PASSED, output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
 from qualitygate.requests import Flag, Request
 
 
@@ -23,7 +23,7 @@ class SyncRequest(Request):
 
 
 @command(SyncRequest)
-def run(request: SyncRequest, json: Json = False) -> int:
+def run(request: SyncRequest) -> int:
     """Log gated sets to MLflow that were made while it was down. What was sent already is not sent twice."""
     from qualitygate.produce.report import local
     from qualitygate.tracking.spool import State, sync
@@ -34,9 +34,7 @@ def run(request: SyncRequest, json: Json = False) -> int:
     for place in stored:
         with local(place) as folder:
             outcome[place] = sync([folder], *where, untracked=request.untracked)[folder]
-    if json:
-        output.emit_json({folder: one.model_dump(mode="json") for folder, one in outcome.items()})
-    else:
-        rows = [(folder, one.state, one.run_id, one.error) for folder, one in outcome.items()]
-        output.table("Gated sets", ("folder", "state", "run", "error"), rows)
+    rows = [(folder, one.state, one.run_id, one.error) for folder, one in outcome.items()]
+    document = {folder: one.model_dump(mode="json") for folder, one in outcome.items()}
+    output.result(document, [("Gated sets", ("folder", "state", "run", "error"), rows)])
     return BROKEN if any(one.state is State.PENDING for one in outcome.values()) else PASSED

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qualitygate.cli import output
-from qualitygate.cli.requests import Json, command
+from qualitygate.cli.requests import command
+from qualitygate.records.metrics import Measurement, metric, shown
+from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, Sight, ValidationReport
 from qualitygate.studies.validate import ValidateRequest
-
-if TYPE_CHECKING:
-    from qualitygate.records.metrics import Measurement
-    from qualitygate.records.validation import Finding, ScoreGroups, ScoreYield, ValidationReport
 
 _SHOWN = 12
 
 
 @command(ValidateRequest)
-def run(request: ValidateRequest, json: Json = False) -> None:
+def run(request: ValidateRequest) -> None:
     """Hold every score against whatever evidence there is, and say what to gate by: settings are chosen on one half of the samples and
     reported on the other.
 
@@ -30,20 +27,14 @@ def run(request: ValidateRequest, json: Json = False) -> None:
     from qualitygate.studies.validate import run as study
 
     report = study.run(request, output.reporter())
-    if json:
-        output.emit_json({"out": request.out, **report.model_dump(mode="json")})
-    else:
-        _show(report, request.out)
+    output.result({"out": request.out, **report.model_dump(mode="json")}, _shown(report, request.out))
 
 
-def _show(report: ValidationReport, out: Path | None) -> None:
+def _shown(report: ValidationReport, out: Path | None) -> Iterator[output.Part]:
     """The answer first, then what it rests on."""
-    from qualitygate.records.validation import Sight
-
-    for remark in report.remarks:
-        output.emit(remark)
+    yield from report.remarks
     rows = [(str(one.kind), "weak" if one.kind.weak else "", one.what, one.samples, one.bad) for one in report.evidence.sources]
-    output.table("Evidence, the strongest first", ("", "", "bad are", "samples", "bad"), rows)
+    yield "Evidence, the strongest first", ("", "", "bad are", "samples", "bad"), rows
     for source in report.evidence.sources:
         found = [one for one in report.evidence.findings if one.kind is source.kind]
         seeing = sum(one.sight is not Sight.BLIND for one in found)
@@ -52,56 +43,46 @@ def _show(report: ValidationReport, out: Path | None) -> None:
         extra = [one for one in chosen if one is not None and one.kind is source.kind and one not in best]
         header = ("score", "sees", "AUC", "rank correlation", "bad in the\nlowest tenth", "highest", "chosen by")
         title = f"By {source.kind}: {seeing} of {len(found)} scores are better than chance; the highest, and those that matter"
-        output.table(title, header, [_finding(one, report) for one in (*best, *extra)])
+        yield title, header, [_finding(one, report) for one in (*best, *extra)]
     for one in report.groups:
-        _show_groups(one)
+        yield from _groups(one)
     for yielded in report.yields:
-        _show_yield(yielded, str(report.evidence.sources[0].kind))
-    output.emit(report.evidence.recommended or "Nothing is recommended: do not gate by these scores.")
+        yield from _yield(yielded, str(report.evidence.sources[0].kind))
+    yield report.evidence.recommended or "Nothing is recommended: do not gate by these scores."
     if out is not None:
-        output.emit(str(out))
+        yield str(out)
 
 
 def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
     marks = [word for word, other in (("chosen", report.best), ("policy", report.policy)) if one == other]
     name = f"{one.setting}" + (f"  ← {', '.join(marks)}" if marks else "")
-    return (
-        name,
-        str(one.sight),
-        str(one.auc),
-        str(one.correlation or "–"),
-        f"{one.bad_lowest:.2f}",
-        f"{one.bad_highest:.2f}",
-        "fitted" if one.chosen_by is None else f"{one.chosen_by.value:.2f}",
-    )
+    bad, chosen_by = (f"{one.bad_lowest:.2f}", f"{one.bad_highest:.2f}"), one.chosen_by
+    return name, one.sight, one.auc, one.correlation or "–", *bad, "fitted" if chosen_by is None else f"{chosen_by.value:.2f}"
 
 
-def _show_groups(one: ScoreGroups) -> None:
-    from qualitygate.records.metrics import metric, shown
-
+def _groups(one: ScoreGroups) -> Iterator[output.Part]:
     columns = shown(row.measurements for row in one.rows)
     header = ("group", *(info.heading for info in columns))
     rows = [(f"{row.group} ({row.samples:,})", *(_value(row.measurements, info.name) for info in columns)) for row in one.rows]
-    output.table(f"Groups by {one.setting}", header, rows)
+    yield f"Groups by {one.setting}", header, rows
     for order in one.order:
-        output.emit(f"{metric(order.metric).title}: the papers' order {order.in_words}")
+        yield f"{metric(order.metric).title}: the papers' order {order.in_words}"
 
 
-def _show_yield(one: ScoreYield, kind: str) -> None:
-    from qualitygate.records.metrics import shown
-
+def _yield(one: ScoreYield, kind: str) -> Iterator[output.Part]:
     columns = shown(point.measurements for point in one.points)
     classes = sorted({k for point in one.points for k in point.classes})
-    header = ["rejected", "left", f"bad by {kind}", *(metric.title for metric in columns), *(["rarest class"] if classes else [])]
+    header = ["rejected", "left", f"bad by {kind}", *(info.title for info in columns), *(["rarest class"] if classes else [])]
     rows = []
     for point in one.points:
         row = [f"{point.rejected:.0%}", point.accepted, str(point.bad)]
-        row += [_value(point.measurements, metric.name) + _chance(point.chance, metric.name) for metric in columns]
+        for name in (info.name for info in columns):
+            row.append(_value(point.measurements, name) + (f" ({point.chance[name]:.3g})" if name in point.chance else ""))
         if classes:
             rarest = min(classes, key=lambda k: point.classes.get(k, 0.0))
             row.append(f"{rarest}: {point.classes.get(rarest, 0.0):.3f}")
         rows.append(row)
-    output.table(f"Rejecting by {one.setting} (in brackets: as many at random)", header, rows)
+    yield f"Rejecting by {one.setting} (in brackets: as many at random)", header, rows
 
 
 def _value(measurements: Mapping[str, Measurement], name: str) -> str:
@@ -109,7 +90,3 @@ def _value(measurements: Mapping[str, Measurement], name: str) -> str:
     if found is None:
         return "–"
     return "too few" if found.value is None else f"{found.value:.3g}"
-
-
-def _chance(chance: dict[str, float], name: str) -> str:
-    return f" ({chance[name]:.3g})" if name in chance else ""

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 from itertools import pairwise
+from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SerializeAsAny, TypeAdapter, model_validator
 
 from qualitygate import names
 from qualitygate.errors import PolicyError
@@ -28,11 +27,9 @@ from qualitygate.plugins import Table, resolve
 
 Rate = float
 """An activation rate R, in (0, 1]."""
-Ranking = Literal["profile", "sample"]
+Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
 Look = Literal["nothing", "pass", "walk"]
 """One more pass over the early layers, or a walk along all axes of the latent: some thousands of them."""
-SAMPLE_SCORES = (names.UNIT_LOW_RATE, names.UNIT_CLA)
-"""Unit scores that a sample has of its own, without labels."""
 RANDOM_UNITS = "random"
 """In place of a unit score: units drawn at random, the same for all samples; the paper's baseline."""
 
@@ -144,7 +141,7 @@ class SequentialAblation(_OfLayers):
     made_by = "qualitygate.corrections.ablation:rate_ablation"
 
     method: Literal["sequential_ablation"] = "sequential_ablation"
-    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+    rates: Strengths = Field((0.1, 0.2, 0.3), description="strengths: values of R, rising")
 
 
 class SingleAblation(Correction):
@@ -154,7 +151,7 @@ class SingleAblation(Correction):
 
     method: Literal["single_ablation"] = "single_ablation"
     layer: int | None = Field(None, description="the layer; default: the last of the family's preset")
-    rates: tuple[Rate, ...] = Field((0.1, 0.2, 0.3), min_length=1, description="strengths: values of R, rising")
+    rates: Strengths = Field((0.1, 0.2, 0.3), description="strengths: values of R, rising")
 
     def edited(self, preset: tuple[int, ...], stop: int | None) -> tuple[int, ...]:
         return (max(preset) if self.layer is None else self.layer,)
@@ -167,9 +164,7 @@ class HighRateAblation(_OfLayers):
     falling = True
 
     method: Literal["high_rate_ablation"] = "high_rate_ablation"
-    rates: tuple[Rate, ...] = Field(
-        (0.9, 0.8, 0.7), min_length=1, description="strengths: values of R, falling; the lower, the more neurons go"
-    )
+    rates: Strengths = Field((0.9, 0.8, 0.7), description="strengths: values of R, falling; the lower, the more neurons go")
 
 
 class RandomAblation(_OfLayers):
@@ -179,9 +174,7 @@ class RandomAblation(_OfLayers):
     strength_field = "shares"
 
     method: Literal["random_ablation"] = "random_ablation"
-    shares: tuple[float, ...] = Field(
-        (0.3,), min_length=1, description="strengths: shares of the active neurons, rising, in (0, 1]; the paper's 0.3"
-    )
+    shares: Strengths = Field((0.3,), description="strengths: shares of the active neurons, rising, in (0, 1]; the paper's 0.3")
     seed: int = Field(0, ge=0, lt=2**64)
 
 
@@ -194,12 +187,8 @@ class _UpToStop(Correction):
         if self.layers is not None:
             return self.layers
         if stop is None:
-            raise PolicyError(
-                "The correction has no stopping layer",
-                "a profile that does not say the family's",
-                "a stopping layer",
-                "set correction.stop, or calibrate again",
-            )
+            found, remedy = "a profile that does not say the family's", "set correction.stop, or calibrate again"
+            raise PolicyError("The correction has no stopping layer", found, "a stopping layer", remedy)
         return tuple(range(stop + 1))
 
     @model_validator(mode="after")
@@ -220,7 +209,7 @@ class _OfUnits(_UpToStop):
         description="score that ranks the units: a column of the profile's units.parquet (low_rate_activity; cla, with "
         "calibration.curvature_samples), or random",
     )
-    ranking: Ranking = Field(
+    ranking: Literal["profile", "sample"] = Field(
         "sample", description="whose score: the profile's, or the sample's own (low_rate_activity; cla, which costs a walk along all axes)"
     )
     rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the sample's own low_rate_activity")
@@ -263,8 +252,9 @@ class _OfUnits(_UpToStop):
         if self.units is not None and min(self.units) < 1:
             raise ValueError("units: at least one of each layer")
         check_strengths(self.sizes, "shares" if self.in_shares else "units", most=1.0 if self.in_shares else None)
-        if self.ranking == "sample" and self.score not in (*SAMPLE_SCORES, RANDOM_UNITS):
-            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(SAMPLE_SCORES)}; use ranking: profile")
+        own = (names.UNIT_LOW_RATE, names.UNIT_CLA)  # what a sample has without labels
+        if self.ranking == "sample" and self.score not in (*own, RANDOM_UNITS):
+            raise ValueError(f"a sample has no {self.score} of its own, only {', '.join(own)}; use ranking: profile")
         return self
 
 
@@ -284,9 +274,7 @@ class SequentialCorrection(_OfUnits):
     score over the layer's maximum (Tousi et al., CVPR 2021, algorithm 1)."""
 
     method: Literal["sequential_correction"] = "sequential_correction"
-    lambdas: tuple[float, ...] = Field(
-        (0.9,), min_length=1, description="λ in [0, 1], the paper's 0.9; several, falling, are the strengths"
-    )
+    lambdas: Strengths = Field((0.9,), description="λ in [0, 1], the paper's 0.9; several, falling, are the strengths")
 
     default_shares: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.4)
 
@@ -328,9 +316,7 @@ class LocalRegion(_UpToStop):
         "low_rate", description="the sample's own mask: where its low-rate neurons fire, or its CLA, which costs a walk"
     )
     rate: Rate = Field(0.1, gt=0.0, le=1.0, description="R of the low-rate neurons of the mask")
-    weights: tuple[float, ...] = Field(
-        (0.5, 1.0), min_length=1, description="strengths: weight of the mask, rising, in (0, 1]; the paper's 1"
-    )
+    weights: Strengths = Field((0.5, 1.0), description="strengths: weight of the mask, rising, in (0, 1]; the paper's 1")
 
     @property
     def look(self) -> Look:
@@ -347,75 +333,44 @@ METHODS: Table[type[Correction]] = Table("corrections", {one.name: f"{__name__}:
 
 @cache
 def _any_correction() -> TypeAdapter[Correction]:
-    union: Any = None
-    for one in METHODS.values():
-        union = one if union is None else union | one
+    union: Any = reduce(or_, METHODS.values())
     return TypeAdapter(Annotated[union, Field(discriminator="method")])
 
 
 def _chosen(document: Any) -> Any:
     """The correction that the ``method`` names; sequential ablation is what a document without one means."""
-    if not isinstance(document, dict):
-        return document
-    return _any_correction().validate_python({"method": "sequential_ablation", **document})
+    defaulted = {"method": "sequential_ablation"}
+    return _any_correction().validate_python({**defaulted, **document}) if isinstance(document, dict) else document
 
 
-class _ByMethod:
-    """Reads any correction, and writes each with all of its own settings."""
-
+class _SchemaOfAll:
     @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        written = core_schema.plain_serializer_function_ser_schema(lambda one, info: one.model_dump(mode=info.mode), info_arg=True)
-        any_of_them = core_schema.is_instance_schema(Correction)
-        return core_schema.no_info_before_validator_function(_chosen, any_of_them, serialization=written)
-
-    @staticmethod
-    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(schema: Any, handler: Any) -> Any:
         return handler(_any_correction().core_schema)
 
 
-AnyCorrection = Annotated[Correction, _ByMethod]
-"""One of `METHODS`, told by its ``method``."""
+AnyCorrection = Annotated[SerializeAsAny[InstanceOf[Correction]], BeforeValidator(_chosen), _SchemaOfAll]
+"""One of `METHODS`, told by its ``method``, and written with all of its own settings."""
 
 
 def check_strengths(values: Sequence[float], what: str, *, most: float | None = 1.0, falling: bool = False) -> None:
-    """Strengths, or rates, from the least to the most, each with a short name of its own.
-
-    Args:
-        values: the strengths.
-        what: they are, in words.
-        most: the largest that is allowed, where they must lie in (0, most].
-        falling: whether they fall.
-
-    Raises:
-        ValueError: out of range, out of order, or two of one name.
-    """
+    """Raises `ValueError` unless strengths, or rates, go from the least to the most, each with a short name of its own, and lie in
+    (0, ``most``] where there is such a limit. ``what`` they are, in words."""
     if most is not None and not all(0.0 < value <= most for value in values):
         raise ValueError(f"{what} must lie in (0, {most:g}]")
     in_order = values[::-1] if falling else values
     if any(after <= before for before, after in pairwise(in_order)):
         raise ValueError(f"{what} must {'fall' if falling else 'rise'}, each once")
     for value in values:
-        if not names.has_short_name(value):  # two of them would share one column
+        if names.number(names.rate(value)) != value:  # two of them would share one column
             raise ValueError(f"{value!r} has no short name: use at most 6 digits, and at least 0.0001")
 
 
 def recheck_layers(edited: tuple[int, ...], last: int) -> tuple[int, ...]:
-    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited.
-
-    Args:
-        edited: layers that the correction edits, in order.
-        last: index of the generator's last layer.
-
-    Raises:
-        PolicyError: no layer is left to judge by.
-    """
+    """Layers that a corrected sample is judged on: after the first edited one, up to the first that is not edited; ``last`` is the
+    generator's last. A `PolicyError` where none is left to judge by."""
     judged = tuple(range(min(edited) + 1, min(max(edited) + 1, last) + 1))
     if not judged:
-        raise PolicyError(
-            "The correction leaves nothing to judge by",
-            f"only the last layer {last} is edited",
-            "an earlier layer among the edited ones",
-            "name the layers to edit in the correction",
-        )
+        found, needed = f"only the last layer {last} is edited", "an earlier layer among the edited ones"
+        raise PolicyError("The correction leaves nothing to judge by", found, needed, "name the layers to edit in the correction")
     return judged

@@ -20,7 +20,7 @@ from qualitygate import names
 from qualitygate.errors import PolicyError, Reason
 from qualitygate.policy.corrections import Limit
 from qualitygate.policy.model import Policy
-from qualitygate.policy.scores import Score, badness, cla_layer, parse
+from qualitygate.policy.scores import badness, cla_layer, score_of
 from qualitygate.records.gate import RuleLimit, Verdict
 
 Columns = Mapping[str, np.ndarray]
@@ -31,21 +31,15 @@ class Risk:
     """The joined risk, ready to be computed.
 
     Args:
-        reference: the calibration's scores by part, NaN where one was not computed.
-        weights: weight of each part, at least 0; one of them positive.
-
-    Raises:
-        PolicyError: a part that the calibration does not hold.
+        reference: the calibration's scores by part, float64 (samples,), NaN where one was not computed.
+        weights: weight of each part, at least 0; one of them positive. A `PolicyError` for one that the calibration does not hold.
     """
 
     def __init__(self, reference: Columns, weights: Mapping[str, float]) -> None:
         if missing := [part for part in weights if part not in reference]:
-            raise PolicyError(
-                "The risk has a part that was not calibrated",
-                ", ".join(missing),
-                f"some of {', '.join(sorted(reference))}",
-                "calibrate with a policy that scores it, or leave it out of risk.weights",
-            )
+            remedy = "calibrate with a policy that scores it, or leave it out of risk.weights"
+            found, needed = ", ".join(missing), f"some of {', '.join(sorted(reference))}"
+            raise PolicyError("The risk has a part that was not calibrated", found, needed, remedy)
         self.weights = {part: weight for part, weight in weights.items() if weight > 0}
         self._reference = {part: np.sort(badness(part, reference[part][~np.isnan(reference[part])])) for part in self.weights}
 
@@ -56,11 +50,7 @@ class Risk:
         return np.where(np.isnan(values), np.nan, np.log1p(len(known)) - np.log1p(as_bad))
 
     def __call__(self, columns: Columns) -> np.ndarray:
-        """Risk of each sample, float64 (N,), higher = worse; NaN where a part is.
-
-        Raises:
-            PolicyError: a part is missing from the columns.
-        """
+        """Risk of each sample, float64 (N,), higher = worse; NaN where a part is. A `PolicyError` where the columns lack one."""
         if missing := [part for part in self.weights if part not in columns]:
             raise PolicyError("The risk cannot be joined", f"no {', '.join(missing)}", "records that hold every part", "gate again")
         return np.sum([weight * self.surprise(part, columns[part]) for part, weight in self.weights.items()], axis=0)
@@ -74,67 +64,38 @@ def default_weights(rate: float, layers: tuple[int, ...], curvature: tuple[int, 
 
 @dataclass(frozen=True)
 class Limits:
-    """A policy with its quantiles turned into numbers.
-
-    Attributes:
-        rules: limit of each rule.
-        recheck_limits: limit of each layer that corrected samples are judged on, by the column that is judged.
-        strengths: strengths of the correction, from the least to the most; empty if there is none.
-        method: of the correction: with a strength it names the columns of what was tried.
-    """
+    """A policy with its quantiles turned into numbers."""
 
     rules: tuple[RuleLimit, ...]
-    recheck_limits: Mapping[str, RuleLimit]
-    strengths: tuple[float, ...]
+    recheck_limits: Mapping[str, RuleLimit]  # of each layer that corrected samples are judged on, by the column that is judged
+    strengths: tuple[float, ...]  # of the correction, from the least to the most; empty if there is none
     method: str = "sequential_ablation"
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Verdicts of N samples.
+    """Verdicts of N samples."""
 
-    Attributes:
-        verdict: array of `Verdict` values (N,).
-        strength: strength of the correction that is kept, float64 (N,), NaN where there is none.
-        reasons: tuple of reason codes for each sample.
-        borderline: bool (N,): a score lies so close to a limit that another device might decide otherwise.
-    """
-
-    verdict: np.ndarray
-    strength: np.ndarray
+    verdict: np.ndarray  # `Verdict` values (N,)
+    strength: np.ndarray  # of the correction that is kept, float64 (N,), NaN where there is none
     reasons: list[tuple[str, ...]]
-    borderline: np.ndarray
+    borderline: np.ndarray  # bool (N,): a score lies so close to a limit that another device might decide otherwise
 
 
 def resolve(policy: Policy, recheck: tuple[int, ...], quantile: Callable[[str, float], float]) -> Limits:
-    """Limits of a policy.
+    """Limits of a policy, from the calibration's ``quantile`` of a score; ``recheck``: layers that corrected samples are judged on."""
 
-    Args:
-        policy: the policy.
-        recheck: layers that corrected samples are judged on.
-        quantile: the calibration's quantile of a score, by name.
-    """
-
-    def number(limit: Limit, score: str) -> float:
+    def resolved(rule: str, score: str, limit: Limit, action: Verdict) -> RuleLimit:
         value = limit.value if limit.value is not None else quantile(score, limit.quantile or 0.0)
         if not np.isfinite(value):
             raise PolicyError(f"The limit of {score} is not a number", str(value), "a calibration with finite scores")
-        return float(value)
+        return RuleLimit(rule=rule, score=score, limit=float(value), source=str(limit), action=action)
 
-    rules = tuple(
-        RuleLimit(rule=rule.id, score=rule.score, limit=number(rule.limit, rule.score), source=str(rule.limit), action=rule.action)
-        for rule in policy.rules
-    )
-    if policy.correction is None:
+    rules = tuple(resolved(rule.id, rule.score, rule.limit, rule.action) for rule in policy.rules)
+    if (correction := policy.correction) is None:
         return Limits(rules, {}, ())
-    correction = policy.correction
     columns = [names.low_rate(correction.judged_at, layer) for layer in recheck]
-    limits = {
-        column: RuleLimit(
-            rule="correction", score=column, limit=number(correction.limit, column), source=str(correction.limit), action=Verdict.REJECT
-        )
-        for column in columns
-    }
+    limits = {column: resolved("correction", column, correction.limit, Verdict.REJECT) for column in columns}
     return Limits(rules, limits, correction.strengths, correction.method)
 
 
@@ -146,12 +107,8 @@ def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
     reasons: list[list[str]] = [[] for _ in range(count)]
     for rule in limits.rules:
         if rule.score not in columns:
-            raise PolicyError(
-                f"Rule {rule.rule} cannot be applied",
-                f"no score {rule.score} among {', '.join(sorted(columns))}",
-                "records that hold this score",
-                "calibrate and gate with a policy that computes it",
-            )
+            found, remedy = f"no score {rule.score} among {', '.join(sorted(columns))}", "calibrate and gate with a policy that computes it"
+            raise PolicyError(f"Rule {rule.rule} cannot be applied", found, "records that hold this score", remedy)
         score = np.asarray(columns[rule.score], dtype=np.float64)
         unknown, over = ~np.isfinite(score), over_limit(rule, score)
         worst = np.maximum(worst, np.where(unknown, 2, np.where(over, 2 if rule.action is Verdict.REJECT else 1, 0)))
@@ -163,12 +120,7 @@ def initial_verdicts(limits: Limits, columns: Columns) -> Decisions:
 
 
 def repaired(limits: Limits, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Whether corrected samples pass, and whether that is borderline: two bool arrays (N,).
-
-    Args:
-        limits: the limits.
-        columns: the judged columns of one strength, under their plain names.
-    """
+    """Whether samples corrected at one strength pass, and whether that is borderline: two bool arrays (N,). Columns have plain names."""
     passed, borderline = np.ones(_length(columns), dtype=bool), np.zeros(_length(columns), dtype=bool)
     for name, rule in limits.recheck_limits.items():
         score = np.asarray(columns[name], dtype=np.float64)
@@ -191,7 +143,7 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
         if all(column in columns for column in outcome.values()):
             passed, close = repaired(limits, {name: columns[column] for name, column in outcome.items()})
         else:
-            passed, close, tried = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+            passed, close, tried = np.zeros((3, count), dtype=bool)
         borderline |= close & tried & open_
         kept = open_ & tried & passed
         strength[kept] = at
@@ -210,17 +162,12 @@ def decide(limits: Limits, columns: Columns) -> Decisions:
 
 def over_limit(rule: RuleLimit, values: np.ndarray) -> np.ndarray:
     """Where a score is worse than a limit: bool (N,)."""
-    return values > rule.limit if _score(rule.score).higher_is_worse else values < rule.limit
+    return values > rule.limit if score_of(rule.score).higher_is_worse else values < rule.limit
 
 
 def _close(rule: RuleLimit, score: np.ndarray) -> np.ndarray:
-    kind = _score(rule.score)
+    kind = score_of(rule.score)
     return np.abs(score - rule.limit) <= kind.tolerance * (abs(rule.limit) if kind.relative else 1.0)
-
-
-def _score(column: str) -> Score:
-    found = parse(column)
-    return Score(column) if found is None else found.score
 
 
 def _screened_across(rule: RuleLimit, columns: Columns) -> np.ndarray | bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -20,6 +20,7 @@ from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import Metric, Need, all_metrics
 
 Severity = Literal["critical", "warning", "info"]
+RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 TO_BASELINE: Mapping[str, str] = {
     names.PRECISION_TO_BASELINE: names.PRECISION,
@@ -49,6 +50,11 @@ def higher_is_better(metric: str) -> bool:
     return found.higher_is_better if found is not None else metric in (names.ACCEPTED_SHARE, names.YIELD)
 
 
+def _check_ids(where: str, rules: Sequence[CheckRule | Rule | BatchRule]) -> None:
+    if len({rule.id for rule in rules}) != len(rules):
+        raise ValueError(f"the ids of {where} must differ")
+
+
 class Margin(Part):
     """How much worse than the baseline is still fine: a share of the baseline's value, an absolute amount, or both added."""
 
@@ -69,7 +75,7 @@ class Margin(Part):
 class CheckRule(Part):
     """A rule on one metric of the candidate: `max` or `min`, or not `worse_by` more than a margin than the baseline."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    id: RuleId
     metric: str = Field(
         description="e.g. low_rate_0.1/q0.9, yield, low_rate_share_0.1, dead_units, worst_unit_cla, precision, precision_to_baseline, ppl"
     )
@@ -83,7 +89,13 @@ class CheckRule(Part):
     def _one(self) -> Self:
         if sum(limit is not None for limit in (self.max, self.min, self.worse_by)) != 1:
             raise ValueError("give exactly one of max, min and worse_by")
-        check_metric(self.metric)
+        metric = self.metric
+        by_name = metric in (*SHARES, names.DEAD_UNITS) or needs_of(metric) is not None or names.is_worst_unit_cla(metric)
+        if not by_name and names.low_rate_share_at(metric) is None and score_quantile(metric) is None:
+            raise ValueError(
+                f"there is no metric {metric!r}: name a share ({', '.join(SHARES)}), a quantile of a score (low_rate_0.1/q0.9), "
+                f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join((*of_images(), *TO_BASELINE))}"
+            )
         return self
 
     @property
@@ -130,9 +142,7 @@ class Check(Part):
     def _sensible(self) -> Self:
         if self.budget.samples < self.samples:
             raise ValueError(f"budget.samples {self.budget.samples} is below samples {self.samples}")
-        ids = [rule.id for rule in self.rules or ()]
-        if len(set(ids)) != len(ids):
-            raise ValueError("the ids of check.rules must differ")
+        _check_ids("check.rules", self.rules or ())
         return self
 
     @property
@@ -142,14 +152,11 @@ class Check(Part):
 
 
 def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
-    """Rules that fit every family; what needs more than the checkpoint is optional.
+    """Rules that fit every family, at R = ``rate`` of the low-rate score; what needs more than the checkpoint is optional.
 
-    The best evidence decides. With real images it is the images, and what is counted inside warns: between snapshots of one training
-    low-rate and dead units grow while the images improve. Without, the counts decide, as there is nothing else.
-
-    Args:
-        rate: R of the low-rate score.
-        real: there are real images, and a baseline whose images are held against them too.
+    The best evidence decides. With ``real`` images, and a baseline whose images are held against them too, it is the images, and what is
+    counted inside warns: between snapshots of one training low-rate and dead units grow while the images improve. Without, the counts
+    decide, as there is nothing else.
     """
     counted: Severity = "warning" if real else "critical"
 
@@ -179,21 +186,7 @@ def score_quantile(metric: str) -> tuple[str, float] | None:
     """Score and q of a metric ``<score>/q<q>``, or None."""
     score, _, digits = metric.rpartition("/q")
     q = names.number(digits)
-    return (score, q) if score and q is not None and 0.0 < q < 1.0 else None
-
-
-def check_metric(metric: str) -> None:
-    """Raises `ValueError` if no check knows this metric."""
-    if metric in (*SHARES, names.DEAD_UNITS) or needs_of(metric) is not None or names.is_worst_unit_cla(metric):
-        return
-    if names.low_rate_share_at(metric) is not None:
-        return
-    found = score_quantile(metric)
-    if found is None or parse(found[0]) is None:
-        raise ValueError(
-            f"there is no metric {metric!r}: name a share ({', '.join(SHARES)}), a quantile of a score (low_rate_0.1/q0.9), "
-            f"low_rate_share_R, {names.DEAD_UNITS}, {names.WORST_UNIT_CLA}, or one of {', '.join((*of_images(), *TO_BASELINE))}"
-        )
+    return (score, q) if parse(score) is not None and q is not None and 0.0 < q < 1.0 else None
 
 
 class Detection(Part):
@@ -241,7 +234,7 @@ class JoinedRisk(Part):
 class Rule(Part):
     """A sample whose score lies over the limit is corrected if possible, or rejected at once."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    id: RuleId
     score: str = Field(description="name of the score, e.g. low_rate_0.1, low_rate_0.1/layer_2, never_seen_active, cla/layer_1, risk")
     limit: Limit
     action: Literal[Verdict.CORRECT, Verdict.REJECT] = Verdict.CORRECT
@@ -259,11 +252,11 @@ class Calibration(Part):
 class BatchRule(Part):
     """An expectation on the summary of a gated set."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    id: RuleId
     metric: str = Field(description="name of a metric of the summary, e.g. accepted_share")
     min: float | None = Field(None, allow_inf_nan=False)
     max: float | None = Field(None, allow_inf_nan=False)
-    severity: Literal["critical", "warning", "info"] = "critical"
+    severity: Severity = "critical"
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -294,13 +287,12 @@ class Policy(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for kind, ids in (("rules", [rule.id for rule in self.rules]), ("batch", [rule.id for rule in self.batch])):
-            if len(set(ids)) != len(ids):
-                raise ValueError(f"the ids of {kind} must differ")
+        _check_ids("rules", self.rules)
+        _check_ids("batch", self.batch)
         for rule in self.rules:
-            _check_score(rule, self)
+            self._check_score(rule)
         for checked in self.check.rules or ():
-            _check_rule(checked, self)
+            self._check_rule(checked)
         if self.check.seed == self.calibration.seed:
             raise ValueError("check.seed must not be calibration.seed: samples that set the limits must not be judged by them")
         if self.correction is not None and self.correction.judged_at not in self.detection.rates:
@@ -315,6 +307,26 @@ class Policy(Part):
         if self.profile_curvature and not self.calibration.curvature_samples:
             raise ValueError("correction.score cla with ranking: profile needs the CLA of the units: set calibration.curvature_samples")
         return self
+
+    def _check_score(self, rule: Rule) -> None:
+        found = parse(rule.score)
+        if found is None:
+            raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
+        if found.rate is not None and found.rate not in self.detection.rates:
+            raise ValueError(f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(self.detection.rates)}")
+        if found.score is CLA and rule.limit.quantile is not None and not self.calibration.curvature_samples:
+            raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
+        if rule.action is Verdict.CORRECT and self.correction is None:
+            raise ValueError(f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject")
+
+    def _check_rule(self, rule: CheckRule) -> None:
+        quantile, at = score_quantile(rule.metric), names.low_rate_share_at(rule.metric)
+        if quantile is not None and (found := parse(quantile[0])) is not None:
+            at = found.rate
+            if found.score is CLA and found.layer not in self.curvature_layers():
+                raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {found.layer} to detection.curvature_layers")
+        if at is not None and at not in self.detection.rates:
+            raise ValueError(f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(self.detection.rates)}")
 
     @property
     def hash(self) -> str:
@@ -337,15 +349,11 @@ class Policy(Part):
         return self.correction is not None and self.correction.profile_score in (names.UNIT_CLA, names.UNIT_CLA_PLAIN)
 
     def with_correction(self, correction: Correction) -> Policy:
-        """The same policy with another correction.
-
-        Raises:
-            PolicyError: they do not go together.
-        """
+        """The same policy with another correction; a `PolicyError` where they do not go together."""
         return parse_policy({**dict(self), "correction": correction}, f"with {correction.method}")
 
     def check_rules(self, *, real: bool = False) -> tuple[CheckRule, ...]:
-        """What a new checkpoint is checked for, with real images or without: see `default_rules`."""
+        """With real images or without: see `default_rules`."""
         return self.check.rules or default_rules(self.headline_rate, real=real)
 
     def counted_layers(self) -> tuple[int, ...]:
@@ -354,17 +362,20 @@ class Policy(Part):
 
     def curvature_layers(self) -> tuple[int, ...]:
         """Layers whose CLA is scored: for a rule, for the risk, or because the detection asks for it."""
-        scores = [*(rule.score for rule in self.rules), *(self.risk.weights or ())]
-        named = {layer for score in scores if (layer := cla_layer(score)) is not None}
+        named = {layer for score in self._scores if (layer := cla_layer(score)) is not None}
         return tuple(sorted(named | set(self.detection.curvature_layers)))
 
     @property
     def read_scores(self) -> tuple[Score, ...]:
         """Scores that are read in the early pass: those that always are, and others that a rule, the risk or the check names."""
         checked = [quantile[0] for rule in self.check.rules or () if (quantile := score_quantile(rule.metric)) is not None]
-        columns = [*(rule.score for rule in self.rules), *(self.risk.weights or ()), *checked]
-        named = {found.score.name for column in columns if (found := parse(column)) is not None}
+        named = {found.score.name for column in (*self._scores, *checked) if (found := parse(column)) is not None}
         return tuple(one for one in SCORES.values() if one.read_by is not None and (one.always or one.name in named))
+
+    @property
+    def _scores(self) -> tuple[str, ...]:
+        """What rules and the risk name."""
+        return (*(rule.score for rule in self.rules), *(self.risk.weights or ()))
 
     @property
     def _judged(self) -> list[ScoreColumn]:
@@ -397,9 +408,8 @@ def parse_policy(document: Any, where: str) -> Policy:
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError(
-            f"The policy {where} cannot be used", problems(error, "policy"), "keys and values as in `qualitygate schema policy`"
-        ) from error
+        needed = "keys and values as in `qualitygate schema policy`"
+        raise PolicyError(f"The policy {where} cannot be used", problems(error, "policy"), needed) from error
 
 
 def problems(error: ValidationError, whole: str) -> str:
@@ -410,27 +420,3 @@ def problems(error: ValidationError, whole: str) -> str:
 def policy_yaml(policy: Policy) -> str:
     """The policy as a YAML document with every value written out."""
     return yaml.safe_dump(json.loads(policy.model_dump_json()), sort_keys=False, allow_unicode=True)
-
-
-def _check_rule(rule: CheckRule, policy: Policy) -> None:
-    """A rule of the check is on something that is measured."""
-    quantile = score_quantile(rule.metric)
-    at = names.low_rate_share_at(rule.metric)
-    if quantile is not None and (found := parse(quantile[0])) is not None:
-        at = found.rate
-        if found.score is CLA and found.layer not in policy.curvature_layers():
-            raise ValueError(f"check rule {rule.id} needs {quantile[0]}: add {found.layer} to detection.curvature_layers")
-    if at is not None and at not in policy.detection.rates:
-        raise ValueError(f"check rule {rule.id} needs R = {at:g}, but detection.rates has only {list(policy.detection.rates)}")
-
-
-def _check_score(rule: Rule, policy: Policy) -> None:
-    found = parse(rule.score)
-    if found is None:
-        raise ValueError(f"rule {rule.id} names an unknown score {rule.score!r}")
-    if found.rate is not None and found.rate not in policy.detection.rates:
-        raise ValueError(f"rule {rule.id} needs {rule.score}, but detection.rates has only {list(policy.detection.rates)}")
-    if found.score is CLA and rule.limit.quantile is not None and not policy.calibration.curvature_samples:
-        raise ValueError(f"rule {rule.id} needs quantiles of {rule.score}: set calibration.curvature_samples")
-    if rule.action is Verdict.CORRECT and policy.correction is None:
-        raise ValueError(f"rule {rule.id} asks for a correction, but there is no correction section; use action: reject")

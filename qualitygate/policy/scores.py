@@ -71,7 +71,6 @@ LOW_RATE = Score("low_rate", _COUNTER, by_rate=True, tolerance=2.0, relative=Fal
 CLA = Score("cla", total=False)
 RISK = Score(names.RISK, by_layer=False)
 
-
 _OURS = {"never_seen_active": "NEVER_SEEN", "low_rate": "LOW_RATE", "cla": "CLA", "risk": "RISK"}
 SCORES: Table[Score] = Table("scores", {name: f"{__name__}:{row}" for name, row in _OURS.items()}, Score)
 """Every score by its name, those of plug-ins included."""
@@ -94,7 +93,12 @@ def cla_layer(column: str) -> int | None:
     return found.layer if found is not None and found.score is CLA else None
 
 
-def badness(column: str, values: np.ndarray) -> np.ndarray:
-    """Values of a column, higher = worse, as they are if it is no score that is known."""
+def score_of(column: str) -> Score:
+    """The score that a column holds; of one that is not known, a score like most others: higher is worse."""
     found = parse(column)
-    return values if found is None else found.score.badness(values)
+    return Score(column) if found is None else found.score
+
+
+def badness(column: str, values: np.ndarray) -> np.ndarray:
+    """Values of a column, higher = worse."""
+    return score_of(column).badness(values)

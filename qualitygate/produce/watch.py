@@ -197,7 +197,7 @@ class Watch:
     def _drift(self, row: ShardRow, after: RunTotals, chance: float) -> Iterator[ExpectationResult]:
         for score in self._watched:
             calibration = self._scales.calibration[score]
-            for name, counts in ((names.drift(score), np.array(row.histograms[score])), (names.run_drift(score), after.histograms[score])):
+            for name, counts in zip(names.drift(score), (np.array(row.histograms[score]), after.histograms[score]), strict=True):
                 largest = allowance(int(counts.sum()), chance / 2) + allowance(int(calibration.sum()), chance / 2)
                 yield _within(name, distance(counts, calibration), None, largest)
 

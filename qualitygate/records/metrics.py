@@ -194,6 +194,6 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
                     continue
                 found[names.of_group(name, row.group)] = one.value
                 if row.group == names.ALL and one.low is not None and one.high is not None:
-                    found |= {names.low_bound(name): one.low, names.high_bound(name): one.high}
+                    found |= dict(zip(names.interval(name), (one.low, one.high), strict=True))
             found |= {names.spread(name): value for name, value in row.spread.items()}
         return found

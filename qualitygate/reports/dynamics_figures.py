@@ -48,7 +48,7 @@ def training_figure(record: DynamicsRecord, render: Render = png) -> bytes:
     for metric, title in _BY_LAYER.items():
         layers = sorted(int(name.rpartition("_")[2]) for name in found if name.rpartition("/layer_")[0] == metric)
         if layers:
-            panels.append((title, {f"layer {layer}": _series(record, names.at_layer(metric, layer)) for layer in layers}))
+            panels.append((title, {f"layer {layer}": _series(record, names.of_layer(metric, layer)) for layer in layers}))
     known = _BY_LAYER.keys() | _NOT_DRAWN
     of_set = sorted(name for name in found if name.rpartition("/layer_")[0] not in known)
     panels += [(name.split("/")[-1], {"": _series(record, name)}) for name in of_set]

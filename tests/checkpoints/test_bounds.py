@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qualitygate.checkpoints.contents import MAX_GROUPS
+from qualitygate.checkpoints.bounds import MAX_GROUPS
 from tests.checkpoints.nvidia_files import ForeignPickler, Made, Name, persistent_network
 
 SECONDS = 120

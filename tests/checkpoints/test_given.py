@@ -14,7 +14,7 @@ from reference.vectors import Vectors, assert_agrees, load
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import Contents
-from qualitygate.checkpoints.load import Checkpoint, Given, assemble_contents, load_generator
+from qualitygate.checkpoints.load import Checkpoint, assemble_contents, load_generator
 from qualitygate.checkpoints.reader import read
 from qualitygate.errors import CheckpointError, InputError
 from qualitygate.latents import Latents
@@ -23,7 +23,7 @@ SKIP = "nvlabs_stylegan2_r32_skip"
 
 
 def assembled(tree: Any, family: str | None = None, **settings: Any) -> Checkpoint:
-    return assemble_contents(Contents("test", tree), "test.pt", Given(family, settings))
+    return assemble_contents(Contents("test", tree), "test.pt", family, settings)
 
 
 def raw_image(loaded: Checkpoint, vectors: Vectors) -> Tensor:

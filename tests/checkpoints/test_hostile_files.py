@@ -19,8 +19,9 @@ import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
+from qualitygate.checkpoints import bounds
 from qualitygate.checkpoints.contents import tensor_groups
-from qualitygate.checkpoints.reader import bounds, read
+from qualitygate.checkpoints.reader import read
 from qualitygate.errors import CheckpointError, UnsafeCheckpointError
 from tests.checkpoints.nvidia_files import ForeignPickler, Made, Name, dump, persistent_network, tf_network
 

@@ -90,7 +90,7 @@ def dynamics() -> DynamicsRecord:
             model_id=None,
             at=at,
             error=None,
-            metrics={names.at_layer(names.CLA_MEAN, 1): at},
+            metrics={names.of_layer(names.CLA_MEAN, 1): at},
         )
         for at in (1.0, 2.0)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.reading import StateDictReader, spectrally_normalised
 from qualitygate.generators.convolutions import nearest_then_3x3
 from qualitygate.generators.families.biggan import BigGAN, BigGANDiscriminator, UNetDiscriminator
+
+LAYOUTS: list[Layout] = []
+_layout = partial(declared, LAYOUTS, "biggan")
 
 _BATCH_NORM_EPS = 1e-5  # the default and what the released scripts use; not stored in a state dict
 _UNUSED = r"(.*\.)?(u[1-9]\d*|sv\d+|accumulation_counter|num_batches_tracked)"
@@ -27,11 +31,7 @@ _UNUSED = r"(.*\.)?(u[1-9]\d*|sv\d+|accumulation_counter|num_batches_tracked)"
 
 
 class SpectralReader(StateDictReader):
-    """Reads the modules of a BigGAN, in float64, into tensors under our names.
-
-    Attributes:
-        tensors: what was read so far, by our names; float32.
-    """
+    """Reads the modules of a BigGAN, in float64, into float32 ``tensors`` under our names."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__(tensors, torch.float64)
@@ -62,10 +62,13 @@ class SpectralReader(StateDictReader):
 class Ajbrock(SpectralReader):
     """The modules that ajbrock's state dicts are made of."""
 
-    def attention_after(self, block: int, units: int) -> None:
-        theirs = f"blocks.{block}.1"
-        names = [f"{theirs}.{name}" for name in ("theta", "phi", "g", "o")]
-        self.attention(f"attention.{block}", units, self.take(f"{theirs}.gamma"), *names)
+    def attention_after(self, units: list[int]) -> list[int]:
+        """Self-attention after the blocks that are followed by it, given the units of all; the numbers of those blocks."""
+        blocks = [number for number in self.numbered(r"blocks\.(\d+)\.1\.theta\.weight") if number < len(units)]
+        for block in blocks:
+            names = [f"blocks.{block}.1.{name}" for name in ("theta", "phi", "g", "o")]
+            self.attention(f"attention.{block}", units[block], self.take(f"blocks.{block}.1.gamma"), *names)
+        return blocks
 
     def statistics(self, norm: str, units: int) -> tuple[Tensor, Tensor]:
         """Mean and 1/√(variance + ε) of a batch norm, by any of the names that its three implementations use."""
@@ -73,13 +76,9 @@ class Ajbrock(SpectralReader):
         variance = self.take(f"{norm}.{stem}_var", units)
         return self.take(f"{norm}.{stem}_mean", units), torch.rsqrt(variance + _BATCH_NORM_EPS)
 
-    def up_block(self, ours: str, theirs: str, inputs: int, outputs: int) -> None:
-        self.convolution(f"{ours}.convs.0", f"{theirs}.conv1", outputs, inputs, 3, 3, upsampling=True)
-        self.convolution(f"{ours}.last", f"{theirs}.conv2", outputs, outputs, 3, 3)
-        self.convolution(f"{ours}.shortcut", f"{theirs}.conv_sc", outputs, inputs, 1, 1)
-
-    def down_block(self, ours: str, theirs: str, inputs: int, hidden: int, outputs: int, shortcut: bool) -> None:
-        self.convolution(f"{ours}.first", f"{theirs}.conv1", hidden, inputs, 3, 3)
+    def block(self, ours: str, number: int, inputs: int, hidden: int, outputs: int, *, up: bool = False, shortcut: bool = True) -> None:
+        theirs = f"blocks.{number}.0"
+        self.convolution(f"{ours}.convs.0" if up else f"{ours}.first", f"{theirs}.conv1", hidden, inputs, 3, 3, upsampling=up)
         self.convolution(f"{ours}.last", f"{theirs}.conv2", outputs, hidden, 3, 3)
         if shortcut:
             self.convolution(f"{ours}.shortcut", f"{theirs}.conv_sc", outputs, inputs, 1, 1)
@@ -92,31 +91,25 @@ class Ajbrock(SpectralReader):
         if label_size:
             self.put(f"{ours}.embedding.weight", self.weight(embedding, label_size, units).T)
 
-    def generator_around_norms(self, units: list[int], attention: list[int], bottom_width: int, inputs: int, image_channels: int) -> None:
-        """Everything of a generator but its conditional norms and the class embedding."""
+    def generator_around_norms(self) -> tuple[int, list[int], list[int], dict[str, int]]:
+        """Everything of a generator but its conditional norms and the class embedding; gives the inputs of the first layer, units of the
+        chain, blocks with attention, and what the constructor needs to know of both ends."""
+        count = len(self.numbered(r"blocks\.(\d+)\.0\.conv1\.weight"))
+        shapes = [self.shape(f"blocks.{index}.0.conv1.weight", 4) for index in range(count)]
+        units = [shapes[0][1], *(shape[0] for shape in shapes)]
+        outputs, inputs = self.shape("linear.weight", 2)
+        bottom_width, image_channels = math.isqrt(outputs // units[0]), self.shape("output_layer.2.weight", 4)[0]
         self.convolution("linear", "linear", units[0] * bottom_width**2, inputs)
         for index, (before, after) in enumerate(pairwise(units)):
-            self.up_block(f"blocks.{index}", f"blocks.{index}.0", before, after)
-        for index in attention:
-            self.attention_after(index, units[index + 1])
+            self.block(f"blocks.{index}", index, before, after, after, up=True)
+        attention = self.attention_after(units[1:])
         last = units[-1]
         mean, inverse_deviation = self.statistics("output_layer.0", last)
         scale = self.take("output_layer.0.gain", last) * inverse_deviation
         self.put(f"norms.{2 * (len(units) - 1)}.scale", scale)
         self.put(f"norms.{2 * (len(units) - 1)}.shift", self.take("output_layer.0.bias", last) - mean * scale)
         self.convolution("to_rgb", "output_layer.2", image_channels, last, 3, 3)
-
-    def chain(self) -> tuple[list[int], list[int], int, int]:
-        """Units of the generator's chain, attention, size of its bottom, image channels: read off the shapes."""
-        count = len(self.numbered(r"blocks\.(\d+)\.0\.conv1\.weight"))
-        shapes = [self.shape(f"blocks.{index}.0.conv1.weight", 4) for index in range(count)]
-        units = [shapes[0][1], *(shape[0] for shape in shapes)]
-        bottom_width = math.isqrt(self.shape("linear.weight", 2)[0] // units[0])
-        return units, self.attended(count), bottom_width, self.shape("output_layer.2.weight", 4)[0]
-
-    def attended(self, blocks: int) -> list[int]:
-        """Numbers of the blocks that are followed by self-attention."""
-        return [number for number in self.numbered(r"blocks\.(\d+)\.1\.theta\.weight") if number < blocks]
+        return inputs, units, attention, {"bottom_width": bottom_width, "image_channels": image_channels}
 
     def conditional_norm(self, number: int, theirs: str, gain: Tensor, offset: Tensor, stage: str = "") -> None:
         """A norm with the weights (units, inputs) of its last linear layers, which are ours under ``stage``."""
@@ -135,13 +128,14 @@ class Ajbrock(SpectralReader):
         ]
 
 
+@_layout(
+    "generator", "ajbrock BigGAN", r"linear\.weight blocks\.0\.0\.bn1\.gain\.weight blocks\.0\.0\.conv1\.weight output_layer\.2\.weight"
+)
 def _generator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
-    units, attention, bottom_width, image_channels = file.chain()
-    inputs = file.shape("linear.weight", 2)[1]
+    inputs, units, attention, ends = file.generator_around_norms()
     label_size, label_features, block_latent = _conditioning(file, inputs)
     condition = (label_features or label_size) + (inputs if block_latent == "chunk" else 0)
-    file.generator_around_norms(units, attention, bottom_width, inputs, image_channels)
     if label_features:
         file.put("embedding.weight", file.take("shared.weight", label_size, label_features).T)
     for number, name, count in file.norms(units):
@@ -152,16 +146,7 @@ def _generator(group: TensorGroup) -> Built:
         file.conditional_norm(number, name, gain, offset)
     latent_size = inputs * len(units) if block_latent == "chunk" else inputs
     with torch.device("meta"):
-        generator = BigGAN(
-            latent_size,
-            label_size,
-            label_features,
-            units,
-            attention,
-            block_latent,
-            bottom_width=bottom_width,
-            image_channels=image_channels,
-        )
+        generator = BigGAN(latent_size, label_size, label_features, units, attention, block_latent, **ends)
     return Built(generator, file.tensors, file.unread(_UNUSED))
 
 
@@ -178,6 +163,9 @@ def _conditioning(file: Ajbrock, inputs: int) -> tuple[int, int, Literal["none",
     raise DoesNotFit(f"norms read {gain[1]} values: neither the embedded label ({label_features}) nor that and a chunk of z ({inputs})")
 
 
+@_layout(
+    "discriminator", "ajbrock BigGAN discriminator", r"linear\.weight blocks\.0\.0\.conv1\.weight blocks\.0\.0\.conv2\.weight embed\.weight"
+)
 def _discriminator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
     count = len(file.numbered(r"blocks\.(\d+)\.0\.conv2\.weight"))
@@ -189,10 +177,8 @@ def _discriminator(group: TensorGroup) -> Built:
     # the last block never halves the size; any other does if its shortcut has a convolution
     halves = [*shortcuts[:-1], False]
     for index, (before, inner, after, shortcut) in enumerate(zip(inputs, hidden, units, shortcuts, strict=True)):
-        file.down_block(f"blocks.{index}", f"blocks.{index}.0", before, inner, after, shortcut)
-    attention = file.attended(count)
-    for index in attention:
-        file.attention_after(index, units[index])
+        file.block(f"blocks.{index}", index, before, inner, after, shortcut=shortcut)
+    attention = file.attention_after(units)
     label_size = file.shape("embed.weight", 2)[0]
     file.projection_head("head", "linear", "embed", units[-1], label_size)
     # the one arrangement with several blocks at its smallest size is the one for 32×32, which stays at 8×8
@@ -202,23 +188,21 @@ def _discriminator(group: TensorGroup) -> Built:
     return Built(discriminator, file.tensors, file.unread(_UNUSED))
 
 
+@_layout("generator", "U-Net GAN", r"linear\.weight blocks\.0\.0\.bn1\.gain\.0\.weight blocks\.0\.0\.conv1\.weight output_layer\.2\.weight")
 def _unconditional_generator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
-    units, attention, bottom_width, image_channels = file.chain()
-    latent_size = file.shape("linear.weight", 2)[1]
-    file.generator_around_norms(units, attention, bottom_width, latent_size, image_channels)
+    latent_size, units, attention, ends = file.generator_around_norms()
     for number, name, count in file.norms(units):
         for ours, theirs in (("scale", "gain"), ("offset", "bias")):
             file.convolution(f"norms.{number}.{ours}.0", f"{name}.{theirs}.0", latent_size, latent_size)
         gain, offset = (file.weight(f"{name}.{head}.2", count, latent_size) for head in ("gain", "bias"))
         file.conditional_norm(number, name, gain, offset, stage=".2")
     with torch.device("meta"):
-        generator = BigGAN(
-            latent_size, 0, 0, units, attention, "whole", hidden=latent_size, bottom_width=bottom_width, image_channels=image_channels
-        )
+        generator = BigGAN(latent_size, 0, 0, units, attention, "whole", hidden=latent_size, **ends)
     return Built(generator, file.tensors, file.unread(_UNUSED))
 
 
+@_layout("discriminator", "U-Net GAN discriminator", r"linear_middle\.weight blocks\.0\.0\.conv1\.weight blocks\.0\.0\.conv_sc\.weight")
 def _unet_discriminator(group: TensorGroup) -> Built:
     file = Ajbrock(group.tensors)
     numbers = file.numbered(r"blocks\.(\d+)\.0\.conv1\.weight")
@@ -229,12 +213,10 @@ def _unet_discriminator(group: TensorGroup) -> Built:
     encoder, decoder = outputs[:count], outputs[count:]
     image_channels = file.shape("blocks.0.0.conv1.weight", 4)[1]
     for index, (before, after) in enumerate(zip([image_channels, *encoder[:-1]], encoder, strict=True)):
-        file.down_block(f"encoder.{index}", f"blocks.{index}.0", before, after, after, shortcut=True)
+        file.block(f"encoder.{index}", index, before, after, after)
     for index, (before, skip, after) in enumerate(zip([encoder[-1], *decoder[:-1]], [0, *encoder[-2::-1]], decoder, strict=True)):
-        file.up_block(f"decoder.{index}", f"blocks.{count + index}.0", before + skip, after)
-    attention = file.attended(count)
-    for index in attention:
-        file.attention_after(index, encoder[index])
+        file.block(f"decoder.{index}", count + index, before + skip, after, after, up=True)
+    attention = file.attention_after(encoder)
     label_size = file.shape("embed.weight", 2)[0] if "embed.weight" in file else 0
     file.projection_head("head", "linear_middle", "embed_middle", encoder[-1], label_size)
     file.projection_head("pixel_head", f"blocks.{2 * count}", "embed", decoder[-1], label_size, kernel=(1, 1))
@@ -242,35 +224,3 @@ def _unet_discriminator(group: TensorGroup) -> Built:
         discriminator = UNetDiscriminator(encoder, decoder, attention, label_size, image_channels)
     # `linear` is stored and never used
     return Built(discriminator, file.tensors, file.unread(rf"linear\..*|{_UNUSED}"))
-
-
-LAYOUTS = (
-    Layout(
-        "ajbrock BigGAN",
-        "biggan",
-        "generator",
-        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.weight", r"blocks\.0\.0\.conv1\.weight", r"output_layer\.2\.weight"),
-        _generator,
-    ),
-    Layout(
-        "ajbrock BigGAN discriminator",
-        "biggan",
-        "discriminator",
-        (r"linear\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv2\.weight", r"embed\.weight"),
-        _discriminator,
-    ),
-    Layout(
-        "U-Net GAN",
-        "biggan",
-        "generator",
-        (r"linear\.weight", r"blocks\.0\.0\.bn1\.gain\.0\.weight", r"blocks\.0\.0\.conv1\.weight", r"output_layer\.2\.weight"),
-        _unconditional_generator,
-    ),
-    Layout(
-        "U-Net GAN discriminator",
-        "biggan",
-        "discriminator",
-        (r"linear_middle\.weight", r"blocks\.0\.0\.conv1\.weight", r"blocks\.0\.0\.conv_sc\.weight"),
-        _unet_discriminator,
-    ),
-)

@@ -11,27 +11,27 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.biggan import SpectralReader
 from qualitygate.checkpoints.layouts.reading import spectrally_normalised
 from qualitygate.generators.families.biggan_deep import BOTTOM_WIDTH, NARROWING, BigGANDeep
 
+LAYOUTS: list[Layout] = []
 _IMAGE_CHANNELS = 3  # the output convolution makes more; the original drops them
 _EPS = 1e-4
 
 
 class _HuggingFace(SpectralReader):
-    """The modules of such a state dict."""
-
     def __init__(self, group: TensorGroup) -> None:
         super().__init__(group.tensors)
-        self.eps = _eps(group)
+        self.eps = group.settings.get("eps", _EPS)
+        if not isinstance(self.eps, (int, float)):
+            raise DoesNotFit(f"config.json has the eps {self.eps!r}")
 
     def weight(self, module: str, *shape: int) -> Tensor:
         """Weight of a module, spectrally normalised by the stored vectors."""
         weight = self.take(f"{module}.weight_orig", *shape)
-        v_size = weight[0].numel()
-        u, v = self.take(f"{module}.weight_u", shape[0]), self.take(f"{module}.weight_v", v_size)
+        u, v = self.take(f"{module}.weight_u", shape[0]), self.take(f"{module}.weight_v", weight[0].numel())
         return spectrally_normalised(weight, u, v)
 
     def statistics(self, ours: str, theirs: str, rows: int, units: int) -> None:
@@ -50,28 +50,15 @@ class _HuggingFace(SpectralReader):
             self.put(f"{norm}.gain.weight", self.weight(f"{theirs}.bn_{which}.scale", units, condition))
             self.put(f"{norm}.offset.weight", self.weight(f"{theirs}.bn_{which}.offset", units, condition))
 
-    def attention_at(self, ours: int, number: int, units: int) -> None:
-        theirs = f"generator.layers.{number}"
-        names = [f"{theirs}.snconv1x1_{name}" for name in ("theta", "phi", "g", "o_conv")]
-        self.attention(f"attention.{ours}", units, self.take(f"{theirs}.gamma", 1), *names)
 
-    def ends(self, units: list[int], rows: int, condition: int, label_features: int, label_size: int) -> None:
-        """What stands before and after the blocks. The first layer's outputs are stored position by position."""
-        first, last = units[0], units[-1]
-        positions = (BOTTOM_WIDTH**2, first)
-        weight = self.weight("generator.gen_z", first * BOTTOM_WIDTH**2, condition)
-        bias = self.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
-        self.put("linear.weight", weight.unflatten(0, positions).transpose(0, 1).flatten(0, 1))
-        self.put("linear.bias", bias.unflatten(0, positions).T.flatten())
-        self.put("embedding.weight", self.take("embeddings.weight", label_features, label_size))
-        norm = f"norms.{4 * (len(units) - 1)}"
-        self.statistics(norm, "generator.bn", rows, last)
-        self.put(f"{norm}.gain", self.take("generator.bn.weight", last))
-        self.put(f"{norm}.offset", self.take("generator.bn.bias", last))
-        self.put("to_rgb.weight", self.weight("generator.conv_to_rgb", last, last, 3, 3)[:_IMAGE_CHANNELS])
-        self.put("to_rgb.bias", self.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
-
-
+@declared(
+    LAYOUTS,
+    "biggan-deep",
+    "generator",
+    "Hugging Face BigGAN-deep",
+    r"embeddings\.weight generator\.gen_z\.weight_orig generator\.layers\.0\.conv_0\.weight_orig generator\.bn\.running_means",
+    asks="layers eps",
+)
 def _build(group: TensorGroup) -> Built:
     file = _HuggingFace(group)
     blocks = file.numbered(r"generator\.layers\.(\d+)\.conv_0\.weight_orig")
@@ -83,13 +70,28 @@ def _build(group: TensorGroup) -> Built:
     rows = file.shape("generator.bn.running_means", 2)[0]
     label_features, label_size = file.shape("embeddings.weight", 2)
     condition = file.shape("generator.gen_z.weight_orig", 2)[1]
-    file.ends(units, rows, condition, label_features, label_size)
+    # the first layer's outputs are stored position by position
+    first, last = units[0], units[-1]
+    positions = (BOTTOM_WIDTH**2, first)
+    weight = file.weight("generator.gen_z", first * BOTTOM_WIDTH**2, condition)
+    bias = file.take("generator.gen_z.bias", first * BOTTOM_WIDTH**2)
+    file.put("linear.weight", weight.unflatten(0, positions).transpose(0, 1).flatten(0, 1))
+    file.put("linear.bias", bias.unflatten(0, positions).T.flatten())
+    file.put("embedding.weight", file.take("embeddings.weight", label_features, label_size))
+    norm = f"norms.{4 * (len(units) - 1)}"
+    file.statistics(norm, "generator.bn", rows, last)
+    file.put(f"{norm}.gain", file.take("generator.bn.weight", last))
+    file.put(f"{norm}.offset", file.take("generator.bn.bias", last))
+    file.put("to_rgb.weight", file.weight("generator.conv_to_rgb", last, last, 3, 3)[:_IMAGE_CHANNELS])
+    file.put("to_rgb.bias", file.take("generator.conv_to_rgb.bias", last)[:_IMAGE_CHANNELS])
     for index, module in enumerate(modules):
         file.block(index, module, units[index], units[index + 1], doubles[index], rows, condition)
     # attention is numbered among the blocks
     after = [sum(block < number for block in blocks) - 1 for number in attention]
     for number, index in zip(attention, after, strict=True):
-        file.attention_at(index, number, units[index + 1])
+        theirs = f"generator.layers.{number}"
+        names = [f"{theirs}.snconv1x1_{name}" for name in ("theta", "phi", "g", "o_conv")]
+        file.attention(f"attention.{index}", units[index + 1], file.take(f"{theirs}.gamma", 1), *names)
     with torch.device("meta"):
         generator = BigGANDeep(condition - label_features, label_size, label_features, units, doubles, after, rows, _IMAGE_CHANNELS)
     # the original, too, passes over what it does not know
@@ -97,7 +99,6 @@ def _build(group: TensorGroup) -> Built:
 
 
 def _doubles(group: TensorGroup, count: int) -> list[bool]:
-    """Which blocks double the size."""
     stored = group.settings.get("layers")
     if stored is None:
         return [index % 2 == 1 for index in range(count)]
@@ -106,27 +107,3 @@ def _doubles(group: TensorGroup, count: int) -> list[bool]:
     if len(doubles) != count:
         raise DoesNotFit(f"config.json has the layers {stored!r}, the tensors are of {count} blocks")
     return doubles
-
-
-def _eps(group: TensorGroup) -> float:
-    stored = group.settings.get("eps", _EPS)
-    if not isinstance(stored, (int, float)):
-        raise DoesNotFit(f"config.json has the eps {stored!r}")
-    return float(stored)
-
-
-LAYOUTS = (
-    Layout(
-        "Hugging Face BigGAN-deep",
-        "biggan-deep",
-        "generator",
-        (
-            r"embeddings\.weight",
-            r"generator\.gen_z\.weight_orig",
-            r"generator\.layers\.0\.conv_0\.weight_orig",
-            r"generator\.bn\.running_means",
-        ),
-        _build,
-        ("layers", "eps"),
-    ),
-)

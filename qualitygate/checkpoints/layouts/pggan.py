@@ -9,9 +9,8 @@ taken from settings stored beside the tensors, from the other network in the fil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import count, takewhile
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,117 +18,46 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
-from qualitygate.checkpoints.layouts.reading import StateDictReader
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
+from qualitygate.checkpoints.layouts.reading import StateDictReader, settings_in
 from qualitygate.generators.families.pggan import PGGAN, PGGANDiscriminator
 
-_GENFORCE_GROUP, _NVIDIA_GROUP, _HUB_GROUP = 16, 4, 4
-"""Samples over which each source's discriminator measures variation, unless told otherwise."""
+LAYOUTS: list[Layout] = []
+_layout = partial(declared, LAYOUTS, "pggan")
 
 _NVIDIA_SETTINGS = {"use_wscale": True, "use_pixelnorm": True, "use_leakyrelu": True, "normalize_latents": True, "pixelnorm_epsilon": 1e-8}
 _HUB_SETTINGS = {"equalizedlR": True, "perChannelNormalization": True, "leakyReluLeak": 0.2}
-_HUB_TANH = ("MSE", "DCGAN")
-"""Losses for which the hub ends the generator with tanh."""
-
 
 _NOT_NEEDED = r"lod|.*\.wscale\.scale"
 """The level of detail is read elsewhere; the scale in old GAN Dissection files follows from the shapes."""
 
-Pair = tuple[Tensor, Tensor]
-"""Weight and bias of one layer, float32."""
+Pair = tuple[Tensor, Tensor]  # weight and bias of one layer, float32
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The layers of a generator or discriminator.
+# The networks that the layers are of
 
-    Attributes:
-        layers: in the order in which they run. The generator's first is (inputs, units, 4, 4); convolutions are
-            (outputs, inputs, 3, 3), or (inputs, outputs, 3, 3) where a fused generator doubles the size;
-            dense layers are (outputs, inputs).
-        images: to-RGB or from-RGB by level of detail, the full size first.
-        fused: convolution and resampling are one step.
+
+def _generator(
+    layers: list[Pair],
+    images: list[Pair],
+    lod: float,
+    *,
+    fused: bool = False,
+    label_size: int = 0,
+    label_after_norm: bool = False,
+    final_tanh: bool = False,
+) -> Built:
+    """The generator of such layers, in the order in which they run, and of such to-RGBs, the full size first.
+
+    The first layer is (inputs, units, 4, 4), the others are (outputs, inputs, 3, 3), or (inputs, outputs, 3, 3) where a ``fused`` one
+    doubles the size in one step. Of the inputs, ``label_size`` are classes.
     """
-
-    layers: list[Pair]
-    images: list[Pair]
-    fused: bool = False
-
-
-def _genforce_generator(group: TensorGroup) -> Built:
-    label_size = group.settings.get("label_size", _genforce_classes(group))
-    return _generator(
-        _genforce_generator_layers(StateDictReader(group.tensors)),
-        _lod(group.tensors),
-        label_size=label_size,
-        label_after_norm=label_size > 0,
-        final_tanh=group.settings.get("final_tanh", False),
-    )
-
-
-def _genforce_discriminator(group: TensorGroup) -> Built:
-    stored = _genforce_discriminator_layers(StateDictReader(group.tensors))
-    fused = group.settings.get("fused_scale")
-    if fused is None:
-        generator = _beside(group, "output0.weight")
-        fused = generator is not None and _genforce_generator_layers(StateDictReader(generator.tensors)).fused
-    group_size = group.settings.get("minibatch_std_group_size", _GENFORCE_GROUP)
-    return _discriminator(Stored(stored.layers, stored.images, fused), _lod(group.tensors), group_size=group_size)
-
-
-def _genforce_classes(group: TensorGroup) -> int:
-    """The discriminator has one output more than there are classes. Without a sound one, there are taken to be none."""
-    judge = _beside(group, "input0.weight")
-    try:
-        return 0 if judge is None else len(_genforce_discriminator_layers(StateDictReader(judge.tensors)).layers[-1][1]) - 1
-    except DoesNotFit:
-        return 0
-
-
-def _gan_dissection_generator(group: TensorGroup) -> Built:
-    return _generator(_gan_dissection_generator_layers(StateDictReader(group.tensors)), lod=0.0)
-
-
-def _hub_generator(group: TensorGroup) -> Built:
-    config = _hub_config(group)
-    _check_settings(config, _HUB_SETTINGS)
-    return _generator(
-        _hub_generator_layers(StateDictReader(group.tensors)),
-        float(config.get("alpha", 0.0)),
-        label_size=config.get("categoryVectorDim", 0),
-        final_tanh=config.get("lossCriterion") in _HUB_TANH,
-    )
-
-
-def _hub_discriminator(group: TensorGroup) -> Built:
-    alpha = float(_hub_config(group).get("alpha", 0.0))
-    return _discriminator(_hub_discriminator_layers(StateDictReader(group.tensors)), alpha, group_size=_HUB_GROUP, consecutive_groups=True)
-
-
-def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
-    config = group.settings.get("config")
-    return {**(config if isinstance(config, Mapping) else {}), **group.given}
-
-
-def _nvidia_generator(group: TensorGroup) -> Built:
-    _check_settings(group.settings, _NVIDIA_SETTINGS)
-    label_size = group.settings.get("label_size", 0)
-    return _generator(_tensorflow_generator_layers(StateDictReader(group.tensors)), _lod(group.tensors), label_size=label_size)
-
-
-def _nvidia_discriminator(group: TensorGroup) -> Built:
-    _check_settings(group.settings, {"use_wscale": True})
-    group_size = group.settings.get("mbstd_group_size", _NVIDIA_GROUP)
-    return _discriminator(_tensorflow_discriminator_layers(StateDictReader(group.tensors)), _lod(group.tensors), group_size=group_size)
-
-
-def _generator(stored: Stored, lod: float, *, label_size: int = 0, label_after_norm: bool = False, final_tanh: bool = False) -> Built:
-    if len(stored.layers) % 2:
-        raise DoesNotFit(f"{len(stored.layers)} layers, the last without its second of the same size")
-    dropped = _dropped(stored, lod, len(stored.layers) // 2)
-    layers = stored.layers[: len(stored.layers) - 2 * dropped]
-    images = stored.images[dropped : math.ceil(lod) + 1][::-1]
-    inputs = layers[0][0].shape[0]
+    if len(layers) % 2:
+        raise DoesNotFit(f"{len(layers)} layers, the last without its second of the same size")
+    dropped = _dropped(lod, len(layers) // 2, len(images))
+    layers, images = layers[: len(layers) - 2 * dropped], images[dropped : math.ceil(lod) + 1][::-1]
+    dense, bias = layers[0]
+    inputs = dense.shape[0]
     if not 0 <= label_size < inputs:
         raise DoesNotFit(f"{inputs} inputs, of which {label_size} would be classes")
     with torch.device("meta"):
@@ -142,12 +70,7 @@ def _generator(stored: Stored, lod: float, *, label_size: int = 0, label_after_n
             lod=lod,
             final_tanh=final_tanh,
         )
-    return Built(generator, _generator_tensors(layers, images, stored.fused))
-
-
-def _generator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> dict[str, Tensor]:
-    dense, bias = layers[0]
-    tensors = {"weight.0": _scaled(dense, 16 * dense.shape[0]), "bias.0": bias if bias.ndim == 3 else bias[:, None, None].repeat(1, 4, 4)}
+    tensors = {"weight.0": _scaled(dense, 16 * inputs), "bias.0": bias if bias.ndim == 3 else bias[:, None, None].repeat(1, 4, 4)}
     for index, (weight, bias) in enumerate(layers[1:], start=1):
         _check_kernel(weight, f"layer {index}")
         if index % 2 == 0:
@@ -157,15 +80,17 @@ def _generator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> d
             weight = _scaled(weight, 9 * weight.shape[1])
         tensors[f"weight.{index}"], tensors[f"bias.{index}"] = weight, bias
     for index, (weight, bias) in enumerate(images):
-        tensors[f"rgb_weight.{index}"] = _scaled(weight, weight.shape[1], gain=1.0)
-        tensors[f"rgb_bias.{index}"] = bias
-    return tensors
+        tensors[f"rgb_weight.{index}"], tensors[f"rgb_bias.{index}"] = _scaled(weight, weight.shape[1], gain=1.0), bias
+    return Built(generator, tensors)
 
 
-def _discriminator(stored: Stored, lod: float, *, group_size: int, consecutive_groups: bool = False) -> Built:
-    dropped = _dropped(stored, lod, len(stored.images))
-    layers = stored.layers[2 * dropped :]
-    images = stored.images[dropped : math.ceil(lod) + 1]
+def _discriminator(
+    layers: list[Pair], images: list[Pair], lod: float, *, fused: bool = False, group_size: int, consecutive_groups: bool = False
+) -> Built:
+    """The discriminator of such layers: convolutions (outputs, inputs, 3, 3) and dense ones (outputs, inputs); ``images`` are its
+    from-RGB. It measures variation over ``group_size`` samples."""
+    dropped = _dropped(lod, len(images), len(images))
+    layers, images = layers[2 * dropped :], images[dropped : math.ceil(lod) + 1]
     units = [len(bias) for _, bias in (images[0], *layers)]
     sees_variation = layers[-3][0].shape[1] == units[-4] + 1
     with torch.device("meta"):
@@ -173,15 +98,11 @@ def _discriminator(stored: Stored, lod: float, *, group_size: int, consecutive_g
             units=units[:-1],
             image_channels=images[0][0].shape[1],
             outputs=units[-1],
-            fused=stored.fused,
+            fused=fused,
             group_size=group_size if sees_variation else 0,
             consecutive_groups=consecutive_groups,
             lod=lod,
         )
-    return Built(discriminator, _discriminator_tensors(layers, images, stored.fused))
-
-
-def _discriminator_tensors(layers: list[Pair], images: list[Pair], fused: bool) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for index, (weight, bias) in enumerate(images):
         tensors[f"rgb_weight.{index}"], tensors[f"rgb_bias.{index}"] = _scaled(weight, weight.shape[1]), bias
@@ -193,13 +114,13 @@ def _discriminator_tensors(layers: list[Pair], images: list[Pair], fused: bool) 
             weight = _four_shifts(weight) / 4.0
         gain = 1.0 if index == last else math.sqrt(2.0)
         tensors[f"weight.{index}"], tensors[f"bias.{index}"] = _scaled(weight, fan_in, gain), bias
-    return tensors
+    return Built(discriminator, tensors)
 
 
-def _dropped(stored: Stored, lod: float, resolutions: int) -> int:
+def _dropped(lod: float, resolutions: int, images: int) -> int:
     """How many of the finest resolutions are not in use at this level of detail."""
-    if not 0.0 <= lod <= resolutions - 1 or math.ceil(lod) >= len(stored.images):
-        raise DoesNotFit(f"level of detail {lod:g} with {resolutions} resolutions and {len(stored.images)} layers to or from RGB")
+    if not 0.0 <= lod <= resolutions - 1 or math.ceil(lod) >= images:
+        raise DoesNotFit(f"level of detail {lod:g} with {resolutions} resolutions and {images} layers to or from RGB")
     return math.floor(lod)
 
 
@@ -218,117 +139,27 @@ def _check_kernel(weight: Tensor, what: str) -> None:
         raise DoesNotFit(f"{what} is {tuple(weight.shape)}, not a 3×3 convolution")
 
 
+# What sources have in common
+
+
+def _names(reader: StateDictReader, pattern: str, suffix: str = ".weight", start: int = 0) -> list[str]:
+    """The layers of such names, numbered from ``start`` on, as far as there are any."""
+    return [pattern.format(index) for index in reader.run(pattern + suffix, start)]
+
+
+def _read(
+    reader: StateDictReader, layers: list[str], images: list[str], weight: str = ".weight", bias: str = ".bias"
+) -> tuple[list[Pair], list[Pair]]:
+    """The layers, and those to or from RGB, of these names, which are all that there are."""
+    found = [[(reader.take_any(name + weight, 4, 2), reader.take_any(name + bias, 1)) for name in names] for names in (layers, images)]
+    reader.unread(_NOT_NEEDED)
+    return found[0], found[1]
+
+
 def _check_settings(stored: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
     for name, value in needed.items():
         if stored.get(name, value) != value:
             raise DoesNotFit(f"it was built with {name} = {stored[name]!r}, and only {value!r} is known")
-
-
-def _lod(tensors: Mapping[str, Tensor]) -> float:
-    return float(tensors["lod"]) if "lod" in tensors else 0.0
-
-
-def _beside(group: TensorGroup, name: str) -> TensorGroup | None:
-    """The other network of the file: the first group that has such a tensor."""
-    return next((other for other in group.others if name in other.tensors), None)
-
-
-def _genforce_generator_layers(reader: StateDictReader) -> Stored:
-    layers = _run(reader, lambda index: f"layer{index}")
-    images = _run(reader, lambda index: f"output{index}")[::-1]
-    reader.unread(_NOT_NEEDED)
-    # a fused weight is (inputs, outputs, 3, 3), which shows wherever the number of units changes
-    shapes = [(weight.shape[0], weight.shape[1], len(bias)) for weight, bias in layers[2::2]]
-    fused = all(second == units for _, second, units in shapes) and any(first != units for first, _, units in shapes)
-    return Stored([_dense_from_convolution(layers[0]), *layers[1:]], images, fused)
-
-
-def _genforce_discriminator_layers(reader: StateDictReader) -> Stored:
-    """``fused`` cannot be told from these tensors."""
-    layers = _run(reader, lambda index: f"layer{index}")
-    images = _run(reader, lambda index: f"input{index}")
-    reader.unread(_NOT_NEEDED)
-    if len(layers) != 2 * len(images) + 1:
-        raise DoesNotFit(f"{len(layers)} layers for {len(images)} from-RGB layers, which need {2 * len(images) + 1}")
-    return Stored(layers, images)
-
-
-def _gan_dissection_generator_layers(reader: StateDictReader) -> Stored:
-    """Both namings of GAN Dissection: the newer counts layers from 1 and names the output by its size."""
-    suffixes = (".conv.weight", ".wscale.b")
-    if "features.0.conv.weight" in reader:
-        layers = _run(reader, lambda index: f"features.{index}", suffixes)
-        output = "output"
-    else:
-        layers = _run(reader, lambda index: f"layer{index + 1}", suffixes)
-        size = 2 ** (len(layers) // 2 + 1)
-        output = f"output_{size}x{size}"
-    images = _pairs(reader, [output], suffixes)
-    reader.unread(_NOT_NEEDED)
-    return Stored([_dense_from_convolution(layers[0]), *layers[1:]], images)
-
-
-def _hub_generator_layers(reader: StateDictReader) -> Stored:
-    early = ("formatLayer", "groupScale0.0")
-    layers = _run(reader, lambda index: f"{early[index] if index < 2 else f'scaleLayers.{index // 2 - 1}.{index % 2}'}.module")
-    images = _run(reader, lambda index: f"toRGBLayers.{index}.module")[::-1]
-    reader.unread(_NOT_NEEDED)
-    (weight, bias), *convolutions = [_bias_scaled(layer) for layer in layers]
-    _check_dense(weight, len(weight))
-    # the others count the 16 positions of the first layer into its fan-in
-    first = (4.0 * weight.T.unflatten(1, (-1, 4, 4)), bias.unflatten(0, (-1, 4, 4)))
-    return Stored([first, *convolutions], [_more_gain(_bias_scaled(image)) for image in images])
-
-
-def _hub_discriminator_layers(reader: StateDictReader) -> Stored:
-    images = _run(reader, lambda index: f"fromRGBLayers.{index}.module")[::-1]
-    blocks = len(images) - 1
-    late = ("groupScaleZero.0", "groupScaleZero.1", "decisionLayer")
-    names = [f"scaleLayers.{block}.{index}.module" for block in reversed(range(blocks)) for index in range(2)]
-    names += [f"{name}.module" for name in late]
-    layers = [_bias_scaled(layer) for layer in _pairs(reader, names)]
-    reader.unread(_NOT_NEEDED)
-    return Stored([*layers[:-1], _more_gain(layers[-1])], [_bias_scaled(image) for image in images])
-
-
-def _tensorflow_generator_layers(reader: StateDictReader) -> Stored:
-    fused = "8x8/Conv0_up/weight" in reader
-    suffixes = ("/weight", "/bias")
-
-    def name(index: int) -> str:
-        size = 4 * 2 ** (index // 2)
-        early = ("Dense", "Conv")
-        return f"{size}x{size}/" + (early[index] if index < 2 else "Conv1" if index % 2 else "Conv0_up" if fused else "Conv0")
-
-    (weight, bias), *convolutions = _run(reader, name, suffixes)
-    images = _run(reader, lambda index: f"ToRGB_lod{index}", suffixes)
-    reader.unread(_NOT_NEEDED)
-    _check_dense(weight, weight.shape[-1])
-    first = (weight.unflatten(1, (-1, 4, 4)), bias)
-    return Stored([first, *map(_from_tensorflow, convolutions)], [_from_tensorflow(image) for image in images], fused)
-
-
-def _tensorflow_discriminator_layers(reader: StateDictReader) -> Stored:
-    suffixes = ("/weight", "/bias")
-    images = _run(reader, lambda index: f"FromRGB_lod{index}", suffixes)
-    sizes = [4 * 2**block for block in reversed(range(1, len(images)))]
-    fused = "8x8/Conv1_down/weight" in reader
-    names = [f"{size}x{size}/{name}" for size in sizes for name in ("Conv0", "Conv1_down" if fused else "Conv1")]
-    layers = _pairs(reader, [*names, "4x4/Conv", "4x4/Dense0", "4x4/Dense1"], suffixes)
-    reader.unread(_NOT_NEEDED)
-    return Stored([_from_tensorflow(layer) for layer in layers], [_from_tensorflow(image) for image in images], fused)
-
-
-def _run(reader: StateDictReader, name: Callable[[int], str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
-    """The layers ``name(0)``, ``name(1)``, … as far as there are any."""
-    names = list(takewhile(lambda name: name + suffixes[0] in reader, map(name, count())))
-    if not names:
-        raise DoesNotFit(f"no tensor {name(0)}{suffixes[0]}")
-    return _pairs(reader, names, suffixes)
-
-
-def _pairs(reader: StateDictReader, names: list[str], suffixes: tuple[str, str] = (".weight", ".bias")) -> list[Pair]:
-    return [(reader.take_any(name + suffixes[0], 4, 2), reader.take_any(name + suffixes[1], 1)) for name in names]
 
 
 def _check_dense(weight: Tensor, outputs: int) -> None:
@@ -344,77 +175,173 @@ def _dense_from_convolution(layer: Pair) -> Pair:
     return weight.flip(2, 3).transpose(0, 1), bias
 
 
-def _bias_scaled(layer: Pair) -> Pair:
-    """The hub scales the sum of convolution and bias."""
-    weight, bias = layer
-    return weight, bias * math.sqrt(2.0 / weight[0].numel())
+def _lod(group: TensorGroup) -> float:
+    return float(group.tensors["lod"]) if "lod" in group.tensors else 0.0
 
 
-def _more_gain(layer: Pair) -> Pair:
-    """The hub scales its last layers by √2 / √fan_in like all others."""
+# genforce; each network shows something of the other, the first group of the file that has such a tensor
+
+
+@_layout("generator", "genforce PGGAN", r"layer0\.weight layer1\.bias output0\.weight lod", asks="label_size final_tanh")
+def _genforce_generator(group: TensorGroup) -> Built:
+    layers, images, fused = _genforce_generator_layers(group)
+    judge = next((other for other in group.others if "input0.weight" in other.tensors), None)
+    try:  # the discriminator has one output more than there are classes; without a sound one, there are taken to be none
+        classes = len(_genforce_discriminator_layers(judge)[0][-1][1]) - 1 if judge else 0
+    except DoesNotFit:
+        classes = 0
+    label_size, final_tanh = group.settings.get("label_size", classes), group.settings.get("final_tanh", False)
+    return _generator(
+        layers, images, _lod(group), fused=fused, label_size=label_size, label_after_norm=label_size > 0, final_tanh=final_tanh
+    )
+
+
+@_layout("discriminator", "genforce PGGAN", r"layer0\.weight input0\.weight lod", asks="fused_scale minibatch_std_group_size")
+def _genforce_discriminator(group: TensorGroup) -> Built:
+    layers, images = _genforce_discriminator_layers(group)
+    fused = group.settings.get("fused_scale")
+    if fused is None:  # it cannot be told from these tensors
+        generator = next((other for other in group.others if "output0.weight" in other.tensors), None)
+        fused = generator is not None and _genforce_generator_layers(generator)[2]
+    group_size = group.settings.get("minibatch_std_group_size", 16)
+    return _discriminator(layers, images, _lod(group), fused=fused, group_size=group_size)
+
+
+def _genforce_generator_layers(group: TensorGroup) -> tuple[list[Pair], list[Pair], bool]:
+    reader = StateDictReader(group.tensors)
+    layers, images = _read(reader, _names(reader, "layer{}"), _names(reader, "output{}")[::-1])
+    # a fused weight is (inputs, outputs, 3, 3), which shows wherever the number of units changes
+    shapes = [(weight.shape[0], weight.shape[1], len(bias)) for weight, bias in layers[2::2]]
+    fused = all(second == units for _, second, units in shapes) and any(first != units for first, _, units in shapes)
+    return [_dense_from_convolution(layers[0]), *layers[1:]], images, fused
+
+
+def _genforce_discriminator_layers(group: TensorGroup) -> tuple[list[Pair], list[Pair]]:
+    reader = StateDictReader(group.tensors)
+    layers, images = _read(reader, _names(reader, "layer{}"), _names(reader, "input{}"))
+    if len(layers) != 2 * len(images) + 1:
+        raise DoesNotFit(f"{len(layers)} layers for {len(images)} from-RGB layers, which need {2 * len(images) + 1}")
+    return layers, images
+
+
+# GAN Dissection; the newer of its two namings counts layers from 1 and names the output by its size
+
+
+@_layout(
+    "generator",
+    "GAN Dissection PGGAN",
+    r"(layer1|features\.0)\.conv\.weight (layer1|features\.0)\.wscale\.b output(_\d+x\d+)?\.conv\.weight",
+)
+def _gan_dissection_generator(group: TensorGroup) -> Built:
+    reader = StateDictReader(group.tensors)
+    if "features.0.conv.weight" in reader:
+        names, output = _names(reader, "features.{}", ".conv.weight"), "output"
+    else:
+        names = _names(reader, "layer{}", ".conv.weight", start=1)
+        size = 2 ** (len(names) // 2 + 1)
+        output = f"output_{size}x{size}"
+    layers, images = _read(reader, names, [output], ".conv.weight", ".wscale.b")
+    return _generator([_dense_from_convolution(layers[0]), *layers[1:]], images, lod=0.0)
+
+
+# torch hub
+
+
+@_layout(
+    "generator",
+    "torch hub PGAN",
+    r"formatLayer\.module\.weight groupScale0\.0\.module\.weight toRGBLayers\.0\.module\.weight",
+    asks="alpha categoryVectorDim lossCriterion",
+)
+def _hub_generator(group: TensorGroup) -> Built:
+    config = _hub_config(group)
+    _check_settings(config, _HUB_SETTINGS)
+    reader = StateDictReader(group.tensors)
+    blocks = _names(reader, "scaleLayers.{}", ".0.module.weight")
+    names = ["formatLayer.module", "groupScale0.0.module", *(f"{block}.{index}.module" for block in blocks for index in range(2))]
+    layers, images = _read(reader, names, _names(reader, "toRGBLayers.{}.module")[::-1])
+    (weight, bias), *convolutions = map(_hub_scaled, layers)
+    _check_dense(weight, len(weight))
+    # the others count the 16 positions of the first layer into its fan-in
+    first = (4.0 * weight.T.unflatten(1, (-1, 4, 4)), bias.unflatten(0, (-1, 4, 4)))
+    return _generator(
+        [first, *convolutions],
+        [_hub_scaled(image, math.sqrt(2.0)) for image in images],
+        float(config.get("alpha", 0.0)),
+        label_size=config.get("categoryVectorDim", 0),
+        final_tanh=config.get("lossCriterion") in ("MSE", "DCGAN"),
+    )
+
+
+@_layout(
+    "discriminator",
+    "torch hub PGAN",
+    r"groupScaleZero\.0\.module\.weight decisionLayer\.module\.weight fromRGBLayers\.0\.module\.weight",
+    asks="alpha",
+)
+def _hub_discriminator(group: TensorGroup) -> Built:
+    reader = StateDictReader(group.tensors)
+    image_names = _names(reader, "fromRGBLayers.{}.module")[::-1]
+    names = [f"scaleLayers.{block}.{index}.module" for block in reversed(range(len(image_names) - 1)) for index in range(2)]
+    names += [f"{name}.module" for name in ("groupScaleZero.0", "groupScaleZero.1", "decisionLayer")]
+    (*layers, last), images = _read(reader, names, image_names)
+    return _discriminator(
+        [*map(_hub_scaled, layers), _hub_scaled(last, math.sqrt(2.0))],
+        [_hub_scaled(image) for image in images],
+        float(_hub_config(group).get("alpha", 0.0)),
+        group_size=4,
+        consecutive_groups=True,
+    )
+
+
+def _hub_config(group: TensorGroup) -> Mapping[str, Any]:
+    return {**settings_in(group.settings, "config"), **group.given}
+
+
+def _hub_scaled(layer: Pair, gain: float = 1.0) -> Pair:
+    """The hub scales the sum of convolution and bias, and its last layers (``gain``) by √2 / √fan_in like all others."""
     weight, bias = layer
-    return weight * math.sqrt(2.0), bias
+    return weight * gain, bias * math.sqrt(2.0 / weight[0].numel())
+
+
+# NVIDIA, TensorFlow
+
+
+@_layout("generator", "NVIDIA TensorFlow PGGAN", "4x4/Dense/weight 4x4/Conv/weight ToRGB_lod0/weight", asks="label_size")
+def _nvidia_generator(group: TensorGroup) -> Built:
+    _check_settings(group.settings, _NVIDIA_SETTINGS)
+    reader = StateDictReader(group.tensors)
+    fused = "8x8/Conv0_up/weight" in reader
+    first_name = "Conv0_up" if fused else "Conv0"
+    sizes = reader.sizes("{0}x{0}/" + first_name + "/weight", first=8)
+    names = ["4x4/Dense", "4x4/Conv", *(f"{size}x{size}/{name}" for size in sizes for name in (first_name, "Conv1"))]
+    layers, images = _read(reader, names, _names(reader, "ToRGB_lod{}", "/weight"), "/weight", "/bias")
+    (weight, bias), *convolutions = layers
+    _check_dense(weight, weight.shape[-1])
+    first = (weight.unflatten(1, (-1, 4, 4)), bias)
+    return _generator(
+        [first, *map(_from_tensorflow, convolutions)],
+        [_from_tensorflow(image) for image in images],
+        _lod(group),
+        fused=fused,
+        label_size=group.settings.get("label_size", 0),
+    )
+
+
+@_layout("discriminator", "NVIDIA TensorFlow PGGAN", "4x4/Dense1/weight FromRGB_lod0/weight", asks="mbstd_group_size")
+def _nvidia_discriminator(group: TensorGroup) -> Built:
+    _check_settings(group.settings, {"use_wscale": True})
+    reader = StateDictReader(group.tensors)
+    image_names = _names(reader, "FromRGB_lod{}", "/weight")
+    sizes = [4 * 2**block for block in reversed(range(1, len(image_names)))]
+    fused = "8x8/Conv1_down/weight" in reader
+    names = [f"{size}x{size}/{name}" for size in sizes for name in ("Conv0", "Conv1_down" if fused else "Conv1")]
+    names += ["4x4/Conv", "4x4/Dense0", "4x4/Dense1"]
+    layers, images = (list(map(_from_tensorflow, pairs)) for pairs in _read(reader, names, image_names, "/weight", "/bias"))
+    group_size = group.settings.get("mbstd_group_size", 4)
+    return _discriminator(layers, images, _lod(group), fused=fused, group_size=group_size)
 
 
 def _from_tensorflow(layer: Pair) -> Pair:
     weight, bias = layer
     return weight.permute(3, 2, 0, 1) if weight.ndim == 4 else weight.T, bias
-
-
-LAYOUTS = (
-    Layout(
-        "genforce PGGAN",
-        "pggan",
-        "generator",
-        (r"layer0\.weight", r"layer1\.bias", r"output0\.weight", "lod"),
-        _genforce_generator,
-        ("label_size", "final_tanh"),
-    ),
-    Layout(
-        "genforce PGGAN",
-        "pggan",
-        "discriminator",
-        (r"layer0\.weight", r"input0\.weight", "lod"),
-        _genforce_discriminator,
-        ("fused_scale", "minibatch_std_group_size"),
-    ),
-    Layout(
-        "GAN Dissection PGGAN",
-        "pggan",
-        "generator",
-        (r"(layer1|features\.0)\.conv\.weight", r"(layer1|features\.0)\.wscale\.b", r"output(_\d+x\d+)?\.conv\.weight"),
-        _gan_dissection_generator,
-    ),
-    Layout(
-        "torch hub PGAN",
-        "pggan",
-        "generator",
-        (r"formatLayer\.module\.weight", r"groupScale0\.0\.module\.weight", r"toRGBLayers\.0\.module\.weight"),
-        _hub_generator,
-        ("alpha", "categoryVectorDim", "lossCriterion"),
-    ),
-    Layout(
-        "torch hub PGAN",
-        "pggan",
-        "discriminator",
-        (r"groupScaleZero\.0\.module\.weight", r"decisionLayer\.module\.weight", r"fromRGBLayers\.0\.module\.weight"),
-        _hub_discriminator,
-        ("alpha",),
-    ),
-    Layout(
-        "NVIDIA TensorFlow PGGAN",
-        "pggan",
-        "generator",
-        ("4x4/Dense/weight", "4x4/Conv/weight", "ToRGB_lod0/weight"),
-        _nvidia_generator,
-        ("label_size",),
-    ),
-    Layout(
-        "NVIDIA TensorFlow PGGAN",
-        "pggan",
-        "discriminator",
-        ("4x4/Dense1/weight", "FromRGB_lod0/weight"),
-        _nvidia_discriminator,
-        ("mbstd_group_size",),
-    ),
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qualitygate.checkpoints.contents import TensorGroup
 from qualitygate.checkpoints.layout import DoesNotFit, listed
 
 
@@ -19,10 +20,7 @@ class StateDictReader:
     """Takes the tensors of a state dict one by one, so that all that is missing, misshapen or left over is noticed.
 
     A tensor that is not as it should be is noted, and ones stand in for it, until `check` or `unread` raises `DoesNotFit` with all of them.
-
-    Args:
-        tensors: by name.
-        dtype: that they are given in.
+    All are given in the same ``dtype``.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
@@ -35,11 +33,7 @@ class StateDictReader:
         return name in self._tensors
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        """Shape of a tensor that settings are read off.
-
-        Raises:
-            DoesNotFit: there is none of that name, or it has another number of dimensions.
-        """
+        """Shape of a tensor that settings are read off; `DoesNotFit` where there is none of so many dimensions."""
         if name not in self._tensors:
             raise DoesNotFit(f"no tensor {name}")
         shape = tuple(self._tensors[name].shape)
@@ -48,11 +42,7 @@ class StateDictReader:
         return shape
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The tensor of that name and shape.
-
-        Raises:
-            DoesNotFit: it is not there, and what stands in would be larger than the whole file.
-        """
+        """The tensor of that name and shape; `DoesNotFit` where it is not there, and what stands in would be larger than the whole file."""
         if (tensor := self._found(name)) is not None and tuple(tensor.shape) == shape:
             return tensor.to(self._dtype)
         self._problems.append(f"no tensor {name}" if tensor is None else f"{name} is {tuple(tensor.shape)}, not {shape}")
@@ -94,11 +84,7 @@ class StateDictReader:
             raise DoesNotFit(listed(self._problems))
 
     def unread(self, ignorable: str = "") -> tuple[str, ...]:
-        """Names that were not taken, all of which must match the pattern whole.
-
-        Raises:
-            DoesNotFit: some do not: the file holds more than this layout knows; or as `check`.
-        """
+        """Names that were not taken; `DoesNotFit` if one does not match the pattern whole: the file holds more than this layout knows."""
         self.check()
         rest = tuple(name for name in self._tensors if name not in self._read)
         if unknown := [name for name in rest if not re.fullmatch(ignorable, name)]:
@@ -107,13 +93,8 @@ class StateDictReader:
 
 
 def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) -> Tensor:
-    """Weight over its largest singular value as estimated from stored vectors (Miyato et al. 2018).
-
-    Args:
-        weight: (rows, …), used as a matrix of its rows.
-        u: left vector, of as many values as there are rows.
-        v: right vector; if None, one step of power iteration gives both, as ajbrock's code does also in evaluation.
-    """
+    """Weight (rows, …) over its largest singular value as estimated from stored vectors, the left ``u`` (rows) and the right ``v``
+    (Miyato et al. 2018). Without a ``v``, one step of power iteration gives both, as ajbrock's code does also in evaluation."""
     matrix, u = weight.flatten(1), u.flatten()
     if v is None:
         v = F.normalize(u @ matrix, dim=0)
@@ -121,11 +102,11 @@ def spectrally_normalised(weight: Tensor, u: Tensor, v: Tensor | None = None) ->
     return weight / (u @ matrix @ v)
 
 
+SHORTCUT = 0.5**0.5  # gain of the shortcut in residual blocks
 LEARNING_RATE = 0.01
 """Learning-rate multiplier of StyleGAN's mapping network in all sources, unless their settings say otherwise."""
 
-Part = dict[str, Tensor]
-"""A layer's tensors by our names, e.g. ``weight``, ``bias``, ``style.weight``."""
+Part = dict[str, Tensor]  # a layer's tensors by our names, e.g. ``weight``, ``bias``, ``style.weight``
 
 
 def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:
@@ -133,25 +114,25 @@ def equalized(weight: Tensor, rate: float = 1.0) -> Tensor:
     return weight * (rate / weight[0].numel() ** 0.5)
 
 
-def dense(reader: StateDictReader, name: str, rate: float = 1.0) -> Part:
-    """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``."""
-    return {"weight": equalized(reader.take_any(f"{name}.weight", 2), rate), "bias": reader.take_any(f"{name}.bias", 1) * rate}
-
-
-def convolution(reader: StateDictReader, weight: str, bias: str) -> Part:
-    """A convolution with its weight and bias under these names."""
-    return {"weight": equalized(reader.take_any(weight, 4)), "bias": reader.take_any(bias, 1)}
-
-
 def prefixed(prefix: str, part: Part) -> Part:
-    """The part's tensors as those of something inside another part."""
     return {f"{prefix}.{name}": tensor for name, tensor in part.items()}
+
+
+def numbered(prefix: str, parts: Sequence[Part]) -> Part:
+    return {f"{prefix}.{index}.{name}": tensor for index, part in enumerate(parts) for name, tensor in part.items()}
 
 
 def settings_in(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The nested settings of that name; empty where there are none."""
     inner = settings.get(name)
     return inner if isinstance(inner, Mapping) else {}
+
+
+def constructor_arguments(group: TensorGroup, positional: tuple[str, ...]) -> dict[str, Any]:
+    """Constructor arguments of NVIDIA's networks by name, stored or given; nothing where only the tensors were stored."""
+    values = group.settings.get("init_args")
+    arguments = dict(zip(positional, values if isinstance(values, (list, tuple)) else (), strict=False))
+    return {**arguments, **settings_in(group.settings, "init_kwargs"), **group.given}
 
 
 def number(settings: Mapping[str, Any], name: str, default: float) -> float:
@@ -163,7 +144,36 @@ def number(settings: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def optional_number(settings: Mapping[str, Any], name: str, default: float | None) -> float | None:
-    """A setting that is a positive number or None; raises `DoesNotFit` if it is something else."""
-    if (value := settings.get(name, default)) is None:
-        return None
-    return number(settings, name, value)
+    """The same of a setting that may be None."""
+    value = settings.get(name, default)
+    return None if value is None else number(settings, name, value)
+
+
+class StyleGANReader(StateDictReader):
+    """The layers of StyleGANs, ready for use."""
+
+    def dense(self, name: str, rate: float = 1.0, offset: float = 0.0) -> Part:
+        """A fully connected layer ``name.weight`` (outputs, inputs) and ``name.bias``, to which ``offset`` is added."""
+        weight, bias = self.take_any(f"{name}.weight", 2), self.take_any(f"{name}.bias", 1)
+        return {"weight": equalized(weight, rate), "bias": bias * rate + offset}
+
+    def convolution(self, name: str, bias: str | None = None, flipped: bool = False) -> Part:
+        """A convolution ``name.weight``, its bias being that of ``bias`` or of the same name."""
+        weight = equalized(self.take_any(f"{name}.weight", 4))
+        return {"weight": weight.flip(2, 3) if flipped else weight, "bias": self.take_any(f"{bias or name}.bias", 1)}
+
+    def style(self, name: str, offset: float = 0.0) -> Part:
+        return prefixed("style", self.dense(name, offset=offset))
+
+    def nvidia_mapping(self, arguments: Mapping[str, Any]) -> list[Part]:
+        """The layers of the mapping network in NVIDIA's torch code."""
+        rate = number({**settings_in(arguments, "mapping_kwargs"), **arguments}, "lr_multiplier", LEARNING_RATE)
+        return [self.dense(f"mapping.fc{index}", rate) for index in self.run("mapping.fc{}.weight")]
+
+    def shortcut(self, name: str) -> Tensor:
+        return equalized(self.take_any(f"{name}.weight", 4), SHORTCUT)
+
+    def noise(self, name: str, strength: str) -> Part:
+        """The constant noise of a layer, stored as an image, or a batch of one."""
+        noise = self.take_any(name, 2, 4)
+        return {"noise": noise.reshape(noise.shape[-2:]) * self.take_any(strength, 0, 1)}

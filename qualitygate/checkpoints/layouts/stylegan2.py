@@ -16,21 +16,23 @@ rosinality's stylegan2-pytorch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.reading import (
     LEARNING_RATE,
+    SHORTCUT,
     Part,
-    StateDictReader,
-    convolution,
-    dense,
+    StyleGANReader,
+    constructor_arguments,
     equalized,
     number,
+    numbered,
     optional_number,
     prefixed,
     settings_in,
@@ -38,7 +40,8 @@ from qualitygate.checkpoints.layouts.reading import (
 from qualitygate.generators.convolutions import binomial
 from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator
 
-_SHORTCUT = 0.5**0.5  # gain of the shortcut in residual blocks
+LAYOUTS: list[Layout] = []
+_layout = partial(declared, LAYOUTS, "stylegan2")
 
 
 # The network that the parts are of
@@ -59,37 +62,28 @@ def _generator(
 ) -> Built:
     """The generator with its settings read off its parts, which come ready for use.
 
-    Args:
-        mapping: layers of the mapping network.
-        embedding: of the label.
-        average: mean w.
-        constant: (units, 4, 4).
-        synthesis: the layers of the chain.
-        to_rgb: one for each block, or the last one only.
-        shortcuts: weights (outputs, inputs, 1, 1) of residual blocks.
-        ignored: names in the file that it does not need.
-        normalisation: of latent and embedded label.
-        clamp: bound of the outputs.
+    ``average`` is the mean w, ``constant`` is (units, 4, 4), ``to_rgb`` has one part for each block or the last one only, ``shortcuts`` are
+    the weights (outputs, inputs, 1, 1) of residual blocks, ``normalisation`` is that of latent and embedded label.
     """
-    label_features, label_size = _label_sizes(embedding)
+    label_features, label_size = embedding["weight"].shape if embedding else (0, 0)
     inputs = mapping[0]["weight"].shape[1] if mapping else synthesis[0]["style.weight"].shape[1]
-    settings: dict[str, Any] = {
-        "latent_size": inputs - label_features,
-        "mapping": [layer["weight"].shape[0] for layer in mapping],
-        "units": [layer["weight"].shape[0] for layer in synthesis[::2]],
-        "image_channels": to_rgb[-1]["weight"].shape[0],
-        "architecture": "resnet" if shortcuts else "skip" if len(to_rgb) > 1 or len(synthesis) == 1 else "orig",
-        "label_size": label_size,
-        "label_features": label_features,
-        "normalisation": normalisation,
-        "average": average is not None,
-        "clamp": clamp,
-    }
     with torch.device("meta"):
-        module = StyleGAN2(**settings)
+        module = StyleGAN2(
+            latent_size=inputs - label_features,
+            mapping=[layer["weight"].shape[0] for layer in mapping],
+            units=[layer["weight"].shape[0] for layer in synthesis[::2]],
+            image_channels=to_rgb[-1]["weight"].shape[0],
+            architecture="resnet" if shortcuts else "skip" if len(to_rgb) > 1 or len(synthesis) == 1 else "orig",
+            label_size=label_size,
+            label_features=label_features,
+            normalisation=normalisation,
+            average=average is not None,
+            clamp=clamp,
+        )
+    matrices = [{**part, "weight": part["weight"].flatten(1)} for part in to_rgb]  # from 1×1 kernels
     tensors = {"constant": constant, **({} if average is None else {"mapping.average": average})}
-    tensors |= {} if embedding is None else prefixed("mapping.embedding", embedding)
-    tensors |= _numbered("mapping.layers", mapping) | _numbered("synthesis", synthesis) | _numbered("to_rgb", to_rgb)
+    tensors |= prefixed("mapping.embedding", embedding or {})
+    tensors |= numbered("mapping.layers", mapping) | numbered("synthesis", synthesis) | numbered("to_rgb", matrices)
     tensors |= {f"shortcuts.{index}": weight for index, weight in enumerate(shortcuts)}
     return Built(module, tensors, ignored)
 
@@ -98,9 +92,7 @@ def _discriminator(
     *,
     from_rgb: Sequence[Part],
     blocks: Sequence[Part],
-    last: Part,
-    dense: Part,
-    output: Part,
+    ends: tuple[Part, Part, Part],
     mapping: Sequence[Part] = (),
     embedding: Part | None = None,
     ignored: tuple[str, ...],
@@ -109,59 +101,37 @@ def _discriminator(
 ) -> Built:
     """The discriminator with its settings read off its parts, from the image's size down.
 
-    Args:
-        from_rgb: one for each size, or the first one only.
-        blocks: ``first.*``, ``second.*`` and, in residual ones, ``shortcut``.
-        last: convolution after the minibatch standard deviation.
-        dense: fully connected layer, the last but one.
-        output: the last one.
-        mapping: layers of the label's mapping network.
-        embedding: of the label.
-        ignored: names in the file that it does not need.
-        group: samples over which it measures variation.
-        clamp: bound of the outputs.
+    ``from_rgb`` has one part for each size or the first one only. The ``ends`` are the convolution after the minibatch standard deviation,
+    over ``group`` samples, and two dense layers; ``mapping`` and ``embedding`` are the label's.
     """
-    label_features, label_size = _label_sizes(embedding)
+    last, dense, output = ends
+    label_features, label_size = embedding["weight"].shape if embedding else (0, 0)
     outputs = output["weight"].shape[0]
     units = [*(block["first.weight"].shape[0] for block in blocks), last["weight"].shape[0]]
     residual = bool(blocks) and "shortcut" in blocks[0]
-    settings: dict[str, Any] = {
-        "units": units,
-        "image_channels": from_rgb[0]["weight"].shape[1],
-        "architecture": "resnet" if residual else "skip" if len(from_rgb) > 1 else "orig",
-        "label_size": label_size if embedding else (outputs if outputs > 1 else 0),
-        "label_features": label_features,
-        "mapping": [layer["weight"].shape[0] for layer in mapping],
-        "group": group,
-        "deviations": last["weight"].shape[1] - units[-1],
-        "clamp": clamp,
-    }
     with torch.device("meta"):
-        module = StyleGAN2Discriminator(**settings)
-    tensors = _numbered("from_rgb", from_rgb) | _numbered("blocks", blocks) | _numbered("mapping.layers", mapping)
+        module = StyleGAN2Discriminator(
+            units=units,
+            image_channels=from_rgb[0]["weight"].shape[1],
+            architecture="resnet" if residual else "skip" if len(from_rgb) > 1 else "orig",
+            label_size=label_size if embedding else (outputs if outputs > 1 else 0),
+            label_features=label_features,
+            mapping=[layer["weight"].shape[0] for layer in mapping],
+            group=group,
+            deviations=last["weight"].shape[1] - units[-1],
+            clamp=clamp,
+        )
+    tensors = numbered("from_rgb", from_rgb) | numbered("blocks", blocks) | numbered("mapping.layers", mapping)
     tensors |= prefixed("last", last) | prefixed("dense", dense) | prefixed("output", output)
-    tensors |= {} if embedding is None else prefixed("mapping.embedding", embedding)
+    tensors |= prefixed("mapping.embedding", embedding or {})
     return Built(module, tensors, ignored)
-
-
-def _label_sizes(embedding: Part | None) -> tuple[int, int]:
-    """Features and classes of a label's embedding."""
-    if embedding is None:
-        return 0, 0
-    features, classes = embedding["weight"].shape
-    return features, classes
-
-
-def _numbered(name: str, parts: Sequence[Part]) -> dict[str, Tensor]:
-    return {f"{name}.{index}.{key}": tensor for index, part in enumerate(parts) for key, tensor in part.items()}
 
 
 # What sources have in common
 
 
-def _ignored(reader: StateDictReader, unused: str = "") -> tuple[str, ...]:
+def _ignored(reader: StyleGANReader, unused: str = "") -> tuple[str, ...]:
     """Names left over: copies of the low-pass filter, or matching ``unused``; raises `DoesNotFit` otherwise."""
-    reader.check()
     rest = reader.unread(rf"(.*\.)?(resample_filter|kernel)|{unused}")
     for name in rest:
         if name.rpartition(".")[2] in ("resample_filter", "kernel"):
@@ -173,41 +143,26 @@ def _ignored(reader: StateDictReader, unused: str = "") -> tuple[str, ...]:
     return rest
 
 
-def _convolution(reader: StateDictReader, name: str) -> Part:
-    return convolution(reader, f"{name}.weight", f"{name}.bias")
-
-
-def _shortcut(reader: StateDictReader, name: str) -> Tensor:
-    return equalized(reader.take_any(f"{name}.weight", 4), _SHORTCUT)
-
-
-def _block(reader: StateDictReader, first: Part, second: Part, shortcut: str) -> Part:
+def _block(reader: StyleGANReader, first: Part, second: Part, shortcut: str) -> Part:
     """A block of the discriminator; residual, where there is a shortcut of that name."""
     block = prefixed("first", first) | prefixed("second", second)
-    return block | ({"shortcut": _shortcut(reader, shortcut)} if f"{shortcut}.weight" in reader else {})
-
-
-def _image_layer(style: Part, part: Part) -> Part:
-    """A to-RGB, whose 1×1 kernel is a matrix."""
-    return {**style, **part, "weight": part["weight"].flatten(1)}
+    return block | ({"shortcut": reader.shortcut(shortcut)} if f"{shortcut}.weight" in reader else {})
 
 
 # NVIDIA, torch
 
 _CLAMP = 256.0
 _GENERATOR_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
-_DISCRIMINATOR_ARGUMENTS = ("c_dim", "img_resolution", "img_channels")
 
 
-def constructor_arguments(group: TensorGroup, positional: tuple[str, ...]) -> dict[str, Any]:
-    """Constructor arguments by name, stored or given; nothing where only the tensors were stored."""
-    values = group.settings.get("init_args")
-    arguments = dict(zip(positional, values if isinstance(values, (list, tuple)) else (), strict=False))
-    return arguments | dict(settings_in(group.settings, "init_kwargs")) | dict(group.given)
-
-
+@_layout(
+    "generator",
+    "NVIDIA StyleGAN2",
+    r"synthesis\.b4\.const synthesis\.b4\.conv1\.affine\.weight synthesis\.b\d+\.torgb\.weight",
+    asks="conv_clamp lr_multiplier",
+)
 def _nvidia_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     arguments = constructor_arguments(group, _GENERATOR_ARGUMENTS)
     # the first torch version nests the synthesis network's arguments, and clamps only where they say so
     synthesis = settings_in(arguments, "synthesis_kwargs") or {"conv_clamp": _CLAMP, **arguments}
@@ -219,51 +174,44 @@ def _nvidia_generator(group: TensorGroup) -> Built:
     painters = [f"synthesis.b{size}.torgb" for size in sizes]
     shortcuts = [f"synthesis.b{size}.skip" for size in sizes]
     return _generator(
-        mapping=_nvidia_mapping(reader, arguments),
-        embedding=dense(reader, "mapping.embed") if "mapping.embed.weight" in reader else None,
+        mapping=reader.nvidia_mapping(arguments),
+        embedding=reader.dense("mapping.embed") if "mapping.embed.weight" in reader else None,
         average=reader.take_any("mapping.w_avg", 1) if "mapping.w_avg" in reader else None,
         constant=reader.take_any("synthesis.b4.const", 3),
-        synthesis=[_nvidia_layer(reader, name) for name in layers],
-        to_rgb=[_image_layer(_nvidia_style(reader, name), _convolution(reader, name)) for name in painters if f"{name}.weight" in reader],
-        shortcuts=[_shortcut(reader, name) for name in shortcuts if f"{name}.weight" in reader],
+        synthesis=[
+            reader.style(f"{name}.affine")
+            | {"weight": reader.take_any(f"{name}.weight", 4), "bias": reader.take_any(f"{name}.bias", 1)}
+            | reader.noise(f"{name}.noise_const", f"{name}.noise_strength")
+            for name in layers
+        ],
+        to_rgb=[reader.style(f"{name}.affine") | reader.convolution(name) for name in painters if f"{name}.weight" in reader],
+        shortcuts=[reader.shortcut(name) for name in shortcuts if f"{name}.weight" in reader],
         ignored=_ignored(reader),
         normalisation="apart",
         clamp=optional_number(synthesis, "conv_clamp", None),
     )
 
 
-def _nvidia_mapping(reader: StateDictReader, arguments: Mapping[str, Any]) -> list[Part]:
-    rate = number({**settings_in(arguments, "mapping_kwargs"), **arguments}, "lr_multiplier", LEARNING_RATE)
-    return [dense(reader, f"mapping.fc{index}", rate) for index in reader.run("mapping.fc{}.weight")]
-
-
-def _nvidia_style(reader: StateDictReader, name: str) -> Part:
-    return prefixed("style", dense(reader, f"{name}.affine"))
-
-
-def _nvidia_layer(reader: StateDictReader, name: str) -> Part:
-    weight = reader.take_any(f"{name}.weight", 4)
-    noise = reader.take_any(f"{name}.noise_const", 2) * reader.take_any(f"{name}.noise_strength", 0)
-    return {**_nvidia_style(reader, name), "weight": weight, "bias": reader.take_any(f"{name}.bias", 1), "noise": noise}
-
-
+@_layout(
+    "discriminator",
+    "NVIDIA StyleGAN2",
+    r"b4\.conv\.weight b4\.fc\.weight b4\.out\.weight b\d+\.fromrgb\.weight",
+    asks="conv_clamp lr_multiplier mbstd_group_size",
+)
 def _nvidia_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
-    arguments = constructor_arguments(group, _DISCRIMINATOR_ARGUMENTS)
+    reader = StyleGANReader(group.tensors)
+    arguments = constructor_arguments(group, ("c_dim", "img_resolution", "img_channels"))
     epilogue = {**settings_in(arguments, "epilogue_kwargs"), **group.given}
     group_size = optional_number(epilogue, "mbstd_group_size", 4)
     sizes = reader.sizes("b{}.conv0.weight", first=8)[::-1]
     return _discriminator(
-        from_rgb=[_convolution(reader, f"b{size}.fromrgb") for size in (*sizes, 4) if f"b{size}.fromrgb.weight" in reader],
+        from_rgb=[reader.convolution(f"b{size}.fromrgb") for size in (*sizes, 4) if f"b{size}.fromrgb.weight" in reader],
         blocks=[
-            _block(reader, _convolution(reader, f"b{size}.conv0"), _convolution(reader, f"b{size}.conv1"), f"b{size}.skip")
-            for size in sizes
+            _block(reader, reader.convolution(f"b{size}.conv0"), reader.convolution(f"b{size}.conv1"), f"b{size}.skip") for size in sizes
         ],
-        last=_convolution(reader, "b4.conv"),
-        dense=dense(reader, "b4.fc"),
-        output=dense(reader, "b4.out"),
-        mapping=_nvidia_mapping(reader, arguments),
-        embedding=dense(reader, "mapping.embed") if "mapping.embed.weight" in reader else None,
+        ends=(reader.convolution("b4.conv"), reader.dense("b4.fc"), reader.dense("b4.out")),
+        mapping=reader.nvidia_mapping(arguments),
+        embedding=reader.dense("mapping.embed") if "mapping.embed.weight" in reader else None,
         ignored=_ignored(reader),
         group=None if group_size is None else int(group_size),
         clamp=optional_number(arguments, "conv_clamp", _CLAMP),
@@ -277,25 +225,36 @@ _TENSORFLOW_UNUSED = r"lod|ToRGB_lod\d+/.*|.*/ToRGB_lod\d+/.*"
 """Variables of progressive growing, at rest in a finished network."""
 
 
+@_layout(
+    "generator",
+    "NVIDIA StyleGAN2 (TensorFlow)",
+    "(synthesis/)?4x4/Const/const (synthesis/)?4x4/Conv/mod_weight mapping/Dense0/weight",
+    asks="mapping_lrmul conv_clamp",
+)
 def _tensorflow_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
+    reader = StyleGANReader({name.removeprefix("synthesis/"): tensor for name, tensor in group.tensors.items()})
     settings = group.settings
     _check_tensorflow(settings)
     sizes = [4, *reader.sizes("{0}x{0}/Conv0_up/weight", first=8)]
     rate = number(settings, "mapping_lrmul", LEARNING_RATE)
-    layers = [("4x4/Conv", False)]
-    for size in sizes[1:]:
-        layers += [(f"{size}x{size}/Conv0_up", True), (f"{size}x{size}/Conv1", False)]
+    layers = ["4x4/Conv", *(f"{size}x{size}/{name}" for size in sizes[1:] for name in ("Conv0_up", "Conv1"))]
+    # the to-RGBs in use: one for each size, or the last only, which progressive growing calls level of detail 0
+    every = [f"{size}x{size}/ToRGB" for size in sizes if f"{size}x{size}/ToRGB/weight" in reader]
+    grown = [name for name in (f"{sizes[-1]}x{sizes[-1]}/ToRGB_lod0", "ToRGB_lod0") if f"{name}/weight" in reader]
+    if not every + grown:
+        raise DoesNotFit("no ToRGB")
     embedding, normalisation = _tensorflow_embedding(reader)
     return _generator(
         mapping=[_tensorflow_dense(reader, f"mapping/Dense{index}", rate) for index in reader.run("mapping/Dense{}/weight")],
         embedding=embedding,
         average=reader.take_any("dlatent_avg", 1) if "dlatent_avg" in reader else None,
         constant=reader.take_any("4x4/Const/const", 4)[0],
-        synthesis=[_tensorflow_layer(reader, name, f"noise{index}", up) for index, (name, up) in enumerate(layers)],
-        to_rgb=[_tensorflow_to_rgb(reader, name) for name in _tensorflow_painters(reader, sizes)],
+        synthesis=[
+            _tensorflow_layer(reader, name) | reader.noise(f"noise{index}", f"{name}/noise_strength") for index, name in enumerate(layers)
+        ],
+        to_rgb=[_tensorflow_layer(reader, name) for name in every or grown[:1]],
         shortcuts=[
-            _tensorflow_kernel(reader, f"{size}x{size}/Skip") * _SHORTCUT for size in sizes if f"{size}x{size}/Skip/weight" in reader
+            _tensorflow_kernel(reader, f"{size}x{size}/Skip") * SHORTCUT for size in sizes if f"{size}x{size}/Skip/weight" in reader
         ],
         ignored=_ignored(reader, _TENSORFLOW_UNUSED),
         normalisation=normalisation,
@@ -313,16 +272,7 @@ def _check_tensorflow(settings: Mapping[str, Any]) -> None:
         raise DoesNotFit(f"resample_kernel is {kernel!r}, not {_FILTER}")
 
 
-def _tensorflow_painters(reader: StateDictReader, sizes: list[int]) -> list[str]:
-    """The to-RGBs in use: one for each size, or the last only, which progressive growing calls level of detail 0."""
-    every = [f"{size}x{size}/ToRGB" for size in sizes if f"{size}x{size}/ToRGB/weight" in reader]
-    grown = [name for name in (f"{sizes[-1]}x{sizes[-1]}/ToRGB_lod0", "ToRGB_lod0") if f"{name}/weight" in reader]
-    if not every + grown:
-        raise DoesNotFit("no ToRGB")
-    return every or grown[:1]
-
-
-def _tensorflow_embedding(reader: StateDictReader) -> tuple[Part | None, Literal["joint", "apart"]]:
+def _tensorflow_embedding(reader: StyleGANReader) -> tuple[Part | None, Literal["joint", "apart"]]:
     """The label's embedding, and how it is normalised: the first code joins first, the later one normalises first."""
     if "mapping/LabelEmbed/weight" in reader:
         return _tensorflow_dense(reader, "mapping/LabelEmbed"), "apart"
@@ -335,78 +285,63 @@ def _embedding_without_bias(weight: Tensor) -> Part:
     return {"weight": weight.T, "bias": weight.new_zeros(weight.shape[1])}
 
 
-def _tensorflow_dense(reader: StateDictReader, name: str, rate: float = 1.0) -> Part:
+def _tensorflow_dense(reader: StyleGANReader, name: str, rate: float = 1.0) -> Part:
     return {"weight": equalized(reader.take_any(f"{name}/weight", 2).T, rate), "bias": reader.take_any(f"{name}/bias", 1) * rate}
 
 
-def _tensorflow_kernel(reader: StateDictReader, name: str) -> Tensor:
+def _tensorflow_kernel(reader: StyleGANReader, name: str) -> Tensor:
     return equalized(reader.take_any(f"{name}/weight", 4).permute(3, 2, 0, 1))
 
 
-def _tensorflow_style(reader: StateDictReader, name: str) -> Part:
-    weight, bias = reader.take_any(f"{name}/mod_weight", 2).T, reader.take_any(f"{name}/mod_bias", 1)
-    return {"style.weight": equalized(weight), "style.bias": bias + 1.0}
-
-
-def _tensorflow_layer(reader: StateDictReader, name: str, noise: str, up: bool) -> Part:
+def _tensorflow_layer(reader: StyleGANReader, name: str) -> Part:
     weight = _tensorflow_kernel(reader, name)
     return {
-        **_tensorflow_style(reader, name),
-        "weight": torch.flip(weight, (2, 3)) if up else weight,
+        "style.weight": equalized(reader.take_any(f"{name}/mod_weight", 2).T),
+        "style.bias": reader.take_any(f"{name}/mod_bias", 1) + 1.0,
+        "weight": weight.flip(2, 3) if name.endswith("_up") else weight,
         "bias": reader.take_any(f"{name}/bias", 1),
-        "noise": reader.take_any(noise, 4)[0, 0] * reader.take_any(f"{name}/noise_strength", 0),
     }
-
-
-def _tensorflow_to_rgb(reader: StateDictReader, name: str) -> Part:
-    part = {"weight": _tensorflow_kernel(reader, name), "bias": reader.take_any(f"{name}/bias", 1)}
-    return _image_layer(_tensorflow_style(reader, name), part)
 
 
 # genforce
 
 
+@_layout(
+    "generator", "genforce StyleGAN2", r"synthesis\.early_layer\.const synthesis\.layer0\.noise_strength synthesis\.layer0\.style\.weight"
+)
 def _genforce_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
-    layers = reader.run("synthesis.layer{}.weight")
-    painters = [f"synthesis.output{index // 2}" for index in layers[::2]]
+    reader = StyleGANReader(group.tensors)
+    layers = [(f"synthesis.layer{index}", index % 2 == 1) for index in reader.run("synthesis.layer{}.weight")]
+    painters = [f"synthesis.output{index}" for index in range(len(layers[::2]))]
     has_label = "mapping.label_weight" in reader
     return _generator(
-        mapping=[dense(reader, f"mapping.dense{index}", LEARNING_RATE) for index in reader.run("mapping.dense{}.weight")],
+        mapping=[reader.dense(f"mapping.dense{index}", LEARNING_RATE) for index in reader.run("mapping.dense{}.weight")],
         embedding=_embedding_without_bias(reader.take_any("mapping.label_weight", 2)) if has_label else None,
         average=reader.take_any("truncation.w_avg", 1) if "truncation.w_avg" in reader else None,
         constant=reader.take_any("synthesis.early_layer.const", 4)[0],
-        synthesis=[_genforce_layer(reader, f"synthesis.layer{index}", up=index % 2 == 1) for index in layers],
-        to_rgb=[_image_layer(_genforce_style(reader, name), _convolution(reader, name)) for name in painters if f"{name}.weight" in reader],
+        synthesis=[
+            reader.style(f"{name}.style", 1.0)
+            | reader.convolution(name, flipped=up)
+            | reader.noise(f"{name}.noise", f"{name}.noise_strength")
+            for name, up in layers
+        ],
+        to_rgb=[reader.style(f"{name}.style", 1.0) | reader.convolution(name) for name in painters if f"{name}.weight" in reader],
         ignored=_ignored(reader),
         normalisation="joint",
     )
 
 
-def _genforce_style(reader: StateDictReader, name: str) -> Part:
-    style = dense(reader, f"{name}.style")
-    return {"style.weight": style["weight"], "style.bias": style["bias"] + 1.0}
-
-
-def _genforce_layer(reader: StateDictReader, name: str, up: bool) -> Part:
-    part = _convolution(reader, name)
-    weight = torch.flip(part["weight"], (2, 3)) if up else part["weight"]
-    noise = reader.take_any(f"{name}.noise", 4)[0, 0] * reader.take_any(f"{name}.noise_strength", 0)
-    return {**_genforce_style(reader, name), **part, "weight": weight, "noise": noise}
-
-
+@_layout("discriminator", "genforce StyleGAN2", r"input0\.weight layer0\.weight layer1\.filter\.kernel")
 def _genforce_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     last = len(reader.run("layer{}.weight")) - 3
     return _discriminator(
-        from_rgb=[_convolution(reader, f"input{index}") for index in reader.run("input{}.weight")],
+        from_rgb=[reader.convolution(f"input{index}") for index in reader.run("input{}.weight")],
         blocks=[
-            _block(reader, _convolution(reader, f"layer{2 * index}"), _convolution(reader, f"layer{2 * index + 1}"), f"skip_layer{index}")
+            _block(reader, reader.convolution(f"layer{2 * index}"), reader.convolution(f"layer{2 * index + 1}"), f"skip_layer{index}")
             for index in range(last // 2)
         ],
-        last=_convolution(reader, f"layer{last}"),
-        dense=dense(reader, f"layer{last + 1}"),
-        output=dense(reader, f"layer{last + 2}"),
+        ends=(reader.convolution(f"layer{last}"), reader.dense(f"layer{last + 1}"), reader.dense(f"layer{last + 2}")),
         ignored=_ignored(reader),
     )
 
@@ -414,116 +349,46 @@ def _genforce_discriminator(group: TensorGroup) -> Built:
 # rosinality
 
 
+@_layout("generator", "rosinality StyleGAN2", r"input\.input conv1\.conv\.modulation\.weight to_rgb1\.conv\.weight")
 def _rosinality_generator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     layers = ["conv1", *(f"convs.{index}" for index in reader.run("convs.{}.conv.weight"))]
     painters = ["to_rgb1", *(f"to_rgbs.{block}" for block in range(len(layers) // 2))]
     average = group.settings.get("latent_avg")
     return _generator(
-        mapping=[dense(reader, f"style.{index}", LEARNING_RATE) for index in reader.run("style.{}.weight", start=1)],
+        mapping=[reader.dense(f"style.{index}", LEARNING_RATE) for index in reader.run("style.{}.weight", start=1)],
         embedding=None,
         average=average.float().flatten() if isinstance(average, Tensor) else None,
         constant=reader.take_any("input.input", 4)[0],
-        synthesis=[_rosinality_layer(reader, name, f"noises.noise_{index}") for index, name in enumerate(layers)],
-        to_rgb=[_rosinality_to_rgb(reader, name) for name in painters],
+        synthesis=[
+            _rosinality_layer(reader, name, f"{name}.activate.bias", 1) | reader.noise(f"noises.noise_{index}", f"{name}.noise.weight")
+            for index, name in enumerate(layers)
+        ],
+        to_rgb=[_rosinality_layer(reader, name, f"{name}.bias", 4) for name in painters],
         ignored=_ignored(reader),
         normalisation="joint",
     )
 
 
-def _rosinality_style(reader: StateDictReader, name: str) -> Part:
-    return prefixed("style", dense(reader, f"{name}.conv.modulation"))
+def _rosinality_layer(reader: StyleGANReader, name: str, bias: str, dimensions: int) -> Part:
+    weight = equalized(reader.take_any(f"{name}.conv.weight", 5)[0])
+    return {**reader.style(f"{name}.conv.modulation"), "weight": weight, "bias": reader.take_any(bias, dimensions).flatten()}
 
 
-def _rosinality_kernel(reader: StateDictReader, name: str) -> Tensor:
-    return equalized(reader.take_any(f"{name}.conv.weight", 5)[0])
-
-
-def _rosinality_layer(reader: StateDictReader, name: str, noise: str) -> Part:
-    return {
-        **_rosinality_style(reader, name),
-        "weight": _rosinality_kernel(reader, name),
-        "bias": reader.take_any(f"{name}.activate.bias", 1),
-        "noise": reader.take_any(noise, 4)[0, 0] * reader.take_any(f"{name}.noise.weight", 1),
-    }
-
-
-def _rosinality_to_rgb(reader: StateDictReader, name: str) -> Part:
-    part = {"weight": _rosinality_kernel(reader, name), "bias": reader.take_any(f"{name}.bias", 4).flatten()}
-    return _image_layer(_rosinality_style(reader, name), part)
-
-
+@_layout("discriminator", "rosinality StyleGAN2", r"convs\.0\.0\.weight final_conv\.0\.weight final_linear\.1\.weight")
 def _rosinality_discriminator(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
+    reader = StyleGANReader(group.tensors)
     return _discriminator(
-        from_rgb=[convolution(reader, "convs.0.0.weight", "convs.0.1.bias")],
+        from_rgb=[reader.convolution("convs.0.0", "convs.0.1")],
         blocks=[
             _block(
                 reader,
-                convolution(reader, f"convs.{index}.conv1.0.weight", f"convs.{index}.conv1.1.bias"),
-                convolution(reader, f"convs.{index}.conv2.1.weight", f"convs.{index}.conv2.2.bias"),
+                reader.convolution(f"convs.{index}.conv1.0", f"convs.{index}.conv1.1"),
+                reader.convolution(f"convs.{index}.conv2.1", f"convs.{index}.conv2.2"),
                 f"convs.{index}.skip.1",
             )
             for index in reader.run("convs.{}.conv1.0.weight", start=1)
         ],
-        last=convolution(reader, "final_conv.0.weight", "final_conv.1.bias"),
-        dense=dense(reader, "final_linear.0"),
-        output=dense(reader, "final_linear.1"),
+        ends=(reader.convolution("final_conv.0", "final_conv.1"), reader.dense("final_linear.0"), reader.dense("final_linear.1")),
         ignored=_ignored(reader),
     )
-
-
-LAYOUTS = (
-    Layout(
-        "genforce StyleGAN2",
-        "stylegan2",
-        "generator",
-        (r"synthesis\.early_layer\.const", r"synthesis\.layer0\.noise_strength", r"synthesis\.layer0\.style\.weight"),
-        _genforce_generator,
-    ),
-    Layout(
-        "genforce StyleGAN2",
-        "stylegan2",
-        "discriminator",
-        (r"input0\.weight", r"layer0\.weight", r"layer1\.filter\.kernel"),
-        _genforce_discriminator,
-    ),
-    Layout(
-        "NVIDIA StyleGAN2",
-        "stylegan2",
-        "generator",
-        (r"synthesis\.b4\.const", r"synthesis\.b4\.conv1\.affine\.weight", r"synthesis\.b\d+\.torgb\.weight"),
-        _nvidia_generator,
-        ("conv_clamp", "lr_multiplier"),
-    ),
-    Layout(
-        "NVIDIA StyleGAN2",
-        "stylegan2",
-        "discriminator",
-        (r"b4\.conv\.weight", r"b4\.fc\.weight", r"b4\.out\.weight", r"b\d+\.fromrgb\.weight"),
-        _nvidia_discriminator,
-        ("conv_clamp", "lr_multiplier", "mbstd_group_size"),
-    ),
-    Layout(
-        "rosinality StyleGAN2",
-        "stylegan2",
-        "generator",
-        (r"input\.input", r"conv1\.conv\.modulation\.weight", r"to_rgb1\.conv\.weight"),
-        _rosinality_generator,
-    ),
-    Layout(
-        "rosinality StyleGAN2",
-        "stylegan2",
-        "discriminator",
-        (r"convs\.0\.0\.weight", r"final_conv\.0\.weight", r"final_linear\.1\.weight"),
-        _rosinality_discriminator,
-    ),
-    Layout(
-        "NVIDIA StyleGAN2 (TensorFlow)",
-        "stylegan2",
-        "generator",
-        (r"(synthesis/)?4x4/Const/const", r"(synthesis/)?4x4/Conv/mod_weight", r"mapping/Dense0/weight"),
-        _tensorflow_generator,
-        ("mapping_lrmul", "conv_clamp"),
-    ),
-)

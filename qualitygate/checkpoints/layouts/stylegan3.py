@@ -17,40 +17,55 @@ import torch
 from torch import Tensor
 
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout
+from qualitygate.checkpoints.layout import Built, DoesNotFit, Layout, declared
 from qualitygate.checkpoints.layouts.reading import (
-    LEARNING_RATE,
     Part,
-    StateDictReader,
-    dense,
+    StyleGANReader,
+    constructor_arguments,
     equalized,
     number,
+    numbered,
     optional_number,
     prefixed,
-    settings_in,
 )
-from qualitygate.checkpoints.layouts.stylegan2 import constructor_arguments
 from qualitygate.generators.families.stylegan3 import StyleGAN3
 
-_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
+LAYOUTS: list[Layout] = []
 
 
+@declared(
+    LAYOUTS,
+    "stylegan3",
+    "generator",
+    "NVIDIA StyleGAN3",
+    r"mapping\.fc0\.weight synthesis\.input\.freqs synthesis\.L0_\d+_\d+\.magnitude_ema",
+    asks="first_cutoff conv_clamp output_scale filter_size lr_multiplier",
+)
 def _build(group: TensorGroup) -> Built:
-    reader = StateDictReader(group.tensors)
-    arguments = constructor_arguments(group, _ARGUMENTS)
+    reader = StyleGANReader(group.tensors)
+    arguments = constructor_arguments(group, ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs"))
     *names, last = _layer_names(group.tensors)
-    parts = [_layer(reader, f"synthesis.{name}") for name in names]
-    to_rgb = _to_rgb(reader, f"synthesis.{last}")
-    mapping = _mapping(reader, {**settings_in(arguments, "mapping_kwargs"), **group.given})
-    features = _input(reader)
+    parts = [_filtered_layer(reader, f"synthesis.{name}") for name in names]
+    to_rgb = _layer(reader, f"synthesis.{last}")
+    to_rgb["weight"] = equalized(to_rgb["weight"]).flatten(1) * to_rgb.pop("gain")
+    mapping = reader.nvidia_mapping(arguments)
+    embedding = reader.dense("mapping.embed") if "mapping.embed.weight" in reader else {}
+    average = {"mapping.average": reader.take_any("mapping.w_avg", 1)}
+    features = {
+        "frequencies": reader.take_any("synthesis.input.freqs", 2),
+        "phases": reader.take_any("synthesis.input.phases", 1),
+        "transform": reader.take_any("synthesis.input.transform", 2),
+        "weight": equalized(reader.take_any("synthesis.input.weight", 2)),
+        **prefixed("affine", reader.dense("synthesis.input.affine")),
+    }
     reader.check()
     filter_size = int(number(arguments, "filter_size", 6))
     layers = [_layer_settings(name, part, filter_size) for name, part in zip(names, parts, strict=True)]
-    label_features, label_size = mapping.get("embedding.weight", torch.empty(0, 0)).shape
+    label_features, label_size = embedding["weight"].shape if embedding else (0, 0)
     with torch.device("meta"):
         generator = StyleGAN3(
-            latent_size=mapping["layers.0.weight"].shape[1] - label_features,
-            mapping=[len(tensor) for name, tensor in mapping.items() if re.fullmatch(r"layers\.\d+\.bias", name)],
+            latent_size=mapping[0]["weight"].shape[1] - label_features,
+            mapping=[len(layer["bias"]) for layer in mapping],
             label_size=label_size,
             label_features=label_features,
             units=len(features["phases"]),
@@ -61,9 +76,8 @@ def _build(group: TensorGroup) -> Built:
             clamp=optional_number(arguments, "conv_clamp", 256.0),
             output_scale=number(arguments, "output_scale", 0.25),
         )
-    named = {"mapping": mapping, "input": features, "to_rgb": to_rgb}
-    named |= {f"convolutions.{index}": part for index, part in enumerate(parts)}
-    tensors = {name: tensor for prefix, part in named.items() for name, tensor in prefixed(prefix, part).items()}
+    tensors = average | numbered("mapping.layers", mapping) | prefixed("mapping.embedding", embedding)
+    tensors |= prefixed("input", features) | numbered("convolutions", parts) | prefixed("to_rgb", to_rgb)
     return Built(generator, tensors, reader.unread())
 
 
@@ -110,60 +124,19 @@ def _sampling_rate(layers: Sequence[Mapping[str, Any]]) -> int:
     return rate
 
 
-def _mapping(reader: StateDictReader, arguments: Mapping[str, Any]) -> Part:
-    rate = number(arguments, "lr_multiplier", LEARNING_RATE)
-    part = {"average": reader.take_any("mapping.w_avg", 1)}
-    if "mapping.embed.weight" in reader:
-        part |= prefixed("embedding", dense(reader, "mapping.embed"))
-    for index in reader.run("mapping.fc{}.weight"):
-        part |= prefixed(f"layers.{index}", dense(reader, f"mapping.fc{index}", rate))
-    return part
-
-
-def _input(reader: StateDictReader) -> Part:
+def _layer(reader: StyleGANReader, name: str) -> Part:
+    """A layer, not counting its filters; ``gain`` brings its input to unit variance, as the running mean square of the training says."""
     return {
-        "frequencies": reader.take_any("synthesis.input.freqs", 2),
-        "phases": reader.take_any("synthesis.input.phases", 1),
-        "transform": reader.take_any("synthesis.input.transform", 2),
-        "weight": equalized(reader.take_any("synthesis.input.weight", 2)),
-        **prefixed("affine", dense(reader, "synthesis.input.affine")),
-    }
-
-
-def _layer(reader: StateDictReader, name: str) -> Part:
-    weight = reader.take_any(f"{name}.weight", 4).double()
-    normalised = weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))
-    return {
-        **prefixed("style", dense(reader, f"{name}.affine")),
-        "weight": normalised.float(),
+        **reader.style(f"{name}.affine"),
+        "weight": reader.take_any(f"{name}.weight", 4),
         "bias": reader.take_any(f"{name}.bias", 1),
-        "gain": _gain(reader, name),
-        "up_filter": reader.take_any(f"{name}.up_filter", 1),
-        "down_filter": reader.take_any(f"{name}.down_filter", 1, 2),
+        "gain": torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0)),
     }
 
 
-def _to_rgb(reader: StateDictReader, name: str) -> Part:
-    weight = equalized(reader.take_any(f"{name}.weight", 4)).flatten(1)
-    return {
-        **prefixed("style", dense(reader, f"{name}.affine")),
-        "weight": weight * _gain(reader, name),
-        "bias": reader.take_any(f"{name}.bias", 1),
-    }
-
-
-def _gain(reader: StateDictReader, name: str) -> Tensor:
-    """Brings the layer's input to unit variance, as the running mean square of the training says."""
-    return torch.rsqrt(reader.take_any(f"{name}.magnitude_ema", 0))
-
-
-LAYOUTS = (
-    Layout(
-        "NVIDIA StyleGAN3",
-        "stylegan3",
-        "generator",
-        (r"mapping\.fc0\.weight", r"synthesis\.input\.freqs", r"synthesis\.L0_\d+_\d+\.magnitude_ema"),
-        _build,
-        ("first_cutoff", "conv_clamp", "output_scale", "filter_size", "lr_multiplier"),
-    ),
-)
+def _filtered_layer(reader: StyleGANReader, name: str) -> Part:
+    layer = _layer(reader, name)
+    weight = layer["weight"].double()
+    layer["weight"] = (weight * torch.rsqrt(weight.square().mean(dim=(1, 2, 3), keepdim=True))).float()
+    filters = {"up_filter": reader.take_any(f"{name}.up_filter", 1), "down_filter": reader.take_any(f"{name}.down_filter", 1, 2)}
+    return layer | filters

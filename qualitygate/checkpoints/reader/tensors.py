@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qualitygate.checkpoints.reader.bounds import COPIES, LAID_OUT, MAX_DIMENSIONS, TENSORS, Budget, Damaged
+from qualitygate.checkpoints.bounds import COPIES, LAID_OUT, MAX_DIMENSIONS, TENSORS, Budget, Damaged
 from qualitygate.checkpoints.reader.unpickler import Global, Persistent
 
 _STORAGES = {
@@ -31,7 +31,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
 }
 _NUMPY_CODES = ("f2", "f4", "f8", "c8", "c16", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-_NUMPY = {code: torch.from_numpy(np.empty(0, code)).dtype for code in _NUMPY_CODES}
+NUMPY = {code: torch.from_numpy(np.empty(0, code)).dtype for code in _NUMPY_CODES}
 _TORCH = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _OTHER_ORDER = ">" if sys.byteorder == "little" else "<"
 
@@ -73,11 +73,7 @@ class NumpyType:
 
     code: str
     order: str
-
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """The same as a torch dtype; None for texts, dates and records."""
-        return _NUMPY.get(self.code)
+    dtype: torch.dtype | None  # torch's; None for texts, dates and records
 
 
 def numpy_tensor(kind: NumpyType, shape: Any, data: memoryview, fortran: bool, budget: Budget) -> Tensor:

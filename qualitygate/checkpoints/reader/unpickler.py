@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qualitygate.checkpoints.reader.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
+from qualitygate.checkpoints.bounds import COPIES, INSTRUCTIONS, MAX_LINE, MAX_NAME, TUPLE_KEYS, Budget, Damaged, over_limit
 from qualitygate.errors import QualityGateError, UnsafeCheckpointError
 
-VIEW_FROM = 4096
-"""Byte strings from this size on stay views into the file."""
+VIEW_FROM = 4096  # byte strings from this size on stay views into the file
 _KEY_BITS = 64  # larger integers could be chosen to collide as keys
 _KEY_PARTS = 8
 
@@ -61,7 +60,10 @@ class Persistent:
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Reads the pickle that begins at ``start``. After `load`, ``references`` has all references to storages, in the order of the file."""
+    """Reads the pickle that begins at ``start``.
+
+    After `load`, ``references`` are those to storages, in the order of the file, and ``window.position`` is where it ends.
+    """
 
     stack: list[Any]
     read: Callable[[int], Any]
@@ -70,14 +72,9 @@ class InertUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
 
     def __init__(self, source: memoryview, start: int, budget: Budget) -> None:
-        self._window, self._budget = _Window(source, start), budget
+        self.window, self._budget = _Window(source, start), budget
         self.references: list[Persistent] = []
-        super().__init__(self._window)  # type: ignore[arg-type]  # long byte strings come as views
-
-    @property
-    def end(self) -> int:
-        """Position after what was read."""
-        return self._window.position
+        super().__init__(self.window)  # type: ignore[arg-type]  # long byte strings come as views
 
     def load(self) -> Any:
         """What the pickle stands for, in records."""
@@ -86,7 +83,7 @@ class InertUnpickler(pickle._Unpickler):
         except (QualityGateError, Damaged):
             raise
         except Exception as error:  # whatever instructions in an order that makes no sense lead to
-            raise Damaged(f"a pickle that breaks off or makes no sense near byte {self.end:,}") from error
+            raise Damaged(f"a pickle that breaks off or makes no sense near byte {self.window.position:,}") from error
 
     def find_class(self, module: Any, name: Any) -> Any:
         if len(module) + len(name) > MAX_NAME:
@@ -111,7 +108,7 @@ class InertUnpickler(pickle._Unpickler):
         return str(value, "latin-1")
 
     def _push(self, value: Any) -> None:
-        self.stack.append(value)
+        self.stack.append(value)  # the stack that is there once the value is made, not the one above a mark
 
     def _call(self) -> None:
         args = self.stack.pop()

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qualitygate.checkpoints.bounds import COPIES, MAX_DEPTH, MAX_NAME, MAX_NESTED_FILES, MAX_VALUES, Budget, Damaged, over_limit
 from qualitygate.checkpoints.contents import TensorGroup
-from qualitygate.checkpoints.reader.bounds import COPIES, MAX_DEPTH, MAX_NAME, MAX_NESTED_FILES, MAX_VALUES, Budget, Damaged, over_limit
-from qualitygate.checkpoints.reader.tensors import NumpyType, Storage, Storages, exactly, numpy_tensor, parse, torch_dtype, view
+from qualitygate.checkpoints.reader.tensors import NUMPY, NumpyType, Storage, Storages, exactly, numpy_tensor, parse, torch_dtype, view
 from qualitygate.checkpoints.reader.unpickler import VIEW_FROM, Call, Global, InertUnpickler, Persistent
 
 LEGACY_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -36,14 +36,9 @@ _ITSELF = Opaque("a reference back to the object that holds it")
 
 
 class Values:
-    """Gives meaning to the records of one pickle.
+    """Gives meaning to the records of one pickle; ``storage`` gives the one that a reference stands for.
 
-    Args:
-        storage: the storage that a reference stands for.
-        budget: what the file may still ask for.
-
-    Attributes:
-        eras: the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
+    In ``eras`` are the ways of storing networks that were met, ``"persistence"`` and ``"tensorflow"``.
     """
 
     def __init__(self, storage: Callable[[Persistent], Any], budget: Budget) -> None:
@@ -69,7 +64,9 @@ class Values:
         return {Opaque(key.name) if isinstance(key, (Global, Call)) else key: self._value(value) for key, value in node.items()}
 
     def _object(self, call: Call) -> Any:
-        args, state = self._value(call.args), _attributes(self._value(call.state))
+        args, state = self._value(call.args), self._value(call.state)
+        if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
+            state = {**(state[0] or {}), **(state[1] or {})}  # attributes in slots are stored apart
         if not isinstance(args, (tuple, list)):
             raise Damaged("arguments that are not a tuple")
         name = call.name
@@ -102,11 +99,8 @@ class Values:
         if not isinstance(buffers, Mapping) or not isinstance(passing, (list, tuple)):
             raise Damaged("a module whose buffers have no names")
         left_out = {name for name in passing if isinstance(name, str)}
-        own = [*state["_parameters"].items(), *((name, buffer) for name, buffer in buffers.items() if name not in left_out)]
-        tensors = {str(name): tensor for name, tensor in own if isinstance(tensor, Tensor)}
-        for part, module in state["_modules"].items():
-            if isinstance(module, TensorGroup):
-                tensors |= self._prefixed(f"{part}.", module.tensors)
+        own = {**state["_parameters"], **{name: buffer for name, buffer in buffers.items() if name not in left_out}}
+        tensors = self._flat(own, {f"{part}.": module for part, module in state["_modules"].items()})
         stored = isinstance(state.get("_init_kwargs"), Mapping)
         settings = {"init_args": list(state.get("_init_args") or ()), "init_kwargs": dict(state["_init_kwargs"])} if stored else {}
         return TensorGroup("", tensors, settings, class_name)
@@ -122,21 +116,24 @@ class Values:
             raise Damaged("a TensorFlow-era network without variables")
         # single numbers such as ``lod`` were stored as scalars
         named = {name: torch.tensor(value) if isinstance(value, (int, float)) else value for name, value in filter(_is_pair, variables)}
-        tensors = self._prefixed("", {name: value for name, value in named.items() if isinstance(value, Tensor)})
-        for part, network in components.items():
-            if isinstance(network, TensorGroup):
-                tensors |= self._prefixed("" if part == _TF_UNPREFIXED else f"{part}/", network.tensors)
+        tensors = self._flat(named, {"" if part == _TF_UNPREFIXED else f"{part}/": network for part, network in components.items()})
         settings, builder = state.get("static_kwargs"), state.get("build_func_name")
         settings = dict(settings) if isinstance(settings, Mapping) else {}
         return TensorGroup("", tensors, settings, builder if isinstance(builder, str) else None)
 
-    def _prefixed(self, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by their flat names, which are measured before they are made, as there may be many."""
-        for name in tensors:
-            if len(prefix) + len(name) > MAX_NAME:
-                raise over_limit("characters in the name of a tensor", MAX_NAME)
-            self.budget.take(COPIES, len(prefix) + len(name) + _NAME_COST)
-        return {prefix + name: tensor for name, tensor in tensors.items()}
+    def _flat(self, own: Mapping[Any, Any], parts: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A network's own tensors and those of its parts, by prefix, under flat names, which are measured before they are made, as there
+        may be many."""
+        groups = [(prefix, part.tensors) for prefix, part in parts.items() if isinstance(part, TensorGroup)]
+        tensors = {}
+        for prefix, named in [("", own), *groups]:
+            for name, tensor in named.items():
+                if isinstance(tensor, Tensor):
+                    if (size := len(prefix) + len(str(name))) > MAX_NAME:
+                        raise over_limit("characters in the name of a tensor", MAX_NAME)
+                    self.budget.take(COPIES, size + _NAME_COST)
+                    tensors[f"{prefix}{name}"] = tensor
+        return tensors
 
     def bytes(self, data: Any) -> memoryview:
         """Writable bytes; a view of the file where the file has them as they are."""
@@ -180,13 +177,6 @@ def _measure(node: Any, depth: int, known: dict[int, tuple[int, int]]) -> tuple[
     if height > MAX_DEPTH:
         raise over_limit("containers inside one another", MAX_DEPTH)
     return size, height
-
-
-def _attributes(state: Any) -> Any:
-    """An object's attributes; those it has in slots are stored apart."""
-    if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, Mapping) for part in state):
-        return {**(state[0] or {}), **(state[1] or {})}
-    return state
 
 
 def _contents(name: str, args: Any, state: Any, items: dict[Any, Any], elements: list[Any]) -> Any:
@@ -273,7 +263,8 @@ def _numpy_type(values: Values, args: Sequence[Any], state: Any) -> NumpyType:
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
     if not isinstance(args[0], str) or not isinstance(order, str) or len(args[0]) > _SHORT:
         raise Damaged("a numpy type without a name")
-    return NumpyType(args[0].lstrip("<>|="), order)
+    code = args[0].lstrip("<>|=")
+    return NumpyType(code, order, NUMPY.get(code))
 
 
 def _numpy_array(values: Values, args: Sequence[Any], state: Any) -> Any:
@@ -334,7 +325,7 @@ def legacy_value(source: memoryview, budget: Budget) -> Any:
         reader = InertUnpickler(source, position, budget)
         results.append(reader.load())
         references += reader.references
-        position = reader.end
+        position = reader.window.position
     magic, protocol, _, value, keys = results
     if (magic, protocol) != (LEGACY_MAGIC, _PROTOCOL) or not isinstance(keys, list):
         raise Damaged("a torch file of a version nobody knows")

@@ -1,13 +1,11 @@
 """Where a checkpoint is: a path, an address on the web, MLflow, the Hugging Face hub.
 
-What is fetched is checked against its SHA-256 where one is given, and kept in a cache under it (see `cache`).
+What is fetched is checked against its SHA-256 where one is given, and kept in a cache under it (see `web`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -15,13 +13,12 @@ from qualitygate.checkpoints.reader import WEIGHTS_IN_FOLDER
 from qualitygate.checkpoints.sources import web
 from qualitygate.checkpoints.sources.web import Progress, silent
 from qualitygate.errors import InputError, MissingExtraError, StorageError
-from qualitygate.mlflow_client import Artifacts, artifacts
+from qualitygate.mlflow_client import artifacts
 from qualitygate.mlflow_client import tracking_uri as resolved
 from qualitygate.storage import file_sha256
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _FRAGMENT = re.compile(r"(.+)#sha256=(\w*)", re.DOTALL)
-_HEX = re.compile(r"[0-9a-f]{64}")
 _KNOWN = "a path, https://host/file#sha256=…, models:/name/version, models:/name@alias, runs:/run/path, hf://owner/name/file[@revision]"
 _HUB_FILE = re.compile(r"hf://([^/@]+/[^/@]+)/([^@]+?)(?:@([^@]+))?", re.IGNORECASE)
 _MODEL = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([^/@]+))(?:/(.+))?", re.IGNORECASE)
@@ -48,10 +45,10 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
         TrackingError: MLflow cannot be reached.
         MissingExtraError: ``hf://`` without the extra ``hub``.
     """
-    place, expected = _with_sha256(str(source), sha256)
-    scheme = _SCHEME.match(place)
-    match scheme and scheme[1].lower():
-        case None:
+    place, named, scheme = _parts(source)
+    expected = _agreed(named, sha256)
+    match scheme:
+        case "":
             return _checked(Path(place), expected)
         case "http" | "https":
             return web.fetch(place, expected, progress)
@@ -64,24 +61,26 @@ def resolve(source: str | Path, sha256: str | None = None, *, tracking_uri: str 
 
 def shown(source: str | Path) -> str:
     """A source as it may be written into a record: without its hash, and without user, password, query and fragment of an address."""
+    place, _, scheme = _parts(source)
+    return web.shown_address(urlsplit(place)) if scheme in ("http", "https") else place
+
+
+def _parts(source: str | Path) -> tuple[str, str | None, str]:
+    """The source without its ``#sha256=…``, the hash that this names, and the scheme."""
     found = _FRAGMENT.fullmatch(str(source))
-    place = found[1] if found else str(source)
+    place, named = (found[1], found[2]) if found else (str(source), None)
     scheme = _SCHEME.match(place)
-    if scheme is None or scheme[1].lower() not in ("http", "https"):
-        return place
-    return web.shown_address(urlsplit(place))
+    return place, named, scheme[1].lower() if scheme else ""
 
 
-def _with_sha256(source: str, given: str | None) -> tuple[str, str | None]:
-    """The source without its ``#sha256=…``, and the hash that it or the argument names."""
-    found = _FRAGMENT.fullmatch(source)
-    place, named = (found[1], found[2]) if found else (source, None)
+def _agreed(named: str | None, given: str | None) -> str | None:
+    """The hash that the source or the argument names."""
     expected = {one.lower() for one in (named, given) if one is not None}
     if len(expected) > 1:
         raise InputError("The source names another SHA-256 than the one given", f"{named} and {given}", "one of them")
-    if wrong := [one for one in expected if not _HEX.fullmatch(one)]:
+    if wrong := [one for one in expected if not re.fullmatch(r"[0-9a-f]{64}", one)]:
         raise InputError("This is no SHA-256", repr(wrong[0]), "64 hexadecimal digits, as `sha256sum` prints them")
-    return place, next(iter(expected), None)
+    return next(iter(expected), None)
 
 
 def _checked(path: Path, expected: str | None) -> Path:
@@ -95,44 +94,28 @@ def _checked(path: Path, expected: str | None) -> Path:
 
 
 def _from_mlflow(source: str, sha256: str | None, tracking_uri: str | None) -> Path:
-    """The checkpoint that ``models:/…`` or ``runs:/…`` stands for: the file it names, or the only one below.
-
-    Raises:
-        InputError: no such form, model, run or artifact, or several checkpoints.
-        CheckpointError: it has another SHA-256.
-        TrackingError: MLflow cannot be reached.
-    """
+    """The checkpoint that ``models:/…`` or ``runs:/…`` stands for: the file it names, or the only one below."""
     if sha256 is not None:
-        with web.place(sha256) as home:
-            if (found := web.kept(home, sha256)) is not None:
+        with web.place(sha256) as (_, found):
+            if found is not None:
                 return found
-    with web.workspace() as folder:
-        fetched = _download(source, folder, resolved(tracking_uri))
-        digest = file_sha256(fetched)
-        if sha256 not in (None, digest):
-            raise web.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
-        with web.place(digest) as home:
-            return web.kept(home, digest) or web.keep(fetched, home, fetched.name)
-
-
-def _download(source: str, folder: Path, uri: str) -> Path:
-    with _opened(source, uri) as (artifacts, below):
-        return artifacts.download(_choose(source, sorted(artifacts.files(below)) or [below]), folder)
-
-
-@contextmanager
-def _opened(source: str, uri: str) -> Iterator[tuple[Artifacts, str]]:
-    """Where the artifacts are, and the path that the source names in there."""
-    if found := _MODEL.fullmatch(source):
-        model, version, alias, below = found.groups()
-        place = artifacts(uri, model=model, version=version, alias=alias)
-    elif found := _RUN.fullmatch(source):
-        run_id, below = found.groups()
+    uri = resolved(tracking_uri)
+    if parts := _MODEL.fullmatch(source):
+        model, version, alias, below = parts.groups(default="")
+        place = artifacts(uri, model=model, version=version or None, alias=alias or None)
+    elif parts := _RUN.fullmatch(source):
+        run_id, below = parts.groups(default="")
         place = artifacts(uri, run_id=run_id)
     else:
         raise InputError("This is no place in MLflow", repr(source), "models:/name/version, models:/name@alias or runs:/run_id/path")
-    with place as opened:
-        yield opened, below or ""
+    with web.workspace() as folder:
+        with place as opened:
+            fetched = opened.download(_choose(source, sorted(opened.files(below)) or [below]), folder)
+        digest = file_sha256(fetched)
+        if sha256 not in (None, digest):
+            raise web.wrong_hash(source, digest, sha256, "check hash and source: the artifact may have been overwritten")
+        with web.place(digest) as (home, found):
+            return found or web.keep(fetched, home, fetched.name)
 
 
 def _choose(source: str, files: list[str]) -> str:
@@ -154,13 +137,7 @@ def _choose(source: str, files: list[str]) -> str:
 
 
 def _from_hub(source: str) -> Path:
-    """The file that ``hf://owner/name/file@revision`` names, in the library's cache.
-
-    Raises:
-        InputError: no such form, repository, revision or file, or it needs a login.
-        MissingExtraError: the library is not installed.
-        StorageError: the hub cannot be reached.
-    """
+    """The file that ``hf://owner/name/file@revision`` names, in the library's cache."""
     if (parts := _HUB_FILE.fullmatch(source)) is None:
         raise InputError("This is no file on the hub", repr(source), "hf://owner/name/file, with @revision if need be")
     try:
@@ -170,29 +147,18 @@ def _from_hub(source: str) -> Path:
             f"{source} needs the library of the Hugging Face hub", str(error), "huggingface_hub", "pip install huggingface_hub"
         ) from error
     repository, name, revision = parts.groups()
+    answers = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError)
     try:
         return Path(hf_hub_download(repository, name, revision=revision))
-    except errors.LocalEntryNotFoundError as error:  # the hub was not asked, or did not answer
-        raise _unreachable(source, error) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError, errors.HFValidationError) as error:
-        raise InputError(
-            f"{source} cannot be downloaded",
-            _first_line(error),
-            "a file that the hub has, and may give",
-            "check owner, name, file and revision; `hf auth login` for what is not public",
-        ) from error
-    except OSError as error:  # what the library and its connections raise
-        raise _unreachable(source, error) from error
-
-
-def _unreachable(source: str, error: Exception) -> StorageError:
-    return StorageError(
-        f"{source} could not be downloaded",
-        _first_line(error),
-        "a connection to the hub",
-        "check the network and run it again; what has come is continued",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    except (OSError, *answers) as error:
+        said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        # a local entry is not found where the hub was not asked, or did not answer
+        if isinstance(error, answers) and not isinstance(error, errors.LocalEntryNotFoundError):
+            raise InputError(
+                f"{source} cannot be downloaded",
+                said,
+                "a file that the hub has, and may give",
+                "check owner, name, file and revision; `hf auth login` for what is not public",
+            ) from error
+        remedy = "check the network and run it again; what has come is continued"
+        raise StorageError(f"{source} could not be downloaded", said, "a connection to the hub", remedy) from error

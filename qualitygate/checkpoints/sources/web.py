@@ -14,9 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from filelock import FileLock
@@ -25,16 +24,13 @@ from qualitygate import storage
 from qualitygate.errors import CheckpointError, InputError, StorageError
 from qualitygate.storage import file_sha256
 
-if TYPE_CHECKING:
-    from requests import Response
-
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two pieces
+_PART, _VERSION = ".part", ".part.version"  # a download on its way, and of which version of the file it is: ETag or date
 _PIECE = 2**16  # bytes; what has come of a piece is lost when the connection breaks
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _NOT_SATISFIABLE = 416  # the part is as long as the file
-
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there, and with how many there will be if the server said."""
@@ -45,13 +41,7 @@ def silent(done: int, total: int | None) -> None:
 
 
 def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
-    """The file at an address, from the cache if it is there.
-
-    Raises:
-        InputError: no SHA-256, not https, or the server has no such file.
-        CheckpointError: it has another SHA-256.
-        StorageError: no connection, or it broke off too often; what has come is kept, and continued by the next call.
-    """
+    """The file at an address, from the cache if it is there. Where the connection breaks too often, the next call continues."""
     address = _checked(url)
     shown = shown_address(address)
     if sha256 is None:
@@ -62,45 +52,31 @@ def fetch(url: str, sha256: str | None, progress: Progress) -> Path:
             "take the hash from where the file is published, or from a download that you trust",
         )
     name = unquote(address.path.rpartition("/")[2]) or "checkpoint"
-    with place(sha256) as home:
-        if (found := kept(home, sha256)) is not None:
+    with place(sha256) as (home, found):
+        if found is not None:
             return found
-        part = _Part(home / ".part")
-        _download(url, shown, part, progress)
-        if (digest := file_sha256(part.path)) != sha256:
-            part.remove()
+        _download(url, shown, home, progress)
+        if (digest := file_sha256(home / _PART)) != sha256:
+            _discard(home)
             raise wrong_hash(shown, digest, sha256, "check hash and address; the download was thrown away")
-        final = keep(part.path, home, name)
-        part.remove()
+        final = keep(home / _PART, home, name)
+        _discard(home)
         return final
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A download on its way: its bytes, and beside them which version of the file they are of (ETag or date)."""
-
-    path: Path
-
-    @property
-    def _note(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.version")
-
-    def resumable(self) -> tuple[int, str]:
-        """Bytes that are there, and their version. Without a version they cannot be continued: 0 bytes."""
-        version = self._note.read_text() if self._note.exists() else ""
-        return (self.path.stat().st_size if version and self.path.exists() else 0), version
-
-    def begin(self, version: str) -> None:
-        """Start anew."""
-        self.remove()
-        self._note.write_text(version)
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+def _resumable(home: Path) -> tuple[int, str]:
+    """Bytes that are there, and of which version of the file they are. Without a version they cannot be continued: 0 bytes."""
+    part, note = home / _PART, home / _VERSION
+    version = note.read_text() if note.exists() else ""
+    return (part.stat().st_size if version and part.exists() else 0), version
 
 
-def _download(url: str, shown: str, part: _Part, progress: Progress) -> None:
+def _discard(home: Path) -> None:
+    for name in (_PART, _VERSION):
+        (home / name).unlink(missing_ok=True)
+
+
+def _download(url: str, shown: str, home: Path, progress: Progress) -> None:
     """All of the file into the part, in several attempts if the connection breaks."""
     import requests
 
@@ -108,64 +84,49 @@ def _download(url: str, shown: str, part: _Part, progress: Progress) -> None:
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            return _attempt(url, shown, part, progress)
+            return _attempt(url, shown, home, progress)
         except requests.RequestException as error:
             failure = error
-    there = part.resumable()[0]
     raise StorageError(
         f"{shown} could not be downloaded",
         f"{type(failure).__name__}: {failure}",
         "a connection that holds",
-        f"check the network and run it again: {there:,} bytes are there and will be continued",
+        f"check the network and run it again: {_resumable(home)[0]:,} bytes are there and will be continued",
     ) from failure
 
 
-def _attempt(url: str, shown: str, part: _Part, progress: Progress) -> None:
+def _attempt(url: str, shown: str, home: Path, progress: Progress) -> None:
     import requests
 
-    start, version = part.resumable()
+    def check_redirection(response: Any, **_: Any) -> None:  # called before the next request is sent
+        if response.is_redirect:
+            _checked(urljoin(response.url, response.headers["Location"]))
+
+    start, version = _resumable(home)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-", "If-Range": version} if start else {})
-    hooks = {"response": _check_redirection}
+    hooks = {"response": check_redirection}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT, hooks=hooks) as response:
         if start and response.status_code == _NOT_SATISFIABLE:
             return
-        _check_answer(response, shown)
+        if 400 <= response.status_code < 500 and response.status_code not in (408, 429):  # no better next time
+            found = f"{response.status_code} {response.reason}"
+            raise InputError(f"{shown} cannot be downloaded", found, "an address that can be read without a login", "check the address")
+        response.raise_for_status()
         if response.status_code != requests.codes.partial:
             start = 0
-            part.begin(_version(response.headers))
+            _discard(home)
+            tag = response.headers.get("ETag", "")
+            # a weak ETag does not tell whether the file is still the same
+            (home / _VERSION).write_text(tag if tag.startswith('"') else response.headers.get("Last-Modified", ""))
         total = _total(response.headers, start)
         done = start
-        with part.path.open("ab") as file:
+        with (home / _PART).open("ab") as file:
             for piece in response.iter_content(_PIECE):
                 file.write(piece)
                 done += len(piece)
                 progress(done, total)
     if total is not None and done != total:
         raise requests.ConnectionError(f"it broke off after {done:,} of {total:,} bytes")
-
-
-def _check_answer(response: Response, shown: str) -> None:
-    """Refuses what will be no better next time; raises what may be."""
-    if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-        raise InputError(
-            f"{shown} cannot be downloaded",
-            f"{response.status_code} {response.reason}",
-            "an address that can be read without a login",
-            "check the address",
-        )
-    response.raise_for_status()
-
-
-def _check_redirection(response: Response, **_: Any) -> None:
-    """Called before the next request is sent."""
-    if response.is_redirect:
-        _checked(urljoin(response.url, response.headers["Location"]))
-
-
-def _version(headers: Mapping[str, str]) -> str:
-    """What ``If-Range`` needs to tell whether the file is still the same; a weak ETag does not tell."""
-    tag = headers.get("ETag", "")
-    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
 def _total(headers: Mapping[str, str], start: int) -> int | None:
@@ -201,17 +162,24 @@ def shown_address(address: SplitResult) -> str:
 
 
 @contextmanager
-def place(sha256: str) -> Iterator[Path]:
-    """The folder of the file with this hash, held against other processes.
+def place(sha256: str) -> Iterator[tuple[Path, Path | None]]:
+    """The folder of the file (or folder) with this hash, held against other processes, and the file, if it is there.
 
-    Raises:
-        StorageError: it cannot be made or written to.
+    What was changed since it was kept is removed. Raises `StorageError` where the folder cannot be written to.
     """
     home = storage.cache_folder() / sha256
     with storage.explained(home):
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):
-            yield home
+            found = None
+            for path in home.iterdir():
+                if path.name.startswith("."):
+                    continue
+                if file_sha256(path) == sha256:
+                    found = path
+                else:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            yield home, found
 
 
 @contextmanager
@@ -225,31 +193,14 @@ def workspace() -> Iterator[Path]:
             yield home
 
 
-def kept(home: Path, sha256: str) -> Path | None:
-    """The file (or folder) in the place of this hash; one that was changed since is removed."""
-    for path in home.iterdir():
-        if path.name.startswith("."):
-            continue
-        if file_sha256(path) == sha256:
-            return path
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return None
-
-
 def keep(fetched: Path, home: Path, name: str) -> Path:
-    """Make a verified file or folder visible under its name."""
+    """Make a verified file or folder visible under its name, which is made one that is no path."""
     for path in (*(fetched.iterdir() if fetched.is_dir() else ()), fetched):
         storage.sync(path)
-    final = fetched.rename(home / _plain(name))
+    final = fetched.rename(home / (Path(name).name.lstrip(".") or "checkpoint"))
     storage.sync(home)
     return final
 
 
 def wrong_hash(what: str, found: str, expected: str, remedy: str) -> CheckpointError:
-    """The error for bytes that are not the ones meant."""
     return CheckpointError(f"{what} is another file than the one meant", f"SHA-256 {found}", f"SHA-256 {expected}", remedy)
-
-
-def _plain(name: str) -> str:
-    """A name that is visible, and no path."""
-    return Path(name).name.lstrip(".") or "checkpoint"

@@ -23,7 +23,7 @@ from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, needs_of, of_images, score_quantile
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
-from qualitygate.requests import DISCRIMINATOR, GeneratorRequest
+from qualitygate.requests import DISCRIMINATOR
 from qualitygate.storage import ContentCache
 from qualitygate.studies.check import CheckRequest
 
@@ -171,15 +171,13 @@ class CheckLoader:
     files of these versions are loaded, whatever an alias does meanwhile. The policy is the one that was given, the baseline profile's, or
     the default, looked at with what was given in place of its own."""
 
-    def __init__(
-        self, request: CheckRequest, reporter: Reporter, versions: Sequence[Version | None] = (None, None), tracking_uri: str | None = None
-    ) -> None:
-        self.request, self.reporter, self.uri, self.versions = request, reporter, tracking_uri, versions
+    def __init__(self, request: CheckRequest, reporter: Reporter, versions: Sequence[Version | None]) -> None:
+        self.request, self.reporter, self.versions = request, reporter, versions
         is_profile = request.baseline is not None and (Path(request.baseline) / "profile.json").is_file()
         self.learned = load_profile(request.baseline) if request.baseline is not None and is_profile else None
         self.images_decide = request.real is not None and request.baseline is not None and not is_profile
         address = versions[0].pinned(request.checkpoint) if versions[0] else request.checkpoint
-        self.generator, self.discriminator = request.load_both(reporter, address=address, tracking_uri=tracking_uri)
+        self.generator, self.discriminator = request.model_copy(update={"checkpoint": address}).load_both(reporter)
         policy = request.load_policy() or (self.learned.policy if self.learned else checkpoint_policy(self.generator))
         if self.learned is not None:  # the same latents as in the profile
             policy = policy.model_copy(update={"calibration": self.learned.info.calibration})
@@ -202,8 +200,8 @@ class CheckLoader:
             baseline = CheckedModel(str(request.baseline), learned)
         elif request.baseline is not None:
             address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
-            asked = GeneratorRequest(checkpoint=address, device=request.device)
-            generator, discriminator = asked.load_both(self.reporter, tracking_uri=self.uri)
+            asked = CheckRequest(checkpoint=address, device=request.device, tracking_uri=request.tracking_uri)
+            generator, discriminator = asked.load_both(self.reporter)
             profile = cached_profile(generator, self._calibrated, reporter=self.reporter)
             baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)
         profile = cached_profile(self.generator, self._calibrated, learned.info.sampling if learned else None, self.reporter)

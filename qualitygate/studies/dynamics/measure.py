@@ -94,7 +94,7 @@ def summary(now: SnapshotScores, before: SnapshotScores | None = None) -> dict[s
         found[names.AGAINST_CLA_RANK, layer] = rank_correlation(-parts, now.unit_cla[layer].mean(axis=0))
     if before is not None:
         found |= _compared(now, before)
-    named = {names.at_layer(metric, layer): float(value) for (metric, layer), value in found.items()}
+    named = {names.of_layer(metric, layer): float(value) for (metric, layer), value in found.items()}
     return named | {names.of_set(name): value for name, value in now.metrics.items()}
 
 

@@ -16,27 +16,23 @@ MAX_VALUES = 2_000_000
 that double a list again and again, over which no walk ever ends."""
 MAX_DEPTH = 100
 """Containers inside containers. A StyleGAN pickle has about 40; beyond a few hundred Python's own stack gives out."""
-MAX_NESTED_FILES = 4
-"""Torch files inside one another. NVIDIA's pickles hold one level."""
-MAX_NAME = 500
-"""Characters of a key, of the name of a class, of the flat name of a tensor. Known ones stay below 100."""
-MAX_TUPLE_KEYS = 1000
-"""Tuples as keys: values for them can be chosen so that all collide, and time goes by their square."""
-MAX_DIMENSIONS = 16
-"""Dimensions of a tensor. The weights of networks have up to five."""
-MAX_TENSORS = 50_000
-"""Tensors in a file; each costs about a kilobyte. A training checkpoint of a large network has 10,000."""
+MAX_NESTED_FILES = 4  # torch files inside one another; NVIDIA's pickles hold one level
+MAX_NAME = 500  # characters of a key, of the name of a class, of the flat name of a tensor; known ones stay below 100
+MAX_TUPLE_KEYS = 1000  # tuples as keys: values for them can be chosen so that all collide, and time goes by their square
+MAX_DIMENSIONS = 16  # dimensions of a tensor; the weights of networks have up to five
+MAX_TENSORS = 50_000  # tensors in a file; each costs about a kilobyte; a training checkpoint of a large network has 10,000
+MAX_GROUPS = 10_000
+"""Groups of tensors in a file: networks, and one for every parameter of an optimizer, which has some 1,000."""
+MAX_PATH = 500  # characters of a group's path; known ones stay below 50
 MAX_DIRECTORY = 8 * 2**20
 """Bytes of an archive's table of contents, about 80 for each tensor; it is not parsed if it has more."""
 MAX_JSON = 8 * 2**20
 """Bytes of a ``config.json`` or of the header of a safetensors file. Real ones have some thousand, or 100 for each tensor."""
-MAX_LINE = 2**25
-"""Bytes of a text in the oldest protocol of pickles, decoded in one piece."""
+MAX_LINE = 2**25  # bytes of a text in the oldest protocol of pickles, decoded in one piece
 TIMES = 2
 """Bytes that may be copied or unpacked, over the size of the file; and of all tensors together, those of half precision counted as the
 float32 that they are used in. Views may repeat what is stored, but not without end."""
-ALLOWANCE = 16 * 2**20
-"""Bytes that any file may copy, and its tensors have: small ones have little size to multiply."""
+ALLOWANCE = 16 * 2**20  # bytes that any file may copy, and its tensors have: small ones have little size to multiply
 
 
 class Damaged(Exception):  # noqa: N818 - a finding while reading, turned into a CheckpointError at the door
