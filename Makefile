@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# a process for each core, each with one thread: torch's threads gain little on tests' small tensors
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-all lint format clean help
 
@@ -16,10 +18,10 @@ demo: $(INSTALLED)
 	$(BIN)/qualitygate demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import qualitygate
 from qualitygate.generators.families import FAMILIES
 from qualitygate.policy.corrections import METHODS
 from qualitygate.policy.scores import SCORES
+from qualitygate.records.metrics import METRICS
 from qualitygate.units.table import UNIT_SCORES
 
 PACKAGE = Path(qualitygate.__file__).parent
@@ -83,3 +84,11 @@ def test_a_unit_score_is_two_files(name: str) -> None:
     """Its own, and the table."""
     own = UNIT_SCORES.ours[name].partition(":")[0].removeprefix("qualitygate.").replace(".", "/") + ".py"
     assert files_that_name(name) | {own} <= {"units/table.py", own}
+
+
+@pytest.mark.parametrize("name", ["kid", "coverage"])
+def test_a_set_metric_is_two_files(name: str) -> None:
+    """Its own, and the table; its name is a promise, which stands with all others. What is its own is not asked for by any other file."""
+    module = f"qualitygate.metrics.{METRICS[name].where.partition(':')[0]}"
+    own = module.removeprefix("qualitygate.").replace(".", "/") + ".py"
+    assert files_that_name(name, module) - {"names.py"} <= {"records/metrics.py", own}

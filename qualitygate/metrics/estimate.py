@@ -8,7 +8,7 @@ samples; what they are compared with (the real set, its radii) is taken as it is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Literal, Self
@@ -22,10 +22,8 @@ from qualitygate.records import Interval
 
 TAIL = 0.025
 """Chance beyond each end of a 95 % interval."""
-BLOCKS = 10
 _BLOCKS, _ROWS = Purpose.SUBSET + 16 * 2, Purpose.SUBSET + 16 * 4
 _NUMBERS = 2**22  # resampled rows held at once
-_BEYOND = 10  # draws that lie beyond each end of an interval
 _LEAST_DRAWS = 1000
 _RANK_DRAWS = 200  # many scores are ranked
 _nothing = partial(np.empty, 0)
@@ -49,8 +47,8 @@ class Resampling:
 
     @classmethod
     def for_tail(cls, tail: float, seed: int) -> Self:
-        """With as many draws as an interval with these tails needs."""
-        return cls(seed, max(_LEAST_DRAWS, math.ceil(_BEYOND / tail)), tail)
+        """With so many draws that ten lie beyond each end of an interval with these tails."""
+        return cls(seed, max(_LEAST_DRAWS, math.ceil(10 / tail)), tail)
 
 
 @dataclass(frozen=True)
@@ -133,17 +131,15 @@ class Estimate:
 
 def bootstrap(value: float, statistic: Statistic, count: int, how: Resampling, step: float = 0.0) -> Estimate:
     """A statistic of ``count`` samples with its bootstrap; see `Estimate` for the step."""
-    draws = np.concatenate([statistic(rows) for rows in _rows(count, how.draws, how.seed)])
+    at_once = max(1, _NUMBERS // count)
+    starts = range(0, how.draws, at_once)
+    draws = np.concatenate([statistic(_drawn(count, how.seed, at, min(at + at_once, how.draws))) for at in starts])
     return Estimate(value, count, draws, step=step)
 
 
 def ratio(sums: np.ndarray, counts: np.ndarray, how: Resampling | None, step: float = 0.0) -> Estimate:
-    """``Σ sums / Σ counts`` over N samples: the mean of several values a sample, samples being what is drawn again.
-
-    Args:
-        sums, counts: (N,); a sample with a count of 0 has no value.
-        how: it is drawn again; None: the bare value.
-        step: range of one value, if it is bounded.
+    """``Σ sums / Σ counts`` over N samples, (N,) each: the mean of several values a sample, samples being what is drawn again. A sample
+    with a count of 0 has no value. ``step`` is the range of one value, if it is bounded; without ``how`` there is no interval.
 
     Raises:
         InputError: nothing was counted.
@@ -198,12 +194,8 @@ def mean_of_worst(values: np.ndarray, worst: int, how: Resampling) -> Estimate:
 
 
 def auc(scores: np.ndarray, bad: np.ndarray, *, seed: int = 0) -> Interval:
-    """Probability that a bad sample has the higher score than a good one, ties counting half; 0.5 is chance.
-
-    Args:
-        scores: float64 (N,), higher = worse; infinities are fine.
-        bad: bool (N,).
-        seed: of the interval; a resample of a single kind does not count.
+    """Probability that a bad sample, bool (N,), has the higher score, float64 (N,), than a good one, ties counting half; 0.5 is chance.
+    Infinities are fine.
 
     >>> auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True])).value
     0.875
@@ -258,7 +250,7 @@ def wilson(hits: np.ndarray | int, count: int, tail: float = TAIL) -> tuple[np.n
     return (middle - reach) / (1.0 + z**2 / count), (middle + reach) / (1.0 + z**2 / count)
 
 
-def blocks_of(count: int, blocks: int = BLOCKS, *, seed: int = 0) -> list[np.ndarray]:
+def blocks_of(count: int, blocks: int = 10, *, seed: int = 0) -> list[np.ndarray]:
     """Rows 0 … count − 1, int64 (n,) each, dealt at random to blocks of nearly equal size, at most one block a row."""
     order = np.argsort(uniforms(seed, _BLOCKS, np.arange(count), 1)[:, 0], kind="stable")
     return [np.sort(part) for part in np.array_split(order, min(blocks, count))]
@@ -277,12 +269,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     if np.isnan(values).any():
         raise InputError("Samples without a score cannot be ranked", f"{int(np.isnan(values).sum())} NaN", "a score for each")
     return rankdata(values)
-
-
-def _rows(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of all resamples, some resamples at a time."""
-    step = max(1, _NUMBERS // count)
-    return (_drawn(count, seed, start, min(start + step, draws)) for start in range(0, draws, step))
 
 
 @lru_cache(maxsize=4)

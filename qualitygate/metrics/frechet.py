@@ -8,7 +8,6 @@ the bias of the generated set away. With no more samples than features the covar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.measured_set import Group, RealSet
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group
 
 _ROWS = 4096  # features that are turned into float64 at once
 _POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth
@@ -33,14 +30,14 @@ class FrechetDistance(SetMetric):
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         features, real, width = group.features, group.real, group.features.shape[1]
         _check_enough(min(len(group), len(real.features)), width)
-        whole = GaussianStatistics.of(features)
-        value = frechet_distance(whole, real.statistics)
+        whole, reference = GaussianStatistics.of(features), real.once(_statistics)
+        value = frechet_distance(whole, reference)
         if how is None:
             return Estimate(value, len(group))
         blocks = [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
         if (fewest := len(group) - len(blocks[0])) <= width:
             return Estimate(value, len(group), note=f"too few for an interval: {fewest:,} samples for {width:,} features")
-        without = [frechet_distance(whole - GaussianStatistics.of(features[block]), real.statistics) for block in blocks]
+        without = [frechet_distance(whole - GaussianStatistics.of(features[block]), reference) for block in blocks]
         found = Estimate.jackknife(value, without, len(group))
         return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")
 
@@ -51,13 +48,17 @@ class ExtrapolatedFrechetDistance(SetMetric):
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         features, real, width = group.features, group.real, group.features.shape[1]
         _check_enough(min(len(group) // 2, len(real.features)), width)
-        value = extrapolated_frechet_distance(features, real.statistics, seed=0 if how is None else how.seed)
+        value = extrapolated_frechet_distance(features, real.once(_statistics), seed=0 if how is None else how.seed)
         return Estimate(value, len(group), note="a straight line in 1/N, read off at 0; no interval")
 
 
 def _check_enough(samples: int, width: int) -> None:
     if samples <= width:
         raise NotKnownError(f"too few: {samples:,} samples for {width:,} features; KID has no such limit")
+
+
+def _statistics(real: RealSet) -> GaussianStatistics:
+    return GaussianStatistics.of(real.features)
 
 
 @dataclass(frozen=True)

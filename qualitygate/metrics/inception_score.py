@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
+from qualitygate.metrics.measured_set import Group
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group
 
 SPLITS = 10
 

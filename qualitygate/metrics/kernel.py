@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
+from qualitygate.metrics.measured_set import Group, MeasuredSet, RealSet
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group
 
 _PRODUCTS = 2**24  # kernel values held at once
 _FEWEST = 4  # samples of which every block can be left out
@@ -31,7 +28,8 @@ class KernelDistance(SetMetric):
         if len(group) < _FEWEST:
             raise NotKnownError(f"too few: {len(group)} samples")
         blocks = [] if how is None else blocks_of(len(group), seed=how.seed)
-        value, *without = kernel_distances(group.features, group.real.kernel, group.of.kernel[group.at], blocks)
+        real, rows = group.real.once(_reference), group.of.once(_rows)[group.at]
+        value, *without = kernel_distances(group.features, real, rows, blocks)
         return Estimate.jackknife(value, without, len(group)) if without else Estimate(value, len(group))
 
 
@@ -77,6 +75,15 @@ def kernel_distances(generated: Tensor, real: KernelReference, rows: Tensor, blo
         of_real = real.inner / (others * (others - 1))
         found.append(float(inner / (count * (count - 1)) + of_real - 2.0 * across / (count * others)))
     return found
+
+
+def _reference(real: RealSet) -> KernelReference:
+    return KernelReference.of(real.features)
+
+
+def _rows(measured: MeasuredSet) -> Tensor:
+    features, real = measured.sides
+    return real.once(_reference).rows(features)
 
 
 def _without_itself(features: Tensor) -> Tensor:

@@ -107,14 +107,11 @@ def nearest(queries: Tensor, centres: Tensor, k: int = 1, radii: Tensor | None =
     squared_weight = weight.square().float()
     parts = []
     for rows, blocks in _distances(queries, centres):
-        values = torch.full((rows.stop - rows.start, 0), torch.inf, device=queries.device)
-        places = torch.zeros_like(values, dtype=torch.int64)
-        for columns, squared in blocks:
-            best = (squared * squared_weight[columns]).topk(min(wanted, squared.shape[1]), largest=False)
-            values = torch.cat((values, best.values), dim=1)
-            places = torch.cat((places, best.indices + columns.start), dim=1)
-            kept = values.topk(min(wanted, values.shape[1]), largest=False).indices
-            values, places = values.gather(1, kept), places.gather(1, kept)
+        best = [
+            (squared * squared_weight[columns]).topk(min(wanted, squared.shape[1]), largest=False).indices + columns.start
+            for columns, squared in blocks
+        ]
+        places = torch.cat(best, dim=1)
         owners = torch.arange(rows.start, rows.stop, device=queries.device).repeat_interleave(places.shape[1])
         exact = _exact(queries, centres, owners, places.flatten()).view(places.shape) * weight[places]
         parts.append(exact.sort(dim=1).values[:, :k])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,48 +16,65 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import MICRO_BATCH, Reporter, padded_rows, scored_pass
 from qualitygate.metrics import manifold
-from qualitygate.metrics.discriminator import discriminator_values
-from qualitygate.metrics.frechet import GaussianStatistics
-from qualitygate.metrics.kernel import KernelReference
 from qualitygate.records.metrics import Need, RealInfo
+
+T = TypeVar("T")
+
+
+class _Remembering:
+    def once(self, work: Callable[[Self], T]) -> T:
+        """What a function makes of this set, worked out when it is first asked for: a metric's dear part that all groups share."""
+        made: dict[Any, T] = self.__dict__.setdefault("_made", {})
+        if work not in made:
+            made[work] = work(self)
+        return made[work]
 
 
 @dataclass(frozen=True)
-class RealSet:
-    """Real images, as features, float32 (M, F), and the hash of what they are made of; what groups are held against is worked out once,
-    when it is first needed.
+class RealSet(_Remembering):
+    """Real images under an extractor: features, float32 (M, F), and the hash of the images. What groups are held against is worked out
+    once, when it is first needed. Only numbers of one key can be compared: it names the extractor, and how the images were brought to size.
 
     Raises:
-        InputError: no more images than neighbours that are looked for.
+        InputError: no more images than neighbours that are looked for; no extractor.
     """
 
     name: str
     digest: str
     features: Tensor
     k: int = manifold.K
+    key: str | None = None
+    preparation: str = ""
 
     def __post_init__(self) -> None:
         if len(self.features) <= self.k:
             raise InputError(f"There are too few real images in {self.name}", str(len(self.features)), f"more than {self.k}")
+
+    @classmethod
+    def of(cls, images: ImageSet, extractor: Extractor | None, device: torch.device | str, reporter: Reporter) -> Self:
+        """Read the images, or find what was computed of them before; they are compared on ``device``."""
+        if extractor is None:
+            raise InputError("Real images need a feature extractor", "none", "an extractor", "give --extractor")
+        with reporter.phase("real images", len(images)) as progress:
+            features = torch.from_numpy(real_features(extractor, images, progress)).to(device)
+        key = f"{extractor.key}; real images: {images.preparation}"
+        return cls(images.name, images.sha256, features, key=key, preparation=images.preparation)
+
+    @property
+    def info(self) -> RealInfo:
+        """What a report says of them."""
+        return RealInfo(name=self.name, digest=self.digest, samples=len(self.features), preparation=self.preparation)
 
     @cached_property
     def radii(self) -> Tensor:
         """Distance of each image to its k-th neighbour, float64 (M,)."""
         return manifold.neighbour_radii(self.features, self.k)
 
-    @cached_property
-    def statistics(self) -> GaussianStatistics:
-        return GaussianStatistics.of(self.features)
-
-    @cached_property
-    def kernel(self) -> KernelReference:
-        return KernelReference.of(self.features)
-
 
 @dataclass(frozen=True)
-class MeasuredSet:
+class MeasuredSet(_Remembering):
     """N generated images, as numbers. How each stands to the real set, whatever group it is in, is worked out once, when first needed.
 
     Attributes:
@@ -114,12 +132,6 @@ class MeasuredSet:
         features, real = self.sides
         return _numpy(manifold.realism(features, real.features, real.radii))
 
-    @cached_property
-    def kernel(self) -> Tensor:
-        """Its part of KID, float64 (N,), on the features' device."""
-        features, real = self.sides
-        return real.kernel.rows(features)
-
 
 @dataclass(frozen=True)
 class Group:
@@ -147,30 +159,20 @@ class Group:
         return self.of.sides[1]
 
 
-@dataclass(frozen=True)
-class RealImages:
-    """Real images under an extractor, and what a report says of them.
+def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
+    """Value of each image: float64 (N,), each judged as if it were alone. Passes have a fixed size, as everywhere.
 
-    Only numbers of one key can be compared: of the extractor and of how the images were brought to size.
+    Images are float32 (N, channels, height, width) in [-1, 1], labels int64 (N,), if there are classes.
     """
-
-    reference: RealSet
-    key: str
-    info: RealInfo
-
-    @classmethod
-    def of(cls, images: ImageSet, extractor: Extractor | None, device: torch.device | str, reporter: Reporter) -> Self:
-        """Read the images, or find what was computed of them before; they are compared on ``device``.
-
-        Raises:
-            InputError: there is no extractor; too few images.
-        """
-        if extractor is None:
-            raise InputError("Real images need a feature extractor", "none", "an extractor", "give --extractor")
-        with reporter.phase("real images", len(images)) as progress:
-            features = torch.from_numpy(real_features(extractor, images, progress))
-        info = RealInfo(name=images.name, digest=images.sha256, samples=len(images), preparation=images.preparation)
-        return cls(RealSet(images.name, images.sha256, features.to(device)), f"{extractor.key}; real images: {images.preparation}", info)
+    judge, parts = discriminator.alone(), []
+    for start in range(0, len(images), MICRO_BATCH):
+        part = slice(start, min(start + MICRO_BATCH, len(images)))
+        rows = torch.from_numpy(padded_rows(part))
+        batch = images[rows.to(images.device)].to(discriminator.device)
+        own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
+        with scored_pass():
+            parts.append(judge(batch, own)[: part.stop - start].double().cpu().numpy())
+    return np.concatenate(parts)
 
 
 class Observer:

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 class SetMetric(ABC):
-    """A number of a group of images.
-
-    Args:
-        info: its name, title and direction, and what it needs.
-    """
+    """A number of a group of images; its info holds name, title and direction, and what it needs."""
 
     def __init__(self, info: Metric) -> None:
         self.info = info
@@ -38,11 +34,8 @@ class SetMetric(ABC):
 
     @abstractmethod
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        """The number of a group that has what the metric needs.
-
-        Args:
-            group: the samples.
-            how: they are drawn again for the interval; None: the bare value.
+        """The number of a group that has what the metric needs, and how it varies as the samples are drawn again; without ``how``, the bare
+        value.
 
         Raises:
             NotKnownError: there is none of so few samples; the message says why, beginning with ``too few`` where that is it.
@@ -101,20 +94,17 @@ class Evaluator:
     def measurement(self, name: str, group: Group) -> Measurement:
         """One metric of a group, which holds what the metric needs; without a value where it would mean nothing."""
         one, real = set_metric(name), group.of.real
-        empty = Measurement(metric=name, value=None, samples=len(group), settings=dict(one.settings(group)))
-        if one.info.needs == "real" and real is not None:
-            against = {"real_samples": len(real.features), "real": real.digest, "extractor": self.extractor}
-            empty = empty.model_copy(update=against)
-        elif one.info.needs != "discriminator":
-            empty = empty.model_copy(update={"extractor": self.distance if one.info.needs == "paths" else self.extractor})
+        needs, info = one.info.needs, {"metric": name, "samples": len(group), "settings": dict(one.settings(group))}
+        info["extractor"] = {"paths": self.distance, "discriminator": None}.get(needs, self.extractor)
+        if needs == "real" and real is not None:
+            info |= {"real_samples": len(real.features), "real": real.digest}
         try:
             found = one.compute(group, Resampling(self.seed) if self.intervals else None)
         except NotKnownError as reason:
-            return empty.model_copy(update={"note": str(reason)})
-        numbers: dict[str, object] = {"value": found.value if math.isfinite(found.value) else None, "note": found.note}
+            return Measurement(value=None, note=str(reason), **info)
         if len(found.draws):
             interval, (least, most) = found.interval(), (0.0, 1.0) if one.info.share else (-math.inf, math.inf)
-            numbers |= {"low": max(interval.low, least), "high": min(interval.high, most)}
+            info |= {"low": max(interval.low, least), "high": min(interval.high, most)}
         if len(found.blocks):
-            numbers["blocks"] = tuple(found.blocks.tolist())
-        return empty.model_copy(update=numbers)
+            info["blocks"] = tuple(found.blocks.tolist())
+        return Measurement(value=found.value if math.isfinite(found.value) else None, note=found.note, **info)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,8 @@ from qualitygate.generators.base import EditsOfRows, Generator
 from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.metrics.estimate import Estimate, Resampling, ratio
+from qualitygate.metrics.measured_set import Group
 from qualitygate.metrics.metric import SetMetric
-
-if TYPE_CHECKING:
-    from qualitygate.metrics.measured_set import Group
 
 
 @dataclass(frozen=True)

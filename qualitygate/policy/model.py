@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from qualitygate import names
 from qualitygate.errors import PolicyError
 from qualitygate.policy.corrections import AnyCorrection, Correction, Limit, Part, Rate, SequentialAblation, check_strengths
-from qualitygate.policy.scores import CLA, LOW_RATE, SCORES, Score, ScoreColumn, cla_layer, parse
+from qualitygate.policy.scores import CLA, LOW_RATE, SCORES, Score, ScoreColumn, cla_layer, parse, score_of
 from qualitygate.records import canonical_hash
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import Metric, Need, all_metrics
@@ -46,8 +46,11 @@ def needs_of(metric: str) -> Need | Literal["baseline"] | None:
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of a metric of a check is better."""
-    found = of_images().get(TO_BASELINE.get(metric, metric))
-    return found.higher_is_better if found is not None else metric in (names.ACCEPTED_SHARE, names.YIELD)
+    if (found := of_images().get(TO_BASELINE.get(metric, metric))) is not None:
+        return found.higher_is_better
+    if (quantile := score_quantile(metric)) is not None:
+        return not score_of(quantile[0]).higher_is_worse
+    return metric in (names.ACCEPTED_SHARE, names.YIELD)
 
 
 def _check_ids(where: str, rules: Sequence[CheckRule | Rule | BatchRule]) -> None:

@@ -9,6 +9,8 @@ from qualitygate.records.gate import SuiteResult
 
 
 class RuleState(StrEnum):
+    """What became of a rule of a check."""
+
     PASSED = "passed"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
@@ -41,6 +43,8 @@ class RuleOutcome(Record):
 
 
 class CheckedSide(CheckpointOrigin):
+    """One side of a check: the candidate or the baseline."""
+
     source: str
     profile_id: str
     version: str | None = None

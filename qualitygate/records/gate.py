@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
+    """What becomes of a sample."""
+
     ACCEPT = "accept"
     CORRECT = "correct"
     REJECT = "reject"
@@ -55,6 +57,8 @@ class RuleLimit(Record):
 
 
 class ExpectationResult(Record):
+    """What became of one expectation of a suite."""
+
     id: str
     type: str
     severity: str
@@ -84,6 +88,8 @@ class SuiteResult(Record):
 
 
 class GateSummary(Record):
+    """One gated set."""
+
     samples: int
     accepted: int
     corrected: int

@@ -143,6 +143,8 @@ class GroupOrder(Record):
 
 
 class RealInfo(Record):
+    """The real set that was compared with."""
+
     name: str
     digest: str
     samples: int

@@ -5,61 +5,43 @@ No more than one block of images is ever held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qualitygate import names
-from qualitygate.errors import InputError
 from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
-from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.measured_set import MeasuredSet, Observer
-from qualitygate.policy.scores import cla_layer
+from qualitygate.metrics.measured_set import MeasuredSet, Observer, RealSet
 from qualitygate.records.gate import Verdict
 
 
 @dataclass(frozen=True)
 class CollectedSamples:
-    """N samples of a checkpoint, as numbers.
-
-    Attributes:
-        latents: what they were made from.
-        untouched: every image as the generator makes it.
-        columns: scores by name, float64 (N,); empty without a gate.
-        verdict: of the gate (N,); None without one.
-        corrected: the images of corrected samples as they are kept, in the order of their rows; None without a gate.
-    """
+    """N samples of a checkpoint, as numbers: every image as the generator makes it; and where there is a gate, scores by name, float64
+    (N,), verdicts (N,), and the images of corrected samples as they are kept, in the order of their rows."""
 
     latents: Latents
     untouched: MeasuredSet
-    columns: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
     verdict: np.ndarray | None = None
     corrected: MeasuredSet | None = None
 
     def rows(self, verdict: Verdict) -> np.ndarray:
-        """Rows of the samples with this verdict."""
-        return np.flatnonzero(self.verdict == verdict) if self.verdict is not None else np.empty(0, dtype=np.int64)
+        """Rows of the samples with this verdict: none without a gate."""
+        return np.flatnonzero(self.verdict == verdict)
 
 
 @dataclass(frozen=True)
 class SampleSource:
-    """A checkpoint and what its images are turned into numbers with.
-
-    Attributes:
-        generator: the generator.
-        extractor: makes features; None for none.
-        discriminator: the checkpoint's own, if there is one.
-        seed: of the samples.
-        sampling: how latents are drawn.
-        reporter: shows progress.
-    """
+    """A checkpoint, what its images are turned into numbers with, and the real images they are held against."""
 
     generator: Generator
     extractor: Extractor | None
@@ -67,6 +49,7 @@ class SampleSource:
     seed: int
     sampling: Sampling
     reporter: Reporter
+    real: RealSet | None = None
 
     def latents(self, count: int, sampling: Sampling | None = None) -> Latents:
         """Latents of samples 0 … count − 1."""
@@ -77,32 +60,28 @@ class SampleSource:
         cached = None if self.extractor is None else SampleFeatures(self.generator, self.sampling, self.seed, self.extractor)
         if stage is None and cached is not None and self.discriminator is None:  # no image would tell more
             features = torch.from_numpy(cached.get(count, self.reporter)).to(self.generator.device)
-            return CollectedSamples(self.latents(count), MeasuredSet(count, features), {})
-        observer = self._observer(None if cached is None else cached.known(count))
+            return CollectedSamples(self.latents(count), MeasuredSet(count, features, real=self.real))
+        known = None if cached is None else cached.known(count)
         if stage is None:
             latents = self.latents(count)
-            collected = CollectedSamples(latents, self._observed(observer, latents, "images"), {})
+            collected = CollectedSamples(latents, self.regenerate(latents, "images", known=known))
         else:
-            collected = self._through_the_gate(stage, count, observer)
+            collected = self._through_the_gate(stage, count, known)
         if cached is not None and collected.untouched.features is not None:
             cached.keep(collected.untouched.features.cpu().numpy())
         return collected
 
-    def regenerate(self, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
-        """Images of these latents, edited or not."""
-        return self._observed(self._observer(), latents, phase, edits)
-
-    def _observer(self, known: np.ndarray | None = None) -> Observer:
-        return Observer(self.extractor, self.discriminator, self.generator.device, known)
-
-    def _observed(self, observer: Observer, latents: Latents, phase: str, edits: EditsOfRows | None = None) -> MeasuredSet:
+    def regenerate(self, latents: Latents, phase: str, edits: EditsOfRows | None = None, known: np.ndarray | None = None) -> MeasuredSet:
+        """Images of these latents, edited or not; features (M, F) of the first M may be known already."""
+        observer = Observer(self.extractor, self.discriminator, self.generator.device, known)
         with self.reporter.phase(phase, len(latents)) as progress:
             for rows, images in self.generator.image_batches(latents, edits, progress):
                 observer.add(images, None if latents.labels is None else latents.labels[rows])
-        return observer.measured()
+        return observer.measured().against(self.real)
 
-    def _through_the_gate(self, stage: GateStage, count: int, untouched: Observer) -> CollectedSamples:
-        corrected = self._observer()
+    def _through_the_gate(self, stage: GateStage, count: int, known: np.ndarray | None) -> CollectedSamples:
+        observe = partial(Observer, self.extractor, self.discriminator, self.generator.device)
+        untouched, corrected = observe(known), observe()
         blocks: list[GatedBlock] = []
         with self.reporter.phase("images", count) as progress:
             for block in stage.blocks(range(count)):
@@ -113,13 +92,13 @@ class SampleSource:
                 block.images.clear()
                 blocks.append(block)
                 progress(len(block.latents))
-        shared = set.intersection(*(set(block.columns) for block in blocks))  # outcomes of corrections are no scores of a sample
+        scores = sorted(name for name in blocks[0].columns if not names.is_trial(name))
         return CollectedSamples(
             Latents.concatenated([block.latents for block in blocks]),
-            untouched.measured(),
-            {name: np.concatenate([block.columns[name] for block in blocks]) for name in sorted(shared)},
+            untouched.measured().against(self.real),
+            {name: np.concatenate([block.columns[name] for block in blocks]) for name in scores},
             np.concatenate([block.decisions.verdict for block in blocks]),
-            corrected.measured(),
+            corrected.measured().against(self.real),
         )
 
     def _untouched(self, block: GatedBlock) -> Tensor:
@@ -133,36 +112,19 @@ class SampleSource:
         return images.to(self.generator.device)
 
 
-def score_of(samples: CollectedSamples, generator: Generator, score: str, reporter: Reporter) -> np.ndarray:
-    """A score of every sample, float64 (N,): as the gate measured it, or exact CLA.
-
-    Raises:
-        InputError: a score that nobody measured.
-    """
-    if score in samples.columns:
-        return samples.columns[score]
-    layer = cla_layer(score)
-    if layer is None:
-        known = ", ".join(sorted(name for name in samples.columns if not names.is_trial(name))) or "none: there is no profile"
-        raise InputError(
-            f"There is no score {score}",
-            f"scores {known}",
-            "one of them, or cla/layer_N",
-            "give --profile, calibrated with a policy that counts it",
-        )
-    with reporter.phase("exact CLA", len(samples.latents)) as progress:
-        return exact_curvature(generator, samples.latents, (generator.layer(layer).index,), progress=progress)[score]
-
-
 def _stacked(block: GatedBlock, rows: np.ndarray) -> Tensor:
     images = [block.images[int(row)] for row in rows]
     return torch.from_numpy(np.stack(images)) if images else torch.empty(0)
 
 
 def joined(*parts: tuple[MeasuredSet, np.ndarray]) -> MeasuredSet:
-    """Rows of several sets of images as one, without path lengths."""
+    """Rows of several sets of images, held against one real set, as one without path lengths."""
     chosen = [(one, rows) for one, rows in parts if len(rows)]
     features = [one.features[torch.from_numpy(rows).to(one.features.device)] for one, rows in chosen if one.features is not None]
     values = [one.discriminator[rows] for one, rows in chosen if one.discriminator is not None]
-    count = sum(len(rows) for _, rows in chosen)
-    return MeasuredSet(count, torch.cat(features) if features else None, np.concatenate(values) if values else None)
+    return MeasuredSet(
+        sum(len(rows) for _, rows in chosen),
+        torch.cat(features) if features else None,
+        np.concatenate(values) if values else None,
+        real=parts[0][0].real,
+    )

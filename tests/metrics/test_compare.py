@@ -90,7 +90,7 @@ def test_not_finite_is_never_a_pass() -> None:
 
 def test_statistics_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([[0, 0, 2], [1, 1, 1]])
-    monkeypatch.setattr(estimate, "_rows", lambda *_: iter([rows]))
+    monkeypatch.setattr(estimate, "_drawn", lambda *_: rows)
     np.testing.assert_allclose(mean_of(np.array([1.0, np.nan, 4.0]), Resampling()).draws, [2.0, 2.5])  # without any value: that of all
     np.testing.assert_allclose(quantile(np.array([1.0, 5.0, 3.0]), 0.5, Resampling()).draws, [1.0, 5.0])
     units = np.array([[0.0, 3.0, 6.0], [1.0, 0.0, 2.0], [3.0, 3.0, 0.0]])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from metrics.made_up import Projection
 
 from qualitygate.generators.base import Discriminator
-from qualitygate.metrics.measured_set import Observer
+from qualitygate.metrics.measured_set import MeasuredSet, Observer
 
 
 class Brightness(Discriminator):
@@ -49,3 +51,15 @@ def test_with_nothing_to_look_with_only_the_count_is_known() -> None:
     observer.add(torch.zeros(5, 1, 4, 4))
     found = observer.measured()
     assert (found.count, found.features, found.discriminator) == (5, None, None)
+
+
+def test_what_all_groups_share_is_worked_out_once_a_set() -> None:
+    asked: list[int] = []
+
+    def work(measured: MeasuredSet) -> int:
+        asked.append(measured.count)
+        return 2 * measured.count
+
+    images = MeasuredSet(3)
+    assert [images.once(work), images.group(np.arange(2)).of.once(work), replace(images, count=4).once(work)] == [6, 6, 8]
+    assert asked == [3, 4]

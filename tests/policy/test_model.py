@@ -12,6 +12,7 @@ import yaml
 
 from qualitygate.errors import PolicyError
 from qualitygate.gating.calibrate import default_policy
+from qualitygate.policy import scores
 from qualitygate.policy.corrections import SequentialAblation, recheck_layers
 from qualitygate.policy.model import (
     TO_BASELINE,
@@ -270,6 +271,11 @@ def test_the_check_changes_no_verdict_of_a_sample() -> None:
     other = Policy(check=Check(samples=2048))
     assert other.hash == Policy().hash
     assert other.check_hash() != Policy().check_hash()
+
+
+def test_a_quantile_of_a_score_has_the_direction_of_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "SCORES", {"glow": scores.Score("glow", higher_is_worse=False), "dirt": scores.Score("dirt")})
+    assert [higher_is_better(name) for name in ("glow/q0.1", "dirt/q0.9")] == [True, False]
 
 
 def test_directions_are_those_of_the_metrics() -> None:

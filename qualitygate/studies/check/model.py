@@ -19,7 +19,7 @@ from qualitygate.generators.base import Discriminator, Generator
 from qualitygate.generators.module import is_somebody_elses
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
-from qualitygate.metrics.measured_set import RealImages, RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, needs_of, of_images, score_quantile
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
@@ -31,20 +31,14 @@ if TYPE_CHECKING:
     from qualitygate.tracking.promotion import Version
 
 _CACHE = ContentCache("profiles", load_profile, lambda place, profile: profile.save(place))
+NOT_IN_PROFILE = "a profile alone does not tell it: give the baseline's checkpoint"
 _VERSION = 1  # of what is kept: a change in how calibration computes makes another one
 
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """One side of a check.
-
-    Attributes:
-        source: as it was given, without what may be secret: see `sources.shown`.
-        profile: what calibration learned of it.
-        generator: None where only the profile is at hand.
-        discriminator: stored beside the generator.
-        version: of the registered model, ``name/3``, where it came from there.
-    """
+    """One side of a check: without a generator where only the profile is at hand. Its source is shown without what may be secret; its
+    version is that of the registered model, ``name/3``, where it came from there."""
 
     source: str
     profile: Profile
@@ -59,41 +53,38 @@ class CheckedModel:
     @property
     def compared(self) -> CheckedSide:
         """As it stands in the record."""
-        info = self.profile.info
-        return CheckedSide(
-            source=self.source,
-            checkpoint=info.checkpoint,
-            checkpoint_sha256=info.checkpoint_sha256,
-            family=info.family,
-            profile_id=info.profile_id,
-            version=self.version,
-        )
+        origin = self.profile.info.model_dump(include={"checkpoint", "checkpoint_sha256", "family", "profile_id"})
+        return CheckedSide(source=self.source, version=self.version, **origin)
 
+    def incompatibility(self, baseline: CheckedModel | None) -> str | None:
+        """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
+        if baseline is None:
+            return None
+        ours, theirs = self.profile.info, baseline.profile.info
+        if ours.family != theirs.family:
+            return f"the candidate is a {ours.family}, the baseline a {theirs.family}"
+        shapes = [{layer: counts.shape for layer, counts in one.profile.rates.counts.items()} for one in (self, baseline)]
+        if shapes[0] != shapes[1]:
+            return "candidate and baseline have other layers"
+        return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
 
-def incompatibility(candidate: Profile, baseline: Profile) -> str | None:
-    """Why scores of the two do not count the same things, in words: another family, other layers or sampling. None if they do."""
-    ours, theirs = candidate.info, baseline.info
-    if ours.family != theirs.family:
-        return f"the candidate is a {ours.family}, the baseline a {theirs.family}"
-    shapes = [{layer: counts.shape for layer, counts in one.rates.counts.items()} for one in (candidate, baseline)]
-    if shapes[0] != shapes[1]:
-        return "candidate and baseline have other layers"
-    return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
+    def same_latents(self, other: CheckedModel | None) -> bool:
+        """Whether equal ids are equal latents in both."""
+        if other is None:
+            return False
+        if self.generator is None or other.generator is None:
+            return self.incompatibility(other) is None and self.profile.info.calibration == other.profile.info.calibration
+        ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (self.generator, other.generator))
+        return ours == theirs and self.profile.info.sampling == other.profile.info.sampling
 
-
-def same_latents(first: CheckedModel, second: CheckedModel) -> bool:
-    """Whether equal ids are equal latents in both."""
-    if first.generator is None or second.generator is None:
-        return incompatibility(first.profile, second.profile) is None and first.profile.info.calibration == second.profile.info.calibration
-    ours, theirs = ((one.latent_size, one.label_size, one.truncates) for one in (first.generator, second.generator))
-    return ours == theirs and first.profile.info.sampling == second.profile.info.sampling
+    def same_checkpoint(self, other: CheckedModel | None) -> bool:
+        """Whether both are one file, looked at on the same latents."""
+        return other is not None and other.sha256 == self.sha256 and self.same_latents(other)
 
 
 def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | None = None, reporter: Reporter | None = None) -> Profile:
     """The checkpoint's profile under this policy; calibrated only if that was not done before. One file may be read as of several families.
-
-    Not kept where the network's code is somebody else's, which may have been edited since.
-    """
+    Not kept where the network's code is somebody else's, which may have been edited since."""
     sampling = sampling or Sampling()
     if is_somebody_elses(generator):
         return calibrate(generator, policy, sampling=sampling, reporter=reporter)
@@ -114,40 +105,16 @@ def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | No
     return profile
 
 
-def _check_covers(baseline: Profile, policy: Policy) -> None:
-    """Raises `ProfileError` if a profile that was calibrated elsewhere lacks what the check needs."""
-    lacking = [names.rate(at) for at in policy.detection.rates if at not in baseline.info.rates]
-    if lacking:
-        raise ProfileError(
-            "The baseline's profile does not cover the policy",
-            f"R {list(baseline.info.rates)}",
-            f"R {', '.join(lacking)}",
-            "calibrate the baseline again with this policy, or check without --policy",
-        )
-
-
 @dataclass(frozen=True)
 class CheckInputs:
-    """What a check may use; rules that need what is missing are inconclusive, or left out where they are optional.
-
-    Attributes:
-        real: real images as features.
-        extractor: makes features; it made those of the real images, if there are any.
-        distance: for PPL.
-        suite: hand-written expectations, as in a suite file.
-        reporter: shows progress.
-    """
+    """What a check may use; rules that need what is missing are inconclusive, or left out where they are optional. The extractor made the
+    features of the real images, if there are any; the suite holds hand-written expectations."""
 
     real: RealSet | None = None
     extractor: Extractor | None = None
     distance: PerceptualDistance | None = None
     suite: Mapping[str, Any] | None = None
     reporter: Reporter | None = None
-
-
-def same_checkpoint(candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
-    """Whether both are one file, looked at on the same latents."""
-    return baseline is not None and baseline.sha256 == candidate.sha256 and same_latents(candidate, baseline)
 
 
 def images_decide(baseline: CheckedModel | None, *, real: bool) -> bool:
@@ -163,17 +130,29 @@ def early_outcome(
         return RuleState.LEFT_OUT, "real images were given, and say more"
     if _trivial(rule, candidate, baseline):
         return RuleState.PASSED, "the same checkpoint: the same images"
-    if (lacking := _missing_input(rule, baseline, inputs)) is None:
+    needs, lacking = needs_of(rule.metric), None
+    counted = score_quantile(rule.metric) is not None or names.low_rate_share_at(rule.metric) is not None or rule.metric == names.DEAD_UNITS
+    if needs == "real" and inputs.real is None:
+        lacking = "no real images were given"
+    elif needs == "paths" and inputs.distance is None:
+        lacking = "no perceptual distance was given"
+    elif rule.worse_by is not None or needs == "baseline":
+        if baseline is None:
+            lacking = "no baseline was given"
+        elif baseline.generator is None and not counted:
+            lacking = NOT_IN_PROFILE
+        elif needs == "baseline" and inputs.extractor is None:
+            lacking = "no extractor was given: the policy's needs its weights"
+    if lacking is None:
         return None
     return RuleState.LEFT_OUT if rule.optional else RuleState.INCONCLUSIVE, lacking
 
 
 def needs_reference(rules: Sequence[CheckRule], candidate: CheckedModel, baseline: CheckedModel | None, *, real: bool) -> bool:
     """Whether images of the baseline will serve as a reference; ``real``: whether real images are given."""
-    if baseline is None or baseline.generator is None:
-        return False
-    asked = [rule for rule in rules if rule.metric in TO_BASELINE and not _gives_way(rule, rules, baseline, real=real)]
-    return not all(_trivial(rule, candidate, baseline) for rule in asked)
+    asked = (rule for rule in rules if rule.metric in TO_BASELINE and not _gives_way(rule, rules, baseline, real=real))
+    makes_images = baseline is not None and baseline.generator is not None
+    return makes_images and not all(_trivial(rule, candidate, baseline) for rule in asked)
 
 
 def _gives_way(rule: CheckRule, rules: Sequence[CheckRule], baseline: CheckedModel | None, *, real: bool) -> bool:
@@ -184,42 +163,13 @@ def _gives_way(rule: CheckRule, rules: Sequence[CheckRule], baseline: CheckedMod
 
 def _trivial(rule: CheckRule, candidate: CheckedModel, baseline: CheckedModel | None) -> bool:
     """Whether a rule on images of the baseline is kept without a look at any: they are the candidate's own."""
-    return rule.metric in TO_BASELINE and rule.worse_by is not None and same_checkpoint(candidate, baseline)
-
-
-def _missing_input(rule: CheckRule, baseline: CheckedModel | None, inputs: CheckInputs) -> str | None:
-    """What a rule needs and was not given, or None."""
-    needs = needs_of(rule.metric)
-    if needs == "real" and inputs.real is None:
-        return "no real images were given"
-    if needs == "paths" and inputs.distance is None:
-        return "no perceptual distance was given"
-    if rule.worse_by is None and needs != "baseline":
-        return None
-    if baseline is None:
-        return "no baseline was given"
-    if baseline.generator is None and not _in_profile(rule.metric):
-        return "a profile alone does not tell it: give the baseline's checkpoint"
-    return "no extractor was given: the policy's needs its weights" if needs == "baseline" and inputs.extractor is None else None
-
-
-def _in_profile(metric: str) -> bool:
-    """Whether a profile alone tells it."""
-    return names.low_rate_share_at(metric) is not None or metric == names.DEAD_UNITS or score_quantile(metric) is not None
+    return rule.metric in TO_BASELINE and rule.worse_by is not None and candidate.same_checkpoint(baseline)
 
 
 class CheckLoader:
-    """Loads what was asked for; profiles come from the cache where they are known.
-
-    Args:
-        request: what was asked for.
-        reporter: shows progress.
-        versions: of candidate and baseline, where they come from the registry: their files are loaded, whatever an alias does meanwhile.
-
-    Attributes:
-        policy: that was given, the baseline profile's, or the default, looked at with what was given in place of its own.
-        images_decide: whether the default rules on real images can be evaluated.
-    """
+    """Loads what was asked for; profiles come from the cache where they are known. Where candidate and baseline come from the registry, the
+    files of these versions are loaded, whatever an alias does meanwhile. The policy is the one that was given, the baseline profile's, or
+    the default, looked at with what was given in place of its own."""
 
     def __init__(self, request: CheckRequest, reporter: Reporter, versions: Sequence[Version | None]) -> None:
         self.request, self.reporter, self.versions = request, reporter, versions
@@ -231,7 +181,13 @@ class CheckLoader:
         policy = request.load_policy() or (self.learned.policy if self.learned else checkpoint_policy(self.generator))
         if self.learned is not None:  # the same latents as in the profile
             policy = policy.model_copy(update={"calibration": self.learned.info.calibration})
-            _check_covers(self.learned, policy)
+            if lacking := [names.rate(at) for at in policy.detection.rates if at not in self.learned.info.rates]:
+                raise ProfileError(
+                    "The baseline's profile does not cover the policy",
+                    f"R {list(self.learned.info.rates)}",
+                    f"R {', '.join(lacking)}",
+                    "calibrate the baseline again with this policy, or check without --policy",
+                )
         given = {name: value for name in ("extractor", "distance") if (value := getattr(request, name)) is not None}
         # not validated again, as code may be named here and not in a policy's file
         self.policy, self._calibrated = policy.model_copy(update={"check": policy.check.model_copy(update=given)}), policy
@@ -252,12 +208,7 @@ class CheckLoader:
         return CheckedModel(shown(request.checkpoint), profile, self.generator, self.discriminator, ours), baseline
 
     def inputs(self, candidate: CheckedModel, baseline: CheckedModel | None) -> CheckInputs:
-        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does.
-
-        Raises:
-            InputError: real images that no rule looks at.
-            PolicyError: the suite cannot be read.
-        """
+        """What the check of these may use. Real images are brought to the size of the candidate's, as `qualitygate metrics` does."""
         request, settings, given = self.request, self.policy.check, self.request.real is not None
         rules = self.policy.check_rules(real=self.images_decide)
         against = [name for name, one in of_images().items() if one.needs == "real"]
@@ -268,7 +219,7 @@ class CheckLoader:
                 f"a rule on one of {', '.join(against)}",
                 "add one to check.rules, leave check.rules out for the default rules, or leave --real out",
             )
-        device, extractor, real, distance = request.chosen_device, None, None, None
+        device, extractor, real, distance, suite = request.chosen_device, None, None, None, None
         # images of the baseline that stand in for real ones are no reason to ask for what is missing
         there = request.weights is not None or not registry.reads_weights(settings.extractor)
         there = there and (settings.extractor != DISCRIMINATOR or self.discriminator is not None)
@@ -277,15 +228,13 @@ class CheckLoader:
                 settings.extractor, weights=request.weights, device=device, discriminator=self.discriminator
             )
         if (images := request.load_real(self.generator.image_shape[1])) is not None:
-            real = RealImages.of(images, extractor, device, self.reporter).reference
+            real = RealSet.of(images, extractor, device, self.reporter)
         if any(needs_of(rule.metric) == "paths" for rule in self.policy.check_rules()):
             distance = registry.make_distance(settings.distance, weights=request.distance_weights, device=device)
-        return CheckInputs(real, extractor, distance, None if request.suite is None else _suite(request.suite), self.reporter)
-
-
-def _suite(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check") from error
-    return check_suite(document, str(path))
+        if (path := request.suite) is not None:
+            try:
+                document = json.loads(path.read_text(encoding="utf8"))
+            except (OSError, ValueError) as error:
+                raise PolicyError(f"Cannot read the suite {path}", str(error), "a JSON file as `suite.json` of a check") from error
+            suite = check_suite(document, str(path))
+        return CheckInputs(real, extractor, distance, suite, self.reporter)

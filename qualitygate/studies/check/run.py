@@ -21,7 +21,6 @@ import qualitygate
 from qualitygate import names, storage
 from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import Profile
-from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.compare import compare, tail_of
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
 from qualitygate.metrics.measured_set import RealSet
@@ -32,19 +31,10 @@ from qualitygate.records.check import CheckRecord, RuleOutcome, RuleState
 from qualitygate.reports.check_page import Sheet, check_page
 from qualitygate.reports.check_text import junit_xml, step_summary
 from qualitygate.storage import to_uint8
-from qualitygate.studies.check.model import (
-    CheckedModel,
-    CheckInputs,
-    early_outcome,
-    images_decide,
-    incompatibility,
-    same_checkpoint,
-    same_latents,
-)
+from qualitygate.studies.check.model import CheckedModel, CheckInputs, early_outcome, images_decide
 from qualitygate.studies.check.sample import Sample, of_profile, reference_set
 
 _NAMED, _SHOWN = 3, 12
-_UNPAIRED = 1  # added to the seed of a baseline's draws where latents are not shared
 
 
 def advice(metric: str, candidate: CheckedModel) -> str:
@@ -77,37 +67,27 @@ def sheets(ours: Sample, theirs: Sample | None, *, paired: bool) -> tuple[Sheet,
     """The first samples, taken as they come, and the candidate's worst by the first rule of the policy; below each the baseline's of the
     same id, unless there is none, or it is the candidate itself."""
     score = ours.policy.rules[0].score
-    values = np.nan_to_num(ours.columns[score], nan=np.inf)
-    worst = np.argsort(-values, kind="stable")[:_SHOWN]
+    values, sides = ours.columns[score], {"candidate": ours} | ({} if theirs is None else {"baseline": theirs})
     below = "" if theirs is None else f"; below, the baseline's of the same {'latents' if paired else 'ids, not the same latents'}"
+
+    def sheet(title: str, caption: str, rows: np.ndarray, details: list[str]) -> Sheet:
+        ids = ours.ids[rows]
+        images = {name: one.generator.images(one.stage.latents(ids)).numpy() for name, one in sides.items()}
+        made = {name: [to_uint8(np.nan_to_num(image)) for image in of_side] for name, of_side in images.items()}
+        captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
+        return Sheet(title, f"{caption}{below}.", captions, made)
+
+    worst = np.argsort(-np.nan_to_num(values, nan=np.inf), kind="stable")[:_SHOWN]
     return (
-        _sheet("As they come", f"The candidate's first samples{below}.", ours, theirs, np.arange(_SHOWN)),
-        _sheet("The candidate's worst", f"By {score}, the worst first{below}.", ours, theirs, worst, score),
+        sheet("As they come", "The candidate's first samples", np.arange(_SHOWN), [""] * _SHOWN),
+        sheet("The candidate's worst", f"By {score}, the worst first", worst, [f"{value:.4g}" for value in values[worst]]),
     )
-
-
-def _sheet(title: str, caption: str, ours: Sample, theirs: Sample | None, rows: np.ndarray, score: str = "") -> Sheet:
-    ids = ours.ids[rows]
-    details = [f"{value:.4g}" for value in ours.columns[score][rows]] if score else [""] * len(rows)
-    sides = {"candidate": ours} | ({} if theirs is None else {"baseline": theirs})
-    images = {name: one.generator.images(one.stage.latents(ids)).numpy() for name, one in sides.items()}
-    made = {name: [to_uint8(np.nan_to_num(image)) for image in of_side] for name, of_side in images.items()}
-    captions = tuple(f"{sample}  {detail}".rstrip() for sample, detail in zip(ids, details, strict=True))
-    return Sheet(title, caption, captions, made)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check came to.
-
-    Attributes:
-        record: the verdict, and what became of every rule.
-        suite: what it was judged by.
-        samples: table of the candidate's samples.
-        sheets: images to look at.
-        policy: that was checked by.
-        profile: the candidate's, ready for `qualitygate gate`.
-    """
+    """What a check came to: the record, the suite that the candidate was judged by, the table of its samples, images to look at, the
+    policy, and the candidate's profile, ready for `qualitygate gate`."""
 
     record: CheckRecord
     suite: dict[str, Any]
@@ -117,12 +97,7 @@ class CheckResult:
     profile: Profile
 
     def write(self, path: str | Path) -> None:
-        """Write the folder, for machines and for people, in one step.
-
-        Raises:
-            OutputError: something else is there already.
-            StorageError: it cannot be written.
-        """
+        """Write the folder, for machines and for people, in one step. Errors as of `storage.new_folder`."""
         policy = policy_yaml(self.policy)
         files = {
             "check.json": self.record.model_dump_json(indent=2).encode(),
@@ -140,18 +115,7 @@ class CheckResult:
 
 
 def check(candidate: CheckedModel, baseline: CheckedModel | None, policy: Policy, inputs: CheckInputs | None = None) -> CheckResult:
-    """Check a candidate.
-
-    Args:
-        candidate: with its generator.
-        baseline: what it is held against, if anything.
-        policy: its ``check`` says how.
-        inputs: real images, path distance, hand-written expectations.
-
-    Raises:
-        ProfileError: a profile does not hold what the policy needs.
-        InputError: what is measured cannot be.
-    """
+    """Check a candidate, which has its generator, against a baseline if there is any, as the policy's ``check`` says."""
     return _Check(candidate, baseline, policy, inputs or CheckInputs()).done()
 
 
@@ -159,72 +123,43 @@ class _Check:
     """One check, look after look."""
 
     def __init__(self, candidate: CheckedModel, baseline: CheckedModel | None, policy: Policy, inputs: CheckInputs) -> None:
-        self.candidate, self.baseline, self.policy, self.inputs = candidate, baseline, policy, inputs
-        self.incompatible = None if baseline is None else incompatibility(candidate.profile, baseline.profile)
-        self.paired = baseline is not None and same_latents(candidate, baseline)
-        self.settings, self.reporter = policy.check, inputs.reporter or Reporter()
-        comparable = baseline is not None and self.incompatible is None
-        limits_from = baseline.profile if baseline is not None and comparable else candidate.profile
-        self.from_profiles = baseline is not None and baseline.generator is None
-        self.looks = 1 if self.from_profiles else self.settings.looks
+        self.candidate, self.baseline, self.policy, self.inputs, self.settings = candidate, baseline, policy, inputs, policy.check
+        self.incompatible = candidate.incompatibility(baseline)
+        self.paired, self.same = candidate.same_latents(baseline), candidate.same_checkpoint(baseline)
+        self.looks = 1 if baseline is not None and baseline.generator is None else self.settings.looks
         self.by_images = images_decide(baseline, real=inputs.real is not None)
         self.rules, self.outcomes = policy.check_rules(real=self.by_images), {}
-        self.same = same_checkpoint(candidate, baseline)
         for rule in self.rules:
             if (found := early_outcome(rule, self.rules, candidate, baseline, inputs)) is not None:
                 self.outcomes[rule.id] = _outcome(rule, found[0], note=found[1])
         self.open = [rule for rule in self.rules if rule.id not in self.outcomes]
         self.tail = tail_of(self.settings.error, max(1, len(self.open)), self.looks)
-        self.ours = Sample(candidate, policy, limits_from, self.reporter)
-        self.theirs = None
+        limits_from = candidate if baseline is None or self.incompatible is not None else baseline
+        self.ours, self.theirs = Sample(candidate, policy, limits_from.profile, inputs), None
         if baseline is not None and baseline.generator is not None and not self.same:
-            self.theirs = Sample(baseline, policy, limits_from if comparable else baseline.profile, self.reporter)
+            self.theirs = Sample(baseline, policy, baseline.profile, inputs)
 
     def done(self) -> CheckResult:
-        started = time.perf_counter()
-        look = self.asked = 0
-        while look < self.looks and self._goes_on(look, time.perf_counter() - started):
+        started, seconds, look = time.perf_counter(), 0.0, 0
+        goes_on = bool(self.open) or self.inputs.suite is not None
+        while goes_on:
             look += 1
-            self._look(look)
-        return self._result(look, time.perf_counter() - started)
+            for sample in filter(None, (self.ours, self.theirs)):
+                sample.grow([rule.metric for rule in self.open], 2 ** (look - 1))
+            self.outcomes |= {rule.id: self._outcome(rule, look) for rule in self.open}
+            self.open = [rule for rule in self.open if self.outcomes[rule.id].state is RuleState.INCONCLUSIVE]
+            seconds = time.perf_counter() - started
+            goes_on = look < self.looks and self._goes_on(seconds)
+        return self._result(look, seconds)
 
-    def _goes_on(self, look: int, seconds: float) -> bool:
-        """The next look makes as many samples as all before it, and so takes about as long."""
-        if look == 0:
-            return bool(self.open) or self.inputs.suite is not None
+    def _goes_on(self, seconds: float) -> bool:
+        """Whether a rule that matters may be decided by a larger sample: what no sample could tell stays open. The next look makes as many
+        samples as all before it, and so takes about as long."""
         failed = any(one.state is RuleState.FAILED and one.severity == "critical" for one in self.outcomes.values())
-        counts = any(self._may_come(rule) for rule in self.open)
-        return counts and not failed and 2.0 * seconds <= self.settings.budget.seconds
-
-    def _may_come(self, rule: CheckRule) -> bool:
-        """Whether it matters, and a larger sample may decide it: what no sample could tell stays open."""
-        open_for = self.outcomes[rule.id]
-        grows = open_for.excess is not None or (open_for.note or "").startswith("too few")
-        return grows and rule.severity != "info" and names.low_rate_share_at(rule.metric) is None
-
-    def _look(self, look: int) -> None:
-        growth = 2 ** (look - 1)
-        self.asked = self.settings.samples * growth
-        for sample in filter(None, (self.ours, self.theirs)):
-            self._grow(sample, growth)
-        self.outcomes |= {rule.id: self._outcome(rule, look) for rule in self.open}
-        self.open = [rule for rule in self.open if self.outcomes[rule.id].state is RuleState.INCONCLUSIVE]
-
-    def _grow(self, sample: Sample, growth: int) -> None:
-        """Measure what the open rules need."""
-        settings, count = self.settings, self.settings.samples * growth
-        needs = {needs_of(rule.metric) for rule in self.open}
-        sample.gate(count)
-        if self.inputs.extractor is not None and needs & {"real", "baseline"}:
-            sample.extract(self.inputs.extractor, count)
-        if "discriminator" in needs:
-            sample.discriminate(count)
-        if self.inputs.distance is not None and "paths" in needs:
-            sample.lay_paths(self.inputs.distance, settings.path_samples * growth)
-        for metric in (rule.metric for rule in self.open if names.is_worst_unit_cla(rule.metric)):
-            sample.walk(sample.worst_layer(metric), settings.curvature_samples * growth)
-
-    # one rule
+        grow = (rule for rule in self.open if rule.severity != "info" and names.low_rate_share_at(rule.metric) is None)
+        waiting = (self.outcomes[rule.id] for rule in grow)
+        may_come = any(one.excess is not None or (one.note or "").startswith("too few") for one in waiting)
+        return may_come and not failed and 2.0 * seconds <= self.settings.budget.seconds
 
     def _outcome(self, rule: CheckRule, look: int) -> RuleOutcome:
         if rule.worse_by is not None and self.incompatible is not None and needs_of(rule.metric) is None:
@@ -253,32 +188,39 @@ class _Check:
         """What the baseline makes elsewhere, as a reference."""
         assert self.baseline is not None
         assert self.inputs.extractor is not None
-        return reference_set(self.baseline, self.inputs.extractor, self.settings.samples, self.settings.seed, self.reporter)
-
-    def _of(self, metric: str, sample: Sample, how: Resampling) -> Estimate:
-        return sample.estimate(metric, self._baseline_images if needs_of(metric) == "baseline" else self.inputs.real, how)
+        return reference_set(self.baseline, self.inputs.extractor, self.settings.samples, self.settings.seed, self.ours.reporter)
 
     def _estimates(self, rule: CheckRule, how: Resampling) -> tuple[Estimate, Estimate | None]:
+        metric, other = rule.metric, how
+        reference = self._baseline_images if needs_of(metric) == "baseline" else self.inputs.real
         if rule.worse_by is None or self.baseline is None:
-            return self._of(rule.metric, self.ours, how), None
+            return self.ours.estimate(metric, reference, how), None
         if self.same:
-            alike = self._of(rule.metric, self.ours, how)
+            alike = self.ours.estimate(metric, reference, how)
             return alike, alike
-        other = how if self.paired else replace(how, seed=how.seed + _UNPAIRED)
+        if not self.paired:  # draws of its own where latents are not shared
+            other = replace(how, seed=how.seed + 1)
         if self.theirs is not None:
-            return self._of(rule.metric, self.ours, how), self._of(rule.metric, self.theirs, other)
+            return self.ours.estimate(metric, reference, how), self.theirs.estimate(metric, reference, other)
         ours, theirs = (one.profile.columns(self.policy) for one in (self.candidate, self.baseline))
-        return (of_profile(rule.metric, self.candidate.profile, ours, how), of_profile(rule.metric, self.baseline.profile, theirs, other))
-
-    # all of them
+        return of_profile(metric, self.candidate.profile, ours, how), of_profile(metric, self.baseline.profile, theirs, other)
 
     def _result(self, look: int, seconds: float) -> CheckResult:
         import pandas
 
         outcomes = tuple(self.outcomes[rule.id] for rule in self.rules)
         samples = {names.ID: self.ours.ids, **self.ours.columns}
-        suite = self._suite(outcomes)
-        judged = run_suite(suite, pandas.DataFrame(samples), pandas.DataFrame([self._summary(outcomes)]))
+        evaluated = {one.id: one.excess for one in outcomes if one.excess is not None}
+        rules = [rule for rule in self.rules if rule.id in evaluated]
+        asked = self.settings.samples * 2 ** (look - 1) if look else 0
+        suite = make_check_suite(rules, sorted({rule.score for rule in self.policy.rules}), asked)
+        if (given := self.inputs.suite) is not None:
+            suite = merge_suite(suite, {"format": FORMAT, "samples": given["samples"], "summary": given["summary"]})
+        summary = {one.metric: one.value for one in outcomes} | {f"baseline/{one.metric}": one.baseline for one in outcomes}
+        summary = {name: math.nan if value is None else value for name, value in summary.items()}
+        for name, excess in evaluated.items():
+            summary |= {column(name, LOW): excess.low, column(name, HIGH): excess.high}
+        judged = run_suite(suite, pandas.DataFrame(samples), pandas.DataFrame([summary]))
         record = CheckRecord(
             verdict=verdict_of(outcomes, passed=judged.passed),
             candidate=self.candidate.compared,
@@ -304,34 +246,10 @@ class _Check:
         shown = sheets(self.ours, self.theirs, paired=self.paired) if len(self.ours.ids) else ()
         return CheckResult(record, suite, samples, shown, self.policy, self.candidate.profile)
 
-    def _suite(self, outcomes: Sequence[RuleOutcome]) -> dict[str, Any]:
-        known = {one.id for one in outcomes if one.excess is not None}
-        rules = [rule for rule in self.rules if rule.id in known]
-        scores = sorted({rule.score for rule in self.policy.rules})
-        made = make_check_suite(rules, scores, self.asked)
-        if (given := self.inputs.suite) is None:
-            return made
-        return merge_suite(made, {"format": FORMAT, "samples": given["samples"], "summary": given["summary"]})
-
-    def _summary(self, outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
-        """The one row that the suite sees."""
-        row: dict[str, float] = {}
-        for one in outcomes:
-            values = {one.metric: one.value, f"baseline/{one.metric}": one.baseline}
-            row |= {name: math.nan if value is None else value for name, value in values.items()}
-            if one.excess is not None:
-                row |= {column(one.id, LOW): one.excess.low, column(one.id, HIGH): one.excess.high}
-        return row
-
 
 def verdict_of(outcomes: Sequence[RuleOutcome], *, passed: bool) -> RuleState:
     """The verdict of a check: a critical rule, or the suite, that failed fails it; a critical rule that is open, or no rule at all, leaves
-    it inconclusive.
-
-    Args:
-        outcomes: of all rules.
-        passed: whether the suite did.
-    """
+    it inconclusive. ``passed``: whether the suite did."""
     critical = {one.state for one in outcomes if one.severity == "critical"}
     if RuleState.FAILED in critical or not passed:
         return RuleState.FAILED

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,22 +14,20 @@ from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
+from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.discriminator import discriminator_values
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean, mean_of_worst, quantile, wilson
-from qualitygate.metrics.measured_set import MeasuredSet, RealSet
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet, discriminator_values
 from qualitygate.metrics.metric import set_metric
 from qualitygate.metrics.path_length import path_lengths
 from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, needs_of, score_quantile
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.local_activation import local_activation
-from qualitygate.studies.check.model import CheckedModel
+from qualitygate.studies.check.model import NOT_IN_PROFILE, CheckedModel, CheckInputs
 
 REFERENCE_FROM = 2**47
 """First id of the baseline's images that stand in for real ones: the upper half of all ids, where no sample of a check ever is."""
-WORST_SHARE = 0.02
-"""Share of a layer's units that count as its worst."""
 _MISSING = {"paths": "no path lengths", "discriminator": "the checkpoint has no discriminator"}
 _SHARES = {
     names.ACCEPTED_SHARE: (Verdict.ACCEPT,),
@@ -39,49 +37,42 @@ _SHARES = {
 }
 
 
-@dataclass
 class Sample:
-    """What is known of samples 0 … N − 1 of a checkpoint.
+    """What is known of samples 0 … N − 1 of a checkpoint, whose generator is there. The reference profile sets the limits."""
 
-    Args:
-        model: the checkpoint; its generator is there.
-        policy: what its samples are judged by.
-        reference_profile: profile that sets the limits.
-        reporter: shows progress.
+    def __init__(self, model: CheckedModel, policy: Policy, reference_profile: Profile, inputs: CheckInputs) -> None:
+        assert model.generator is not None
+        self.model, self.generator, self.policy, self.inputs = model, model.generator, policy, inputs
+        self.reporter = inputs.reporter or Reporter()
+        self.stage = GateStage(self.generator, model.profile, policy, seed=policy.check.seed, reference_profile=reference_profile)
+        self.ids = np.empty(0, dtype=np.int64)
+        self.columns: dict[str, np.ndarray] = {}  # scores, and 1 or 0 for each verdict under the name of its share, float64 (N,)
+        self.features: Tensor | None = None  # float32 (N, F)
+        self.discriminator: np.ndarray | None = None  # value of each image, float64 (N,)
+        self.curvature: dict[int, np.ndarray] = {}  # CLA of the units of each layer for the first samples, float64 (M, units)
+        self.lengths: np.ndarray | None = None  # of the paths of the first samples, float64 (P, paths)
+        self._sets: dict[str, MeasuredSet] = {}
 
-    Attributes:
-        columns: scores, and 1 or 0 for each verdict under the name of its share, float64 (N,).
-        features: float32 (N, F).
-        discriminator: value of each image, float64 (N,).
-        curvature: CLA of the units of each layer for the first samples, float64 (M, units).
-        lengths: path lengths of the first samples, float64 (P, paths).
-    """
+    def grow(self, metrics: Collection[str], growth: int) -> None:
+        """Make what these metrics need, of as many samples as the policy says, times ``growth``. What is known is not made again."""
+        settings, extractor, distance = self.policy.check, self.inputs.extractor, self.inputs.distance
+        needs, count, discriminator = {needs_of(metric) for metric in metrics}, settings.samples * growth, self.model.discriminator
+        self._sets = {}
+        self._gate(count)
+        if extractor is not None and needs & {"real", "baseline"}:
+            self.features = image_features(self.model, extractor, range(count), settings.seed, self.reporter, self.features)
+        if discriminator is not None and "discriminator" in needs:
+            self.discriminator = self._grown(self.discriminator, count, "discriminator", partial(self._judged, discriminator))
+        if distance is not None and "paths" in needs:
+            paths = settings.path_samples * growth
+            self.lengths = self._grown(self.lengths, paths, "path lengths", partial(self._laid, distance))
+        for layer in {self._worst_layer(metric) for metric in metrics if names.is_worst_unit_cla(metric)}:
+            known, walked = self.curvature.get(layer), settings.curvature_samples * growth
+            self.curvature[layer] = self._grown(known, walked, f"exact CLA of layer {layer}", partial(self._walked, layer))
 
-    model: CheckedModel
-    policy: Policy
-    reference_profile: Profile
-    reporter: Reporter
-    ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    features: Tensor | None = None
-    discriminator: np.ndarray | None = None
-    curvature: dict[int, np.ndarray] = field(default_factory=dict)
-    lengths: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        assert self.model.generator is not None
-        self.generator = self.model.generator
-        self.seed = self.policy.check.seed
-        self.stage = GateStage(self.generator, self.model.profile, self.policy, seed=self.seed, reference_profile=self.reference_profile)
-        self._sets: dict[tuple[str, int], MeasuredSet] = {}
-
-    # growing
-
-    def gate(self, count: int) -> None:
-        """Scores and verdicts of samples 0 … count − 1, those that are not known yet."""
+    def _gate(self, count: int) -> None:
+        """Scores and verdicts of samples 0 … count − 1."""
         start = len(self.ids)
-        if start >= count:
-            return
         with self.reporter.phase("gate", count - start) as progress:
             for block in self.stage.blocks(range(start, count)):
                 verdict = block.decisions.verdict
@@ -93,87 +84,49 @@ class Sample:
                     self.columns[name] = np.concatenate([self.columns.get(name, np.empty(0)), values])
                 progress(len(block.latents))
 
-    def extract(self, extractor: Extractor, count: int) -> None:
-        """Features of the untouched images of samples 0 … count − 1; made once for a checkpoint, whichever command asks."""
-        if self.features is None or len(self.features) < count:
-            self.features = image_features(self.model, extractor, range(count), self.seed, self.reporter, self.features)
+    def _judged(self, discriminator: Discriminator, latents: Latents, progress: Progress) -> np.ndarray:
+        batches, labels = self.generator.image_batches(latents, progress=progress), latents.labels
+        own = ((images, None if labels is None else labels[rows]) for rows, images in batches)
+        return np.concatenate([discriminator_values(discriminator, *one) for one in own])
 
-    def discriminate(self, count: int) -> None:
-        """The discriminator's value of the untouched images of samples 0 … count − 1."""
-        discriminator = self.model.discriminator
-        if discriminator is None:
-            return
+    def _laid(self, distance: PerceptualDistance, latents: Latents, progress: Progress) -> np.ndarray:
+        return path_lengths(self.generator, latents, distance, progress=progress).numpy()
 
-        def values(latents: Latents, progress: Progress) -> np.ndarray:
-            labels = latents.labels
-            return np.concatenate(
-                [
-                    discriminator_values(discriminator, images, None if labels is None else labels[rows])
-                    for rows, images in self.generator.image_batches(latents, progress=progress)
-                ]
-            )
-
-        self.discriminator = self._grown(self.discriminator, count, "discriminator", values)
-
-    def walk(self, layer: int, count: int) -> None:
-        """Exact CLA of the units of a layer for samples 0 … count − 1."""
-
-        def values(latents: Latents, progress: Progress) -> np.ndarray:
-            parts = (latents[at : at + MICRO_BATCH] for at in range(0, len(latents), MICRO_BATCH))
-            scores = [local_activation(self.generator, part, (layer,), progress=progress).unit_score[layer] for part in parts]
-            return torch.cat(scores).cpu().numpy()
-
-        self.curvature[layer] = self._grown(self.curvature.get(layer), count, f"exact CLA of layer {layer}", values)
-
-    def lay_paths(self, distance: PerceptualDistance, count: int) -> None:
-        """Path lengths of samples 0 … count − 1."""
-
-        def values(latents: Latents, progress: Progress) -> np.ndarray:
-            return path_lengths(self.generator, latents, distance, progress=progress).numpy()
-
-        known = None if self.lengths is None else self.lengths.numpy()
-        self.lengths = torch.from_numpy(self._grown(known, count, "path lengths", values))
+    def _walked(self, layer: int, latents: Latents, progress: Progress) -> np.ndarray:
+        parts = (latents[at : at + MICRO_BATCH] for at in range(0, len(latents), MICRO_BATCH))
+        scores = [local_activation(self.generator, part, (layer,), progress=progress).unit_score[layer] for part in parts]
+        return torch.cat(scores).cpu().numpy()
 
     def _grown(self, known: np.ndarray | None, count: int, phase: str, values: Callable[[Latents, Progress], np.ndarray]) -> np.ndarray:
         """Values of samples 0 … count − 1, those that are not known yet made now."""
         start = 0 if known is None else len(known)
-        if known is not None and start >= count:
-            return known
         with self.reporter.phase(phase, count - start) as progress:
             new = values(self.stage.latents(range(start, count)), progress)
         return new if known is None else np.concatenate([known, new])
 
     # what it says
 
-    def worst_layer(self, metric: str) -> int:
+    def _worst_layer(self, metric: str) -> int:
         """The layer of a metric of the worst units: the one that it names, or the family's first for curvature."""
         layer = names.split_layer(metric)[1]
         return self.generator.presets.curvature[0] if layer is None else self.generator.layer(layer).index
 
     def estimate(self, metric: str, reference: RealSet | None, how: Resampling) -> Estimate:
-        """A metric of the sample, which was measured as far as the metric needs.
-
-        Args:
-            metric: its name.
-            reference: the images it is held against, where the metric needs some: real ones, or other images of the baseline.
-            how: it is drawn again.
-
-        Raises:
-            NotKnownError: it cannot be told, of this checkpoint or of so few samples.
-        """
+        """A metric of the sample, which has grown as far as the metric needs, held against the reference where it needs one: real images,
+        or other images of the baseline. Raises `NotKnownError` where it cannot be told."""
         if metric in SHARES:
             return _finite(metric, mean(self.columns[metric], how, step=1.0))
         if names.is_worst_unit_cla(metric):
-            rows = self.curvature[self.worst_layer(metric)]
-            return mean_of_worst(rows, max(1, round(WORST_SHARE * rows.shape[1])), how)
+            rows = self.curvature[self._worst_layer(metric)]
+            return mean_of_worst(rows, max(1, round(0.02 * rows.shape[1])), how)  # two units of a hundred count as the worst
         if (needs := needs_of(metric)) is None:
             return of_profile(metric, self.model.profile, self.columns, how)
         one = set_metric(TO_BASELINE.get(metric, metric))
-        measured = self._measured(reference) if needs in ("real", "baseline") else self._measured(None)
+        measured = self._measured(reference if needs in ("real", "baseline") else None)
         if not measured.has(one.info.needs):
             raise NotKnownError(_MISSING.get(needs, "no features"))
-        paths = self.lengths if needs == "paths" else None
-        found = one.compute(measured.group(None if paths is None else np.arange(len(paths))), how)
+        paths = None if self.lengths is None or needs != "paths" else np.arange(len(self.lengths))
+        found = one.compute(measured.group(paths), how)
         if found.left_out and reference is not None and measured.real is not None:
             raise NotKnownError(
                 f"{found.left_out} of {found.samples} images equal one of {reference.name}: their {one.info.title} is infinite"
@@ -185,21 +138,21 @@ class Sample:
     def _measured(self, reference: RealSet | None) -> MeasuredSet:
         """The images as numbers, held against a reference; what is worked out for one metric serves the others."""
         count = len(self.ids) if self.features is None else len(self.features)
-        key = ("" if reference is None else reference.digest, count)
-        if key not in self._sets:
-            self._sets = {old: one for old, one in self._sets.items() if old[1] == count}
-            self._sets[key] = MeasuredSet(count, self.features, self.discriminator, self.lengths, real=reference)
-        return self._sets[key]
+        lengths = None if self.lengths is None else torch.from_numpy(self.lengths)
+        made = MeasuredSet(count, self.features, self.discriminator, lengths, real=reference)
+        return self._sets.setdefault("" if reference is None else reference.digest, made)
 
 
 def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray], how: Resampling) -> Estimate:
-    """The metric as far as a profile tells it: of its neurons and units, and quantiles of the given columns.
-
-    Raises:
-        NotKnownError: a profile does not hold it.
-    """
+    """The metric as far as a profile tells it: of its neurons and units, quantiles of the given columns. Raises `NotKnownError`."""
     if (at := names.low_rate_share_at(metric)) is not None:
-        return _low_rate_share(profile, at, how.tail)
+        # neurons whose rate lies so close to R that its Wilson interval reaches it count on neither side of the bounds: that holds however
+        # the neurons depend on each other
+        rates = profile.rates
+        hits = np.concatenate([rates.counts[layer].flatten().numpy() for layer in rates.layers])
+        low, high = wilson(hits, rates.samples, how.tail)
+        share = float((hits / rates.samples <= at).mean())
+        return Estimate.between(share, float((high <= at).mean()), float((low <= at).mean()), rates.samples)
     if metric == names.DEAD_UNITS:
         share = float((np.asarray(profile.units[names.UNIT_DEAD]) == 1.0).mean())
         return Estimate.between(share, share, share, profile.rates.samples)
@@ -209,7 +162,7 @@ def of_profile(metric: str, profile: Profile, columns: Mapping[str, np.ndarray],
             raise NotKnownError(f"{score} was not scored")
         _check_finite(score, int((~np.isfinite(columns[score])).sum()), len(columns[score]))
         return quantile(columns[score], q, how)
-    raise NotKnownError("a profile alone does not tell it: give the baseline's checkpoint")
+    raise NotKnownError(NOT_IN_PROFILE)
 
 
 def image_features(
@@ -230,16 +183,6 @@ def reference_set(baseline: CheckedModel, extractor: Extractor, count: int, seed
     ids = range(REFERENCE_FROM, REFERENCE_FROM + count)
     features = image_features(baseline, extractor, ids, seed, reporter)
     return RealSet(f"images of {baseline.profile.info.checkpoint}", baseline.sha256, features)
-
-
-def _low_rate_share(profile: Profile, at: float, tail: float) -> Estimate:
-    """Share of the neurons of all calibrated layers with a rate of at most R, and its bounds: neurons whose rate lies so close to R that
-    its Wilson interval reaches it count on neither side. That holds however the neurons depend on each other."""
-    rates = profile.rates
-    hits = np.concatenate([rates.counts[layer].flatten().numpy() for layer in rates.layers])
-    low, high = wilson(hits, rates.samples, tail)
-    share = float((hits / rates.samples <= at).mean())
-    return Estimate.between(share, float((high <= at).mean()), float((low <= at).mean()), rates.samples)
 
 
 def _finite(metric: str, found: Estimate) -> Estimate:

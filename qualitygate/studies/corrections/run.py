@@ -17,7 +17,7 @@ from qualitygate.gating.profile import Profile, correction_layers, detection_lay
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
 from qualitygate.latents import Latents
-from qualitygate.metrics.measured_set import RealImages, RealSet
+from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.scores.local_activation import DIVISIONS
@@ -164,7 +164,7 @@ def _reference(
     count = len(samples.latents)
     measured = normal[:count] if normal is not None and len(normal) >= count else None
     if real is not None:
-        return Reference(extractor.key, RealImages.of(real, extractor, "cpu", reporter).reference, True), measured
+        return Reference(extractor.key, RealSet.of(real, extractor, "cpu", reporter), True), measured
     assert normal is not None
     if len(normal) < 2 * count:  # too few to measure some and hold them against others
         measured, rest = None, normal

@@ -25,7 +25,7 @@ from qualitygate.errors import InputError, QualityGateError, TrackingError
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.passes import Reporter
-from qualitygate.metrics.measured_set import MeasuredSet, RealImages
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.records import canonical_hash
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
@@ -134,12 +134,12 @@ class AgainstReal:
     Only numbers of the same ``key``, of real images and extractor, can be compared."""
 
     def __init__(self, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> None:
-        self._extractor, self._real = extractor, RealImages.of(images, extractor, "cpu", reporter or Reporter())
-        self.key = f"{self._real.reference.digest}; {self._real.key}"
+        self._extractor, self._real = extractor, RealSet.of(images, extractor, "cpu", reporter or Reporter())
+        self.key = f"{self._real.digest}; {self._real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         features = torch.from_numpy(extract(self._extractor, images))
-        measured = Evaluator(self._real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self._real.reference))
+        measured = Evaluator(self._real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self._real))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 

@@ -26,11 +26,6 @@ SHARE = 0.1
 
 
 def group_size(count: int, share: float = SHARE) -> int:
-    """Samples in a group.
-
-    Raises:
-        InputError: a share outside (0, 0.5], or one that comes to no sample.
-    """
     size = round(count * share)
     if not 0.0 < share <= 0.5 or not size:
         raise InputError(
@@ -42,15 +37,8 @@ def group_size(count: int, share: float = SHARE) -> int:
 
 
 def extremes(scores: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with the lowest and with the highest scores, ``size`` of each, in rising order; of equal scores the earlier row is the lower.
-
-    Args:
-        scores: (N,), not NaN; infinite is highest.
-        size: of each group, at most half of N.
-
-    Raises:
-        InputError: scores that are NaN.
-    """
+    """Rows with the lowest and with the highest scores (N,), ``size`` of each, at most half of N, in rising order; of equal scores the
+    earlier row is the lower, and infinite is highest."""
     if np.isnan(scores).any():
         missing = int(np.isnan(scores).sum())
         raise InputError(
@@ -83,37 +71,56 @@ def random_row(
     evaluator: Evaluator,
     measured: MeasuredSet,
     size: int,
+    groups: int = RANDOM_GROUPS,
     *,
-    path_rows: np.ndarray,
-    path_size: int,
+    among: np.ndarray | None = None,
+    path_rows: Sequence[int] | np.ndarray = (),
+    path_size: int = 0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> GroupRow:
-    """Chance: the mean over random groups of a size, and as ``low`` … ``high`` where 95 % of such groups fall.
+    """Chance: the mean over random groups of a size, drawn among some rows, and as ``low`` … ``high`` where 95 % of such groups fall.
 
     Path lengths are those of ``path_size`` samples, as many as a group to be compared has of them, out of ``path_rows``: rows of which
     they were measured whatever their score. Progress is called with 1 for each group.
     """
-    bare = replace(evaluator, intervals=False)
+    bare, among = replace(evaluator, intervals=False), np.arange(measured.count) if among is None else among
     values: list[dict[str, Measurement]] = []
-    for rows in random_groups(measured.count, size, seed=seed):
-        values.append(bare.measure(measured, rows, leave_out=(names.PPL,)))
+    for places in random_groups(len(among), size, groups, seed=seed):
+        values.append(bare.measure(measured, np.sort(among[places]), leave_out=(names.PPL,)))
         progress(1)
     if measured.lengths is not None and 0 < path_size < len(path_rows):
-        for one, rows in zip(values, random_groups(len(path_rows), path_size, len(values), seed=seed + 1), strict=True):
-            one[names.PPL] = bare.measurement(names.PPL, measured.group(path_rows[rows]))
-    return _summed_up(values, size)
+        for one, places in zip(values, random_groups(len(path_rows), path_size, groups, seed=seed + 1), strict=True):
+            one[names.PPL] = bare.measurement(names.PPL, measured.group(np.asarray(path_rows)[places]))
+    measurements, spread = dict(values[0]), {}
+    for name, first in values[0].items():
+        known = np.array([one[name].value for one in values if one[name].value is not None], dtype=np.float64)
+        if len(known) >= 2:
+            mean, spread[name] = float(known.mean()), float(known.std(ddof=1))
+            reach = float(t.isf(TAIL, len(known) - 1)) * spread[name]
+            note = f"mean of {len(known)} random groups; 95 % of such groups lie between the bounds"
+            measurements[name] = first.model_copy(update={"value": mean, "low": mean - reach, "high": mean + reach, "note": note})
+    what = f"{len(values)} random groups: mean, and spread"
+    return GroupRow(group=names.RANDOM, samples=size, what=what, measurements=measurements, spread=spread)
 
 
 def orders(rows: Sequence[GroupRow]) -> tuple[GroupOrder, ...]:
     """The papers' order, for each metric that all three groups have."""
-    by_name = {row.group: row for row in rows}
-    if not {names.LOWEST, names.RANDOM, names.HIGHEST} <= by_name.keys():
-        return ()
-    found = (
-        _order(name, *(by_name[group].measurements.get(name) for group in (names.LOWEST, names.RANDOM, names.HIGHEST))) for name in ORDERED
-    )
-    return tuple(one for one in found if one is not None)
+    by_name = {row.group: row.measurements for row in rows}
+    found = []
+    for name in ORDERED if {names.LOWEST, names.RANDOM, names.HIGHEST} <= by_name.keys() else ():
+        lowest, chance, highest = (by_name[group].get(name) for group in (names.LOWEST, names.RANDOM, names.HIGHEST))
+        if lowest is None or chance is None or highest is None:
+            continue
+        low, middle, high = lowest.value, chance.value, highest.value
+        if low is None or middle is None or high is None or chance.low is None or chance.high is None:
+            continue
+        if metric(name).higher_is_better:
+            holds, outside = low > middle > high, low > chance.high and high < chance.low
+        else:
+            holds, outside = low < middle < high, low < chance.low and high > chance.high
+        found.append(GroupOrder(metric=name, lowest=low, random=middle, highest=high, holds=holds, clear=holds and outside))
+    return tuple(found)
 
 
 def histogram(values: Mapping[str, np.ndarray], bins: int = 40) -> Histogram | None:
@@ -125,35 +132,6 @@ def histogram(values: Mapping[str, np.ndarray], bins: int = 40) -> Histogram | N
     edges = np.histogram_bin_edges(everything, bins)
     counts = {group: tuple(np.histogram(column, edges)[0].tolist()) for group, column in finite.items()}
     return Histogram(edges=tuple(edges.tolist()), counts=counts)
-
-
-def _summed_up(values: Sequence[Mapping[str, Measurement]], size: int) -> GroupRow:
-    measurements, spread = {}, {}
-    for name, first in values[0].items():
-        known = np.array([one[name].value for one in values if one[name].value is not None], dtype=np.float64)
-        if len(known) < 2:
-            measurements[name] = first
-            continue
-        mean, deviation = float(known.mean()), float(known.std(ddof=1))
-        reach = float(t.isf(TAIL, len(known) - 1)) * deviation
-        note = f"mean of {len(known)} random groups; 95 % of such groups lie between the bounds"
-        measurements[name] = first.model_copy(update={"value": mean, "low": mean - reach, "high": mean + reach, "note": note})
-        spread[name] = deviation
-    return GroupRow(
-        group=names.RANDOM, samples=size, what=f"{len(values)} random groups: mean, and spread", measurements=measurements, spread=spread
-    )
-
-
-def _order(name: str, lowest: Measurement | None, chance: Measurement | None, highest: Measurement | None) -> GroupOrder | None:
-    if lowest is None or chance is None or highest is None:
-        return None
-    low, middle, high = lowest.value, chance.value, highest.value
-    if low is None or middle is None or high is None or chance.low is None or chance.high is None:
-        return None
-    better = metric(name).higher_is_better
-    holds = low > middle > high if better else low < middle < high
-    outside = (low > chance.high and high < chance.low) if better else (low < chance.low and high > chance.high)
-    return GroupOrder(metric=name, lowest=low, random=middle, highest=high, holds=holds, clear=holds and outside)
 
 
 def group_table(report: MetricsReport) -> dict[str, list[Any]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +14,26 @@ import torch
 import qualitygate
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LatentsError
+from qualitygate.features import registry
 from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.features.images import ImageSet
 from qualitygate.features.inception import InceptionExtractor
+from qualitygate.gating.curvature import exact_curvature
+from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents, Sampling
-from qualitygate.metrics.measured_set import MeasuredSet, RealImages
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
-from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, PathSettings, path_lengths
+from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, path_lengths
+from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
 from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
 from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.studies.metrics import MetricsRequest
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, extremes, group_row, group_size, group_table, histogram, orders, random_row
-from qualitygate.studies.observation import CollectedSamples, SampleSource, joined, score_of
+from qualitygate.studies.observation import CollectedSamples, SampleSource, joined
 
 TRUNCATIONS = (0.3, 0.5, 0.7)
 """ψ of the papers' baseline."""
@@ -37,21 +41,12 @@ PATHS_OF_ALL = 5
 """Samples of the whole set whose paths are measured, in groups of the size to be compared: what chance is drawn from."""
 REPORT, GROUPS, SAMPLES, FIGURES = "metrics.json", "groups.parquet", "samples.parquet", "figures"
 _FIGURES = {"precision_recall": precision_recall_figure, "groups": group_figure, "discriminator": discriminator_figure}
-_INCEPTION = "inception"
 
 
 @dataclass(frozen=True)
 class MetricsInputs:
-    """What a checkpoint is measured with; every part but the generator may be missing.
-
-    Attributes:
-        generator: the generator.
-        discriminator: stored beside it.
-        extractor: makes features; needed for ``real``.
-        distance: for path lengths.
-        real: real images.
-        stage: the gate: for groups by its scores and verdicts.
-    """
+    """What a checkpoint is measured with; every part but the generator may be missing. Real images need an extractor; path lengths a
+    distance; groups by scores and verdicts the gate."""
 
     generator: Generator
     discriminator: Discriminator | None = None
@@ -69,33 +64,19 @@ class MetricsResult:
     samples: dict[str, Any]
 
     def write(self, path: str | Path) -> None:
-        """Write the folder, in one step: the report, its table as Parquet, the samples, figures.
-
-        Raises:
-            OutputError: something else is there already.
-            StorageError: it cannot be written.
-        """
+        """Write the folder, in one step: the report, its table as Parquet, the samples, figures. Errors as of `storage.new_folder`."""
         with storage.new_folder(path) as folder:
             storage.write_bytes(folder / REPORT, self.report.model_dump_json(indent=2).encode())
             storage.write_table(folder / GROUPS, group_table(self.report))
             storage.write_table(folder / SAMPLES, self.samples)
             (folder / FIGURES).mkdir()
-            for name, draw in (
-                ("precision_recall", precision_recall_figure),
-                ("groups", group_figure),
-                ("discriminator", discriminator_figure),
-            ):
+            for name, draw in _FIGURES.items():
                 if (picture := draw(self.report)) is not None:
                     storage.write_bytes(folder / FIGURES / f"{name}.png", picture)
 
 
 def run(request: MetricsRequest, reporter: Reporter | None = None) -> MetricsResult:
-    """Load what was asked for, measure it, and write the folder if there is to be one.
-
-    Raises:
-        InputError: groups without samples, a score that there is not, real images that cannot be read.
-        OutputError: the folder exists.
-    """
+    """Load what was asked for, measure it, and write the folder if there is to be one."""
     if request.out is not None:
         storage.refuse_existing(request.out)
     elif request.track:
@@ -104,49 +85,21 @@ def run(request: MetricsRequest, reporter: Reporter | None = None) -> MetricsRes
         request = _as_gated(request, request.gated)
     if unknown := sorted(set(request.path) - KINDS.keys()):
         raise InputError("There are no such paths", ", ".join(unknown), f"some of {', '.join(KINDS)}")
-    result = measure(_loaded(request, reporter or Reporter()), request, reporter)
-    if request.out is not None:
-        result.write(request.out)
-    return result
-
-
-def measure(
-    inputs: MetricsInputs,
-    request: MetricsRequest,
-    reporter: Reporter | None = None,
-    *,
-    truncations: tuple[float, ...] = TRUNCATIONS,
-    sampling: Sampling | None = None,
-) -> MetricsResult:
-    """Measure a checkpoint that is loaded, as `run`; what the request says of files is not looked at.
-
-    Args:
-        inputs: what to measure, and with what.
-        request: how many samples, and which groups.
-        reporter: shows progress.
-        truncations: ψ of the truncated groups.
-        sampling: how latents are drawn where there is no gate.
-    """
-    return _Run(inputs, request, reporter or Reporter(), truncations, sampling or Sampling()).done()
-
-
-def _loaded(request: MetricsRequest, reporter: Reporter) -> MetricsInputs:
-    """What was asked for. Features are made only where there are real images, or where they are class probabilities."""
-    from qualitygate.features.registry import make_distance
-    from qualitygate.gating.profile import load_profile
-
     generator, discriminator = request.load_both(reporter)
-    device, stage = request.chosen_device, None
-    features = request.real is not None or request.extractor == _INCEPTION
+    device, distance, stage = request.chosen_device, None, None
+    # features are made only where there are real images, or where they are class probabilities
+    features = request.real is not None or request.extractor == "inception"
     extractor = request.load_extractor(discriminator, device) if features else None
-    distance = None
     if request.distance != "none":
-        distance = make_distance(request.distance, weights=request.distance_weights, device=device)
+        distance = registry.make_distance(request.distance, weights=request.distance_weights, device=device)
     real = request.load_real(generator.image_shape[1])
     if request.profile is not None:
         learned = load_profile(request.profile)
         stage = GateStage(generator, learned, request.load_policy() or learned.policy, seed=request.seed)
-    return MetricsInputs(generator, discriminator, extractor, distance, real, stage)
+    result = measure(MetricsInputs(generator, discriminator, extractor, distance, real, stage), request, reporter)
+    if request.out is not None:
+        result.write(request.out)
+    return result
 
 
 def _as_gated(request: MetricsRequest, gated: Path) -> MetricsRequest:
@@ -168,61 +121,75 @@ def _as_gated(request: MetricsRequest, gated: Path) -> MetricsRequest:
     return request.model_copy(update=own)
 
 
-class _NamedGroup(NamedTuple):
-    """A group of the table: its name, which samples they are in words, and rows of a set (None: all)."""
-
-    name: str
-    what: str
-    measured: MeasuredSet
-    rows: np.ndarray | None = None
+def measure(
+    inputs: MetricsInputs, request: MetricsRequest, reporter: Reporter | None = None, *, truncations: tuple[float, ...] = TRUNCATIONS
+) -> MetricsResult:
+    """Measure a checkpoint that is loaded, as `run`; what the request says of files is not looked at. ``truncations``: ψ of the truncated
+    groups."""
+    return _Run(inputs, request, reporter or Reporter()).done(truncations)
 
 
 class _Run:
     """One measurement, step by step."""
 
-    def __init__(
-        self, inputs: MetricsInputs, request: MetricsRequest, reporter: Reporter, truncations: tuple[float, ...], sampling: Sampling
-    ) -> None:
-        self.inputs, self.request, self.reporter, self.truncations = inputs, request, reporter, truncations
+    def __init__(self, inputs: MetricsInputs, request: MetricsRequest, reporter: Reporter) -> None:
+        self.inputs, self.request, self.reporter, self.generator = inputs, request, reporter, inputs.generator
+        self.started = time.perf_counter()
         self.size = group_size(request.samples, request.group_share)
         self.path_size = min(request.path_samples, self.size)
         self.path_rows = np.arange(min(request.samples, PATHS_OF_ALL * self.path_size))
         """Rows whose paths stand for the whole set: the first ones, as ids are drawn at random anyway."""
-        self.sampling = sampling if inputs.stage is None else inputs.stage.profile.info.sampling
+        self.sampling = Sampling() if inputs.stage is None else inputs.stage.profile.info.sampling
         self.ranked_by = request.score or (None if inputs.stage is None else inputs.stage.policy.rules[0].score)
         self.left_out: list[str] = []
-        # without real images, features are good for the inception score alone
-        self.inception = inputs.extractor if isinstance(inputs.extractor, InceptionExtractor) else None
-        self.extractor = self.inception if inputs.real is None else inputs.extractor
-
-    def done(self) -> MetricsResult:
-        started, inputs, request = time.perf_counter(), self.inputs, self.request
         self.real = None
         if inputs.real is None:
             self.left_out.append("everything that compares with real images: none were given")
         else:
-            self.real = RealImages.of(inputs.real, inputs.extractor, inputs.generator.device, self.reporter)
+            self.real = RealSet.of(inputs.real, inputs.extractor, self.generator.device, reporter)
         self.evaluator = Evaluator(
             None if self.real is None else self.real.key,
             None if inputs.distance is None else inputs.distance.key,
             path_samples=self.path_size,
             seed=request.seed,
         )
-        self.source = SampleSource(
-            inputs.generator, self.extractor, inputs.discriminator, seed=request.seed, sampling=self.sampling, reporter=self.reporter
-        )
-        seen = self.source.collect(request.samples, inputs.stage)
-        self.score = None if self.ranked_by is None else score_of(seen, inputs.generator, self.ranked_by, self.reporter)
+        # without real images, features are good for the inception score alone
+        self.inception = inputs.extractor if isinstance(inputs.extractor, InceptionExtractor) else None
+        extractor = self.inception if inputs.real is None else inputs.extractor
+        self.source = SampleSource(self.generator, extractor, inputs.discriminator, request.seed, self.sampling, reporter, self.real)
+
+    def done(self, truncations: tuple[float, ...]) -> MetricsResult:
+        seen = self.source.collect(self.request.samples, self.inputs.stage)
+        self.score = None if self.ranked_by is None else self._score(seen, self.ranked_by)
         chosen = {name: (what, rows) for name, what, rows in self._chosen(seen)}
         whole = self._with_paths(seen, [rows for _, rows in chosen.values()])
-        groups = [_NamedGroup(name, what, whole, rows) for name, (what, rows) in chosen.items()]
-        groups += self._made_groups(seen, chosen.get(names.HIGHEST, (None, None))[1])
-        rows = self._table(whole, seen.latents, groups)
+        first = self._row(names.ALL, "all samples", whole)
+        first = first.model_copy(update={"measurements": first.measurements | self._of_the_whole(whole, seen.latents)})
+        groups = [self._row(name, what, whole, rows) for name, (what, rows) in chosen.items()]
+        groups += self._made_groups(seen, chosen.get(names.HIGHEST, (None, None))[1], truncations)
+        with self.reporter.phase("random groups", RANDOM_GROUPS) as progress:
+            chance = random_row(self.evaluator, whole, self.size, path_rows=self.path_rows, path_size=self.path_size, progress=progress)
         values = whole.discriminator
         by_group = {} if values is None else {names.ALL: values, **{name: values[rows] for name, (_, rows) in chosen.items()}}
-        return MetricsResult(self._report(rows, by_group, time.perf_counter() - started), self._samples(seen, whole))
+        report = self._report([first, chance, *groups], by_group, time.perf_counter() - self.started)
+        return MetricsResult(report, self._samples(seen, whole))
 
-    # what there is to measure
+    def _score(self, samples: CollectedSamples, score: str) -> np.ndarray:
+        """The score of every sample that ranks them, float64 (N,): as the gate measured it, or exact CLA."""
+        if score in samples.columns:
+            return samples.columns[score]
+        layer = cla_layer(score)
+        if layer is None:
+            known = ", ".join(samples.columns) or "none: there is no profile"
+            raise InputError(
+                f"There is no score {score}",
+                f"scores {known}",
+                "one of them, or cla/layer_N",
+                "give --profile, calibrated with a policy that counts it",
+            )
+        layers = (self.generator.layer(layer).index,)
+        with self.reporter.phase("exact CLA", len(samples.latents)) as progress:
+            return exact_curvature(self.generator, samples.latents, layers, progress=progress)[score]
 
     def _chosen(self, seen: CollectedSamples) -> Iterator[tuple[str, str, np.ndarray]]:
         """Groups of untouched images: name, what they are, and rows."""
@@ -231,13 +198,15 @@ class _Run:
             yield names.LOWEST, f"lowest {self.ranked_by}", lowest
             yield names.HIGHEST, f"highest {self.ranked_by}", highest
         if self.inputs.stage is not None:
-            verdicts = {names.ACCEPTED: Verdict.ACCEPT, names.TO_CORRECT: Verdict.CORRECT, names.REJECTED: Verdict.REJECT}
-            words = {names.TO_CORRECT: "corrected, before the correction"}
-            for name, verdict in verdicts.items():
+            for name, verdict, what in (
+                (names.ACCEPTED, Verdict.ACCEPT, "accepted"),
+                (names.TO_CORRECT, Verdict.CORRECT, "corrected, before the correction"),
+                (names.REJECTED, Verdict.REJECT, "rejected"),
+            ):
                 if len(rows := seen.rows(verdict)):
-                    yield name, words.get(name, name), rows
+                    yield name, what, rows
 
-    def _made_groups(self, seen: CollectedSamples, highest: np.ndarray | None) -> Iterator[_NamedGroup]:
+    def _made_groups(self, seen: CollectedSamples, highest: np.ndarray | None, truncations: tuple[float, ...]) -> Iterator[GroupRow]:
         """Corrected and truncated images."""
         stage = self.inputs.stage
         if stage is not None and stage.corrector is not None and highest is not None:
@@ -246,70 +215,47 @@ class _Run:
             what = f"highest, each corrected at strength {names.rate(strength)}"
             yield self._made(names.HIGHEST_CORRECTED, what, latents, lambda rows: correction.edits(strength, rows))
         if (corrected := seen.corrected) is not None and corrected.count:
-            yield _NamedGroup(names.CORRECTED, "corrected, as kept", self._against(corrected))
-            accepted = seen.rows(Verdict.ACCEPT)
-            let_out = joined((seen.untouched, accepted), (corrected, np.arange(corrected.count)))
-            yield _NamedGroup(names.KEPT, "accepted and corrected: what the gate lets out", self._against(let_out))
-        for psi in self.truncations:
+            yield self._row(names.CORRECTED, "corrected, as kept", corrected)
+            kept = joined((seen.untouched, seen.rows(Verdict.ACCEPT)), (corrected, np.arange(corrected.count)))
+            yield self._row(names.KEPT, "accepted and corrected: what the gate lets out", kept)
+        for psi in truncations:
             try:
                 latents = self.source.latents(self.size, self.sampling.model_copy(update={"psi": psi}))
                 yield self._made(names.truncated(psi), f"other samples, truncated at ψ = {psi:g}", latents)
             except LatentsError as error:
                 self.left_out.append(f"truncation at {psi:g}: {error.what}")
 
-    def _made(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> _NamedGroup:
+    def _made(self, name: str, what: str, latents: Latents, edits: EditsOfRows | None = None) -> GroupRow:
         """A group of images that are made for it, with the path lengths of some."""
-        made = self._against(self.source.regenerate(latents, name, edits))
+        made = self.source.regenerate(latents, name, edits)
         if self.inputs.distance is not None and self.path_size:
             made = replace(made, lengths=self._lengths(latents, np.arange(self.path_size), edits))
-        return _NamedGroup(name, what, made)
+        return self._row(name, what, made)
 
-    def _against(self, measured: MeasuredSet) -> MeasuredSet:
-        return measured.against(None if self.real is None else self.real.reference)
-
-    # path lengths
+    def _row(self, name: str, what: str, measured: MeasuredSet, rows: np.ndarray | None = None) -> GroupRow:
+        with self.reporter.phase(f"numbers of {name}", 1) as progress:
+            row = group_row(self.evaluator, name, what, measured, rows)
+            progress(1)
+        return row
 
     def _with_paths(self, seen: CollectedSamples, groups: list[np.ndarray]) -> MeasuredSet:
         """The whole set, the paths of some samples of each group measured."""
-        whole = self._against(seen.untouched)
         if self.inputs.distance is None or not self.path_size:
             self.left_out.append("path lengths: " + ("no distance was given" if self.inputs.distance is None else "asked for none"))
-            return whole
+            return seen.untouched
         chosen = np.unique(np.concatenate([self.path_rows, *(rows[: self.path_size] for rows in groups)]))
-        return replace(whole, lengths=self._lengths(seen.latents, chosen))
+        return replace(seen.untouched, lengths=self._lengths(seen.latents, chosen))
 
-    def _lengths(
-        self,
-        latents: Latents,
-        rows: np.ndarray,
-        edits: EditsOfRows | None = None,
-        how: PathSettings = PER_SAMPLE,
-        phase: str = "path lengths",
-    ) -> torch.Tensor:
+    def _lengths(self, latents: Latents, rows: np.ndarray, edits: EditsOfRows | None = None, kind: str = "path lengths") -> torch.Tensor:
         """Lengths of the paths of all latents, float64 (N, paths), NaN but in these rows. Edits are asked for by rows of the latents."""
-        assert self.inputs.distance is not None
+        distance, how = self.inputs.distance, KINDS.get(kind, PER_SAMPLE)
+        assert distance is not None
         lengths = torch.full((len(latents), how.paths), torch.nan, dtype=torch.float64)
         own = None if edits is None else lambda places: edits(rows[places])
-        with self.reporter.phase(phase, len(rows)) as progress:
-            lengths[torch.from_numpy(rows)] = path_lengths(
-                self.inputs.generator, latents[rows], self.inputs.distance, how, edits=own, progress=progress
-            )
+        with self.reporter.phase(kind, len(rows)) as progress:
+            found = path_lengths(self.generator, latents[rows], distance, how, edits=own, progress=progress)
+        lengths[torch.from_numpy(rows)] = found
         return lengths
-
-    # what comes out
-
-    def _table(self, whole: MeasuredSet, latents: Latents, groups: list[_NamedGroup]) -> list[GroupRow]:
-        """The whole set, chance, and the groups."""
-        with self.reporter.phase("groups", 1 + len(groups) + RANDOM_GROUPS) as progress:
-            first = group_row(self.evaluator, names.ALL, "all samples", whole)
-            progress(1)
-            rows = []
-            for group in groups:
-                rows.append(group_row(self.evaluator, *group))
-                progress(1)
-            chance = random_row(self.evaluator, whole, self.size, path_rows=self.path_rows, path_size=self.path_size, progress=progress)
-        first = first.model_copy(update={"measurements": first.measurements | self._of_the_whole(whole, latents)})
-        return [first, chance, *rows]
 
     def _of_the_whole(self, whole: MeasuredSet, latents: Latents) -> dict[str, Measurement]:
         """What is measured of the whole set alone. Its path length is that of the rows that stand for it, not of the groups as well."""
@@ -323,12 +269,12 @@ class _Run:
             evaluator = replace(self.evaluator, extractor=self.inception.key)
             found[names.INCEPTION_SCORE] = evaluator.measurement(names.INCEPTION_SCORE, of_classes.group())
         for name in self.request.path if self.inputs.distance is not None else ():
-            lengths = self._lengths(latents, self.path_rows, how=KINDS[name], phase=name)
+            lengths = self._lengths(latents, self.path_rows, kind=name)
             found[name] = self.evaluator.measurement(name, replace(whole, lengths=lengths).group(self.path_rows))
         return found
 
     def _report(self, rows: list[GroupRow], discriminator: dict[str, np.ndarray], seconds: float) -> MetricsReport:
-        generator, stage = self.inputs.generator, self.inputs.stage
+        generator, stage = self.generator, self.inputs.stage
         origin = generator.identity()
         return MetricsReport(
             checkpoint=origin.name,

@@ -24,7 +24,7 @@ from qualitygate.units.classifier import Classification
 from qualitygate.units.concepts import TOP, clusters, peaks, representative, unit_heat
 from qualitygate.units.labels import Labels, pseudo_labels, read_labels
 from qualitygate.units.score import Agreement, UnitScores, compare, joined, save_unit_scores
-from qualitygate.units.table import UNIT_SCORES, UnitInputs, UnitScore
+from qualitygate.units.table import UNIT_SCORES, UnitInputs
 
 SHOWN = 4
 """Top images of a unit on its sheet."""
@@ -32,26 +32,15 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class UnitsResult:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        scores: one for each source, then all of them joined.
-        agreement: of each pair of sources at each layer.
-        labels: which samples were taken for artifacts, and who said so.
-        label_seed: of those samples.
-        classification: how good the classifier behind the masks is; None where no score asked for one.
-        top: the units to look at, by layer, the most suspected first, by the joined ranking.
-        clusters: number of the cluster of each of those, by join key: units of one cluster fire for the same artifacts.
-        profile: of the checkpoint.
-    """
-
-    scores: tuple[UnitScores, ...]
+    scores: tuple[UnitScores, ...]  # one for each source, then all of them joined
     agreement: tuple[Agreement, ...]
     labels: Labels
     label_seed: int
-    classification: Classification | None
-    top: Mapping[int, Sequence[int]]
-    clusters: Mapping[str, int]
+    classification: Classification | None  # how good the classifier behind the masks is, where a score asked for one
+    top: Mapping[int, Sequence[int]]  # the units to look at, by layer, the most suspected first, by the joined ranking
+    clusters: Mapping[str, int]  # of each of those, by join key: units of one cluster fire for the same artifacts
     profile: Profile
 
     def document(self) -> dict[str, Any]:
@@ -78,17 +67,13 @@ class UnitsResult:
 
 def run(request: UnitsRequest, reporter: Reporter | None = None) -> UnitsResult:
     """Score the units of a checkpoint, and write ``units.parquet``, ``comparison.json`` and, for the top units of every layer,
-    ``sheets/layer_N.png`` where ``out`` is given.
-
-    Raises:
-        InputError: no such unit score, or one that there is nothing to make from; no such score, too few samples for groups, or a
-            classifier of artifacts that is no better than chance.
-        ProfileError: the profile is of another checkpoint.
-        OutputError: there is something at ``out`` already.
-    """
+    ``sheets/layer_N.png`` where ``out`` is given. A classifier of artifacts that is no better than chance is an `InputError`."""
     if request.out is not None:
         storage.refuse_existing(request.out)
-    chosen = _chosen(request.sources)
+    asked = [*UNIT_SCORES] if request.sources is None else request.sources.split(",")
+    if unknown := sorted({*asked} - {*UNIT_SCORES}):
+        raise InputError("There is no such unit score", ", ".join(unknown), ", ".join(UNIT_SCORES))
+    chosen = [UNIT_SCORES[name] for name in asked]
     profile = load_profile(request.profile)
     generator, discriminator = request.load_both(reporter)
     profile.check_generator(generator)
@@ -144,11 +129,7 @@ def scored_ids(profile: Profile) -> range:
 
 
 def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, np.ndarray]:
-    """Name and values of a score of the calibration's samples, by default the one of the profile's first rule.
-
-    Raises:
-        InputError: the profile has no such score.
-    """
+    """Name and values of a score of the calibration's samples, by default the one of the profile's first rule."""
     name = score or profile.policy.rules[0].score
     columns = profile.columns(profile.policy)
     if name not in columns:
@@ -157,37 +138,29 @@ def calibrated_score(profile: Profile, score: str | None = None) -> tuple[str, n
 
 
 def pseudo_labelled(profile: Profile, group: int, score: str | None = None) -> Labels:
-    """Labels where nobody has labelled: the extremes of the calibration's samples. Raises as `calibrated_score` and `pseudo_labels`."""
+    """Labels where nobody has labelled: the extremes of the calibration's samples."""
     name, values = calibrated_score(profile, score)
     return pseudo_labels(np.array(scored_ids(profile)), values, group, name)
 
 
-def _chosen(names: str | None) -> list[UnitScore]:
-    asked = UNIT_SCORES if names is None else names.split(",")
-    if unknown := sorted({*asked} - {*UNIT_SCORES}):
-        raise InputError("There is no such unit score", ", ".join(unknown), ", ".join(UNIT_SCORES))
-    return [UNIT_SCORES[name] for name in asked]
-
-
 def _write(out: Path, inputs: UnitInputs, result: UnitsResult) -> None:
+    generator, samples = inputs.generator, inputs.samples
     subtitle = (
         f"By the mean rank in the layer over {', '.join(one.source for one in result.scores[:-1])}. Labels: {result.labels.source}. "
-        f"Top images of {len(inputs.samples):,} samples; units with one cluster number fire for the same artifacts."
+        f"Top images of {len(samples):,} samples; units with one cluster number fire for the same artifacts."
     )
     with storage.new_folder(out) as folder:
         save_unit_scores(folder / UNITS, result.scores)
         storage.write_bytes(folder / COMPARISON, json.dumps(result.document(), indent=2, allow_nan=False).encode())
         (folder / SHEETS).mkdir()
         for layer, units in result.top.items():
-            pictures = [_pictures(inputs, result, layer, unit) for unit in units]
+            pictures = []
+            for unit in units:
+                rows, key = inputs.top_samples[layer].rows[unit].numpy(), names.unit_key(layer, unit)
+                mean = representative(generator, samples[rows[:TOP]], layer).numpy()
+                shown = samples[rows[:SHOWN]]
+                heat = unit_heat(generator, shown, layer, unit).numpy()
+                title = f"{key}, cluster {result.clusters[key]}"
+                pictures.append(UnitPictures(title, storage.to_uint8(mean), render(generator, shown), list(heat)))
             title = f"Layer {layer}: the units to suspect first ({len(units)})"
             unit_sheet(pictures, title, subtitle).save(folder / SHEETS / f"layer_{layer}.png")
-
-
-def _pictures(inputs: UnitInputs, result: UnitsResult, layer: int, unit: int) -> UnitPictures:
-    rows = inputs.top_samples[layer].rows[unit].numpy()
-    shown, key = inputs.samples[rows[:SHOWN]], names.unit_key(layer, unit)
-    mean = representative(inputs.generator, inputs.samples[rows[:TOP]], layer).numpy()
-    heat = unit_heat(inputs.generator, shown, layer, unit).numpy()
-    images = render(inputs.generator, shown)
-    return UnitPictures(f"{key}, cluster {result.clusters[key]}", storage.to_uint8(mean), images, list(heat))

@@ -1,8 +1,5 @@
 """Scores held against evidence: labels, real images, a planted defect, the discriminator. Findings on one half of the samples, choices on
-the other, and a policy made of both.
-
-Even rows choose and fit, odd rows are reported on; ids are drawn at random anyway.
-"""
+the other, and a policy made of both."""
 
 from __future__ import annotations
 
@@ -33,34 +30,15 @@ from qualitygate.testing.planted import Defect, plant
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Shares that are rejected, one after the other."""
-PLANTED_SHARE = 0.05
-"""Share of the samples that the planted defect shows in."""
-_WORST_QUARTER = 0.25
+CHOOSING, REPORTING = slice(0, None, 2), slice(1, None, 2)
+"""Rows that choices are made by, and those that are reported on: ids are drawn at random anyway."""
 _PLANTED_RATES, _PLANTED_SCORES = 5000, 500  # samples for the calibration of the planted generator
-
-
-def choosing(samples: int) -> np.ndarray:
-    """Rows that choices are made by."""
-    return np.arange(0, samples, 2)
-
-
-def reporting(samples: int) -> np.ndarray:
-    """Rows that are reported on."""
-    return np.arange(1, samples, 2)
 
 
 @dataclass(frozen=True)
 class SampleEvidence:
-    """What one kind of evidence says of N samples, beside their scores.
-
-    Attributes:
-        kind: of evidence.
-        what: in words.
-        badness: float64 (N,), higher = worse; NaN where nothing is known.
-        bad: bool (N,).
-        more: further settings, that no policy can ask for.
-        caveat: what its numbers must not be taken for.
-    """
+    """What one kind of evidence says of N samples, beside their scores: which are bad, bool (N,), and how bad they are, float64 (N,), NaN
+    where nothing is known. No policy can ask for the settings in ``more``; the caveat says what the numbers must not be taken for."""
 
     kind: EvidenceKind
     what: str
@@ -81,7 +59,7 @@ class SampleEvidence:
 
     def findings(self, seed: int) -> list[Finding]:
         """Every setting on this evidence."""
-        found = (self.finding(setting, values, seed) for setting, values in (*self.table.settings, *self.more))
+        found = (self.finding(*one, seed) for one in (*self.table.settings, *self.more))
         return [one for one in found if one is not None]
 
     def finding(self, setting: ScoreSetting, values: np.ndarray, seed: int) -> Finding | None:
@@ -106,7 +84,7 @@ class SampleEvidence:
     def _halves(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Rows that choose and rows that are reported on, where value and evidence are known; None if bad or good ones are too few."""
         known = ~np.isnan(values) & ~np.isnan(self.badness)
-        choose, report = (rows[known[rows]] for rows in (choosing(len(known)), reporting(len(known))))
+        choose, report = (np.arange(len(known))[half][known[half]] for half in (CHOOSING, REPORTING))
         fewest = min(count for rows in (choose, report) for count in (self.bad[rows].sum(), (~self.bad[rows]).sum()))
         return (choose, report) if fewest >= FEWEST else None
 
@@ -124,9 +102,9 @@ def collect_evidence(
         what, badness = f"samples called artifacts in {labels.source}", labels.artifact.astype(np.float64)
         caveat = "labels: if the labelled samples were chosen by a score, that score's numbers are those of the chosen ones"
         yield SampleEvidence(EvidenceKind.LABELS, what, badness, labels.artifact, own, caveat=caveat)
-    measured, real = samples.measured, samples.real
-    if real is not None:
-        against = f"against {real.samples:,} of {real.name}"
+    measured = samples.measured
+    if (real := measured.real) is not None:
+        against = f"against {len(real.features):,} of {real.name}"
         what = f"the quarter of the samples with the lowest realism score {against}"
         yield _worst_quarter(EvidenceKind.REALISM, what, measured.realism, samples)
         what = f"samples outside of the real images' neighbourhoods {against}"
@@ -140,7 +118,7 @@ def collect_evidence(
 
 def _worst_quarter(kind: EvidenceKind, what: str, quality: np.ndarray, samples: ValidationSamples) -> SampleEvidence:
     """The quarter with the lowest quality is bad."""
-    bad = quality <= np.nanquantile(quality, _WORST_QUARTER)
+    bad = quality <= np.nanquantile(quality, 0.25)
     return SampleEvidence(kind, what, -quality, bad, samples.table, samples.by_class)
 
 
@@ -148,7 +126,7 @@ def _planted(generator: Generator, profile: Profile, latents: Latents, seed: int
     """The same samples of the same generator with a defect in it, of which the truth is known, calibrated anew: counts at the profile's
     layers and rates, from fewer samples."""
     info, layers = profile.info, detection_layers(profile.policy, profile.info.chain)
-    defect = Defect(layer=layers[len(layers) // 2], units=2, share=PLANTED_SHARE, edge="soft")
+    defect = Defect(layer=layers[len(layers) // 2], units=2, share=0.05, edge="soft")
     planted = plant(generator, defect, seed)
     rate_samples = min(_PLANTED_RATES, info.calibration.rate_samples)
     small = Policy(
@@ -160,39 +138,27 @@ def _planted(generator: Generator, profile: Profile, latents: Latents, seed: int
     learned = replace(calibrate(planted.generator, small, sampling=info.sampling, reporter=reporter), policy=profile.policy)
     table = score_table(planted.generator, learned, latents, 0, reporter)
     what = (
-        f"a defect of {defect.units} units from layer {defect.layer}, planted into {PLANTED_SHARE:.0%} of the samples: it shows "
+        f"a defect of {defect.units} units from layer {defect.layer}, planted into {defect.share:.0%} of the samples: it shows "
         "what a score can find, not what is wrong here"
     )
     level = planted.truth.level(latents).double().numpy()
     return SampleEvidence(EvidenceKind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
 
 
-def remarks_on(evidence: Sequence[SampleEvidence]) -> list[str]:
-    """What to bear in mind of each kind, and which there is too little of."""
-    caveats = [one.caveat for one in evidence if one.caveat is not None]
-    little = [(one.what, one.source) for one in evidence if not one.enough]
-    return caveats + [f"too few samples of one kind: {what} ({source.bad:,} of {source.samples:,} bad)" for what, source in little]
-
-
-@dataclass(frozen=True)
 class Choice:
-    """What came out of all findings.
+    """What came out of all findings, by the strongest of the evidence: the best setting that a policy can ask for, the best against rates
+    by class, and the joined risk with fitted weights; each None where there is none, or too few samples have a score."""
 
-    Attributes:
-        main: the evidence that chose.
-        findings: every setting on every kind of evidence, the joined risk last.
-        best: the best setting that a policy can ask for; None where too few samples have a score.
-        by_class: the best against rates by class.
-        fitted: the joined risk with fitted weights; None where there is none.
-        risk: its setting and its scores of the samples of ``main``.
-    """
-
-    main: SampleEvidence
-    findings: tuple[Finding, ...]
-    best: Finding | None
-    by_class: Finding | None
-    fitted: Finding | None
-    risk: ScoredSetting | None
+    def __init__(self, evidence: Sequence[SampleEvidence], profile: Profile, seed: int) -> None:
+        order = list(EvidenceKind)
+        self.main = min(evidence, key=lambda one: order.index(one.kind))
+        found = [one for each in evidence for one in each.findings(seed)]
+        self.best, self.by_class = (
+            best_of(one for one in found if one.kind is self.main.kind and one.setting.by_class is by_class) for by_class in (False, True)
+        )
+        self.risk = fitted_risk(profile, self.main)
+        self.fitted = None if self.risk is None else self.main.finding(*self.risk, seed)
+        self.findings = tuple(found if self.fitted is None else [*found, self.fitted])
 
     @property
     def usable(self) -> Finding | None:
@@ -204,11 +170,9 @@ class Choice:
         chosen, fitted = self.usable, self.fitted
         if chosen is None:
             return None
-        values = self.main.table.of(chosen.setting)
-        if chosen.setting.fitted and self.risk is not None:
-            values = self.risk[1]
-        assert values is not None
         setting, lines = chosen.setting, [f"# {chosen}"]
+        values = self.risk[1] if setting.fitted and self.risk is not None else self.main.table.of(setting)
+        assert values is not None
         parts: dict[str, Any] = {}
         if setting.layers is not None:
             parts["detection"] = {"layers": list(setting.layers)}
@@ -238,22 +202,8 @@ class Choice:
                 f"the only evidence is weak ({self.main.what}): whether the scores see this checkpoint's own faults is "
                 "not known; label some samples, or give real images"
             )
-        if self.by_class is None:
-            return [*answer, *remarks]
-        return [*answer, *remarks, f"against rates by class: {self.by_class}; against rates over all: {self.best}"]
-
-
-def choose(evidence: Sequence[SampleEvidence], profile: Profile, seed: int) -> Choice:
-    """Choose what to gate by, by the strongest of the evidence."""
-    order = list(EvidenceKind)
-    main = min(evidence, key=lambda one: order.index(one.kind))
-    findings = [one for each in evidence for one in each.findings(seed)]
-    risk = fitted_risk(profile, main)
-    fitted = None if risk is None else main.finding(*risk, seed)
-    of_main = [one for one in findings if one.kind is main.kind]
-    best = best_of(one for one in of_main if not one.setting.by_class)
-    by_class = best_of(one for one in of_main if one.setting.by_class)
-    return Choice(main, (*findings, fitted) if fitted is not None else tuple(findings), best, by_class, fitted, risk)
+        compared = [] if self.by_class is None else [f"against rates by class: {self.by_class}; against rates over all: {self.best}"]
+        return [*answer, *remarks, *compared]
 
 
 def best_of(findings: Iterable[Finding]) -> Finding | None:
@@ -268,7 +218,7 @@ def fitted_risk(profile: Profile, evidence: SampleEvidence) -> ScoredSetting | N
     columns, layers = evidence.table.columns, detection_layers(profile.policy, profile.info.chain)
     parts = [names.low_rate(r, layer) for r in profile.info.rates for layer in layers]
     parts += [names.never_seen(layer) for layer in layers]
-    rows = choosing(len(evidence.bad))
+    rows = np.arange(len(evidence.bad))[CHOOSING]
     rows = rows[~np.isnan(evidence.badness[rows] + np.sum([columns[part][rows] for part in parts], axis=0))]
     risk = Risk(profile.scores, dict.fromkeys(parts, 1.0))
     surprise = np.column_stack([risk.surprise(part, columns[part][rows]) for part in parts])
@@ -279,7 +229,7 @@ def fitted_risk(profile: Profile, evidence: SampleEvidence) -> ScoredSetting | N
     return ScoreSetting(score=names.RISK, weights=rounded, fitted=True), Risk(profile.scores, rounded)(columns)
 
 
-def logistic_weights(inputs: np.ndarray, bad: np.ndarray, penalty: float = 1.0) -> np.ndarray | None:
+def logistic_weights(inputs: np.ndarray, bad: np.ndarray) -> np.ndarray | None:
     """Weights (P,) of the parts (N, P) by which their sum tells bad samples best: penalised logistic regression, bounded below by 0, scaled
     to a mean of 1. None where all samples are of one kind, or no part tells them apart."""
     from scipy.optimize import minimize
@@ -290,8 +240,8 @@ def logistic_weights(inputs: np.ndarray, bad: np.ndarray, penalty: float = 1.0) 
     def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (inputs @ at[1:] + at[0])
         wrong = -sign * expit(-margin)
-        value = np.logaddexp(0.0, -margin).sum() + 0.5 * penalty * (at[1:] ** 2).sum()
-        return float(value), np.concatenate([[wrong.sum()], inputs.T @ wrong + penalty * at[1:]])
+        value = np.logaddexp(0.0, -margin).sum() + 0.5 * (at[1:] ** 2).sum()
+        return float(value), np.concatenate([[wrong.sum()], inputs.T @ wrong + at[1:]])
 
     if bad.all() or not bad.any():
         return None
@@ -302,7 +252,7 @@ def logistic_weights(inputs: np.ndarray, bad: np.ndarray, penalty: float = 1.0) 
 
 def _share_to_reject(values: np.ndarray, evidence: SampleEvidence) -> float:
     """Where the bad samples that go and the good ones that stay are most (Youden's index), on the choosing half."""
-    rows = choosing(len(evidence.bad))
+    rows = np.arange(len(evidence.bad))[CHOOSING]
     rows = rows[~np.isnan(values[rows])]
     score, bad = values[rows], evidence.bad[rows]
 

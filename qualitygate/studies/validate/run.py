@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ from qualitygate.generators.passes import Reporter
 from qualitygate.metrics.estimate import Resampling, mean
 from qualitygate.records.validation import Evidence, ScoreGroups, ScoreSetting, ScoreYield, ValidationReport, YieldPoint
 from qualitygate.reports.study_figures import auc_figure, yield_figure
-from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_groups, random_row
+from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate import ValidateRequest, ValidationSizes
-from qualitygate.studies.validate.findings import SHARES, SampleEvidence, choose, collect_evidence, remarks_on, reporting
+from qualitygate.studies.validate.findings import REPORTING, SHARES, Choice, SampleEvidence, collect_evidence
 from qualitygate.studies.validate.samples import ValidationInputs, ValidationSamples, collect_samples
 from qualitygate.units.labels import read_labels
 
@@ -30,14 +29,7 @@ _CHANCE = 5  # random sets that a point of the yield is compared with
 
 
 def run(request: ValidateRequest, reporter: Reporter | None = None) -> ValidationReport:
-    """Validate a checkpoint; write the folder, and the evidence into the profile.
-
-    Raises:
-        InputError: as `validate`; labels or classes that cannot be read.
-        ProfileError: no profile there, or of another checkpoint.
-        OutputError: something is in the place of the folder already.
-        StorageError: something cannot be written.
-    """
+    """Validate a checkpoint; write the folder, and the evidence into the profile."""
     if request.out is not None:
         storage.refuse_existing(request.out)
     generator, discriminator = request.load_both(reporter)
@@ -76,19 +68,16 @@ def _real_classes(request: ValidateRequest, count: int) -> np.ndarray | None:
 
 
 def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporter | None = None) -> ValidationReport:
-    """Hold every score against every kind of evidence there is.
-
-    Raises:
-        InputError: no evidence, or too little of it; real images without an extractor; the calibration's seed.
-        ProfileError: the profile is of another checkpoint.
-    """
+    """Hold every score against every kind of evidence there is; too little of it is an `InputError`."""
     started, reporter, profile = time.perf_counter(), reporter or Reporter(), inputs.profile
     profile.check_generator(inputs.generator)
     profile.check_seed(sizes.seed)
     samples = collect_samples(inputs, sizes, reporter)
     evidence = list(collect_evidence(inputs, sizes, samples, reporter))
-    remarks = [*samples.remarks, *remarks_on(evidence)]
     enough = [one for one in evidence if one.enough]
+    remarks = [*samples.remarks, *(one.caveat for one in evidence if one.caveat is not None)]
+    few = (one.source for one in evidence if not one.enough)
+    remarks += [f"too few samples of one kind: {one.what} ({one.bad:,} of {one.samples:,} bad)" for one in few]
     if not enough:
         raise InputError(
             "There is no evidence to hold the scores against",
@@ -96,7 +85,7 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
             "labels, real images, a discriminator or a planted defect, with bad and good samples in both halves",
             "give --labels or --real, or more --samples",
         )
-    choice = choose(enough, profile, sizes.seed)
+    choice = Choice(enough, profile, sizes.seed)
     known = Evidence(
         profile_id=profile.info.profile_id,
         package_version=qualitygate.__version__,
@@ -115,7 +104,7 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
         checkpoint_sha256=origin.sha256,
         samples=sizes.samples,
         extractor=samples.evaluator.extractor,
-        real=samples.real,
+        real=samples.measured.real and samples.measured.real.info,
         evidence=known,
         best=choice.best,
         fitted=choice.fitted,
@@ -133,10 +122,10 @@ def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -
     enough samples have; none where nothing is known of the images."""
     if not (samples.measured.has("real") or samples.measured.has("discriminator")):
         return
-    rows = reporting(len(samples.latents))
-    measured = joined((samples.measured, rows)).against(samples.measured.real)
-    size, everything = group_size(len(rows)), np.arange(len(rows))
-    chance = random_row(samples.evaluator, measured, size, path_rows=everything, path_size=0)
+    rows = np.arange(len(samples.latents))[REPORTING]
+    measured = joined((samples.measured, rows))
+    size = group_size(len(rows))
+    chance = random_row(samples.evaluator, measured, size)
     whole = group_row(samples.evaluator, names.ALL, "all samples that are reported on", measured)
     for setting in settings:
         if (scores := samples.table.of(setting)) is None:
@@ -153,30 +142,19 @@ def score_groups(samples: ValidationSamples, settings: Iterable[ScoreSetting]) -
 
 def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: ScoreSetting, seed: int) -> ScoreYield | None:
     """What is left when more and more of the highest scores are rejected, on the half that is reported on; None where the samples of the
-    evidence have no such score.
-
-    Args:
-        evidence: of ``samples``, or of samples of its own, of whose images nothing is known.
-        seed: of random sets and intervals.
-    """
+    evidence have no such score. Evidence may be of samples of its own, of whose images nothing is known."""
     if (values := evidence.table.of(setting)) is None:
         return None
-    rows = reporting(len(evidence.bad))
+    rows = np.arange(len(evidence.bad))[REPORTING]
     rows = rows[~np.isnan(values[rows])]
     rows = rows[np.argsort(values[rows], kind="stable")]
     known = evidence.table is samples.table
-    bare = replace(samples.evaluator, intervals=False)
-
-    def chance(size: int) -> dict[str, float]:
-        """Measurements of as many samples at random, their mean over a few draws."""
-        drawn = random_groups(len(rows), size, _CHANCE, seed=seed)
-        found = [bare.measure(samples.measured, np.sort(rows[places])) for places in drawn]
-        values = {name: [one[name].value for one in found] for name in found[0]}
-        return {name: float(np.mean([v for v in of if v is not None])) for name, of in values.items() if None not in of}
-
     points = []
     for share in SHARES:
         accepted = rows[: len(rows) - round(share * len(rows))]
+        chance = {}
+        if known and share:  # as many samples at random
+            chance = random_row(samples.evaluator, samples.measured, len(accepted), _CHANCE, among=rows, seed=seed).measurements
         counts = np.bincount(samples.classes[accepted]) if known and samples.classes is not None else ()
         points.append(
             YieldPoint(
@@ -184,7 +162,7 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
                 accepted=len(accepted),
                 bad=mean(evidence.bad[accepted], Resampling(seed)).interval(),
                 measurements=samples.evaluator.measure(samples.measured, accepted) if known else {},
-                chance=chance(len(accepted)) if known and share else {},
+                chance={name: one.value for name, one in chance.items() if one.value is not None},
                 classes={k: float(count / len(accepted)) for k, count in enumerate(counts) if count},
             )
         )
@@ -192,12 +170,7 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
 
 
 def write_validation(path: str | Path, report: ValidationReport) -> None:
-    """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures.
-
-    Raises:
-        OutputError: something else is there already.
-        StorageError: it cannot be written.
-    """
+    """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures."""
     rows = [
         {
             "score": str(one.setting),

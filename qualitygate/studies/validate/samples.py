@@ -19,9 +19,8 @@ from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_r
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
 from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Latents
-from qualitygate.metrics.measured_set import MeasuredSet, RealImages, RealSet
+from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
-from qualitygate.records.metrics import RealInfo
 from qualitygate.records.validation import ScoreSetting, named_setting
 from qualitygate.studies.observation import SampleSource
 from qualitygate.studies.validate import ValidationSizes
@@ -34,14 +33,8 @@ _BLOCK = 2**24  # distances held at once
 
 @dataclass(frozen=True)
 class ValidationInputs:
-    """What a checkpoint is validated with.
-
-    Attributes:
-        discriminator: stored beside the generator; weak evidence.
-        extractor: makes features; needed for ``real``.
-        real_classes: class of each real image, int64 (M,).
-        label_seed: seed of the labelled samples; by default the calibration's, as of `qualitygate label`.
-    """
+    """What a checkpoint is validated with: real images need an extractor, and may have classes, int64 (M,); labels are of samples of the
+    calibration's seed, as those of `qualitygate label`, unless another is given."""
 
     generator: Generator
     profile: Profile
@@ -67,22 +60,13 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ValidationSamples:
-    """N samples of a checkpoint.
-
-    Attributes:
-        evaluator: what their images are measured with.
-        measured: their images, held against the real ones.
-        real: real images that they are held against; None without.
-        classes: class of each of them, int64 (N,); None where there are none.
-        by_class: low-rate counts against the rates of those classes: no policy can ask for them.
-        remarks: how many classes there are, and what their rates were estimated from.
-    """
+    """N samples of a checkpoint: their scores, their images, held against real ones if there are any, and their classes, int64 (N,), if
+    there are any; then also low-rate counts against the rates of each class, and a remark on what these were estimated from."""
 
     latents: Latents
     table: ScoreTable
     evaluator: Evaluator
     measured: MeasuredSet
-    real: RealInfo | None
     classes: np.ndarray | None
     by_class: tuple[ScoredSetting, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -91,17 +75,16 @@ class ValidationSamples:
 def collect_samples(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporter) -> ValidationSamples:
     """Make the samples and their scores; make their images only where something is told of them."""
     generator, profile = inputs.generator, inputs.profile
-    real = RealImages.of(inputs.real, inputs.extractor, generator.device, reporter) if inputs.real is not None else None
+    real = RealSet.of(inputs.real, inputs.extractor, generator.device, reporter) if inputs.real is not None else None
     evaluator = Evaluator(None if real is None else real.key, seed=sizes.seed)
     extractor = inputs.extractor if real is not None else None
-    source = SampleSource(generator, extractor, inputs.discriminator, sizes.seed, profile.info.sampling, reporter)
+    source = SampleSource(generator, extractor, inputs.discriminator, sizes.seed, profile.info.sampling, reporter, real)
     latents = source.latents(sizes.samples)
     table = score_table(generator, profile, latents, sizes.curvature, reporter)
     shown = real is not None or inputs.discriminator is not None
     measured = source.collect(sizes.samples).untouched if shown else MeasuredSet(sizes.samples)
-    measured = measured.against(None if real is None else real.reference)
-    samples = partial(ValidationSamples, latents, table, evaluator, measured, None if real is None else real.info)
-    classes_of = partial(_classes, measured.real, inputs.real_classes)
+    samples = partial(ValidationSamples, latents, table, evaluator, measured)
+    classes_of = partial(_classes, real, inputs.real_classes)
     if (classes := classes_of(latents, measured)) is None:
         return samples(None)
 
