@@ -2,8 +2,8 @@
 
     benchmarks/gpu.sh [--carried FOLDER] [--only PART …] [--out gpu]
 
-Writes ``gpu.json`` and ``gpu.md``: what was found, the goal, whether it was met, and each part's seconds and peak memory. On the CPU the same
-script runs small: widths of 16, images of 16×16; the goals are a GPU's, and are shown but not judged there.
+Writes ``gpu.json`` and ``gpu.md``: what was found, the goal, whether it was met, and each part's seconds and peak memory. On the CPU the
+same script runs small: widths of 16, images of 16×16; the goals are a GPU's, and are shown but not judged there.
 
 - ``parity``: every recorded tensor of the original implementations, on the device, in standard deviations of the recorded one; the same in
   lower precisions; two runs, bit by bit.

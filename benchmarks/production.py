@@ -32,6 +32,7 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.families.dcgan import DCGAN
+from qualitygate.generators.passes import on_host, pixels
 from qualitygate.policy.model import Calibration, Limit, Policy, Rule
 from qualitygate.produce.request import Form
 from qualitygate.produce.shards import encoding
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write OUT.json")
     options = parser.parse_args()
     generator = load_generator(options.checkpoint, options.device) if options.checkpoint else _random(options.size, options.device)
-    stage = GateStage(generator, calibrate(generator, _policy()), _policy(), seed=SEED)
+    stage = GateStage(generator, calibrate(generator, _policy()), _policy(), seed=SEED, as_pixels=True)
     document = measured(stage, options.ids, options.rounds)
     about = {
         "generator": generator.identity().name,
@@ -134,7 +135,7 @@ def _whole(stage: GateStage, accepted: set[int]) -> Make:
 
     def make(ids: range) -> Images:
         for rows, images in stage.generator.image_batches(stage.latents(ids)):
-            yield from ((one, image) for one, image in zip(ids[rows], images.cpu().numpy(), strict=True) if one in accepted)
+            yield from ((one, image) for one, image in zip(ids[rows], on_host(pixels(images)).numpy(), strict=True) if one in accepted)
 
     return make
 

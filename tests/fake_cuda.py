@@ -1,83 +1,102 @@
-"""A CUDA device that is not there: torch's fake tensors know shape, device and dtype and hold no values, so that every mix of devices or dtypes
-is an error, in seconds and without a GPU.
+"""A CUDA device that is not there: torch's fake tensors know shape, device and dtype and hold no values, so that every mix of devices or
+dtypes is an error, in seconds and without a GPU.
 
-Two things a build of torch without CUDA cannot do itself with such tensors stand here: indexing, in which an index made elsewhere is an error
-(on a GPU it would be copied there each time, and waited for), and leaving the device, which is one marked function: anything else
-that reads values is an error too.
+What a build of torch without CUDA cannot do itself with such tensors stands here. Leaving the device is one marked function,
+`passes.on_host`: whatever else reads values is an error, and so is an index made elsewhere, as a GPU would have to be waited for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from qualitygate.generators import passes
 
 CUDA = torch.device("cuda", 0)
-_READS = {
-    getattr(Tensor, name): name
-    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__", "nonzero")
-}
+_READS = ("item", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__array__")
+_READ_BY = {getattr(Tensor, name): name for name in _READS}
+_NOT_WITHOUT_CUDA = {Tensor.__getitem__, Tensor.__iter__, Tensor.__invert__, Tensor.__matmul__, Tensor.contiguous, F.unfold}
 
 
 class _Device(TorchFunctionMode):
-    """Indexing of CUDA tensors, and an error where values are read."""
+    """Everything that has to do with CUDA tensors is done with fake ones; on the CPU all is as ever."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        first = args[0] if args else None
-        if isinstance(first, Tensor) and first.device.type == "cuda":
-            if func in _READS:
-                raise AssertionError(f"{_READS[func]} of a tensor on the device: values leave it in `passes.on_host` alone")
-            if func is Tensor.contiguous:
-                return torch.empty_like(first, memory_format=(kwargs or {}).get("memory_format", torch.contiguous_format))
-            if func is Tensor.__getitem__:
-                return _indexed(first, args[1])
+        kwargs = kwargs or {}
+        leaves = tree_leaves((args, kwargs))
+        if not any(isinstance(one, FakeTensor) or str(one).startswith("cuda") for one in leaves):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        if isinstance(args[0], Tensor) and args[0].device == CUDA:
+            if func in _READ_BY:
+                raise AssertionError(f"{_READ_BY[func]} of a tensor on the device: values leave it in `passes.on_host` alone")
             if func is Tensor.__setitem__:
-                there = _indexed(first, args[1])
-                if isinstance(args[2], Tensor) and args[2].ndim:
-                    there.copy_(args[2]) if args[2].device == there.device else _mixed(args[2])
+                _on_one_device([*tree_leaves(args[1]), args[2]])
                 return None
-        return func(*args, **(kwargs or {}))
+            if func in _NOT_WITHOUT_CUDA:
+                _on_one_device(leaves)
+                return _as_meta(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
-def _mixed(tensor: Tensor) -> None:
-    raise AssertionError(f"a tensor on {tensor.device} is put into one on the device")
+def _on_one_device(leaves: list[Any]) -> None:
+    for one in leaves:
+        if isinstance(one, Tensor | np.ndarray) and one.ndim and getattr(one, "device", "cpu") != CUDA:
+            raise AssertionError(f"on the CPU, where it has to be on the device: {one.dtype} {tuple(one.shape)}")
 
 
-def _indexed(tensor: Tensor, index: Any) -> Tensor:
-    for one in tree_leaves(index):
-        if isinstance(one, Tensor | np.ndarray) and getattr(one, "device", None) != tensor.device:
-            raise AssertionError(f"an index made on {getattr(one, 'device', 'the CPU')} for a tensor on {tensor.device}")
-    host = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-    found = host[tree_map_only(Tensor, lambda one: torch.zeros(one.shape, dtype=one.dtype), index)]
-    return torch.empty_strided(found.shape, found.stride(), dtype=found.dtype, device=tensor.device)
+def _as_meta(func: Any, args: Any, kwargs: Any) -> Any:
+    def meta(one: Tensor) -> Tensor:
+        return torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="meta")
+
+    with unset_fake_temporarily(), torch._C.DisableTorchFunction():
+        made = func(*tree_map_only(Tensor, meta, args), **tree_map_only(Tensor, meta, kwargs))
+    again = partial(torch.empty_strided, device=CUDA)
+    return tree_map_only(Tensor, lambda one: again(one.shape, one.stride(), dtype=one.dtype), made)
 
 
 @contextmanager
 def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within it tensors have no values, and CUDA tensors can be made. What leaves the device is zeros."""
+    """Within it CUDA tensors can be made, and have no values. What leaves the device is ones."""
+
+    def left(tensor: Tensor) -> Tensor:
+        with unset_fake_temporarily(), torch._C.DisableTorchFunction():
+            return torch.ones(tensor.shape, dtype=tensor.dtype)
+
+    def from_numpy(values: np.ndarray, made: Any = torch.from_numpy) -> Tensor:
+        with unset_fake_temporarily():
+            return made(values)
+
+    stand_ins = {"on_host": left, "leaving": lambda tensor: partial(left, tensor), "free_memory": lambda device: 2**34}
     with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True), _Device():
-        here.setattr(passes, "on_host", lambda tensor: np.zeros(tuple(tensor.shape), np.dtype(str(tensor.dtype).removeprefix("torch."))))
+        here.setattr(torch, "from_numpy", from_numpy)
+        for name, stand_in in stand_ins.items():
+            original = getattr(passes, name)
+            for module in [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is original]:
+                here.setattr(module, name, stand_in)
         yield
 
 
 def on_cuda(module: nn.Module) -> None:
     """Put a module's tensors on the device. Within `fake_cuda`."""
+
+    def there(one: Tensor) -> Tensor:
+        return torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA)
+
     for part in module.modules():
         for name, one in part._parameters.items():
-            if one is not None:
-                part._parameters[name] = nn.Parameter(
-                    torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA), requires_grad=False
-                )
+            part._parameters[name] = None if one is None else nn.Parameter(there(one), requires_grad=False)
         for name, one in part._buffers.items():
-            if one is not None:
-                part._buffers[name] = torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=CUDA)
+            part._buffers[name] = None if one is None else there(one)

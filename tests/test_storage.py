@@ -143,9 +143,9 @@ def test_a_full_disk_leaves_no_half_set(tmp_path: Path, monkeypatch: pytest.Monk
     def write() -> None:
         with storage.new_folder(tmp_path / "set") as folder:
             with encoding(None, folder / "images") as encoder:
-                encoder.put(0, image, {})
+                encoder.put(0, storage.to_uint8(image), {})
                 monkeypatch.setattr(Path, "write_bytes", no_space)
-                encoder.put(1, image, {})
+                encoder.put(1, storage.to_uint8(image), {})
 
     with pytest.raises(StorageError, match="No space left on device"):
         write()
@@ -212,7 +212,7 @@ def test_png_round_trip(channels: int, tmp_path: Path) -> None:
     image = np.random.default_rng(0).uniform(-1, 1, (channels, 5, 7)).astype(np.float32)
     with encoding(None, tmp_path / "images") as encoder:
         for sample_id in (3, 2**40):
-            encoder.put(sample_id, image, {})
+            encoder.put(sample_id, storage.to_uint8(image), {})
     assert names(tmp_path / "images") == ["00000003.png", "1099511627776.png"]
     read = np.asarray(Image.open(io.BytesIO((tmp_path / "images" / "00000003.png").read_bytes())))
     assert np.array_equal(read.reshape(5, 7, channels), storage.to_uint8(image))
@@ -223,12 +223,12 @@ def test_many_images_and_a_failure_in_the_block(tmp_path: Path, monkeypatch: pyt
     image = np.zeros((1, 2, 2), dtype=np.float32)
     with encoding(None, tmp_path / "images") as encoder:
         for sample_id in range(20):
-            encoder.put(sample_id, image, {})
+            encoder.put(sample_id, storage.to_uint8(image), {})
     assert len(names(tmp_path / "images")) == 20
 
     def write() -> None:
         with encoding(None, tmp_path / "more") as encoder:
-            encoder.put(0, image, {})
+            encoder.put(0, storage.to_uint8(image), {})
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):

@@ -16,6 +16,7 @@ from torch import Tensor
 from qualitygate.corrections.method import Learned, Method, SampleEdits, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Generator, LayerLike
+from qualitygate.generators.passes import on_host
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import HighRateAblation, RandomAblation, SequentialAblation, SingleAblation
 from qualitygate.scores.low_rate import PAPER_RATE, ActivationRates
@@ -32,12 +33,12 @@ def ablate(activation: Tensor, neurons: Tensor) -> Tensor:
 def low_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str) -> dict[int, Edit]:
     """Edits that ablate the low-rate neurons at R = ``rate``. One layer is single ablation, several are sequential ablation. Raises
     `InputError` where the layers have no such neuron at all, so that the correction could not change anything."""
-    return _edits({layer: rates.low_rate(layer, rate).to(device) for layer in layers}, f"low-rate neurons at R = {rate}")
+    return _edits({layer: rates.low_rate(layer, rate) for layer in layers}, f"low-rate neurons at R = {rate}", device)
 
 
 def high_rate_ablation(rates: ActivationRates, layers: Iterable[int], rate: float, device: torch.device | str) -> dict[int, Edit]:
     """Edits that ablate the high-rate neurons: the paper's counter-experiment, which destroys the image."""
-    return _edits({layer: rates.high_rate(layer, rate).to(device) for layer in layers}, f"high-rate neurons at R = {rate}")
+    return _edits({layer: rates.high_rate(layer, rate) for layer in layers}, f"high-rate neurons at R = {rate}", device)
 
 
 def random_ablation(latents: Latents, layers: Iterable[int], share: float = RANDOM_SHARE, seed: int = 0) -> dict[int, Edit]:
@@ -83,12 +84,12 @@ def sequential_ablation(
     return generator.images(latents, low_rate_ablation(rates, indices, rate, generator.device))
 
 
-def _edits(neurons: dict[int, Tensor], what: str) -> dict[int, Edit]:
-    if not any(bool(chosen.any()) for chosen in neurons.values()):
+def _edits(neurons: dict[int, Tensor], what: str, device: torch.device | str) -> dict[int, Edit]:
+    if not any(bool(on_host(chosen).any()) for chosen in neurons.values()):
         raise InputError(
             "An ablation would change nothing",
             f"layers {sorted(neurons)} have no {what}",
             "at least one such neuron",
             "choose another rate or other layers, or estimate the rates from more latents",
         )
-    return {layer: partial(ablate, neurons=chosen) for layer, chosen in neurons.items()}
+    return {layer: partial(ablate, neurons=chosen.to(device)) for layer, chosen in neurons.items()}

@@ -17,7 +17,7 @@ from qualitygate import names
 from qualitygate.corrections.method import Learned, Method, SampleEdits, corrected_images, same_for_all
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edit, Edits, Generator
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import Progress, on_host, silent
 from qualitygate.latents import Latents, Purpose, uniforms
 from qualitygate.policy.corrections import RANDOM_UNITS, SequentialCorrection, ZeroAblation
 from qualitygate.scores.local_activation import in_parts
@@ -96,7 +96,7 @@ def own_low_rate_activity(
     masks = {layer: rates.low_rate(layer, rate).to(generator.device) for layer in layers}
     parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for _, layer, activation in generator.activations(latents, layers, progress=progress):
-        parts[layer].append(((activation > 0) & masks[layer]).double().mean(dim=(2, 3)).cpu())
+        parts[layer].append(on_host(((activation > 0) & masks[layer]).double().mean(dim=(2, 3))))
     return {layer: torch.cat(part) for layer, part in parts.items()}
 
 
@@ -131,7 +131,7 @@ def unit_correction(
             return {layer: partial(attenuate, factors=of_layer) for layer, of_layer in factors.items()}
 
         suspect = torch.stack([(one > 0).any(dim=1) for one in scores.values()]).any(dim=0)
-        return SampleEdits(edits, suspect.cpu().numpy())
+        return SampleEdits(edits, on_host(suspect).numpy())
 
     return of
 

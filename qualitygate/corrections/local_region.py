@@ -16,6 +16,7 @@ from torch import Tensor
 from qualitygate.corrections.method import Learned, Method, SampleEdits, corrected_images
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Edits, Generator, LayerLike
+from qualitygate.generators.passes import on_host
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import LocalRegion
 from qualitygate.scores.local_activation import in_parts
@@ -71,7 +72,7 @@ def own_region(look: Callable[[Latents], Tensor], layers: Iterable[int]) -> Meth
             of_rows = masks[torch.from_numpy(rows).to(masks.device)]
             return {layer: partial(fade, masks=of_rows, weight=weight) for layer in layers}
 
-        return SampleEdits(edits, (masks.amax(dim=(1, 2)) > 0).cpu().numpy())
+        return SampleEdits(edits, on_host(masks.amax(dim=(1, 2)) > 0).numpy())
 
     return of
 

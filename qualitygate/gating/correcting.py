@@ -14,7 +14,7 @@ from qualitygate.corrections.method import Method, SampleEdits
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.passes import MICRO_BATCH, in_halves
+from qualitygate.generators.passes import MICRO_BATCH, in_halves, leaving, on_host, pixels
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
@@ -56,22 +56,24 @@ class LateLayers:
                 return self._generator.resume(_rows(state, first + rows.start, first + rows.stop))
 
             with timing.part(timing.LATE):
-                parts = in_halves(finish, len(batch))
+                parts = in_halves(finish, len(batch), self._generator.most_rows, self._generator.layers[-1].index)
                 self._sink(batch, parts[0] if len(parts) == 1 else torch.cat(parts))
             done += len(batch)
         self._waiting = [(keys[done:], _rows(state, done, len(keys)))] if done < len(keys) else []
 
 
 def _rows(state: State, start: int, stop: int) -> State:
-    return state if stop - start == len(state.activation) else state.rows(torch.arange(start, stop))
+    return state if stop - start == len(state.activation) else state.rows(slice(start, stop))
 
 
 class BlockBuffer:
     """What a block of so many samples collects while it is gated: every score and every outcome of a correction as columns, float64
-    (count,), and finished images by row, float32 (channels, height, width)."""
+    (count,), and finished images by row, float32 (channels, height, width) or `pixels`, which leave the device beside the passes that
+    follow: once it has `settled` they are there."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, *, as_pixels: bool = False) -> None:
+        self._count, self._as_pixels = count, as_pixels
+        self._leaving: list[tuple[list[int], Callable[[], Tensor]]] = []
         self.columns = {name: np.full(count, np.nan) for name in (names.IMAGE_FINITE, names.MOVED)}
         self.images: dict[int, np.ndarray] = {}
 
@@ -83,8 +85,14 @@ class BlockBuffer:
 
     def receive(self, rows: np.ndarray, images: Tensor) -> None:
         """Keep finished images (n, channels, height, width), and whether they are finite."""
-        self.columns[names.IMAGE_FINITE][rows] = finite_samples(images).cpu().numpy()
-        self.images.update(zip(rows.tolist(), images.cpu().numpy(), strict=True))
+        self.columns[names.IMAGE_FINITE][rows] = on_host(finite_samples(images)).numpy()
+        self._leaving.append((rows.tolist(), leaving(pixels(images) if self._as_pixels else images)))
+
+    def settle(self) -> None:
+        """Wait for the images that are on their way."""
+        for rows, images in self._leaving:
+            self.images.update(zip(rows, images().numpy(), strict=True))
+        self._leaving = []
 
 
 FailedRows = list[tuple[np.ndarray, State]]
@@ -106,7 +114,13 @@ class Corrector:
         open_ = np.concatenate([rows for rows, _ in failed])
         correction = self.method(latents[open_])
         places = np.arange(len(open_))  # of the open samples among those that the correction looked at
-        late = LateLayers(self._generator, buffer.receive)
+        corrected: dict[int, Tensor] = {}  # on the device
+
+        def receive(rows: np.ndarray, images: Tensor) -> None:
+            buffer.receive(rows, images)
+            corrected.update(zip(rows.tolist(), images, strict=True))
+
+        late = LateLayers(self._generator, receive)
         for strength in self._limits.strengths:
             done: list[np.ndarray] = []
             for part, trial, passed, state in self.attempts(correction, strength, latents[open_[places]], places):
@@ -119,7 +133,7 @@ class Corrector:
             places = places[~np.concatenate(done)]
             if not len(places):
                 break
-        self._measure_moved(failed, buffer)
+        self._measure_moved(failed, corrected, buffer)
 
     def attempts(
         self, correction: SampleEdits, strength: float, latents: Latents, places: np.ndarray
@@ -132,17 +146,17 @@ class Corrector:
             trial = {name: np.where(selected, columns[name], np.nan) for name in self._limits.recheck_limits}
             yield rows, trial, repaired(self._limits, trial)[0], state
 
-    def _measure_moved(self, failed: FailedRows, buffer: BlockBuffer) -> None:
+    def _measure_moved(self, failed: FailedRows, corrected: dict[int, Tensor], buffer: BlockBuffer) -> None:
         """How far each corrected image is from the untouched one."""
 
         def compare(rows: np.ndarray, images: Tensor) -> None:
-            kept = torch.from_numpy(np.stack([buffer.images[int(row)] for row in rows])).to(images)
-            buffer.write(rows, {names.MOVED: (images - kept).abs().mean(dim=(1, 2, 3)).double().cpu().numpy() / 2.0})
+            kept = torch.stack([corrected[row] for row in rows.tolist()])
+            buffer.write(rows, {names.MOVED: on_host((images - kept).abs().mean(dim=(1, 2, 3)).double()).numpy() / 2.0})
 
         late = LateLayers(self._generator, compare)
         for rows, state in failed:
-            corrected = np.array([row in buffer.images for row in rows.tolist()], dtype=bool)
-            late.add(rows[corrected], state, np.flatnonzero(corrected))
+            there = np.array([row in corrected for row in rows.tolist()], dtype=bool)
+            late.add(rows[there], state, np.flatnonzero(there))
         late.flush()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Edit, EditsOfRows, Generator, State
-from qualitygate.generators.passes import Progress, in_halves, micro_batches, padded_rows, scored_pass, silent
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, on_host, padded_rows, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.plugins import resolve
 from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, SCORES, Score
@@ -65,8 +65,8 @@ class Scorer:
                 return self._pass(batch[part], upto, edits(places[part]) if edits else {})
 
             with scored_pass(), timing.part(timing.EARLY):
-                parts = in_halves(read, len(batch))
-                table = torch.cat([table for table, _ in parts])[: rows.stop - rows.start].cpu().numpy()  # one transfer
+                parts = in_halves(read, len(batch), self._generator.most_rows, max(*self._layers, upto or 0))
+                table = on_host(torch.cat([table for table, _ in parts])[: rows.stop - rows.start]).numpy()  # one transfer
             state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
             yield rows, dict(zip(self.columns, table.T, strict=True)), state
 
@@ -118,7 +118,7 @@ def class_rates(
     one_hot = torch.nn.functional.one_hot(torch.from_numpy(classes)).float().to(generator.device)
     counts: dict[int, Tensor] = {}
     for rows, layer, activation in generator.activations(latents, layers, progress=progress):
-        found = torch.einsum("nk,nuyx->kuyx", one_hot[rows], (activation > 0).float()).round().long().cpu()
+        found = on_host(torch.einsum("nk,nuyx->kuyx", one_hot[rows], (activation > 0).float()).round().long())
         counts[layer] = counts[layer] + found if layer in counts else found
     return {
         k: ActivationRates({layer: of_layer[k] for layer, of_layer in counts.items()}, int(size), latents.seed or 0, latents.sampling)

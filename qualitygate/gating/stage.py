@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import qualitygate
-from qualitygate import names
+from qualitygate import names, timing
 from qualitygate.errors import InputError, PolicyError
 from qualitygate.gating.correcting import BlockBuffer, Corrector, FailedRows, LateLayers, trials
 from qualitygate.gating.curvature import Screening, exact_curvature
@@ -84,6 +84,7 @@ class GateStage:
     Args:
         seed: seed of the samples; None for the user's own latents.
         latents_sha256: of the file of the user's own latents.
+        as_pixels: images come as they are written, uint8 (height, width, channels): a quarter of what has to leave the device.
         reference_profile: whose scores set the limits and the risk, of a checkpoint with the same layers; by default the profile.
     """
 
@@ -95,6 +96,7 @@ class GateStage:
         *,
         seed: int | None,
         latents_sha256: str | None = None,
+        as_pixels: bool = False,
         reference_profile: Profile | None = None,
     ) -> None:
         profile.check_generator(generator)
@@ -103,6 +105,7 @@ class GateStage:
         check_validated(profile, policy)
         reference, chain = reference_profile or profile, profile.info.chain
         self.generator, self.profile, self.policy, self.seed, self._latents_sha256 = generator, profile, policy, seed, latents_sha256
+        self._as_pixels = as_pixels
         self.limits, self._risk = reference.limits(policy), reference.risk(policy)
         self.detection, scored = detection_layers(policy, chain), scored_layers(policy, chain)
         rates = profile.rates.to(generator.device)
@@ -155,7 +158,7 @@ class GateStage:
 
     def block(self, latents: Latents) -> GatedBlock:
         """Gate some latents: scores and a first verdict of every micro-batch; the remaining layers of those that pass; then corrections."""
-        buffer = BlockBuffer(len(latents))
+        buffer = BlockBuffer(len(latents), as_pixels=self._as_pixels)
         late = LateLayers(self.generator, buffer.receive)
         failed: FailedRows = []
         with scored_pass():
@@ -169,6 +172,8 @@ class GateStage:
             late.flush()
             if failed and self.corrector is not None:
                 self.corrector.correct(latents, failed, buffer)
+            with timing.part(timing.LATE):
+                buffer.settle()
         decisions = decide(self.limits, buffer.columns)
         kept = np.flatnonzero(decisions.verdict != Verdict.REJECT).tolist()
         if missing := [row for row in kept if row not in buffer.images]:

@@ -10,6 +10,7 @@ import abc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.generators.network import Discriminator as Discriminator
 from qualitygate.generators.network import Network, one_hot
-from qualitygate.generators.passes import Progress, T, halves, micro_batches, padded_rows, scored_steps, silent
+from qualitygate.generators.passes import MostRows, Progress, T, halves, micro_batches, on_host, padded_rows, scored_steps, silent
 from qualitygate.latents import Latents, Sampling, draw_latents
 
 Edit = Callable[[Tensor], Tensor]
@@ -82,8 +83,8 @@ class State:
     activation: Tensor
     carry: Any = None
 
-    def rows(self, rows: Tensor) -> State:
-        """The state of some samples, int64 (n,)."""
+    def rows(self, rows: Tensor | slice) -> State:
+        """The state of some samples, int64 (n,) on its device, or from one to another."""
         return replace(self, activation=self.activation[rows], carry=tree_map_only(Tensor, lambda part: part[rows], self.carry))
 
     @staticmethod
@@ -207,7 +208,7 @@ class Generator(Network, abc.ABC):
         latents = self.checked(latents)
         images = torch.empty(len(latents), *self.image_shape)
         for rows, made in self.image_batches(latents, edits, progress):
-            images[rows] = made
+            images[rows] = on_host(made)
         return images
 
     def image_batches(
@@ -225,7 +226,7 @@ class Generator(Network, abc.ABC):
         Raises:
             LatentsError: the latents do not fit the generator.
         """
-        for rows, images in self._passes(latents, edits, progress, lambda batch, of_rows: [self(batch, of_rows)]):
+        for rows, images in self._passes(latents, edits, progress, self.layers[-1].index, lambda batch, of_rows: [self(batch, of_rows)]):
             yield rows, images[: rows.stop - rows.start]
 
     def activations(
@@ -249,26 +250,36 @@ class Generator(Network, abc.ABC):
         def steps(batch: Latents, of_rows: Edits | None) -> Iterator[State]:
             return self.states(self.start(batch), indices[-1], of_rows)
 
-        for rows, state in self._passes(latents, edits, progress, steps):
+        for rows, state in self._passes(latents, edits, progress, indices[-1], steps):
             if state.layer in indices:
                 yield rows, state.layer, state.activation[: rows.stop - rows.start]
 
     def _passes(
-        self, latents: Latents | Tensor, edits: AnyEdits, progress: Progress, steps: Callable[[Latents, Edits | None], Iterable[T]]
+        self,
+        latents: Latents | Tensor,
+        edits: AnyEdits,
+        progress: Progress,
+        upto: int,
+        steps: Callable[[Latents, Edits | None], Iterable[T]],
     ) -> Iterator[tuple[slice, T]]:
-        """Rows of the latents and each step of a pass over them, which may be padded beyond these rows."""
+        """Rows of the latents and each step of a pass over them up to a layer, which may be padded beyond these rows."""
         for rows, batch in micro_batches(self.checked(latents)):
             places = padded_rows(rows)
 
             def run(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Iterable[T]:
                 return steps(batch[part], edits(places[part]) if callable(edits) else edits)
 
-            for part, step in scored_steps(halves(run, len(batch))):
+            for part, step in scored_steps(halves(run, len(batch), self.most_rows, upto)):
                 start, stop = rows.start + part.start, min(rows.start + part.stop, rows.stop)
                 if start < stop:  # not padding alone
                     yield slice(start, stop), step
                 del step
             progress(rows.stop - rows.start)
+
+    @cached_property
+    def most_rows(self) -> MostRows:
+        """Rows that the device has memory for in a pass, by the layer it ends at."""
+        return MostRows(self.device, [layer.neurons for layer in self.layers])
 
     # one batch, as it comes
 

@@ -12,6 +12,7 @@ the border is computed. Not where gradients are wanted, which products in place 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import repeat
 
 import torch
@@ -19,9 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def binomial(like: Tensor) -> Tensor:
-    """StyleGAN2's filter (4,), summing to 1, with the device and dtype of ``like``."""
-    return torch.tensor((0.125, 0.375, 0.375, 0.125), device=like.device, dtype=like.dtype)
+@cache
+def binomial(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """StyleGAN2's filter (4,), summing to 1. Brought to a device once: each time is a wait for it."""
+    with torch.inference_mode(False):  # whoever comes first, it is for gradients too
+        return torch.tensor((0.125, 0.375, 0.375, 0.125), device=device, dtype=dtype)
 
 
 def upfirdn(x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (0, 0), gain: float = 1.0) -> Tensor:
@@ -44,19 +47,19 @@ def upfirdn(x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, padding: tup
 
 def upsampled(x: Tensor) -> Tensor:
     """Twice the size (N, C, 2·height, 2·width), with StyleGAN2's filter."""
-    taps = 2.0 * binomial(x)
+    taps = 2.0 * binomial(x.device, x.dtype)
     return upfirdn(x, taps[:, None] * taps, up=2, padding=(2, 1))
 
 
 def downsampled(x: Tensor) -> Tensor:
     """Half the size (N, C, height/2, width/2), with StyleGAN2's filter."""
-    taps = binomial(x)
+    taps = binomial(x.device, x.dtype)
     return upfirdn(x, taps[:, None] * taps, down=2, padding=(1, 1))
 
 
 def blurred(x: Tensor, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
     """StyleGAN2's filter at the same resolution: (N, C, height + sum(padding) − 3, width + sum(padding) − 3)."""
-    taps = gain**0.5 * binomial(x)
+    taps = gain**0.5 * binomial(x.device, x.dtype)
     return upfirdn(x, taps[:, None] * taps, padding=padding)
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qualitygate.latents import Latents
 
 MICRO_BATCH = 64
 """Samples in one pass. Scored passes always have this shape (the last one is padded), so a sample's numbers do not depend on how many
 were asked for at once."""
+
+LIVE = 6
+"""Copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included."""
 
 T = TypeVar("T")
 
@@ -43,13 +49,21 @@ class Reporter:
 @contextlib.contextmanager
 def scored_pass(*, tf32: bool = False) -> Iterator[None]:
     """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU, unless it is asked for."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    cudnn, on_cpu = torch.backends.cudnn, cast(Any, torch.backends.mkldnn)
+    # by operation, and by torch's newer names alone: these may be set whatever was asked for before, and by which names
+    precisions: dict[Any, str] = dict.fromkeys((torch.backends.cuda.matmul, cudnn.conv), "tf32" if tf32 else "ieee")
+    precisions |= dict.fromkeys((on_cpu.matmul, on_cpu.conv), "ieee")
+    before = {one: one.fp32_precision for one in precisions}, cudnn.deterministic, cudnn.benchmark
     try:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32):
+        for one, precision in precisions.items():
+            one.fp32_precision = precision
+        cudnn.deterministic, cudnn.benchmark = True, False  # the algorithm that happens to be fastest is not the same one each time
+        with torch.no_grad():
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for one, precision in before[0].items():
+            one.fp32_precision = precision
+        _, cudnn.deterministic, cudnn.benchmark = before
 
 
 def scored_steps(steps: Iterator[T]) -> Iterator[T]:
@@ -64,6 +78,40 @@ def scored_steps(steps: Iterator[T]) -> Iterator[T]:
         del step
 
 
+def on_host(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU: the one way by which numbers leave the device, after a wait for whatever makes them."""
+    return leaving(tensor)()
+
+
+def leaving(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begins to bring a tensor to the CPU, beside the passes that follow; what is given waits for it and has it."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor
+    stream = _copying(tensor.device)
+    stream.wait_stream(torch.cuda.current_stream(tensor.device))
+    with torch.cuda.stream(stream):
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        copy.copy_(tensor, non_blocking=True)
+        done = stream.record_event()
+    tensor.record_stream(stream)
+
+    def arrived() -> Tensor:
+        done.synchronize()
+        return copy
+
+    return arrived
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images (N, channels, height, width) in [-1, 1] as they are written: uint8 (N, height, width, channels), rounded to the nearest."""
+    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@cache
+def _copying(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
 def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[slice, Latents]]:
     """Rows and latents of each micro-batch; the latents are padded to ``size``, the rows are not."""
     for start in range(0, len(latents), size):
@@ -76,14 +124,34 @@ def padded_rows(rows: slice, size: int = MICRO_BATCH) -> np.ndarray:
     return np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)
 
 
-def in_halves(run: Callable[[slice], T], rows: int) -> list[T]:
+def free_memory(device: torch.device) -> int:
+    """Bytes that a pass on a GPU may use: what is free, and what the allocator keeps for us to use again."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+class MostRows(dict[int, int]):
+    """Rows that a device has memory for, by the layer that their pass ends at: asked of it before the first pass, and less once it had none
+    for them, so that no later batch runs into the same end."""
+
+    def __init__(self, device: torch.device, neurons: Sequence[int]) -> None:
+        super().__init__()
+        self._device, self._neurons = device, neurons
+
+    def __missing__(self, upto: int) -> int:
+        memory = free_memory(self._device) if self._device.type == "cuda" else sys.maxsize
+        self[upto] = max(1, memory // (LIVE * 4 * max(self._neurons[: upto + 1])))
+        return self[upto]
+
+
+def in_halves(run: Callable[[slice], T], rows: int, most: MostRows, upto: int) -> list[T]:
     """What ``run`` gives for all rows at once; where the device has no memory for that, for each of `halves`."""
-    return [made for _, made in halves(lambda part: [run(part)], rows)]
+    return [made for _, made in halves(lambda part: [run(part)], rows, most, upto)]
 
 
-def halves(steps: Callable[[slice], Iterable[T]], rows: int) -> Iterator[tuple[slice, T]]:
-    """All rows and each of the steps that are taken with them; where the device has no memory for that, the first and the second half and
-    the steps that were not given yet, and so on.
+def halves(steps: Callable[[slice], Iterable[T]], rows: int, most: MostRows, upto: int) -> Iterator[tuple[slice, T]]:
+    """All rows and each of the steps that are taken with them, up to a layer; where the device has no memory for that, the first and the
+    second half and the steps that were not given yet, and so on.
 
     A pass of another shape may differ in the last digits, as on another device.
 
@@ -93,16 +161,19 @@ def halves(steps: Callable[[slice], Iterable[T]], rows: int) -> Iterator[tuple[s
     waiting = [(slice(0, rows), 0)]
     while waiting:
         part, given = waiting.pop()
-        try:
-            for step in itertools.islice(steps(part), given, None):
-                given += 1
-                yield part, step
-                del step
-            continue
-        except torch.OutOfMemoryError:
-            if part.stop - part.start < 2:
-                raise
-        if torch.cuda.is_available():  # out of the handler: what failed is let go of first
-            torch.cuda.empty_cache()
+        size = part.stop - part.start
+        if size <= most[upto]:
+            try:
+                for step in itertools.islice(steps(part), given, None):
+                    given += 1
+                    yield part, step
+                    del step
+                continue
+            except torch.OutOfMemoryError:
+                if size < 2:
+                    raise
+            most[upto] = size - size // 2
+            if torch.cuda.is_available():  # out of the handler: what failed is let go of first
+                torch.cuda.empty_cache()
         middle = (part.start + part.stop) // 2
         waiting += [(slice(middle, part.stop), given), (slice(part.start, middle), given)]

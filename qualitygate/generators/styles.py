@@ -117,7 +117,9 @@ class StyleGenerator(Generator, abc.ABC):
     mapping: Mapping
 
     def styles(self, latents: Latents | Tensor) -> Tensor:
-        latents = self.checked(latents).to(self.device)
+        return self._styles(self.checked(latents).to(self.device))
+
+    def _styles(self, latents: Latents) -> Tensor:
         if latents.space == "z":
             return self.mapping(latents.z, self.label_vectors(latents) if self.label_size else None)
         if latents.z.shape[1] != self.mapping.size:
@@ -126,7 +128,7 @@ class StyleGenerator(Generator, abc.ABC):
 
     def _style_inputs(self, latents: Latents, count: int) -> Tensor:
         """One w for each consumer, truncated: (N, count, size)."""
-        w, sampling = self.tap("w", self.styles(latents)), latents.sampling
+        w, sampling = self.tap("w", self._styles(latents)), latents.sampling
         return self.tap("ws", self.mapping.truncated(w, count, sampling.psi, sampling.cutoff))
 
 

@@ -70,10 +70,11 @@ class ProcessPool(Executor):
     def __init__(self, job: Job, device: str, count: int) -> None:
         super().__init__(job, device)
         self._count = count
-        self._processes: dict[Any, BaseProcess] = {}  # by the pipe to each
+        gpus = torch.cuda.device_count() if device == "cuda" else 0
+        self._devices = [f"cuda:{number % gpus}" if gpus else device for number in range(count)]  # for those that are to be hired
+        self._processes: dict[Any, tuple[BaseProcess, str]] = {}  # and its device, by the pipe to each
         self._busy: dict[Any, Shard] = {}
         self._idle: list[Any] = []
-        self._spawned = 0
 
     def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
         waiting, deaths = deque(shards), Counter[Shard]()
@@ -89,7 +90,8 @@ class ProcessPool(Executor):
                 try:
                     answer = pipe.recv()
                 except (EOFError, OSError):  # it died
-                    process = self._processes.pop(pipe)
+                    process, freed = self._processes.pop(pipe)
+                    self._devices.append(freed)
                     process.join(_PATIENCE)
                     pipe.close()
                     deaths[shard] += 1
@@ -109,27 +111,27 @@ class ProcessPool(Executor):
                 yield self._made(answer, progress)
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes.values():
+        for process, _device in self._processes.values():
             process.terminate()
-        for pipe, process in self._processes.items():
+        for pipe, (process, device) in self._processes.items():
             process.join(_PATIENCE)
             if process.is_alive():
                 process.kill()
                 process.join()
             pipe.close()
+            self._devices.append(device)
         self._processes, self._busy, self._idle = {}, {}, []
 
     def _spawn(self) -> Any:
         context = multiprocessing.get_context("forkserver")  # imports once, starts workers in a moment, has seen no GPU
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
-        device = f"cuda:{self._spawned % torch.cuda.device_count()}" if self.device == "cuda" else self.device
+        device = self._devices.pop(0)
         threads = max(1, (os.cpu_count() or 1) // self._count)
-        self._spawned += 1
         process = context.Process(target=_serve, args=(theirs, self.job, device, threads), daemon=True)
         process.start()
         theirs.close()  # so that its end is seen here
-        self._processes[ours] = process
+        self._processes[ours] = process, device
         return ours
 
 

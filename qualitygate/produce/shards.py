@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from qualitygate import timing
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
-from qualitygate.storage import image_name, png, to_uint8
+from qualitygate.storage import image_name, png
 
 _ROWS = 256  # of a group in a Parquet shard: what is held in memory while it is written
 _METADATA = "metadata.jsonl"
@@ -160,9 +160,9 @@ class Encoding(AbstractContextManager["Encoding"]):
     """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
     manager: after it, everything is written or an error was raised, and ``seconds`` are those of encoding and of writing."""
 
-    def __init__(self, add: Add) -> None:
+    def __init__(self, add: Add, threads: int) -> None:
         self._add = add
-        self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._waiting: deque[Future[dict[str, float]]] = deque()
         self.seconds: Counter[str] = Counter()
@@ -176,7 +176,7 @@ class Encoding(AbstractContextManager["Encoding"]):
                 pool.shutdown(cancel_futures=True)
 
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
-        """Write an image, (channels, height, width) float in [-1, 1], after those before it. Waits while too many are on their way, and
+        """Write an image, uint8 (height, width, channels), after those before it. Waits while too many are on their way, and
         raises what went wrong with earlier ones."""
         encoded = self._encoders.submit(_encode, sample, image, about)
         self._waiting.append(self._writing.submit(self._write, encoded))
@@ -196,10 +196,11 @@ class Encoding(AbstractContextManager["Encoding"]):
 
 def _encode(sample: int, image: np.ndarray, about: dict[str, Any]) -> tuple[Entry, float]:
     start = time.perf_counter()
-    return Entry(sample, png(to_uint8(image)), about), time.perf_counter() - start
+    return Entry(sample, png(image), about), time.perf_counter() - start
 
 
 @contextmanager
-def encoding(form: Form | None, path: Path) -> Iterator[Encoding]:
-    with shard_writer(form, path) as add, Encoding(add) as encoder:
+def encoding(form: Form | None, path: Path, threads: int | None = None) -> Iterator[Encoding]:
+    """An `Encoding` into a new shard, on so many threads: by default one for each core."""
+    with shard_writer(form, path) as add, Encoding(add, threads or os.cpu_count() or 1) as encoder:
         yield encoder

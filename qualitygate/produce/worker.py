@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from qualitygate import names, storage, timing
 from qualitygate.errors import CheckpointError
@@ -68,6 +69,7 @@ class OpenedSource:
             source.policy or profile.policy,
             seed=source.seed if own is None else None,
             latents_sha256=None if source.latents is None else file_sha256(source.latents),
+            as_pixels=True,
         )
         self.own = None if own is None else self.stage.generator.checked(own)
         self._sha256 = None if source.file is None else file_sha256(source.file)
@@ -131,7 +133,8 @@ class ShardWorker:
         blocks: list[GatedBlock] = []
         start = time.perf_counter()
         with timing.collect() as seconds, storage.explained(place):
-            with encoding(self._plan.form, place / SHARDS) if self._plan.images else nullcontext() as encoder:
+            threads = torch.get_num_threads()  # a worker's part of the cores
+            with encoding(self._plan.form, place / SHARDS, threads) if self._plan.images else nullcontext() as encoder:
                 for block in self._source.blocks(shard.ids):
                     kept = len(block.images)
                     if encoder is not None:

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike, State
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import LIVE, MICRO_BATCH, Progress, free_memory, on_host, scored_pass, silent
 from qualitygate.latents import Latents
 
 BOUND = 30.0
@@ -122,9 +122,7 @@ def local_activation(
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(
-        generator, Passes(generator, precision), indices, chosen.to(generator.device), grid(bound, divisions, points, generator.device)
-    )
+    walk = Walk(generator, Passes(generator, precision), indices, chosen, grid(bound, divisions, points, generator.device))
     parts = []
     for few in walk.over(latents, memory):
         parts.append(few)
@@ -148,7 +146,7 @@ class Passes:
         if precision not in get_args(Precision):
             raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
         self.precision = precision
-        self.layers = copy.deepcopy(generator).to(torch.bfloat16) if precision == "bfloat16" else generator
+        self.layers = _in_bfloat16(generator) if precision == "bfloat16" else generator
 
     def running(self) -> AbstractContextManager[None]:
         """No gradients, and products in the numbers that were chosen."""
@@ -160,6 +158,10 @@ class Passes:
             return state
         carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
         return replace(state, activation=state.activation.bfloat16(), carry=carry)
+
+
+def _in_bfloat16(generator: Generator) -> Generator:
+    return copy.deepcopy(generator).to(torch.bfloat16)
 
 
 def grid(bound: float, divisions: int, points: Sequence[int] | None, device: torch.device) -> Tensor:
@@ -200,7 +202,6 @@ def _change_points(along: Tensor, positive: Tensor) -> Tensor:
     return changed.view(torch.uint8).mul(numbers.view(-1, *[1] * (along.ndim - 2))).amax(1, keepdim=True).long()
 
 
-_LIVE = 6  # copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included
 _CPU_MEMORY = 2**30  # bytes a walk on the CPU may use unless told otherwise
 _CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their full rate
 
@@ -208,7 +209,7 @@ _CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their fu
 @dataclass(frozen=True)
 class Walk:
     """What stays the same in all passes: the generator gives the moved latents, and the activations at the samples; the mean is over
-    ``axes``, int64 (A,) on its device, with the `grid` on each of them."""
+    ``axes``, int64 (A,), with the `grid` on each of them."""
 
     generator: Generator
     passes: Passes
@@ -237,26 +238,25 @@ class Walk:
         """How many axes, of one or more samples, go into a pass."""
         device = self.generator.device
         widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
-        each = _LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
-        if memory is None and device.type == "cuda":  # half of what is free
-            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the allocator, for us to use again
-            memory = (torch.cuda.mem_get_info(device)[0] + kept) // 2
-        rows = (_CPU_MEMORY if memory is None else memory) // each
+        each = LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
+        if memory is None:
+            memory = _CPU_MEMORY if device.type == "cpu" else free_memory(device) // 2
+        rows = memory // each
         return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // self.distances.numel())
 
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
         with scored_pass():
-            states = self.generator.states(self.generator.start(latents), max(self.layers))
+            states = self.generator.states(self.generator.begin(latents), max(self.layers))
             at_sample = {state.layer: state.activation for state in states if state.layer in self.layers}
-        reaching = torch.tensor(self.generator.axes_reaching(max(self.layers)), device=self.axes.device)
+        reaching = self.axes[torch.isin(self.axes, torch.tensor(self.generator.axes_reaching(max(self.layers))))]
         total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
         with self.passes.running():
-            for axes in self.axes[torch.isin(self.axes, reaching)].split(max(1, rays // len(latents))):
+            for axes in reaching.to(self.generator.device).split(max(1, rays // len(latents))):
                 for index, summed in self._one_pass(latents, at_sample, axes).items():
                     total[index] += summed
-        mean = {index: (summed / len(self.axes)).cpu().contiguous() for index, summed in total.items()}
-        return mean, {index: activation.cpu().contiguous() for index, activation in at_sample.items()}
+        mean = {index: on_host(summed / len(self.axes)).contiguous() for index, summed in total.items()}
+        return mean, {index: on_host(activation).contiguous() for index, activation in at_sample.items()}
 
     def _one_pass(self, latents: Latents, at_sample: Mapping[int, Tensor], axes: Tensor) -> dict[int, Tensor]:
         """Sum over some axes of the curvature of every neuron by layer: float32 (n, units, height, width)."""

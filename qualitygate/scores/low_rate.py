@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError, ProfileError
 from qualitygate.generators.base import Edit, Generator, LayerLike, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, Progress, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, silent
 from qualitygate.latents import Latents, Sampling
 
 PAPER_RATE = 0.3  # R of the paper's experiments
@@ -119,6 +119,7 @@ def growing_rates(
         raise InputError("Activation rates need samples", str(samples), "at least 1; the paper uses 30,000")
     indices, sampling = generator.layer_indices(layers), sampling or Sampling()
     shapes = {index: (one.units, one.height, one.width) for index, one in enumerate(generator.layers) if index in indices}
+    finite = torch.ones((), dtype=torch.bool, device=generator.device)
     first, counts = 0, {index: torch.zeros(shape, dtype=torch.int64, device=generator.device) for index, shape in shapes.items()}
     if begun is not None:
         first = begun.samples
@@ -130,26 +131,39 @@ def growing_rates(
     for start in range(first, samples, chunk):
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
         for rows, index, activation in generator.activations(latents, indices, progress=progress):
-            counts[index] += count_active(activation)
+            active, all_finite = _count_active(activation)
+            counts[index] += active
+            finite &= all_finite
             whole = rows.stop == len(latents) or not rows.stop % MICRO_BATCH  # not half of a batch that memory was short for
             if index == indices[-1] and whole:
+                _refuse_unless(finite)  # one wait for all layers
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
 
 
 def count_active(activation: Tensor) -> Tensor:
     """Active samples of each neuron, int64 (units, height, width). Raises `InputError` where an activation is NaN or infinite, so that
     "active" has no meaning."""
-    if not finite_samples(activation).all():
+    total, finite = _count_active(activation)
+    _refuse_unless(finite)
+    return total
+
+
+def _count_active(activation: Tensor) -> tuple[Tensor, Tensor]:
+    """Active samples of each neuron, and whether all activations are finite, both on the device."""
+    active = _active(activation)
+    # the sum over samples is ten times faster on a view in the order of memory
+    total = active.permute(2, 3, 0, 1).sum(2).permute(2, 0, 1) if active.stride(1) == 1 else active.sum(0)
+    return total.to(torch.int64), finite_samples(activation).all()
+
+
+def _refuse_unless(finite: Tensor) -> None:
+    if not on_host(finite):
         raise InputError(
             "The generator's activations are not finite",
             "NaN or infinity inside the generator",
             "finite activations",
             "check the weights and the range of the latents",
         )
-    active = _active(activation)
-    # the sum over samples is ten times faster on a view in the order of memory
-    total = active.permute(2, 3, 0, 1).sum(2).permute(2, 0, 1) if active.stride(1) == 1 else active.sum(0)
-    return total.to(torch.int64)
 
 
 def finite_samples(activation: Tensor) -> Tensor:
@@ -205,7 +219,7 @@ def low_rate_counts(
     counter = LowRateCounter(rates, (rate,), generator.device, indices)
     counts = torch.empty(len(generator.checked(latents)), len(indices), dtype=torch.int64)
     for rows, layer, activation in generator.activations(latents, indices, progress=progress):
-        counts[rows, indices.index(layer)] = counter(layer, activation)[:, 1].cpu()
+        counts[rows, indices.index(layer)] = on_host(counter(layer, activation)[:, 1])
     return counts
 
 
@@ -226,5 +240,5 @@ def low_rate_heatmap(
     heat = torch.zeros(len(generator.checked(latents)), *size)
     for rows, layer, activation in generator.activations(latents, indices, edits):
         share = ((activation > 0) & masks[layer]).float().mean(dim=1, keepdim=True)
-        heat[rows] += F.interpolate(share, size=size, mode="bilinear", align_corners=False)[:, 0].cpu()
+        heat[rows] += on_host(F.interpolate(share, size=size, mode="bilinear", align_corners=False)[:, 0])
     return heat / len(indices)

@@ -14,7 +14,7 @@ from qualitygate.gating.scoring import Scorer
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import State, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
-from qualitygate.generators.passes import in_halves
+from qualitygate.generators.passes import MostRows, in_halves
 
 
 class Cramped(DCGAN):
@@ -74,5 +74,25 @@ def test_halves_are_in_order_and_only_where_needed() -> None:
             raise torch.OutOfMemoryError
         return list(range(rows.start, rows.stop))
 
-    assert in_halves(run, 12) == [[0, 1, 2, 3, 4, 5], [6], [7, 8], [9], [10, 11]]
-    assert in_halves(run, 5) == [[0, 1, 2, 3, 4]]
+    most = MostRows(torch.device("cpu"), [1])
+    assert in_halves(run, 12, most, 0) == [[0, 1, 2, 3, 4, 5], [6], [7, 8], [9], [10, 11]]
+    # what memory was there for is where the next begins
+    assert in_halves(run, 5, most, 0) == [[0, 1], [2], [3, 4]]
+    assert in_halves(run, 5, MostRows(torch.device("cpu"), [1]), 0) == [[0, 1, 2, 3, 4]]
+
+
+def test_a_device_that_was_short_of_memory_once_is_not_asked_for_as_much_again(profile: Profile) -> None:
+    refused = []
+
+    class Counting(DCGAN):
+        def advance(self, state: State) -> State:
+            if len(state.activation) > 16:
+                refused.append(state.layer)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().advance(state)
+
+    generator = small_dcgan()
+    generator.__class__ = Counting
+    for _ in GateStage(generator, profile, profile.policy.model_copy(update={"correction": None}), seed=1).blocks(range(640)):
+        pass
+    assert len(refused) == 2 * 2  # 64 and 32 samples, once in the early layers, once in the remaining ones

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from qualitygate.errors import LatentsError, LayerError
 from qualitygate.generators.base import Edit, State, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.generators.passes import MICRO_BATCH, pixels, scored_pass
 from qualitygate.scores.low_rate import activation_rates, growing_rates
+from qualitygate.storage import to_uint8
 from qualitygate.testing import ToyGenerator, random_toy
 
 COUNTS = [1, 3, MICRO_BATCH, MICRO_BATCH + 7]
@@ -120,9 +121,12 @@ def test_where_the_device_has_no_room_for_a_batch_its_halves_are_made(generator:
     rates = activation_rates(generator, [0, 1], samples=len(latents))
     monkeypatch.setattr(generator, "__class__", Cramped)
     torch.testing.assert_close(generator.images(latents, edits), images)
+    generator.most_rows.clear()
     halved, stops = read()
+    in_eights = [8, 16, 24, 32, 40, 48, 56, 64, 69]
     # what was read before there was no room is not read again, and padding alone is not given
-    assert stops == {0: [64, 69], 1: [8, 16, 24, 32, 40, 48, 56, 64, 69]}
+    assert stops == {0: [64, 69], 1: in_eights}
+    assert read()[1] == {0: in_eights, 1: in_eights}  # and what there was room for is where the next begins
     torch.testing.assert_close(halved, whole)
     sizes = [rates.samples for rates in growing_rates(generator, [0, 1], len(latents), 0)]
     assert sizes == [64, 69]
@@ -134,3 +138,48 @@ def test_no_samples_have_shapes_all_the_same(generator: ToyGenerator) -> None:
     assert generator.images(latents).shape == (0, *generator.image_shape)
     read = [(layer, activation.shape) for _, layer, activation in generator.activations(latents, [0, 1])]
     assert read == [(0, (0, 4, 2, 2)), (1, (0, 3, 4, 4))]
+
+
+def _of(place: str) -> tuple[object, str]:
+    *path, name = place.split(".")
+    owner: object = torch.backends
+    for one in path:
+        owner = getattr(owner, one)
+    return owner, name
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("cuda.matmul.allow_tf32", True),
+        ("cudnn.allow_tf32", False),
+        ("cuda.matmul.fp32_precision", "tf32"),
+        ("cudnn.fp32_precision", "tf32"),
+        ("cudnn.conv.fp32_precision", "ieee"),
+        ("fp32_precision", "tf32"),
+    ],
+)
+def test_a_pass_is_in_float32_whatever_was_set_and_however(place: str, value: object) -> None:
+    """Torch has an older and a newer way to ask for TF32, and refuses whoever mixes them."""
+    owner, name = _of(place)
+    backends = torch.backends
+    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)
+    before = getattr(owner, name), [one.fp32_precision for one in operations]
+    try:
+        setattr(owner, name, value)
+        found = [one.fp32_precision for one in operations], backends.cudnn.deterministic
+        with scored_pass():
+            assert [one.fp32_precision for one in operations] == ["ieee"] * 3
+            torch.ones(2, 2) @ torch.ones(2, 2)
+        with scored_pass(tf32=True):
+            assert [one.fp32_precision for one in operations] == ["tf32", "tf32", "ieee"]
+        assert ([one.fp32_precision for one in operations], backends.cudnn.deterministic) == found
+    finally:
+        setattr(owner, name, before[0])
+        for one, precision in zip(operations, before[1], strict=True):
+            one.fp32_precision = precision
+
+
+def test_pixels_are_what_the_written_image_has() -> None:
+    images = torch.rand(2, 3, 4, 5) * 2.4 - 1.2
+    assert np.array_equal(pixels(images).numpy(), np.stack([to_uint8(image) for image in images.numpy()]))

@@ -136,7 +136,7 @@ def _ignored(reader: StyleGANReader, unused: str = "") -> tuple[str, ...]:
     for name in rest:
         if name.rpartition(".")[2] in ("resample_filter", "kernel"):
             kernel = reader.take_any(name, 1, 2, 4)
-            taps = binomial(kernel)
+            taps = binomial(kernel.device, kernel.dtype)
             kernel = kernel.squeeze()
             if kernel.shape != (4, 4) or not torch.allclose(kernel / kernel.sum(), taps[:, None] * taps):
                 raise DoesNotFit(f"the filter {name} is not [1, 3, 3, 1]")

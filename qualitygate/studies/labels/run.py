@@ -23,7 +23,7 @@ from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.gating.profile import Profile, load_profile
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import Reporter, on_host, pixels
 from qualitygate.produce.shards import encoding
 from qualitygate.studies.corrections.result import AFTER, BEFORE, KEPT, KeptImages
 from qualitygate.studies.labels import LabelRequest
@@ -140,7 +140,7 @@ def write_tasks(generator: Generator, profile: Profile, tasks: LabelTasks, out: 
     with storage.new_folder(out) as folder:
         with (reporter or Reporter()).phase("images", len(latents)) as progress, encoding(None, folder / IMAGES) as encoder:
             for rows, made in generator.image_batches(latents, progress=progress):
-                for sample, image in zip(shown[rows], made.cpu().numpy(), strict=True):
+                for sample, image in zip(shown[rows], on_host(pixels(made)).numpy(), strict=True):
                     encoder.put(sample, image, {})
         _write_folder(
             folder,

@@ -1,0 +1,46 @@
+"""Workers on GPUs: whoever is hired for a dead one gets its device. No GPU is needed to see which each was given."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from qualitygate.errors import WorkerError
+from qualitygate.produce.executor import ATTEMPTS, ProcessPool
+from qualitygate.produce.manifest import Shard
+
+
+class Worker:
+    """Dies at once on the first GPU, and waits on the second."""
+
+    exitcode = -9
+
+    def __init__(self, target: Any, args: Any, daemon: bool) -> None:
+        pipe, _, self.device, _ = args
+        devices.append(self.device)
+        if self.device == "cuda:1":
+            self.open = Connection(os.dup(pipe.fileno()))
+
+    def start(self) -> None: ...
+    def join(self, patience: float = 0.0) -> None: ...
+    def terminate(self) -> None: ...
+    def is_alive(self) -> bool:
+        return False
+
+
+devices: list[str] = []
+
+
+def test_who_is_hired_for_a_dead_worker_gets_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Worker, set_forkserver_preload=lambda names: None)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with ProcessPool(None, "cuda", 2) as pool, pytest.raises(WorkerError, match=f"{ATTEMPTS} workers died"):
+        list(pool.work([Shard(0, 10), Shard(10, 20)]))
+    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]
