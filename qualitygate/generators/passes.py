@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class Reporter:
 @contextlib.contextmanager
 def scored_pass(*, tf32: bool = False) -> Iterator[None]:
     """No gradients, and float32 that is float32: no TF32 in convolutions or matrix products on a GPU, unless it is asked for."""
-    cudnn, on_cpu = torch.backends.cudnn, cast(Any, torch.backends.mkldnn)
+    cudnn: Any = torch.backends.cudnn
+    on_cpu: Any = torch.backends.mkldnn
     # by operation, and by torch's newer names alone: these may be set whatever was asked for before, and by which names
     precisions: dict[Any, str] = dict.fromkeys((torch.backends.cuda.matmul, cudnn.conv), "tf32" if tf32 else "ieee")
     precisions |= dict.fromkeys((on_cpu.matmul, on_cpu.conv), "ieee")
