@@ -45,15 +45,13 @@ from qualitygate.checkpoints.load import assemble_contents, load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import scored_pass
+from qualitygate.generators.passes import on_host, pixels, scored_pass
 from qualitygate.latents import Latents, Sampling
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import activation_rates
 
 SEED = 1
-PILOT = 256
-"""Exact scores that screening is fitted on: half as many as are needed for margins as narrow as docs/screening.md has them."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,14 @@ class Size:
     rates: int
     rounds: int
     faces: int
+    pilot: int  # exact scores that screening is fitted on; docs/screening.md has 1,000
+    error: float  # share of verdicts that it may change
 
     @classmethod
     def on(cls, device: torch.device) -> Size:
-        return cls(512, (256, 1024), 512, 30_000, 5, 2048) if device.type == "cuda" else cls(16, (16,), 128, 256, 1, 128)
+        return (
+            cls(512, (256, 1024), 512, 30_000, 5, 2048, 256, 0.01) if device.type == "cuda" else cls(16, (16,), 128, 256, 1, 128, 20, 0.1)
+        )
 
 
 def at_most(what: str, spread: Spread, goal: float, on: torch.device) -> Row:
@@ -155,8 +157,8 @@ def gate(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
     for side in size.images:
         generator = whole_stylegan2(side, size.width).to(device)
         bare = partial(as_uint8, generator)
-        for what, policy, goal in (("low-rate counts", counting(), 1.05), ("screened CLA too", screening(generator), 1.10)):
-            stage = GateStage(generator, calibrate(generator, policy), policy, seed=SEED)
+        for what, policy, goal in (("low-rate counts", counting(), 1.05), ("screened CLA too", screening(generator, size), 1.10)):
+            stage = GateStage(generator, calibrate(generator, policy), policy, seed=SEED, as_pixels=True)
             ids = range(size.ids if side < 1024 else size.ids // 4)
             timed = interleaved({"gate": partial(gated, stage, ids), "bare": partial(bare, ids)}, size.rounds, device)
             yield at_most(f"gate of StyleGAN2 at {side}², {what} / bare generation", timed.ratio("gate", "bare"), goal, device)
@@ -166,7 +168,9 @@ def gate(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
 def production(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
     generator = whole_stylegan2(size.images[0], size.width).to(device)
     policy = counting(0.9)
-    found = production_measured(GateStage(generator, calibrate(generator, policy), policy, seed=SEED), size.ids, size.rounds)
+    found = production_measured(
+        GateStage(generator, calibrate(generator, policy), policy, seed=SEED, as_pixels=True), size.ids, size.rounds
+    )
     ratio = Spread(**found["gated_over_filtered"])
     yield at_most("time of an accepted image on disk, gate / generate-then-filter", ratio, 1.0, device)
     for part, share in found["time_shares_of_gated"].items():
@@ -206,13 +210,13 @@ def counting(quantile: float | None = None) -> Policy:
     return Policy(calibration=Calibration(rate_samples=2048, score_samples=512), rules=(rule,), correction=None)
 
 
-def screening(generator: Generator) -> Policy:
+def screening(generator: Generator, size: Size) -> Policy:
     """Counts, and CLA screened at the .9 quantile of a pilot of exact scores."""
     rule = Rule(id="curvature", score=names.cla(*generator.presets.curvature), limit=Limit(quantile=0.9), action=Verdict.REJECT)
     counts = counting()
     return Policy(
-        detection=Detection(curvature_precision="bfloat16"),
-        calibration=counts.calibration.model_copy(update={"curvature_samples": PILOT}),
+        detection=Detection(curvature_precision="bfloat16", curvature_error=size.error),
+        calibration=counts.calibration.model_copy(update={"curvature_samples": size.pilot}),
         rules=(*counts.rules, rule),
         correction=None,
     )
@@ -222,7 +226,7 @@ def as_uint8(generator: Generator, ids: range) -> int:
     """Bare generation, images as uint8 on the host."""
     total = 0
     for _, images in generator.image_batches(sample_latents(generator, ids, SEED)):
-        total += len(((images + 1) * 127.5).round().to(torch.uint8).cpu())
+        total += len(on_host(pixels(images)))
     return total
 
 
