@@ -80,12 +80,12 @@ def scored_steps(steps: Iterator[T]) -> Iterator[T]:
 
 
 def on_host(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU: the one way by which numbers leave the device, after a wait for whatever makes them."""
+    """A tensor of any shape on the CPU: the one way by which numbers leave the device, after a wait for whatever makes them."""
     return leaving(tensor)()
 
 
 def leaving(tensor: Tensor) -> Callable[[], Tensor]:
-    """Begins to bring a tensor to the CPU, beside the passes that follow; what is given waits for it and has it."""
+    """Begins to bring a tensor of any shape to the CPU, beside the passes that follow; what is given waits for it and has it."""
     if tensor.device.type != "cuda":
         return lambda: tensor
     stream = _copying(tensor.device)

@@ -54,8 +54,8 @@ class Broken:
 
 
 def feed(writer: Broken, handed: list[int]) -> None:
-    image = np.zeros((1, 2, 2), dtype=np.float32)
-    with Encoding(writer.add) as encoding:
+    image = np.zeros((2, 2, 1), dtype=np.uint8)
+    with Encoding(writer.add, 2) as encoding:
         for sample in range(100_000):
             encoding.put(sample, image, {})
             handed.append(sample)
