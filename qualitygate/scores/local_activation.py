@@ -240,7 +240,7 @@ class Walk:
         widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
         each = LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
         if memory is None:
-            memory = _CPU_MEMORY if device.type == "cpu" else free_memory(device) // 2
+            memory = free_memory(device) // 2 if device.type == "cuda" else _CPU_MEMORY
         rows = memory // each
         return max(1, min(rows, _CPU_ROWS if device.type == "cpu" else _GPU_ROWS) // self.distances.numel())
 
