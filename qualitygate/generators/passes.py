@@ -87,7 +87,7 @@ def on_host(tensor: Tensor) -> Tensor:
 def leaving(tensor: Tensor) -> Callable[[], Tensor]:
     """Begins to bring a tensor of any shape to the CPU, beside the passes that follow; what is given waits for it and has it."""
     if tensor.device.type != "cuda":
-        return lambda: tensor
+        return tensor.cpu
     stream = _copying(tensor.device)
     stream.wait_stream(torch.cuda.current_stream(tensor.device))
     with torch.cuda.stream(stream):
