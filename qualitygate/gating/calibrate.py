@@ -74,7 +74,7 @@ def calibrate(
         "package": qualitygate.__version__,
         "torch": torch.__version__,
         "device": str(generator.device),
-        "checkpoint": origin.sha256,
+        **generator.key,
         "sampling": sampling.model_dump(mode="json"),
         "seed": settings.seed,
         "layers": list(layers),
@@ -97,7 +97,7 @@ def calibrate(
     if policy.screens:
         scores.update(_pilot(generator, policy, sampling, reporter))
     info = ProfileInfo(
-        profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
+        profile_id=profile_id(origin.sha256, sampling, settings, layers, at, generator.precision),
         package_version=qualitygate.__version__,
         checkpoint=origin.name,
         checkpoint_sha256=origin.sha256,
@@ -109,6 +109,7 @@ def calibrate(
         layers=layers,
         rates=at,
         device=str(generator.device),
+        precision=generator.precision,
         scores={
             name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
             for name, values in scores.items()

@@ -24,7 +24,7 @@ from qualitygate.gating.curvature import Screening, exact_curvature
 from qualitygate.gating.profile import Profile, check_validated, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Generator, State, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, initial_verdicts
 from qualitygate.policy.model import Policy
@@ -120,6 +120,7 @@ class GateStage:
             checkpoint=origin.name,
             checkpoint_sha256=origin.sha256,
             family=self.generator.family,
+            precision=self.generator.precision,
             profile_id=self.profile.info.profile_id,
             policy_hash=self.policy.hash,
             suite_hash=suite_hash(self.suite(1)),  # whatever the number of samples
@@ -161,7 +162,7 @@ class GateStage:
         buffer = BlockBuffer(len(latents), as_pixels=self._as_pixels)
         late = LateLayers(self.generator, buffer.receive)
         failed: FailedRows = []
-        with scored_pass():
+        with self.generator.scored_pass():
             for rows, columns, state in self._scored(latents):
                 buffer.write(np.arange(rows.start, rows.stop), columns)
                 verdict = initial_verdicts(self.limits, columns).verdict

@@ -67,10 +67,10 @@ def scored_pass(*, tf32: bool = False) -> Iterator[None]:
         _, cudnn.deterministic, cudnn.benchmark = before
 
 
-def scored_steps(steps: Iterator[T]) -> Iterator[T]:
+def scored_steps(steps: Iterator[T], *, tf32: bool = False) -> Iterator[T]:
     """Each step is taken in a scored pass; whoever receives it is outside of that again."""
     while True:
-        with scored_pass():
+        with scored_pass(tf32=tf32):
             try:
                 step = next(steps)
             except StopIteration:

@@ -164,7 +164,6 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     format: Literal[1] = 1
     profile_id: str | None
     policy_hash: str | None
-    precision: str = "float32"
     seed: int
     samples: int
     sampling: dict[str, Any]

@@ -168,7 +168,7 @@ def _refuse_unless(finite: Tensor) -> None:
 
 def finite_samples(activation: Tensor) -> Tensor:
     """Which samples have no NaN or infinity: bool (N,). One read of the activation."""
-    return torch.isfinite(activation.sum(dim=(1, 2, 3)))
+    return torch.isfinite(activation.sum(dim=(1, 2, 3), dtype=torch.float32))
 
 
 def _active(activation: Tensor) -> Tensor:

@@ -40,7 +40,6 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import CheckpointError, InputError, LatentsError, LayerError
 from qualitygate.generators.base import Generator, LayerLike, State, sample_latents
 from qualitygate.generators.families import GENERATORS
-from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.policy.model import problems
 
@@ -369,7 +368,7 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
     _check_modes(defect.modes, generator)
     last = len(generator.layers) - 1 if defect.mark else first
     units, full, slope = {}, {}, 0.0
-    with scored_pass():
+    with generator.scored_pass():
         start = generator.run(generator.start(sample_latents(generator, range(128), 0)), first - 1)
         for state in generator.states(start, last if defect.units else -1):
             layer, positive = state.layer, state.activation.clamp(min=0.0).double()

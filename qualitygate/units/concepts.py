@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, silent
 from qualitygate.latents import Latents
 
 TOP = 20
@@ -61,7 +61,7 @@ def representative(generator: Generator, latents: Latents | Tensor, layer: int) 
     def mean(of: Tensor) -> Tensor:
         return of.mean(dim=0, keepdim=True) if of.is_floating_point() else of[:1]  # whole numbers have no mean
 
-    with scored_pass():
+    with generator.scored_pass():
         state = generator.run(generator.start(latents), layer)
         state = replace(state, activation=mean(state.activation), carry=tree_map_only(Tensor, mean, state.carry))
         return generator.resume(state)[0].cpu()

@@ -46,7 +46,7 @@ class UnitQuantiles:
 
     def add(self, activation: Tensor) -> None:
         """Count the activations (N, units, height, width) of some samples. Raises `InputError` if one of them is not finite."""
-        if not torch.isfinite(activation.sum()):
+        if not torch.isfinite(activation.sum(dtype=torch.float32)):
             found = "NaN or infinity inside the generator"
             raise InputError("The generator's activations are not finite", found, "finite activations", "check the weights")
         units = len(self._counts)

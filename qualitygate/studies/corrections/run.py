@@ -15,7 +15,7 @@ from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Corrector
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers, load_profile
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
+from qualitygate.generators.passes import Progress, Reporter, silent
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
@@ -265,7 +265,7 @@ class _Trial:
         self.selects |= bool(edits.selects.any())
         for strength, collected in self.at.items():
             for rows, _, passed, state in self._correcting.attempts(edits, strength, latents, np.arange(len(latents))):
-                with scored_pass():
+                with self._generator.scored_pass():
                     images = self._generator.resume(state)[: rows.stop - rows.start].cpu()
                 yield collected, passed, images
 

@@ -80,14 +80,14 @@ def plane_pattern(
 def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> np.ndarray:
     """Activation of the neuron's whole unit at one sample, float32 (height, width)."""
     ((_, _, activation),) = generator.activations(latents, [neuron.layer])
-    return activation[0, neuron.unit].cpu().numpy()
+    return activation[0, neuron.unit].float().cpu().numpy()
 
 
 def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
     """The neuron's activation at the latent moved by each row (M, D)."""
     moved = latents[np.zeros(len(moves), dtype=np.int64)]
     passes = generator.activations(replace(moved, z=moved.z + moves), [neuron.layer])
-    return torch.cat([activation[:, neuron.unit, neuron.y, neuron.x].cpu() for _, _, activation in passes]).numpy()
+    return torch.cat([activation[:, neuron.unit, neuron.y, neuron.x].float().cpu() for _, _, activation in passes]).numpy()
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,7 @@ class _Run:
             checkpoint=origin.name,
             checkpoint_sha256=origin.sha256,
             family=generator.family,
+            precision=generator.precision,
             profile_id=None if stage is None else stage.profile.info.profile_id,
             policy_hash=None if stage is None else stage.policy.hash,
             package_version=qualitygate.__version__,
