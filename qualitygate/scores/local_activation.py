@@ -133,7 +133,8 @@ def local_activation_by(
     memory: int | None = None,
     progress: Progress = silent,
 ) -> LocalActivation:
-    """`local_activation` by passes that serve for more than one call: what they copied of the generator is copied once."""
+    """`local_activation` of N samples, or a bare z (N, D), by passes that serve for more than one call: their copy of the generator is made
+    once."""
     generator = passes.generator
     indices = generator.layer_indices(layers)
     chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
