@@ -22,7 +22,7 @@ from qualitygate.policy.decide import Columns, Limits, Risk, initial_verdicts
 from qualitygate.policy.model import Policy
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records import canonical_hash
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, Passes, Precision, local_activation
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, local_activation, walked_in
 from qualitygate.scores.screening import Bounds, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 from qualitygate.storage import Arrays, array_cache
 
@@ -70,7 +70,7 @@ class Screening:
     `ProfileError` where the profile has no pilot."""
 
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, scored: Sequence[int], limits: Limits, risk: Risk) -> None:
-        self._passes = Passes(generator, policy.detection.curvature_precision)
+        self._walked = walked_in(generator, policy.detection.curvature_precision)
         self._policy, self._scored, self._limits, self._risk = policy, tuple(scored), limits, risk
         self._layers, size = policy.curvature_layers(), generator.latent_size
         needed = [stage_column(stage, size, layer) for layer in self._layers for stage in schedule(size)]
@@ -92,11 +92,11 @@ class Screening:
     def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
         """CLA of N samples, its interval, and the early passes spent, as columns (N,), from all their other scores; samples leave as soon
         as their verdict is settled."""
-        count, stages = len(latents), schedule(self._passes.generator.latent_size)
+        count, stages = len(latents), schedule(self._walked.latent_size)
         found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
         estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
-        estimator = SequentialEstimator(self._passes, latents, self._layers)
+        estimator = SequentialEstimator(self._walked, latents, self._layers)
         rows, below = np.arange(count), None
         for tier, stage in enumerate((None, *stages)):
             if stage is not None:
@@ -177,13 +177,13 @@ class PilotTable:
         return {name: column[rows] for name, column in table.items() if name != names.ID}
 
     @cached_property
-    def _passes(self) -> Passes:
-        return Passes(self._generator, self._precision)
+    def _walked(self) -> Generator:
+        return walked_in(self._generator, self._precision)
 
     def made(self, ids: np.ndarray) -> Arrays:
         """The rows of these samples (n,), computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
-        estimator = SequentialEstimator(self._passes, latents, self._layers)
+        estimator = SequentialEstimator(self._walked, latents, self._layers)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}
         for stage in schedule(self._generator.latent_size):
             scores = estimator.advance(stage)

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.generators.network import Discriminator as Discriminator
-from qualitygate.generators.network import Network, one_hot
+from qualitygate.generators.network import Network, at_least_float32, one_hot
 from qualitygate.generators.passes import (
     MostRows,
     Progress,
@@ -369,7 +369,10 @@ class Generator(Network, abc.ABC):
 
     def start(self, latents: Latents | Tensor) -> State:
         """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
-        state = self.full.begin(self.checked(latents).to(self.device))
+        return self.begun(self.full.begin(self.checked(latents).to(self.device)))
+
+    def begun(self, state: State) -> State:
+        """A state before the first layer, or after it, that was made in float32, in the generator's own numbers."""
         return state if self.begun_in == torch.float32 else state.to(self.begun_in)
 
     def states(self, state: State, upto: int | None = None, edits: Edits | None = None) -> Iterator[State]:
@@ -398,7 +401,7 @@ class Generator(Network, abc.ABC):
 
     def resume(self, state: State, edits: Edits | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
-        return self.finish(self.run(state, self.layers[-1].index, edits)).float().clamp(-1.0, 1.0)
+        return at_least_float32(self.finish(self.run(state, self.layers[-1].index, edits))).clamp(-1.0, 1.0)
 
     def identity(self) -> Origin:
         """The origin, or name and fingerprint of a generator made in memory."""

@@ -85,6 +85,11 @@ def tensor_digest(network: nn.Module, description: str = "") -> str:
     return digest.hexdigest()
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor of any shape in float32, or in its own numbers where these are finer."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def one_hot(labels: Tensor, label_size: int) -> Tensor:
     """Classes (N,) int64 as one-hot float32 rows (N, label size); rows that are vectors already stay as they are."""
     return (nn.functional.one_hot(labels, label_size) if labels.dtype == torch.int64 else labels).float()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.convolutions import blurred, by_positions, conv_3x3, keeping
+from qualitygate.generators.network import at_least_float32
 from qualitygate.latents import Latents
 
 GAIN = 2.0**0.5
@@ -146,8 +147,8 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     """Factors (N, outputs) that bring each output unit of a modulated convolution back to unit variance, of weight (outputs, inputs, k, k)
     and style (N, inputs): ``1/√(Σ (weight·style)² + ε)``, the sum over inputs and taps (Karras et al. 2020, equation 3). It is summed in
     float32: ε is 0 in float16."""
-    energy = torch.linalg.vector_norm(weight, dim=(2, 3), dtype=torch.float32).square()
-    return torch.rsqrt(style.float().square() @ energy.T + EPSILON).to(style.dtype)
+    energy = torch.linalg.vector_norm(at_least_float32(weight), dim=(2, 3)).square()
+    return torch.rsqrt(at_least_float32(style).square() @ energy.T + EPSILON).to(style.dtype)
 
 
 class StyledConvolution(nn.Module):

@@ -14,8 +14,7 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.latents import Latents, draw_latents
-from qualitygate.scores import local_activation as module
-from qualitygate.scores.local_activation import Passes, in_parts, local_activation
+from qualitygate.scores.local_activation import in_parts, local_activation, walked_in
 from qualitygate.scores.screening import SequentialEstimator, schedule
 from qualitygate.testing import ToyGenerator
 
@@ -75,18 +74,18 @@ def test_what_a_precision_does_to_the_scores(precision: str, bound: float) -> No
 
 
 def test_weights_are_copied_once_for_all_parts_and_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator, copies, convert = wide(), [0], module._in_bfloat16
+    generator, copies, lowered = wide(), [0], Generator.lowered
 
-    def counted(original: Generator) -> Generator:
+    def counted(copied: Generator, dtype: torch.dtype) -> torch.dtype:
         copies[0] += 1
-        return convert(original)
+        return lowered(copied, dtype)
 
-    monkeypatch.setattr(module, "_in_bfloat16", counted)
+    monkeypatch.setattr(Generator, "lowered", counted)
     latents = sample_latents(generator, range(70), 3)
     parts = list(in_parts(generator, latents, [1], precision="bfloat16"))
     assert [len(part.score[1]) for part in parts] == [64, 6]
     assert copies == [1]
-    estimator = SequentialEstimator(Passes(generator, "bfloat16"), latents[64:], [1])
+    estimator = SequentialEstimator(walked_in(generator, "bfloat16"), latents[64:], [1])
     for stage in schedule(generator.latent_size):
         score = estimator.advance(stage)[1]
     assert copies == [2]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Presets, State, numbered
 from qualitygate.generators.convolutions import blurred, downsampled, runs_by_positions, upsampled
-from qualitygate.generators.network import Discriminator, minibatch_deviation, one_hot, settings_of
+from qualitygate.generators.network import Discriminator, at_least_float32, minibatch_deviation, one_hot, settings_of
 from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB, without_fp16
 from qualitygate.latents import Latents
 
@@ -152,7 +152,7 @@ class StyleGAN2(StyleGenerator):
             return x, None
         to_rgb = cast(ToRGB, self.to_rgb[block if self.architecture == "skip" else 0])
         style = self.tap(f"style/rgb{block}", to_rgb.style(carry.ws[:, state.layer + 1]))
-        rgb = self.tap(f"rgb/{block}", to_rgb(x, style).float())  # the sum is in float32 always, as in NVIDIA's code
+        rgb = self.tap(f"rgb/{block}", at_least_float32(to_rgb(x, style)))  # the sum is in float32 always, as in NVIDIA's code
         return x, self.tap(f"image/{block}", rgb if carry.image is None else upsampled(carry.image) + rgb)
 
     def _operations_before(self, index: int) -> int:
