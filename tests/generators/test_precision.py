@@ -73,9 +73,7 @@ def test_tf32_is_on_in_the_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert seen[-1] == "ieee"
 
 
-@pytest.mark.parametrize(
-    ("name", "half"), [("nvlabs_stylegan2_r32_skip", 3), ("nvlabs_stylegan2_r32_resnet", 3), ("nvlabs_stylegan2_r32_orig", 3)]
-)
+@pytest.mark.parametrize("name", ["nvlabs_stylegan2_r32_skip", "nvlabs_stylegan2_r32_resnet", "nvlabs_stylegan2_r32_orig"])
 def test_the_sizes_that_nvidias_file_names_run_in_float16(name: str) -> None:
     plain, mixed = recorded(name), recorded(name, {"num_fp16_res": 2})
     assert mixed.settings == {**plain.settings, "num_fp16_res": 2}
@@ -109,9 +107,8 @@ def policy(method: str) -> Policy:
     rules = [Rule(id="counts", score="low_rate_0.3", limit=Limit(quantile=0.5), action="correct")]
     detection = Detection(rates=(0.3,))
     correction = {"method": method, "judged_at": 0.3}
-    return Policy(
-        calibration=Calibration(rate_samples=128, score_samples=128), rules=rules, detection=detection, correction=correction, **others
-    )
+    calibration = Calibration(rate_samples=128, score_samples=128)
+    return Policy(calibration=calibration, rules=rules, detection=detection, correction=correction)
 
 
 @pytest.mark.parametrize("method", METHODS)
