@@ -255,7 +255,8 @@ class Generator(Network, abc.ABC):
             made.begun_in = made.lowered(getattr(torch, precision))
         made._full = (full,)
         try:  # a network of somebody else's may hold numbers of its own
-            made.images(sample_latents(made, [0], 0))
+            with made.scored_pass():
+                made(sample_latents(made, [0], 0))
         except RuntimeError as error:
             found, needed = str(error).splitlines()[0], "--precision float32 or tf32"
             raise InputError(f"The network does not run in {precision}", found, needed) from error
