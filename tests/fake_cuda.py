@@ -26,11 +26,20 @@ from qualitygate.generators import passes
 CUDA = torch.device("cuda", 0)
 _READS = ("item", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__array__")
 _READ_BY = {getattr(Tensor, name): name for name in _READS}
-_NOT_WITHOUT_CUDA = "PyTorch is not linked with support for cuda devices"
+_NOT_WITHOUT_CUDA = (
+    "PyTorch is not linked with support for cuda devices",
+    "Found no NVIDIA driver on your system",
+    "CUDA error: CUDA driver version is insufficient",
+)
+"""What torch says of functions that look for the device even so: a build without CUDA, and one with it."""
 
 
 class _Device(TorchFunctionMode):
     """Everything that has to do with CUDA tensors is done with fake ones; on the CPU all is as ever."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -51,10 +60,12 @@ class _Device(TorchFunctionMode):
             if func is Tensor.__getitem__:
                 _on_one_device(tree_leaves(args[1]))
                 return _as_meta(func, args, kwargs)
+        if func is Tensor.to and not isinstance(args[0], FakeTensor):
+            args = (self._mode.from_tensor(args[0]), *args[1:])
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
-            if str(error) != _NOT_WITHOUT_CUDA:
+            if not str(error).startswith(_NOT_WITHOUT_CUDA):
                 raise
             _on_one_device(leaves)
             return _as_meta(func, args, kwargs)
@@ -93,7 +104,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
             return made(values)
 
     stand_ins = {"on_host": left, "leaving": lambda tensor: partial(left, tensor), "free_memory": lambda device: 2**34}
-    with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True), _Device():
+    with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True) as mode, _Device(mode):
         here.setattr(torch, "from_numpy", from_numpy)
         for name, stand_in in stand_ins.items():
             original = getattr(passes, name)

@@ -82,7 +82,7 @@ def tensor_digest(network: nn.Module, description: str = "") -> str:
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-        digest.update(on_host(tensor.detach()).flatten().view(torch.uint8).numpy())
+        digest.update(on_host(tensor.detach()).flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
