@@ -53,8 +53,8 @@ def unit_frechet(
     draw = np.random.default_rng(0)
     random = torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)]))
     sets = [random, *(one.rows for one in top.values())]
-    there = (torch.from_numpy(one).to(device) for one in (features, reference))
-    distances = on_host(_distances(*there, torch.cat(sets).to(device)))
+    generated, held_against, rows = (one.to(device) for one in (torch.from_numpy(features), torch.from_numpy(reference), torch.cat(sets)))
+    distances = on_host(_distances(generated, held_against, rows))
     at_random, *of_layers = distances.split([len(one) for one in sets])
     return UnitScores.of_layers(
         dict(zip(top, of_layers, strict=True)),
