@@ -4,8 +4,8 @@
 
 For each checkpoint: a pilot is walked exactly (found in the cache if it was before), the schedule is fitted on it, and held-out samples
 are judged at limits of the .80, .90, .95 and .99 quantile. Intervals are Wilson's, at 95 %. The second table is the curve of agreement
-against work: what every tier reaches by itself. The last is passes by latent size and limit, over many divisions of the same samples into pilot
-and held-out ones: the error is promised on average over pilots. As passes are counted, not seconds, ``--random`` measures narrow PGGANs.
+against work: what every tier reaches by itself. The last is passes by latent size and limit, over many divisions of the same samples into
+pilot and held-out ones: the error is promised on average over pilots. Passes are counted, not seconds: ``--random`` measures narrow PGGANs.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def measure(name: str, generator: Generator, options: argparse.Namespace) -> dic
 def over_splits(
     generator: Generator, table: Mapping[str, np.ndarray], evidence: np.ndarray, layer: int, quantile: float, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Passes and wrong verdicts on held-out samples, over divisions into pilot and held-out samples: means, and the deviation of the former."""
+    """Passes and wrong verdicts on held-out samples, over divisions into pilot and held-out samples: means, and deviation of the passes."""
     random, exact, found = np.random.default_rng(SEED), table[names.cla(layer)], []
     for _ in range(SPLITS):
         pilot, held = np.split(random.permutation(len(exact)), [options.pilot])

@@ -9,7 +9,7 @@ from small import small_dcgan, small_pggan
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import sample_latents
 from qualitygate.scores.local_activation import Passes, local_activation
-from qualitygate.scores.screening import SMALLEST, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
+from qualitygate.scores.screening import SMALLEST, THIN, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 
 
 def pilot_like(count: int, seed: int, tiers: int = 3, noise: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02)) -> Pilot:
@@ -130,11 +130,21 @@ def test_margins_are_narrower_where_what_follows_is_dear() -> None:
     assert in_deviations[3] < 0.9 * in_deviations[2]
 
 
-@pytest.mark.parametrize(
-    "generator",
-    [small_dcgan(latent_size=80), small_pggan(), small_dcgan((2, 2), latent_size=320)],
-    ids=["dcgan", "pggan", "both grids in turn"],
-)
+def test_each_grid_goes_on_where_it_stopped() -> None:
+    generator = small_dcgan()
+    latents, order = sample_latents(generator, range(4), 3), axes_order(generator.latent_size)
+    estimator = SequentialEstimator(Passes(generator, "float32"), latents, [1])
+    rows = np.arange(4)
+    for stage in (Stage(1, THIN), Stage(2, THIN), Stage(1, None), Stage(4, THIN), Stage(5, None)):
+        score = estimator.advance(stage)[1]
+        direct = local_activation(generator, latents[rows], [1], axes=order[: stage.axes], points=stage.points).score[1]
+        np.testing.assert_allclose(score, direct.numpy(), rtol=1e-5, atol=1e-7)
+        if stage == Stage(1, None):
+            rows = np.array([0, 3])
+            estimator.select(rows)
+
+
+@pytest.mark.parametrize("generator", [small_dcgan(latent_size=80), small_pggan()], ids=["dcgan", "pggan"])
 def test_climbing_ends_at_the_exact_score(generator) -> None:  # type: ignore[no-untyped-def]
     latents = sample_latents(generator, range(6), 3)
     estimator = SequentialEstimator(Passes(generator, "float32"), latents, [0, 1])
