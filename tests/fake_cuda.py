@@ -57,8 +57,8 @@ class _Device(TorchFunctionMode):
             if func is Tensor.__setitem__:
                 _on_one_device([*tree_leaves(args[1]), args[2]])
                 return None
-            if func is Tensor.__getitem__:
-                _on_one_device(tree_leaves(args[1]))
+            if func in (Tensor.__getitem__, Tensor.split):  # torch 2.9 fails to split what is empty
+                _on_one_device(tree_leaves(args[1:]))
                 return _as_meta(func, args, kwargs)
         if func is Tensor.to and not isinstance(args[0], FakeTensor):
             args = (self._mode.from_tensor(args[0]), *args[1:])

@@ -12,6 +12,7 @@ from fake_cuda import CUDA, fake_cuda, on_cuda
 from small import image_set, small_dcgan, small_stylegan2
 from torch import Tensor, nn
 
+from qualitygate.errors import InputError
 from qualitygate.features import registry, vgg16
 from qualitygate.features.extractor import Extractor, SpatialExtractor, averaged_down, extract, tf1_resized
 from qualitygate.features.inception import Inception, InceptionExtractor
@@ -23,6 +24,11 @@ from qualitygate.metrics.measured_set import Observer, RealSet
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, path_lengths
 from qualitygate.records.metrics import METRICS
+from qualitygate.scores.low_rate import activation_rates
+from qualitygate.units.classifier import CLASSES, ArtifactClassifier, artifact_masks
+from qualitygate.units.concepts import peaks, representative, unit_heat
+from qualitygate.units.score import joined
+from qualitygate.units.table import UNIT_SCORES, UnitInputs
 
 IMAGES = torch.rand(70, 1, 64, 64) * 2.0 - 1.0
 
@@ -115,3 +121,26 @@ def test_every_set_metric(intervals: bool, monkeypatch: pytest.MonkeyPatch) -> N
         for name in METRICS:
             found[name] = evaluator.measurement(name, of_all.group())
     assert not [name for name, one in found.items() if one.value is None]
+
+
+def test_every_unit_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, discriminator = small_dcgan(), DCGANDiscriminator([4, 5, 6, 7], 1)
+    rates = activation_rates(generator, [0, 1], 100, seed=0)
+    samples, artifacts, normal = (sample_latents(generator, ids, 0) for ids in (range(70), range(70, 80), range(80, 90)))
+    real = image_set("real", IMAGES)
+    with fake_cuda(monkeypatch):
+        on_cuda(generator)
+        on_cuda(discriminator)
+        backbone = DiscriminatorExtractor(discriminator)
+        inputs = UnitInputs(generator, rates, 0.3, (0, 1), samples, artifacts, normal, backbone, discriminator, real, 5, 2)
+        assert {images.device for images in inputs.images(normal)} == {CUDA}
+        with pytest.raises(InputError, match="cannot tell"):  # of features that are all alike
+            _ = inputs.masks
+        head = on_device(3, backbone.channels), on_device(3)
+        inputs.__dict__["masks"] = artifact_masks(ArtifactClassifier(backbone, *head, CLASSES), inputs.images(artifacts))
+        scores = [UNIT_SCORES[name].compute(inputs) for name in UNIT_SCORES]
+        assert {one.layers for one in scores} == {(0, 1)}
+        top = {layer: joined(scores).top(3, layer).tolist() for layer in (0, 1)}
+        assert peaks(generator, artifacts, top).shape == (10, 6)
+        assert representative(generator, artifacts, 1).device.type == "cpu"
+        assert unit_heat(generator, artifacts, 1, 0).shape == (10, 64, 64)
