@@ -13,6 +13,8 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
 
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+
 
 def in_colour(images: Tensor) -> Tensor:
     """Images (N, 1 or 3, height, width) with three channels, the single one of grey images repeated."""
@@ -44,6 +46,21 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     x, y = (((2.0 * pixels * (before / size) + 1.0) / before - 1.0).to(images) for before in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def bicubic_resized(images: Tensor, size: int) -> Tensor:
+    """Images (N, channels, size, size), bicubic, with a low-pass filter where they get smaller, as Pillow makes them: along rows, then
+    along columns, rounded to 8 bits each time (of images that are not square it may take the columns first)."""
+    for shape in ((images.shape[2], size), (size, size)):
+        if images.shape[2:] != shape:
+            images = eight_bit(F.interpolate(images, size=shape, mode="bicubic", align_corners=False, antialias=True))
+    return images
+
+
+def imagenet_scaled(images: Tensor) -> Tensor:
+    """RGB images (N, 3, height, width) in [-1, 1] less the mean of ImageNet's colours, in their standard deviations."""
+    mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
+    return ((images + 1.0) / 2.0 - mean) / deviation
 
 
 def averaged_down(images: Tensor) -> Tensor:

@@ -72,6 +72,11 @@ class RealSet(_Remembering):
         """Distance of each image to its k-th neighbour, float64 (M,)."""
         return manifold.neighbour_radii(self.features, self.k)
 
+    @cached_property
+    def rare_from(self) -> float:
+        """Rarity score above which a sample is rare: it lies in balls of the sparsest images alone."""
+        return float(self.radii.quantile(manifold.RARE))
+
 
 @dataclass(frozen=True)
 class MeasuredSet(_Remembering):
@@ -131,6 +136,17 @@ class MeasuredSet(_Remembering):
         """Its realism score, float64 (N,); infinite for a copy of a real image."""
         features, real = self.sides
         return _numpy(manifold.realism(features, real.features, real.radii))
+
+    @cached_property
+    def rarity(self) -> np.ndarray:
+        """Its rarity score, float64 (N,); NaN for a sample that lies in no real ball."""
+        features, real = self.sides
+        return _numpy(manifold.rarity(features, real.features, real.radii))
+
+    @property
+    def rare(self) -> np.ndarray:
+        """1 if it lies in balls of the sparsest real images alone, else 0, as where it lies in none: float64 (N,)."""
+        return (self.rarity > self.sides[1].rare_from).astype(np.float64)
 
 
 @dataclass(frozen=True)
