@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, scored_pass, silent
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     if (height, width) == (size, size):
         return images
     # pixel p of the input is at (2p + 1) / size − 1 in `grid_sample`'s coordinates
-    pixels = torch.arange(size, dtype=torch.float64)
+    pixels = torch.arange(size, dtype=torch.float64, device=images.device)
     x, y = (((2.0 * pixels * (before / size) + 1.0) / before - 1.0).to(images) for before in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -57,9 +58,16 @@ def bicubic_resized(images: Tensor, size: int) -> Tensor:
     return images
 
 
+@cache  # on a GPU they are not waited for again
+def colours(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ImageNet's colours in [0, 1], float32 (3, 1, 1) each."""
+    mean, deviation = torch.tensor(_COLOURS, device=device)[:, :, None, None]
+    return mean, deviation
+
+
 def imagenet_scaled(images: Tensor) -> Tensor:
     """RGB images (N, 3, height, width) in [-1, 1] less the mean of ImageNet's colours, in their standard deviations."""
-    mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
+    mean, deviation = colours(images.device)
     return ((images + 1.0) / 2.0 - mean) / deviation
 
 
@@ -126,7 +134,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
         count = len(batch)
         rows = torch.arange(MICRO_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
-            parts.append(extractor(eight_bit(batch[rows]))[:count].float().cpu().numpy())
+            parts.append(on_host(extractor(eight_bit(batch[rows]))[:count].float()).numpy())
         progress(count)
     if not parts:
         raise InputError("There are no images to extract features from", "nothing", "at least one image")

@@ -16,7 +16,7 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import MICRO_BATCH, Reporter, padded_rows, scored_pass
+from qualitygate.generators.passes import MICRO_BATCH, Reporter, on_host, padded_rows, scored_pass
 from qualitygate.metrics import manifold
 from qualitygate.records.metrics import Need, RealInfo
 
@@ -75,7 +75,7 @@ class RealSet(_Remembering):
     @cached_property
     def rare_from(self) -> float:
         """Rarity score above which a sample is rare: it lies in balls of the sparsest images alone."""
-        return float(self.radii.quantile(manifold.RARE))
+        return float(on_host(self.radii.quantile(manifold.RARE)))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def discriminator_values(discriminator: Discriminator, images: Tensor, labels: T
         batch = images[rows.to(images.device)].to(discriminator.device)
         own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
         with scored_pass():
-            parts.append(judge(batch, own)[: part.stop - start].double().cpu().numpy())
+            parts.append(on_host(judge(batch, own)[: part.stop - start].double()).numpy())
     return np.concatenate(parts)
 
 
@@ -222,4 +222,4 @@ class Observer:
 
 
 def _numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
+    return on_host(values.double()).numpy()
