@@ -25,6 +25,7 @@ def run(request: FileRequest) -> None:
         ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
         ("image", f"{height} × {width}, {channels} channels"),
         ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
+        ("CLA of a sample", _passes(document)),
         ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
         ("truncation in", document["truncation"]),
         ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
@@ -42,7 +43,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
     from qualitygate.generators.base import Generator
     from qualitygate.scores.local_activation import DIVISIONS
-    from qualitygate.scores.screening import typical_passes
+    from qualitygate.scores.screening import MEASURED_PASSES, typical_passes
 
     file, generator = (None, loaded) if isinstance(loaded, Generator) else (loaded, loaded.generator)
     origin, presets = generator.identity(), generator.presets
@@ -75,10 +76,18 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
         "operations": generator.operations,
         "truncation": generator.truncates,
         "discriminator": file is not None and file.discriminator is not None,
+        "exact_cla_passes": generator.latent_size * DIVISIONS,
+        "screened_cla_passes": {f"{quantile:g}": typical_passes(generator.latent_size, quantile) for quantile in MEASURED_PASSES},
         "layers": layers,
         "presets": {"low_rate": list(presets.low_rate), "curvature": list(presets.curvature), "stop": presets.stop},
         "ignored": [] if file is None else list(file.ignored),
     }
+
+
+def _passes(document: dict[str, Any]) -> str:
+    """Early passes by limit, each with what may differ from exact CLA there."""
+    screened = ", ".join(f"{passes:.0f} at {quantile}" for quantile, passes in document["screened_cla_passes"].items())
+    return f"{document['exact_cla_passes']:,} early passes exact; screened, by the quantile of the limit, about {screened}"
 
 
 def _planted(generator: Generator) -> dict[str, Any] | None:

@@ -10,19 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from qualitygate.errors import InputError, StorageError
 from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance, Record, canonical_hash
 from qualitygate.records.gate import ExpectationResult
+from qualitygate.records.images import ImageEncoding
 
 PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
 COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
-GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
-"""Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
+GATE, DRAIN, JUDGE, PUBLISH, OTHER = "gate", "drain", "judge", "publish", "other"
+"""Parts of the work: all of the generating thread, what was still to be encoded and written after its last image, the suite, what follows
+it, and what of the first is neither early, late nor waiting."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,6 +64,13 @@ class Plan(Record):
     curvature: int = 0  # samples at either end of the deciding score that get an exact CLA
     latents: str | None = None
     """SHA-256 of the file of the user's own latents; their ids are its rows."""
+    image_encoding: ImageEncoding = ImageEncoding()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there was a choice of formats, where none was made."""
+        fields: dict[str, Any] = write(self)
+        return fields if self.image_encoding != ImageEncoding() else {key: fields[key] for key in fields if key != "image_encoding"}
 
     @property
     def id(self) -> str:
@@ -135,8 +144,8 @@ class Manifest:
             self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode())
         found = _parsed(Plan, self._store.read(PLAN), PLAN)
         if found != self.plan:
-            theirs, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
-            said = [[f"{key} {str(one[key])[:12]}" for key in ours if theirs[key] != ours[key]] for one in (theirs, ours)]
+            changed = [(key, ours, getattr(found, key)) for key, ours in self.plan if ours != getattr(found, key)]
+            said = [[f"{key} {str(one[side])[:20]}" for key, *one in changed] for side in (1, 0)]
             raise InputError(
                 f"{self._store} holds a set under another plan",
                 ", ".join(said[0]),

@@ -15,7 +15,7 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter
+from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter, on_host
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean, mean_of_worst, quantile, wilson
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet, discriminator_values
@@ -95,7 +95,7 @@ class Sample:
     def _walked(self, layer: int, latents: Latents, progress: Progress) -> np.ndarray:
         parts = (latents[at : at + MICRO_BATCH] for at in range(0, len(latents), MICRO_BATCH))
         scores = [local_activation(self.generator, part, (layer,), progress=progress).unit_score[layer] for part in parts]
-        return torch.cat(scores).cpu().numpy()
+        return torch.cat(scores).numpy()
 
     def _grown(self, known: np.ndarray | None, count: int, phase: str, values: Callable[[Latents, Progress], np.ndarray]) -> np.ndarray:
         """Values of samples 0 … count − 1, those that are not known yet made now."""
@@ -172,7 +172,7 @@ def image_features(
     of an earlier look at the first of these ids, where there is no cache."""
     generator = model.generator
     assert generator is not None
-    known = None if earlier is None else earlier.cpu().numpy()
+    known = None if earlier is None else on_host(earlier).numpy()
     features = SampleFeatures(generator, model.profile.info.sampling, seed, extractor, ids.start).get(len(ids), reporter, known)
     return torch.from_numpy(features).to(generator.device)
 
