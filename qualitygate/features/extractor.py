@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, scored_pass, silent
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
     """
     batches = [images] if isinstance(images, Tensor) else images
     parts = []
-    for batch in rebatched(batches, MICRO_BATCH):
+    for batch in rebatched(batches, IMAGE_BATCH):
         count = len(batch)
-        rows = torch.arange(MICRO_BATCH, device=batch.device).clamp(max=count - 1)
+        rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
             parts.append(extractor(eight_bit(batch[rows]))[:count].float().cpu().numpy())
         progress(count)

@@ -22,7 +22,7 @@ from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, scored_pass, silent
 from qualitygate.latents import Latents, load_latents
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
@@ -205,7 +205,7 @@ class ShardWorker:
         if self._probed:
             return None
         self._probed = True
-        count = max(1, min(MICRO_BATCH, len(shard.ids) // _PROBE_SHARE))
+        count = max(1, min(self._stage.generator.micro_batch, len(shard.ids) // _PROBE_SHARE))
         latents = self._source.latents(shard.ids[:count])
         with scored_pass():
             start = time.perf_counter()
