@@ -80,6 +80,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
             return made(values)
 
     stand_ins = {"on_host": left, "leaving": lambda tensor: partial(left, tensor), "free_memory": lambda device: 2**34}
+    stand_ins["total_memory"] = lambda device: 2**35
     with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True), _Device():
         here.setattr(torch, "from_numpy", from_numpy)
         for name, stand_in in stand_ins.items():

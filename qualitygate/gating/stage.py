@@ -113,8 +113,13 @@ class GateStage:
         self._screening = Screening(generator, profile, policy, scored, self.limits, self._risk) if policy.screens else None
         self.corrector = None if policy.correction is None else Corrector(generator, profile, policy, policy.correction, self.limits)
 
-    @cached_property
+    @property
     def provenance(self) -> Provenance:
+        """Of all samples, in micro-batches as they are now: a set that goes on may fix others after the stage was made."""
+        return self._provenance.model_copy(update={"micro_batch": self.generator.micro_batch})
+
+    @cached_property
+    def _provenance(self) -> Provenance:
         origin = self.generator.identity()
         return Provenance(
             checkpoint=origin.name,

@@ -21,7 +21,7 @@ from qualitygate.errors import InputError, OutputError, StorageError
 from qualitygate.gating.profile import load_profile
 from qualitygate.generators.base import Generator as ImageGenerator
 from qualitygate.generators.passes import Progress, Reporter
-from qualitygate.produce.executor import Executor, InProcess, ProcessPool, RayExecutor, connect
+from qualitygate.produce.executor import Executor, InProcess, ProcessPool, RayExecutor, common_micro_batch, connect
 from qualitygate.produce.finalise import finalise
 from qualitygate.produce.manifest import IMAGES, PLAN, RECORDS, ROWS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.report import ensure_report, finished
@@ -41,8 +41,10 @@ def plan(
     form: Form | None = Form.WEBDATASET,
     images: bool = True,
     curvature: int = 0,
+    micro_batch: int | None = None,
 ) -> Plan:
-    """What is to be made of a source: a range of ids, all of the user's own latents, or as many images as are asked for, from id 0."""
+    """What is to be made of a source: a range of ids, all of the user's own latents, or as many images as are asked for, from id 0; by
+    default in micro-batches as they are where the source is open."""
     provenance = opened.stage.provenance
     if ids is None and accepted is None and opened.own is not None:
         ids = range(len(opened.own))
@@ -56,6 +58,7 @@ def plan(
         form=form,
         images=images,
         curvature=curvature,
+        micro_batch=micro_batch or provenance.micro_batch,
     )
 
 
@@ -85,7 +88,9 @@ def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSumm
     alone = cluster is None and workers == 1
     opened = source.open(device if alone else "cpu")
     settings = request.model_dump(include={"accepted", "shard_size", "images", "curvature"})
-    asked = plan(opened, ids=ids, form=request.shards, **settings)
+    where = cluster or (device, workers)
+    micro_batch = None if alone else common_micro_batch(opened.stage.generator.widest, *where, ray=cluster is not None)
+    asked = plan(opened, ids=ids, form=request.shards, micro_batch=micro_batch, **settings)
     job = Job(source, asked, request.out if folder is None else str(folder))
     if cluster is not None:
         executor: Executor = RayExecutor(job, *cluster, here=device)

@@ -104,6 +104,12 @@ class Job:
     def manifest(self) -> Manifest:
         return Manifest(open_store(self.workplace), self.plan)
 
+    def open(self, device: str, opened: OpenedSource | None = None) -> OpenedSource:
+        """The source on a device, where it may be open already, in the micro-batches that the set was begun in."""
+        opened = opened or self.source.open(device)
+        opened.stage.generator.micro_batch = self.manifest().begun.micro_batch
+        return opened
+
 
 class ShardWorker:
     """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already. Raises
@@ -111,7 +117,7 @@ class ShardWorker:
 
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
         self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
-        self._source = opened or job.source.open(device)
+        self._source = job.open(device, opened)
         self._stage = self._source.stage
         _check(self._stage.generator.identity().sha256, job.plan.checkpoint_sha256)
         self._scales = Scales.of(self._stage.profile, self._stage.policy)

@@ -51,6 +51,7 @@ def test_inspect(call: Call, place: Place) -> None:
     assert found["settings"] == {"latent_size": 8, "units": [12, 8, 6], "image_channels": 3}
     assert [layer["size"] for layer in found["layers"]] == ["4x4", "8x8", "16x16"]
     assert found["group"] == "netG"
+    assert found["micro_batch"] == {"the CPU": 64, **{f"a GPU with {memory} GiB": 1024 for memory in (16, 40, 80)}}
     shown = call("inspect", place.checkpoint)
     assert found["sha256"] in shown.stdout.replace("\n", "")
     assert shown.stderr == ""
