@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import IMAGE_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, on_host, scored_pass, silent
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     if (height, width) == (size, size):
         return images
     # pixel p of the input is at (2p + 1) / size − 1 in `grid_sample`'s coordinates
-    pixels = torch.arange(size, dtype=torch.float64)
+    pixels = torch.arange(size, dtype=torch.float64, device=images.device)
     x, y = (((2.0 * pixels * (before / size) + 1.0) / before - 1.0).to(images) for before in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -109,7 +109,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
         count = len(batch)
         rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
-            parts.append(extractor(eight_bit(batch[rows]))[:count].float().cpu().numpy())
+            parts.append(on_host(extractor(eight_bit(batch[rows]))[:count].float()).numpy())
         progress(count)
     if not parts:
         raise InputError("There are no images to extract features from", "nothing", "at least one image")

@@ -114,6 +114,11 @@ def pixels(images: Tensor) -> Tensor:
     return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
+def positions(mask: Tensor) -> tuple[Tensor, ...]:
+    """Where a bool mask of any shape holds, on its device: int64 (n,) for each axis. How many there are has to leave the device first."""
+    return torch.nonzero_static(mask, size=int(on_host(mask.sum()))).unbind(1)
+
+
 @cache
 def _copying(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)

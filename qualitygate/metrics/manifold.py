@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import scored_pass
+from qualitygate.generators.passes import on_host, positions, scored_pass
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of, mean
 from qualitygate.metrics.metric import SetMetric
 
@@ -84,7 +84,7 @@ def _reached(group: Group, how: Resampling | None, reached: Callable[[Sequence[n
     blocks = [] if how is None else blocks_of(count, seed=how.seed)
     if blocks and count - len(blocks[0]) <= k:
         blocks = []
-    share, *without = reached(blocks).double().mean(dim=1).tolist()
+    share, *without = on_host(reached(blocks).double().mean(dim=1)).tolist()
     return Estimate.jackknife(share, without, count) if without else Estimate(share, count)
 
 
@@ -130,7 +130,7 @@ def balls_around(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: boo
             over = squared - limits[columns].float()
             margin = rounding * (scale[rows, None] + others[columns] + limits[columns].float())
             counts[rows] += (over < -margin).sum(dim=1)
-            near, at = (over.abs() <= margin).nonzero(as_tuple=True)
+            near, at = positions(over.abs() <= margin)
             near, at = near + rows.start, at + columns.start
             exact, radius = _exact(queries, centres, near, at), radii[at]
             inside = exact < radius if strict else exact <= radius
@@ -146,8 +146,8 @@ def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
     reference code returns the square of it. Real samples with a radius of 0, copies of each other, take no part. Infinite for a copy of
     a real sample.
     """
-    kept = (radii <= radii.quantile(0.5)) & (radii > 0.0)
-    if not bool(kept.any()):
+    (kept,) = positions((radii <= radii.quantile(0.5)) & (radii > 0.0))
+    if not len(kept):
         raise InputError(
             "There is no realism score against this real set",
             "real samples that are copies of each other",
@@ -187,8 +187,9 @@ def recall(generated: Tensor, real: Tensor, k: int = K, blocks: Sequence[np.ndar
         grown = _kth(near[:place] + near[place + 1 :], k)
         larger = grown > radii
         larger[part] = False
-        if bool(larger.any()) and not bool(found.all()):
-            found[~found] = balls_around(real[~found], generated[larger], grown[larger]) > 0
+        (others,), (balls,) = positions(~found), positions(larger)
+        if len(others) and len(balls):
+            found[others] = balls_around(real[others], generated[balls], grown[balls]) > 0
         reached.append(found)
     return torch.stack(reached)
 

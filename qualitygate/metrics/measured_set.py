@@ -16,7 +16,7 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import IMAGE_BATCH, Reporter, padded_rows, scored_pass
+from qualitygate.generators.passes import IMAGE_BATCH, Reporter, on_host, padded_rows, scored_pass
 from qualitygate.metrics import manifold
 from qualitygate.records.metrics import Need, RealInfo
 
@@ -171,7 +171,7 @@ def discriminator_values(discriminator: Discriminator, images: Tensor, labels: T
         batch = images[rows.to(images.device)].to(discriminator.device)
         own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
         with scored_pass():
-            parts.append(judge(batch, own)[: part.stop - start].double().cpu().numpy())
+            parts.append(on_host(judge(batch, own)[: part.stop - start].double()).numpy())
     return np.concatenate(parts)
 
 
@@ -218,4 +218,4 @@ class Observer:
 
 
 def _numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
+    return on_host(values.double()).numpy()

@@ -115,6 +115,27 @@ def local_activation(
         InputError: parameters out of range, or latents in w.
         LayerError: no such layer.
     """
+    passes = Passes(generator, precision)
+    return local_activation_by(
+        passes, latents, layers, bound=bound, divisions=divisions, axes=axes, points=points, memory=memory, progress=progress
+    )
+
+
+def local_activation_by(
+    passes: Passes,
+    latents: Latents | Tensor,
+    layers: Iterable[LayerLike],
+    *,
+    bound: float = BOUND,
+    divisions: int = DIVISIONS,
+    axes: Sequence[int] | None = None,
+    points: Sequence[int] | None = None,
+    memory: int | None = None,
+    progress: Progress = silent,
+) -> LocalActivation:
+    """`local_activation` of N samples, or a bare z (N, D), by passes that serve for more than one call: their copy of the generator is made
+    once."""
+    generator = passes.generator
     indices = generator.layer_indices(layers)
     chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
     if not len(chosen) or len(chosen.unique()) != len(chosen) or not 0 <= chosen.min() <= chosen.max() < generator.latent_size:
@@ -122,21 +143,22 @@ def local_activation(
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(generator, Passes(generator, precision), indices, chosen, grid(bound, divisions, points, generator.device))
+    walk = Walk(passes, indices, chosen, grid(bound, divisions, points, generator.device))
     parts = []
     for few in walk.over(latents, memory):
         parts.append(few)
         progress(len(few[0][indices[0]]))
     curvatures, activations = ({index: torch.cat([few[index] for few in side]) for index in indices} for side in zip(*parts, strict=True))
-    return LocalActivation(curvatures, activations, precision)
+    return LocalActivation(curvatures, activations, passes.precision)
 
 
 def in_parts(
     generator: Generator, latents: Latents, layers: Iterable[LayerLike], *, precision: Precision = "float32", progress: Progress = silent
 ) -> Iterator[LocalActivation]:
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
+    passes = Passes(generator, precision)
     for start in range(0, len(latents), size := generator.micro_batch):
-        yield local_activation(generator, latents[start : start + size], layers, precision=precision, progress=progress)
+        yield local_activation_by(passes, latents[start : start + size], layers, progress=progress)
 
 
 class Passes:
@@ -145,7 +167,7 @@ class Passes:
     def __init__(self, generator: Generator, precision: Precision) -> None:
         if precision not in get_args(Precision):
             raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
-        self.precision = precision
+        self.generator, self.precision = generator, precision
         self.layers = _in_bfloat16(generator) if precision == "bfloat16" else generator
 
     def running(self) -> AbstractContextManager[None]:
@@ -208,10 +230,9 @@ _CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their fu
 
 @dataclass(frozen=True)
 class Walk:
-    """What stays the same in all passes: the generator gives the moved latents, and the activations at the samples; the mean is over
+    """What stays the same in all passes: their generator gives the moved latents, and the activations at the samples; the mean is over
     ``axes``, int64 (A,), with the `grid` on each of them."""
 
-    generator: Generator
     passes: Passes
     layers: tuple[int, ...]
     axes: Tensor
@@ -224,7 +245,7 @@ class Walk:
         while done < len(latents):
             few = latents[done : done + max(1, rays // len(self.axes))]
             try:
-                result = self._of_few(few.to(self.generator.device), rays)
+                result = self._of_few(few.to(self.passes.generator.device), rays)
             except (RuntimeError, MemoryError) as error:
                 rays = min(rays, len(few) * len(self.axes)) // 2
                 no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
@@ -236,8 +257,9 @@ class Walk:
 
     def _rays(self, memory: int | None) -> int:
         """How many axes, of one or more samples, go into a pass."""
-        device = self.generator.device
-        widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
+        generator = self.passes.generator
+        device = generator.device
+        widest = max(layer.neurons for layer in generator.layers[: max(self.layers) + 1])
         each = LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
         if memory is None:
             memory = free_memory(device) // 2 if device.type == "cuda" else _CPU_MEMORY
@@ -246,13 +268,14 @@ class Walk:
 
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
+        generator = self.passes.generator
         with scored_pass():
-            states = self.generator.states(self.generator.begin(latents), max(self.layers))
+            states = generator.states(generator.begin(latents), max(self.layers))
             at_sample = {state.layer: state.activation for state in states if state.layer in self.layers}
-        reaching = self.axes[torch.isin(self.axes, torch.tensor(self.generator.axes_reaching(max(self.layers))))]
+        reaching = self.axes[torch.isin(self.axes, torch.tensor(generator.axes_reaching(max(self.layers))))]
         total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
         with self.passes.running():
-            for axes in reaching.to(self.generator.device).split(max(1, rays // len(latents))):
+            for axes in reaching.to(generator.device).split(max(1, rays // len(latents))):
                 for index, summed in self._one_pass(latents, at_sample, axes).items():
                     total[index] += summed
         mean = {index: on_host(summed / len(self.axes)).contiguous() for index, summed in total.items()}
@@ -263,7 +286,7 @@ class Walk:
         shape = (*self.distances.shape, len(latents), len(axes))
         start = {index: activation.flatten(2).transpose(1, 2).contiguous() for index, activation in at_sample.items()}
         total = {index: torch.empty_like(activation) for index, activation in start.items()}
-        begun = self.passes.converted(self.generator.begin_moved(latents, axes, self.distances.flatten()))
+        begun = self.passes.converted(self.passes.generator.begin_moved(latents, axes, self.distances.flatten()))
         for layer, positions, activation in self.passes.layers.parts(begun, max(self.layers)):
             if layer in start:
                 along, here = activation.unflatten(0, shape), start[layer][:, positions]

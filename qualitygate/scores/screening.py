@@ -21,9 +21,8 @@ import numpy as np
 from torch import Tensor
 
 from qualitygate.errors import ProfileError
-from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation, Precision, local_activation
+from qualitygate.scores.local_activation import LocalActivation, Passes, local_activation_by
 
 THIN = (2, 5, 10)
 """Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
@@ -197,9 +196,9 @@ def _ridge(inputs: np.ndarray, target: np.ndarray) -> tuple[Callable[[np.ndarray
 class SequentialEstimator:
     """Estimates of CLA of some samples, stage after stage; all layers by the same passes."""
 
-    def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
-        self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
-        self._order = axes_order(generator.latent_size)
+    def __init__(self, passes: Passes, latents: Latents, layers: Sequence[int]) -> None:
+        self._passes, self._latents, self._layers = passes, latents, tuple(layers)
+        self._order = axes_order(passes.generator.latent_size)
         self._below: Stage | None = None
         self._sums: dict[int, Tensor] = {}
 
@@ -207,7 +206,7 @@ class SequentialEstimator:
         """Sample scores over the axes of the next stage, by layer: float64 (N,). On the last stage they are exact."""
         known = self._below.axes if self._below is not None and self._below.points == stage.points else 0
         new = self._order[known : stage.axes]
-        local = local_activation(self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision)
+        local = local_activation_by(self._passes, self._latents, self._layers, axes=new, points=stage.points)
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
             sums = {layer: total + self._sums[layer] for layer, total in sums.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, LayerLike
-from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, on_host, scored_pass, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
 from qualitygate.units.table import UnitInputs, UnitScore
@@ -80,8 +80,9 @@ def _one_pass(
         labels = None if batch.labels is None else batch.labels.to(generator.device)
         value = discriminator(generator.finish(state), labels if discriminator.label_size else None)[:valid]
         gradients = torch.autograd.grad(value.sum(), [seen[layer] for layer in indices])
-    return value.detach().double().cpu(), {
-        layer: (gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)).cpu() for layer, gradient in zip(indices, gradients, strict=True)
+    return on_host(value.detach().double()), {
+        layer: on_host((gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)))
+        for layer, gradient in zip(indices, gradients, strict=True)
     }
 
 

@@ -8,7 +8,7 @@ from small import small_dcgan, small_pggan
 
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import sample_latents
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import Passes, local_activation
 from qualitygate.scores.screening import SMALLEST, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 
 
@@ -124,7 +124,7 @@ def test_the_order_of_axes_never_changes() -> None:
 @pytest.mark.parametrize("generator", [small_dcgan(latent_size=80), small_pggan()], ids=["dcgan", "pggan"])
 def test_climbing_ends_at_the_exact_score(generator) -> None:  # type: ignore[no-untyped-def]
     latents = sample_latents(generator, range(6), 3)
-    estimator = SequentialEstimator(generator, latents, [0, 1])
+    estimator = SequentialEstimator(Passes(generator, "float32"), latents, [0, 1])
     stages = schedule(generator.latent_size)
     for stage in stages[:-1]:
         score = estimator.advance(stage)
