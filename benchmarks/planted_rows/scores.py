@@ -70,7 +70,10 @@ def discriminator(scene: Scene) -> np.ndarray | None:
     if judge is None:
         return None
     with scored_pass():
-        parts = [-judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start] for rows, batch in micro_batches(scene.samples)]
+        parts = [
+            -judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start]
+            for rows, batch in micro_batches(scene.samples, scene.generator.micro_batch)
+        ]
     return torch.cat(parts).double().cpu().numpy()
 
 
