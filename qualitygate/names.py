@@ -235,7 +235,8 @@ def drift(score: str) -> tuple[str, str]:
 
 
 def time_share(part: str) -> str:
-    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    """Share of the workers' time that a part of the work took: ``early``, ``late``; beside them, of all threads together, ``encode`` and
+    ``write``; and ``wait``, in which these two held generation up."""
     return f"time_share/{part}"
 
 

@@ -21,6 +21,7 @@ import torch
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError, WorkerError
 from qualitygate.generators.passes import Progress, micro_batch_on, silent
 from qualitygate.produce.manifest import Shard, ShardRow
+from qualitygate.produce.shards import cores
 from qualitygate.produce.worker import Job, OpenedSource, ShardWorker
 
 ATTEMPTS = 3  # workers that may die on one shard before the run gives up
@@ -142,7 +143,7 @@ class ProcessPool(Executor):
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
         device = self._devices.pop(0)
-        threads = max(1, (os.cpu_count() or 1) // self._count)
+        threads = max(1, cores() // self._count)
         process = context.Process(target=_serve, args=(theirs, self.job, device, threads), daemon=True)
         process.start()
         theirs.close()  # so that its end is seen here
@@ -156,7 +157,7 @@ def _serve(pipe: Any, job: Job, device: str, threads: int) -> None:
     signal.signal(signal.SIGTERM, _stop)
     torch.set_num_threads(threads)
     try:
-        worker = ShardWorker(job, device)
+        worker = ShardWorker(job, device, threads=threads)
         while True:
             pipe.send(worker(pipe.recv()))
     except (EOFError, BrokenPipeError):
@@ -214,7 +215,7 @@ class RayExecutor(Executor):
         items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
         rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
-            fn_constructor_args=(self.job, self._device),
+            fn_constructor_args=(self.job, self._device, self._count),
             compute=ray.data.ActorPoolStrategy(size=min(self._count, len(items))),
             num_cpus=1,
             num_gpus=1 if self._device.startswith("cuda") else 0,
@@ -230,12 +231,15 @@ class RayExecutor(Executor):
 class _Actor:
     """A shard worker that takes and gives what Ray Data carries. It begins with its first shard: what goes wrong then is ours to tell."""
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._job, self._device = job, device
+    def __init__(self, job: Job, device: str, count: int) -> None:
+        self._job, self._device, self._count = job, device, count
 
     @cached_property
     def _worker(self) -> ShardWorker:
-        return ShardWorker(self._job, self._device)
+        ray = _ray()
+        node = next(one for one in ray.nodes() if one["NodeID"] == ray.get_runtime_context().get_node_id())
+        most = int(node["Resources"].get("GPU" if self._device.startswith("cuda") else "CPU", 1))  # workers that Ray puts here
+        return ShardWorker(self._job, self._device, threads=max(1, cores() // max(1, min(most, self._count))))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (start,), (stop,) = batch["start"], batch["stop"]

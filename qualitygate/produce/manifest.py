@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from qualitygate.errors import InputError, StorageError
 from qualitygate.generators.passes import MICRO_BATCH
@@ -18,12 +18,14 @@ from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance, Record, canonical_hash
 from qualitygate.records.gate import ExpectationResult
+from qualitygate.records.images import ImageEncoding
 
 PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
 COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
-GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
-"""Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
+GATE, DRAIN, JUDGE, PUBLISH, OTHER = "gate", "drain", "judge", "publish", "other"
+"""Parts of the work: all of the generating thread, what was still to be encoded and written after its last image, the suite, what follows
+it, and what of the first is neither early, late nor waiting."""
 
 
 @dataclass(frozen=True, order=True)
@@ -63,8 +65,15 @@ class Plan(Record):
     curvature: int = 0  # samples at either end of the deciding score that get an exact CLA
     latents: str | None = None
     """SHA-256 of the file of the user's own latents; their ids are its rows."""
+    image_encoding: ImageEncoding = ImageEncoding()
     micro_batch: int = MICRO_BATCH
     """Samples in one pass, the same for all workers and whenever the set is gone on with. How it is made, not what it holds."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there was a choice of formats and micro-batches, where none was made."""
+        later = {"image_encoding": ImageEncoding(), "micro_batch": MICRO_BATCH}
+        return {key: value for key, value in write(self).items() if key not in later or getattr(self, key) != later[key]}
 
     @property
     def id(self) -> str:
@@ -139,8 +148,8 @@ class Manifest:
             self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode())
         found = self.begun
         if found.id != self.plan.id:
-            theirs, ours = (one.model_dump(mode="json", exclude={"micro_batch"}) for one in (found, self.plan))
-            said = [[f"{key} {str(one[key])[:12]}" for key in ours if theirs[key] != ours[key]] for one in (theirs, ours)]
+            changed = [(key, ours, getattr(found, key)) for key, ours in self.plan if ours != getattr(found, key) and key != "micro_batch"]
+            said = [[f"{key} {str(one[side])[:20]}" for key, *one in changed] for side in (1, 0)]
             raise InputError(
                 f"{self._store} holds a set under another plan",
                 ", ".join(said[0]),

@@ -83,6 +83,14 @@ def test_gate_writes_one_record_for_every_id_and_the_images_it_keeps(place: Plac
     assert {"gallery", "figures", "profile", "units.parquet", "policy.yaml", "suite.json"} <= {one.name for one in gated.iterdir()}
 
 
+def test_gate_writes_the_format_that_was_asked_for(call: Call, place: Place, tmp_path: Path) -> None:
+    asked = ("--image-format", "jpeg", "--image-quality", 80, "--no-track", "--exit-zero", "--json")
+    done = gate(call, place, tmp_path / "gated", *asked)
+    assert done.json["image_encoding"] == {"format": "jpeg", "level": None, "quality": 80}
+    assert {one.suffix for one in (tmp_path / "gated" / "images").iterdir()} == {".jpg"}
+    assert call("decide", tmp_path / "gated", "--policy", place.policy, "--json").json["changed"] == 0
+
+
 def test_gate_of_own_latents(call: Call, place: Place, tmp_path: Path) -> None:
     z = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     np.savez(tmp_path / "own.npz", z=z)

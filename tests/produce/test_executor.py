@@ -25,8 +25,9 @@ class Worker:
     exitcode = -9
 
     def __init__(self, target: Any, args: Any, daemon: bool) -> None:
-        pipe, _, self.device, _ = args
+        pipe, _, self.device, threads = args
         devices.append(self.device)
+        assert threads == 8  # half of the cores
         if self.device == "cuda:1":
             self.open = Connection(os.dup(pipe.fileno()))
 
@@ -44,6 +45,7 @@ def test_who_is_hired_for_a_dead_worker_gets_its_gpu(monkeypatch: pytest.MonkeyP
     context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Worker, set_forkserver_preload=lambda names: None)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(executor, "cores", lambda: 16)
     with ProcessPool(None, "cuda", 2) as pool, pytest.raises(WorkerError, match=f"{ATTEMPTS} workers died"):
         list(pool.work([Shard(0, 10), Shard(10, 20)]))
     assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]

@@ -46,7 +46,7 @@ def test_what_is_kept_is_what_the_gate_keeps(small: Small, made: Path) -> None:
     written = {entry.id: entry for entry in entries(made)}
     assert written.keys() == images.keys()
     for one, entry in written.items():
-        pixels = np.asarray(Image.open(io.BytesIO(entry.png))).astype(int)
+        pixels = np.asarray(Image.open(io.BytesIO(entry.image))).astype(int)
         assert np.abs(pixels - images[one][..., 0].astype(int)).max() <= 1
         assert entry.about["id"] == one
         assert entry.about["seed"] == 1
@@ -153,6 +153,7 @@ def test_the_summary_says_where_the_time_went_and_what_an_image_cost(made: Path)
     assert 0 < metrics[names.time_share("late")] < 1
     assert metrics[names.time_share("encode")] > 0
     assert metrics[names.time_share("write")] > 0
+    assert 0 < metrics[names.time_share("wait")] < 1
     share = metrics[names.ACCEPTED_SHARE]
     assert metrics[names.COST_FILTERED] == pytest.approx(metrics[names.COST_UNGATED] / share)
     assert metrics[names.COST_ACCEPTED] * metrics[names.YIELD] * len(IDS) == pytest.approx(metrics[names.SECONDS])
@@ -187,7 +188,7 @@ def test_one_folder_goes_on_and_holds_what_shards_do(small: Small, made: Path, t
     place = tmp_path / "set"
     table = pq.read_table(place / "samples.parquet").to_pydict()
     assert {name: table[name] for name in records(made)} == records(made)
-    assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.png for one in entries(made)}
+    assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.image for one in entries(made)}
     assert not Path(job.workplace).exists()
     assert not [name for name in ("manifest", "records", "shards", "plan.json", ".partial") if (place / name).exists()]
 
@@ -264,7 +265,7 @@ def test_one_folder_in_an_object_store(small: Small, made: Path, bucket: str) ->
     summary = produce(InProcess(small.job(place, ids=IDS, form=None), "cpu"))
     store = open_store(place)
     assert {int(Path(name).stem): store.read(f"images/{name}") for name in store.names("images")} == {
-        one.id: one.png for one in entries(made)
+        one.id: one.image for one in entries(made)
     }
     assert not {"manifest", "records", "plan.json", ".partial"} & set(store.names(""))
     assert {"samples.parquet", "summary.json", "report.html", "gallery", "figures", "profile"} <= set(store.names(""))
