@@ -60,8 +60,11 @@ class _Device(TorchFunctionMode):
             if func in (Tensor.__getitem__, Tensor.split):  # torch 2.9 fails to split what is empty
                 _on_one_device(tree_leaves(args[1:]))
                 return _as_meta(func, args, kwargs)
-        if func is Tensor.to and not isinstance(args[0], FakeTensor):
-            args = (self._mode.from_tensor(args[0]), *args[1:])
+        if func is Tensor.to:
+            if isinstance(args[0], Tensor) and args[0].device == CUDA and any(str(one) == "cpu" for one in (*args[1:], *kwargs.values())):
+                raise AssertionError("to the CPU: values leave the device in `passes.on_host` alone")
+            if not isinstance(args[0], FakeTensor):
+                args = (self._mode.from_tensor(args[0]), *args[1:])
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
@@ -107,6 +110,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
     stand_ins["total_memory"] = lambda device: 2**35
     with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True) as mode, _Device(mode):
         here.setattr(torch, "from_numpy", from_numpy)
+        here.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)  # a real one does not become a fake one
         for name, stand_in in stand_ins.items():
             original = getattr(passes, name)
             for module in [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is original]:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fake_cuda import CUDA, fake_cuda, on_cuda
 from small import image_set, small_dcgan, small_stylegan2
+from small_policy import small_policy
 from torch import Tensor, nn
 
+import qualitygate
+from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features import registry, vgg16
 from qualitygate.features.extractor import Extractor, SpatialExtractor, averaged_down, extract, tf1_resized
 from qualitygate.features.inception import Inception, InceptionExtractor
 from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import sample_latents
 from qualitygate.generators.families.dcgan import DCGANDiscriminator
 from qualitygate.generators.passes import Reporter, scored_pass
+from qualitygate.latents import Sampling
 from qualitygate.metrics.measured_set import Observer, RealSet
 from qualitygate.metrics.metric import Evaluator
 from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, path_lengths
+from qualitygate.policy.corrections import SequentialAblation
+from qualitygate.policy.model import Limit, Rule
+from qualitygate.records.dynamics import Neuron
 from qualitygate.records.metrics import METRICS
 from qualitygate.scores.low_rate import activation_rates
+from qualitygate.studies.corrections.run import _reference as reference_of
+from qualitygate.studies.corrections.run import against_truth, compare, worst_samples
+from qualitygate.studies.dynamics import ScoringSettings
+from qualitygate.studies.dynamics.measure import score
+from qualitygate.studies.dynamics.pattern import plane_pattern, unit_activation
+from qualitygate.studies.dynamics.run import AgainstReal
+from qualitygate.studies.observation import SampleSource
 from qualitygate.units.classifier import CLASSES, ArtifactClassifier, artifact_masks
 from qualitygate.units.concepts import peaks, representative, unit_heat
 from qualitygate.units.score import joined
@@ -144,3 +161,63 @@ def test_every_unit_score(monkeypatch: pytest.MonkeyPatch) -> None:
         assert peaks(generator, artifacts, top).shape == (10, 6)
         assert representative(generator, artifacts, 1).device.type == "cpu"
         assert unit_heat(generator, artifacts, 1, 0).shape == (10, 64, 64)
+
+
+def test_the_study_of_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = small_dcgan()
+    profile = calibrate(generator, small_policy())
+    samples = worst_samples(generator, profile, profile.policy, 5, 60, seed=1)
+    real = image_set("real", IMAGES)
+    with fake_cuda(monkeypatch):
+        on_cuda(generator)
+        extractor = ModuleExtractor(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), "means", device=CUDA)
+        made = compare(generator, profile, profile.policy, {"one": SequentialAblation()}, samples.latents, extractor=extractor, show=3)
+        assert not made.left_out
+        assert len(made.shown) == 3
+        normal = extract(extractor, IMAGES[:20])
+        for one in (real, None):
+            reference, measured = reference_of(samples, extractor, normal, one, CUDA, Reporter())
+            assert reference is not None
+            assert reference.images.features.device == CUDA
+            assert measured is not None
+            assert reference(measured).keys() == {names.FID, names.REALISM, names.PRECISION}
+        images = [on_device(3, 1, 8, 8) for _ in range(3)]
+        assert against_truth(*images, torch.empty(8, 8, dtype=torch.bool, device=CUDA)).keys() == {"left", "mark_left", "damage"}
+
+
+def test_the_study_of_dynamics(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, discriminator = small_dcgan(), DCGANDiscriminator([4, 5, 6, 7], 1)
+    settings = ScoringSettings(samples=3, axes=2, rate_samples=64, metric_samples=10, layers=(1,), early=(0,))
+    real = image_set("real", IMAGES)
+    with fake_cuda(monkeypatch):
+        on_cuda(generator)
+        on_cuda(discriminator)
+        against = AgainstReal(real, DiscriminatorExtractor(discriminator), device=CUDA)
+        scores = score(generator, settings, discriminator=discriminator, metrics=against)
+        assert {names.KID, names.PRECISION, names.RECALL} <= scores.metrics.keys()
+        one = sample_latents(generator, [0], 1)
+        assert plane_pattern(generator, one, Neuron(1, 0, 0, 0), (0, 1)).values.ndim == 2
+        assert unit_activation(generator, one, Neuron(1, 0, 0, 0)).shape == (8, 8)
+
+
+def test_samples_of_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, discriminator = small_dcgan(), DCGANDiscriminator([4, 5, 6, 7], 1)
+    policy = small_policy(rules=[Rule(id="counts", score="low_rate_0.1", limit=Limit(value=0.5), action="reject")], correction=None)
+    generator.origin = generator.identity()
+    profile = calibrate(generator, policy)
+    real = image_set("real", IMAGES)
+    with fake_cuda(monkeypatch):
+        on_cuda(generator)
+        on_cuda(discriminator)
+        extractor = ModuleExtractor(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), "means", device=CUDA)
+        of_real = RealSet.of(real, extractor, CUDA, Reporter())
+        source = SampleSource(generator, extractor, discriminator, 1, Sampling(), Reporter(), of_real)
+        seen = source.collect(70, GateStage(generator, profile, policy, seed=1))
+        assert seen.untouched.count == 70
+        assert seen.untouched.features is not None
+        assert seen.untouched.features.device == CUDA
+
+
+def test_numbers_leave_the_device_in_one_place() -> None:
+    sources = Path(qualitygate.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if ".cpu()" in path.read_text(encoding="utf8")] == []

@@ -28,7 +28,7 @@ from qualitygate.gating.profile import (
 from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families import default_rate
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import Reporter, on_host
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import Limit, SequentialAblation
 from qualitygate.policy.model import Detection, Policy, Rule
@@ -187,7 +187,7 @@ def _rates(
 
 
 def _as_arrays(rates: ActivationRates) -> Arrays:
-    return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
+    return {_SAMPLES: np.array([rates.samples]), **{str(layer): on_host(counts).numpy() for layer, counts in rates.counts.items()}}
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far: _Unfinished, reporter: Reporter) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, on_host, scored_pass, silent
 from qualitygate.latents import Latents, load_latents
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
@@ -217,7 +217,7 @@ class ShardWorker:
         latents = self._source.latents(shard.ids[:count])
         with scored_pass():
             start = time.perf_counter()
-            self._stage.generator(latents).cpu()
+            on_host(self._stage.generator(latents))
             return (time.perf_counter() - start) / count
 
 

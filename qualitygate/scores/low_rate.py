@@ -70,7 +70,8 @@ class ActivationRates:
         return float((~self.high_rate(layer, rate)).double().mean())
 
     def to(self, device: torch.device | str) -> ActivationRates:
-        return replace(self, counts={layer: counts.to(device) for layer, counts in self.counts.items()})
+        to_host = torch.device(device).type == "cpu"
+        return replace(self, counts={layer: on_host(counts) if to_host else counts.to(device) for layer, counts in self.counts.items()})
 
     def _of(self, layer: int) -> Tensor:
         if layer not in self.counts:

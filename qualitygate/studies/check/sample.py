@@ -15,7 +15,7 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import Progress, Reporter
+from qualitygate.generators.passes import Progress, Reporter, on_host
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean, mean_of_worst, quantile, wilson
 from qualitygate.metrics.measured_set import MeasuredSet, Observer, RealSet
@@ -97,7 +97,7 @@ class Sample:
 
     def _walked(self, layer: int, latents: Latents, progress: Progress) -> np.ndarray:
         scores = [part.unit_score[layer] for part in in_parts(self.generator, latents, (layer,), progress=progress)]
-        return torch.cat(scores).cpu().numpy()
+        return torch.cat(scores).numpy()
 
     def _grown(self, known: np.ndarray | None, count: int, phase: str, values: Callable[[Latents, Progress], np.ndarray]) -> np.ndarray:
         """Values of samples 0 … count − 1, those that are not known yet made now."""
@@ -174,7 +174,7 @@ def image_features(
     of an earlier look at the first of these ids, where there is no cache."""
     generator = model.generator
     assert generator is not None
-    known = None if earlier is None else earlier.cpu().numpy()
+    known = None if earlier is None else on_host(earlier).numpy()
     features = SampleFeatures(generator, model.profile.info.sampling, seed, extractor, ids.start).get(len(ids), reporter, known)
     return torch.from_numpy(features).to(generator.device)
 
