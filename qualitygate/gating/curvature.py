@@ -97,12 +97,12 @@ class Screening:
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
         estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
         estimator = SequentialEstimator(self._passes, latents, self._layers)
-        rows, below = np.arange(count), None
+        rows = np.arange(count)
         for tier, stage in enumerate((None, *stages)):
             if stage is not None:
                 for layer, score in estimator.advance(stage).items():
                     estimates[layer][rows, tier - 1] = score
-                found[names.CLA_PASSES][rows] += stage.passes(below, DIVISIONS)
+                found[names.CLA_PASSES][rows] += stage.passes(stages[: tier - 1], DIVISIONS)
             for layer, screen in self._screens.items():
                 known = estimates[layer][rows, :tier]
                 if tier < len(stages):
@@ -115,7 +115,7 @@ class Screening:
             if not still.any():
                 break
             estimator.select(np.flatnonzero(still))
-            rows, below = rows[still], stage
+            rows = rows[still]
         return found
 
     def _still_open(self, rows: np.ndarray, columns: Columns, found: Columns) -> np.ndarray:

@@ -52,8 +52,11 @@ def test_inspect(call: Call, place: Place) -> None:
     assert [layer["size"] for layer in found["layers"]] == ["4x4", "8x8", "16x16"]
     assert found["group"] == "netG"
     assert found["micro_batch"] == {"the CPU": 64, **{f"a GPU with {memory} GiB": 1024 for memory in (16, 40, 80)}}
+    assert found["exact_cla_passes"] == 8 * 20
+    assert found["screened_cla_passes"] == {"0.8": 98, "0.9": 65, "0.95": 123, "0.99": 43}
     shown = call("inspect", place.checkpoint)
     assert found["sha256"] in shown.stdout.replace("\n", "")
+    assert "160 early passes exact; screened, by the quantile of the limit, about 98 at 0.8, 65 at 0.9" in " ".join(shown.stdout.split())
     assert shown.stderr == ""
 
 
