@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, on_host, scored_pass, silent
 
 _COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -130,9 +130,9 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
     """
     batches = [images] if isinstance(images, Tensor) else images
     parts = []
-    for batch in rebatched(batches, MICRO_BATCH):
+    for batch in rebatched(batches, IMAGE_BATCH):
         count = len(batch)
-        rows = torch.arange(MICRO_BATCH, device=batch.device).clamp(max=count - 1)
+        rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
             parts.append(on_host(extractor(eight_bit(batch[rows]))[:count].float()).numpy())
         progress(count)

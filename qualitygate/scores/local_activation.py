@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike, State
-from qualitygate.generators.passes import LIVE, MICRO_BATCH, Progress, free_memory, on_host, scored_pass, silent
+from qualitygate.generators.passes import LIVE, Progress, free_memory, on_host, scored_pass, silent
 from qualitygate.latents import Latents
 
 BOUND = 30.0
@@ -157,8 +157,8 @@ def in_parts(
 ) -> Iterator[LocalActivation]:
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
     passes = Passes(generator, precision)
-    for start in range(0, len(latents), MICRO_BATCH):
-        yield local_activation_by(passes, latents[start : start + MICRO_BATCH], layers, progress=progress)
+    for start in range(0, len(latents), size := generator.micro_batch):
+        yield local_activation_by(passes, latents[start : start + size], layers, progress=progress)
 
 
 class Passes:
