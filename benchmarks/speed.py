@@ -193,7 +193,7 @@ def _gate(stage: GateStage) -> int:
 def _passes(generator: Generator, run: Callable[..., object]) -> None:
     """Passes over the same ids in the same micro-batches."""
     with scored_pass():
-        for _, batch in micro_batches(sample_latents(generator, IDS, SEED)):
+        for _, batch in micro_batches(sample_latents(generator, IDS, SEED), generator.micro_batch):
             run(batch)
 
 

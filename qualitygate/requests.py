@@ -185,7 +185,7 @@ class WithReal(Request):
 class WithExtractor(Request):
     extractor: str = Field(
         "random-vgg16-32",
-        description="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:….",
+        description="Feature extractor: random-vgg16-SIZE, inception, vgg16, dinov2 (these need --weights), discriminator, module:….",
     )
     weights: str | None = Field(None, description="Weights of the extractor: a file, or https://…#sha256=….")
 

@@ -107,6 +107,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
             return made(values)
 
     stand_ins = {"on_host": left, "leaving": lambda tensor: partial(left, tensor), "free_memory": lambda device: 2**34}
+    stand_ins["total_memory"] = lambda device: 2**35
     with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True) as mode, _Device(mode):
         here.setattr(torch, "from_numpy", from_numpy)
         here.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)  # a real one does not become a fake one

@@ -18,7 +18,8 @@ import qualitygate
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features import registry, vgg16
-from qualitygate.features.extractor import Extractor, SpatialExtractor, averaged_down, extract, tf1_resized
+from qualitygate.features.dinov2 import DINOv2, DINOv2Extractor
+from qualitygate.features.extractor import Extractor, SpatialExtractor, averaged_down, colours, extract, tf1_resized
 from qualitygate.features.inception import Inception, InceptionExtractor
 from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
 from qualitygate.gating.calibrate import calibrate
@@ -53,7 +54,7 @@ IMAGES = torch.rand(70, 1, 64, 64) * 2.0 - 1.0
 @pytest.fixture(autouse=True)
 def nothing_fake_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Random weights without the seconds that it takes to draw them; what is cached by device, or so made, is of one test."""
-    cached = (vgg16.colours, vgg16.random_vgg16, vgg16.random_convolutions)
+    cached = (colours, vgg16.random_vgg16, vgg16.random_convolutions)
     monkeypatch.setattr(vgg16, "_draw", lambda layer, index: None)
     for one in cached:
         one.cache_clear()
@@ -69,7 +70,8 @@ def on_device(*shape: int) -> Tensor:
 def extractors() -> list[Extractor]:
     """One of each. Within `fake_cuda`."""
     inception, published = Inception(), vgg16.VGG16()
-    for network in (inception, published):
+    dinov2 = DINOv2(128, 2, 16, gated=False, registers=4)
+    for network in (inception, published, dinov2):
         on_cuda(network)
     discriminator = DCGANDiscriminator([4, 5, 6, 7], 1)
     on_cuda(discriminator)
@@ -77,6 +79,7 @@ def extractors() -> list[Extractor]:
     return [
         InceptionExtractor(inception, "inception"),
         vgg16.VGG16Extractor(published, "vgg16", tf1_resized),
+        DINOv2Extractor(dinov2, "dinov2"),
         registry.make_extractor("random-vgg16-32", device=CUDA),
         ModuleExtractor(module, "module", size=8, device=CUDA),
         DiscriminatorExtractor(discriminator),

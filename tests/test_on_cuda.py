@@ -110,7 +110,9 @@ def test_the_gate_that_accepts_and_screens(monkeypatch: pytest.MonkeyPatch) -> N
     profile = calibrate(generator, policy)
     with fake_cuda(monkeypatch):
         on_cuda(generator)
+        assert (generator.micro_batch, generator.most_rows.device) == (1024, CUDA)  # it was calibrated on the CPU
         stage = GateStage(generator, profile, policy, seed=1, as_pixels=True)
+        assert stage.provenance.micro_batch == stage.block_size == 1024
         block = stage.block(stage.latents(range(70)))
     assert set(block.decisions.verdict) == {"accept"}
     assert {image.shape for image in block.images.values()} == {(64, 64, 1)}

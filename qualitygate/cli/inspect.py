@@ -28,6 +28,7 @@ def run(request: FileRequest) -> None:
         ("CLA of a sample", _passes(document)),
         ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
         ("truncation in", document["truncation"]),
+        ("micro-batch", ", ".join(f"{samples} on {where}" for where, samples in document["micro_batch"].items())),
         ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
         ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
     ]
@@ -42,6 +43,7 @@ def run(request: FileRequest) -> None:
 def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
     from qualitygate.generators.base import Generator
+    from qualitygate.generators.passes import MICRO_BATCH, micro_batch_within
     from qualitygate.scores.local_activation import DIVISIONS
     from qualitygate.scores.screening import MEASURED_PASSES, typical_passes
 
@@ -75,6 +77,10 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "operations": generator.operations,
         "truncation": generator.truncates,
+        "micro_batch": {
+            "the CPU": MICRO_BATCH,
+            **{f"a GPU with {memory} GiB": micro_batch_within(memory * 2**30, generator.widest) for memory in (16, 40, 80)},
+        },
         "discriminator": file is not None and file.discriminator is not None,
         "exact_cla_passes": generator.latent_size * DIVISIONS,
         "screened_cla_passes": {f"{quantile:g}": typical_passes(generator.latent_size, quantile) for quantile in MEASURED_PASSES},

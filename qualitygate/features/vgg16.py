@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, in_colour
+from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, imagenet_scaled, in_colour
 from qualitygate.features.weights import Weights
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Purpose, normals
@@ -39,19 +39,11 @@ INPUT = 224  # height and width of the images that the published weights were tr
 SEED = 0  # of the random weights
 _SHRINK = 2 ** len(STAGES)
 _WIDTHS = (3, *(units for stage in STAGES for units in stage))
-_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DRAWN_AT_ONCE = 2**21
 _FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
 _LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
 _BY_INDEX = re.compile(r"(?:features|net\.slice\d)\.(\d+)\.weight")
 """torchvision's convolutions, whose numbers count ReLUs and maxima too; lpips keeps them in slices."""
-
-
-@cache  # on a GPU they are not waited for again
-def colours(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of ImageNet's colours in [0, 1], float32 (3, 1, 1) each."""
-    mean, deviation = torch.tensor(_COLOURS, device=device)[:, :, None, None]
-    return mean, deviation
 
 
 class Convolutions(nn.Module):
@@ -64,8 +56,7 @@ class Convolutions(nn.Module):
 
     def stages(self, images: Tensor) -> Iterator[Tensor]:
         """The last activation of each stage (N, units, height, width), before the maximum, of RGB images in [-1, 1]."""
-        mean, deviation = colours(images.device)
-        x = ((images + 1.0) / 2.0 - mean) / deviation
+        x = imagenet_scaled(images)
         layers = iter(self.layers)
         for index, stage in enumerate(STAGES):
             x = F.max_pool2d(x, 2) if index else x

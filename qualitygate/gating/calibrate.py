@@ -79,6 +79,7 @@ def calibrate(
         "seed": settings.seed,
         "layers": list(layers),
         "rate_samples": settings.rate_samples,
+        "micro_batch": generator.micro_batch,
     }
     rates_so_far = _Unfinished({"kind": "rates", **depends_on})
     rates = _rates(generator, policy, sampling, layers, rates_so_far, reporter)

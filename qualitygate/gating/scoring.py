@@ -58,8 +58,8 @@ class Scorer:
             rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after layer ``upto`` (by
             default the last scored one) of the whole micro-batch, padded.
         """
-        for rows, batch in micro_batches(latents):
-            places = padded_rows(rows)
+        for rows, batch in micro_batches(latents, self._generator.micro_batch):
+            places = padded_rows(rows, len(batch))
 
             def read(part: slice, batch: Latents = batch, places: np.ndarray = places) -> tuple[Tensor, State]:
                 return self._pass(batch[part], upto, edits(places[part]) if edits else {})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -29,6 +29,7 @@ from qualitygate.generators.passes import (
     Progress,
     T,
     halves,
+    micro_batch_on,
     micro_batches,
     on_host,
     padded_rows,
@@ -181,6 +182,8 @@ class Generator(Network, abc.ABC):
     precision: GenerationPrecision = "float32"
     begun_in: torch.dtype = torch.float32
     _full: tuple[Generator, ...] = ()  # in a tuple, as it is no part of this network
+    _micro_batch: int | None = None
+    _most_rows: MostRows | None = None
 
     # what a family implements
 
@@ -249,7 +252,7 @@ class Generator(Network, abc.ABC):
         if precision == full.precision:
             return full
         made = copy.copy(full) if precision == "tf32" else copy.deepcopy(full)
-        made.__dict__.pop("most_rows", None)
+        made._most_rows = None
         made.precision = precision
         if precision != "tf32":
             made.begun_in = made.lowered(getattr(torch, precision))
@@ -344,8 +347,8 @@ class Generator(Network, abc.ABC):
         steps: Callable[[Latents, Edits | None], Iterable[T]],
     ) -> Iterator[tuple[slice, T]]:
         """Rows of the latents and each step of a pass over them up to a layer, which may be padded beyond these rows."""
-        for rows, batch in micro_batches(self.checked(latents)):
-            places = padded_rows(rows)
+        for rows, batch in micro_batches(self.checked(latents), self.micro_batch):
+            places = padded_rows(rows, len(batch))
 
             def run(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Iterable[T]:
                 return steps(batch[part], edits(places[part]) if callable(edits) else edits)
@@ -357,10 +360,29 @@ class Generator(Network, abc.ABC):
                 del step
             progress(rows.stop - rows.start)
 
-    @cached_property
+    @property
+    def widest(self) -> int:
+        """Neurons of the widest layer, or values of the image where these are more."""
+        return max(math.prod(self.image_shape), *(layer.neurons for layer in self.layers))
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples in one pass: what `passes.micro_batch_on` chooses for the device, unless another was set, as by a set that was begun on
+        another device. Floats at another one are the same to rounding."""
+        return self._micro_batch or micro_batch_on(self.device, self.widest)
+
+    @micro_batch.setter
+    def micro_batch(self, samples: int) -> None:
+        if samples < 1:
+            raise InputError("A pass needs samples", f"a micro-batch of {samples}", "at least 1")
+        self._micro_batch = samples
+
+    @property
     def most_rows(self) -> MostRows:
-        """Rows that the device has memory for in a pass, by the layer it ends at."""
-        return MostRows(self.device, [layer.neurons for layer in self.layers])
+        """Rows that the device has memory for in a pass, by the layer it ends at; asked anew where the generator was moved to another."""
+        if self._most_rows is None or self._most_rows.device != self.device:
+            self._most_rows = MostRows(self.device, [layer.neurons for layer in self.layers])
+        return self._most_rows
 
     # one batch, as it comes
 

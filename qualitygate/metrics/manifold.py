@@ -1,9 +1,9 @@
-"""Balls around samples up to their k-th nearest neighbour: what precision, recall, density, coverage and the realism score are made of.
+"""Balls around samples up to their k-th nearest neighbour: what precision, recall, density, coverage, realism and rarity are made of.
 
 Precision and recall are Kynkäänniemi et al. 2019 (a sample counts as inside a ball at ``d ≤ r``), density and coverage Naeem et al.
-2020 (``d < r``, as their code has it), the realism score is of the former. Distances are searched in float32, by matrix products of
-bounded size on the features' device; what is returned, and every comparison that rounding could turn, is computed again in float64 from
-the features themselves. So nothing depends on sizes of batches, and a sample's own copy is at distance 0.
+2020 (``d < r``, as their code has it), the realism score is of the former, the rarity score of Han et al. 2023. Distances are searched in
+float32, by matrix products of bounded size on the features' device; what is returned, and every comparison that rounding could turn, is
+computed again in float64 from the features themselves. So nothing depends on sizes of batches, and a sample's own copy is at distance 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from qualitygate.metrics.measured_set import Group
 
 K = 3
-"""Neighbours, as in the paper."""
+"""Neighbours, as in the papers."""
+RARE = 0.9
+"""Quantile of the real images' radii above which a ball is of a rare one (choice)."""
 
 _QUERIES, _CENTRES = 4096, 8192  # one block of distances: 128 MiB
 _SPARE = 4  # candidates beyond the k nearest in float32 whose exact distance is looked at
@@ -60,6 +62,29 @@ class Realism(_Neighbours):
         found = mean(group.of.realism[group.rows], how)
         copies = f"{found.left_out} of infinite value (copies of real images) are left out"
         return replace(found, note="; ".join(filter(None, (copies * bool(found.left_out), found.note))) or None)
+
+
+class Rarity(_Neighbours):
+    """Mean rarity score of the samples in a ball of a real image; the others have none. Neither more nor less of it is better."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        scores = group.of.rarity[group.rows]
+        outside = int(np.isnan(scores).sum())
+        if outside == len(scores):
+            raise NotKnownError(f"none of {len(scores)} samples lies in a ball of a real image")
+        found = mean(scores, how)
+        lacking = f"{outside} of {len(scores)} samples lie in no ball of a real image and have none"
+        return replace(found, note="; ".join(filter(None, (lacking * bool(outside), found.note))) or None)
+
+
+class RareShare(_Neighbours):
+    """Share of the group that lies in balls of the sparsest tenth of the real images alone. Neither more nor less of it is better."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        return mean(group.of.rare[group.rows], how, step=1.0)
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        return {**super().settings(group), "quantile": RARE}
 
 
 class Recall(_Neighbours):
@@ -122,19 +147,8 @@ def balls_around(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: boo
     """In how many balls, of centres (M, F) and radii float64 (M,), each query (N, F) lies: int64 (N,). The edge of a ball is inside, unless
     ``strict``."""
     counts = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-    limits = radii.square()
-    rounding = 4.0 * torch.finfo(torch.float32).eps * max(1, queries.shape[1]) ** 0.5
-    scale, others = _energies(queries, centres), _energies(centres, centres)
-    for rows, blocks in _distances(queries, centres):
-        for columns, squared in blocks:
-            over = squared - limits[columns].float()
-            margin = rounding * (scale[rows, None] + others[columns] + limits[columns].float())
-            counts[rows] += (over < -margin).sum(dim=1)
-            near, at = positions(over.abs() <= margin)
-            near, at = near + rows.start, at + columns.start
-            exact, radius = _exact(queries, centres, near, at), radii[at]
-            inside = exact < radius if strict else exact <= radius
-            counts.index_add_(0, near, inside.long())
+    for rows, _, inside in _in_balls(queries, centres, radii, strict=strict):
+        counts[rows] += inside.sum(dim=1)
     return counts
 
 
@@ -155,6 +169,22 @@ def realism(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
             "check the real images, and that the extractor tells them apart",
         )
     return 1.0 / nearest(generated, real[kept], 1, radii[kept])[:, 0]
+
+
+def rarity(generated: Tensor, real: Tensor, radii: Tensor) -> Tensor:
+    """Rarity score of each generated sample (N, F) against real ones (M, F) and their `neighbour_radii`: float64 (N,), higher is rarer, NaN
+    for a sample that lies in no ball: it is no part of what the real ones show, and has none.
+
+    ``min over real r whose ball holds φ of NND_k(r)`` (Han et al. 2023). The edge of a ball is inside, as for precision; their
+    code has it outside, and 0 in the place of NaN.
+    """
+    order = radii.argsort()
+    real, radii = real[order], radii[order]
+    found = torch.full((len(generated),), torch.nan, dtype=torch.float64, device=generated.device)
+    for rows, columns, inside in _in_balls(generated, real, radii):
+        held, first = inside.byte().max(dim=1)  # the first of equal ones
+        found[rows] = torch.where(found[rows].isnan() & (held > 0), radii[columns][first], found[rows])
+    return found
 
 
 def coverage(generated: Tensor, real: Tensor, radii: Tensor, blocks: Sequence[np.ndarray] = ()) -> Tensor:
@@ -205,6 +235,22 @@ def _kth(near: Sequence[Tensor], k: int) -> Tensor:
     if distances.shape[1] <= k:
         raise InputError(f"Too few samples for {k} neighbours", f"{distances.shape[1]} samples", f"at least {k + 1}")
     return distances.sort(dim=1).values[:, k]
+
+
+def _in_balls(queries: Tensor, centres: Tensor, radii: Tensor, *, strict: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Whether queries (N, F) lie in balls, of centres (M, F) and radii float64 (M,), block by block: rows, columns, bool (n, m)."""
+    limits = radii.square()
+    rounding = 4.0 * torch.finfo(torch.float32).eps * max(1, queries.shape[1]) ** 0.5
+    scale, others = _energies(queries, centres), _energies(centres, centres)
+    for rows, blocks in _distances(queries, centres):
+        for columns, squared in blocks:
+            over = squared - limits[columns].float()
+            margin = rounding * (scale[rows, None] + others[columns] + limits[columns].float())
+            inside = over < 0.0
+            near, at = positions(over.abs() <= margin)
+            exact, radius = _exact(queries, centres, near + rows.start, at + columns.start), radii[at + columns.start]
+            inside[near, at] = exact < radius if strict else exact <= radius
+            yield rows, columns, inside
 
 
 def _distances(queries: Tensor, centres: Tensor) -> Iterator[tuple[slice, Iterator[tuple[slice, Tensor]]]]:

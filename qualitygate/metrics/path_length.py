@@ -22,7 +22,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import EditsOfRows, Generator
-from qualitygate.generators.passes import Progress, micro_batches, on_host, padded_rows, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, on_host, padded_rows, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.metrics.estimate import Estimate, Resampling, ratio
 from qualitygate.metrics.measured_set import Group
@@ -101,7 +101,7 @@ def path_lengths(
         )
     parts = []
     with generator.scored_pass():
-        for rows, batch in micro_batches(latents):
+        for rows, batch in micro_batches(latents, min(generator.micro_batch, IMAGE_BATCH)):
             render = partial(generator, edits=edits(padded_rows(rows, len(batch))) if edits else None)
             columns, first = [], None
             for path in range(settings.paths):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError, WorkerError
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import Progress, micro_batch_on, silent
 from qualitygate.produce.manifest import Shard, ShardRow
 from qualitygate.produce.shards import cores
 from qualitygate.produce.worker import Job, OpenedSource, ShardWorker
@@ -33,14 +33,12 @@ class Executor(AbstractContextManager["Executor"]):
     """Makes the shards of a job, whose source may be open already. Use as a context manager: after it, no worker works any more."""
 
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
-        self.job, self.device = job, device
-        if opened is not None:
-            self.source = opened
+        self.job, self.device, self._opened = job, device, opened
 
     @cached_property
     def source(self) -> OpenedSource:
         """In this process: for what is made once all shards are there."""
-        return self.job.source.open(self.device)
+        return self.job.open(self.device, self._opened)
 
     @abc.abstractmethod
     def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
@@ -65,14 +63,31 @@ class InProcess(Executor):
         return (self._worker(shard, progress) for shard in shards)
 
 
+def devices_of(device: str, count: int) -> list[str]:
+    """Of so many workers on this machine: on GPUs they are spread over those there are."""
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    return [f"cuda:{number % gpus}" if gpus else device for number in range(count)]
+
+
+def common_micro_batch(widest: int, device: str, count: int, *, ray: bool = False) -> int:
+    """Samples in one pass of all workers, of a generator whose widest layer has so many neurons: of unlike GPUs here the smallest decides,
+    of a cluster's one that is asked."""
+    if not ray:
+        return min(micro_batch_on(torch.device(one), widest) for one in set(devices_of(device, count)))
+    if not device.startswith("cuda"):
+        return micro_batch_on(torch.device(device), widest)
+    cluster = _ray()
+    found: int = cluster.get(cluster.remote(num_gpus=1)(micro_batch_on).remote(torch.device(device), widest))
+    return found
+
+
 class ProcessPool(Executor):
     """So many processes on this machine; on GPUs they are spread over those there are. A worker that dies is replaced."""
 
     def __init__(self, job: Job, device: str, count: int) -> None:
         super().__init__(job, device)
         self._count = count
-        gpus = torch.cuda.device_count() if device == "cuda" else 0
-        self._devices = [f"cuda:{number % gpus}" if gpus else device for number in range(count)]  # for those that are to be hired
+        self._devices = devices_of(device, count)  # for those that are to be hired
         self._processes: dict[Any, tuple[BaseProcess, str]] = {}  # and its device, by the pipe to each
         self._busy: dict[Any, Shard] = {}
         self._idle: list[Any] = []

@@ -21,7 +21,7 @@ from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, silent
+from qualitygate.generators.passes import Progress, on_host, silent
 from qualitygate.latents import Latents, load_latents
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
@@ -103,6 +103,12 @@ class Job:
     def manifest(self) -> Manifest:
         return Manifest(open_store(self.workplace), self.plan)
 
+    def open(self, device: str, opened: OpenedSource | None = None) -> OpenedSource:
+        """The source on a device, where it may be open already, in the micro-batches that the set was begun in."""
+        opened = opened or self.source.open(device)
+        opened.stage.generator.micro_batch = self.manifest().begun.micro_batch
+        return opened
+
 
 class ShardWorker:
     """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already; so many
@@ -112,7 +118,7 @@ class ShardWorker:
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None, threads: int | None = None) -> None:
         self._threads = threads or cores()
         self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
-        self._source = opened or job.source.open(device)
+        self._source = job.open(device, opened)
         self._stage = self._source.stage
         _check(self._stage.generator.identity().sha256, job.plan.checkpoint_sha256)
         self._scales = Scales.of(self._stage.profile, self._stage.policy)
@@ -207,7 +213,7 @@ class ShardWorker:
         if self._probed:
             return None
         self._probed = True
-        count = max(1, min(MICRO_BATCH, len(shard.ids) // _PROBE_SHARE))
+        count = max(1, min(self._stage.generator.micro_batch, len(shard.ids) // _PROBE_SHARE))
         latents = self._source.latents(shard.ids[:count])
         with self._stage.generator.scored_pass():
             start = time.perf_counter()

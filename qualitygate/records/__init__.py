@@ -55,6 +55,8 @@ class Provenance(SoftwareOrigin, CheckpointOrigin):
     seed: int | None
     latents: str | None = None
     """SHA-256 of the latents file, where the latents were the user's own."""
+    micro_batch: int = 64  # all that older records know
+    """Samples in one pass of the generator."""
 
 
 def canonical_hash(value: Any) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import LIVE, MICRO_BATCH, Progress, free_memory, on_host, scored_pass, silent
+from qualitygate.generators.passes import LIVE, Progress, free_memory, on_host, scored_pass, silent
 from qualitygate.latents import Latents
 
 BOUND = 30.0
@@ -154,8 +154,8 @@ def in_parts(
 ) -> Iterator[LocalActivation]:
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
     walked = walked_in(generator, precision)
-    for start in range(0, len(latents), MICRO_BATCH):
-        yield local_activation_by(walked, latents[start : start + MICRO_BATCH], layers, progress=progress)
+    for start in range(0, len(latents), size := generator.micro_batch):
+        yield local_activation_by(walked, latents[start : start + size], layers, progress=progress)
 
 
 def walked_in(generator: Generator, precision: Precision) -> Generator:

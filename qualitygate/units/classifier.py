@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, on_host, scored_pass, silent
 from qualitygate.metrics.estimate import wilson
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
@@ -120,7 +121,7 @@ def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progr
     parts = []
     with scored_pass():
         for batch in [images] if isinstance(images, Tensor) else images:
-            for part in batch.split(MICRO_BATCH):
+            for part in batch.split(IMAGE_BATCH):
                 parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))
     return torch.cat(parts) if parts else torch.empty(0, backbone.channels, dtype=torch.float64)
@@ -176,7 +177,7 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Ten
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []
-    for batch in images.split(MICRO_BATCH) if isinstance(images, Tensor) else images:
+    for batch in chain.from_iterable(one.split(IMAGE_BATCH) for one in ([images] if isinstance(images, Tensor) else images)):
         with scored_pass(), torch.enable_grad():
             heat = explain.attribute(batch.clone().requires_grad_(), target=target, relu_attributions=True)
         large = F.interpolate(heat.detach(), size=batch.shape[2:], mode="bilinear", align_corners=False)[:, 0]

@@ -16,7 +16,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, LayerLike
-from qualitygate.generators.passes import Progress, micro_batches, on_host, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, on_host, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
 from qualitygate.units.table import UnitInputs, UnitScore
@@ -56,7 +56,7 @@ def contributions(
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}
-    for rows, batch in micro_batches(generator.checked(latents)):
+    for rows, batch in micro_batches(generator.checked(latents), IMAGE_BATCH):
         value, of_layers = _one_pass(generator, discriminator, batch, indices, rows.stop - rows.start)
         values.append(value)
         for layer, part in of_layers.items():

@@ -51,6 +51,7 @@ def test_inspect(call: Call, place: Place) -> None:
     assert found["settings"] == {"latent_size": 8, "units": [12, 8, 6], "image_channels": 3}
     assert [layer["size"] for layer in found["layers"]] == ["4x4", "8x8", "16x16"]
     assert found["group"] == "netG"
+    assert found["micro_batch"] == {"the CPU": 64, **{f"a GPU with {memory} GiB": 1024 for memory in (16, 40, 80)}}
     assert found["exact_cla_passes"] == 8 * 20
     assert found["screened_cla_passes"] == {"0.8": 98, "0.9": 65, "0.95": 123, "0.99": 43}
     shown = call("inspect", place.checkpoint)

@@ -7,7 +7,7 @@ import torch
 from qualitygate.errors import InputError
 from qualitygate.metrics import manifold
 from qualitygate.metrics.estimate import blocks_of
-from qualitygate.metrics.manifold import balls_around, coverage, nearest, neighbour_radii, realism, recall
+from qualitygate.metrics.manifold import balls_around, coverage, nearest, neighbour_radii, rarity, realism, recall
 
 
 @pytest.fixture
@@ -46,16 +46,29 @@ def test_realism_is_the_papers_ratio(recorded, sides) -> None:
     torch.testing.assert_close(squared, recorded.tensors["expected/realism_reference"], rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("k", [3, 5])
+def test_rarity_is_that_of_its_authors(recorded, sides, k: int) -> None:
+    real, fake = sides
+    theirs = recorded.tensors[f"expected/rarity_k{k}"]
+    ours = rarity(fake, real, neighbour_radii(real, k))
+    torch.testing.assert_close(ours, torch.where(theirs > 0.0, theirs, torch.nan), rtol=1e-9, atol=0, equal_nan=True)
+    assert 0 < int(ours.isnan().sum()) < len(fake)
+
+
 @pytest.mark.parametrize(("queries", "centres", "exact"), [(1, 3, 64), (7, 50, 200), (400, 500, 2**22)])
 def test_nothing_depends_on_the_size_of_blocks(sides, monkeypatch, queries: int, centres: int, exact: int) -> None:
     real, fake = sides[0][:90], sides[1][:70]
     radii = neighbour_radii(real)
-    before = (radii, balls_around(fake, real, radii), realism(fake, real, radii), nearest(fake, real, 4))
+
+    def everything() -> tuple[torch.Tensor, ...]:
+        scores = realism(fake, real, radii), rarity(fake, real, radii).nan_to_num(-1.0)
+        return neighbour_radii(real), balls_around(fake, real, radii), nearest(fake, real, 4), *scores
+
+    before = everything()
     monkeypatch.setattr(manifold, "_QUERIES", queries)
     monkeypatch.setattr(manifold, "_CENTRES", centres)
     monkeypatch.setattr(manifold, "_EXACT", exact)
-    after = (neighbour_radii(real), balls_around(fake, real, radii), realism(fake, real, radii), nearest(fake, real, 4))
-    for one, other in zip(before, after, strict=True):
+    for one, other in zip(before, everything(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -96,6 +109,8 @@ def test_edges_by_hand() -> None:
     assert balls_around(point, real, radii).tolist() == [2, 1]
     assert balls_around(point, real, radii, strict=True).tolist() == [1, 0]
     assert coverage(point, real, radii).tolist() == [[False, False, True]]
+    scores = rarity(torch.tensor([[2.0], [5.0], [0.5], [5.1]]), real, radii)
+    assert scores.nan_to_num(-1.0).tolist() == [1.0, 2.0, 1.0, -1.0]  # beyond 5 there is no ball
     assert realism(point, real, radii).tolist() == [1.0, 0.25]  # the ball of radius 2 is over the median and pruned
 
 
@@ -105,6 +120,7 @@ def test_copies() -> None:
     assert radii.tolist() == [0.0, 0.0, 0.0, 0.0, 5.0]
     assert balls_around(torch.tensor([[4.0]]), real, radii).tolist() == [3]
     assert balls_around(torch.tensor([[4.0]]), real, radii, strict=True).tolist() == [0]
+    assert rarity(torch.tensor([[4.0], [5.0]]), real, radii).tolist() == [0.0, 5.0]
     with pytest.raises(InputError, match="no realism score"):
         realism(real, torch.ones(9, 1), torch.zeros(9, dtype=torch.float64))
 

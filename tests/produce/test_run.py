@@ -18,9 +18,11 @@ from small_policy import small_policy
 
 from qualitygate import names
 from qualitygate.errors import InputError, OutputError, StorageError
+from qualitygate.generators import base
 from qualitygate.generators.passes import Reporter
 from qualitygate.produce import finalise
 from qualitygate.produce.executor import InProcess
+from qualitygate.produce.manifest import Plan
 from qualitygate.produce.report import read_gated
 from qualitygate.produce.request import Form
 from qualitygate.produce.run import make, produce
@@ -113,6 +115,30 @@ def test_a_set_under_another_plan_is_refused(small: Small, made: Path, changed: 
     with pytest.raises(InputError, match="under another plan"):
         small.produce(made, source=source, **asked)
     assert sorted(made.rglob("*")) == before
+
+
+def test_a_set_goes_on_in_the_micro_batches_it_was_begun_in(
+    small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(base, "micro_batch_on", lambda device, widest: 16)
+        begun = small.job(tmp_path / "set", ids=IDS)
+        begun.manifest().begin()
+        ShardWorker(begun, "cpu")(begun.plan.shard(0))
+    job = small.job(tmp_path / "set", ids=IDS)
+    assert (begun.plan.micro_batch, job.plan.micro_batch) == (16, 64)
+    summary = make(InProcess(job, "cpu", job.source.open("cpu")), Reporter())
+    assert_whole(tmp_path / "set", IDS, summary)
+    rows = list(job.manifest().rows(job.manifest().done()))
+    assert [row.provenance.micro_batch for row in (*rows, summary)] == [16] * 4
+    assert records(tmp_path / "set") == records(made)
+
+
+def test_ids_of_plans_are_those_of_plans_without_a_micro_batch() -> None:
+    asked = {"checkpoint_sha256": "c", "profile_id": "p", "policy_hash": "q", "suite_hash": "s", "seed": 1, "start": 0, "stop": 10}
+    plan = Plan(**asked, accepted=None, shard_size=64, form=Form.WEBDATASET)
+    assert plan.id == "bbf3f9f8ad57d0d86289e446f9c9ec6331c0a46aaa6c8103c999fa6b2fdbc5e2"
+    assert plan.model_copy(update={"micro_batch": 16}).id == plan.id
 
 
 def test_a_place_with_something_else_in_it_is_refused(small: Small, tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def _expanded(source: str) -> list[str]:
 
 
 class AgainstReal:
-    """Realism, precision, recall, density, coverage, KID and FID of images, by name; those without a number for so few images are left out.
-    Only numbers of the same ``key``, of real images and extractor, can be compared. Distances are worked out on ``device``."""
+    """Realism, rarity, precision, recall, density, coverage, KID, FID of images, by name, without those that so few have no number of. Only
+    numbers of the same ``key``, of real images and extractor, can be compared. Distances are worked out on ``device``."""
 
     def __init__(
         self, images: ImageSet, extractor: Extractor, *, device: torch.device | str = "cpu", reporter: Reporter | None = None
@@ -145,7 +145,7 @@ class AgainstReal:
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
-FORMAT = 2  # of the stored scores; another one is not read
+FORMAT = 3  # of the stored scores; another one is not read
 
 Load = Callable[[Snapshot], Checkpoint]
 

@@ -312,6 +312,7 @@ class _Run:
             columns[self.ranked_by] = self.score
         if whole.has("real"):
             columns |= {names.PRECISION: whole.inside, names.DENSITY: whole.density, names.REALISM: whole.realism}
+            columns[names.RARITY] = whole.rarity
         if whole.lengths is not None:
             columns[names.PPL] = whole.lengths.mean(dim=1).numpy()
         if whole.discriminator is not None:
