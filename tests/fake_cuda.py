@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -111,11 +112,18 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
     with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True) as mode, _Device(mode):
         here.setattr(torch, "from_numpy", from_numpy)
         here.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)  # a real one does not become a fake one
+        originals = {name: getattr(passes, name) for name in stand_ins}
         for name, stand_in in stand_ins.items():
-            original = getattr(passes, name)
-            for module in [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is original]:
+            for module in _holding(name, originals[name]):
                 here.setattr(module, name, stand_in)
         yield
+    for name, stand_in in stand_ins.items():  # what was imported meanwhile
+        for module in _holding(name, stand_in):
+            setattr(module, name, originals[name])
+
+
+def _holding(name: str, value: object) -> list[ModuleType]:
+    return [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is value]
 
 
 def on_cuda(module: nn.Module) -> None:
