@@ -31,7 +31,7 @@ from torch import Tensor
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families.dcgan import DCGAN
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, Passes, Precision, grid, local_activation
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, grid, local_activation, walked_in
 
 SEED = 1
 _CPU_WIDTH = 64
@@ -88,12 +88,12 @@ def measured(name: str, generator: Generator, precision: Precision, samples: int
     """Ours, the loop and matrix products of the same precision, in turn."""
     layer = generator.layers[generator.presets.curvature[0]]
     latents = sample_latents(generator, range(samples), SEED)
-    passes = Passes(generator, precision)
+    walked = walked_in(generator, precision)
     work = generator.latent_size * DIVISIONS * operations_of_a_pass(generator, layer.index)
     read, z = _read(generator, layer.index, precision), latents.z[0].to(generator.device)
 
     def loop() -> Tensor:
-        with passes.running():
+        with walked.scored_pass():
             return plain_curvature(read, z, BOUND, DIVISIONS)
 
     sides: dict[str, Callable[[], object]] = {
@@ -131,10 +131,10 @@ def _read(generator: Generator, layer: int, precision: Precision) -> Callable[[T
         model = plain_dcgan(generator)
         read = reading(model.bfloat16() if bfloat16 else model, layer)
         return lambda z: read(z.bfloat16() if bfloat16 else z).float()
-    passes = Passes(generator, precision)
+    walked = walked_in(generator, precision)
 
     def ordinary(z: Tensor) -> Tensor:
-        *_, last = passes.layers.states(passes.converted(generator.begin(Latents(np.arange(len(z)), None, z))), layer)
+        *_, last = walked.states(walked.start(Latents(np.arange(len(z)), None, z)), layer)
         return last.activation.float()
 
     return ordinary
@@ -145,15 +145,14 @@ def _signs_changed(generator: Generator, latents: Latents, layer: int, precision
     axes = torch.arange(min(generator.latent_size, 100), device=generator.device)
     distances = grid(BOUND, DIVISIONS, None, axes.device).flatten()
 
-    def positive(passes: Passes, begun: Generator, numbers: torch.dtype) -> Tensor:
+    def positive(walked: Generator, numbers: torch.dtype) -> Tensor:
         moved = generator.checked(latents).to(generator.device)
         moved = replace(moved, z=moved.z.to(numbers))
-        with passes.running():
-            parts = passes.layers.parts(passes.converted(begun.begin_moved(moved, axes, distances)), layer)
+        with walked.scored_pass():
+            parts = walked.parts(walked.begun(walked.full.begin_moved(moved, axes, distances)), layer)
             return torch.cat([(activation > 0).flatten(1) for index, _, activation in parts if index == layer], dim=1)
 
-    truth = _float64(generator)
-    changed = positive(Passes(generator, precision), generator, torch.float32) ^ positive(Passes(truth, "float32"), truth, torch.float64)
+    changed = positive(walked_in(generator, precision), torch.float32) ^ positive(_float64(generator), torch.float64)
     return float(changed.double().mean())
 
 

@@ -7,7 +7,8 @@ same script runs small: widths of 16, images of 16×16; the goals are a GPU's, a
 
 - ``parity``: every recorded tensor of the original implementations, on the device, in standard deviations of the recorded one; the same in
   lower precisions; two runs, bit by bit.
-- ``faces``: scores and verdicts of the face generator on the CPU and on the device.
+- ``faces``: scores and verdicts of the face generator on the CPU and on the device, and in each precision.
+- ``precisions``: bare generation in each precision, and of a fixed micro-batch compiled and as a CUDA graph, over plain float32.
 - ``curvature``: exact CLA of a PGGAN and a StyleGAN2 as wide as the papers', against the matrix rate and a loop over axes with hooks.
 - ``gate``: the whole gate of StyleGAN2 at 256² and 1024² over bare generation, images as uint8 on the host on both sides.
 - ``production``: accepted images to disk against generate-then-filter with a judge that costs nothing.
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a checkout need not be installed; the recorded vectors are tests
 
 from curvature import measured as curvature_measured
+from precision import drifts
 from production import measured as production_measured
 from subjects import random_dcgan, random_pggan, random_stylegan2
 from timing import Spread, interleaved
@@ -44,14 +46,15 @@ from qualitygate.checkpoints.demonstration import face_generator
 from qualitygate.checkpoints.load import assemble_contents, load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import on_host, pixels, scored_pass
+from qualitygate.generators.base import GenerationPrecision, Generator, sample_latents
+from qualitygate.generators.passes import on_host, pixels
 from qualitygate.latents import Latents, Sampling
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import activation_rates
 
 SEED = 1
+LOWER: tuple[GenerationPrecision, ...] = ("tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ class Size:
     faces: int
     pilot: int  # exact scores that screening is fitted on; docs/screening.md has 1,000
     error: float  # share of verdicts that it may change
+    compiles: bool  # which takes a minute a precision, and a compiler
 
     @classmethod
     def on(cls, device: torch.device) -> Size:
-        return (
-            cls(512, (256, 1024), 512, 30_000, 5, 2048, 256, 0.01) if device.type == "cuda" else cls(16, (16,), 128, 256, 1, 128, 20, 0.1)
-        )
+        if device.type == "cpu":
+            return cls(16, (16,), 128, 256, 1, 128, 20, 0.1, False)
+        return cls(512, (256, 1024), 512, 30_000, 5, 2048, 256, 0.01, True)
 
 
 def at_most(what: str, spread: Spread, goal: float, on: torch.device) -> Row:
@@ -101,6 +105,7 @@ def parity(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row
     from reference.vectors import load
 
     worst: dict[str, float] = {}
+    lower: dict[str, list[float]] = {precision: [] for precision in LOWER}
     same = True
     for path in sorted((ROOT / "tests/reference").glob("cases_*.py")):
         for case in importlib.import_module(f"reference.{path.stem}").CASES:
@@ -112,16 +117,23 @@ def parity(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row
                 recorded = vectors.tensors[key]
                 z = vectors.tensors["input/z"]
                 latents = Latents(np.arange(len(z)), None, z, labels, Sampling(**sampling))[: len(recorded)]
-                with scored_pass():
-                    first, second = (
-                        generator.finish(generator.run(generator.start(latents), generator.layers[-1].index)) for _ in range(2)
-                    )
+                first, second = _raw(generator, latents), _raw(generator, latents)
                 same &= torch.equal(first, second)
                 error = float((first.cpu() - recorded).abs().max() / recorded.std())
                 worst[case.file] = max(worst.get(case.file, 0.0), error)
+                for precision, errors in lower.items():
+                    found = _raw(generator.at(precision), latents).float().cpu()
+                    errors.append(float((found - recorded).square().mean().sqrt() / recorded.std()))
     for file, error in worst.items():
         yield Row(f"{file}: largest error of an image", error, "σ", goal="at most 1e-4", met=error <= 1e-4)
+    for precision, errors in lower.items():
+        yield Row(f"{precision}: error of an image, root mean square, of the worst file", max(errors), "σ")
     yield Row("two runs agree in every bit", float(same), goal="1", met=same)
+
+
+def _raw(generator: Generator, latents: Latents) -> torch.Tensor:
+    with generator.scored_pass():
+        return generator.finish(generator.run(generator.start(latents), generator.layers[-1].index))
 
 
 def faces(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
@@ -140,6 +152,56 @@ def faces(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]
     moved = max(float(np.nanmax(np.abs(a.columns[name] - b.columns[name]))) for a, b in zip(here, there, strict=True) for name in columns)
     yield Row(f"verdicts that differ, of {clear} samples that are not borderline", other, goal="0", met=other == 0)
     yield Row("largest difference of a score", moved)
+    for one in drifts(generators[1], policy, size.faces, LOWER):
+        yield Row(f"{one.precision}: drift of the score, median", one.score_median, "σ")
+        yield Row(f"{one.precision}: drift of the score, most", one.score_most, "σ")
+        yield Row(f"{one.precision}: verdicts that differ from float32's, each by its own profile", one.verdicts)
+        yield Row(f"{one.precision}: error of an image, root mean square", one.grey, "/255")
+
+
+def precisions(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
+    """One micro-batch from latents on the device to uint8 there, over and over: the same work however it is run."""
+    generator = whole_stylegan2(size.images[0], size.width).to(device)
+    latents = sample_latents(generator, range(64), SEED).to(device)
+    ways: dict[str, Callable[[], object]] = {}
+    for precision in ("float32", *LOWER):
+        made_in = generator.at(precision)
+        ways[precision] = partial(_made, made_in, latents)
+        if device.type == "cuda":
+            ways[f"{precision}, CUDA graph"] = _graph(made_in, latents)
+        if size.compiles:
+            ways[f"{precision}, compiled"] = _compiled(made_in, latents)
+    timed = interleaved(ways, size.rounds, device)
+    for way in ways:
+        found = timed.ratio(way, "float32")
+        yield Row(f"StyleGAN2 at {size.images[0]}², {way} / float32", found.median, "×", (found.low, found.high))
+
+
+def _made(generator: Generator, latents: Latents) -> torch.Tensor:
+    with generator.scored_pass():
+        return pixels(generator(latents))
+
+
+def _graph(generator: Generator, latents: Latents) -> Callable[[], object]:
+    beside = torch.cuda.Stream()
+    with torch.cuda.stream(beside):  # what is made once, and cuDNN's plans, must be there before
+        _made(generator, latents)
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        _made(generator, latents)
+    return graph.replay
+
+
+def _compiled(generator: Generator, latents: Latents) -> Callable[[], object]:
+    run = torch.compile(lambda z: pixels(generator(Latents(latents.ids, latents.seed, z, latents.labels, latents.sampling))), dynamic=False)
+
+    def made() -> torch.Tensor:
+        with generator.scored_pass():
+            return run(latents.z)
+
+    made()
+    return made
 
 
 def curvature(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]:
@@ -193,7 +255,7 @@ def rates(device: torch.device, size: Size, wheel: Path | None) -> Iterator[Row]
 
 
 PARTS: dict[str, Callable[[torch.device, Size, Path | None], Iterator[Row]]] = {
-    one.__name__: one for one in (parity, faces, curvature, gate, production, rates)
+    one.__name__: one for one in (parity, faces, precisions, curvature, gate, production, rates)
 }
 
 

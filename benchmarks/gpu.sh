@@ -11,9 +11,9 @@ python=${PYTHON:-python3}
 carried=carried
 if [ "${1:-}" = --pack ]; then
     mkdir -p "${2:?a folder}"
-    "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version "${FOR_PYTHON:-3.12}" --implementation cp \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest "$2" --constraint constraints.txt \
-        pydantic pydantic_core annotated-types typing-inspection
+    # with what it needs, in the versions that it needs: pydantic takes one of pydantic_core alone
+    "$python" -m pip download --quiet --only-binary=:all: --python-version "${FOR_PYTHON:-3.12}" --implementation cp \
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest "$2" "pydantic>=2.10"
     "$python" -m pip download --quiet --no-deps --dest "$2" gan_face_generate==1.1.1
     exec du -sh "$2"
 fi
@@ -21,7 +21,7 @@ if [ "${1:-}" = --carried ]; then carried=${2:?a folder}; shift 2; fi
 if [ -d "$carried" ]; then
     site=$(mktemp -d)
     trap 'rm -rf "$site"' EXIT
-    "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$carried"/pydantic*.whl "$carried"/annotated_types*.whl "$carried"/typing_inspection*.whl
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$carried"/pydantic*.whl "$carried"/annotated_types*.whl "$carried"/typing_*.whl
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
     set -- --wheel "$carried"/gan_face_generate*.whl "$@"
 fi

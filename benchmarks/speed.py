@@ -125,11 +125,11 @@ def writing(generator: DCGAN, rounds: int) -> Iterator[Row]:
     """Encoding and writing on one thread; the gate does both in the background."""
     with scored_pass():
         images = generator(sample_latents(generator, IDS, SEED)).cpu().numpy()
-    encoded = [storage.png(storage.to_uint8(image)) for image in images]
+    encoded = [storage.encode(storage.to_uint8(image)) for image in images]
     with tempfile.TemporaryDirectory() as folder:
         timed = interleaved(
             {
-                "encode": lambda: [storage.png(storage.to_uint8(image)) for image in images],
+                "encode": lambda: [storage.encode(storage.to_uint8(image)) for image in images],
                 "write": lambda: [(Path(folder) / storage.image_name(i)).write_bytes(data) for i, data in enumerate(encoded)],
             },
             rounds,
@@ -193,7 +193,7 @@ def _gate(stage: GateStage) -> int:
 def _passes(generator: Generator, run: Callable[..., object]) -> None:
     """Passes over the same ids in the same micro-batches."""
     with scored_pass():
-        for _, batch in micro_batches(sample_latents(generator, IDS, SEED)):
+        for _, batch in micro_batches(sample_latents(generator, IDS, SEED), generator.micro_batch):
             run(batch)
 
 

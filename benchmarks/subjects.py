@@ -41,6 +41,16 @@ def random_pggan(width: int = 512) -> PGGAN:
     return generator.eval()
 
 
+def narrow_pggan(latent_size: int, width: int = 8) -> PGGAN:
+    """PGGAN of any latent size, so narrow that exact CLA of a thousand samples takes minutes."""
+    generator = PGGAN(latent_size=latent_size, units=[width] * 8, image_channels=1)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for index, weight in enumerate(generator.weight):
+            _spread(weight, latent_size if index == 0 else (4 if weight.shape[:2] == (4, 4) else 9) * width, random)
+    return generator.eval()
+
+
 def random_stylegan2(width: int = 512, units: Sequence[int] = ()) -> StyleGAN2:
     """StyleGAN2 up to 8×8, or of these units at 4×4, 8×8, …; the paper's is 512 units wide, with 8 mapping layers."""
     generator = StyleGAN2(width, [width] * 8, list(units) or [width, width], 3, "skip")

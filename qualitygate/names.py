@@ -55,6 +55,8 @@ RECALL = "recall"
 DENSITY = "density"
 COVERAGE = "coverage"
 REALISM = "realism"
+RARITY = "rarity"  # of the samples in a ball of a real image; the others have none
+RARE_SHARE = "rare_share"  # samples in balls of the sparsest tenth of the real images alone
 INCEPTION_SCORE = "inception_score"
 PPL = "ppl"
 PPL_Z_END = "ppl_z_end"
@@ -235,7 +237,8 @@ def drift(score: str) -> tuple[str, str]:
 
 
 def time_share(part: str) -> str:
-    """Share of the workers' time that a part of the work took: ``early``, ``late``, ``encode``, ``write``."""
+    """Share of the workers' time that a part of the work took: ``early``, ``late``; beside them, of all threads together, ``encode`` and
+    ``write``; and ``wait``, in which these two held generation up."""
     return f"time_share/{part}"
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -143,6 +143,14 @@ class FileRequest(Request):
 class GeneratorRequest(OnDevice, FileRequest):
     """A request that runs a generator."""
 
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+        "float32", description="Numbers in which images are made; a profile holds for one of them."
+    )
+
+    def load_both(self, reporter: Reporter | None = None) -> tuple[Generator, Discriminator | None]:
+        generator, discriminator = super().load_both(reporter)
+        return generator.at(self.precision), discriminator
+
     @property
     def _where(self) -> str:
         return self.chosen_device
@@ -177,7 +185,7 @@ class WithReal(Request):
 class WithExtractor(Request):
     extractor: str = Field(
         "random-vgg16-32",
-        description="Feature extractor: random-vgg16-SIZE, inception, vgg16 (both need --weights), discriminator, module:….",
+        description="Feature extractor: random-vgg16-SIZE, inception, vgg16, dinov2 (these need --weights), discriminator, module:….",
     )
     weights: str | None = Field(None, description="Weights of the extractor: a file, or https://…#sha256=….")
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, features
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from qualitygate.errors import OutputError, ProfileError, QualityGateError, StorageError
+from qualitygate.errors import InputError, OutputError, ProfileError, QualityGateError, StorageError
 from qualitygate.records import canonical_hash
-
-_PNG_LEVEL = 1  # of 9: twice as fast as the default for some per cent of size
+from qualitygate.records.images import ImageEncoding, ImageFormat
 
 
 def refuse_existing(path: Path) -> None:
@@ -209,15 +209,41 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((image.transpose(1, 2, 0) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def png(image: np.ndarray) -> bytes:
-    """PNG of a uint8 image (height, width, 1 or 3)."""
+PNG = ImageEncoding()
+_CHANNELS = {ImageFormat.PNG: (1, 2, 3, 4), ImageFormat.WEBP: (1, 3, 4), ImageFormat.JPEG: (1, 3)}
+_LARGEST = {ImageFormat.PNG: 2**31 - 1, ImageFormat.WEBP: 16_383, ImageFormat.JPEG: 65_500}  # pixels of a side
+_CODECS = {ImageFormat.PNG: "zlib", ImageFormat.WEBP: "webp", ImageFormat.JPEG: "jpg"}  # as Pillow calls them
+
+
+def check_encoding(encoding: ImageEncoding, image_shape: tuple[int, int, int]) -> None:
+    """Raises `InputError` if images of this shape (channels, height, width) cannot be written so, or not by this Pillow."""
+    channels, height, width = image_shape
+    fitting, largest = _CHANNELS[encoding.format], _LARGEST[encoding.format]
+    if channels not in fitting or max(height, width) > largest:
+        needed = f"{' or '.join(map(str, fitting))} channels and at most {largest:,} pixels a side"
+        found = f"{channels} channels of {height}×{width}"
+        raise InputError(f"Images of this generator cannot be written as {encoding.format}", found, needed, "choose another --image-format")
+    if not features.check(_CODECS[encoding.format]):
+        needed, remedy = f"one built with {_CODECS[encoding.format]}", "install Pillow from PyPI, or choose another --image-format"
+        raise InputError(f"This Pillow cannot write {encoding.format}", f"Pillow {PIL.__version__}", needed, remedy)
+
+
+def encode(image: np.ndarray, encoding: ImageEncoding = PNG) -> bytes:
+    """An image file of a uint8 image (height, width, channels), the same bytes for the same image and version of the format's library.
+    WebP holds grey images as colour ones. JPEG keeps colour at full resolution; WebP, whose fastest method this is, at half of it."""
+    options: dict[ImageFormat, dict[str, Any]] = {
+        ImageFormat.PNG: {"compress_level": encoding.level},
+        ImageFormat.WEBP: {"quality": encoding.quality, "method": 0, "exact": True},  # exact: also where it is transparent
+        ImageFormat.JPEG: {"quality": encoding.quality, "subsampling": "4:4:4"},
+    }
     buffer = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, "PNG", compress_level=_PNG_LEVEL)
+    pixels = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    pixels.save(buffer, encoding.format.upper(), **options[encoding.format])
     return buffer.getvalue()
 
 
-def image_name(sample_id: int) -> str:
-    return f"{sample_id:08d}.png"
+def image_name(sample_id: int, suffix: str = PNG.suffix) -> str:
+    return f"{sample_id:08d}.{suffix}"
 
 
 def sync(path: Path) -> None:

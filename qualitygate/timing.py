@@ -10,6 +10,8 @@ from contextvars import ContextVar
 
 EARLY, LATE = "early", "late"
 """Passes up to where samples are scored (corrections among them), and what comes after. Each ends with a transfer from the device."""
+WAIT = "wait"
+"""Generation held up by encoding and writing."""
 
 _collector: ContextVar[Counter[str] | None] = ContextVar("collector", default=None)
 

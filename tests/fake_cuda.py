@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
@@ -27,28 +27,56 @@ from qualitygate.generators import passes
 CUDA = torch.device("cuda", 0)
 _READS = ("item", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__array__")
 _READ_BY = {getattr(Tensor, name): name for name in _READS}
-_NOT_WITHOUT_CUDA = {Tensor.__getitem__, Tensor.__iter__, Tensor.__invert__, Tensor.__matmul__, Tensor.contiguous, F.unfold}
+_NOT_WITHOUT_CUDA = (
+    "PyTorch is not linked with support for cuda devices",
+    "Found no NVIDIA driver on your system",
+    "CUDA error: CUDA driver version is insufficient",
+)
+"""What torch says of functions that look for the device even so: a build without CUDA, and one with it."""
 
 
 class _Device(TorchFunctionMode):
     """Everything that has to do with CUDA tensors is done with fake ones; on the CPU all is as ever."""
 
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         leaves = tree_leaves((args, kwargs))
-        if not any(isinstance(one, FakeTensor) or str(one).startswith("cuda") for one in leaves):
+        if not any(isinstance(one, FakeTensor) or _names_cuda(one) for one in leaves):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
+        if func is torch.autograd.grad:
+            return tuple(torch.empty_like(one) for one in args[1])
         if isinstance(args[0], Tensor) and args[0].device == CUDA:
+            if func is Tensor.requires_grad_:
+                return args[0]
             if func in _READ_BY:
                 raise AssertionError(f"{_READ_BY[func]} of a tensor on the device: values leave it in `passes.on_host` alone")
             if func is Tensor.__setitem__:
                 _on_one_device([*tree_leaves(args[1]), args[2]])
                 return None
-            if func in _NOT_WITHOUT_CUDA:
-                _on_one_device(leaves)
+            if func in (Tensor.__getitem__, Tensor.split):  # torch 2.9 fails to split what is empty
+                _on_one_device(tree_leaves(args[1:]))
                 return _as_meta(func, args, kwargs)
-        return func(*args, **kwargs)
+        if func is Tensor.to:
+            if isinstance(args[0], Tensor) and args[0].device == CUDA and any(str(one) == "cpu" for one in (*args[1:], *kwargs.values())):
+                raise AssertionError("to the CPU: values leave the device in `passes.on_host` alone")
+            if not isinstance(args[0], FakeTensor):
+                args = (self._mode.from_tensor(args[0]), *args[1:])
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            if not str(error).startswith(_NOT_WITHOUT_CUDA):
+                raise
+            _on_one_device(leaves)
+            return _as_meta(func, args, kwargs)
+
+
+def _names_cuda(one: Any) -> bool:
+    return isinstance(one, str | torch.device) and str(one).startswith("cuda")
 
 
 def _on_one_device(leaves: list[Any]) -> None:
@@ -80,13 +108,22 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[None]:
             return made(values)
 
     stand_ins = {"on_host": left, "leaving": lambda tensor: partial(left, tensor), "free_memory": lambda device: 2**34}
-    with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True), _Device():
+    stand_ins["total_memory"] = lambda device: 2**35
+    with patch.context() as here, FakeTensorMode(allow_non_fake_inputs=True) as mode, _Device(mode):
         here.setattr(torch, "from_numpy", from_numpy)
+        here.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)  # a real one does not become a fake one
+        originals = {name: getattr(passes, name) for name in stand_ins}
         for name, stand_in in stand_ins.items():
-            original = getattr(passes, name)
-            for module in [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is original]:
+            for module in _holding(name, originals[name]):
                 here.setattr(module, name, stand_in)
         yield
+    for name, stand_in in stand_ins.items():  # what was imported meanwhile
+        for module in _holding(name, stand_in):
+            setattr(module, name, originals[name])
+
+
+def _holding(name: str, value: object) -> list[ModuleType]:
+    return [one for one in sys.modules.values() if getattr(one, "__dict__", {}).get(name) is value]
 
 
 def on_cuda(module: nn.Module) -> None:

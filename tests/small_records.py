@@ -7,6 +7,7 @@ from typing import Any
 from qualitygate.records import Interval, Provenance
 from qualitygate.records.check import CheckedSide, CheckRecord, RuleOutcome, RuleState
 from qualitygate.records.gate import SuiteResult
+from qualitygate.records.metrics import GroupRow, MetricsReport
 
 _SOFTWARE = {"package_version": "0", "torch_version": "0", "device": "cpu"}
 PROVENANCE = Provenance(
@@ -44,3 +45,28 @@ def check_record(checkpoint: str, *rules: RuleOutcome, sha256: str = "a" * 64, s
         "seconds": 1.0,
     }
     return CheckRecord(**{**rest, **_SOFTWARE, **given})
+
+
+def metrics_report(*groups: GroupRow, **given: Any) -> MetricsReport:
+    """These groups, of a checkpoint that was measured without a gate, a distance or real images."""
+    rest: dict[str, Any] = {
+        "checkpoint": "toy.pt",
+        "checkpoint_sha256": "0" * 64,
+        "family": "dcgan",
+        "profile_id": None,
+        "policy_hash": None,
+        "seed": 1,
+        "samples": 100,
+        "sampling": {},
+        "score": "low_rate_0.1",
+        "group_share": 0.1,
+        "extractor": "e",
+        "distance": None,
+        "real": None,
+        "groups": groups,
+        "order": (),
+        "histogram": None,
+        "left_out": (),
+        "seconds": 1.0,
+    }
+    return MetricsReport(**{**rest, **_SOFTWARE, **given})

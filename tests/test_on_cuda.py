@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import METHODS
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
-from qualitygate.scores import local_activation as scores
 from qualitygate.scores.local_activation import local_activation
 from qualitygate.scores.low_rate import activation_rates, low_rate_counts, low_rate_heatmap
 
@@ -61,24 +59,27 @@ def test_every_family(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     generator, discriminator = loaded.generator, loaded.discriminator
     latents = on_host(generator)
     layer = generator.layers[generator.presets.curvature[0]]
-    copied = copy.deepcopy(generator).to(torch.bfloat16)
-    monkeypatch.setattr(scores, "_in_bfloat16", lambda _: copied)
+    made = {"float32": generator, "bfloat16": generator.at("bfloat16"), "float16": generator.at("float16")}
+    monkeypatch.setattr(Generator, "at", lambda _, precision: made[precision])  # fake tensors cannot be converted without CUDA
     with fake_cuda(monkeypatch):
-        on_cuda(generator)
-        on_cuda(copied)
+        for one in made.values():
+            on_cuda(one)
         with scored_pass():
-            image = generator(latents)
-            assert image.device == CUDA
+            for one in made.values():
+                image = one(latents)
+                assert (image.device, image.dtype) == (CUDA, torch.float32)
             moved = generator.begin_moved(latents.to(CUDA), torch.zeros(2, dtype=torch.int64, device=CUDA), torch.zeros(4, device=CUDA))
             assert generator.resume(moved).shape == (4 * 3 * 2, *generator.image_shape)
             if discriminator is not None:
                 on_cuda(discriminator)
                 labels = None if latents.labels is None else latents.labels.to(CUDA)
                 assert discriminator(image, labels).device == CUDA
-        rates = activation_rates(generator, [layer.index], 64)
-        assert low_rate_counts(generator, latents, rates).device.type == "cpu"
-        assert low_rate_heatmap(generator, latents, rates).device.type == "cpu"
-        for precision in ("float32", "bfloat16"):
+        for precision, one in made.items():
+            rates = activation_rates(one, [layer.index], 64)
+            assert low_rate_counts(one, latents, rates).device.type == "cpu"
+            assert low_rate_heatmap(one, latents, rates).device.type == "cpu"
+            if precision == "float16":
+                continue
             found = local_activation(generator, latents[:1], [layer.index], axes=[0, 1], precision=precision)
             assert found.curvature[layer.index].device.type == "cpu"
 
@@ -109,7 +110,9 @@ def test_the_gate_that_accepts_and_screens(monkeypatch: pytest.MonkeyPatch) -> N
     profile = calibrate(generator, policy)
     with fake_cuda(monkeypatch):
         on_cuda(generator)
+        assert (generator.micro_batch, generator.most_rows.device) == (1024, CUDA)  # it was calibrated on the CPU
         stage = GateStage(generator, profile, policy, seed=1, as_pixels=True)
+        assert stage.provenance.micro_batch == stage.block_size == 1024
         block = stage.block(stage.latents(range(70)))
     assert set(block.decisions.verdict) == {"accept"}
     assert {image.shape for image in block.images.values()} == {(64, 64, 1)}

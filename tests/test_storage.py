@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shard_helpers.making import JPEG, WEBP
 
 from qualitygate import storage
-from qualitygate.errors import OutputError, ProfileError, StorageError
+from qualitygate.errors import InputError, OutputError, ProfileError, StorageError
 from qualitygate.produce import shards
 from qualitygate.produce.shards import encoding
 
@@ -173,6 +174,41 @@ def test_the_system_refuses_to_write_more(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True, check=True)
     assert "large\n  found: File too large" in done.stdout
     assert names(tmp_path) == []
+
+
+# images
+
+
+def test_every_format_and_setting_has_its_effect() -> None:
+    y, x = np.mgrid[:64, :64]
+    image = np.stack((2 * x + y, 255 - 3 * y, (x * y) // 16), axis=2).astype(np.uint8)
+    for one in (storage.PNG, WEBP, JPEG):
+        data = storage.encode(image, one)
+        assert data == storage.encode(image, one)
+        with Image.open(io.BytesIO(data)) as file:
+            assert file.format == one.format.upper()
+            away = np.abs(np.asarray(file).astype(int) - image)
+        assert (away.max() == 0) == (one == storage.PNG)
+        assert away.mean() < 8
+        grey = storage.encode(image[:, :, :1], one)
+        assert np.asarray(Image.open(io.BytesIO(grey))).shape[:2] == (64, 64)
+        less = {"level": 9} if one == storage.PNG else {"quality": 5}
+        assert len(storage.encode(image, one.model_copy(update=less))) < len(data)
+
+
+def test_what_a_format_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in (storage.PNG, WEBP, JPEG):
+        for channels in (1, 3):
+            storage.check_encoding(one, (channels, 1024, 1024))
+    storage.check_encoding(WEBP, (4, 64, 64))
+    with pytest.raises(InputError, match=r"as jpeg\n.*4 channels of 64×64\n.*1 or 3 channels(.|\n)*--image-format"):
+        storage.check_encoding(JPEG, (4, 64, 64))
+    with pytest.raises(InputError, match=r"as webp\n.*16384×8\n.*at most 16,383"):
+        storage.check_encoding(WEBP, (3, 16_384, 8))
+    monkeypatch.setattr(storage.features, "check", lambda name: name != "webp")
+    storage.check_encoding(JPEG, (3, 64, 64))
+    with pytest.raises(InputError, match=r"cannot write webp(.|\n)*install Pillow"):
+        storage.check_encoding(WEBP, (3, 64, 64))
 
 
 # tables

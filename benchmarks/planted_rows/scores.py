@@ -11,7 +11,7 @@ import torch
 from planted_rows.scene import ESTIMATED_AXES, RATES, Scene
 from qualitygate import names
 from qualitygate.gating.scoring import add_totals
-from qualitygate.generators.passes import micro_batches, scored_pass
+from qualitygate.generators.passes import IMAGE_BATCH, micro_batches, scored_pass
 from qualitygate.policy.decide import Risk, default_weights
 from qualitygate.scores.screening import THIN
 
@@ -70,7 +70,10 @@ def discriminator(scene: Scene) -> np.ndarray | None:
     if judge is None:
         return None
     with scored_pass():
-        parts = [-judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start] for rows, batch in micro_batches(scene.samples)]
+        parts = [
+            -judge(scene.generator(batch), batch.labels)[: rows.stop - rows.start]
+            for rows, batch in micro_batches(scene.samples, IMAGE_BATCH)
+        ]
     return torch.cat(parts).double().cpu().numpy()
 
 

@@ -31,7 +31,7 @@ def screening_ladder(subject: Subject) -> bytes:
         over = waiting & (bounds.low <= limit) & (bounds.high > limit)
         if tier < len(panels):
             walked = (
-                f"{stages[tier - 1].axes} axes: {stages[tier - 1].passes(None, DIVISIONS)} passes"
+                f"{stages[tier - 1].axes} axes: {sum(one.passes(stages[:at], DIVISIONS) for at, one in enumerate(stages[:tier]))} passes"
                 if tier
                 else "no pass beyond the usual one"
             )

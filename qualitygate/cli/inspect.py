@@ -25,8 +25,10 @@ def run(request: FileRequest) -> None:
         ("latent", f"{document['latent_size']} numbers" + (f", {document['classes']} classes" if document["classes"] else "")),
         ("image", f"{height} × {width}, {channels} channels"),
         ("cost", f"{document['operations'] / 1e9:.3g} GFLOP an image, {document['parameters'] / 1e6:.3g} M parameters"),
+        ("CLA of a sample", _passes(document)),
         ("discriminator", "in the file" if document["discriminator"] else "none in the file"),
         ("truncation in", document["truncation"]),
+        ("micro-batch", ", ".join(f"{samples} on {where}" for where, samples in document["micro_batch"].items())),
         ("presets", ", ".join(f"{name} {value}" for name, value in document["presets"].items())),
         ("ignored", ", ".join(document["ignored"][:6]) + (" …" if len(document["ignored"]) > 6 else "") or "nothing"),
     ]
@@ -41,8 +43,9 @@ def run(request: FileRequest) -> None:
 def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
     """Everything `inspect` says, as plain data. A generator that was not read from a file has none of what a file has."""
     from qualitygate.generators.base import Generator
+    from qualitygate.generators.passes import MICRO_BATCH, micro_batch_within
     from qualitygate.scores.local_activation import DIVISIONS
-    from qualitygate.scores.screening import typical_passes
+    from qualitygate.scores.screening import MEASURED_PASSES, typical_passes
 
     file, generator = (None, loaded) if isinstance(loaded, Generator) else (loaded, loaded.generator)
     origin, presets = generator.identity(), generator.presets
@@ -74,11 +77,23 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "operations": generator.operations,
         "truncation": generator.truncates,
+        "micro_batch": {
+            "the CPU": MICRO_BATCH,
+            **{f"a GPU with {memory} GiB": micro_batch_within(memory * 2**30, generator.widest) for memory in (16, 40, 80)},
+        },
         "discriminator": file is not None and file.discriminator is not None,
+        "exact_cla_passes": generator.latent_size * DIVISIONS,
+        "screened_cla_passes": {f"{quantile:g}": typical_passes(generator.latent_size, quantile) for quantile in MEASURED_PASSES},
         "layers": layers,
         "presets": {"low_rate": list(presets.low_rate), "curvature": list(presets.curvature), "stop": presets.stop},
         "ignored": [] if file is None else list(file.ignored),
     }
+
+
+def _passes(document: dict[str, Any]) -> str:
+    """Early passes by limit, each with what may differ from exact CLA there."""
+    screened = ", ".join(f"{passes:.0f} at {quantile}" for quantile, passes in document["screened_cla_passes"].items())
+    return f"{document['exact_cla_passes']:,} early passes exact; screened, by the quantile of the limit, about {screened}"
 
 
 def _planted(generator: Generator) -> dict[str, Any] | None:

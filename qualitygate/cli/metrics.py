@@ -33,7 +33,7 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
     """The papers' table, what was measured with, the papers' order, and what there is no number for."""
     if shown := report.shown:
         against = f" against {report.real.samples:,} of {report.real.name}" if report.real else ""
-        header = ("group", *(f"{one.title}\n{'↑' if one.higher_is_better else '↓'}" for one in shown))
+        header = ("group", *(f"{one.title}\n{one.arrow}" for one in shown))
         groups = [(f"{row.group.replace('_', ' ')}\n{row.samples:,}", row) for row in report.groups]
         rows = [(group, *(_cell(row, one.name) for one in shown)) for group, row in groups]
         yield f"{report.samples:,} samples of {report.checkpoint}{against}", header, rows
@@ -45,6 +45,7 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         sign, values = ">" if metric(one.metric).higher_is_better else "<", (one.lowest, one.random, one.highest)
         numbers = ", ".join(f"{value:.4g}" for value in values)
         yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
+    yield from report.rare_or_wrong
     for info in shown:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:

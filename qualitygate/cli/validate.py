@@ -44,6 +44,9 @@ def _shown(report: ValidationReport, out: Path | None) -> Iterator[output.Part]:
         header = ("score", "sees", "AUC", "rank correlation", "bad in the\nlowest tenth", "highest", "chosen by")
         title = f"By {source.kind}: {seeing} of {len(found)} scores are better than chance; the highest, and those that matter"
         yield title, header, [_finding(one, report) for one in (*best, *extra)]
+    if report.evidence.rarity:
+        title = "Rare, or wrong? Rank correlation of scores with rarity, among the samples in a real image's neighbourhood"
+        yield title, ("score", "rejects the rare", "rank correlation", "samples"), list(_rarity(report))
     for one in report.groups:
         yield from _groups(one)
     for yielded in report.yields:
@@ -58,6 +61,14 @@ def _finding(one: Finding, report: ValidationReport) -> tuple[object, ...]:
     name = f"{one.setting}" + (f"  ← {', '.join(marks)}" if marks else "")
     bad, chosen_by = (f"{one.bad_lowest:.2f}", f"{one.bad_highest:.2f}"), one.chosen_by
     return name, one.sight, one.auc, one.correlation or "–", *bad, "fitted" if chosen_by is None else f"{chosen_by.value:.2f}"
+
+
+def _rarity(report: ValidationReport) -> Iterator[tuple[object, ...]]:
+    """The scores that matter, in order."""
+    chosen = {str(one.setting): one.setting for one in (report.best, report.fitted, report.policy, report.by_class) if one is not None}
+    for name, setting in chosen.items():
+        if (found := report.evidence.rarity_of(setting)) is not None:
+            yield name, "yes" if found.rejects_rare else "no", found.correlation or "–", found.samples
 
 
 def _groups(one: ScoreGroups) -> Iterator[output.Part]:

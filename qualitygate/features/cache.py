@@ -80,7 +80,7 @@ class SampleFeatures:
     def _identity(self) -> dict[str, str]:
         """All that they depend on; one file may be read as of several families."""
         return {
-            "checkpoint": self.generator.identity().sha256,
+            **self.generator.key,
             "family": self.generator.family,
             "stored_as": self.generator.stored_as,
             "sampling": self.sampling.model_dump_json(),

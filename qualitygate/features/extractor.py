@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qualitygate.errors import InputError
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, on_host, scored_pass, silent
+
+_COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -40,10 +43,32 @@ def tf1_resized(images: Tensor, size: int) -> Tensor:
     if (height, width) == (size, size):
         return images
     # pixel p of the input is at (2p + 1) / size − 1 in `grid_sample`'s coordinates
-    pixels = torch.arange(size, dtype=torch.float64)
+    pixels = torch.arange(size, dtype=torch.float64, device=images.device)
     x, y = (((2.0 * pixels * (before / size) + 1.0) / before - 1.0).to(images) for before in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def bicubic_resized(images: Tensor, size: int) -> Tensor:
+    """Images (N, channels, size, size), bicubic, with a low-pass filter where they get smaller, as Pillow makes them: along rows, then
+    along columns, rounded to 8 bits each time (of images that are not square it may take the columns first)."""
+    for shape in ((images.shape[2], size), (size, size)):
+        if images.shape[2:] != shape:
+            images = eight_bit(F.interpolate(images, size=shape, mode="bicubic", align_corners=False, antialias=True))
+    return images
+
+
+@cache  # on a GPU they are not waited for again
+def colours(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ImageNet's colours in [0, 1], float32 (3, 1, 1) each."""
+    mean, deviation = torch.tensor(_COLOURS, device=device)[:, :, None, None]
+    return mean, deviation
+
+
+def imagenet_scaled(images: Tensor) -> Tensor:
+    """RGB images (N, 3, height, width) in [-1, 1] less the mean of ImageNet's colours, in their standard deviations."""
+    mean, deviation = colours(images.device)
+    return ((images + 1.0) / 2.0 - mean) / deviation
 
 
 def averaged_down(images: Tensor) -> Tensor:
@@ -105,11 +130,11 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
     """
     batches = [images] if isinstance(images, Tensor) else images
     parts = []
-    for batch in rebatched(batches, MICRO_BATCH):
+    for batch in rebatched(batches, IMAGE_BATCH):
         count = len(batch)
-        rows = torch.arange(MICRO_BATCH, device=batch.device).clamp(max=count - 1)
+        rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
-            parts.append(extractor(eight_bit(batch[rows]))[:count].float().cpu().numpy())
+            parts.append(on_host(extractor(eight_bit(batch[rows]))[:count].float()).numpy())
         progress(count)
     if not parts:
         raise InputError("There are no images to extract features from", "nothing", "at least one image")

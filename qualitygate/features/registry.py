@@ -13,6 +13,7 @@ from torch import nn
 
 from qualitygate.errors import InputError
 from qualitygate.features import vgg16
+from qualitygate.features.dinov2 import SIZE, DINOv2Extractor, dinov2_of
 from qualitygate.features.extractor import Extractor, PerceptualDistance, averaged_down, smooth_resized, tf1_resized
 from qualitygate.features.inception import InceptionExtractor, inception_of
 from qualitygate.features.module import DiscriminatorExtractor, extractor_at
@@ -21,9 +22,9 @@ from qualitygate.generators.base import Discriminator
 
 Device = torch.device | str | None
 Network = TypeVar("Network", bound=nn.Module)
-_READING = ("inception", "vgg16", "lpips")  # what cannot be made without a weight file
+_READING = ("inception", "vgg16", "dinov2", "lpips")  # what cannot be made without a weight file
 _RANDOM = re.compile(r"random-vgg16-(?!0+$)(\d{1,4})")
-EXTRACTORS = ("inception", "vgg16", "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
+EXTRACTORS = ("inception", "vgg16", "dinov2", "random-vgg16-SIZE", "discriminator", "module:package.module:attribute[@SIZE]")
 DISTANCES = ("lpips", "random-vgg16-SIZE")
 
 
@@ -44,9 +45,11 @@ def make_extractor(
 
     Args:
         spec: ``inception`` (Inception-v3 of 2015-12-05, for FID, KID and the inception score), ``vgg16`` (fc2, for precision and
-            recall), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs no weights), ``discriminator`` (what the checkpoint's own
-            sees), or ``module:package.module:attribute``, ``@SIZE`` after it where it wants images of one size (see `module`).
-        weights: the network's weight file: a path, or ``https://…#sha256=…``; `inception` and `vgg16` say which are known.
+            recall), ``dinov2`` (its class token, for all but the inception score), ``random-vgg16-SIZE`` (e.g. ``random-vgg16-32``; needs
+            no weights), ``discriminator`` (what the checkpoint's own sees), or ``module:package.module:attribute``, ``@SIZE`` after it
+            where it wants images of one size (see `module`).
+        weights: the network's weight file: a path, or ``https://…#sha256=…``; `inception`, `vgg16` and `dinov2` say which are
+            known.
         discriminator: the checkpoint's own; it works where it is, all others on the device.
 
     Raises:
@@ -61,6 +64,10 @@ def make_extractor(
         given = _read(spec, weights, sha256)
         key = f"vgg16, weights {given.sha256}, TF1 bilinear to 224, float32"
         return vgg16.VGG16Extractor(_on(vgg16.vgg16_of(given), device), key, tf1_resized)
+    if spec == "dinov2":
+        given = _read(spec, weights, sha256)
+        key = f"dinov2, weights {given.sha256}, antialiased bicubic to {SIZE} in 8 bits, float32"
+        return DINOv2Extractor(_on(dinov2_of(given), device), key)
     if spec == "discriminator":
         if discriminator is None:
             what, remedy = "The checkpoint has no discriminator to look with", "name another --extractor"

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, in_colour
+from qualitygate.features.extractor import PerceptualDistance, SpatialExtractor, imagenet_scaled, in_colour
 from qualitygate.features.weights import Weights
 from qualitygate.generators.passes import scored_pass
 from qualitygate.latents import Purpose, normals
@@ -39,7 +39,6 @@ INPUT = 224  # height and width of the images that the published weights were tr
 SEED = 0  # of the random weights
 _SHRINK = 2 ** len(STAGES)
 _WIDTHS = (3, *(units for stage in STAGES for units in stage))
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
 _DRAWN_AT_ONCE = 2**21
 _FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
 _LPIPS_FORMS = "vgg16.pt of NVIDIA, or torchvision's file and the vgg.pth of PerceptualSimilarity together"
@@ -57,8 +56,7 @@ class Convolutions(nn.Module):
 
     def stages(self, images: Tensor) -> Iterator[Tensor]:
         """The last activation of each stage (N, units, height, width), before the maximum, of RGB images in [-1, 1]."""
-        mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
-        x = ((images + 1.0) / 2.0 - mean) / deviation
+        x = imagenet_scaled(images)
         layers = iter(self.layers)
         for index, stage in enumerate(STAGES):
             x = F.max_pool2d(x, 2) if index else x

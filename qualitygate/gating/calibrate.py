@@ -28,7 +28,7 @@ from qualitygate.gating.profile import (
 from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.families import default_rate
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import Reporter, on_host
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import Limit, SequentialAblation
 from qualitygate.policy.model import Detection, Policy, Rule
@@ -74,11 +74,12 @@ def calibrate(
         "package": qualitygate.__version__,
         "torch": torch.__version__,
         "device": str(generator.device),
-        "checkpoint": origin.sha256,
+        **generator.key,
         "sampling": sampling.model_dump(mode="json"),
         "seed": settings.seed,
         "layers": list(layers),
         "rate_samples": settings.rate_samples,
+        "micro_batch": generator.micro_batch,
     }
     rates_so_far = _Unfinished({"kind": "rates", **depends_on})
     rates = _rates(generator, policy, sampling, layers, rates_so_far, reporter)
@@ -97,7 +98,7 @@ def calibrate(
     if policy.screens:
         scores.update(_pilot(generator, policy, sampling, reporter))
     info = ProfileInfo(
-        profile_id=profile_id(origin.sha256, sampling, settings, layers, at),
+        profile_id=profile_id(origin.sha256, sampling, settings, layers, at, generator.precision),
         package_version=qualitygate.__version__,
         checkpoint=origin.name,
         checkpoint_sha256=origin.sha256,
@@ -109,6 +110,7 @@ def calibrate(
         layers=layers,
         rates=at,
         device=str(generator.device),
+        precision=generator.precision,
         scores={
             name: {"mean": float(np.nanmean(values)), **{f"q{q:g}": float(np.nanquantile(values, q)) for q in _QUANTILES}}
             for name, values in scores.items()
@@ -186,7 +188,7 @@ def _rates(
 
 
 def _as_arrays(rates: ActivationRates) -> Arrays:
-    return {_SAMPLES: np.array([rates.samples]), **{str(layer): counts.cpu().numpy() for layer, counts in rates.counts.items()}}
+    return {_SAMPLES: np.array([rates.samples]), **{str(layer): on_host(counts).numpy() for layer, counts in rates.counts.items()}}
 
 
 def _scores(generator: Generator, policy: Policy, rates: ActivationRates, so_far: _Unfinished, reporter: Reporter) -> dict[str, np.ndarray]:

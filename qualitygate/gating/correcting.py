@@ -14,7 +14,7 @@ from qualitygate.corrections.method import Method, SampleEdits
 from qualitygate.gating.profile import Profile, correction_layers
 from qualitygate.gating.scoring import Scorer
 from qualitygate.generators.base import Generator, State
-from qualitygate.generators.passes import MICRO_BATCH, in_halves, leaving, on_host, pixels
+from qualitygate.generators.passes import in_halves, leaving, on_host, pixels
 from qualitygate.latents import Latents
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.decide import Limits, repaired
@@ -24,7 +24,7 @@ from qualitygate.scores.low_rate import finite_samples
 
 
 class LateLayers:
-    """Collects states and finishes them in batches of `MICRO_BATCH`, the last one smaller: survivors are regrouped, so that the remaining
+    """Collects states and finishes them in micro-batches, the last one smaller: survivors are regrouped, so that the remaining
     layers run on full batches whatever was rejected in between. The sink receives keys (N,) and their images (N, channels, height, width),
     float32 in [-1, 1], on the generator's device."""
 
@@ -39,8 +39,8 @@ class LateLayers:
         if len(rows) < len(state.activation):
             state = state.rows(torch.from_numpy(rows).to(state.activation.device))
         self._waiting.append((keys, state))
-        if sum(len(waiting) for waiting, _ in self._waiting) >= MICRO_BATCH:
-            self.flush(MICRO_BATCH)
+        if sum(len(waiting) for waiting, _ in self._waiting) >= (size := self._generator.micro_batch):
+            self.flush(size)
 
     def flush(self, at_least: int = 1) -> None:
         """Finish what is waiting, as long as a batch of ``at_least`` can be made."""
@@ -50,7 +50,7 @@ class LateLayers:
         states = [state for _, state in self._waiting]
         state, done = states[0] if len(states) == 1 else State.concatenated(states), 0
         while len(keys) - done >= at_least:
-            batch = keys[done : done + MICRO_BATCH]
+            batch = keys[done : done + self._generator.micro_batch]
 
             def finish(rows: slice, first: int = done) -> Tensor:
                 return self._generator.resume(_rows(state, first + rows.start, first + rows.stop))

@@ -7,6 +7,7 @@ kept in the cache, every few samples: a run that was cut off goes on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from qualitygate.policy.decide import Columns, Limits, Risk, initial_verdicts
 from qualitygate.policy.model import Policy
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records import canonical_hash
-from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, local_activation
+from qualitygate.scores.local_activation import BOUND, DIVISIONS, Precision, local_activation, walked_in
 from qualitygate.scores.screening import Bounds, Pilot, Screen, SequentialEstimator, Stage, axes_order, schedule
 from qualitygate.storage import Arrays, array_cache
 
@@ -69,7 +70,8 @@ class Screening:
     `ProfileError` where the profile has no pilot."""
 
     def __init__(self, generator: Generator, profile: Profile, policy: Policy, scored: Sequence[int], limits: Limits, risk: Risk) -> None:
-        self._generator, self._policy, self._scored, self._limits, self._risk = generator, policy, tuple(scored), limits, risk
+        self._walked = walked_in(generator, policy.detection.curvature_precision)
+        self._policy, self._scored, self._limits, self._risk = policy, tuple(scored), limits, risk
         self._layers, size = policy.curvature_layers(), generator.latent_size
         needed = [stage_column(stage, size, layer) for layer in self._layers for stage in schedule(size)]
         needed += [name for layer in self._scored for name in names.activation_moments(layer)]
@@ -90,17 +92,17 @@ class Screening:
     def __call__(self, latents: Latents, columns: Columns) -> dict[str, np.ndarray]:
         """CLA of N samples, its interval, and the early passes spent, as columns (N,), from all their other scores; samples leave as soon
         as their verdict is settled."""
-        count, stages = len(latents), schedule(self._generator.latent_size)
+        count, stages = len(latents), schedule(self._walked.latent_size)
         found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
         estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
-        estimator = SequentialEstimator(self._generator, latents, self._layers, self._policy.detection.curvature_precision)
-        rows, below = np.arange(count), None
+        estimator = SequentialEstimator(self._walked, latents, self._layers)
+        rows = np.arange(count)
         for tier, stage in enumerate((None, *stages)):
             if stage is not None:
                 for layer, score in estimator.advance(stage).items():
                     estimates[layer][rows, tier - 1] = score
-                found[names.CLA_PASSES][rows] += stage.passes(below, DIVISIONS)
+                found[names.CLA_PASSES][rows] += stage.passes(stages[: tier - 1], DIVISIONS)
             for layer, screen in self._screens.items():
                 known = estimates[layer][rows, :tier]
                 if tier < len(stages):
@@ -113,7 +115,7 @@ class Screening:
             if not still.any():
                 break
             estimator.select(np.flatnonzero(still))
-            rows, below = rows[still], stage
+            rows = rows[still]
         return found
 
     def _still_open(self, rows: np.ndarray, columns: Columns, found: Columns) -> np.ndarray:
@@ -174,10 +176,14 @@ class PilotTable:
         rows = [row_of[one] for one in ids]
         return {name: column[rows] for name, column in table.items() if name != names.ID}
 
+    @cached_property
+    def _walked(self) -> Generator:
+        return walked_in(self._generator, self._precision)
+
     def made(self, ids: np.ndarray) -> Arrays:
         """The rows of these samples (n,), computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
-        estimator = SequentialEstimator(self._generator, latents, self._layers, self._precision)
+        estimator = SequentialEstimator(self._walked, latents, self._layers)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}
         for stage in schedule(self._generator.latent_size):
             scores = estimator.advance(stage)

@@ -20,7 +20,7 @@ from torch import Tensor
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LayerError, PolicyError, ProfileError
 from qualitygate.gating.scoring import add_totals
-from qualitygate.generators.base import Generator
+from qualitygate.generators.base import GenerationPrecision, Generator
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import recheck_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
@@ -85,6 +85,8 @@ class ProfileInfo(BaseModel):
     rates: tuple[float, ...]
     """Values of R at which samples were counted."""
     device: str
+    precision: GenerationPrecision = "float32"
+    """Numbers in which the generator ran; one of others is another generator to it."""
     scores: dict[str, dict[str, float]]
     """Mean and quantiles of every score, from its values (N,)."""
     low_rate_shares: dict[str, dict[str, float]]
@@ -185,7 +187,7 @@ class Profile:
         return {layer: torch.tensor(values, dtype=torch.float64) for layer, values in by_layer.items()}
 
     def check_generator(self, generator: Generator) -> None:
-        """Raises `ProfileError` unless the profile is of this very checkpoint."""
+        """Raises `ProfileError` unless the profile is of this very checkpoint, in the same precision."""
         origin = generator.identity()
         if origin.sha256 != self.info.checkpoint_sha256:
             raise ProfileError(
@@ -193,6 +195,13 @@ class Profile:
                 f"a profile of {self.info.checkpoint} (SHA-256 {self.info.checkpoint_sha256[:12]}…)",
                 f"one of {origin.name} (SHA-256 {origin.sha256[:12]}…)",
                 "calibrate this checkpoint, or gate the one the profile was made of",
+            )
+        if generator.precision != self.info.precision:
+            raise ProfileError(
+                "The profile belongs to another precision",
+                f"a profile of the generator in {self.info.precision}",
+                f"one in {generator.precision}",
+                f"use --precision {self.info.precision}, or calibrate in {generator.precision}",
             )
 
     def check_seed(self, seed: int) -> None:
@@ -234,7 +243,7 @@ def load_profile(path: str | Path) -> Profile:
         info = ProfileInfo.model_validate_json((folder / INFO).read_bytes())
         sealed = (*_SEALED, EVIDENCE) if EVIDENCE in info.files else _SEALED
         changed = [name for name in sealed if file_sha256(folder / name) != info.files.get(name)]
-        if info.profile_id != profile_id(info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates):
+        if info.profile_id != profile_id(info.checkpoint_sha256, info.sampling, info.calibration, info.layers, info.rates, info.precision):
             changed.append(INFO)
         if changed:
             raise ProfileError(f"The profile {folder} was changed after it was written", ", ".join(changed), needed, "calibrate again")
@@ -290,12 +299,19 @@ def calibrated_layers(policy: Policy, chain: Chain) -> tuple[int, ...]:
 
 
 def profile_id(
-    checkpoint_sha256: str, sampling: Sampling, calibration: Calibration, layers: tuple[int, ...], rates: tuple[float, ...]
+    checkpoint_sha256: str,
+    sampling: Sampling,
+    calibration: Calibration,
+    layers: tuple[int, ...],
+    rates: tuple[float, ...],
+    precision: str = "float32",
 ) -> str:
     """Hash of what calibration depends on; thresholds are not part of it."""
+    made_in = {} if precision == "float32" else {"precision": precision}  # older ids know no other
     return canonical_hash(
         {
             "checkpoint": checkpoint_sha256,
+            **made_in,
             "sampling": sampling.model_dump(mode="json"),
             "calibration": calibration.model_dump(mode="json"),
             "layers": list(layers),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qualitygate import names, timing
 from qualitygate.generators.base import Edit, EditsOfRows, Generator, State
-from qualitygate.generators.passes import Progress, in_halves, micro_batches, on_host, padded_rows, scored_pass, silent
+from qualitygate.generators.passes import Progress, in_halves, micro_batches, on_host, padded_rows, silent
 from qualitygate.latents import Latents
 from qualitygate.plugins import resolve
 from qualitygate.policy.scores import LOW_RATE, NEVER_SEEN, SCORES, Score
@@ -58,13 +58,13 @@ class Scorer:
             rows; columns by layer, float64 (rows,), NaN where an activation was not finite; and the state, edited, after layer ``upto`` (by
             default the last scored one) of the whole micro-batch, padded.
         """
-        for rows, batch in micro_batches(latents):
-            places = padded_rows(rows)
+        for rows, batch in micro_batches(latents, self._generator.micro_batch):
+            places = padded_rows(rows, len(batch))
 
             def read(part: slice, batch: Latents = batch, places: np.ndarray = places) -> tuple[Tensor, State]:
                 return self._pass(batch[part], upto, edits(places[part]) if edits else {})
 
-            with scored_pass(), timing.part(timing.EARLY):
+            with self._generator.scored_pass(), timing.part(timing.EARLY):
                 parts = in_halves(read, len(batch), self._generator.most_rows, max(*self._layers, upto or 0))
                 table = on_host(torch.cat([table for table, _ in parts])[: rows.stop - rows.start]).numpy()  # one transfer
             state = parts[0][1] if len(parts) == 1 else State.concatenated([state for _, state in parts])
@@ -93,6 +93,7 @@ def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def _moments(layer: int, activation: Tensor) -> Tensor:
     """`names.activation_moments` of each sample, (N, 3)."""
+    activation = activation.float()
     mean = activation.clamp(min=0).mean(dim=(1, 2, 3))
     square = activation.square().mean(dim=(1, 2, 3))
     active = (activation > 0).float().mean(dim=(1, 2, 3))

@@ -24,7 +24,6 @@ from qualitygate.gating.curvature import Screening, exact_curvature
 from qualitygate.gating.profile import Profile, check_validated, detection_layers, scored_layers
 from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.generators.base import Generator, State, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, scored_pass
 from qualitygate.latents import Latents
 from qualitygate.policy.decide import Decisions, decide, initial_verdicts
 from qualitygate.policy.model import Policy
@@ -113,13 +112,19 @@ class GateStage:
         self._screening = Screening(generator, profile, policy, scored, self.limits, self._risk) if policy.screens else None
         self.corrector = None if policy.correction is None else Corrector(generator, profile, policy, policy.correction, self.limits)
 
-    @cached_property
+    @property
     def provenance(self) -> Provenance:
+        """Of all samples, in micro-batches as they are now: a set that goes on may fix others after the stage was made."""
+        return self._provenance.model_copy(update={"micro_batch": self.generator.micro_batch})
+
+    @cached_property
+    def _provenance(self) -> Provenance:
         origin = self.generator.identity()
         return Provenance(
             checkpoint=origin.name,
             checkpoint_sha256=origin.sha256,
             family=self.generator.family,
+            precision=self.generator.precision,
             profile_id=self.profile.info.profile_id,
             policy_hash=self.policy.hash,
             suite_hash=suite_hash(self.suite(1)),  # whatever the number of samples
@@ -149,19 +154,19 @@ class GateStage:
             raise InputError("These samples have no seed", "the user's own latents", "their rows in the file they came from")
         return sample_latents(self.generator, ids, self.seed, sampling=self.profile.info.sampling)
 
-    @cached_property
+    @property
     def block_size(self) -> int:
         """Samples in a block: whole micro-batches, as many as the finished images' memory allows."""
         channels, height, width = self.generator.image_shape
-        fit = _BLOCK_BYTES // (4 * channels * height * width)
-        return max(MICRO_BATCH, min(_BLOCK_MOST, fit) // MICRO_BATCH * MICRO_BATCH)
+        fit, size = _BLOCK_BYTES // (4 * channels * height * width), self.generator.micro_batch
+        return max(size, min(_BLOCK_MOST, fit) // size * size)
 
     def block(self, latents: Latents) -> GatedBlock:
         """Gate some latents: scores and a first verdict of every micro-batch; the remaining layers of those that pass; then corrections."""
         buffer = BlockBuffer(len(latents), as_pixels=self._as_pixels)
         late = LateLayers(self.generator, buffer.receive)
         failed: FailedRows = []
-        with scored_pass():
+        with self.generator.scored_pass():
             for rows, columns, state in self._scored(latents):
                 buffer.write(np.arange(rows.start, rows.stop), columns)
                 verdict = initial_verdicts(self.limits, columns).verdict

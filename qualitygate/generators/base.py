@@ -7,12 +7,14 @@ a family or its discriminator is written with can be imported from here.
 from __future__ import annotations
 
 import abc
+import copy
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate, chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -21,8 +23,20 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from qualitygate.errors import InputError, LatentsError, LayerError
 from qualitygate.generators.network import Discriminator as Discriminator
-from qualitygate.generators.network import Network, one_hot
-from qualitygate.generators.passes import MostRows, Progress, T, halves, micro_batches, on_host, padded_rows, scored_steps, silent
+from qualitygate.generators.network import Network, at_least_float32, one_hot
+from qualitygate.generators.passes import (
+    MostRows,
+    Progress,
+    T,
+    halves,
+    micro_batch_on,
+    micro_batches,
+    on_host,
+    padded_rows,
+    scored_pass,
+    scored_steps,
+    silent,
+)
 from qualitygate.latents import Latents, Sampling, draw_latents
 
 Edit = Callable[[Tensor], Tensor]
@@ -35,6 +49,11 @@ EditsOfRows = Callable[[np.ndarray], Edits]
 """Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
 
 AnyEdits = Edits | EditsOfRows | None
+
+GenerationPrecision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Numbers in which images are made. ``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as
+float32 on the CPU. ``bfloat16``, ``float16``: weights and activations in these, after what comes before the first layer (the mapping),
+which is in float32 always."""
 
 LayerLike = int | str
 """A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
@@ -94,6 +113,11 @@ class State:
         carry = tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *(state.carry for state in states))
         return replace(first, activation=torch.cat([state.activation for state in states]), carry=carry)
 
+    def to(self, dtype: torch.dtype) -> State:
+        """The state in other numbers; integers stay what they are."""
+        carry = tree_map_only(Tensor, lambda part: part.to(dtype) if part.is_floating_point() else part, self.carry)
+        return replace(self, activation=self.activation.to(dtype), carry=carry)
+
     def edited(self, activation: Tensor) -> State:
         """The state with another activation of the same shape (N, units, height, width)."""
         found, needed = tuple(activation.shape), tuple(self.activation.shape)
@@ -142,6 +166,8 @@ class Generator(Network, abc.ABC):
         operations: of one whole image, counted like `Layer.operations`.
         presets: layers to use when nothing else is asked for.
         origin: None for a generator made in memory.
+        precision: numbers in which images are made; another one comes from `at`.
+        begun_in: dtype of the state that the first layer starts from.
     """
 
     truncates: ClassVar[str] = "z"
@@ -153,6 +179,11 @@ class Generator(Network, abc.ABC):
     operations: int
     presets: Presets
     origin: Origin | None = None
+    precision: GenerationPrecision = "float32"
+    begun_in: torch.dtype = torch.float32
+    _full: tuple[Generator, ...] = ()  # in a tuple, as it is no part of this network
+    _micro_batch: int | None = None
+    _most_rows: MostRows | None = None
 
     # what a family implements
 
@@ -201,7 +232,60 @@ class Generator(Network, abc.ABC):
         is overwritten by the next. None where that is no better than running it whole."""
         return None
 
-    # what everyone else uses: any number of samples, in micro-batches of one shape, without gradients and in full float32
+    def lowered(self, dtype: torch.dtype) -> torch.dtype:
+        """Brings all weights to a dtype, in place, or those that the family runs in it. The dtype that the first layer starts from."""
+        self.to(dtype)
+        return dtype
+
+    # in other numbers
+
+    def at(self, precision: GenerationPrecision) -> Generator:
+        """This generator, making its images in such numbers. In ``bfloat16`` and ``float16`` with a copy of the weights, so a change of
+        them later does not show.
+
+        Raises:
+            InputError: no such precision, or a network that does not run in it.
+        """
+        if precision not in get_args(GenerationPrecision):
+            raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(GenerationPrecision))}")
+        full = self.full
+        if precision == full.precision:
+            return full
+        made = copy.copy(full) if precision == "tf32" else copy.deepcopy(full)
+        made._most_rows = None
+        made.precision = precision
+        if precision != "tf32":
+            made.begun_in = made.lowered(getattr(torch, precision))
+        made._full = (full,)
+        try:  # a network of somebody else's may hold numbers of its own
+            with made.scored_pass():
+                made(sample_latents(made, [0], 0))
+        except RuntimeError as error:
+            found, needed = str(error).splitlines()[0], "--precision float32 or tf32"
+            raise InputError(f"The network does not run in {precision}", found, needed) from error
+        return made
+
+    @property
+    def full(self) -> Generator:
+        """The generator in float32 that this one was made of, or itself."""
+        return self._full[0] if self._full else self
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What the numbers of a sample depend on, for names of what is kept: SHA-256 of the checkpoint, and a precision but float32."""
+        made_in = {} if self.precision == "float32" else {"precision": self.precision}
+        return {"checkpoint": self.identity().sha256, **made_in}
+
+    def scored_pass(self) -> AbstractContextManager[None]:
+        """`passes.scored_pass` in the generator's precision."""
+        return scored_pass(tf32=self.precision == "tf32")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for full in self._full:  # both are moved together
+            full._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    # what everyone else uses: any number of samples, in micro-batches of one shape, without gradients and in one precision
 
     def images(self, latents: Latents | Tensor, edits: AnyEdits = None, progress: Progress = silent) -> Tensor:
         """Images of all samples at once, on the CPU: float32 (N, channels, height, width) in [-1, 1]. Arguments as of `image_batches`."""
@@ -263,23 +347,42 @@ class Generator(Network, abc.ABC):
         steps: Callable[[Latents, Edits | None], Iterable[T]],
     ) -> Iterator[tuple[slice, T]]:
         """Rows of the latents and each step of a pass over them up to a layer, which may be padded beyond these rows."""
-        for rows, batch in micro_batches(self.checked(latents)):
-            places = padded_rows(rows)
+        for rows, batch in micro_batches(self.checked(latents), self.micro_batch):
+            places = padded_rows(rows, len(batch))
 
             def run(part: slice, batch: Latents = batch, places: np.ndarray = places) -> Iterable[T]:
                 return steps(batch[part], edits(places[part]) if callable(edits) else edits)
 
-            for part, step in scored_steps(halves(run, len(batch), self.most_rows, upto)):
+            for part, step in scored_steps(halves(run, len(batch), self.most_rows, upto), tf32=self.precision == "tf32"):
                 start, stop = rows.start + part.start, min(rows.start + part.stop, rows.stop)
                 if start < stop:  # not padding alone
                     yield slice(start, stop), step
                 del step
             progress(rows.stop - rows.start)
 
-    @cached_property
+    @property
+    def widest(self) -> int:
+        """Neurons of the widest layer, or values of the image where these are more."""
+        return max(math.prod(self.image_shape), *(layer.neurons for layer in self.layers))
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples in one pass: what `passes.micro_batch_on` chooses for the device, unless another was set, as by a set that was begun on
+        another device. Floats at another one are the same to rounding."""
+        return self._micro_batch or micro_batch_on(self.device, self.widest)
+
+    @micro_batch.setter
+    def micro_batch(self, samples: int) -> None:
+        if samples < 1:
+            raise InputError("A pass needs samples", f"a micro-batch of {samples}", "at least 1")
+        self._micro_batch = samples
+
+    @property
     def most_rows(self) -> MostRows:
-        """Rows that the device has memory for in a pass, by the layer it ends at."""
-        return MostRows(self.device, [layer.neurons for layer in self.layers])
+        """Rows that the device has memory for in a pass, by the layer it ends at; asked anew where the generator was moved to another."""
+        if self._most_rows is None or self._most_rows.device != self.device:
+            self._most_rows = MostRows(self.device, [layer.neurons for layer in self.layers])
+        return self._most_rows
 
     # one batch, as it comes
 
@@ -289,7 +392,11 @@ class Generator(Network, abc.ABC):
 
     def start(self, latents: Latents | Tensor) -> State:
         """The state before the first layer, with the latents, or a bare z (N, D), checked and brought to the generator's device."""
-        return self.begin(self.checked(latents).to(self.device))
+        return self.begun(self.full.begin(self.checked(latents).to(self.device)))
+
+    def begun(self, state: State) -> State:
+        """A state before the first layer, or after it, that was made in float32, in the generator's own numbers."""
+        return state if self.begun_in == torch.float32 else state.to(self.begun_in)
 
     def states(self, state: State, upto: int | None = None, edits: Edits | None = None) -> Iterator[State]:
         """The states after each further layer up to ``upto`` (default: the last), each already edited."""
@@ -317,11 +424,11 @@ class Generator(Network, abc.ABC):
 
     def resume(self, state: State, edits: Edits | None = None) -> Tensor:
         """Images from any state, clamped to [-1, 1]."""
-        return self.finish(self.run(state, self.layers[-1].index, edits)).clamp(-1.0, 1.0)
+        return at_least_float32(self.finish(self.run(state, self.layers[-1].index, edits))).clamp(-1.0, 1.0)
 
     def identity(self) -> Origin:
         """The origin, or name and fingerprint of a generator made in memory."""
-        return self.origin or Origin(f"{self.stored_as} in memory", self.fingerprint())
+        return self.origin or Origin(f"{self.stored_as} in memory", self.full.fingerprint())
 
     def layer(self, which: LayerLike) -> Layer:
         """The layer of that index, name or resolution. Raises `LayerError` if there is none."""

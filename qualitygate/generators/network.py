@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
+from qualitygate.generators.passes import on_host
 
 
 class Network(nn.Module):
@@ -81,8 +82,13 @@ def tensor_digest(network: nn.Module, description: str = "") -> str:
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         # flat first: a single number, such as a batch norm's counter, cannot be viewed as bytes
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+        digest.update(on_host(tensor.detach()).flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor of any shape in float32, or in its own numbers where these are finer."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def one_hot(labels: Tensor, label_size: int) -> Tensor:

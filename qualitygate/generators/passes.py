@@ -16,11 +16,17 @@ from torch import Tensor
 from qualitygate.latents import Latents
 
 MICRO_BATCH = 64
-"""Samples in one pass. Scored passes always have this shape (the last one is padded), so a sample's numbers do not depend on how many
-were asked for at once."""
+"""Samples in one pass of a generator on the CPU; see `micro_batch_on` for a GPU."""
+
+IMAGE_BATCH = 64
+"""Images in one pass of an extractor, a classifier or a discriminator, on every device and whichever generator they are of."""
 
 LIVE = 6
 """Copies of a layer's activation that a pass and its reading hold at their peak, buffers of a convolution included."""
+
+_MEMORY_SHARE = 4  # a pass takes such a part of a GPU's memory; the rest is for weights, states and images that wait, and other workers
+_ENOUGH_WORK = 2**26  # activations of the widest layer: hundreds for each of the 10^5 threads of a large GPU; more would only be padding
+_MOST_SAMPLES = 1024  # for small generators: a pass at 64×64 then takes milliseconds, and launching its kernels tenths of one
 
 T = TypeVar("T")
 
@@ -67,10 +73,10 @@ def scored_pass(*, tf32: bool = False) -> Iterator[None]:
         _, cudnn.deterministic, cudnn.benchmark = before
 
 
-def scored_steps(steps: Iterator[T]) -> Iterator[T]:
+def scored_steps(steps: Iterator[T], *, tf32: bool = False) -> Iterator[T]:
     """Each step is taken in a scored pass; whoever receives it is outside of that again."""
     while True:
-        with scored_pass():
+        with scored_pass(tf32=tf32):
             try:
                 step = next(steps)
             except StopIteration:
@@ -108,21 +114,45 @@ def pixels(images: Tensor) -> Tensor:
     return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
+def positions(mask: Tensor) -> tuple[Tensor, ...]:
+    """Where a bool mask of any shape holds, on its device: int64 (n,) for each axis. How many there are has to leave the device first."""
+    return torch.nonzero_static(mask, size=int(on_host(mask.sum()))).unbind(1)
+
+
 @cache
 def _copying(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def micro_batches(latents: Latents, size: int = MICRO_BATCH) -> Iterator[tuple[slice, Latents]]:
+def micro_batch_on(device: torch.device, widest: int) -> int:
+    """Samples in one pass on a device, of a generator whose widest layer has so many neurons. Scored passes always have this shape (the
+    last one is padded), so a sample's numbers do not depend on how many were asked for at once. Of a GPU all memory counts, not what
+    happens to be free: equal cards choose equally, and `MostRows` knows where less is there."""
+    return micro_batch_within(total_memory(device), widest) if device.type == "cuda" else MICRO_BATCH
+
+
+def micro_batch_within(memory: int, widest: int) -> int:
+    """The micro-batch of a GPU with so many bytes of memory: a power of two."""
+    enough = min(max(MICRO_BATCH, _ENOUGH_WORK // widest), _MOST_SAMPLES)
+    fit = memory // (_MEMORY_SHARE * LIVE * 4 * widest)
+    return 1 << max(1, min(enough, fit)).bit_length() - 1
+
+
+def micro_batches(latents: Latents, size: int) -> Iterator[tuple[slice, Latents]]:
     """Rows and latents of each micro-batch; the latents are padded to ``size``, the rows are not."""
     for start in range(0, len(latents), size):
         stop = min(start + size, len(latents))
         yield slice(start, stop), latents[start:stop].padded(size)
 
 
-def padded_rows(rows: slice, size: int = MICRO_BATCH) -> np.ndarray:
+def padded_rows(rows: slice, size: int) -> np.ndarray:
     """Rows of a micro-batch, the last one repeated as `Latents.padded` does it: int64 (size,)."""
     return np.minimum(np.arange(rows.start, rows.start + size), rows.stop - 1)
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory that a GPU has."""
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 def free_memory(device: torch.device) -> int:
@@ -137,10 +167,10 @@ class MostRows(dict[int, int]):
 
     def __init__(self, device: torch.device, neurons: Sequence[int]) -> None:
         super().__init__()
-        self._device, self._neurons = device, neurons
+        self.device, self._neurons = device, neurons
 
     def __missing__(self, upto: int) -> int:
-        memory = free_memory(self._device) if self._device.type == "cuda" else sys.maxsize
+        memory = free_memory(self.device) if self.device.type == "cuda" else sys.maxsize
         self[upto] = max(1, memory // (LIVE * 4 * max(self._neurons[: upto + 1])))
         return self[upto]
 

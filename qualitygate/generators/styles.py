@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Generator
 from qualitygate.generators.convolutions import blurred, by_positions, conv_3x3, keeping
+from qualitygate.generators.network import at_least_float32
 from qualitygate.latents import Latents
 
 GAIN = 2.0**0.5
@@ -33,6 +34,11 @@ Normalisation = Literal["apart", "joint"]
 """Latent and embedded label are normalised each for itself and then joined, or joined and then normalised."""
 
 
+def without_fp16(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without a ``num_fp16_res`` of 0, so that fingerprints made before it are what they were."""
+    return {name: value for name, value in settings.items() if name != "num_fp16_res" or value}
+
+
 class Dense(nn.Module):
     """Fully connected layer, ``x Wᵀ + b``, that starts at 0."""
 
@@ -42,7 +48,7 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class Mapping(nn.Module):
@@ -139,9 +145,10 @@ def normalised(x: Tensor) -> Tensor:
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     """Factors (N, outputs) that bring each output unit of a modulated convolution back to unit variance, of weight (outputs, inputs, k, k)
-    and style (N, inputs): ``1/√(Σ (weight·style)² + ε)``, the sum over inputs and taps (Karras et al. 2020, equation 3)."""
-    energy = torch.linalg.vector_norm(weight, dim=(2, 3)).square()
-    return torch.rsqrt(style.square() @ energy.T + EPSILON)
+    and style (N, inputs): ``1/√(Σ (weight·style)² + ε)``, the sum over inputs and taps (Karras et al. 2020, equation 3). It is summed in
+    float32: ε is 0 in float16."""
+    energy = torch.linalg.vector_norm(at_least_float32(weight), dim=(2, 3)).square()
+    return torch.rsqrt(at_least_float32(style).square() @ energy.T + EPSILON).to(style.dtype)
 
 
 class StyledConvolution(nn.Module):
@@ -170,7 +177,7 @@ class StyledConvolution(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: bool) -> Tensor:
         """Output (N, outputs, size, size) of x (N, inputs, …) and the style (N, inputs) that `style` makes of w."""
-        x = x * style[:, :, None, None]
+        x = x.to(self.weight.dtype) * style[:, :, None, None]
         if self.up:
             x = x.contiguous(memory_format=torch.channels_last)  # in which the transposed convolution is the fastest
             x = blurred(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), padding=(1, 1), gain=4.0)

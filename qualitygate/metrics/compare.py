@@ -38,6 +38,8 @@ class Outcome(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
+    HIGHER = "higher"  # of a metric of which neither is better
+    LOWER = "lower"
     INCONCLUSIVE = "inconclusive"
 
 
@@ -101,11 +103,11 @@ def compare_records(candidate: Measurement, baseline: Measurement, tail: float =
     problems = [f"{name}: {ours} against {theirs}" for name, ours, theirs in pairs if ours != theirs]
     intervals = []
     for one, which in ((candidate, "first"), (baseline, "second")):
-        if one.value is None or one.low is None or one.high is None:
+        if (known := one.interval) is None:
             lacking = "value" if one.value is None else "interval"
             problems.append(f"the {which} has no {lacking}{f' ({one.note})' if one.note else ''}")
         else:
-            intervals.append(Interval(one.value, one.low, one.high))
+            intervals.append(known)
     if problems:
         raise InputError(
             "These numbers cannot be compared",
@@ -122,4 +124,6 @@ def compare_records(candidate: Measurement, baseline: Measurement, tail: float =
         low, high = found.low, found.high
     if low <= 0.0 <= high:
         return Difference(Outcome.INCONCLUSIVE, found)
+    if candidate.higher_is_better is None:
+        return Difference(Outcome.HIGHER if low > 0.0 else Outcome.LOWER, found)
     return Difference(Outcome.BETTER if (low > 0.0) == candidate.higher_is_better else Outcome.WORSE, found)

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from qualitygate.generators.passes import scored_pass
+from qualitygate.generators.passes import positions, scored_pass
 
 _SIDE = 1024  # most rows and columns of a tile: 4 MiB
 _SPARE = 4  # candidates beyond the k nearest in float32 whose exact distance is looked at
@@ -57,14 +57,14 @@ class Tile:
         they are, with the edge and without it, bool (P, 1) each. Or by ``each`` of some radii of the row, float64 (r, T), none larger than
         the row's: bool (P, T)."""
         limits, step = radii.square().float(), rounding(self.sets[0])
-        i, j = (self._lower <= limits * (1.0 + step)).nonzero(as_tuple=True)
+        i, j = positions(self._lower <= limits * (1.0 + step))
         squared, limits = self.squared[i, j], limits.expand_as(self.squared)[i, j]
         off = step * (self.rows.lengths[i] + self.columns.lengths[j] + limits)
         bounds = radii.expand_as(self.squared)[i, j][:, None] if each is None else each[i]
         over = squared[:, None] - bounds.square().float()
         rows, columns = self.rows.at[i], self.columns.at[j]
         inside, strictly = over < 0.0, over < 0.0
-        near = (over.abs() <= off[:, None]).any(dim=1).nonzero()[:, 0]
+        (near,) = positions((over.abs() <= off[:, None]).any(dim=1))
         distances = exact_distances(*self.sets, rows[near], columns[near])[:, None]
         inside[near], strictly[near] = distances <= bounds[near], distances < bounds[near]
         return rows, columns, inside, strictly
@@ -139,7 +139,7 @@ class Nearest:
             lows, highs = low.masked_fill(gone, torch.inf), high.masked_fill(gone, torch.inf)
             below = highs < lows.kthvalue(self.k, dim=1, keepdim=True).values  # surely nearer than the k-th
             near = ~below & (lows <= highs.kthvalue(self.k, dim=1, keepdim=True).values)
-            rows, columns = (near & (places >= 0) & exact.isnan()).nonzero(as_tuple=True)
+            rows, columns = positions(near & (places >= 0) & exact.isnan())
             exact[rows, columns] = exact_distances(samples, others, rows, places[rows, columns])
             candidates = (exact * weight).masked_fill(~near | (places < 0), torch.nan).sort(dim=1).values
             found.append(candidates.gather(1, self.k - 1 - below.sum(dim=1, keepdim=True))[:, 0])

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.generators.passes import on_host
 from qualitygate.latents import Purpose, uniforms
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
 from qualitygate.metrics.measured_set import Group, RealSet
@@ -149,7 +150,7 @@ class FrechetReference:
         ``RᵀC₁R``, the covariance, which is symmetric: no general matrix square root, and no imaginary part to drop.
         """
         shared = torch.linalg.eigvalsh(covariance).clamp(min=0.0).sqrt().sum()
-        return max(0.0, float(spread + self.trace - 2.0 * shared))
+        return max(0.0, float(on_host(spread + self.trace - 2.0 * shared)))
 
 
 def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequence[Tensor] = ()) -> list[float]:
@@ -194,7 +195,7 @@ def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
     roots = [(one - mean) / len(one) ** 0.5 for one, mean in zip(exact, means, strict=True)]
     shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
     traces = sum(root.square().sum() for root in roots)
-    return max(0.0, float((means[0] - means[1]).square().sum() + traces - 2.0 * shared))
+    return max(0.0, float(on_host((means[0] - means[1]).square().sum() + traces - 2.0 * shared)))
 
 
 def _check_alike(first: tuple[int, ...], second: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.generators.passes import on_host
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling
 from qualitygate.metrics.measured_set import Group
 from qualitygate.metrics.metric import SetMetric
@@ -30,11 +31,12 @@ class InceptionScore(SetMetric):
         if len(group) < SPLITS:
             raise NotKnownError(f"too few: {len(group)} samples for {SPLITS} splits")
         assert group.of.classes is not None
-        scores = split_scores(group.of.classes[torch.from_numpy(group.rows)])
+        classes = group.of.classes
+        scores = on_host(split_scores(classes[torch.from_numpy(group.rows).to(classes.device)]))
         value = float(scores.mean())
         if how is None:
             return Estimate(value, len(group))
-        return Estimate.jackknife(value, ((scores.sum() - scores) / (SPLITS - 1)).cpu().numpy(), len(group))
+        return Estimate.jackknife(value, ((scores.sum() - scores) / (SPLITS - 1)).numpy(), len(group))
 
 
 def split_scores(probabilities: Tensor, splits: int = SPLITS) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.generators.passes import on_host
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, blocks_of
 from qualitygate.metrics.measured_set import Group, MeasuredSet, RealSet
 from qualitygate.metrics.metric import SetMetric
@@ -44,7 +45,7 @@ class KernelReference:
     def of(cls, features: Tensor) -> KernelReference:
         """From the features (M, F) of real images."""
         exact = features.double()
-        return cls(exact, float(_without_itself(exact).sum()))
+        return cls(exact, float(on_host(_without_itself(exact).sum())))
 
     def rows(self, features: Tensor) -> Tensor:
         """Sum of the kernel of each sample with all real ones: float64 (N,). The same for a sample whatever group it is in."""
@@ -73,8 +74,8 @@ def kernel_distances(generated: Tensor, real: KernelReference, rows: Tensor, blo
         inner = own.sum() - 2.0 * own[block].sum() + _without_itself(exact[block]).sum()
         across = rows.sum() - rows[block].sum()
         of_real = real.inner / (others * (others - 1))
-        found.append(float(inner / (count * (count - 1)) + of_real - 2.0 * across / (count * others)))
-    return found
+        found.append(inner / (count * (count - 1)) + of_real - 2.0 * across / (count * others))
+    return on_host(torch.stack(found)).tolist()
 
 
 def _reference(real: RealSet) -> KernelReference:

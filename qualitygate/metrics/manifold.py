@@ -1,8 +1,9 @@
-"""Balls around samples up to their k-th nearest neighbour: what precision, recall, density, coverage and the realism score are made of.
+"""Balls around samples up to their k-th nearest neighbour: what precision, recall, density, coverage, realism and rarity are made of.
 
 Precision and recall are Kynkäänniemi et al. 2019 (a sample counts as inside a ball at ``d ≤ r``), density and coverage Naeem et al.
-2020 (``d < r``, as their code has it), the realism score is of the former. All of them, and what they are without each block of the
-generated samples, come from one pass over the distances of these from the real ones, once each set's own have given the radii.
+2020 (``d < r``, as their code has it), the realism score is of the former, the rarity score of Han et al. 2023. All of them, and what
+they are without each block of the generated samples, come from one pass over the distances of these from the real ones, once each set's
+own have given the radii.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.generators.passes import on_host, positions
 from qualitygate.metrics.distances import Nearest, Tile, among, between
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean
 from qualitygate.metrics.metric import SetMetric
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from qualitygate.metrics.measured_set import Group, MeasuredSet
 
 K = 3
-"""Neighbours, as in the paper."""
+"""Neighbours, as in the papers."""
+RARE = 0.9
+"""Quantile of the real images' radii above which a ball is of a rare one (choice)."""
 
 
 class _Neighbours(SetMetric):
@@ -56,6 +61,29 @@ class Realism(_Neighbours):
         return replace(found, note="; ".join(filter(None, (copies * bool(found.left_out), found.note))) or None)
 
 
+class Rarity(_Neighbours):
+    """Mean rarity score of the samples in a ball of a real image; the others have none. Neither more nor less of it is better."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        scores = _whole(group, how).rarity[group.rows]
+        outside = int(np.isnan(scores).sum())
+        if outside == len(scores):
+            raise NotKnownError(f"none of {len(scores)} samples lies in a ball of a real image")
+        found = mean(scores, how)
+        lacking = f"{outside} of {len(scores)} samples lie in no ball of a real image and have none"
+        return replace(found, note="; ".join(filter(None, (lacking * bool(outside), found.note))) or None)
+
+
+class RareShare(_Neighbours):
+    """Share of the group that lies in balls of the sparsest tenth of the real images alone. Neither more nor less of it is better."""
+
+    def compute(self, group: Group, how: Resampling | None) -> Estimate:
+        return mean(_whole(group, how).rare[group.rows], how, step=1.0)
+
+    def settings(self, group: Group) -> Mapping[str, float | str]:
+        return {**super().settings(group), "quantile": RARE}
+
+
 class Recall(_Neighbours):
     """Share of the real images that lie in a ball of a sample of the group."""
 
@@ -81,7 +109,7 @@ def _share(group: Group, how: Resampling | None, which: Callable[[Neighbourhoods
     count, k = len(group), group.real.k
     if count <= k:
         raise NotKnownError(f"too few: {count} samples for {k} neighbours")
-    share, *without = which(group.neighbourhoods(how)).double().mean(dim=1).tolist()
+    share, *without = on_host(which(group.neighbourhoods(how)).double().mean(dim=1)).tolist()
     return Estimate.jackknife(share, without, count) if without and how is not None else Estimate(share, count)
 
 
@@ -92,6 +120,9 @@ class Neighbourhoods:
     Attributes:
         inside: in how many balls of real samples, edges included, each generated one lies, int64 (N,).
         strictly: the same without the edges.
+        rarity: score of each generated sample, float64 (N,), higher is rarer: ``min over real r whose ball holds φ of NND_k(r)`` (Han et
+            al. 2023). NaN for a sample that lies in no ball: it is no part of what the real ones show. The edge of a ball is inside, as for
+            precision; their code has it outside, and 0 in the place of NaN.
         covered: whether each real ball, without its edge, holds a generated sample, bool (1 + blocks, M). Coverage is the mean of a row:
             the first is of all generated samples, the others of them without each block.
         reached: whether each real sample lies in the ball of a generated one, bool (1 + blocks, M), as ``covered``. Recall is the mean of a
@@ -100,6 +131,7 @@ class Neighbourhoods:
 
     inside: Tensor
     strictly: Tensor
+    rarity: Tensor
     covered: Tensor
     reached: Tensor
     _nearest: Tensor | None
@@ -135,14 +167,15 @@ def neighbourhoods(generated: Tensor, real: Tensor, radii: Tensor, k: int = K, b
     nearest = Nearest(generated, 1, weight=1.0 / radii)
     balls = _RealBalls(len(generated), radii, max(1, len(blocks)))
     reached = _GeneratedBalls(_radii(generated, k, blocks) if len(generated) > k else radii.new_zeros(0, 0), len(real))
-    columns = [one.nonzero()[:, 0] for one in (counts, ~counts)]
+    columns = [positions(one)[0] for one in (counts, ~counts)]
     between(generated, real, (balls, nearest, reached) if len(generated) > k else (balls, nearest), blocks, columns)
     return Neighbourhoods(
         balls.inside,
         balls.strictly,
+        torch.where(balls.inside > 0, balls.rarity, torch.nan),
         _left_out(balls.covered) if blocks else balls.covered,
         reached.reached,
-        nearest.distances(generated, real)[:, 0] if bool(counts.any()) else None,
+        nearest.distances(generated, real)[:, 0] if len(columns[0]) else None,
     )
 
 
@@ -174,13 +207,15 @@ class _RealBalls:
     def __init__(self, count: int, radii: Tensor, parts: int) -> None:
         self.radii = radii
         self.inside, self.strictly = (torch.zeros(count, dtype=torch.int64, device=radii.device) for _ in range(2))
+        self.rarity = torch.full((count,), torch.inf, dtype=torch.float64, device=radii.device)
         self.covered = torch.zeros(parts, len(radii), dtype=torch.bool, device=radii.device)
 
     def add(self, tile: Tile) -> None:
         rows, columns, inside, strictly = tile.within(self.radii[tile.columns.at][None])
         self.inside.index_add_(0, rows, inside[:, 0].long())
         self.strictly.index_add_(0, rows, strictly[:, 0].long())
-        self.covered[tile.rows.part, columns[strictly[:, 0]]] = True
+        self.rarity.scatter_reduce_(0, rows, torch.where(inside[:, 0], self.radii[columns], torch.inf), "amin")
+        self.covered[tile.rows.part].index_fill_(0, columns[positions(strictly[:, 0])[0]], True)
 
 
 class _GeneratedBalls:
@@ -194,8 +229,8 @@ class _GeneratedBalls:
     def add(self, tile: Tile) -> None:
         _, columns, inside, _ = tile.within(self.largest[tile.rows.at], self.radii[tile.rows.at])
         inside[:, 1 + tile.rows.part :][:, :1] = False  # these balls are gone without their own part
-        pairs, without = inside.nonzero(as_tuple=True)
-        self.reached[without, columns[pairs]] = True
+        pairs, without = positions(inside)
+        self.reached.view(-1).index_fill_(0, without * self.reached.shape[1] + columns[pairs], True)
 
 
 def _left_out(parts: Tensor) -> Tensor:

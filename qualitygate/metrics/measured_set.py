@@ -16,7 +16,7 @@ from qualitygate.features.cache import real_features
 from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import MICRO_BATCH, Reporter, padded_rows, scored_pass
+from qualitygate.generators.passes import IMAGE_BATCH, Reporter, on_host, padded_rows, scored_pass
 from qualitygate.metrics import manifold
 from qualitygate.metrics.estimate import Resampling, blocks_of
 from qualitygate.metrics.manifold import Neighbourhoods
@@ -75,6 +75,11 @@ class RealSet(_Remembering):
     def radii(self) -> Tensor:
         """Distance of each image to its k-th neighbour, float64 (M,)."""
         return manifold.neighbour_radii(self.features, self.k)
+
+    @cached_property
+    def rare_from(self) -> float:
+        """Rarity score above which a sample is rare: it lies in balls of the sparsest images alone."""
+        return float(on_host(self.radii.quantile(manifold.RARE)))
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,16 @@ class MeasuredSet(_Remembering):
         """Its realism score, float64 (N,); infinite for a copy of a real image."""
         return _numpy(self.neighbourhoods().realism)
 
+    @property
+    def rarity(self) -> np.ndarray:
+        """Its rarity score, float64 (N,); NaN for a sample that lies in no real ball."""
+        return _numpy(self.neighbourhoods().rarity)
+
+    @property
+    def rare(self) -> np.ndarray:
+        """1 if it lies in balls of the sparsest real images alone, else 0, as where it lies in none: float64 (N,)."""
+        return (self.rarity > self.sides[1].rare_from).astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Group(_Remembering):
@@ -184,13 +199,13 @@ def discriminator_values(discriminator: Discriminator, images: Tensor, labels: T
     Images are float32 (N, channels, height, width) in [-1, 1], labels int64 (N,), if there are classes.
     """
     judge, parts = discriminator.alone(), []
-    for start in range(0, len(images), MICRO_BATCH):
-        part = slice(start, min(start + MICRO_BATCH, len(images)))
-        rows = torch.from_numpy(padded_rows(part))
+    for start in range(0, len(images), IMAGE_BATCH):
+        part = slice(start, min(start + IMAGE_BATCH, len(images)))
+        rows = torch.from_numpy(padded_rows(part, IMAGE_BATCH))
         batch = images[rows.to(images.device)].to(discriminator.device)
         own = None if labels is None else labels[rows.to(labels.device)].to(discriminator.device)
         with scored_pass():
-            parts.append(judge(batch, own)[: part.stop - start].double().cpu().numpy())
+            parts.append(on_host(judge(batch, own)[: part.stop - start].double()).numpy())
     return np.concatenate(parts)
 
 
@@ -205,14 +220,25 @@ class Observer:
         self._known = 0 if known is None else len(known)
         self._features: list[np.ndarray] = [] if known is None else [known]
         self._values: list[np.ndarray] = []
+        self._waiting: list[tuple[Tensor, Tensor | None]] = []
         self._count = 0
 
     def add(self, images: Tensor, labels: Tensor | None = None) -> None:
-        """Look at images (N, channels, height, width), float32 in [-1, 1], with their labels if there are classes."""
+        """Look at images (N, channels, height, width), float32 in [-1, 1], with their labels if there are classes. A few wait for others,
+        so that a pass over them is not mostly padding."""
+        if len(images):
+            self._waiting.append((images, labels))
+        if sum(len(images) for images, _ in self._waiting) >= IMAGE_BATCH:
+            self._look()
+
+    def _look(self) -> None:
+        if not self._waiting:
+            return
+        images = torch.cat([images for images, _ in self._waiting])
+        known = [labels for _, labels in self._waiting if labels is not None]
+        labels, self._waiting = torch.cat(known) if known else None, []
         unknown = images[max(0, self._known - self._count) :]
         self._count += len(images)
-        if not len(images):
-            return
         if self._extractor is not None and len(unknown):
             self._features.append(extract(self._extractor, unknown))
         if self._discriminator is not None:
@@ -220,6 +246,7 @@ class Observer:
 
     def measured(self) -> MeasuredSet:
         """What was seen, in the order in which it came."""
+        self._look()
         features = torch.from_numpy(np.concatenate(self._features)).to(self._device) if self._features else None
         return MeasuredSet(self._count, features, np.concatenate(self._values) if self._values else None)
 
@@ -235,4 +262,4 @@ def _meet(samples: MeasuredSet | Group, seed: int | None) -> Neighbourhoods:
 
 
 def _numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
+    return on_host(values.double()).numpy()

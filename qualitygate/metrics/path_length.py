@@ -22,7 +22,7 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import PerceptualDistance
 from qualitygate.generators.base import EditsOfRows, Generator
-from qualitygate.generators.passes import Progress, micro_batches, padded_rows, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, on_host, padded_rows, silent
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.metrics.estimate import Estimate, Resampling, ratio
 from qualitygate.metrics.measured_set import Group
@@ -100,8 +100,8 @@ def path_lengths(
             "latents in z, and a mapping network for paths in w",
         )
     parts = []
-    with scored_pass():
-        for rows, batch in micro_batches(latents):
+    with generator.scored_pass():
+        for rows, batch in micro_batches(latents, min(generator.micro_batch, IMAGE_BATCH)):
             render = partial(generator, edits=edits(padded_rows(rows, len(batch))) if edits else None)
             columns, first = [], None
             for path in range(settings.paths):
@@ -113,8 +113,8 @@ def path_lengths(
                 if first is None or settings.where == "full":  # paths that start at the sample share the image there
                     first = render(point(torch.from_numpy(t)))
                 second = render(point(torch.from_numpy(t + settings.epsilon)))
-                columns.append(distance(first, second).double().cpu() / settings.epsilon**2)
-            parts.append(torch.stack(columns, dim=1)[: rows.stop - rows.start])
+                columns.append(distance(first, second))
+            parts.append(on_host(torch.stack(columns, dim=1)[: rows.stop - rows.start]).double() / settings.epsilon**2)
             progress(rows.stop - rows.start)
     return torch.cat(parts)
 

@@ -33,8 +33,8 @@ SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, nam
 
 
 def of_images() -> dict[str, Metric]:
-    """Set metrics of images that a rule of a check may name: ours, and those of other packages."""
-    return {name: one for name, one in all_metrics().items() if one.of_groups}
+    """Set metrics of images that a rule of a check may name: ours, and those of other packages, that say which way is better."""
+    return {name: one for name, one in all_metrics().items() if one.of_groups and one.higher_is_better is not None}
 
 
 def needs_of(metric: str) -> Need | Literal["baseline"] | None:
@@ -47,7 +47,7 @@ def needs_of(metric: str) -> Need | Literal["baseline"] | None:
 def higher_is_better(metric: str) -> bool:
     """Whether more of a metric of a check is better."""
     if (found := of_images().get(TO_BASELINE.get(metric, metric))) is not None:
-        return found.higher_is_better
+        return bool(found.higher_is_better)
     if (quantile := score_quantile(metric)) is not None:
         return not score_of(quantile[0]).higher_is_worse
     return metric in (names.ACCEPTED_SHARE, names.YIELD)
@@ -93,6 +93,8 @@ class CheckRule(Part):
         if sum(limit is not None for limit in (self.max, self.min, self.worse_by)) != 1:
             raise ValueError("give exactly one of max, min and worse_by")
         metric = self.metric
+        if (found := all_metrics().get(metric)) is not None and found.higher_is_better is None:
+            raise ValueError(f"neither more nor less {metric} is better, so no rule goes by it; name {names.PRECISION} or {names.COVERAGE}")
         by_name = metric in (*SHARES, names.DEAD_UNITS) or needs_of(metric) is not None or names.is_worst_unit_cla(metric)
         if not by_name and names.low_rate_share_at(metric) is None and score_quantile(metric) is None:
             raise ValueError(

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from qualitygate.errors import InputError, MissingExtraError, QualityGateError, WorkerError
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import Progress, micro_batch_on, silent
 from qualitygate.produce.manifest import Shard, ShardRow
+from qualitygate.produce.shards import cores
 from qualitygate.produce.worker import Job, OpenedSource, ShardWorker
 
 ATTEMPTS = 3  # workers that may die on one shard before the run gives up
@@ -32,14 +33,12 @@ class Executor(AbstractContextManager["Executor"]):
     """Makes the shards of a job, whose source may be open already. Use as a context manager: after it, no worker works any more."""
 
     def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
-        self.job, self.device = job, device
-        if opened is not None:
-            self.source = opened
+        self.job, self.device, self._opened = job, device, opened
 
     @cached_property
     def source(self) -> OpenedSource:
         """In this process: for what is made once all shards are there."""
-        return self.job.source.open(self.device)
+        return self.job.open(self.device, self._opened)
 
     @abc.abstractmethod
     def work(self, shards: Sequence[Shard], progress: Progress = silent) -> Iterator[ShardRow]:
@@ -64,14 +63,31 @@ class InProcess(Executor):
         return (self._worker(shard, progress) for shard in shards)
 
 
+def devices_of(device: str, count: int) -> list[str]:
+    """Of so many workers on this machine: on GPUs they are spread over those there are."""
+    gpus = torch.cuda.device_count() if device == "cuda" else 0
+    return [f"cuda:{number % gpus}" if gpus else device for number in range(count)]
+
+
+def common_micro_batch(widest: int, device: str, count: int, *, ray: bool = False) -> int:
+    """Samples in one pass of all workers, of a generator whose widest layer has so many neurons: of unlike GPUs here the smallest decides,
+    of a cluster's one that is asked."""
+    if not ray:
+        return min(micro_batch_on(torch.device(one), widest) for one in set(devices_of(device, count)))
+    if not device.startswith("cuda"):
+        return micro_batch_on(torch.device(device), widest)
+    cluster = _ray()
+    found: int = cluster.get(cluster.remote(num_gpus=1)(micro_batch_on).remote(torch.device(device), widest))
+    return found
+
+
 class ProcessPool(Executor):
     """So many processes on this machine; on GPUs they are spread over those there are. A worker that dies is replaced."""
 
     def __init__(self, job: Job, device: str, count: int) -> None:
         super().__init__(job, device)
         self._count = count
-        gpus = torch.cuda.device_count() if device == "cuda" else 0
-        self._devices = [f"cuda:{number % gpus}" if gpus else device for number in range(count)]  # for those that are to be hired
+        self._devices = devices_of(device, count)  # for those that are to be hired
         self._processes: dict[Any, tuple[BaseProcess, str]] = {}  # and its device, by the pipe to each
         self._busy: dict[Any, Shard] = {}
         self._idle: list[Any] = []
@@ -127,7 +143,7 @@ class ProcessPool(Executor):
         context.set_forkserver_preload(_PRELOADED)
         ours, theirs = context.Pipe()
         device = self._devices.pop(0)
-        threads = max(1, (os.cpu_count() or 1) // self._count)
+        threads = max(1, cores() // self._count)
         process = context.Process(target=_serve, args=(theirs, self.job, device, threads), daemon=True)
         process.start()
         theirs.close()  # so that its end is seen here
@@ -141,7 +157,7 @@ def _serve(pipe: Any, job: Job, device: str, threads: int) -> None:
     signal.signal(signal.SIGTERM, _stop)
     torch.set_num_threads(threads)
     try:
-        worker = ShardWorker(job, device)
+        worker = ShardWorker(job, device, threads=threads)
         while True:
             pipe.send(worker(pipe.recv()))
     except (EOFError, BrokenPipeError):
@@ -199,7 +215,7 @@ class RayExecutor(Executor):
         items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
         rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
-            fn_constructor_args=(self.job, self._device),
+            fn_constructor_args=(self.job, self._device, self._count),
             compute=ray.data.ActorPoolStrategy(size=min(self._count, len(items))),
             num_cpus=1,
             num_gpus=1 if self._device.startswith("cuda") else 0,
@@ -215,12 +231,15 @@ class RayExecutor(Executor):
 class _Actor:
     """A shard worker that takes and gives what Ray Data carries. It begins with its first shard: what goes wrong then is ours to tell."""
 
-    def __init__(self, job: Job, device: str) -> None:
-        self._job, self._device = job, device
+    def __init__(self, job: Job, device: str, count: int) -> None:
+        self._job, self._device, self._count = job, device, count
 
     @cached_property
     def _worker(self) -> ShardWorker:
-        return ShardWorker(self._job, self._device)
+        ray = _ray()
+        node = next(one for one in ray.nodes() if one["NodeID"] == ray.get_runtime_context().get_node_id())
+        most = int(node["Resources"].get("GPU" if self._device.startswith("cuda") else "CPU", 1))  # workers that Ray puts here
+        return ShardWorker(self._job, self._device, threads=max(1, cores() // max(1, min(most, self._count))))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (start,), (stop,) = batch["start"], batch["stop"]

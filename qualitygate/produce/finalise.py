@@ -66,7 +66,7 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
     seconds: dict[str, float] = dict(sorted(totals.seconds.items()))
     if manifest.plan.form is None:
         quantiles, took = _one_folder(executor, store, records, limits, row.provenance, reporter)
-        metrics, seconds = totals.shares() | quantiles, {"gate": totals.seconds[GATE], "exhibit": took}
+        metrics, seconds = totals.shares() | totals.waiting() | quantiles, {"gate": totals.seconds[GATE], "exhibit": took}
         batches = _read_samples(store, totals.samples)
     else:
         store.put(TABLE, storage.table_bytes(table))
@@ -81,6 +81,7 @@ def finalise(executor: Executor, store: Store, manifest: Manifest, state: RunSta
         seconds=seconds,
         suite=_judged(suite_of, batches, metrics, state),
         provenance=row.provenance,
+        image_encoding=manifest.plan.image_encoding if manifest.plan.images else None,
     )
     store.put(SUMMARY, summary.model_dump_json(indent=2).encode())
     store.sweep()
@@ -124,7 +125,7 @@ def _one_folder(
     with store.workplace() as place, storage.explained(place):
         _write_samples(place / SAMPLES, records, ends, exact, provenance)
         if executor.job.plan.images:
-            _check_images(store, place / SAMPLES)
+            _check_images(store, place / SAMPLES, executor.job.plan.image_encoding.suffix)
         quantiles = _quantiles(place / SAMPLES, source.stage.policy.detection.rates)
         store.adopt(place / SAMPLES, SAMPLES)
     return quantiles, took
@@ -147,13 +148,13 @@ def _write_samples(path: Path, records: Records, ids: np.ndarray, exact: LocalAc
             writer.write_table(table)
 
 
-def _check_images(store: Store, samples: Path) -> None:
+def _check_images(store: Store, samples: Path, suffix: str) -> None:
     """There is an image for each sample that was kept, or it is a `StorageError`, and for no other, whoever left it there."""
     table = pq.read_table(samples, columns=[names.ID, names.VERDICT])
     kept = table[names.ID].to_numpy()[pc.not_equal(table[names.VERDICT], Verdict.REJECT.value).to_numpy()]
     there = np.array([int(Path(name).stem) for name, _ in store.entries(IMAGES)], dtype=np.int64)
     for one in np.setdiff1d(there, kept):
-        store.remove(f"{IMAGES}/{image_name(int(one))}")
+        store.remove(f"{IMAGES}/{image_name(int(one), suffix)}")
     if len(lost := np.setdiff1d(kept, there)):
         raise StorageError(
             "Images of the set are gone",

@@ -10,19 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from qualitygate.errors import InputError, StorageError
+from qualitygate.generators.passes import MICRO_BATCH
 from qualitygate.produce.request import Form
 from qualitygate.produce.store import Store
 from qualitygate.records import Provenance, Record, canonical_hash
 from qualitygate.records.gate import ExpectationResult
+from qualitygate.records.images import ImageEncoding
 
 PLAN, ROWS, SHARDS, RECORDS, IMAGES = "plan.json", "manifest", "shards", "records", "images"
 TABLE = "manifest.parquet"
 COUNTS = ("samples", "accepted", "corrected", "rejected", "borderline")
-GATE, JUDGE, PUBLISH, OTHER = "gate", "judge", "publish", "other"
-"""Parts of the work: all of the generating thread, the suite, what follows it, and what of the first is neither early, late nor waiting."""
+GATE, DRAIN, JUDGE, PUBLISH, OTHER = "gate", "drain", "judge", "publish", "other"
+"""Parts of the work: all of the generating thread, what was still to be encoded and written after its last image, the suite, what follows
+it, and what of the first is neither early, late nor waiting."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +45,7 @@ class Shard:
 
 
 class Plan(Record):
-    """What a set is to hold. Work on a set goes on only under the very same plan."""
+    """What a set is to hold. Work on a set goes on only under a plan of the same id."""
 
     format: Literal[1] = 1
     checkpoint_sha256: str
@@ -62,11 +65,20 @@ class Plan(Record):
     curvature: int = 0  # samples at either end of the deciding score that get an exact CLA
     latents: str | None = None
     """SHA-256 of the file of the user's own latents; their ids are its rows."""
+    image_encoding: ImageEncoding = ImageEncoding()
+    micro_batch: int = MICRO_BATCH
+    """Samples in one pass, the same for all workers and whenever the set is gone on with. How it is made, not what it holds."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there was a choice of formats and micro-batches, where none was made."""
+        later = {"image_encoding": ImageEncoding(), "micro_batch": MICRO_BATCH}
+        return {key: value for key, value in write(self).items() if key not in later or getattr(self, key) != later[key]}
 
     @property
     def id(self) -> str:
-        """Of what stands in it; what was added later counts only where it is used."""
-        return canonical_hash({"format": self.format, **self.model_dump(mode="json", exclude_defaults=True)})
+        """Of what the set is to hold; what was added later counts only where it is used."""
+        return canonical_hash({"format": self.format, **self.model_dump(mode="json", exclude_defaults=True, exclude={"micro_batch"})})
 
     def shard(self, index: int) -> Shard:
         start = self.start + index * self.shard_size
@@ -126,23 +138,30 @@ class Manifest:
         self._store, self.plan = store, plan
 
     def begin(self) -> None:
-        """Write the plan down, or go on with the same one: `InputError` if the place holds something else, or a set under another plan."""
+        """Write the plan down, or go on with the same one, in the micro-batches it was begun in: `InputError` if the place holds something
+        else, or a set under another plan."""
         if self._store.read(PLAN) is None:
             if there := [name for name in self._store.names("") if not name.startswith(".")]:
                 raise InputError(
                     f"{self._store} is not empty", ", ".join(there[:5]), "an empty place, or a set to go on with", "choose another place"
                 )
             self._store.create(PLAN, self.plan.model_dump_json(indent=2).encode())
-        found = _parsed(Plan, self._store.read(PLAN), PLAN)
-        if found != self.plan:
-            theirs, ours = found.model_dump(mode="json"), self.plan.model_dump(mode="json")
-            said = [[f"{key} {str(one[key])[:12]}" for key in ours if theirs[key] != ours[key]] for one in (theirs, ours)]
+        found = self.begun
+        if found.id != self.plan.id:
+            changed = [(key, ours, getattr(found, key)) for key, ours in self.plan if ours != getattr(found, key) and key != "micro_batch"]
+            said = [[f"{key} {str(one[side])[:20]}" for key, *one in changed] for side in (1, 0)]
             raise InputError(
                 f"{self._store} holds a set under another plan",
                 ", ".join(said[0]),
                 ", ".join(said[1]),
                 "ask for the same as before to go on with it, or choose another place",
             )
+
+    @property
+    def begun(self) -> Plan:
+        """The plan as it was written down; as it is asked for, where none was yet."""
+        data = self._store.read(PLAN)
+        return self.plan if data is None else _parsed(Plan, data, PLAN)
 
     def row(self, shard: Shard) -> ShardRow | None:
         data = self._store.read(_row_name(shard))

@@ -9,10 +9,13 @@ from typing import Literal
 from pydantic import Field
 
 from qualitygate.errors import InputError
+from qualitygate.records.images import ImageEncoding, ImageFormat
 from qualitygate.requests import GeneratorRequest, WithPolicy, WithTracking
 
 SHARD_SIZE = 2048
 """Ids in a shard."""
+QUALITY = 95
+"""Of WebP and JPEG, where nothing else is asked for."""
 
 
 class Form(StrEnum):
@@ -31,11 +34,31 @@ class GateRequest(GeneratorRequest, WithPolicy, WithTracking):
     latents: Path | None = Field(None, description="Your own latents instead of ids: .npz with z or w, and labels.")
     curvature: int = Field(0, ge=0, description="Exact CLA for so many samples with the lowest and the highest score; not with --shards.")
     images: bool = Field(True, description="Write the images of accepted and corrected samples.")
+    image_format: ImageFormat = Field(ImageFormat.PNG, description="Format of the images: png loses nothing; webp and jpeg are smaller.")
+    image_quality: int | None = Field(None, ge=1, le=100, description=f"Quality of webp and jpeg; default: {QUALITY}.")
+    png_level: int | None = Field(None, ge=0, le=9, description="Compression of png: 1 (default) is fast, 6 and 9 are slower and smaller.")
     shards: Form | None = Field(None, description="Write shards, at any scale: webdataset, parquet or folder.")
     accepted: int | None = Field(None, ge=1, description="So many images, accepted or corrected, instead of --ids.")
     shard_size: int = Field(SHARD_SIZE, ge=1, description="Ids in a shard: what is made anew after an interruption is at most that.")
     workers: int | None = Field(None, ge=1, description="Processes; default: one for each GPU with --shards, else one.")
     cluster: Literal["ray"] | None = Field(None, description="Where the workers are, if not here.")
+
+    def chosen_encoding(self) -> ImageEncoding:
+        """How the images are written. `InputError` for a setting that the format does not have, or where no images are written."""
+        is_png = self.image_format == ImageFormat.PNG
+        if not self.images and not (is_png and self.image_quality is None and self.png_level is None):
+            raise InputError("No images are written", "--no-images with options of their format", "one of both")
+        if is_png and self.image_quality is not None:
+            remedy = "choose another --image-format, or --png-level 0 to 9 for how far png is compressed"
+            raise InputError(
+                "--image-quality cannot be used here", f"{self.image_quality} with png, which loses nothing", "webp or jpeg", remedy
+            )
+        if is_png:
+            return ImageEncoding() if self.png_level is None else ImageEncoding(level=self.png_level)
+        if self.png_level is not None:
+            remedy = "leave it out, or say --image-quality 1 to 100"
+            raise InputError("--png-level cannot be used here", f"{self.png_level} with {self.image_format}", "png", remedy)
+        return ImageEncoding(format=self.image_format, level=None, quality=self.image_quality or QUALITY)
 
     def chosen_ids(self) -> range | None:
         """The ids that are asked for; None where latents or a number of images stand in their place. `InputError` if that is not clear."""

@@ -21,7 +21,7 @@ from qualitygate.errors import InputError, OutputError, StorageError
 from qualitygate.gating.profile import load_profile
 from qualitygate.generators.base import Generator as ImageGenerator
 from qualitygate.generators.passes import Progress, Reporter
-from qualitygate.produce.executor import Executor, InProcess, ProcessPool, RayExecutor, connect
+from qualitygate.produce.executor import Executor, InProcess, ProcessPool, RayExecutor, common_micro_batch, connect
 from qualitygate.produce.finalise import finalise
 from qualitygate.produce.manifest import IMAGES, PLAN, RECORDS, ROWS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.report import ensure_report, finished
@@ -30,6 +30,7 @@ from qualitygate.produce.store import Store, local_path, open_store
 from qualitygate.produce.watch import RunState
 from qualitygate.produce.worker import GateSource, Job, OpenedSource, cut_shard
 from qualitygate.records.gate import GateSummary
+from qualitygate.records.images import ImageEncoding
 
 
 def plan(
@@ -41,8 +42,13 @@ def plan(
     form: Form | None = Form.WEBDATASET,
     images: bool = True,
     curvature: int = 0,
+    image_encoding: ImageEncoding = storage.PNG,
+    micro_batch: int | None = None,
 ) -> Plan:
-    """What is to be made of a source: a range of ids, all of the user's own latents, or as many images as are asked for, from id 0."""
+    """What is to be made of a source: a range of ids, all of the user's own latents, or as many images as are asked for, from id 0; by
+    default in micro-batches as they are where the source is open. Raises `InputError` for images that cannot be encoded so."""
+    if images:
+        storage.check_encoding(image_encoding, opened.stage.generator.image_shape)
     provenance = opened.stage.provenance
     if ids is None and accepted is None and opened.own is not None:
         ids = range(len(opened.own))
@@ -56,12 +62,14 @@ def plan(
         form=form,
         images=images,
         curvature=curvature,
+        image_encoding=image_encoding,
+        micro_batch=micro_batch or provenance.micro_batch,
     )
 
 
 def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSummary:
     """Gate what is asked for into a set: shards, or one folder. Raises what `produce` does, and `InputError` if it cannot be asked for."""
-    ids, folder = request.chosen_ids(), local_path(request.out)
+    ids, encoding, folder = request.chosen_ids(), request.chosen_encoding(), local_path(request.out)
     if folder is None:
         open_store(request.out)
     elif request.shards is None:
@@ -85,7 +93,9 @@ def gate_set(request: GateRequest, reporter: Reporter | None = None) -> GateSumm
     alone = cluster is None and workers == 1
     opened = source.open(device if alone else "cpu")
     settings = request.model_dump(include={"accepted", "shard_size", "images", "curvature"})
-    asked = plan(opened, ids=ids, form=request.shards, **settings)
+    where = cluster or (device, workers)
+    micro_batch = None if alone else common_micro_batch(opened.stage.generator.widest, *where, ray=cluster is not None)
+    asked = plan(opened, ids=ids, form=request.shards, image_encoding=encoding, micro_batch=micro_batch, **settings)
     job = Job(source, asked, request.out if folder is None else str(folder))
     if cluster is not None:
         executor: Executor = RayExecutor(job, *cluster, here=device)

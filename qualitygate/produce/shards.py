@@ -1,7 +1,8 @@
 """A shard: some images with what is known of each, in one of the forms that training code reads; encoded and written beside generation.
 
 ``webdataset``: a tar with ``000000000012.png`` and ``000000000012.json`` for every image. ``parquet``: columns ``image`` (a structure of
-``bytes`` and ``path``, as Hugging Face's datasets has it), ``id`` and what is known. ``folder``: PNG files beside a ``metadata.jsonl``.
+``bytes`` and ``path``, as Hugging Face's datasets has it), ``id`` and what is known. ``folder``: image files beside a ``metadata.jsonl``.
+Names end as the images' format has it: ``.png``, ``.webp`` or ``.jpg``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import pyarrow.parquet as pq
 from qualitygate import timing
 from qualitygate.errors import StorageError
 from qualitygate.produce.request import Form
-from qualitygate.storage import image_name, png
+from qualitygate.records.images import ImageEncoding
+from qualitygate.storage import PNG, encode, image_name
 
 _ROWS = 256  # of a group in a Parquet shard: what is held in memory while it is written
 _METADATA = "metadata.jsonl"
@@ -37,7 +39,7 @@ class Entry:
     """One image of a shard; ``about`` is what is known of it, as JSON can hold it."""
 
     id: int
-    png: bytes
+    image: bytes  # its file
     about: dict[str, Any]
 
     @property
@@ -48,11 +50,11 @@ class Entry:
 Add = Callable[[Entry], None]  # writes one more image of a shard
 
 
-def shard_writer(form: Form | None, path: Path) -> AbstractContextManager[Add]:
-    """Writes a new shard at ``path``, entries in the order they come; without a form, a folder of images alone. The shard is whole when the
-    context ended well. The same entries make the same bytes."""
+def shard_writer(form: Form | None, path: Path, suffix: str = PNG.suffix) -> AbstractContextManager[Add]:
+    """Writes a new shard at ``path``, entries in the order they come; without a form, a folder of images alone. Names of images end in
+    ``suffix``. The shard is whole when the context ended well. The same entries make the same bytes."""
     writers = {None: _write_images, Form.WEBDATASET: _write_tar, Form.PARQUET: _write_parquet, Form.FOLDER: _write_folder}
-    return writers[form](path)
+    return writers[form](path, suffix)
 
 
 def read_shard(form: Form, path: Path) -> Iterator[Entry]:
@@ -65,22 +67,22 @@ def read_shard(form: Form, path: Path) -> Iterator[Entry]:
 
 
 @contextmanager
-def _write_images(path: Path) -> Iterator[Add]:
+def _write_images(path: Path, suffix: str) -> Iterator[Add]:
     path.mkdir()
 
     def add(entry: Entry) -> None:
-        (path / image_name(entry.id)).write_bytes(entry.png)
+        (path / image_name(entry.id, suffix)).write_bytes(entry.image)
 
     yield add
 
 
 @contextmanager
-def _write_tar(path: Path) -> Iterator[Add]:
+def _write_tar(path: Path, suffix: str) -> Iterator[Add]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as file:
 
         def add(entry: Entry) -> None:
-            for suffix, data in (("png", entry.png), ("json", _json(entry.about))):
-                member = tarfile.TarInfo(f"{entry.key}.{suffix}")  # no owner, no time: the same bytes whenever it is made
+            for ending, data in ((suffix, entry.image), ("json", _json(entry.about))):
+                member = tarfile.TarInfo(f"{entry.key}.{ending}")  # no owner, no time: the same bytes whenever it is made
                 member.size = len(data)
                 file.addfile(member, io.BytesIO(data))
 
@@ -88,19 +90,20 @@ def _write_tar(path: Path) -> Iterator[Add]:
 
 
 @contextmanager
-def _write_parquet(path: Path) -> Iterator[Add]:
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+def _write_parquet(path: Path, suffix: str) -> Iterator[Add]:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     known = [("label", pa.int64()), ("verdict", pa.string()), ("strength", pa.float64())]
-    schema = pa.schema([("id", pa.int64()), ("image", image), *known, ("about", pa.string())])
+    schema = pa.schema([("id", pa.int64()), ("image", kind), *known, ("about", pa.string())])
     waiting: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema, compression="none") as writer:  # PNG does not shrink further
+    with pq.ParquetWriter(path, schema, compression="none") as writer:  # images do not shrink further
 
         def flush() -> None:
             writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
             waiting.clear()
 
         def add(entry: Entry) -> None:
-            row = {"id": entry.id, "image": {"bytes": entry.png, "path": f"{entry.key}.png"}, "about": _json(entry.about).decode()}
+            image = {"bytes": entry.image, "path": f"{entry.key}.{suffix}"}
+            row = {"id": entry.id, "image": image, "about": _json(entry.about).decode()}
             waiting.append(row | {name: entry.about.get(name) for name, _ in known})
             if len(waiting) >= _ROWS:
                 flush()
@@ -110,13 +113,14 @@ def _write_parquet(path: Path) -> Iterator[Add]:
 
 
 @contextmanager
-def _write_folder(path: Path) -> Iterator[Add]:
+def _write_folder(path: Path, suffix: str) -> Iterator[Add]:
     path.mkdir()
     with (path / _METADATA).open("wb") as metadata:
 
         def add(entry: Entry) -> None:
-            (path / f"{entry.key}.png").write_bytes(entry.png)
-            metadata.write(_json({"file_name": f"{entry.key}.png", **entry.about}) + b"\n")
+            name = f"{entry.key}.{suffix}"
+            (path / name).write_bytes(entry.image)
+            metadata.write(_json({"file_name": name, **entry.about}) + b"\n")
 
         yield add
 
@@ -127,8 +131,8 @@ def _read_tar(path: Path) -> Iterator[Entry]:
             about = file.next()
             if about is None:
                 raise ValueError(f"nothing follows {image.name}")
-            png, known = (file.extractfile(one).read() for one in (image, about))  # type: ignore[union-attr]
-            yield Entry(int(Path(image.name).stem), png, json.loads(known))
+            data, known = (file.extractfile(one).read() for one in (image, about))  # type: ignore[union-attr]
+            yield Entry(int(Path(image.name).stem), data, json.loads(known))
 
 
 def _read_parquet(path: Path) -> Iterator[Entry]:
@@ -150,8 +154,8 @@ def _json(about: dict[str, Any]) -> bytes:
     return json.dumps(about, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-ENCODE, WRITE, WAIT = "encode", "write", "wait"
-"""Parts of the work: seconds of all encoding threads together, of the writing thread, and of generation held up by them."""
+ENCODE, WRITE = "encode", "write"
+"""Parts of the work: seconds of all encoding threads together, and of the writing thread."""
 
 _AHEAD = 256  # images that are encoded or wait
 
@@ -160,8 +164,8 @@ class Encoding(AbstractContextManager["Encoding"]):
     """Encodes images in the background: several threads encode, one writes in order, and what lies between is bounded. Use as a context
     manager: after it, everything is written or an error was raised, and ``seconds`` are those of encoding and of writing."""
 
-    def __init__(self, add: Add, threads: int) -> None:
-        self._add = add
+    def __init__(self, add: Add, threads: int, encoding: ImageEncoding = PNG) -> None:
+        self._add, self._encoding = add, encoding
         self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._waiting: deque[Future[dict[str, float]]] = deque()
@@ -178,9 +182,9 @@ class Encoding(AbstractContextManager["Encoding"]):
     def put(self, sample: int, image: np.ndarray, about: dict[str, Any]) -> None:
         """Write an image, uint8 (height, width, channels), after those before it. Waits while too many are on their way, and
         raises what went wrong with earlier ones."""
-        encoded = self._encoders.submit(_encode, sample, image, about)
+        encoded = self._encoders.submit(_encode, sample, image, about, self._encoding)
         self._waiting.append(self._writing.submit(self._write, encoded))
-        with timing.part(WAIT):
+        with timing.part(timing.WAIT):
             self._settle(_AHEAD)
 
     def _settle(self, leave: int) -> None:
@@ -194,13 +198,18 @@ class Encoding(AbstractContextManager["Encoding"]):
         return {ENCODE: took, WRITE: time.perf_counter() - start}
 
 
-def _encode(sample: int, image: np.ndarray, about: dict[str, Any]) -> tuple[Entry, float]:
+def _encode(sample: int, image: np.ndarray, about: dict[str, Any], encoding: ImageEncoding) -> tuple[Entry, float]:
     start = time.perf_counter()
-    return Entry(sample, png(image), about), time.perf_counter() - start
+    return Entry(sample, encode(image, encoding), about), time.perf_counter() - start
+
+
+def cores() -> int:
+    """Cores that this process may run on, whatever OMP_NUM_THREADS says: encoders are no threads of OpenMP's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def encoding(form: Form | None, path: Path, threads: int | None = None) -> Iterator[Encoding]:
+def encoding(form: Form | None, path: Path, threads: int | None = None, image_encoding: ImageEncoding = PNG) -> Iterator[Encoding]:
     """An `Encoding` into a new shard, on so many threads: by default one for each core."""
-    with shard_writer(form, path) as add, Encoding(add, threads or os.cpu_count() or 1) as encoder:
+    with shard_writer(form, path, image_encoding.suffix) as add, Encoding(add, threads or cores(), image_encoding) as encoder:
         yield encoder

@@ -29,7 +29,7 @@ from qualitygate import names, timing
 from qualitygate.gating.profile import Profile
 from qualitygate.policy.decide import Limits, initial_verdicts
 from qualitygate.policy.model import SHARES, Policy
-from qualitygate.produce.manifest import COUNTS, GATE, Plan, Shard, ShardRow
+from qualitygate.produce.manifest import COUNTS, DRAIN, GATE, Plan, Shard, ShardRow
 from qualitygate.produce.shards import ENCODE, WRITE
 from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
 
@@ -134,7 +134,13 @@ class RunTotals:
         metrics = self.shares()
         for name, counts in self.histograms.items():
             metrics |= {names.quantile(name, q): scales.quantile(name, counts, q) for q in QUANTILES}
-        return metrics | self.costs()
+        return metrics | self.waiting() | self.costs()
+
+    def waiting(self) -> dict[str, float]:
+        """The share of the workers' time in which generation was held up by encoding and writing: while it went on, and at the end of each
+        shard."""
+        spent, held = self.seconds[GATE] + self.seconds[DRAIN], self.seconds[timing.WAIT] + self.seconds[DRAIN]
+        return {names.time_share(timing.WAIT): held / spent} if spent else {}
 
     def costs(self) -> dict[str, float]:
         """Where the workers' time went, and what a kept image cost.

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from qualitygate import names, storage, timing
 from qualitygate.errors import CheckpointError
@@ -22,14 +21,14 @@ from qualitygate.expectations import run_suite
 from qualitygate.gating.profile import load_profile
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Generator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, on_host, silent
 from qualitygate.latents import Latents, load_latents
 from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import POLICY_ID
-from qualitygate.produce.manifest import GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
+from qualitygate.produce.manifest import DRAIN, GATE, IMAGES, JUDGE, OTHER, PUBLISH, RECORDS, SHARDS, Manifest, Plan, Shard, ShardRow
 from qualitygate.produce.records import PROVENANCE, sample_rows
 from qualitygate.produce.request import Form
-from qualitygate.produce.shards import WAIT, encoding, read_shard, shard_writer
+from qualitygate.produce.shards import cores, encoding, read_shard, shard_writer
 from qualitygate.produce.store import Store, local_path, open_store
 from qualitygate.produce.watch import Scales
 from qualitygate.records.gate import SuiteResult, Verdict
@@ -104,14 +103,22 @@ class Job:
     def manifest(self) -> Manifest:
         return Manifest(open_store(self.workplace), self.plan)
 
+    def open(self, device: str, opened: OpenedSource | None = None) -> OpenedSource:
+        """The source on a device, where it may be open already, in the micro-batches that the set was begun in."""
+        opened = opened or self.source.open(device)
+        opened.stage.generator.micro_batch = self.manifest().begun.micro_batch
+        return opened
+
 
 class ShardWorker:
-    """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already. Raises
-    `CheckpointError` if its checkpoint is not the one of the plan, and `ProfileError` if the profile is of another one."""
+    """Makes shards on one device, one after the other. ``opened`` is the job's source on that device, where it is open already; so many
+    ``threads`` encode images, by default one for each core. Raises `CheckpointError` if its checkpoint is not the one of the plan, and
+    `ProfileError` if the profile is of another one."""
 
-    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None) -> None:
+    def __init__(self, job: Job, device: str, opened: OpenedSource | None = None, threads: int | None = None) -> None:
+        self._threads = threads or cores()
         self._plan, self._store, self._manifest = job.plan, open_store(job.workplace), job.manifest()
-        self._source = opened or job.source.open(device)
+        self._source = job.open(device, opened)
         self._stage = self._source.stage
         _check(self._stage.generator.identity().sha256, job.plan.checkpoint_sha256)
         self._scales = Scales.of(self._stage.profile, self._stage.policy)
@@ -133,8 +140,8 @@ class ShardWorker:
         blocks: list[GatedBlock] = []
         start = time.perf_counter()
         with timing.collect() as seconds, storage.explained(place):
-            threads = torch.get_num_threads()  # a worker's part of the cores
-            with encoding(self._plan.form, place / SHARDS, threads) if self._plan.images else nullcontext() as encoder:
+            settings = (self._plan.form, place / SHARDS, self._threads, self._plan.image_encoding)
+            with encoding(*settings) if self._plan.images else nullcontext() as encoder:
                 for block in self._source.blocks(shard.ids):
                     kept = len(block.images)
                     if encoder is not None:
@@ -146,7 +153,8 @@ class ShardWorker:
                 gated = time.perf_counter() - start
         if encoder is not None:
             seconds += encoder.seconds
-        seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[WAIT]  # type: ignore[assignment]
+        seconds[DRAIN] = time.perf_counter() - start - gated  # type: ignore[assignment]
+        seconds[OTHER] = gated - seconds[timing.EARLY] - seconds[timing.LATE] - seconds[timing.WAIT]  # type: ignore[assignment]
         seconds[GATE] = gated  # type: ignore[assignment]
         return sample_rows(blocks, self._stage.seed), seconds
 
@@ -205,11 +213,11 @@ class ShardWorker:
         if self._probed:
             return None
         self._probed = True
-        count = max(1, min(MICRO_BATCH, len(shard.ids) // _PROBE_SHARE))
+        count = max(1, min(self._stage.generator.micro_batch, len(shard.ids) // _PROBE_SHARE))
         latents = self._source.latents(shard.ids[:count])
-        with scored_pass():
+        with self._stage.generator.scored_pass():
             start = time.perf_counter()
-            self._stage.generator(latents).cpu()
+            on_host(self._stage.generator(latents))
             return (time.perf_counter() - start) / count
 
 
@@ -229,7 +237,7 @@ def cut_shard(job: Job, scales: Scales, row: ShardRow, images: int) -> ShardRow:
         pq.write_table(table, place / RECORDS, compression="zstd")
         fields = {"stop": shard.stop} | _adopted(store, place / RECORDS, shard, Form.PARQUET)
         if row.file is not None and plan.form is not None:
-            with shard_writer(plan.form, place / SHARDS) as add, store.local(row.file) as path:
+            with shard_writer(plan.form, place / SHARDS, plan.image_encoding.suffix) as add, store.local(row.file) as path:
                 for entry in read_shard(plan.form, path):
                     if entry.id < shard.stop:
                         add(entry)

@@ -34,6 +34,8 @@ class CheckpointOrigin(Record):
     checkpoint: str
     checkpoint_sha256: str
     family: str
+    precision: str = "float32"
+    """Numbers in which its images were made."""
 
 
 class SoftwareOrigin(Record):
@@ -50,10 +52,11 @@ class Provenance(SoftwareOrigin, CheckpointOrigin):
     profile_id: str
     policy_hash: str
     suite_hash: str
-    precision: str = "float32"
     seed: int | None
     latents: str | None = None
     """SHA-256 of the latents file, where the latents were the user's own."""
+    micro_batch: int = 64  # all that older records know
+    """Samples in one pass of the generator."""
 
 
 def canonical_hash(value: Any) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from qualitygate.records import Provenance, Record
+from qualitygate.records.images import ImageEncoding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,8 @@ class GateSummary(Record):
     seconds: dict[str, float]
     suite: SuiteResult | None
     provenance: Provenance
+    image_encoding: ImageEncoding | None = None
+    """None where no images were written, and in sets from before there was a choice."""
 
     @property
     def verdict(self) -> str:

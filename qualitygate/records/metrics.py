@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.plugins import plugins
-from qualitygate.records import CheckpointOrigin, Record, SoftwareOrigin
+from qualitygate.records import CheckpointOrigin, Interval, Record, SoftwareOrigin
 
 Need = Literal["real", "discriminator", "paths", "classes"]
 """What a metric cannot do without: real images, the checkpoint's discriminator, path lengths, or class probabilities."""
@@ -24,7 +24,8 @@ class Metric:
     name: str
     """As it stands in records: a promise."""
     title: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None where neither is: the metric describes, and no rule of a check names it."""
     needs: Need
     where: str = ""
     """Class that computes it: module below `qualitygate.metrics`, a colon, its name; empty in another package."""
@@ -35,8 +36,13 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Its title with an arrow that says which way is better."""
-        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+        """Its title with its arrow, where it has one."""
+        return f"{self.title} {self.arrow}".rstrip()
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better: up, down, or nothing."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
 
 METRICS: Mapping[str, Metric] = {
@@ -50,6 +56,8 @@ METRICS: Mapping[str, Metric] = {
         Metric(names.DENSITY, "density", True, "real", "manifold:Density"),
         Metric(names.COVERAGE, "coverage", True, "real", "manifold:Coverage", share=True),
         Metric(names.REALISM, "realism", True, "real", "manifold:Realism"),
+        Metric(names.RARITY, "rarity", None, "real", "manifold:Rarity"),
+        Metric(names.RARE_SHARE, "rare share", None, "real", "manifold:RareShare", share=True),
         Metric(names.INCEPTION_SCORE, "IS", True, "classes", "inception_score:InceptionScore", of_groups=False),
         Metric(names.PPL, "PPL", False, "paths", "path_length:PathLength"),
         Metric(names.PPL_Z_END, "PPL z, ends", False, "paths", "path_length:PathLength", of_groups=False),
@@ -102,7 +110,14 @@ class Measurement(Record):
         return self
 
     @property
-    def higher_is_better(self) -> bool:
+    def interval(self) -> Interval | None:
+        """Value and bounds; None where one is missing."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high)
+
+    @property
+    def higher_is_better(self) -> bool | None:
         return metric(self.metric).higher_is_better
 
 
@@ -158,13 +173,17 @@ class Histogram(Record):
     counts: dict[str, tuple[int, ...]]
 
 
+def _beyond(ours: Interval, theirs: Interval) -> bool:
+    """Whether one share is larger than another, whatever either is within its interval."""
+    return ours.low > theirs.high
+
+
 class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     """What ``metrics.json`` holds."""
 
     format: Literal[1] = 1
     profile_id: str | None
     policy_hash: str | None
-    precision: str = "float32"
     seed: int
     samples: int
     sampling: dict[str, Any]
@@ -186,6 +205,37 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
 
     def row(self, group: str) -> GroupRow | None:
         return next((row for row in self.groups if row.group == group), None)
+
+    @property
+    def rare_or_wrong(self) -> tuple[str, ...]:
+        """What the gate does not accept, in words: how much of it lies outside of every real image's ball, and how much is inside, but
+        rare, beside what it accepts. Empty where a share or its interval is missing."""
+        accepted, found = self._outside_and_rare(names.ACCEPTED), []
+        for group, words in ((names.REJECTED, "Rejected"), (names.TO_CORRECT, "To be corrected")):
+            if accepted is None or (shares := self._outside_and_rare(group)) is None:
+                continue
+            wrong, rare = (_beyond(ours, theirs) for ours, theirs in zip(shares, accepted, strict=True))
+            answer = {
+                (True, False): "More are wrong than of the accepted",
+                (False, True): "MORE ARE RARE than of the accepted, and no more are wrong",
+                (True, True): "More are wrong than of the accepted, and more are rare",
+                (False, False): "No more are wrong or rare than of the accepted, within the intervals",
+            }[wrong, rare]
+            outside, inside = (f"{one} against {other}" for one, other in zip(shares, accepted, strict=True))
+            found.append(
+                f"{words}: rare or wrong? {answer}: in no real image's neighbourhood {outside}, "
+                f"in those of the sparsest real images alone {inside}"
+            )
+        return tuple(found)
+
+    def _outside_and_rare(self, group: str) -> tuple[Interval, Interval] | None:
+        """Share of a group in no real ball, and in the balls of rare real images alone."""
+        row = self.row(group)
+        inside, rare = ((None if row is None else row.measurements.get(name)) for name in (names.PRECISION, names.RARE_SHARE))
+        of_inside, of_rare = (None if one is None else one.interval for one in (inside, rare))
+        if of_inside is None or of_rare is None:
+            return None
+        return Interval(1.0 - of_inside.value, 1.0 - of_inside.high, 1.0 - of_inside.low), of_rare
 
     def values(self) -> dict[str, float]:
         """Every value under the name it is logged by; bounds of the whole set and spreads of chance beside them."""

@@ -98,6 +98,25 @@ class Finding(Record):
         return f"{self.setting} {self.sight} what is bad by {self.kind}{note}: AUC {self.auc} on {self.samples:,} samples"
 
 
+class RarityFinding(Record):
+    """Whether one score goes with rarity, among the samples that lie in a real image's neighbourhood: there, a high score is no evidence of
+    a fault."""
+
+    setting: ScoreSetting
+    samples: int
+    """On the half that is reported on."""
+    correlation: Interval | None
+    """Spearman's, of the score and the rarity score; None where one of them is constant."""
+
+    @property
+    def rejects_rare(self) -> bool:
+        return self.correlation is not None and self.correlation.low > 0.0
+
+    def __str__(self) -> str:
+        says = "rises with rarity: it rejects what is rare before what is common" if self.rejects_rare else "does not rise with rarity"
+        return f"{self.setting} {says} (rank correlation {self.correlation or 'unknown'} on {self.samples:,} samples among the real images)"
+
+
 class EvidenceSource(Record):
     kind: EvidenceKind
     what: str
@@ -115,6 +134,8 @@ class Evidence(Record):
     seed: int
     sources: tuple[EvidenceSource, ...]
     findings: tuple[Finding, ...]
+    rarity: tuple[RarityFinding, ...] = ()
+    """Empty without real images."""
     recommended: str | None
     """Fragment of a policy, YAML; None where no score sees anything."""
 
@@ -122,6 +143,10 @@ class Evidence(Record):
         """What the strongest evidence says of a score; None if nothing was found out about it."""
         found = [one for one in self.findings if one.setting.same_score(setting)]
         return min(found, key=lambda one: list(EvidenceKind).index(one.kind), default=None)
+
+    def rarity_of(self, setting: ScoreSetting) -> RarityFinding | None:
+        """Whether a score goes with rarity; None where it is not known."""
+        return next((one for one in self.rarity if one.setting.same_score(setting)), None)
 
 
 def named_setting(score: str, layers: tuple[int, ...], weights: Mapping[str, float] | None = None) -> ScoreSetting:

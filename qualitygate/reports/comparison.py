@@ -45,7 +45,7 @@ def comparison_page(compared: Sequence[Material]) -> str:
 
 
 def outcome_words(compared: Sequence[Material]) -> list[str]:
-    """A sentence for each set but the first: what became better or worse beyond the intervals."""
+    """A sentence for each set but the first: what became better or worse, or only higher or lower, beyond the intervals."""
     first, sentences = compared[0].gated, []
     for letter, other in zip(ascii_uppercase[1:], compared[1:], strict=False):
         summaries = first.summary, other.gated.summary
@@ -54,7 +54,11 @@ def outcome_words(compared: Sequence[Material]) -> list[str]:
         word = "the same within chance" if low <= 0.0 <= high else "higher" if low > 0 else "lower"
         parts = [f"yield {before / total:.1%} → {after / own_total:.1%}, {word} (difference {low:+.1%} … {high:+.1%})"]
         outcomes = _outcomes(_measurements(other), _measurements(compared[0]))
-        told = [one for one in shown([outcomes]) if outcomes[one.name].startswith((Outcome.BETTER, Outcome.WORSE))]
+        told = [
+            one
+            for one in shown([outcomes])
+            if outcomes[one.name].startswith((Outcome.BETTER, Outcome.WORSE, Outcome.HIGHER, Outcome.LOWER))
+        ]
         parts += [f"{one.title} {outcomes[one.name]}" for one in told]
         sentences.append(f"{letter} ({other.gated.name}, {summaries[1].verdict}) against A ({first.name}): {'; '.join(parts)}.")
     return sentences

@@ -92,8 +92,10 @@ def discriminator_figure(report: MetricsReport, render: Render = png) -> bytes |
 
 
 def metric_words(name: str) -> str:
-    """A metric's title, and which way is better."""
-    return f"{metric(name).title} ({'higher' if metric(name).higher_is_better else 'lower'} is better)"
+    """A metric's title, and which way is better, if one is."""
+    info = metric(name)
+    words = {True: " (higher is better)", False: " (lower is better)", None: ""}
+    return f"{info.title}{words[info.higher_is_better]}"
 
 
 def auc_figure(report: ValidationReport) -> bytes:

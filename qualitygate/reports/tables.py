@@ -61,6 +61,7 @@ def cost_rows(summary: GateSummary) -> list[tuple[str, str]]:
         names.IMAGES_PER_SECOND: ("samples a second, of one worker", "{}"),
         names.time_share(timing.EARLY): ("share of the time: early layers, scores and corrections", ""),
         names.time_share(timing.LATE): ("share of the time: remaining layers", ""),
+        names.time_share(timing.WAIT): ("share of the time: waiting until images were encoded and written", ""),
     }
     known = [(title, form, summary.metrics[name]) for name, (title, form) in rows.items() if name in summary.metrics]
     return [(title, form.format(number(value)) if form else f"{value:.0%}") for title, form, value in known]

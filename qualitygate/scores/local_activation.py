@@ -12,20 +12,17 @@ all the same, half as many do.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
-from qualitygate.generators.base import Generator, LayerLike, State
-from qualitygate.generators.passes import LIVE, MICRO_BATCH, Progress, free_memory, on_host, scored_pass, silent
+from qualitygate.generators.base import Generator, LayerLike
+from qualitygate.generators.passes import LIVE, Progress, free_memory, on_host, scored_pass, silent
 from qualitygate.latents import Latents
 
 BOUND = 30.0
@@ -115,6 +112,27 @@ def local_activation(
         InputError: parameters out of range, or latents in w.
         LayerError: no such layer.
     """
+    walked = walked_in(generator, precision)
+    return local_activation_by(
+        walked, latents, layers, bound=bound, divisions=divisions, axes=axes, points=points, memory=memory, progress=progress
+    )
+
+
+def local_activation_by(
+    walked: Generator,
+    latents: Latents | Tensor,
+    layers: Iterable[LayerLike],
+    *,
+    bound: float = BOUND,
+    divisions: int = DIVISIONS,
+    axes: Sequence[int] | None = None,
+    points: Sequence[int] | None = None,
+    memory: int | None = None,
+    progress: Progress = silent,
+) -> LocalActivation:
+    """`local_activation` of N samples, or a bare z (N, D), by a generator that is `walked_in` some precision and serves for more than one
+    call: the copy of its weights is made once."""
+    generator = walked.full
     indices = generator.layer_indices(layers)
     chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
     if not len(chosen) or len(chosen.unique()) != len(chosen) or not 0 <= chosen.min() <= chosen.max() < generator.latent_size:
@@ -122,46 +140,30 @@ def local_activation(
     latents = generator.checked(latents)
     if latents.space != "z":
         raise InputError("CLA walks along the axes of z", "latents in w", "latents in z")
-    walk = Walk(generator, Passes(generator, precision), indices, chosen, grid(bound, divisions, points, generator.device))
+    walk = Walk(walked, indices, chosen, grid(bound, divisions, points, generator.device))
     parts = []
     for few in walk.over(latents, memory):
         parts.append(few)
         progress(len(few[0][indices[0]]))
     curvatures, activations = ({index: torch.cat([few[index] for few in side]) for index in indices} for side in zip(*parts, strict=True))
-    return LocalActivation(curvatures, activations, precision)
+    return LocalActivation(curvatures, activations, cast(Precision, walked.precision))
 
 
 def in_parts(
     generator: Generator, latents: Latents, layers: Iterable[LayerLike], *, precision: Precision = "float32", progress: Progress = silent
 ) -> Iterator[LocalActivation]:
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
-    for start in range(0, len(latents), MICRO_BATCH):
-        yield local_activation(generator, latents[start : start + MICRO_BATCH], layers, precision=precision, progress=progress)
+    walked = walked_in(generator, precision)
+    for start in range(0, len(latents), size := generator.micro_batch):
+        yield local_activation_by(walked, latents[start : start + size], layers, progress=progress)
 
 
-class Passes:
-    """A generator's layers at a precision; its weights are copied for bfloat16, so a change of them later does not show."""
-
-    def __init__(self, generator: Generator, precision: Precision) -> None:
-        if precision not in get_args(Precision):
-            raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
-        self.precision = precision
-        self.layers = _in_bfloat16(generator) if precision == "bfloat16" else generator
-
-    def running(self) -> AbstractContextManager[None]:
-        """No gradients, and products in the numbers that were chosen."""
-        return scored_pass(tf32=self.precision != "float32")
-
-    def converted(self, state: State) -> State:
-        """The state in the passes' numbers."""
-        if self.precision != "bfloat16":
-            return state
-        carry = tree_map_only(Tensor, lambda part: part.bfloat16() if part.is_floating_point() else part, state.carry)
-        return replace(state, activation=state.activation.bfloat16(), carry=carry)
-
-
-def _in_bfloat16(generator: Generator) -> Generator:
-    return copy.deepcopy(generator).to(torch.bfloat16)
+def walked_in(generator: Generator, precision: Precision) -> Generator:
+    """The generator as `local_activation_by` walks it: the grid in this precision, whichever its images are made in. Raises `InputError`
+    if there is no such precision, or the network does not run in it."""
+    if precision not in get_args(Precision):
+        raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
+    return generator.full.at(precision)
 
 
 def grid(bound: float, divisions: int, points: Sequence[int] | None, device: torch.device) -> Tensor:
@@ -208,11 +210,10 @@ _CPU_ROWS, _GPU_ROWS = 2000, 2**14  # in a pass: enough for products at their fu
 
 @dataclass(frozen=True)
 class Walk:
-    """What stays the same in all passes: the generator gives the moved latents, and the activations at the samples; the mean is over
-    ``axes``, int64 (A,), with the `grid` on each of them."""
+    """What stays the same in all passes: who runs them; the same generator in float32 gives the moved latents, and the activations at the
+    samples; the mean is over ``axes``, int64 (A,), with the `grid` on each of them."""
 
-    generator: Generator
-    passes: Passes
+    walked: Generator
     layers: tuple[int, ...]
     axes: Tensor
     distances: Tensor
@@ -224,7 +225,7 @@ class Walk:
         while done < len(latents):
             few = latents[done : done + max(1, rays // len(self.axes))]
             try:
-                result = self._of_few(few.to(self.generator.device), rays)
+                result = self._of_few(few.to(self.walked.device), rays)
             except (RuntimeError, MemoryError) as error:
                 rays = min(rays, len(few) * len(self.axes)) // 2
                 no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
@@ -236,9 +237,9 @@ class Walk:
 
     def _rays(self, memory: int | None) -> int:
         """How many axes, of one or more samples, go into a pass."""
-        device = self.generator.device
-        widest = max(layer.neurons for layer in self.generator.layers[: max(self.layers) + 1])
-        each = LIVE * widest * (2 if self.passes.precision == "bfloat16" else 4)
+        device = self.walked.device
+        widest = max(layer.neurons for layer in self.walked.layers[: max(self.layers) + 1])
+        each = LIVE * widest * self.walked.begun_in.itemsize
         if memory is None:
             memory = free_memory(device) // 2 if device.type == "cuda" else _CPU_MEMORY
         rows = memory // each
@@ -246,13 +247,14 @@ class Walk:
 
     def _of_few(self, latents: Latents, rays: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Axes that cannot reach a layer add exactly 0 there: they are not walked, and still counted in the mean."""
+        generator = self.walked.full
         with scored_pass():
-            states = self.generator.states(self.generator.begin(latents), max(self.layers))
+            states = generator.states(generator.begin(latents), max(self.layers))
             at_sample = {state.layer: state.activation for state in states if state.layer in self.layers}
-        reaching = self.axes[torch.isin(self.axes, torch.tensor(self.generator.axes_reaching(max(self.layers))))]
+        reaching = self.axes[torch.isin(self.axes, torch.tensor(generator.axes_reaching(max(self.layers))))]
         total = {index: torch.zeros_like(activation) for index, activation in at_sample.items()}
-        with self.passes.running():
-            for axes in reaching.to(self.generator.device).split(max(1, rays // len(latents))):
+        with self.walked.scored_pass():
+            for axes in reaching.to(generator.device).split(max(1, rays // len(latents))):
                 for index, summed in self._one_pass(latents, at_sample, axes).items():
                     total[index] += summed
         mean = {index: on_host(summed / len(self.axes)).contiguous() for index, summed in total.items()}
@@ -263,8 +265,8 @@ class Walk:
         shape = (*self.distances.shape, len(latents), len(axes))
         start = {index: activation.flatten(2).transpose(1, 2).contiguous() for index, activation in at_sample.items()}
         total = {index: torch.empty_like(activation) for index, activation in start.items()}
-        begun = self.passes.converted(self.generator.begin_moved(latents, axes, self.distances.flatten()))
-        for layer, positions, activation in self.passes.layers.parts(begun, max(self.layers)):
+        begun = self.walked.begun(self.walked.full.begin_moved(latents, axes, self.distances.flatten()))
+        for layer, positions, activation in self.walked.parts(begun, max(self.layers)):
             if layer in start:
                 along, here = activation.unflatten(0, shape), start[layer][:, positions]
                 total[layer][:, positions] = curvature(along, here, self.distances).sum(dim=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qualitygate.errors import InputError, ProfileError
 from qualitygate.generators.base import Edit, Generator, LayerLike, sample_latents
-from qualitygate.generators.passes import MICRO_BATCH, Progress, on_host, silent
+from qualitygate.generators.passes import Progress, on_host, silent
 from qualitygate.latents import Latents, Sampling
 
 PAPER_RATE = 0.3  # R of the paper's experiments
@@ -70,7 +70,8 @@ class ActivationRates:
         return float((~self.high_rate(layer, rate)).double().mean())
 
     def to(self, device: torch.device | str) -> ActivationRates:
-        return replace(self, counts={layer: counts.to(device) for layer, counts in self.counts.items()})
+        to_host = torch.device(device).type == "cpu"
+        return replace(self, counts={layer: on_host(counts) if to_host else counts.to(device) for layer, counts in self.counts.items()})
 
     def _of(self, layer: int) -> Tensor:
         if layer not in self.counts:
@@ -127,14 +128,15 @@ def growing_rates(
             total += begun.counts[index].to(generator.device)
         yield ActivationRates(counts, first, seed, sampling)
         progress(first)
-    chunk = 16 * MICRO_BATCH
+    micro_batch = generator.micro_batch
+    chunk = 16 * micro_batch
     for start in range(first, samples, chunk):
         latents = sample_latents(generator, range(start, min(start + chunk, samples)), seed, sampling=sampling)
         for rows, index, activation in generator.activations(latents, indices, progress=progress):
             active, all_finite = _count_active(activation)
             counts[index] += active
             finite &= all_finite
-            whole = rows.stop == len(latents) or not rows.stop % MICRO_BATCH  # not half of a batch that memory was short for
+            whole = rows.stop == len(latents) or not rows.stop % micro_batch  # not half of a batch that memory was short for
             if index == indices[-1] and whole:
                 _refuse_unless(finite)  # one wait for all layers
                 yield ActivationRates(counts, start + rows.stop, seed, sampling)
@@ -168,7 +170,7 @@ def _refuse_unless(finite: Tensor) -> None:
 
 def finite_samples(activation: Tensor) -> Tensor:
     """Which samples have no NaN or infinity: bool (N,). One read of the activation."""
-    return torch.isfinite(activation.sum(dim=(1, 2, 3)))
+    return torch.isfinite(activation.sum(dim=(1, 2, 3), dtype=torch.float32))
 
 
 def _active(activation: Tensor) -> Tensor:

@@ -23,18 +23,19 @@ from torch import Tensor
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation, Precision, local_activation
+from qualitygate.scores.local_activation import LocalActivation, local_activation_by
 
 THIN = (2, 5, 10)
 """Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
 RARE = 0.05
 """Wrong verdicts allowed for each sample over a limit, however rare: precision and recall of a verdict stay near .95."""
-# Margins that are tried, in standard deviations of a tier's residuals. Counting errors among a few hundred samples is itself noisy, so
-# none is narrower than the first.
-_WIDTHS = np.round(np.arange(1.5, 6.01, 0.05), 2)
+# Margins of the first tiers that are tried, in standard deviations of their residuals. Counting errors among a few hundred samples is
+# itself noisy, so none is narrower than the first.
+_WIDTHS = np.round(np.arange(1.5, 12.01, 0.05), 2)
+# The power of the spread by which margins are narrower than that from the third stage on: what follows there is dear, and so few samples
+# come so far that errors among them hardly count.
+_NARROWING = 0.5
 SMALLEST = 20  # exact scores without which nothing can be fitted
-# Errors among the held half that a limit must be able to bear, or "none was seen" is mostly luck: (1 + 1) of n + 1.
-_ERRORS = 2
 _PENALTIES = np.logspace(-3, 5, 25)
 _FLOOR = 0.01  # scores are logarithms above this share of the pilot's mean: a score may be 0
 
@@ -47,23 +48,33 @@ class Stage:
     axes: int
     points: tuple[int, ...] | None
 
-    def passes(self, below: Stage | None, divisions: int) -> int:
-        """Early passes of one sample from the stage below: axes that it walked on the same grid are not walked again."""
-        known = below.axes if below is not None and below.points == self.points else 0
+    def passes(self, before: Sequence[Stage], divisions: int) -> int:
+        """Early passes of one sample that took the stages before: axes that these walked on the same grid are not walked again."""
+        known = max((stage.axes for stage in before if stage.points == self.points), default=0)
         return (self.axes - known) * (divisions if self.points is None else 2 * len(self.points))
 
 
 def schedule(latent_size: int) -> tuple[Stage, ...]:
-    """The stages for a latent size; the last is exact. Twice the axes halve a variance, so they double from stage to stage."""
-    thin = (Stage(axes, THIN) for axes in (5, 10, 20, 40, 80, 160) if 2 * axes <= latent_size)
-    full = (Stage(axes, None) for axes in (64, 128, 256, 512) if 0.25 * latent_size <= axes <= 0.7 * latent_size)
-    return (*thin, *full, Stage(latent_size, None))
+    """The stages for a latent size; the last is exact. Twice the axes halve a variance, so they double from stage to stage. What the thin
+    grid misses differs little between axes: in a large latent a few axes on the full grid correct for it on many."""
+    if latent_size >= 320:
+        thin, full = [*(Stage(axes, THIN) for axes in (5, 10, 20, 40, 80, 160, 320))], [*(Stage(axes, None) for axes in (10, 40, 80))]
+        return (*thin[:5], full[0], thin[5], full[1], thin[6], full[2], Stage(latent_size, None))
+    few = (Stage(axes, THIN) for axes in (5, 10, 20, 40, 80) if 2 * axes <= latent_size)
+    many = (Stage(axes, None) for axes in (64, 128) if 0.25 * latent_size <= axes <= 0.7 * latent_size)
+    return (*few, *many, Stage(latent_size, None))
 
 
-def typical_passes(latent_size: int) -> float:
-    """Early passes that a sample takes on average at a limit of the .90 quantile: measured (docs/screening.md) at D = 100, 60 or 3 % of the
-    exact 2,000, and at D = 512, 220 (110 to 454 at other limits); a straight line in between."""
-    return min(20.0 * latent_size, float(np.interp(latent_size, (100, 512), (60.0, 220.0))))
+MEASURED_SIZES = (100, 512)
+MEASURED_PASSES = {0.8: (98, 340), 0.9: (65, 280), 0.95: (123, 155), 0.99: (43, 190)}
+"""Early passes of a sample on average, by the quantile that the limit is, at each of the sizes (docs/screening.md): at D = 100 on the face
+DCGAN, at D = 512 the mean of a trained PGGAN and a random one."""
+
+
+def typical_passes(latent_size: int, quantile: float = 0.9) -> float:
+    """Early passes that a sample takes on average at a limit of this quantile, one of `MEASURED_PASSES`, but no more than exact: a straight
+    line between the sizes that were measured."""
+    return min(20.0 * latent_size, float(np.interp(latent_size, MEASURED_SIZES, MEASURED_PASSES[quantile])))
 
 
 def axes_order(latent_size: int) -> list[int]:
@@ -103,7 +114,8 @@ class Screen:
             for all but ``error`` of the samples, whatever is made of the score.
 
     Attributes:
-        width: margin of each tier in standard deviations of its residuals.
+        margins: of each tier, float64 (tiers,), in units of the logarithm: about relative.
+        width: margin of the first tier in standard deviations of its residuals; the later ones are narrower in theirs, where certified.
         spreads: standard deviation of each tier's residuals, in units of the logarithm: about relative.
         certified: whether the stated error follows from the pilot. It does not where a limit is so rare that the pilot is too small for
             it; then the margins are the widest that any sample of the pilot needed.
@@ -127,18 +139,21 @@ class Screen:
             residuals.append((predict(self._inputs(tier, held.evidence, held.estimates)) - exact) / spread)
         self._residuals = np.stack(residuals)  # of the held half, in standard deviations of the fitted half's: (tiers, N)
         self.spreads = tuple(spread for _, spread in self._fits)
+        spreads = np.array(self.spreads)
+        self._narrowed = spreads * np.minimum(1.0, spreads / spreads[:3][-1]) ** _NARROWING
         widths = []
         for limit in limits:
             rare = max(float((pilot.exact > limit).mean()), 1.0 / len(pilot.exact))  # where few samples lie over it, few may be wrong
             widths.append(self._width(limit, min(error, RARE * rare)))
         self.certified = None not in widths
-        floors = [self._band(error)] if elsewhere or not limits else []
-        self.width = max([*(self._band(0.0) if width is None else width for width in widths), *floors])
+        margins = [self._band(0.0) * spreads if width is None else width * self._narrowed for width in widths]
+        self.margins = np.max([*margins, *([self._band(error) * spreads] if elsewhere or not limits else [])], axis=0)
+        self.width = float(self.margins[0] / spreads[0])
 
     def bounds(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> Bounds:
         """What a tier says of samples: evidence (N, any), estimates of the stages so far (N, at least tier)."""
-        predict, spread = self._fits[tier]
-        middle, margin = predict(self._inputs(tier, evidence, estimates)), self.width * spread
+        predict, _ = self._fits[tier]
+        middle, margin = predict(self._inputs(tier, evidence, estimates)), self.margins[tier]
         return Bounds(*(self._score(at) for at in (middle, middle - margin, middle + margin)))
 
     def _band(self, error: float) -> float:
@@ -148,14 +163,12 @@ class Screen:
         return float(worst[min(rank, len(worst)) - 1])
 
     def _width(self, limit: float, error: float) -> float | None:
-        """Smallest margin whose expected share of wrong verdicts at this limit is at most ``error``; None if the pilot is too small."""
+        """Smallest width whose expected share of wrong verdicts at this limit is at most ``error``; None if the pilot is too small."""
         exact = self._log(self._held)
-        if error * (len(exact) + 1) < _ERRORS:
-            return None
         middle = self._residuals * np.array(self.spreads)[:, None] + exact
         away = middle - self._log(np.array(limit))
         wrong_if_left = (away > 0) != (self._held > limit)
-        steps = np.abs(away) / np.array(self.spreads)[:, None]
+        steps = np.abs(away) / self._narrowed[:, None]
         wrong = np.vstack([wrong_if_left, np.zeros(len(exact), dtype=bool)])  # whoever stays gets the exact score
         errors = np.empty(len(_WIDTHS))
         for row, width in enumerate(_WIDTHS):
@@ -166,7 +179,7 @@ class Screen:
         return float(_WIDTHS[enough.argmax()]) if enough.any() else None
 
     def _inputs(self, tier: int, evidence: np.ndarray, estimates: np.ndarray) -> np.ndarray:
-        return evidence if tier == 0 else np.column_stack([evidence, self._log(estimates[:, tier - 1])])
+        return np.column_stack([evidence, self._log(estimates[:, :tier])])
 
     def _log(self, score: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(score, 0.0) + self._floor)
@@ -197,24 +210,26 @@ def _ridge(inputs: np.ndarray, target: np.ndarray) -> tuple[Callable[[np.ndarray
 class SequentialEstimator:
     """Estimates of CLA of some samples, stage after stage; all layers by the same passes."""
 
-    def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
-        self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
-        self._order = axes_order(generator.latent_size)
-        self._below: Stage | None = None
-        self._sums: dict[int, Tensor] = {}
+    def __init__(self, walked: Generator, latents: Latents, layers: Sequence[int]) -> None:
+        self._generator, self._latents, self._layers = walked, latents, tuple(layers)
+        self._order = axes_order(walked.latent_size)
+        self._walked: dict[tuple[int, ...] | None, tuple[int, dict[int, Tensor]]] = {}  # axes, and the sum over them, of each grid
 
     def advance(self, stage: Stage) -> dict[int, np.ndarray]:
         """Sample scores over the axes of the next stage, by layer: float64 (N,). On the last stage they are exact."""
-        known = self._below.axes if self._below is not None and self._below.points == stage.points else 0
+        known, before = self._walked.get(stage.points, (0, {}))
         new = self._order[known : stage.axes]
-        local = local_activation(self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision)
+        local = local_activation_by(self._generator, self._latents, self._layers, axes=new, points=stage.points)
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
-            sums = {layer: total + self._sums[layer] for layer, total in sums.items()}
-        self._below, self._sums = stage, sums
+            sums = {layer: total + before[layer] for layer, total in sums.items()}
+        self._walked[stage.points] = stage.axes, sums
         mean = {layer: total / stage.axes for layer, total in sums.items()}
         return {layer: score.numpy() for layer, score in LocalActivation(mean, local.activation).score.items()}
 
     def select(self, rows: np.ndarray) -> None:
         """Go on with some of the samples only: int64 (n,), among those that are left."""
-        self._latents, self._sums = self._latents[rows], {layer: total[rows] for layer, total in self._sums.items()}
+        self._latents = self._latents[rows]
+        self._walked = {
+            points: (axes, {layer: total[rows] for layer, total in sums.items()}) for points, (axes, sums) in self._walked.items()
+        }

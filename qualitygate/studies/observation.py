@@ -17,7 +17,7 @@ from qualitygate.features.cache import SampleFeatures
 from qualitygate.features.extractor import Extractor
 from qualitygate.gating.stage import GatedBlock, GateStage
 from qualitygate.generators.base import Discriminator, EditsOfRows, Generator, sample_latents
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import Reporter, on_host
 from qualitygate.latents import Latents, Sampling
 from qualitygate.metrics.measured_set import MeasuredSet, Observer, RealSet
 from qualitygate.records.gate import Verdict
@@ -68,7 +68,7 @@ class SampleSource:
         else:
             collected = self._through_the_gate(stage, count, known)
         if cached is not None and collected.untouched.features is not None:
-            cached.keep(collected.untouched.features.cpu().numpy())
+            cached.keep(on_host(collected.untouched.features).numpy())
         return collected
 
     def regenerate(self, latents: Latents, phase: str, edits: EditsOfRows | None = None, known: np.ndarray | None = None) -> MeasuredSet:
@@ -103,13 +103,14 @@ class SampleSource:
 
     def _untouched(self, block: GatedBlock) -> Tensor:
         """Every image of a block before any correction; those that were accepted are there already."""
-        accepted = block.decisions.verdict == Verdict.ACCEPT
-        images = torch.empty((len(block.latents), *self.generator.image_shape))
-        images[torch.from_numpy(accepted)] = _stacked(block, np.flatnonzero(accepted))
+        accepted, device = block.decisions.verdict == Verdict.ACCEPT, self.generator.device
+        images = torch.empty((len(block.latents), *self.generator.image_shape), device=device)
+        if len(those := np.flatnonzero(accepted)):
+            images[torch.from_numpy(those).to(device)] = _stacked(block, those).to(device)
         others = np.flatnonzero(~accepted)
         for rows, made in self.generator.image_batches(block.latents[others]):
-            images[torch.from_numpy(others[rows])] = made.cpu()
-        return images.to(self.generator.device)
+            images[torch.from_numpy(others[rows]).to(device)] = made
+        return images
 
 
 def _stacked(block: GatedBlock, rows: np.ndarray) -> Tensor:

@@ -40,7 +40,7 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.errors import CheckpointError, InputError, LatentsError, LayerError
 from qualitygate.generators.base import Generator, LayerLike, State, sample_latents
 from qualitygate.generators.families import GENERATORS
-from qualitygate.generators.passes import scored_pass
+from qualitygate.generators.passes import on_host
 from qualitygate.latents import Latents, Purpose, normals, uniforms
 from qualitygate.policy.model import problems
 
@@ -283,11 +283,11 @@ class Truth:
     @property
     def pixels(self) -> Tensor:
         """The pixels that the mark touches: bool (height, width)."""
-        return self.generator.opacity.cpu() > 0
+        return on_host(self.generator.opacity) > 0
 
     def level(self, latents: Latents) -> Tensor:
         """How far each sample's planted units are driven, float32 (N,); positive is inside the region, 1 is full."""
-        return self.generator.planting.region.level(latents.z.cpu(), self.generator.directions[:-1].cpu())
+        return self.generator.planting.region.level(on_host(latents.z), on_host(self.generator.directions[:-1]))
 
     def fires(self, latents: Latents) -> Tensor:
         """The samples inside the region, for which the planted units are active (busy ones: beyond half): bool (N,)."""
@@ -369,12 +369,12 @@ def plant(generator: Generator, defect: Defect, seed: int = 0) -> Planted:
     _check_modes(defect.modes, generator)
     last = len(generator.layers) - 1 if defect.mark else first
     units, full, slope = {}, {}, 0.0
-    with scored_pass():
+    with generator.scored_pass():
         start = generator.run(generator.start(sample_latents(generator, range(128), 0)), first - 1)
         for state in generator.states(start, last if defect.units else -1):
             layer, positive = state.layer, state.activation.clamp(min=0.0).double()
             active = positive[positive > 0]
-            units[layer] = _hosts(positive.mean(dim=(0, 2, 3)).cpu(), defect.units, layer == first, layer, seed)
+            units[layer] = _hosts(on_host(positive.mean(dim=(0, 2, 3))), defect.units, layer == first, layer, seed)
             full[layer] = float(active.mean()) if len(active) else 1.0
             slope = 0.2 if bool((state.activation < 0).any()) else slope
     planted = PlantedGenerator(generator, Planting(region=region, units=units, full=full, slope=slope, busy=defect.busy))

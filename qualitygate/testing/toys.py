@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import SpatialExtractor
 from qualitygate.generators.base import Generator, Layer, Presets, State
+from qualitygate.generators.passes import on_host
 from qualitygate.latents import Latents
 
 
@@ -126,7 +127,7 @@ class PatchExtractor(SpatialExtractor):
     def __init__(self, filters: Tensor, stride: int) -> None:
         self._filters, self._stride = filters, stride
         self.channels = self.features = len(filters)
-        digest = hashlib.sha256(filters.cpu().contiguous().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(on_host(filters).contiguous().numpy().tobytes()).hexdigest()
         self.key = f"patches {digest[:12]}, stride {stride}, float32"
 
     def __call__(self, images: Tensor) -> Tensor:

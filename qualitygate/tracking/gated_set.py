@@ -134,6 +134,8 @@ def run_params(gated: GatedSet) -> dict[str, str]:
         "detection.rates": _setting("rates", policy.detection.rates),
         "correction": "none" if correction is None else correction.method,
     }
+    if gated.summary.image_encoding is not None:
+        params["images"] = str(gated.summary.image_encoding)
     for rule in policy.rules:
         params[f"rule.{rule.id}.score"] = rule.score
         params[f"rule.{rule.id}.limit"] = _limit(rule.limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from qualitygate.errors import InputError, MissingExtraError
 from qualitygate.features.extractor import SpatialExtractor
-from qualitygate.generators.passes import MICRO_BATCH, Progress, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, on_host, scored_pass, silent
 from qualitygate.metrics.estimate import wilson
 from qualitygate.units.labels import ARTIFACT, NORMAL
 
@@ -54,13 +55,13 @@ class Classification:
 
 class ArtifactClassifier(nn.Module):
     """Images to one value a class: the spatial features of a frozen backbone, their mean over positions, and one linear layer with
-    ``weight``, float32 (classes, channels), and ``bias``, (classes,)."""
+    ``weight``, float32 (classes, channels), and ``bias``, (classes,), on the backbone's device."""
 
     def __init__(self, backbone: SpatialExtractor, weight: Tensor, bias: Tensor, classes: Sequence[str]) -> None:
         super().__init__()
         self.backbone, self.spatial = backbone, nn.Identity()  # the latter is a layer that explanations can listen to
         self.head = nn.Linear(weight.shape[1], weight.shape[0])
-        self.head.weight.data, self.head.bias.data = weight, bias
+        self.head.weight, self.head.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.classes = tuple(classes)
         self.eval().requires_grad_(False)
 
@@ -79,27 +80,29 @@ def train_classifier(
 ) -> tuple[ArtifactClassifier, Classification]:
     """Train the linear layer on images of each class: cross-entropy, every class with the same weight however many images it has.
 
-    The features are computed once; the problem is convex and solved to its end by L-BFGS in float64, from zero. The images of each class
+    The features are computed once; the problem is small, convex, and solved to its end by L-BFGS in float64, from zero, on the CPU: each of
+    its steps reads the loss. The images of each class
     (`CLASSES`; ``real`` may be missing) are (N, 1 or 3, height, width) in [-1, 1], or batches of such; the seed splits them into training
     and validation. Raises `InputError` if a class is missing or has too few images, or if the classifier is no better than chance: its
     interval of validation accuracy reaches 0.5.
     """
     classes = tuple(name for name in CLASSES if name in images)
-    features = [_pooled(backbone, images[name], progress) for name in classes]
+    pooled = [_pooled(backbone, images[name], progress) for name in classes]
+    device, features = pooled[0].device if pooled else "cpu", [on_host(one) for one in pooled]
     counts = {name: len(one) for name, one in zip(classes, features, strict=True)}
     if not {ARTIFACT, NORMAL} <= counts.keys() or min(counts.values()) < LEAST:
         needed, remedy = f"{LEAST} of each class, {ARTIFACT} and {NORMAL}", "label more samples; the paper has about 2,000"
         raise InputError("Too few labelled images for a classifier", str(counts), needed, remedy)
     orders = [np.random.default_rng(seed + index).permutation(len(one)) for index, one in enumerate(features)]
     held_out = [np.isin(np.arange(len(order)), order[: round(VALIDATION * len(order))]) for order in orders]
-    training = [one[torch.from_numpy(~out).to(one.device)] for one, out in zip(features, held_out, strict=True)]
-    validation = [one[torch.from_numpy(out).to(one.device)] for one, out in zip(features, held_out, strict=True)]
+    training = [one[torch.from_numpy(~out)] for one, out in zip(features, held_out, strict=True)]
+    validation = [one[torch.from_numpy(out)] for one, out in zip(features, held_out, strict=True)]
     weight, bias = _fitted(training, decay)
     outputs = [F.linear(one, weight, bias) for one in validation]
     accuracy, interval = _balanced(outputs)
     found = Classification(
         classes=classes,
-        confusion=np.stack([np.bincount(one.argmax(dim=1).cpu().numpy(), minlength=len(classes)) for one in outputs]),
+        confusion=np.stack([np.bincount(one.argmax(dim=1).numpy(), minlength=len(classes)) for one in outputs]),
         training_accuracy=_balanced([F.linear(one, weight, bias) for one in training])[0],
         validation_accuracy=accuracy,
         interval=interval,
@@ -110,7 +113,7 @@ def train_classifier(
         how_good = f"validation accuracy {accuracy:.2f}, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}, chance 0.5; {counts}"
         remedy = "label more samples, use another extractor, or choose groups by a score that means something here"
         raise InputError("The classifier cannot tell artifacts from normal images", how_good, "an interval above 0.5", remedy)
-    return ArtifactClassifier(backbone, weight.float(), bias.float(), classes), found
+    return ArtifactClassifier(backbone, weight.float().to(device), bias.float().to(device), classes), found
 
 
 def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progress: Progress) -> Tensor:
@@ -118,7 +121,7 @@ def _pooled(backbone: SpatialExtractor, images: Iterable[Tensor] | Tensor, progr
     parts = []
     with scored_pass():
         for batch in [images] if isinstance(images, Tensor) else images:
-            for part in batch.split(MICRO_BATCH):
+            for part in batch.split(IMAGE_BATCH):
                 parts.append(backbone.spatial(part).mean(dim=(2, 3)).double())
                 progress(len(part))
     return torch.cat(parts) if parts else torch.empty(0, backbone.channels, dtype=torch.float64)
@@ -174,11 +177,11 @@ def artifact_masks(classifier: ArtifactClassifier, images: Tensor | Iterable[Ten
     explain = LayerGradCam(classifier, classifier.spatial)
     target = classifier.classes.index(ARTIFACT)
     parts = []
-    for batch in images.split(MICRO_BATCH) if isinstance(images, Tensor) else images:
+    for batch in chain.from_iterable(one.split(IMAGE_BATCH) for one in ([images] if isinstance(images, Tensor) else images)):
         with scored_pass(), torch.enable_grad():
             heat = explain.attribute(batch.clone().requires_grad_(), target=target, relu_attributions=True)
         large = F.interpolate(heat.detach(), size=batch.shape[2:], mode="bilinear", align_corners=False)[:, 0]
         highest = large.amax(dim=(1, 2), keepdim=True)
-        parts.append(torch.where(highest > 0, large / highest, 0.0).clamp(0.0, 1.0).cpu())
+        parts.append(on_host(torch.where(highest > 0, large / highest, 0.0).clamp(0.0, 1.0)))
         progress(len(batch))
     return torch.cat(parts)

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import Progress, scored_pass, silent
+from qualitygate.generators.passes import Progress, on_host, silent
 from qualitygate.latents import Latents
 
 TOP = 20
@@ -48,7 +48,7 @@ def top_samples(
             peaks, numbers = torch.cat((best[layer][0], peaks), dim=1), torch.cat((best[layer][1], numbers), dim=1)
         order = peaks.argsort(dim=1, descending=True, stable=True)[:, :count]  # of equally active ones the earlier
         best[layer] = peaks.gather(1, order), numbers.gather(1, order)
-    return {layer: TopSamples(numbers.cpu(), peaks.cpu()) for layer, (peaks, numbers) in best.items()}
+    return {layer: TopSamples(on_host(numbers), on_host(peaks)) for layer, (peaks, numbers) in best.items()}
 
 
 def representative(generator: Generator, latents: Latents | Tensor, layer: int) -> Tensor:
@@ -61,10 +61,10 @@ def representative(generator: Generator, latents: Latents | Tensor, layer: int) 
     def mean(of: Tensor) -> Tensor:
         return of.mean(dim=0, keepdim=True) if of.is_floating_point() else of[:1]  # whole numbers have no mean
 
-    with scored_pass():
+    with generator.scored_pass():
         state = generator.run(generator.start(latents), layer)
         state = replace(state, activation=mean(state.activation), carry=tree_map_only(Tensor, mean, state.carry))
-        return generator.resume(state)[0].cpu()
+        return on_host(generator.resume(state)[0])
 
 
 def unit_heat(generator: Generator, latents: Latents | Tensor, layer: int, unit: int) -> Tensor:
@@ -72,15 +72,16 @@ def unit_heat(generator: Generator, latents: Latents | Tensor, layer: int, unit:
     parts = []
     for _, _, activation in generator.activations(latents, [layer]):
         own = activation[:, unit : unit + 1].clamp(min=0.0).float()
-        parts.append(F.interpolate(own, size=generator.image_shape[1:], mode="bilinear", align_corners=False)[:, 0].cpu())
+        parts.append(on_host(F.interpolate(own, size=generator.image_shape[1:], mode="bilinear", align_corners=False)[:, 0]))
     return torch.cat(parts)
 
 
 def peaks(generator: Generator, latents: Latents | Tensor, units: Mapping[int, Sequence[int]]) -> Tensor:
     """Highest activation over positions of chosen units in each sample, float32 (N, units), in order of layer and as given within it."""
     parts: dict[int, list[Tensor]] = {layer: [] for layer in sorted(units)}
+    chosen = {layer: torch.tensor(list(of_layer), dtype=torch.int64, device=generator.device) for layer, of_layer in units.items()}
     for _, layer, activation in generator.activations(latents, units):
-        parts[layer].append(activation[:, list(units[layer])].amax(dim=(2, 3)).float().cpu())
+        parts[layer].append(on_host(activation[:, chosen[layer]].amax(dim=(2, 3)).float()))
     return torch.cat([torch.cat(part) for part in parts.values()], dim=1)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Discriminator, Generator, LayerLike
-from qualitygate.generators.passes import Progress, micro_batches, scored_pass, silent
+from qualitygate.generators.passes import IMAGE_BATCH, Progress, micro_batches, on_host, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
 from qualitygate.units.table import UnitInputs, UnitScore
@@ -56,7 +56,7 @@ def contributions(
     indices = tuple(layer.index for layer in generator.layers) if layers is None else generator.layer_indices(layers)
     values: list[Tensor] = []
     parts: dict[int, list[Tensor]] = {layer: [] for layer in indices}
-    for rows, batch in micro_batches(generator.checked(latents)):
+    for rows, batch in micro_batches(generator.checked(latents), IMAGE_BATCH):
         value, of_layers = _one_pass(generator, discriminator, batch, indices, rows.stop - rows.start)
         values.append(value)
         for layer, part in of_layers.items():
@@ -75,13 +75,14 @@ def _one_pass(
         seen[layer] = activation.clone() if activation.requires_grad else activation.clone().requires_grad_()
         return seen[layer]
 
-    with scored_pass(), torch.enable_grad():
+    with generator.scored_pass(), torch.enable_grad():
         state = generator.run(generator.start(batch), generator.layers[-1].index, {layer: partial(keep, layer) for layer in indices})
         labels = None if batch.labels is None else batch.labels.to(generator.device)
-        value = discriminator(generator.finish(state), labels if discriminator.label_size else None)[:valid]
+        value = discriminator(generator.finish(state).float(), labels if discriminator.label_size else None)[:valid]
         gradients = torch.autograd.grad(value.sum(), [seen[layer] for layer in indices])
-    return value.detach().double().cpu(), {
-        layer: (gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)).cpu() for layer, gradient in zip(indices, gradients, strict=True)
+    return on_host(value.detach().double()), {
+        layer: on_host((gradient * seen[layer]).detach()[:valid].sum(dim=(2, 3)))
+        for layer, gradient in zip(indices, gradients, strict=True)
     }
 
 

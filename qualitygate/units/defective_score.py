@@ -22,7 +22,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, LayerLike
-from qualitygate.generators.passes import Progress, silent
+from qualitygate.generators.passes import Progress, on_host, positions, silent
 from qualitygate.latents import Latents
 from qualitygate.units.score import UnitScores
 from qualitygate.units.table import UnitInputs, UnitScore
@@ -43,31 +43,36 @@ class UnitQuantiles:
 
     def __init__(self, units: int, device: torch.device | str) -> None:
         self._counts = torch.zeros(units, 2 * _ZERO + 1, dtype=torch.int64, device=device)
+        self._one = torch.ones((), dtype=torch.int64, device=device)
+        self._most = torch.full((), _MOST, device=device)
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def add(self, activation: Tensor) -> None:
-        """Count the activations (N, units, height, width) of some samples. Raises `InputError` if one of them is not finite."""
-        if not torch.isfinite(activation.sum()):
-            found = "NaN or infinity inside the generator"
-            raise InputError("The generator's activations are not finite", found, "finite activations", "check the weights")
+        """Count the activations (N, units, height, width) of some samples."""
+        self._finite &= torch.isfinite(activation.sum(dtype=torch.float32))
         units = len(self._counts)
         first = torch.arange(units, device=activation.device)[:, None, None] * self._counts.shape[1]
         for part in activation.float().split(max(1, _AT_ONCE // activation[0].numel())):
-            size = part.abs().clamp(max=_MOST)
+            size = torch.fmin(part.abs(), self._most)  # NaN too has a bin, until it is refused
             steps = (size.view(torch.int32) >> _DROPPED).long() - _FIRST_STEP
             magnitude = torch.where(size < _LEAST, 0, steps + 1)
             bins = first + _ZERO + torch.where(part < 0, -magnitude, magnitude)
-            self._counts += torch.bincount(bins.flatten(), minlength=self._counts.numel()).view_as(self._counts)
+            self._counts.view(-1).scatter_add_(0, bins.flatten(), self._one.expand(bins.numel()))
 
     def above(self, share: float) -> Tensor:
         """Threshold of each unit, float32 (units,) on the CPU: just below the bin of the least value that at most ``share`` of its
         activations exceed.
 
         So it is below that value, by less than 1/128 of it (for values of a size from 2⁻¹⁶ to 2¹⁶): a unit that is clamped, or has one
-        value again and again, exceeds it where it has that value. A unit that fires more rarely has the threshold 0.
+        value again and again, exceeds it where it has that value. A unit that fires more rarely has the threshold 0. Raises `InputError` if
+        an activation was not finite.
         """
+        if not on_host(self._finite):
+            found = "NaN or infinity inside the generator"
+            raise InputError("The generator's activations are not finite", found, "finite activations", "check the weights")
         allowed = (self._counts.sum(dim=1, keepdim=True).double() * share).long()
         beyond = self._counts.flip(1).cumsum(dim=1).flip(1) - self._counts  # activations in higher bins
-        magnitude = (beyond <= allowed).to(torch.int8).argmax(dim=1).cpu() - _ZERO
+        magnitude = on_host((beyond <= allowed).to(torch.int8).argmax(dim=1)) - _ZERO
         # a positive bin begins at its own step, a negative one reaches down to where the next larger size begins
         steps = torch.where(magnitude > 0, magnitude - 1, -magnitude) + _FIRST_STEP
         edge = (steps.int() << _DROPPED).view(torch.float32)
@@ -136,8 +141,11 @@ def defective_scores(
     rows_at_once = max(1, _MEMORY // (4 * masks[0].numel()))
     parts: dict[int, list[Tensor]] = {layer: [] for layer in thresholds}
     limits = {layer: values.to(generator.device)[:, None, None] for layer, values in thresholds.items()}
+    at, there = slice(0), masks[:0]
     for rows, layer, activation in generator.activations(latents, thresholds, progress=progress):
-        parts[layer].append(soft_iou(activation > limits[layer], masks[rows].to(generator.device), rows_at_once).cpu())
+        if rows != at:  # one layer after the other has the same
+            at, there = rows, masks[rows].to(generator.device)
+        parts[layer].append(on_host(soft_iou(activation > limits[layer], there, rows_at_once)))
     return UnitOverlaps({layer: torch.cat(part) for layer, part in parts.items()}, mask_threshold)
 
 
@@ -147,7 +155,7 @@ def soft_iou(active: Tensor, masks: Tensor, rows_at_once: int) -> Tensor:
     ``active`` says where the units fire strongly, bool (N, units, height, width); it is enlarged bilinearly to the size of the masks,
     float32 (N, height, width) in [0, 1], some regions at once. A region that is empty is not enlarged at all, and nearly all are.
     """
-    sample, unit = active.flatten(2).any(dim=2).nonzero(as_tuple=True)
+    sample, unit = positions(active.flatten(2).any(dim=2))
     overlap = torch.zeros(active.shape[:2], device=active.device)
     size = masks.flatten(1).sum(dim=1)
     for of_sample, of_unit in zip(sample.split(rows_at_once), unit.split(rows_at_once), strict=True):

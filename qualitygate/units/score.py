@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LayerError
+from qualitygate.generators.passes import on_host
 
 TOP = 20
 """Units whose overlap is measured unless told otherwise: as many as GAN Dissection ablates."""
@@ -40,7 +41,7 @@ class UnitScores:
         """From one score a unit, (units,), by layer. Raises `InputError` if there is no layer."""
         if not scores:
             raise InputError("There are no unit scores", "no layer", "at least one layer")
-        return cls({layer: scores[layer].detach().double().cpu().numpy() for layer in sorted(scores)}, source, dict(settings))
+        return cls({layer: on_host(scores[layer].detach().double()).numpy() for layer in sorted(scores)}, source, dict(settings))
 
     @property
     def layers(self) -> tuple[int, ...]:

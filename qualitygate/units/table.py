@@ -110,8 +110,8 @@ class UnitInputs:
         return self.given_discriminator
 
     def images(self, latents: Latents) -> Iterator[Tensor]:
-        """Batches of images as they would be written, float32 (n, channels, height, width) in [-1, 1] on the CPU."""
-        return (eight_bit(images).cpu() for _, images in self.generator.image_batches(latents))
+        """Batches of images as they would be written, float32 (n, channels, height, width) in [-1, 1] on its device."""
+        return (eight_bit(images) for _, images in self.generator.image_batches(latents))
 
     @cached_property
     def classifier(self) -> ArtifactClassifier:

@@ -16,6 +16,7 @@ from torch import Tensor
 from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.features.extractor import extract
+from qualitygate.generators.passes import on_host
 from qualitygate.units.concepts import TopSamples
 from qualitygate.units.score import UnitScores
 from qualitygate.units.table import UnitInputs, UnitScore
@@ -25,7 +26,15 @@ RANDOM_SETS = 8
 _MEMORY = 2**28  # bytes that the sets of some units may take at once
 
 
-def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference: np.ndarray, *, extractor: str, against: str) -> UnitScores:
+def unit_frechet(
+    features: np.ndarray,
+    top: Mapping[int, TopSamples],
+    reference: np.ndarray,
+    *,
+    extractor: str,
+    against: str,
+    device: torch.device | str = "cpu",
+) -> UnitScores:
     """FID of every unit's most active images. Raises `InputError` for features of different lengths, or of fewer than two images.
 
     Args:
@@ -33,6 +42,7 @@ def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference:
         top: the most active samples of every unit by layer, as many for every unit.
         reference: features of what they are held against, (M, F): real images, or, where there are none, the generator's own.
         extractor, against: key of the extractor, and in words what the reference is.
+        device: where the distances are worked out.
     """
     sizes = {one.rows.shape[1] for one in top.values()}
     if features.shape[1] != reference.shape[1] or len(sizes) != 1 or min(*sizes, len(reference)) < 2:
@@ -43,7 +53,8 @@ def unit_frechet(features: np.ndarray, top: Mapping[int, TopSamples], reference:
     draw = np.random.default_rng(0)
     random = torch.from_numpy(np.stack([draw.permutation(len(features))[:size] for _ in range(RANDOM_SETS)]))
     sets = [random, *(one.rows for one in top.values())]
-    distances = _distances(torch.from_numpy(features), torch.from_numpy(reference), torch.cat(sets))
+    generated, held_against, rows = (one.to(device) for one in (torch.from_numpy(features), torch.from_numpy(reference), torch.cat(sets)))
+    distances = on_host(_distances(generated, held_against, rows))
     at_random, *of_layers = distances.split([len(one) for one in sets])
     return UnitScores.of_layers(
         dict(zip(top, of_layers, strict=True)),
@@ -93,7 +104,9 @@ def _against_real(inputs: UnitInputs) -> UnitScores:
     if inputs.real is not None:
         with inputs.reporter.phase("real images", len(inputs.real)) as progress:
             reference, against = extract(inputs.extractor, inputs.real, progress), inputs.real.name
-    return unit_frechet(features, inputs.top_samples, reference, extractor=inputs.extractor.key, against=against)
+    return unit_frechet(
+        features, inputs.top_samples, reference, extractor=inputs.extractor.key, against=against, device=inputs.generator.device
+    )
 
 
 FRECHET = UnitScore("frechet", _against_real, needs=("extractor",))

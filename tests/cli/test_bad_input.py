@@ -69,6 +69,21 @@ def test_a_state_dict_of_unknown_shape(call: Call, tmp_path: Path) -> None:
     complains(call("inspect", tmp_path / "classifier.pt"), "fc.weight", "closest")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--image-quality", 90), ("90 with png", "needed: webp or jpeg", "--png-level")),
+        (("--image-format", "webp", "--png-level", 1), ("1 with webp", "needed: png", "--image-quality")),
+        (("--image-format", "jpeg", "--no-images"), ("--no-images with options of their format", "one of both")),
+    ],
+)
+def test_options_that_do_not_fit_the_format(
+    call: Call, place: Place, tmp_path: Path, options: tuple[object, ...], words: tuple[str, ...]
+) -> None:
+    complains(gate(call, place, tmp_path / "out", *options), *words)
+    nothing_left(tmp_path)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(call: Call, tmp_path: Path, value: float) -> None:
     state = dcgan_state_dict()

@@ -51,8 +51,12 @@ def test_inspect(call: Call, place: Place) -> None:
     assert found["settings"] == {"latent_size": 8, "units": [12, 8, 6], "image_channels": 3}
     assert [layer["size"] for layer in found["layers"]] == ["4x4", "8x8", "16x16"]
     assert found["group"] == "netG"
+    assert found["micro_batch"] == {"the CPU": 64, **{f"a GPU with {memory} GiB": 1024 for memory in (16, 40, 80)}}
+    assert found["exact_cla_passes"] == 8 * 20
+    assert found["screened_cla_passes"] == {"0.8": 98, "0.9": 65, "0.95": 123, "0.99": 43}
     shown = call("inspect", place.checkpoint)
     assert found["sha256"] in shown.stdout.replace("\n", "")
+    assert "160 early passes exact; screened, by the quantile of the limit, about 98 at 0.8, 65 at 0.9" in " ".join(shown.stdout.split())
     assert shown.stderr == ""
 
 
@@ -80,6 +84,14 @@ def test_gate_writes_one_record_for_every_id_and_the_images_it_keeps(place: Plac
     assert summary["samples"] == 150 == summary["accepted"] + summary["corrected"] + summary["rejected"]
     assert summary["suite"]["passed"] is True
     assert {"gallery", "figures", "profile", "units.parquet", "policy.yaml", "suite.json"} <= {one.name for one in gated.iterdir()}
+
+
+def test_gate_writes_the_format_that_was_asked_for(call: Call, place: Place, tmp_path: Path) -> None:
+    asked = ("--image-format", "jpeg", "--image-quality", 80, "--no-track", "--exit-zero", "--json")
+    done = gate(call, place, tmp_path / "gated", *asked)
+    assert done.json["image_encoding"] == {"format": "jpeg", "level": None, "quality": 80}
+    assert {one.suffix for one in (tmp_path / "gated" / "images").iterdir()} == {".jpg"}
+    assert call("decide", tmp_path / "gated", "--policy", place.policy, "--json").json["changed"] == 0
 
 
 def test_gate_of_own_latents(call: Call, place: Place, tmp_path: Path) -> None:

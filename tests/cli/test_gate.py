@@ -13,6 +13,8 @@ import pytest
 import yaml
 from cli.conftest import POLICY, Call, Called, Place
 
+from qualitygate.produce.records import PROVENANCE
+
 DOWN = "http://127.0.0.1:9"
 
 
@@ -187,3 +189,18 @@ def test_options_that_do_not_go_together(call: Call, place: Place, tmp_path: Pat
     done = call("gate", place.checkpoint, "--profile", place.profile, "--out", tmp_path / "set", *options)
     assert done.code == 2
     assert said in done.stderr
+
+
+def test_images_in_bfloat16_by_a_profile_in_bfloat16(call: Call, place: Place, tmp_path: Path) -> None:
+    lower = ("--precision", "bfloat16")
+    learned = call("calibrate", place.checkpoint, "--policy", place.policy, "--out", tmp_path / "profile", "--json", *lower)
+    assert (learned.code, learned.json["precision"]) == (0, "bfloat16"), learned.stderr
+    gate = ("gate", place.checkpoint, "--profile", tmp_path / "profile", "--ids", 40, "--no-track")
+    refused = call(*gate, "--out", tmp_path / "a")
+    assert refused.code == 2
+    assert "another precision" in refused.stderr
+    assert "--precision bfloat16" in refused.stderr
+    done = call(*gate, "--out", tmp_path / "a", *lower)
+    assert done.code == 0, done.stderr
+    provenance = json.loads(pq.read_metadata(tmp_path / "a" / "samples.parquet").metadata[PROVENANCE.encode()])
+    assert (provenance["precision"], provenance["profile_id"]) == ("bfloat16", learned.json["profile_id"])

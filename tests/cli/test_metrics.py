@@ -56,11 +56,11 @@ def test_the_folder_and_the_table(call: Call, place: Place, real: Path, tmp_path
     assert {"group", "metric", "value", "low", "high", "spread", "samples", "extractor", "note"} <= set(groups.columns)
     samples = pq.read_table(out / "samples.parquet").to_pandas()
     assert samples["id"].tolist() == list(range(60))
-    assert {"realism", "precision", "density", "ppl", "low_rate_0.3", "verdict"} <= set(samples.columns)
+    assert {"realism", "rarity", "precision", "density", "ppl", "low_rate_0.3", "verdict"} <= set(samples.columns)
     for path in (out / "figures").iterdir():
         with Image.open(path) as figure:
             assert figure.size[0] == 900
-    for word in ("lowest", "random", "psi 0.5", "realism", "PPL", "projection 6"):
+    for word in ("lowest", "random", "psi 0.5", "realism", "rarity", "PPL", "projection 6"):
         assert word in done.stdout
     assert metrics(call, place, "--out", out).code == 2
 

@@ -163,7 +163,7 @@ def test_the_default_of_a_checkpoint_follows_from_counted_operations() -> None:
     generator = small_dcgan()
     layer = generator.presets.curvature[0]
     share = screening_share(generator, layer)
-    assert share == 60 * generator.layers[layer].operations / generator.operations
+    assert share == 65 * generator.layers[layer].operations / generator.operations
     assert checkpoint_policy(generator) == default_policy("dcgan")
     generator.operations = round(generator.operations * share / AFFORDABLE) + 1
     policy = checkpoint_policy(generator)
@@ -173,7 +173,7 @@ def test_the_default_of_a_checkpoint_follows_from_counted_operations() -> None:
     assert with_curvature(default_policy("dcgan"), layer).rules[-1].score == f"cla/layer_{layer}"
 
 
-@pytest.mark.parametrize(("latent_size", "passes"), [(2, 40), (64, 60), (100, 60), (512, 220), (1024, 220), (306, 140)])
+@pytest.mark.parametrize(("latent_size", "passes"), [(2, 40), (64, 65), (100, 65), (512, 280), (1024, 280), (306, 172.5)])
 def test_typical_passes(latent_size: int, passes: float) -> None:
     assert typical_passes(latent_size) == passes
 

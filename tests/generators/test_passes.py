@@ -148,6 +148,7 @@ def _of(place: str) -> tuple[object, str]:
     return owner, name
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # torch 2.9 of whoever uses the older way
 @pytest.mark.parametrize(
     ("place", "value"),
     [

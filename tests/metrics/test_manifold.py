@@ -53,10 +53,19 @@ def test_realism_is_the_papers_ratio(recorded, sides) -> None:
     torch.testing.assert_close(squared, recorded.tensors["expected/realism_reference"], rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("k", [3, 5])
+def test_rarity_is_that_of_its_authors(recorded, sides, k: int) -> None:
+    real, fake = sides
+    theirs = recorded.tensors[f"expected/rarity_k{k}"]
+    ours = neighbourhoods(fake, real, neighbour_radii(real, k), k).rarity
+    torch.testing.assert_close(ours, torch.where(theirs > 0.0, theirs, torch.nan), rtol=1e-9, atol=0, equal_nan=True)
+    assert 0 < int(ours.isnan().sum()) < len(fake)
+
+
 def numbers(generated: torch.Tensor, real: torch.Tensor, blocks: list[np.ndarray]) -> list[torch.Tensor]:
     radii = neighbour_radii(real)
     found = neighbourhoods(generated, real, radii, blocks=[torch.from_numpy(block) for block in blocks])
-    return [radii, found.inside, found.strictly, found.realism, found.covered, found.reached]
+    return [radii, found.inside, found.strictly, found.realism, found.rarity.nan_to_num(-1.0), found.covered, found.reached]
 
 
 @pytest.mark.parametrize(("side", "exact"), [(2, 64), (7, 64), (50, 200), (400, 2**22)])
@@ -108,6 +117,8 @@ def test_edges_by_hand() -> None:
     assert found.inside.tolist() == [2, 1]
     assert found.strictly.tolist() == [1, 0]
     assert found.covered.tolist() == [[False, False, True]]
+    scores = neighbourhoods(torch.tensor([[2.0], [5.0], [0.5], [5.1]]), real, radii, 1).rarity
+    assert scores.nan_to_num(-1.0).tolist() == [1.0, 2.0, 1.0, -1.0]  # beyond 5 there is no ball
     assert found.realism.tolist() == [1.0, 0.25]  # the ball of radius 2 is over the median and pruned
     assert found.reached.tolist() == [[True, True, True]]  # both balls have radius 3; 0 and 1 lie in that of 2, 3 in both
 
@@ -119,6 +130,7 @@ def test_copies() -> None:
     found = neighbourhoods(torch.tensor([[4.0]]), real, radii, 1)
     assert (found.inside.tolist(), found.strictly.tolist()) == ([3], [0])
     assert not len(found.reached)
+    assert neighbourhoods(torch.tensor([[4.0], [5.0]]), real, radii, 1).rarity.tolist() == [0.0, 5.0]
     with pytest.raises(InputError, match="no realism score"):
         _ = neighbourhoods(real, torch.ones(9, 1), torch.zeros(9, dtype=torch.float64), 1).realism
 

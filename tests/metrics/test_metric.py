@@ -14,7 +14,8 @@ from qualitygate.metrics.metric import Evaluator
 from qualitygate.records.metrics import Measurement
 from qualitygate.studies.metrics.groups import group_row, histogram, orders, random_row
 
-AGAINST_REAL = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
+DIRECTED = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
+AGAINST_REAL = DIRECTED | {names.RARITY, names.RARE_SHARE}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def test_the_whole_set_agrees_with_the_references(expected, evaluator: Evaluator
         names.FID: expected["nvlabs_fid"]["value"],
         names.PPL: expected["nvlabs_ppl"]["value"],
         names.REALISM: expected["realism_rule"]["mean_paper"],
+        names.RARITY: expected["rarity_rule"]["k3"]["mean_inside"],
         names.DISCRIMINATOR: 0.5,
     }
     for name, value in wanted.items():
@@ -132,8 +134,26 @@ def test_a_degraded_set_is_worse_in_every_metric(real: RealSet, evaluator: Evalu
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(real.features.shape, generator=random)
     good, bad = (evaluator.measure(MeasuredSet(500, real.features + amount * noise, real=real)) for amount in (0.2, 3.0))
-    for name in AGAINST_REAL - {names.RECALL}:  # wide noise makes wide balls
+    for name in DIRECTED - {names.RECALL}:  # wide noise makes wide balls
         assert compare_records(bad[name], good[name]).outcome is Outcome.WORSE, name
+
+
+def test_rarity_is_of_the_samples_inside_and_says_how_many_are_not(real: RealSet, evaluator: Evaluator, measured) -> None:
+    found = evaluator.measure(measured)
+    inside = np.isfinite(measured.rarity)
+    assert found[names.RARITY].note == "70 of 400 samples lie in no ball of a real image and have none"
+    assert found[names.PRECISION].value == pytest.approx(inside.mean())
+    limit = float(real.radii.quantile(0.9))
+    assert found[names.RARE_SHARE].value == pytest.approx((measured.rarity[inside] > limit).sum() / 400)
+    assert 0.0 < found[names.RARE_SHARE].value < 0.1
+    rare, common = np.argsort(-np.nan_to_num(measured.rarity))[:100], np.argsort(np.nan_to_num(measured.rarity, nan=np.inf))[:100]
+    first, second = (evaluator.measure(measured, np.sort(rows))[names.RARITY] for rows in (rare, common))
+    assert compare_records(first, second).outcome is Outcome.HIGHER  # neither is better
+    assert compare_records(second, first).outcome is Outcome.LOWER
+    outside = evaluator.measure(MeasuredSet(3, real.features[:3] + 1e6, real=real))
+    assert outside[names.RARITY].value is None
+    assert outside[names.RARITY].note == "none of 3 samples lies in a ball of a real image"
+    assert outside[names.RARE_SHARE].value == 0.0
 
 
 def test_chance_and_the_papers_order(evaluator: Evaluator, measured) -> None:

@@ -224,6 +224,7 @@ def test_policies_are_frozen() -> None:
         ({"id": "a", "metric": "low_rate_0.1/q9", "max": 1}, "there is no metric"),
         ({"id": "a", "metric": "low_rate_0.77/q0.9", "max": 1}, "R = 0.77"),
         ({"id": "a", "metric": "cla/layer_1/q0.9", "max": 1}, "curvature_layers"),
+        ({"id": "a", "metric": "rarity", "min": 1.0}, "neither more nor less rarity is better"),
         ({"id": "a", "metric": "yield", "worse_by": {}}, "give relative"),
         ({"id": "a", "metric": "yield", "worse_by": {"percent": 5}}, "percent"),
         ({"id": "a", "metric": "yield", "worse_by": {"relative": -1}}, "greater than or equal"),

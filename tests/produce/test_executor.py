@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from qualitygate.errors import WorkerError
-from qualitygate.produce.executor import ATTEMPTS, ProcessPool
+from qualitygate.generators import passes
+from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.produce import executor
+from qualitygate.produce.executor import ATTEMPTS, ProcessPool, common_micro_batch
 from qualitygate.produce.manifest import Shard
 
 
@@ -22,8 +25,9 @@ class Worker:
     exitcode = -9
 
     def __init__(self, target: Any, args: Any, daemon: bool) -> None:
-        pipe, _, self.device, _ = args
+        pipe, _, self.device, threads = args
         devices.append(self.device)
+        assert threads == 8  # half of the cores
         if self.device == "cuda:1":
             self.open = Connection(os.dup(pipe.fileno()))
 
@@ -41,6 +45,20 @@ def test_who_is_hired_for_a_dead_worker_gets_its_gpu(monkeypatch: pytest.MonkeyP
     context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Worker, set_forkserver_preload=lambda names: None)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(executor, "cores", lambda: 16)
     with ProcessPool(None, "cuda", 2) as pool, pytest.raises(WorkerError, match=f"{ATTEMPTS} workers died"):
         list(pool.work([Shard(0, 10), Shard(10, 20)]))
     assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]
+
+
+def test_all_workers_have_the_micro_batch_of_the_smallest_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = {0: 80 * 2**30, 1: 24 * 2**30, None: 40 * 2**30}
+    cluster = SimpleNamespace(remote=lambda num_gpus: lambda ask: SimpleNamespace(remote=ask), get=lambda found: found)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(passes, "total_memory", lambda device: memory[device.index])
+    monkeypatch.setattr(executor, "_ray", lambda: cluster)
+    widest = 32 * 1024**2
+    assert [common_micro_batch(widest, "cuda", workers) for workers in (1, 2, 3)] == [16, 8, 8]
+    assert common_micro_batch(widest, "cuda:0", 2) == 16
+    assert common_micro_batch(widest, "cuda", 2, ray=True) == 8
+    assert common_micro_batch(widest, "cpu", 2) == common_micro_batch(widest, "cpu", 2, ray=True) == MICRO_BATCH

@@ -18,9 +18,11 @@ from small_policy import small_policy
 
 from qualitygate import names
 from qualitygate.errors import InputError, OutputError, StorageError
+from qualitygate.generators import base
 from qualitygate.generators.passes import Reporter
 from qualitygate.produce import finalise
 from qualitygate.produce.executor import InProcess
+from qualitygate.produce.manifest import Plan
 from qualitygate.produce.report import read_gated
 from qualitygate.produce.request import Form
 from qualitygate.produce.run import make, produce
@@ -44,7 +46,7 @@ def test_what_is_kept_is_what_the_gate_keeps(small: Small, made: Path) -> None:
     written = {entry.id: entry for entry in entries(made)}
     assert written.keys() == images.keys()
     for one, entry in written.items():
-        pixels = np.asarray(Image.open(io.BytesIO(entry.png))).astype(int)
+        pixels = np.asarray(Image.open(io.BytesIO(entry.image))).astype(int)
         assert np.abs(pixels - images[one][..., 0].astype(int)).max() <= 1
         assert entry.about["id"] == one
         assert entry.about["seed"] == 1
@@ -115,6 +117,30 @@ def test_a_set_under_another_plan_is_refused(small: Small, made: Path, changed: 
     assert sorted(made.rglob("*")) == before
 
 
+def test_a_set_goes_on_in_the_micro_batches_it_was_begun_in(
+    small: Small, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(base, "micro_batch_on", lambda device, widest: 16)
+        begun = small.job(tmp_path / "set", ids=IDS)
+        begun.manifest().begin()
+        ShardWorker(begun, "cpu")(begun.plan.shard(0))
+    job = small.job(tmp_path / "set", ids=IDS)
+    assert (begun.plan.micro_batch, job.plan.micro_batch) == (16, 64)
+    summary = make(InProcess(job, "cpu", job.source.open("cpu")), Reporter())
+    assert_whole(tmp_path / "set", IDS, summary)
+    rows = list(job.manifest().rows(job.manifest().done()))
+    assert [row.provenance.micro_batch for row in (*rows, summary)] == [16] * 4
+    assert records(tmp_path / "set") == records(made)
+
+
+def test_ids_of_plans_are_those_of_plans_without_a_micro_batch() -> None:
+    asked = {"checkpoint_sha256": "c", "profile_id": "p", "policy_hash": "q", "suite_hash": "s", "seed": 1, "start": 0, "stop": 10}
+    plan = Plan(**asked, accepted=None, shard_size=64, form=Form.WEBDATASET)
+    assert plan.id == "bbf3f9f8ad57d0d86289e446f9c9ec6331c0a46aaa6c8103c999fa6b2fdbc5e2"
+    assert plan.model_copy(update={"micro_batch": 16}).id == plan.id
+
+
 def test_a_place_with_something_else_in_it_is_refused(small: Small, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match=r"not empty\n.*mine\.txt"):
@@ -127,6 +153,7 @@ def test_the_summary_says_where_the_time_went_and_what_an_image_cost(made: Path)
     assert 0 < metrics[names.time_share("late")] < 1
     assert metrics[names.time_share("encode")] > 0
     assert metrics[names.time_share("write")] > 0
+    assert 0 < metrics[names.time_share("wait")] < 1
     share = metrics[names.ACCEPTED_SHARE]
     assert metrics[names.COST_FILTERED] == pytest.approx(metrics[names.COST_UNGATED] / share)
     assert metrics[names.COST_ACCEPTED] * metrics[names.YIELD] * len(IDS) == pytest.approx(metrics[names.SECONDS])
@@ -161,7 +188,7 @@ def test_one_folder_goes_on_and_holds_what_shards_do(small: Small, made: Path, t
     place = tmp_path / "set"
     table = pq.read_table(place / "samples.parquet").to_pydict()
     assert {name: table[name] for name in records(made)} == records(made)
-    assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.png for one in entries(made)}
+    assert {int(path.stem): path.read_bytes() for path in (place / "images").iterdir()} == {one.id: one.image for one in entries(made)}
     assert not Path(job.workplace).exists()
     assert not [name for name in ("manifest", "records", "shards", "plan.json", ".partial") if (place / name).exists()]
 
@@ -238,7 +265,7 @@ def test_one_folder_in_an_object_store(small: Small, made: Path, bucket: str) ->
     summary = produce(InProcess(small.job(place, ids=IDS, form=None), "cpu"))
     store = open_store(place)
     assert {int(Path(name).stem): store.read(f"images/{name}") for name in store.names("images")} == {
-        one.id: one.png for one in entries(made)
+        one.id: one.image for one in entries(made)
     }
     assert not {"manifest", "records", "plan.json", ".partial"} & set(store.names(""))
     assert {"samples.parquet", "summary.json", "report.html", "gallery", "figures", "profile"} <= set(store.names(""))

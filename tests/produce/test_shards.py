@@ -19,10 +19,11 @@ ENTRIES = [
 ]
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("form", list(Form))
-def test_what_goes_in_comes_out_and_makes_the_same_bytes(form: Form, tmp_path: Path) -> None:
+def test_what_goes_in_comes_out_and_makes_the_same_bytes(form: Form, suffix: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        with shard_writer(form, tmp_path / name) as add:
+        with shard_writer(form, tmp_path / name, suffix) as add:
             for entry in ENTRIES:
                 add(entry)
     assert list(read_shard(form, tmp_path / "a")) == ENTRIES

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from reports.made_up import SCORE, item
 from reports.page_material import HOSTILE, SAMPLES, gated, units
+from small_records import metrics_report
 
 from qualitygate import names, storage
 from qualitygate.errors import InputError
 from qualitygate.policy import scores
 from qualitygate.records.dynamics import DynamicsRecord, SnapshotRecord
 from qualitygate.records.gate import ExhibitRole
-from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
+from qualitygate.records.metrics import GroupRow, Measurement
 from qualitygate.reports.comparison import comparison_page, unit_moves
 from qualitygate.reports.gate_report import report_page
 from qualitygate.reports.material import Material, MeasuredMetrics, UnitPage, exhibit_columns, read_exhibit
@@ -54,28 +55,15 @@ class Page(HTMLParser):
 
 def metrics(value: float = 0.6) -> MeasuredMetrics:
     one = Measurement(metric=names.PRECISION, value=value, low=value - 0.05, high=value + 0.05, samples=200, extractor="e", real="r")
-    report = MetricsReport(
-        checkpoint="faces.pt",
-        checkpoint_sha256="0" * 64,
-        family="dcgan",
-        profile_id=None,
-        policy_hash=None,
-        package_version="0",
-        torch_version="0",
-        device="cpu",
-        seed=1,
+    common = Measurement(metric=names.RARE_SHARE, value=0.1, low=0.0, high=0.2, samples=100)
+    report = metrics_report(
+        GroupRow(group=names.ALL, samples=200, what="all", measurements={names.PRECISION: one}),
+        *(
+            GroupRow(group=group, samples=100, what=group, measurements={names.PRECISION: one, names.RARE_SHARE: rare})
+            for group, rare in ((names.ACCEPTED, common), (names.REJECTED, one.model_copy(update={"metric": names.RARE_SHARE})))
+        ),
         samples=200,
-        sampling={},
-        score="low_rate_0.1",
-        group_share=0.1,
-        extractor="e",
-        distance=None,
-        real=None,
-        groups=(GroupRow(group=names.ALL, samples=200, what="all", measurements={names.PRECISION: one}),),
-        order=(),
-        histogram=None,
         left_out=("path lengths: none",),
-        seconds=1.0,
     )
     score = np.arange(200.0)
     return MeasuredMetrics(report, {"low_rate_0.1": score, names.REALISM: 2.0 - score / 200})
@@ -122,6 +110,7 @@ def test_the_page_is_well_formed_and_every_part_is_there(everything: str) -> Non
         "layer0/unit",
         "0.55 … 0.65",
         "mean realism",
+        "Rejected: rare or wrong? MORE ARE RARE than of the accepted, and no more are wrong: in no real image's neighbourhood 0.40",
         "kimg",
         "alarm:",
         "older.pt",

@@ -4,6 +4,7 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from small_records import metrics_report
 
 from qualitygate.records.metrics import GroupRow, Histogram, Measurement, MetricsReport
 from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
@@ -26,29 +27,7 @@ def report(values: dict[str, tuple[float | None, float]], histogram: Histogram |
         GroupRow(group=group, samples=100, what="", measurements={"precision": one("precision", p), "recall": one("recall", r)})
         for group, (p, r) in values.items()
     ]
-    return MetricsReport(
-        checkpoint="c",
-        checkpoint_sha256="s",
-        family="f",
-        profile_id=None,
-        policy_hash=None,
-        package_version="0",
-        torch_version="0",
-        device="cpu",
-        seed=1,
-        samples=100,
-        sampling={},
-        score=None,
-        group_share=0.1,
-        extractor=None,
-        distance=None,
-        real=None,
-        groups=tuple(rows),
-        order=(),
-        histogram=histogram,
-        left_out=(),
-        seconds=0.0,
-    )
+    return metrics_report(*rows, histogram=histogram)
 
 
 @pytest.mark.parametrize("draw", [precision_recall_figure, group_figure])

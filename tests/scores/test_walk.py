@@ -14,7 +14,8 @@ from torch import Tensor
 from qualitygate.errors import InputError
 from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.latents import Latents, draw_latents
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import in_parts, local_activation, walked_in
+from qualitygate.scores.screening import SequentialEstimator, schedule
 from qualitygate.testing import ToyGenerator
 
 
@@ -70,6 +71,26 @@ def test_what_a_precision_does_to_the_scores(precision: str, bound: float) -> No
     assert torch.equal(exact.activation[1], local.activation[1])  # the samples' own passes are in float32
     assert generator.device.type == "cpu"
     assert next(generator.parameters()).dtype == torch.float32
+
+
+def test_weights_are_copied_once_for_all_parts_and_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, copies, lowered = wide(), [0], Generator.lowered
+
+    def counted(copied: Generator, dtype: torch.dtype) -> torch.dtype:
+        copies[0] += 1
+        return lowered(copied, dtype)
+
+    monkeypatch.setattr(Generator, "lowered", counted)
+    latents = sample_latents(generator, range(70), 3)
+    parts = list(in_parts(generator, latents, [1], precision="bfloat16"))
+    assert [len(part.score[1]) for part in parts] == [64, 6]
+    assert copies == [1]
+    estimator = SequentialEstimator(walked_in(generator, "bfloat16"), latents[64:], [1])
+    for stage in schedule(generator.latent_size):
+        score = estimator.advance(stage)[1]
+    assert copies == [2]
+    torch.testing.assert_close(torch.from_numpy(score), parts[1].score[1])
+    assert parts[1].precision == "bfloat16"
 
 
 def test_no_such_precision() -> None:

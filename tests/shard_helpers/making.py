@@ -25,6 +25,10 @@ from qualitygate.produce.run import make, plan
 from qualitygate.produce.shards import Entry, read_shard
 from qualitygate.produce.worker import GateSource, Job
 from qualitygate.records.gate import GateSummary
+from qualitygate.records.images import ImageEncoding, ImageFormat
+
+WEBP = ImageEncoding(format=ImageFormat.WEBP, level=None, quality=60)
+JPEG = ImageEncoding(format=ImageFormat.JPEG, level=None, quality=90)
 
 
 @dataclass(frozen=True)

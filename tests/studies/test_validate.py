@@ -228,6 +228,9 @@ def test_real_images_classes_and_a_discriminator(
     assert any(one.startswith("risk") for one in settings)
     assert report.by_class is not None
     assert any("rates by class: 3 classes" in one for one in report.remarks)
+    rarity = {str(one.setting): one for one in report.evidence.rarity}
+    assert rarity.keys() >= {"low_rate_0.2, layers 0, 1, 2", "low_rate_0.2, layers 0, 1, 2, by class", str(report.best.setting)}
+    assert any(one.startswith(f"{report.best.setting} ") and "with rarity" in one for one in report.remarks)
     first = report.yields[0]
     assert {"precision", "realism", "recall", "coverage", "kid", "fid"} <= set(first.points[0].measurements)
     assert sum(first.points[0].classes.values()) == pytest.approx(1.0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qualitygate.errors import InputError, TrackingError
 from qualitygate.policy.corrections import SequentialAblation, SequentialCorrection
 from qualitygate.policy.model import BatchRule, Calibration, Limit, Policy, Rule
 from qualitygate.records.gate import ExpectationResult, SuiteResult, Verdict
+from qualitygate.records.images import ImageEncoding
 from qualitygate.tracking import sending
 from qualitygate.tracking.gated_set import find_champion, gated_parcel, note, read_gated_set, run_params
 from qualitygate.tracking.sending import send
@@ -338,6 +340,13 @@ def test_params_are_the_decisive_values(tmp_path):
         "correction": "none",
         "limit.low_rate/low_rate_0.1": "17.5",
     }
+
+
+def test_the_format_of_the_images_is_a_param_where_it_is_known(tmp_path):
+    gated = read_gated_set(write_gated_folder(tmp_path / "set"))
+    assert "images" not in run_params(gated)
+    known = replace(gated, summary=gated.summary.model_copy(update={"image_encoding": ImageEncoding()}))
+    assert run_params(known)["images"] == "png, level 1"
 
 
 def test_params_of_a_correction(tmp_path):

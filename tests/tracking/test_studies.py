@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from small_records import metrics_report
 
 from qualitygate import names
 from qualitygate.errors import InputError, TrackingError
@@ -30,28 +31,20 @@ def report(seed: int = 1) -> MetricsReport:
         )
 
     order = GroupOrder(metric="ppl", lowest=1.0, random=2.0, highest=3.0, holds=True, clear=False)
-    return MetricsReport(
+    return metrics_report(
+        row("all", 30.0),
+        row("random", 33.0),
+        row("lowest", None),
         checkpoint="models/faces.v2.safetensors",
         checkpoint_sha256=SHA256,
-        family="dcgan",
-        profile_id=None,
-        policy_hash=None,
         package_version="0.1.0",
         torch_version="2",
-        device="cpu",
         seed=seed,
         samples=10,
-        sampling={},
-        score="low_rate_0.1",
-        group_share=0.1,
         extractor="eyes",
-        distance=None,
         real=RealInfo(name="photos", digest="a" * 64, samples=7, preparation="as stored"),
-        groups=(row("all", 30.0), row("random", 33.0), row("lowest", None)),
         order=(order,),
-        histogram=None,
         left_out=("recall: none",),
-        seconds=1.0,
     )
 
 

@@ -149,6 +149,11 @@ def optional_number(settings: Mapping[str, Any], name: str, default: float | Non
     return None if value is None else number(settings, name, value)
 
 
+def whole_number(settings: Mapping[str, Any], name: str) -> int:
+    """A setting that is a whole number, 0 where it is not there."""
+    return int(number(settings, name, 0)) if settings.get(name) else 0
+
+
 class StyleGANReader(StateDictReader):
     """The layers of StyleGANs, ready for use."""
 

@@ -36,6 +36,7 @@ from qualitygate.checkpoints.layouts.reading import (
     optional_number,
     prefixed,
     settings_in,
+    whole_number,
 )
 from qualitygate.generators.convolutions import binomial
 from qualitygate.generators.families.stylegan2 import StyleGAN2, StyleGAN2Discriminator
@@ -59,6 +60,7 @@ def _generator(
     ignored: tuple[str, ...],
     normalisation: Literal["joint", "apart"],
     clamp: float | None = None,
+    num_fp16_res: int = 0,
 ) -> Built:
     """The generator with its settings read off its parts, which come ready for use.
 
@@ -79,6 +81,7 @@ def _generator(
             normalisation=normalisation,
             average=average is not None,
             clamp=clamp,
+            num_fp16_res=num_fp16_res,
         )
     matrices = [{**part, "weight": part["weight"].flatten(1)} for part in to_rgb]  # from 1×1 kernels
     tensors = {"constant": constant, **({} if average is None else {"mapping.average": average})}
@@ -159,7 +162,7 @@ _GENERATOR_ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channe
     "generator",
     "NVIDIA StyleGAN2",
     r"synthesis\.b4\.const synthesis\.b4\.conv1\.affine\.weight synthesis\.b\d+\.torgb\.weight",
-    asks="conv_clamp lr_multiplier",
+    asks="conv_clamp lr_multiplier num_fp16_res",
 )
 def _nvidia_generator(group: TensorGroup) -> Built:
     reader = StyleGANReader(group.tensors)
@@ -189,6 +192,7 @@ def _nvidia_generator(group: TensorGroup) -> Built:
         ignored=_ignored(reader),
         normalisation="apart",
         clamp=optional_number(synthesis, "conv_clamp", None),
+        num_fp16_res=whole_number(synthesis, "num_fp16_res"),
     )
 
 

@@ -27,6 +27,7 @@ from qualitygate.checkpoints.layouts.reading import (
     numbered,
     optional_number,
     prefixed,
+    whole_number,
 )
 from qualitygate.generators.families.stylegan3 import StyleGAN3
 
@@ -39,7 +40,7 @@ LAYOUTS: list[Layout] = []
     "generator",
     "NVIDIA StyleGAN3",
     r"mapping\.fc0\.weight synthesis\.input\.freqs synthesis\.L0_\d+_\d+\.magnitude_ema",
-    asks="first_cutoff conv_clamp output_scale filter_size lr_multiplier",
+    asks="first_cutoff conv_clamp output_scale filter_size lr_multiplier num_fp16_res",
 )
 def _build(group: TensorGroup) -> Built:
     reader = StyleGANReader(group.tensors)
@@ -75,6 +76,7 @@ def _build(group: TensorGroup) -> Built:
             image_channels=len(to_rgb["bias"]),
             clamp=optional_number(arguments, "conv_clamp", 256.0),
             output_scale=number(arguments, "output_scale", 0.25),
+            num_fp16_res=whole_number(arguments, "num_fp16_res"),
         )
     tensors = average | numbered("mapping.layers", mapping) | prefixed("mapping.embedding", embedding)
     tensors |= prefixed("input", features) | numbered("convolutions", parts) | prefixed("to_rgb", to_rgb)

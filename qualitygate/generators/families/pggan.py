@@ -132,6 +132,8 @@ class PGGAN(Generator):
 
 def _norm_factor(x: Tensor) -> Tensor:
     """1 / root mean square over the units (N, 1, …)."""
+    if x.dtype == torch.float16:  # whose squares end at 65,504
+        return _norm_factor(x.float()).half()
     return torch.rsqrt(x.square().mean(dim=1, keepdim=True) + _EPS)
 
 

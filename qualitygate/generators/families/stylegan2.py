@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from qualitygate.errors import LatentsError
 from qualitygate.generators.base import Presets, State, numbered
 from qualitygate.generators.convolutions import blurred, downsampled, runs_by_positions, upsampled
-from qualitygate.generators.network import Discriminator, minibatch_deviation, one_hot, settings_of
-from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB
+from qualitygate.generators.network import Discriminator, at_least_float32, minibatch_deviation, one_hot, settings_of
+from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, Normalisation, StyledConvolution, StyleGenerator, ToRGB, without_fp16
 from qualitygate.latents import Latents
 
 Architecture = Literal["skip", "resnet", "orig"]
@@ -47,6 +47,7 @@ class StyleGAN2(StyleGenerator):
         architecture: how the image is made: the sum of every block's to-RGB (``skip``), the last one's alone (``orig``), or that with
             residual blocks (``resnet``).
         clamp: bound of every layer's and to-RGB's output; None for none (NVIDIA's torch code: 256).
+        num_fp16_res: sizes that run in float16 where that is asked for, the largest ones, none below 8×8; 0 for all (NVIDIA's code: 4).
         latent_size, mapping, label_size, label_features, normalisation, average: as of `Mapping`.
     """
 
@@ -64,9 +65,10 @@ class StyleGAN2(StyleGenerator):
         normalisation: Normalisation = "apart",
         average: bool = True,
         clamp: float | None = None,
+        num_fp16_res: int = 0,
     ) -> None:
         super().__init__()
-        self.settings = settings_of(locals())
+        self.settings = without_fp16(settings_of(locals()))
         self.latent_size, self.label_size, self.architecture = latent_size, label_size, architecture
         size = 4 * 2 ** (len(units) - 1)
         self.image_shape = (image_channels, size, size)
@@ -102,7 +104,8 @@ class StyleGAN2(StyleGenerator):
             x, image = self._closed(state)
             shortcut = None
             if self.architecture == "resnet":
-                shortcut = self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x, self.shortcuts[index // 2])))
+                weight = self.shortcuts[index // 2]
+                shortcut = self.tap(f"shortcut/{(index + 1) // 2}", upsampled(F.conv2d(x.to(weight.dtype), weight)))
             carry = carry._replace(image=image, shortcut=shortcut)
         layer = cast(StyledConvolution, self.synthesis[index])
         style = self.tap(f"style/layer{index}", layer.style(carry.ws[:, index]))
@@ -114,6 +117,20 @@ class StyleGAN2(StyleGenerator):
         layer = cast(StyledConvolution, self.synthesis[0])
         activation = layer.from_constant(self.constant, layer.style(state.carry.ws[:, 0]), state.carry.noise)
         return State(0, activation, state.carry)
+
+    def lowered(self, dtype: torch.dtype) -> torch.dtype:
+        sizes = self.settings.get("num_fp16_res", 0)
+        if dtype != torch.float16 or not sizes:
+            return super().lowered(dtype)
+        blocks = (len(self.layers) + 1) // 2
+        first = max(blocks - sizes, 1)  # the first block in float16
+        for module in self.synthesis[2 * first - 1 :]:
+            module.to(dtype)
+        for painter in self.to_rgb[max(first - blocks + len(self.to_rgb), 0) :]:
+            painter.to(dtype)
+        for shortcut in list(self.shortcuts)[first - 1 :]:
+            shortcut.data = shortcut.data.to(dtype)
+        return torch.float32
 
     def by_position(self, layer: int) -> Callable[[State], Iterator[Tensor]] | None:
         convolution = cast(StyledConvolution, self.synthesis[layer])
@@ -135,7 +152,7 @@ class StyleGAN2(StyleGenerator):
             return x, None
         to_rgb = cast(ToRGB, self.to_rgb[block if self.architecture == "skip" else 0])
         style = self.tap(f"style/rgb{block}", to_rgb.style(carry.ws[:, state.layer + 1]))
-        rgb = self.tap(f"rgb/{block}", to_rgb(x, style))
+        rgb = self.tap(f"rgb/{block}", at_least_float32(to_rgb(x, style)))  # the sum is in float32 always, as in NVIDIA's code
         return x, self.tap(f"image/{block}", rgb if carry.image is None else upsampled(carry.image) + rgb)
 
     def _operations_before(self, index: int) -> int:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from qualitygate.generators.base import Presets, State, numbered
 from qualitygate.generators.convolutions import upfirdn
 from qualitygate.generators.network import settings_of
-from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised
+from qualitygate.generators.styles import GAIN, SLOPE, Dense, Mapping, StyleGenerator, ToRGB, demodulation, normalised, without_fp16
 from qualitygate.latents import Latents
 
 
@@ -85,6 +85,8 @@ class StyleGAN3(StyleGenerator):
         units, sampling_rate, bandwidth: as of `FourierFeatures`.
         clamp: bound of the magnitude before each down-sampling, and in to-RGB; None for none.
         output_scale: factor of the image.
+        num_fp16_res: layers run in float16, where that is asked for, whose sampling rate is less than so many halvings below the image's
+            size; 0 for all (NVIDIA's code: 4).
     """
 
     family = "stylegan3"
@@ -103,9 +105,10 @@ class StyleGAN3(StyleGenerator):
         image_channels: int,
         clamp: float | None,
         output_scale: float,
+        num_fp16_res: int = 0,
     ) -> None:
         super().__init__()
-        self.settings = settings_of(locals())
+        self.settings = without_fp16(settings_of(locals()))
         self.latent_size, self.label_size = latent_size, label_size
         size = layers[-1]["size"]
         self.image_shape = (image_channels, size, size)
@@ -126,8 +129,19 @@ class StyleGAN3(StyleGenerator):
         self.layers = numbered((f"L{index}_{side}_{count}", count, side, cost) for index, (count, side, cost) in enumerate(places))
         self.operations = self.layers[-1].operations + self.to_rgb.operations(size)
         rates = accumulate(layers, lambda rate, layer: rate * layer["up"] // layer["down"], initial=sampling_rate)
-        stop = max((index for index, rate in enumerate(islice(rates, 1, None)) if rate <= 32), default=0)
+        self._rates = list(islice(rates, 1, None))
+        stop = max((index for index, rate in enumerate(self._rates) if rate <= 32), default=0)
         self.presets = Presets(low_rate=tuple(sorted({min(index, len(layers) - 1) for index in (0, 1, 3)})), curvature=(0,), stop=stop)
+
+    def lowered(self, dtype: torch.dtype) -> torch.dtype:
+        doublings = self.settings.get("num_fp16_res", 0)
+        if dtype != torch.float16 or not doublings:
+            return super().lowered(dtype)
+        for rate, convolution in zip(self._rates, self.convolutions, strict=True):
+            if rate * 2**doublings > self.image_shape[1]:
+                convolution.to(dtype)
+        self.to_rgb.to(dtype)
+        return torch.float32
 
     def begin(self, latents: Latents) -> State:
         ws = self._style_inputs(latents, len(self.convolutions) + 2)  # one for the input, one for to-RGB
@@ -219,6 +233,6 @@ class FilteredConvolution(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         style = normalised(style)
         factors = demodulation(self.weight, style) * self.gain
-        x = F.conv2d(x * style[:, :, None, None], self.weight, padding=self.weight.shape[-1] - 1)
+        x = F.conv2d(x.to(style.dtype) * style[:, :, None, None], self.weight, padding=self.weight.shape[-1] - 1)
         x = torch.addcmul(self.bias[:, None, None], x, factors[:, :, None, None])
         return filtered_lrelu(x, self.up_filter, self.down_filter, self.plan, self.clamp)

@@ -53,7 +53,7 @@ class CheckedModel:
     @property
     def compared(self) -> CheckedSide:
         """As it stands in the record."""
-        origin = self.profile.info.model_dump(include={"checkpoint", "checkpoint_sha256", "family", "profile_id"})
+        origin = self.profile.info.model_dump(include={"checkpoint", "checkpoint_sha256", "family", "precision", "profile_id"})
         return CheckedSide(source=self.source, version=self.version, **origin)
 
     def incompatibility(self, baseline: CheckedModel | None) -> str | None:
@@ -66,6 +66,8 @@ class CheckedModel:
         shapes = [{layer: counts.shape for layer, counts in one.profile.rates.counts.items()} for one in (self, baseline)]
         if shapes[0] != shapes[1]:
             return "candidate and baseline have other layers"
+        if ours.precision != theirs.precision:
+            return f"the candidate is made in {ours.precision}, the baseline in {theirs.precision}"
         return None if ours.sampling == theirs.sampling else "candidate and baseline are sampled in another way"
 
     def same_latents(self, other: CheckedModel | None) -> bool:
@@ -90,7 +92,7 @@ def cached_profile(generator: Generator, policy: Policy, sampling: Sampling | No
         return calibrate(generator, policy, sampling=sampling, reporter=reporter)
     identity = {
         "version": _VERSION,
-        "checkpoint": generator.identity().sha256,
+        **generator.key,
         "family": generator.family,
         "stored_as": generator.stored_as,
         "device": generator.device.type,
@@ -200,7 +202,7 @@ class CheckLoader:
             baseline = CheckedModel(str(request.baseline), learned)
         elif request.baseline is not None:
             address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
-            asked = CheckRequest(checkpoint=address, device=request.device, tracking_uri=request.tracking_uri)
+            asked = CheckRequest(checkpoint=address, **request.model_dump(include={"device", "precision", "tracking_uri"}))
             generator, discriminator = asked.load_both(self.reporter)
             profile = cached_profile(generator, self._calibrated, reporter=self.reporter)
             baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)

@@ -15,15 +15,15 @@ from qualitygate.features.extractor import Extractor, PerceptualDistance
 from qualitygate.gating.profile import Profile
 from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Discriminator
-from qualitygate.generators.passes import MICRO_BATCH, Progress, Reporter
+from qualitygate.generators.passes import Progress, Reporter, on_host
 from qualitygate.latents import Latents
 from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, mean, mean_of_worst, quantile, wilson
-from qualitygate.metrics.measured_set import MeasuredSet, RealSet, discriminator_values
+from qualitygate.metrics.measured_set import MeasuredSet, Observer, RealSet
 from qualitygate.metrics.metric import set_metric
 from qualitygate.metrics.path_length import path_lengths
 from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, needs_of, score_quantile
 from qualitygate.records.gate import Verdict
-from qualitygate.scores.local_activation import local_activation
+from qualitygate.scores.local_activation import in_parts
 from qualitygate.studies.check.model import NOT_IN_PROFILE, CheckedModel, CheckInputs
 
 REFERENCE_FROM = 2**47
@@ -85,17 +85,19 @@ class Sample:
                 progress(len(block.latents))
 
     def _judged(self, discriminator: Discriminator, latents: Latents, progress: Progress) -> np.ndarray:
-        batches, labels = self.generator.image_batches(latents, progress=progress), latents.labels
-        own = ((images, None if labels is None else labels[rows]) for rows, images in batches)
-        return np.concatenate([discriminator_values(discriminator, *one) for one in own])
+        observer = Observer(None, discriminator, self.generator.device)
+        for rows, images in self.generator.image_batches(latents, progress=progress):
+            observer.add(images, None if latents.labels is None else latents.labels[rows])
+        judged = observer.measured().discriminator
+        assert judged is not None, "a check has samples"
+        return judged
 
     def _laid(self, distance: PerceptualDistance, latents: Latents, progress: Progress) -> np.ndarray:
         return path_lengths(self.generator, latents, distance, progress=progress).numpy()
 
     def _walked(self, layer: int, latents: Latents, progress: Progress) -> np.ndarray:
-        parts = (latents[at : at + MICRO_BATCH] for at in range(0, len(latents), MICRO_BATCH))
-        scores = [local_activation(self.generator, part, (layer,), progress=progress).unit_score[layer] for part in parts]
-        return torch.cat(scores).cpu().numpy()
+        scores = [part.unit_score[layer] for part in in_parts(self.generator, latents, (layer,), progress=progress)]
+        return torch.cat(scores).numpy()
 
     def _grown(self, known: np.ndarray | None, count: int, phase: str, values: Callable[[Latents, Progress], np.ndarray]) -> np.ndarray:
         """Values of samples 0 … count − 1, those that are not known yet made now."""
@@ -172,7 +174,7 @@ def image_features(
     of an earlier look at the first of these ids, where there is no cache."""
     generator = model.generator
     assert generator is not None
-    known = None if earlier is None else earlier.cpu().numpy()
+    known = None if earlier is None else on_host(earlier).numpy()
     features = SampleFeatures(generator, model.profile.info.sampling, seed, extractor, ids.start).get(len(ids), reporter, known)
     return torch.from_numpy(features).to(generator.device)
 

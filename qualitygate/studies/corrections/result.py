@@ -253,7 +253,7 @@ def write_study(
             for where, images in ((BEFORE, made.shown), (AFTER, outcome.shown)):
                 (place / where).mkdir()
                 for sample, image in zip(ids, images, strict=True):
-                    storage.write_bytes(place / where / storage.image_name(sample), storage.png(image))
+                    storage.write_bytes(place / where / storage.image_name(sample), storage.encode(image))
             passed = tuple(sample for sample, index in zip(ids, outcome.least.tolist(), strict=True) if index >= 0)
             _write_json(place / KEPT, vars(KeptImages(outcome.name, made.samples.chosen, ids, passed)))
 

@@ -15,7 +15,7 @@ from qualitygate.features.images import ImageSet
 from qualitygate.gating.correcting import Corrector
 from qualitygate.gating.profile import Profile, correction_layers, detection_layers, load_profile
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import Progress, Reporter, scored_pass, silent
+from qualitygate.generators.passes import Progress, Reporter, on_host, positions, silent
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.corrections import Correction
@@ -97,7 +97,8 @@ def run(request: CorrectionsRequest, reporter: Reporter | None = None) -> Correc
         harm = {(one.name, at.strength): float(at.moved.mean()) for one in parts[0].outcomes for at in one.at}
         if extractor is not None:
             normal = np.concatenate([one.untouched[FEATURES] for one in parts if one.untouched])[:most]
-    reference, measured = _reference(samples, extractor, normal, request.load_real(generator.image_shape[1]), reporter)
+    real = request.load_real(generator.image_shape[1])
+    reference, measured = _reference(samples, extractor, normal, real, generator.device, reporter)
     result = CorrectionsResult(**vars(made), samples=samples, reference=reference, normal=measured, harm=harm)
     if request.out is not None:
         write_study(request.out, result, generator, profile, policy, request.show, request.keep)
@@ -156,21 +157,26 @@ def worst_samples(
 
 
 def _reference(
-    samples: StudySamples, extractor: Extractor | None, normal: np.ndarray | None, real: ImageSet | None, reporter: Reporter
+    samples: StudySamples,
+    extractor: Extractor | None,
+    normal: np.ndarray | None,
+    real: ImageSet | None,
+    device: torch.device,
+    reporter: Reporter,
 ) -> tuple[Reference | None, np.ndarray | None]:
-    """What images are held against, and the features of as many normal samples as there are samples."""
+    """What images are held against, on the device, and the features of as many normal samples as there are samples."""
     if extractor is None or (real is None and normal is None):
         return None, None
     count = len(samples.latents)
     measured = normal[:count] if normal is not None and len(normal) >= count else None
     if real is not None:
-        return Reference(extractor.key, RealSet.of(real, extractor, "cpu", reporter), True), measured
+        return Reference(extractor.key, RealSet.of(real, extractor, device, reporter), True), measured
     assert normal is not None
     if len(normal) < 2 * count:  # too few to measure some and hold them against others
         measured, rest = None, normal
     else:
         rest = normal[count:]
-    images = RealSet(f"{len(rest):,} of {samples.normal_chosen}", "", torch.from_numpy(rest))
+    images = RealSet(f"{len(rest):,} of {samples.normal_chosen}", "", torch.from_numpy(rest).to(device))
     return Reference(extractor.key, images, False), measured
 
 
@@ -180,14 +186,18 @@ def against_truth(images: Tensor, untouched: Tensor, repaired: Tensor, pixels: T
     - ``left``: distance to the true repair, over that of the untouched image: below `REPAIRED_BELOW` it counts as repaired;
     - ``mark_left``: the same inside the mark's ``pixels``, bool (height, width), alone;
     - ``damage``: distance to the true repair outside of the mark, as a share of the range of values.
+
+    All tensors are on one device.
     """
 
     def distance(of: Tensor, where: Tensor) -> Tensor:
-        return (of - repaired)[..., where].abs().double().mean(dim=(1, 2)) / 2.0
+        return (of - repaired).flatten(2)[..., where].abs().double().mean(dim=(1, 2)) / 2.0
 
-    places = {LEFT: torch.ones_like(pixels), MARK_LEFT: pixels}
-    found = {name: (distance(images, where) / distance(untouched, where)).numpy() for name, where in places.items()}
-    return found if pixels.all() else {**found, DAMAGE: distance(images, ~pixels).numpy()}
+    everywhere, mark, beside = (positions(one.flatten())[0] for one in (torch.ones_like(pixels), pixels, ~pixels))
+    found = {name: distance(images, where) / distance(untouched, where) for name, where in ((LEFT, everywhere), (MARK_LEFT, mark))}
+    if len(beside):
+        found[DAMAGE] = distance(images, beside)
+    return {name: on_host(values).numpy() for name, values in found.items()}
 
 
 def compare(
@@ -211,8 +221,9 @@ def compare(
 
     def measure(images: Tensor, untouched: Tensor, repaired: Tensor | None) -> dict[str, np.ndarray]:
         found = {} if extractor is None else {FEATURES: extract(extractor, images)}
-        return found if truth is None or repaired is None else found | against_truth(images, untouched, repaired, truth.pixels)
+        return found if repaired is None or pixels is None else found | against_truth(images, untouched, repaired, pixels)
 
+    pixels = truth.pixels.to(generator.device) if truth is not None and truth.paints else None
     trials: dict[str, _Trial] = {}
     left_out: dict[str, str] = {}
     untouched = _Collected(len(latents) if keep in corrections else show)
@@ -223,14 +234,13 @@ def compare(
             left_out[name] = str(error)
     passes = 1 + sum(len(one.at) for one in trials.values())
     with (reporter or Reporter()).phase("corrections", passes * len(latents)) as progress:
-        for rows, made in generator.image_batches(latents, progress=progress):
-            images = made.cpu()
-            repaired = truth.repaired(latents[rows]) if truth is not None and truth.paints else None
+        for rows, images in generator.image_batches(latents, progress=progress):
+            repaired = truth.repaired(latents[rows]).to(images.device) if truth is not None and pixels is not None else None
             untouched.add(images, measure(images, images, repaired))
             for name, trial in list(trials.items()):
                 try:
                     for at, passed, corrected in trial.corrected(latents[rows]):
-                        moved = (corrected - images).abs().mean(dim=(1, 2, 3)).double().numpy() / 2.0
+                        moved = on_host((corrected - images).abs().mean(dim=(1, 2, 3)).double()).numpy() / 2.0
                         measured = measure(corrected, images, repaired) if corrected_too else {}
                         at.add(corrected, {PASSED: passed, names.MOVED: moved, **measured})
                         progress(len(images))
@@ -265,8 +275,8 @@ class _Trial:
         self.selects |= bool(edits.selects.any())
         for strength, collected in self.at.items():
             for rows, _, passed, state in self._correcting.attempts(edits, strength, latents, np.arange(len(latents))):
-                with scored_pass():
-                    images = self._generator.resume(state)[: rows.stop - rows.start].cpu()
+                with self._generator.scored_pass():
+                    images = self._generator.resume(state)[: rows.stop - rows.start]
                 yield collected, passed, images
 
     def outcome(self, name: str, untouched_spread: float) -> Outcome:
@@ -284,16 +294,17 @@ class _Collected:
 
     def __init__(self, show: int) -> None:
         self._show, self._parts = show, list[Mapping[str, np.ndarray]]()
-        self._count, self._sum, self._squares = 0, torch.zeros(()), 0.0
+        self._count, self._sums = 0, list[Tensor]()
         self.shown: list[np.ndarray] = []
 
     def add(self, images: Tensor, measured: Mapping[str, np.ndarray]) -> None:
         self._parts.append(measured)
-        self.shown += [storage.to_uint8(image) for image in images[: max(0, self._show - len(self.shown))].numpy()]
+        if (more := self._show - len(self.shown)) > 0:
+            self.shown += [storage.to_uint8(image) for image in on_host(images[:more]).numpy()]
         values = images.double()
         self._count += len(values)
-        self._sum = self._sum + values.sum(dim=0)
-        self._squares += float(values.square().mean(dim=(1, 2, 3)).sum())
+        sums = values.sum(dim=0), values.square().mean(dim=(1, 2, 3)).sum()
+        self._sums = [before + now for before, now in zip(self._sums, sums, strict=True)] if self._sums else list(sums)
 
     @property
     def measured(self) -> dict[str, np.ndarray]:
@@ -302,5 +313,7 @@ class _Collected:
     @property
     def spread(self) -> float:
         """Root mean square distance of the images from their mean."""
-        mean = self._sum / max(1, self._count)
-        return max(self._squares / max(1, self._count) - float(mean.square().mean()), 0.0) ** 0.5
+        if not self._count:
+            return 0.0
+        mean, square = (of_all / self._count for of_all in self._sums)
+        return max(float(on_host(square - mean.square().mean())), 0.0) ** 0.5

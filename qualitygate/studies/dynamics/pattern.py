@@ -17,7 +17,7 @@ from qualitygate import storage
 from qualitygate.errors import InputError
 from qualitygate.gating.exhibit import render
 from qualitygate.generators.base import Generator, sample_latents
-from qualitygate.generators.passes import Progress, Reporter, silent
+from qualitygate.generators.passes import Progress, Reporter, on_host, silent
 from qualitygate.latents import Latents
 from qualitygate.records.dynamics import AxisPattern, Neuron, PatternColumn, PlanePattern
 from qualitygate.reports.dynamics_figures import pattern_figure
@@ -80,14 +80,14 @@ def plane_pattern(
 def unit_activation(generator: Generator, latents: Latents, neuron: Neuron) -> np.ndarray:
     """Activation of the neuron's whole unit at one sample, float32 (height, width)."""
     ((_, _, activation),) = generator.activations(latents, [neuron.layer])
-    return activation[0, neuron.unit].cpu().numpy()
+    return on_host(activation[0, neuron.unit].float()).numpy()
 
 
 def _read(generator: Generator, latents: Latents, neuron: Neuron, moves: Tensor) -> np.ndarray:
     """The neuron's activation at the latent moved by each row (M, D)."""
     moved = latents[np.zeros(len(moves), dtype=np.int64)]
     passes = generator.activations(replace(moved, z=moved.z + moves), [neuron.layer])
-    return torch.cat([activation[:, neuron.unit, neuron.y, neuron.x].cpu() for _, _, activation in passes]).numpy()
+    return torch.cat([on_host(activation[:, neuron.unit, neuron.y, neuron.x].float()) for _, _, activation in passes]).numpy()
 
 
 @dataclass(frozen=True)

@@ -130,20 +130,22 @@ def _expanded(source: str) -> list[str]:
 
 
 class AgainstReal:
-    """Realism, precision, recall, density, coverage, KID and FID of images, by name; those without a number for so few images are left out.
-    Only numbers of the same ``key``, of real images and extractor, can be compared."""
+    """Realism, rarity, precision, recall, density, coverage, KID, FID of images, by name, without those that so few have no number of. Only
+    numbers of the same ``key``, of real images and extractor, can be compared. Distances are worked out on ``device``."""
 
-    def __init__(self, images: ImageSet, extractor: Extractor, reporter: Reporter | None = None) -> None:
-        self._extractor, self._real = extractor, RealSet.of(images, extractor, "cpu", reporter or Reporter())
+    def __init__(
+        self, images: ImageSet, extractor: Extractor, *, device: torch.device | str = "cpu", reporter: Reporter | None = None
+    ) -> None:
+        self._extractor, self._real = extractor, RealSet.of(images, extractor, device, reporter or Reporter())
         self.key = f"{self._real.digest}; {self._real.key}"
 
     def __call__(self, images: Tensor) -> dict[str, float]:
-        features = torch.from_numpy(extract(self._extractor, images))
+        features = torch.from_numpy(extract(self._extractor, images)).to(self._real.features.device)
         measured = Evaluator(self._real.key, intervals=False).measure(MeasuredSet(len(images), features, real=self._real))
         return {name: one.value for name, one in measured.items() if one.value is not None}
 
 
-FORMAT = 2  # of the stored scores; another one is not read
+FORMAT = 3  # of the stored scores; another one is not read
 
 Load = Callable[[Snapshot], Checkpoint]
 
@@ -332,4 +334,5 @@ def _against_real(request: DynamicsRequest, snapshots: Sequence[Snapshot], load:
         raise InputError("No snapshot could be read", found, "at least one generator")
     images = request.load_real(checkpoint.generator.image_shape[1])
     assert images is not None
-    return AgainstReal(images, request.load_extractor(None, request.chosen_device), reporter)
+    device = checkpoint.generator.device
+    return AgainstReal(images, request.load_extractor(None, device), device=device, reporter=reporter)

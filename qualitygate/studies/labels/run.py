@@ -190,7 +190,7 @@ def write_round(study: str | Path, second: SecondRound, out: str | Path) -> None
     with storage.new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for number, task in enumerate(second.tasks):
-            storage.write_bytes(folder / IMAGES / storage.image_name(number), storage.png(_picture(Path(study), task)))
+            storage.write_bytes(folder / IMAGES / storage.image_name(number), storage.encode(_picture(Path(study), task)))
         _write_folder(
             folder,
             {ROUND_KEY: second, TASKS: [_task(number, question=_QUESTIONS[task.kind]) for number, task in enumerate(second.tasks)]},

@@ -280,6 +280,7 @@ class _Run:
             checkpoint=origin.name,
             checkpoint_sha256=origin.sha256,
             family=generator.family,
+            precision=generator.precision,
             profile_id=None if stage is None else stage.profile.info.profile_id,
             policy_hash=None if stage is None else stage.policy.hash,
             package_version=qualitygate.__version__,
@@ -311,6 +312,7 @@ class _Run:
             columns[self.ranked_by] = self.score
         if whole.has("real"):
             columns |= {names.PRECISION: whole.inside, names.DENSITY: whole.density, names.REALISM: whole.realism}
+            columns[names.RARITY] = whole.rarity
         if whole.lengths is not None:
             columns[names.PPL] = whole.lengths.mean(dim=1).numpy()
         if whole.discriminator is not None:

@@ -22,7 +22,7 @@ from qualitygate.policy.decide import Risk
 from qualitygate.policy.model import Calibration, Detection, Policy, Rule
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
-from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, ScoreSetting, Sight
+from qualitygate.records.validation import FEWEST, EvidenceKind, EvidenceSource, Finding, RarityFinding, ScoreSetting, Sight
 from qualitygate.studies.metrics.groups import SHARE
 from qualitygate.studies.validate import ValidationSizes
 from qualitygate.studies.validate.samples import ScoredSetting, ScoreTable, ValidationInputs, ValidationSamples, score_table
@@ -143,6 +143,19 @@ def _planted(generator: Generator, profile: Profile, latents: Latents, seed: int
     )
     level = planted.truth.level(latents).double().numpy()
     return SampleEvidence(EvidenceKind.PLANTED, what, level, planted.truth.defective(latents).numpy(), table)
+
+
+def rarity_findings(samples: ValidationSamples, more: Sequence[ScoredSetting], seed: int) -> Iterator[RarityFinding]:
+    """How every setting, and some more, go with rarity on the half that is reported on; none without real images, nor of a setting that too
+    few samples in their neighbourhoods have."""
+    if samples.measured.real is None:
+        return
+    rarity = samples.measured.rarity[REPORTING]
+    for setting, values in (*samples.table.settings, *samples.by_class, *more):
+        known = ~np.isnan(rarity) & ~np.isnan(score := values[REPORTING])
+        if (count := int(known.sum())) >= 2 * FEWEST:
+            correlation = rank_correlation(score[known], rarity[known], seed=seed)
+            yield RarityFinding(setting=setting, samples=count, correlation=correlation)
 
 
 class Choice:

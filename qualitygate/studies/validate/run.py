@@ -20,7 +20,7 @@ from qualitygate.reports.study_figures import auc_figure, yield_figure
 from qualitygate.studies.metrics.groups import extremes, group_row, group_size, orders, random_row
 from qualitygate.studies.observation import joined
 from qualitygate.studies.validate import ValidateRequest, ValidationSizes
-from qualitygate.studies.validate.findings import REPORTING, SHARES, Choice, SampleEvidence, collect_evidence
+from qualitygate.studies.validate.findings import REPORTING, SHARES, Choice, SampleEvidence, collect_evidence, rarity_findings
 from qualitygate.studies.validate.samples import ValidationInputs, ValidationSamples, collect_samples
 from qualitygate.units.labels import read_labels
 
@@ -86,16 +86,19 @@ def validate(inputs: ValidationInputs, sizes: ValidationSizes, reporter: Reporte
             "give --labels or --real, or more --samples",
         )
     choice = Choice(enough, profile, sizes.seed)
+    fitted = (choice.risk,) if choice.risk is not None and choice.main.table is samples.table else ()
     known = Evidence(
         profile_id=profile.info.profile_id,
         package_version=qualitygate.__version__,
         seed=sizes.seed,
         sources=tuple(one.source for one in enough),
         findings=choice.findings,
+        rarity=tuple(rarity_findings(samples, fitted, sizes.seed)),
         recommended=choice.advice(profile.policy),
     )
     own = known.of(setting_of(profile, profile.policy, profile.policy.rules[0].score))
     shown = list({str(one.setting): one.setting for one in (choice.best, own) if one is not None}.values())
+    remarks += [str(one) for setting in shown if (one := known.rarity_of(setting)) is not None]
     of_samples = next((one for one in enough if one.table is samples.table), choice.main)  # whose images are known
     yields = (score_yield(samples, of_samples, setting, sizes.seed) for setting in shown)
     origin = inputs.generator.identity()
@@ -169,6 +172,11 @@ def score_yield(samples: ValidationSamples, evidence: SampleEvidence, setting: S
     return ScoreYield(setting=setting, points=tuple(points))
 
 
+def _rarity(evidence: Evidence, setting: ScoreSetting) -> float | None:
+    found = evidence.rarity_of(setting)
+    return None if found is None or found.correlation is None else found.correlation.value
+
+
 def write_validation(path: str | Path, report: ValidationReport) -> None:
     """Write the folder, in one step: the report, its findings as Parquet, the recommended part of a policy, figures."""
     rows = [
@@ -185,6 +193,7 @@ def write_validation(path: str | Path, report: ValidationReport) -> None:
             "rank_correlation": None if one.correlation is None else one.correlation.value,
             "bad_lowest": one.bad_lowest,
             "bad_highest": one.bad_highest,
+            "rarity_correlation": _rarity(report.evidence, one.setting),
         }
         for one in report.evidence.findings
     ]

@@ -17,7 +17,7 @@ from qualitygate.gating.curvature import exact_curvature
 from qualitygate.gating.profile import Profile, detection_layers, setting_of
 from qualitygate.gating.scoring import Scorer, add_totals, class_counts, class_rates, joined
 from qualitygate.generators.base import Discriminator, Generator, sample_latents
-from qualitygate.generators.passes import Reporter
+from qualitygate.generators.passes import Reporter, on_host
 from qualitygate.latents import Latents
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator
@@ -111,7 +111,7 @@ def _classes(real: RealSet | None, real_classes: np.ndarray | None, latents: Lat
         return None
     parts = measured.features.split(max(1, _BLOCK // len(real.features)))
     nearest = torch.cat([torch.cdist(part, real.features).argmin(dim=1) for part in parts])
-    return real_classes[nearest.cpu().numpy()]
+    return real_classes[on_host(nearest).numpy()]
 
 
 def score_table(generator: Generator, profile: Profile, latents: Latents, curvature: int, reporter: Reporter) -> ScoreTable:

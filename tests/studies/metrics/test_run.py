@@ -81,6 +81,7 @@ def test_rejected_samples_are_looked_at_too(inputs: MetricsInputs, measured: Met
     realism = measured.samples[names.REALISM]
     rejected = np.array(measured.samples[names.VERDICT]) == "reject"
     assert np.isfinite(realism).all()
+    assert np.array_equal(np.isnan(measured.samples[names.RARITY]), measured.samples[names.PRECISION] == 0.0)
     assert measured.report.row("rejected").measurements["realism"].value == pytest.approx(realism[rejected].mean())
 
 
