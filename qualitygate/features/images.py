@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,35 @@ class ImageSet:
         """What was done to the images, in words; part of what makes numbers comparable."""
         return "as stored" if self._size is None else f"centre square, Pillow bicubic to {self._size}"
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """SHA-256 over the contents in their order: the files' bytes, or the pixels, not names, dates and the way they are packed."""
-        digest = hashlib.sha256()
+        """SHA-256 over the contents, not dates and the way they are packed: the bytes of files in whatever order, as other names make no
+        other set, or pixels in the order of their rows."""
+        return self._digests[0]
+
+    @property
+    def ordered_sha256(self) -> str:
+        """SHA-256 over the contents in their order: of what is kept row by row."""
+        return self._digests[1]
+
+    @cached_property
+    def _digests(self) -> tuple[str, str]:
+        """Of the set, and of the images in their order."""
+        pixels, files = hashlib.sha256(), []
         for item in self._source.items():
             if isinstance(item.content, np.ndarray):
-                digest.update(f"pixels {item.content.shape}\n".encode())
-                digest.update(np.ascontiguousarray(item.content).data)
+                pixels.update(f"pixels {item.content.shape}\n".encode())
+                pixels.update(np.ascontiguousarray(item.content).data)
             else:
-                digest.update(f"file {len(item.content)}\n".encode())
-                digest.update(item.content)
-        return digest.hexdigest()
+                files.append(hashlib.sha256(item.content).digest())
+        if not files:
+            return pixels.hexdigest(), pixels.hexdigest()
+        of_set, ordered = (hashlib.sha256(b"".join(some)).hexdigest() for some in (sorted(files), files))
+        return of_set, ordered
+
+    def name_of(self, row: int) -> str:
+        """What messages call an image: its path, or its place in its file."""
+        return next(islice(self._source.items(), row, None)).name
 
     def _ahead(self) -> Iterator[tuple[str, np.ndarray]]:
         """Names and pixels in order, with a bounded number of images worked on ahead."""

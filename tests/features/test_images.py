@@ -98,6 +98,16 @@ def all_of(images: ImageSet) -> torch.Tensor:
     return torch.cat(list(images))
 
 
+def test_files_under_other_names_are_the_same_set_but_not_the_same_rows(tmp_path: Path) -> None:
+    before = open_images(place := as_folder(tmp_path))
+    hashes = before.sha256, before.ordered_sha256
+    first, *_ = sorted(place.rglob("[!.]*.png"))
+    first.rename(place / "zzz.png")
+    after = open_images(place)
+    assert after.sha256 == hashes[0]
+    assert after.ordered_sha256 != hashes[1]
+
+
 @pytest.mark.parametrize("pack", [*PACKED, *ARRAYS])
 def test_the_same_images_however_packed(pack: Callable[[Path], Path], tmp_path: Path) -> None:
     images = open_images(pack(tmp_path))
