@@ -17,7 +17,7 @@ from qualitygate.features.images import digits_images
 from qualitygate.features.registry import make_extractor
 from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.stage import GateStage
-from qualitygate.metrics.manifold import balls_around, neighbour_radii, realism, recall
+from qualitygate.metrics.manifold import neighbour_radii, neighbourhoods
 from qualitygate.policy.model import Policy
 from qualitygate.reports.study_figures import precision_recall_figure
 from qualitygate.reports.style import FAINT, INK, PAPER, png
@@ -33,7 +33,8 @@ def metrics_balls(_: Subject) -> bytes:
     real, generated = (torch.from_numpy(_ring(random, *one)) for one in ((60, 2.0), (32, 1.0)))
     generated = torch.cat((generated, torch.from_numpy(random.uniform(-0.5, 0.5, (8, 2)))))
     around_real, around_generated = neighbour_radii(real), neighbour_radii(generated)
-    inside, reached = balls_around(generated, real, around_real) > 0, recall(generated, real)[0]
+    found = neighbourhoods(generated, real, around_real)
+    inside, reached = found.inside > 0, found.reached[0]
     figure = blank(5.6)
     first, second, third = figure.subplots(1, 3)
     _balls(first, real, around_real, BLUE)
@@ -46,16 +47,7 @@ def metrics_balls(_: Subject) -> bytes:
     _balls(third, real[counts], around_real[counts], BLUE)
     _points(third, (real, FAINT, "real"))
     shown = third.scatter(
-        *generated.T,
-        c=realism(generated, real, around_real),
-        cmap="RdYlGn",
-        vmin=0,
-        vmax=2,
-        s=50,
-        edgecolors=INK,
-        linewidths=0.6,
-        label="generated",
-        zorder=3,
+        *generated.T, c=found.realism, cmap="RdYlGn", vmin=0, vmax=2, s=50, edgecolors=INK, linewidths=0.6, label="generated", zorder=3
     )
     figure.colorbar(shown, ax=third, shrink=0.75)
     third.set_title("realism of each generated one:\nat least 1 inside a ball of the smaller half", fontsize=13, color=INK)

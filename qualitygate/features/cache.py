@@ -16,7 +16,7 @@ from qualitygate.storage import array_cache
 
 REAL, SAMPLES = array_cache("features"), array_cache("samples")
 _FEATURES = "features"
-_VERSION = 1  # of what is kept: a change in how features are computed makes another one
+_VERSION = 2  # of what is kept: a change in how features are computed makes another one
 
 
 def real_features(extractor: Extractor, images: ImageSet, progress: Progress = silent) -> np.ndarray:

@@ -18,10 +18,11 @@ _COLOURS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def in_colour(images: Tensor) -> Tensor:
-    """Images (N, 1 or 3, height, width) with three channels, the single one of grey images repeated."""
+    """Images (N, 1 or 3, height, width) with three channels, the single one of grey images repeated. They are laid out channel by channel,
+    as whoever brings them may have them otherwise, and convolutions round otherwise then: equal pixels have equal features."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError("These are no images", f"shape {tuple(images.shape)}", "(N, 1 or 3, height, width)")
-    return images.expand(-1, 3, -1, -1)
+    return images.expand(-1, 3, -1, -1).contiguous()
 
 
 def eight_bit(images: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
 
     The images are (N, 1 or 3, height, width) in [-1, 1], or batches of such, of any numbers; an `ImageSet` is one. Generated ones are
     judged as the files they would be written to: rounded to 8 bits. Passes have no gradients and no TF32, and always have the same number
-    of images (the last one is padded).
+    of images (the last one is padded), laid out channel by channel: a copy of a real image has its features, to the bit.
 
     Raises:
         InputError: no images, or features that are not finite.
@@ -134,7 +135,7 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: P
         count = len(batch)
         rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
-            parts.append(on_host(extractor(eight_bit(batch[rows]))[:count].float()).numpy())
+            parts.append(on_host(extractor(eight_bit(batch[rows]).contiguous())[:count].float()).numpy())
         progress(count)
     if not parts:
         raise InputError("There are no images to extract features from", "nothing", "at least one image")

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
-from qualitygate.features.extractor import Extractor, SpatialExtractor, in_colour, smooth_resized
+from qualitygate.features.extractor import Extractor, SpatialExtractor, eight_bit, in_colour, smooth_resized
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.module import import_object
 from qualitygate.generators.network import tensor_digest
+from qualitygate.generators.passes import on_host, scored_pass
+from qualitygate.latents import Purpose, uniforms
 
 _FORM = "package.module:attribute, with @SIZE after it where it wants images of one size"
+_PROBES, _PROBE = 4, 64  # images that it is tried with, and their size where none is named
+_ROUNDING = 1e-3
+_ALONE = "call eval() on every module in it, and leave out dropout, noise and whatever looks across the batch"
 
 
 class ModuleExtractor(Extractor):
     """What a module makes of RGB images float32 (N, 3, height, width) in [-1, 1].
 
-    Its output (N, features) is taken as it is, so the module itself must see to it that an image's features do not depend on the others in
-    the batch: it is set to evaluation mode. `key` has its name, and a hash of its weights where it is an `nn.Module`; it and the images, of
-    height and width ``size`` or as they are, are brought to the device.
+    Its output (N, features) is taken as it is, so an image's features must not depend on the others in the batch, nor on chance: an
+    `nn.Module` is set to evaluation mode, and `check_alone` looks at whatever it is. `key` has its name, and a hash of its weights where it
+    is an `nn.Module`; it and the images, of height and width ``size`` or as they are, are brought to the device.
+
+    Raises:
+        InputError: it fails, does not return features, or fails `check_alone`.
     """
 
     kept = False
@@ -31,7 +40,7 @@ class ModuleExtractor(Extractor):
     ) -> None:
         self._device = torch.device(device or "cpu")
         self._module = module.to(self._device).eval() if isinstance(module, nn.Module) else module
-        self._name, self._size, probe = name, size, size or 64
+        self._name, self._size, probe = name, size, size or _PROBE
         weights = f"weights {tensor_digest(module)}" if isinstance(module, nn.Module) else "a function"
         resizing = "as they are" if size is None else f"smooth bilinear to {size}"
         self.key = f"{name}, {weights}, images {resizing}, float32"
@@ -44,6 +53,7 @@ class ModuleExtractor(Extractor):
             found, needed = f"{type(error).__name__}: {error}", "a module that takes RGB images (N, 3, height, width) in [-1, 1]"
             remedy = "name the size that it takes: @SIZE"
             raise InputError(f"{self._name} fails on images of {probe}×{probe}", found, needed, remedy) from error
+        check_alone(self, name, probe)
 
     def __call__(self, images: Tensor) -> Tensor:
         images = in_colour(images.to(self._device))
@@ -52,6 +62,44 @@ class ModuleExtractor(Extractor):
             found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
             raise InputError(f"{self._name} does not return features", found, f"a tensor ({len(images)}, features)")
         return features.float()
+
+
+def check_alone(extractor: Extractor, name: str, size: int) -> None:
+    """See whether an extractor makes the same features of the same few images, height and width ``size``: again, in another order, and each
+    alone. They may differ by a thousandth of the largest: more than rounding makes of another batch in float32, and less than dropout or
+    batch statistics do.
+
+    Raises:
+        InputError: they differ by more, or are not finite, or it fails.
+    """
+    images = torch.from_numpy(uniforms(0, Purpose.SUBSET, np.arange(_PROBES), 3 * size * size)).float().view(_PROBES, 3, size, size)
+    images = eight_bit(2.0 * images - 1.0)
+    asked = {
+        "once": lambda: extractor(images),
+        "run a second time": lambda: extractor(images),
+        "in another order": lambda: extractor(images.flip(0)).flip(0),
+        "each alone": lambda: torch.cat([extractor(one) for one in images.split(1)]),
+    }
+    first, largest = torch.zeros(()), 0.0
+    for how, ask in asked.items():
+        try:
+            with scored_pass():
+                found = ask().double()
+        except InputError:
+            raise
+        except Exception as error:  # somebody else's code
+            reason, needed = f"{type(error).__name__}: {error}", "features of an image, whatever else is in the batch"
+            raise InputError(f"{name} fails on images of {size}×{size} {how}", reason, needed, _ALONE) from error
+        if how == "once":
+            first, largest = found, float(on_host(found.abs().max()))
+        moved = float(on_host((found - first).abs().max()))
+        if not moved <= _ROUNDING * largest:
+            raise InputError(
+                f"{name} does not make the same features of the same images {how}",
+                f"a difference of {moved:.2g}, where the largest feature is {largest:.2g}",
+                f"features of an image alone, equal to {_ROUNDING:g} of the largest",
+                _ALONE,
+            )
 
 
 def extractor_at(spec: str, device: torch.device | str | None = None) -> Extractor:
@@ -66,6 +114,7 @@ def extractor_at(spec: str, device: torch.device | str | None = None) -> Extract
         made = made()
     if isinstance(made, Extractor):
         made.kept = False
+        check_alone(made, path, int(size) if size else _PROBE)
         return made
     if not callable(made):
         raise InputError(f"{spec} cannot be used", f"a {type(made).__name__}", "an nn.Module or a function of images")

@@ -3,10 +3,14 @@
 ``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
 N the distance is too large, by about a constant over N: `FrechetDistance` states by how much, and `extrapolated_frechet_distance` takes
 the bias of the generated set away. With no more samples than features the covariances are singular and the distance is mostly bias.
+
+A real set's root is made once, and generated features are multiplied by it once: what is left for every set that is held against it, a
+jackknife's without a block included, is the eigenvalues of one symmetric matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +25,7 @@ from qualitygate.metrics.measured_set import Group, RealSet
 from qualitygate.metrics.metric import SetMetric
 
 _ROWS = 4096  # features that are turned into float64 at once
+_PANEL = 256  # columns of outer products that are made at once, from the diagonal on: the other half is their mirror image
 _POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth
 _LEAST_SHARE = 0.1  # smallest of them, as a share of the set
 
@@ -31,16 +36,14 @@ class FrechetDistance(SetMetric):
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         features, real, width = group.features, group.real, group.features.shape[1]
         _check_enough(min(len(group), len(real.features)), width)
-        whole, reference = GaussianStatistics.of(features), real.once(_statistics)
-        value = frechet_distance(whole, reference)
-        if how is None:
-            return Estimate(value, len(group))
-        blocks = [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
-        if (fewest := len(group) - len(blocks[0])) <= width:
-            return Estimate(value, len(group), note=f"too few for an interval: {fewest:,} samples for {width:,} features")
-        without = [frechet_distance(whole - GaussianStatistics.of(features[block]), reference) for block in blocks]
-        found = Estimate.jackknife(value, without, len(group))
-        return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")
+        blocks = [] if how is None else [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
+        fewest = len(group) - len(blocks[0]) if blocks else len(group)
+        value, *without = frechet_distances(features, real.once(_reference), blocks if fewest > width else ())
+        if without:
+            found = Estimate.jackknife(value, without, len(group))
+            return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")
+        note = f"too few for an interval: {fewest:,} samples for {width:,} features" if blocks else None
+        return Estimate(value, len(group), note=note)
 
 
 class ExtrapolatedFrechetDistance(SetMetric):
@@ -49,7 +52,7 @@ class ExtrapolatedFrechetDistance(SetMetric):
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         features, real, width = group.features, group.real, group.features.shape[1]
         _check_enough(min(len(group) // 2, len(real.features)), width)
-        value = extrapolated_frechet_distance(features, real.once(_statistics), seed=0 if how is None else how.seed)
+        value = extrapolated_frechet_distance(features, real.once(_reference), seed=0 if how is None else how.seed)
         return Estimate(value, len(group), note="a straight line in 1/N, read off at 0; no interval")
 
 
@@ -58,8 +61,8 @@ def _check_enough(samples: int, width: int) -> None:
         raise NotKnownError(f"too few: {samples:,} samples for {width:,} features; KID has no such limit")
 
 
-def _statistics(real: RealSet) -> GaussianStatistics:
-    return GaussianStatistics.of(real.features)
+def _reference(real: RealSet) -> FrechetReference:
+    return FrechetReference.of(GaussianStatistics.of(real.features))
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,9 @@ class GaussianStatistics:
         for part in features.split(_ROWS):
             exact = part.double()
             total += exact.sum(dim=0)
-            outer.addmm_(exact.T, exact)
-        return cls(len(features), total, outer)
+            for at in range(0, width, _PANEL):
+                outer[at:, at : at + _PANEL].addmm_(exact[:, at:].T, exact[:, at : at + _PANEL])
+        return cls(len(features), total, outer.tril() + outer.tril(-1).T)
 
     def __add__(self, other: GaussianStatistics) -> GaussianStatistics:
         return GaussianStatistics(self.count + other.count, self.total + other.total, self.outer + other.outer)
@@ -102,15 +106,66 @@ class GaussianStatistics:
     @property
     def covariance(self) -> Tensor:
         """float64 (F, F), divided by N."""
-        return self.outer / self.count - torch.outer(self.mean, self.mean)
+        return torch.addr(self.outer, self.mean, self.mean, beta=1.0 / self.count, alpha=-1.0)
+
+
+@dataclass(frozen=True)
+class FrechetReference:
+    """What others are held against, as a Gaussian.
+
+    Attributes:
+        mean: float64 (F,).
+        trace: of the covariance.
+        root: of the covariance, float64 (F, F): ``root @ root.T`` is it. Eigenvalues that rounding made negative count as 0, so that a
+            nearly singular covariance needs no offset.
+    """
+
+    mean: Tensor
+    trace: Tensor
+    root: Tensor
+
+    @classmethod
+    def of(cls, statistics: GaussianStatistics) -> FrechetReference:
+        """From the statistics of real features."""
+        covariance = statistics.covariance
+        values, vectors = torch.linalg.eigh(covariance)
+        return cls(statistics.mean, covariance.trace(), vectors * values.clamp(min=0.0).sqrt())
+
+    def view(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, F) as they are held against it: from its mean and times its root, float64 (N, F); and their squared distances from
+        its mean, float64 (N,)."""
+        mapped = torch.empty(features.shape, dtype=torch.float64, device=features.device)
+        squares = mapped.new_empty(len(features))
+        for part, out, square in zip(features.split(_ROWS), mapped.split(_ROWS), squares.split(_ROWS), strict=True):
+            centred = part.double() - self.mean
+            torch.mm(centred, self.root, out=out)
+            square.copy_(centred.square_().sum(dim=1))
+        return mapped, squares
+
+    def distance(self, spread: Tensor, covariance: Tensor) -> float:
+        """The distance of a set whose mean squared distance from this mean is ``spread``, scalar, and whose view has this covariance,
+        float64 (F, F).
+
+        ``|μ₁ − μ₂|² + tr(C₁)`` is the spread. With ``C₂ = RRᵀ`` the trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of
+        ``RᵀC₁R``, the covariance, which is symmetric: no general matrix square root, and no imaginary part to drop.
+        """
+        shared = torch.linalg.eigvalsh(covariance).clamp(min=0.0).sqrt().sum()
+        return max(0.0, float(on_host(spread + self.trace - 2.0 * shared)))
+
+
+def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequence[Tensor] = ()) -> list[float]:
+    """The distance of generated features (N, F), and of them without each block of rows, int64 (n,), for a jackknife."""
+    mapped, squares = real.view(generated)
+    whole, total = GaussianStatistics.of(mapped), squares.sum()
+    found = [real.distance(total / whole.count, whole.covariance)]
+    for block in blocks:
+        rest = whole - GaussianStatistics.of(mapped[block])
+        found.append(real.distance((total - squares[block].sum()) / rest.count, rest.covariance))
+    return found
 
 
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
-    """Fréchet distance of two Gaussians, in float64.
-
-    The trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of ``√C₁·C₂·√C₁``, which is symmetric: no general matrix square
-    root, and no imaginary part to drop. Eigenvalues that rounding made negative count as 0, so nearly singular covariances need no
-    offset.
+    """Fréchet distance of two Gaussians, in float64, from statistics alone.
 
     >>> x = torch.tensor([[0.0], [2.0]])
     >>> frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(x + 3.0))
@@ -120,13 +175,9 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
         InputError: features of different lengths, or of no samples.
     """
     _check_alike((first.count, len(first.total)), (second.count, len(second.total)))
-    values, vectors = torch.linalg.eigh(first.covariance)
-    root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
-    inner = root @ second.covariance @ root
-    shared = torch.linalg.eigvalsh((inner + inner.T) / 2.0).clamp(min=0.0).sqrt().sum()
-    traces = first.covariance.trace() + second.covariance.trace()
-    distance = (first.mean - second.mean).square().sum() + traces - 2.0 * shared
-    return max(0.0, float(on_host(distance)))
+    real, covariance = FrechetReference.of(second), first.covariance
+    spread = (first.mean - second.mean).square().sum() + covariance.trace()
+    return real.distance(spread, real.root.T @ covariance @ real.root)
 
 
 def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
@@ -155,7 +206,7 @@ def _check_alike(first: tuple[int, ...], second: tuple[int, ...]) -> None:
         )
 
 
-def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *, seed: int = 0) -> float:
+def extrapolated_frechet_distance(features: Tensor, real: FrechetReference, *, seed: int = 0) -> float:
     """The distance of features (N, F) to real ones as N goes to infinity (Chong and Forsyth 2020): a straight line in 1/N, fitted to
     random subsets from a tenth of the set (or one more than there are features) to all of it, read off at 1/N = 0.
 
@@ -173,8 +224,9 @@ def extrapolated_frechet_distance(features: Tensor, real: GaussianStatistics, *,
             "make more samples, or use KID, which has no bias",
         )
     sizes = np.unique(np.linspace(max(width + 1, int(_LEAST_SHARE * count)), count, _POINTS).astype(int))
+    mapped, squares = real.view(features)
     distances = []
     for draw, size in zip(uniforms(seed, Purpose.SUBSET, np.arange(len(sizes)), count), sizes, strict=True):
-        rows = np.sort(np.argsort(draw, kind="stable")[:size])
-        distances.append(frechet_distance(GaussianStatistics.of(features[torch.from_numpy(rows).to(features.device)]), real))
+        rows = torch.from_numpy(np.sort(np.argsort(draw, kind="stable")[:size])).to(features.device)
+        distances.append(real.distance(squares[rows].mean(), GaussianStatistics.of(mapped[rows]).covariance))
     return float(np.polyfit(1.0 / sizes, distances, 1)[1])

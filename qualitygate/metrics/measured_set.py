@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,18 +18,22 @@ from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import IMAGE_BATCH, Reporter, on_host, padded_rows, scored_pass
 from qualitygate.metrics import manifold
+from qualitygate.metrics.estimate import Resampling, blocks_of
+from qualitygate.metrics.manifold import Neighbourhoods
 from qualitygate.records.metrics import Need, RealInfo
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class _Remembering:
-    def once(self, work: Callable[[Self], T]) -> T:
+    def once(self, work: Callable[Concatenate[Self, P], T], *args: P.args, **options: P.kwargs) -> T:
         """What a function makes of this set, worked out when it is first asked for: a metric's dear part that all groups share."""
         made: dict[Any, T] = self.__dict__.setdefault("_made", {})
-        if work not in made:
-            made[work] = work(self)
-        return made[work]
+        key = (work, args, *options.items())
+        if key not in made:
+            made[key] = work(self, *args, **options)
+        return made[key]
 
 
 @dataclass(frozen=True)
@@ -119,29 +123,32 @@ class MeasuredSet(_Remembering):
         assert self.real is not None
         return self.features, self.real
 
-    @cached_property
+    def neighbourhoods(self, how: Resampling | None = None) -> Neighbourhoods:
+        """How all of them lie among the real images, with the blocks of a jackknife that is drawn so; by default with those, if any, that
+        were asked for first."""
+        seed = None if how is None else how.seed
+        first: int | None = self.__dict__.setdefault("_first_seed", seed)
+        return self.once(_meet, first if how is None else seed)
+
+    @property
     def inside(self) -> np.ndarray:
         """1 if it lies in a real ball, else 0: its part of precision. float64 (N,)."""
-        features, real = self.sides
-        return _numpy(manifold.balls_around(features, real.features, real.radii) > 0)
+        return _numpy(self.neighbourhoods().inside > 0)
 
-    @cached_property
+    @property
     def density(self) -> np.ndarray:
         """Its part of density, float64 (N,)."""
-        features, real = self.sides
-        return _numpy(manifold.balls_around(features, real.features, real.radii, strict=True)) / real.k
+        return _numpy(self.neighbourhoods().strictly) / self.sides[1].k
 
-    @cached_property
+    @property
     def realism(self) -> np.ndarray:
         """Its realism score, float64 (N,); infinite for a copy of a real image."""
-        features, real = self.sides
-        return _numpy(manifold.realism(features, real.features, real.radii))
+        return _numpy(self.neighbourhoods().realism)
 
-    @cached_property
+    @property
     def rarity(self) -> np.ndarray:
         """Its rarity score, float64 (N,); NaN for a sample that lies in no real ball."""
-        features, real = self.sides
-        return _numpy(manifold.rarity(features, real.features, real.radii))
+        return _numpy(self.neighbourhoods().rarity)
 
     @property
     def rare(self) -> np.ndarray:
@@ -150,7 +157,7 @@ class MeasuredSet(_Remembering):
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(_Remembering):
     """Samples of a measured set: rows, int64 (n,)."""
 
     of: MeasuredSet
@@ -173,6 +180,17 @@ class Group:
     def real(self) -> RealSet:
         """What it is held against."""
         return self.of.sides[1]
+
+    @property
+    def sides(self) -> tuple[Tensor, RealSet]:
+        """The features of the group, and the real set, as of `MeasuredSet.sides`."""
+        return self.features, self.real
+
+    def neighbourhoods(self, how: Resampling | None) -> Neighbourhoods:
+        """How its samples, as if there were no others, lie among the real images."""
+        if np.array_equal(self.rows, np.arange(self.of.count)):
+            return self.of.neighbourhoods(how)
+        return self.once(_meet, None if how is None else how.seed)
 
 
 def discriminator_values(discriminator: Discriminator, images: Tensor, labels: Tensor | None = None) -> np.ndarray:
@@ -231,6 +249,16 @@ class Observer:
         self._look()
         features = torch.from_numpy(np.concatenate(self._features)).to(self._device) if self._features else None
         return MeasuredSet(self._count, features, np.concatenate(self._values) if self._values else None)
+
+
+def _meet(samples: MeasuredSet | Group, seed: int | None) -> Neighbourhoods:
+    """Neighbourhoods of samples among real ones, with the blocks of this seed, where enough is left without each."""
+    features, real = samples.sides
+    blocks = [] if seed is None else blocks_of(len(features), seed=seed)
+    if blocks and len(features) - len(blocks[0]) <= real.k:
+        blocks = []
+    parts = [torch.from_numpy(block).to(features.device) for block in blocks]
+    return manifold.neighbourhoods(features, real.features, real.radii, real.k, parts)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

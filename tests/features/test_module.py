@@ -12,6 +12,7 @@ from features.small_extractor import Means
 from torch import Tensor, nn
 
 from qualitygate.errors import InputError
+from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
 from qualitygate.features.registry import make_extractor
 from qualitygate.generators.base import Discriminator
@@ -95,6 +96,55 @@ def test_code_that_may_be_edited_keeps_nothing(attribute: str) -> None:
 def test_paths_that_do_not_do(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_extractor(f"module:{spec}")
+
+
+class Restless(Extractor):
+    """Draws its features anew each time."""
+
+    key, features = "restless", 2
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.rand(len(images), 2)
+
+
+def in_train_mode(images: Tensor) -> Tensor:
+    return nn.functional.dropout(images.flatten(1)[:, :8], 0.5, training=True)
+
+
+def across_the_batch(images: Tensor) -> Tensor:
+    means = images.mean(dim=(2, 3))
+    return means - means.mean(dim=0)
+
+
+def by_place(images: Tensor) -> Tensor:
+    return images.mean(dim=(2, 3)) * torch.arange(1.0, len(images) + 1.0)[:, None]
+
+
+def not_a_number(images: Tensor) -> Tensor:
+    return images.mean(dim=(2, 3)) / 0.0 * 0.0
+
+
+@pytest.mark.parametrize(
+    ("made", "how"),
+    [
+        (in_train_mode, "run a second time"),
+        (Restless, "run a second time"),
+        (not_a_number, "once"),
+        (by_place, "in another order"),
+        (across_the_batch, "each alone"),
+        (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3 * 64 * 64, track_running_stats=False)), "each alone"),
+    ],
+)
+def test_features_that_depend_on_chance_or_neighbours_are_refused(package: types.ModuleType, made: object, how: str) -> None:
+    package.made = made  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=rf"{how}\n  found: [\s\S]*eval\(\)"):
+        make_extractor("module:someones:made")
+
+
+def test_a_module_in_train_mode_is_put_in_evaluation_mode(package: types.ModuleType) -> None:
+    package.made = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3 * 64 * 64), nn.Dropout(0.5)).train()  # type: ignore[attr-defined]
+    extract(make_extractor("module:someones:made"), torch.zeros(2, 3, 64, 64))
+    assert not any(one.training for one in package.made.modules())
 
 
 def test_objects_are_named_by_who_gives_them() -> None:

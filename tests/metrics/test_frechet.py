@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from qualitygate.errors import InputError
-from qualitygate.metrics.frechet import GaussianStatistics, extrapolated_frechet_distance, frechet_distance
+from qualitygate.metrics.estimate import blocks_of
+from qualitygate.metrics.frechet import (
+    FrechetReference,
+    GaussianStatistics,
+    extrapolated_frechet_distance,
+    frechet_distance,
+    frechet_distances,
+)
 
 
 def gaussian(count: int, width: int = 8, *, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
@@ -63,22 +70,38 @@ def test_singular_covariances_are_no_trouble() -> None:
     assert frechet_distance(GaussianStatistics.of(scaled), GaussianStatistics.of(scaled)) == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("rank", [12, 40])
+def test_every_block_left_out_is_the_direct_formula(rank: int) -> None:
+    """By the eigenvalues of the product of the covariances themselves; of rank 12, both are singular."""
+    random = torch.Generator().manual_seed(3)
+    spread = torch.randn(rank, 40, generator=random) * torch.logspace(-2, 1, 40)
+    real, fake = (gaussian(count, rank, seed=count, shift=shift) @ spread + 3.0 for count, shift in ((500, 0.0), (400, 0.2)))
+    blocks = blocks_of(400)
+    found = frechet_distances(fake, FrechetReference.of(GaussianStatistics.of(real)), [torch.from_numpy(block) for block in blocks])
+    for distance, block in zip(found, [np.empty(0, dtype=int), *blocks], strict=True):
+        ours, theirs = np.delete(fake.double().numpy(), block, axis=0), real.double().numpy()
+        product = np.cov(ours.T, bias=True) @ np.cov(theirs.T, bias=True)
+        traces = ours.var(axis=0).sum() + theirs.var(axis=0).sum() - 2.0 * np.sqrt(np.linalg.eigvals(product).real.clip(0.0)).sum()
+        assert distance == pytest.approx(((ours.mean(axis=0) - theirs.mean(axis=0)) ** 2).sum() + traces, rel=1e-6)
+
+
 def test_the_extrapolation_takes_the_bias_away() -> None:
     """Both sides are the same Gaussian: the true distance is 0."""
     real = GaussianStatistics.of(gaussian(20_000))
     sets = [gaussian(400, seed=seed) for seed in range(1, 9)]
     plain = np.mean([frechet_distance(GaussianStatistics.of(fake), real) for fake in sets])
-    extrapolated = np.mean([extrapolated_frechet_distance(fake, real) for fake in sets])
+    reference = FrechetReference.of(real)
+    extrapolated = np.mean([extrapolated_frechet_distance(fake, reference) for fake in sets])
     assert plain > 0.05
     assert abs(extrapolated) < plain / 4
-    first = extrapolated_frechet_distance(sets[0], real)
-    assert first == extrapolated_frechet_distance(sets[0], real)
-    assert first != extrapolated_frechet_distance(sets[0], real, seed=1)
+    first = extrapolated_frechet_distance(sets[0], reference)
+    assert first == extrapolated_frechet_distance(sets[0], reference)
+    assert first != extrapolated_frechet_distance(sets[0], reference, seed=1)
 
 
 def test_refusals() -> None:
     with pytest.raises(InputError, match="Too few samples to extrapolate FID"):
-        extrapolated_frechet_distance(gaussian(15), GaussianStatistics.of(gaussian(100)))
+        extrapolated_frechet_distance(gaussian(15), FrechetReference.of(GaussianStatistics.of(gaussian(100))))
     with pytest.raises(InputError, match="cannot be compared"):
         frechet_distance(GaussianStatistics.of(gaussian(9, 3)), GaussianStatistics.of(gaussian(9, 4)))
     assert np.isfinite(frechet_distance(GaussianStatistics.of(gaussian(1)), GaussianStatistics.of(gaussian(9))))
