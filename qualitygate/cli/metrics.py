@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from qualitygate import names
 from qualitygate.cli import output
 from qualitygate.cli.gate import send
 from qualitygate.cli.requests import command
@@ -46,6 +47,9 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         numbers = ", ".join(f"{value:.4g}" for value in values)
         yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
     yield from report.rare_or_wrong
+    of_fid = [one for row in report.groups if row.group != names.RANDOM and (one := row.measurements.get(names.FID))]
+    for samples, note in {one.samples: one.note for one in reversed(of_fid) if one.value is not None and one.note}.items():
+        yield f"FID of {samples:,}: {note}"
     for info in shown:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
