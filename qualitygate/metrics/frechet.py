@@ -211,8 +211,10 @@ def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequenc
     """The distance of generated features (N, F), and of them without each block of rows, int64 (n,), for a jackknife."""
     mapped, squares = real.view(generated)
     if len(mapped) <= mapped.shape[1]:
-        rest = [torch.ones(len(mapped), dtype=torch.bool, device=mapped.device).index_fill(0, block, value=False) for block in blocks]
-        return [real.distance(squares[rows].mean(), _products(mapped[rows])) for rows in (slice(None), *rest)]
+        kept = [torch.ones(len(mapped), dtype=torch.bool, device=mapped.device) for _ in (None, *blocks)]
+        for rows, block in zip(kept[1:], blocks, strict=True):
+            rows[block] = False
+        return [real.distance(squares[rows].mean(), _products(mapped[rows])) for rows in kept]
     whole, total = GaussianStatistics.of(mapped), squares.sum()
     found = [real.distance(total / whole.count, whole.covariance)]
     for block in blocks:
