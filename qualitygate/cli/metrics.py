@@ -54,6 +54,7 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
             yield f"{info.title}: {notes[0]}" + (f" (and {len(notes) - 1} other groups)" if len(notes) > 1 else "")
+    yield from report.remarks
     yield from (f"not measured: {left_out}" for left_out in report.left_out)
     if out is not None:
         yield str(out)
