@@ -197,6 +197,8 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     histogram: Histogram | None
     left_out: tuple[str, ...]
     """What was not measured, and why."""
+    remarks: tuple[str, ...] = ()
+    """In what the real images differ from the generated ones before anyone looks at them."""
     seconds: float
 
     @property

@@ -298,6 +298,7 @@ class _Run:
             order=orders(rows),
             histogram=histogram(discriminator),
             left_out=tuple(self.left_out),
+            remarks=() if self.inputs.real is None else self.inputs.real.remarks(self.generator.image_shape[0]),
             seconds=seconds,
         )
 
