@@ -46,6 +46,7 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         numbers = ", ".join(f"{value:.4g}" for value in values)
         yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
     yield from report.rare_or_wrong
+    yield from report.alike
     for info in shown:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
