@@ -81,13 +81,13 @@ class Size:
     faces: int
     pilot: int  # exact scores that screening is fitted on; docs/screening.md has 1,000
     error: float  # share of verdicts that it may change
-    compiles: bool  # which takes a minute a precision, and a compiler
+    compiled: tuple[str, ...]  # precisions, a minute each
 
     @classmethod
     def on(cls, device: torch.device) -> Size:
         if device.type == "cpu":
-            return cls(16, (16,), 128, 256, 1, 128, 20, 0.1, False)
-        return cls(512, (256, 1024), 512, 30_000, 5, 2048, 256, 0.01, True)
+            return cls(16, (16,), 128, 256, 1, 128, 20, 0.1, ())
+        return cls(512, (256, 1024), 512, 30_000, 5, 2048, 256, 0.01, ("float32", "bfloat16"))
 
 
 def at_most(what: str, spread: Spread, goal: float, on: torch.device) -> Row:
@@ -169,7 +169,7 @@ def precisions(device: torch.device, size: Size, wheel: Path | None) -> Iterator
         ways[precision] = partial(_made, made_in, latents)
         if device.type == "cuda":
             ways[f"{precision}, CUDA graph"] = _graph(made_in, latents)
-        if size.compiles:
+        if precision in size.compiled:
             ways[f"{precision}, compiled"] = _compiled(made_in, latents)
     timed = interleaved(ways, size.rounds, device)
     for way in ways:

@@ -1,6 +1,6 @@
 """What other numbers than float32 change: scores, verdicts and images of the face generator.
 
-    python benchmarks/precision.py [--samples 2048] [--device cpu] [--precision bfloat16 …]
+    python benchmarks/precision.py [--samples 256] [--device cpu] [--precision bfloat16 …]
 
 Prints a table. Scores are those of one and the same latents, against the rates of float32, in standard deviations of float32's; verdicts
 are those of the default policy, each precision by a profile of its own. On the CPU ``tf32`` is float32.
@@ -77,13 +77,13 @@ def _gated(generator: Generator, policy: Policy, samples: int) -> list[GatedBloc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", nargs="+", choices=get_args(GenerationPrecision), default=["bfloat16", "float16"])
     parser.add_argument("--wheel", type=Path, help="of the face generator; fetched or found in the cache without it")
     options = parser.parse_args()
     generator = load_generator(face_generator(options.wheel), options.device)
-    policy = Policy(calibration=Calibration(rate_samples=2_000, score_samples=1_000))
+    policy = Policy(calibration=Calibration(rate_samples=2 * options.samples, score_samples=2 * options.samples))
     print("| precision | score, median | score, most | other verdicts | image |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for one in drifts(generator, policy, options.samples, tuple(options.precision)):

@@ -67,6 +67,11 @@ class OnDevice(Request):
         return self.device
 
 
+def is_module(address: str | None) -> bool:
+    """Whether this names a function of the user's, not a file."""
+    return address is not None and address.startswith(_MODULE)
+
+
 class FileRequest(Request):
     """A request about a checkpoint as it is, on the CPU. It is not loaded yet."""
 
@@ -84,7 +89,7 @@ class FileRequest(Request):
 
     def load(self, reporter: Reporter | None = None) -> Checkpoint | ModuleGenerator:
         """What was given, loaded: a checkpoint, or the network that a function of the user's makes."""
-        if self.checkpoint.startswith(_MODULE):
+        if is_module(self.checkpoint):
             return self._module()
         from qualitygate.checkpoints.load import load_checkpoint
         from qualitygate.generators.passes import Reporter

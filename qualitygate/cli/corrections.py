@@ -35,6 +35,8 @@ def run(request: CorrectionsRequest) -> None:
             f"FID, realism and precision of {len(result.samples.latents):,} against {against.images.name} ({what}), "
             f"features: {against.extractor}; only rows of this table can be compared"
         )
+    if result.fid_note is not None:
+        shown.append(f"FID: {result.fid_note}")
     shown += [f"Left out: {name}: {why}" for name, why in result.left_out.items()]
     if request.out is not None:
         shown.append(f"Tables, figures and sheets written to {request.out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from qualitygate import names
 from qualitygate.cli import output
 from qualitygate.cli.gate import send
 from qualitygate.cli.requests import command
@@ -47,10 +48,14 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
     yield from report.rare_or_wrong
     yield from report.alike
+    of_fid = [row.measurements[names.FID] for row in report.groups if row.group != names.RANDOM and names.FID in row.measurements]
+    for samples, note in {fid.samples: fid.note for fid in reversed(of_fid) if fid.value is not None and fid.note}.items():
+        yield f"FID of {samples:,}: {note}"
     for info in shown:
         found = (row.measurements[info.name] for row in report.groups if info.name in row.measurements)
         if notes := [one.note for one in found if one.value is None and one.note]:
             yield f"{info.title}: {notes[0]}" + (f" (and {len(notes) - 1} other groups)" if len(notes) > 1 else "")
+    yield from report.remarks
     yield from (f"not measured: {left_out}" for left_out in report.left_out)
     if out is not None:
         yield str(out)

@@ -23,18 +23,18 @@ def real_features(extractor: Extractor, images: ImageSet, progress: Progress = s
     """Features float32 (N, features) of real images, in their order; extracted only if they have not been before. The images are read
     once for their hash, and once more if their features are not there. Errors as of `extract`, and of the images."""
     if not extractor.kept:
-        return extract(extractor, images, progress)
+        return extract(extractor, images, progress, called=images.name_of)
     found = REAL.find(identity(extractor, images))
     if found is not None and len(found[_FEATURES]) == len(images):
         return found[_FEATURES]
-    made = extract(extractor, images, progress)
+    made = extract(extractor, images, progress, called=images.name_of)
     REAL.keep(identity(extractor, images), {_FEATURES: made})
     return made
 
 
 def identity(extractor: Extractor, images: ImageSet) -> dict[str, str]:
     """What numbers of these images under this extractor depend on, and nothing else."""
-    return {"version": str(_VERSION), "extractor": extractor.key, "images": images.sha256, "preparation": images.preparation}
+    return {"version": str(_VERSION), "extractor": extractor.key, "images": images.ordered_sha256, "preparation": images.preparation}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class SampleFeatures:
         if rest := range(self.first + len(found), self.first + count):
             latents = sample_latents(self.generator, rest, self.seed, sampling=self.sampling)
             with reporter.phase("features", len(rest)) as progress:
-                made = extract(self.extractor, (images for _, images in self.generator.image_batches(latents, progress=progress)))
+                images = (batch for _, batch in self.generator.image_batches(latents, progress=progress))
+                made = extract(self.extractor, images, called=lambda row: f"sample {rest[row]}")
             found = np.concatenate([found, made])
             self.keep(found)
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 import numpy as np
@@ -119,31 +119,39 @@ class PerceptualDistance(abc.ABC):
         """Distance float32 (N,) between images (N, 1 or 3, height, width) in [-1, 1], row by row."""
 
 
-def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], progress: Progress = silent) -> np.ndarray:
+def extract(
+    extractor: Extractor,
+    images: Tensor | Iterable[Tensor],
+    progress: Progress = silent,
+    *,
+    called: Callable[[int], str] = "image {}".format,
+) -> np.ndarray:
     """Features float32 (N, features) of images, on the CPU and in their order.
 
     The images are (N, 1 or 3, height, width) in [-1, 1], or batches of such, of any numbers; an `ImageSet` is one. Generated ones are
     judged as the files they would be written to: rounded to 8 bits. Passes have no gradients and no TF32, and always have the same number
-    of images (the last one is padded), laid out channel by channel: a copy of a real image has its features, to the bit.
+    of images (the last one is padded), laid out channel by channel: a copy of a real image has its features, to the bit. Messages call an
+    image by what ``called`` says of its row.
 
     Raises:
         InputError: no images, or features that are not finite.
     """
     batches = [images] if isinstance(images, Tensor) else images
-    parts = []
+    parts, done = [], 0
     for batch in rebatched(batches, IMAGE_BATCH):
         count = len(batch)
         rows = torch.arange(IMAGE_BATCH, device=batch.device).clamp(max=count - 1)
         with scored_pass():
-            parts.append(on_host(extractor(eight_bit(batch[rows]).contiguous())[:count].float()).numpy())
+            features = on_host(extractor(eight_bit(batch[rows]).contiguous())[:count].float()).numpy()
+        if not (finite := np.isfinite(features).all(axis=1)).all():
+            which = called(done + int(np.argmin(finite)))
+            raise InputError(f"The features of {which} are not finite", extractor.key, "finite numbers", "look for NaN in the image")
+        parts.append(features)
+        done += count
         progress(count)
     if not parts:
         raise InputError("There are no images to extract features from", "nothing", "at least one image")
-    features = np.concatenate(parts)
-    if not np.isfinite(features).all():
-        row = int(np.argmin(np.isfinite(features).all(axis=1)))
-        raise InputError(f"The features of image {row} are not finite", extractor.key, "finite numbers", "look for NaN in the images")
-    return features
+    return np.concatenate(parts)
 
 
 def rebatched(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:

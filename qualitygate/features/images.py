@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 2 * BATCH  # images decoded or waiting at once
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # all others are never tried: some call other programs
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_GREY = ("1", "L", "LA")
+_ENOUGH = 1000  # real images: as many as there are in a group of the papers
 _NEEDED = "an 8-bit PNG, JPEG, WebP or BMP image"
 
 
@@ -70,18 +73,54 @@ class ImageSet:
         """What was done to the images, in words; part of what makes numbers comparable."""
         return "as stored" if self._size is None else f"centre square, Pillow bicubic to {self._size}"
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """SHA-256 over the contents in their order: the files' bytes, or the pixels, not names, dates and the way they are packed."""
-        digest = hashlib.sha256()
+        """SHA-256 over the contents, not dates and the way they are packed: the bytes of files in whatever order, as other names make no
+        other set, or pixels in the order of their rows."""
+        return self._seen[0]
+
+    @property
+    def ordered_sha256(self) -> str:
+        """SHA-256 over the contents in their order: of what is kept row by row."""
+        return self._seen[1]
+
+    @cached_property
+    def _seen(self) -> tuple[str, str, Counter[str]]:
+        """SHA-256 of the set, and of the images in their order; how many are of which kind."""
+        pixels, files = hashlib.sha256(), []
+        kinds: Counter[str] = Counter()
         for item in self._source.items():
+            kinds.update(_kinds(item, self._size))
             if isinstance(item.content, np.ndarray):
-                digest.update(f"pixels {item.content.shape}\n".encode())
-                digest.update(np.ascontiguousarray(item.content).data)
+                pixels.update(f"pixels {item.content.shape}\n".encode())
+                pixels.update(np.ascontiguousarray(item.content).data)
             else:
-                digest.update(f"file {len(item.content)}\n".encode())
-                digest.update(item.content)
-        return digest.hexdigest()
+                files.append(hashlib.sha256(item.content).digest())
+        if not files:
+            return pixels.hexdigest(), pixels.hexdigest(), kinds
+        of_set, ordered = (hashlib.sha256(b"".join(some)).hexdigest() for some in (sorted(files), files))
+        return of_set, ordered, kinds
+
+    def remarks(self, channels: int) -> tuple[str, ...]:
+        """In what the images as they are stored differ from those of a generator with so many channels: format, size, shape, colour, and
+        number. Numbers against them move with each."""
+        kinds, count = self._seen[2], self.count
+        lossy = kinds["JPEG"] + kinds["WEBP"]
+        compressed = ", ".join(f"{kinds[one]:,} {one}" for one in ("JPEG", "WEBP") if kinds[one])
+        asked = {
+            f"{lossy:,} were stored with losses ({compressed}), generated ones were not": lossy,
+            f"{kinds['smaller']:,} were enlarged to {self._size}×{self._size}, and have less detail than that": kinds["smaller"],
+            f"{kinds['larger']:,} were made smaller, to {self._size}×{self._size}": kinds["larger"],
+            f"{kinds['cropped']:,} were cropped to their centre square": kinds["cropped"],
+            f"{kinds['grey']:,} are grey, generated ones have colours": kinds["grey"] if channels == 3 else 0,
+            f"{kinds['colour']:,} are stored in colours, generated ones are grey": kinds["colour"] if channels == 1 else 0,
+        }
+        few = (f"{count:,} real images are fewer than {_ENOUGH:,}: which ones they are decides much",) if count < _ENOUGH else ()
+        return few + tuple(f"of {count:,} real images, {what}" for what, how_many in asked.items() if how_many)
+
+    def name_of(self, row: int) -> str:
+        """What messages call an image: its path, or its place in its file."""
+        return next(islice(self._source.items(), row, None)).name
 
     def _ahead(self) -> Iterator[tuple[str, np.ndarray]]:
         """Names and pixels in order, with a bounded number of images worked on ahead."""
@@ -151,6 +190,27 @@ def _decoded(content: bytes, name: str) -> np.ndarray:
     except Exception as error:  # damaged files break decoders in many ways
         found = f"{type(error).__name__}: {error}"
         raise InputError(f"{name} cannot be read as an image", found, _NEEDED, "repair or remove it") from error
+
+
+def _kinds(item: Item, size: int | None) -> Iterator[str]:
+    """What is to be said of an image as it is stored, from the header alone; nothing of one that cannot be read, which is refused later."""
+    if isinstance(item.content, np.ndarray):
+        height, width, channels = item.content.shape
+        grey = channels == 1
+    else:
+        try:
+            with Image.open(io.BytesIO(item.content), formats=_FORMATS) as image:
+                width, height = image.size
+                grey = image.mode in _GREY
+                yield str(image.format)
+        except Exception:  # damaged files break decoders in many ways
+            return
+    yield "grey" if grey else "colour"
+    if size is not None:
+        if height != width:
+            yield "cropped"
+        if min(height, width) != size:
+            yield "smaller" if min(height, width) < size else "larger"
 
 
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:

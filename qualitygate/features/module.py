@@ -80,7 +80,7 @@ def check_alone(extractor: Extractor, name: str, size: int) -> None:
         "in another order": lambda: extractor(images.flip(0)).flip(0),
         "each alone": lambda: torch.cat([extractor(one) for one in images.split(1)]),
     }
-    first, largest = torch.zeros(()), 0.0
+    first = largest = torch.zeros(())
     for how, ask in asked.items():
         try:
             with scored_pass():
@@ -91,12 +91,12 @@ def check_alone(extractor: Extractor, name: str, size: int) -> None:
             reason, needed = f"{type(error).__name__}: {error}", "features of an image, whatever else is in the batch"
             raise InputError(f"{name} fails on images of {size}×{size} {how}", reason, needed, _ALONE) from error
         if how == "once":
-            first, largest = found, float(on_host(found.abs().max()))
-        moved = float(on_host((found - first).abs().max()))
-        if not moved <= _ROUNDING * largest:
+            first, largest = found, found.abs().max()
+        moved = (found - first).abs().max()
+        if not on_host(moved <= _ROUNDING * largest):  # nor where it is NaN
             raise InputError(
                 f"{name} does not make the same features of the same images {how}",
-                f"a difference of {moved:.2g}, where the largest feature is {largest:.2g}",
+                f"a difference of {float(on_host(moved)):.2g}, where the largest feature is {float(on_host(largest)):.2g}",
                 f"features of an image alone, equal to {_ROUNDING:g} of the largest",
                 _ALONE,
             )

@@ -38,6 +38,7 @@ DENSE = 4096
 INPUT = 224  # height and width of the images that the published weights were trained on
 SEED = 0  # of the random weights
 _SHRINK = 2 ** len(STAGES)
+_LEAST = _SHRINK // 2  # height and width of which the last stage has one position
 _WIDTHS = (3, *(units for stage in STAGES for units in stage))
 _DRAWN_AT_ONCE = 2**21
 _FORMS = "vgg16.pt of NVIDIA, or vgg16-397923af.pth of torchvision"
@@ -118,7 +119,11 @@ class VGG16Extractor(SpatialExtractor):
 class StageDistance(PerceptualDistance):
     """LPIPS (Zhang et al. 2018, equation 1): at each of VGG16's five stages, activations are scaled to length 1 over units, and the squared
     differences are weighed by unit, averaged over positions and summed over stages. Without weights (units,) of the stages every unit of a
-    stage counts the same, and every stage as much as another. It works where the network is."""
+    stage counts the same, and every stage as much as another. It works where the network is.
+
+    Raises:
+        InputError: when called with images of two sizes, or too small for the five stages.
+    """
 
     def __init__(
         self, network: Convolutions, key: str, resize: Callable[[Tensor], Tensor], weights: Sequence[Tensor] | None = None
@@ -139,7 +144,12 @@ class StageDistance(PerceptualDistance):
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         """Activations of unit length over units."""
-        stages = self._network.stages(self._resize(in_colour(images.to(self._weights[0].device))))
+        images = self._resize(in_colour(images.to(self._weights[0].device)))
+        if min(images.shape[2:]) < _LEAST:
+            found, needed = "×".join(map(str, images.shape[2:])), f"at least {_LEAST}×{_LEAST}: it is halved between five stages"
+            remedy = "take random-vgg16-32, which brings images to 32×32, or no distance"
+            raise InputError("These images are too small for this distance", found, needed, remedy)
+        stages = self._network.stages(images)
         return [one / (one.norm(dim=1, keepdim=True) + 1e-10) for one in stages]
 
 

@@ -113,17 +113,19 @@ class Estimate:
         """Where the true number most likely lies, each end being wrong with a chance of ``tail``.
 
         A bootstrap's are percentiles. A jackknife's standard error is ``√((B−1)/B · Σ(θᵢ − θ̄)²)`` and its interval that of Student's t
-        with B − 1 degrees of freedom.
+        with B − 1 degrees of freedom. Where all draws are alike, an event that n samples did not show may have a chance of up to
+        −ln(tail) / n: that much, in steps, is left unknown.
         """
         if self.kind == "bounds":
             return Interval(self.value, float(self.draws[0]), float(self.draws[-1]))
         if self.kind == "jackknife":
             blocks = len(self.draws)
             reach = float(t.isf(tail, blocks - 1) * np.sqrt((blocks - 1) / blocks * np.square(self.draws - self.draws.mean()).sum()))
+            reach = reach or -math.log(tail) * self.step
             return Interval(self.value, self.value - reach, self.value + reach)
         low = float(np.quantile(self.draws, tail, method="lower"))
         high = float(np.quantile(self.draws, 1.0 - tail, method="higher"))
-        if low == high:  # an event that n samples did not show may have a chance of up to −ln(tail) / n
+        if low == high:
             reach = -math.log(tail) * self.step
             low, high = low - reach, high + reach
         return Interval(self.value, low, high)

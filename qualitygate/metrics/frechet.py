@@ -2,7 +2,8 @@
 
 ``FID = |μ₁ − μ₂|² + tr(C₁ + C₂ − 2·√(C₁C₂))``, the covariances divided by N, not N − 1, as in the code of the StyleGAN papers. At small
 N the distance is too large, by about a constant over N: `FrechetDistance` states by how much, and `extrapolated_frechet_distance` takes
-the bias of the generated set away. With no more samples than features the covariances are singular and the distance is mostly bias.
+the bias of the generated set away. With no more samples than features the covariances are singular and the distance is mostly bias: it is
+worked out all the same, from the products of N samples instead of F features.
 
 A real set's root is made once, and generated features are multiplied by it once: what is left for every set that is held against it, a
 jackknife's without a block included, is the eigenvalues of one symmetric matrix.
@@ -28,22 +29,49 @@ _ROWS = 4096  # features that are turned into float64 at once
 _PANEL = 256  # columns of outer products that are made at once, from the diagonal on: the other half is their mirror image
 _POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth
 _LEAST_SHARE = 0.1  # smallest of them, as a share of the set
+_NO_DISTANCE = 1e-8  # of the covariance's trace: what rounding leaves of 0
 
 
 class FrechetDistance(SetMetric):
-    """FID of a group, and by how much it is too large at this number of samples."""
+    """FID of a group of any number, and by how much it is too large at this one. With no more samples than features it is mostly bias: it
+    stands without an interval, beside what as many real images would have."""
 
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
-        features, real, width = group.features, group.real, group.features.shape[1]
-        _check_enough(min(len(group), len(real.features)), width)
-        blocks = [] if how is None else [torch.from_numpy(block).to(features.device) for block in blocks_of(len(group), seed=how.seed)]
-        fewest = len(group) - len(blocks[0]) if blocks else len(group)
-        value, *without = frechet_distances(features, real.once(_reference), blocks if fewest > width else ())
+        features, real, (count, width) = group.features, group.real, group.features.shape
+        blocks = [] if how is None else [torch.from_numpy(block).to(features.device) for block in blocks_of(count, seed=how.seed)]
+        fewest = min(count - len(blocks[0]) if blocks else count, len(real.features))
+        reference = real.once(_reference)
+        value, *without = frechet_distances(features, reference, blocks if fewest > width else ())
         if without:
-            found = Estimate.jackknife(value, without, len(group))
-            return replace(found, note=f"too large by about {found.bias:.2g} at this number of samples")
-        note = f"too few for an interval: {fewest:,} samples for {width:,} features" if blocks else None
-        return Estimate(value, len(group), note=note)
+            found = Estimate.jackknife(value, without, count)
+            return replace(found, note=_bias(found, len(real.features), float(on_host(reference.trace))))
+        note = f"too few for an interval: {fewest:,} samples for {width:,} features; {_mostly_bias(real, count)}" if blocks else None
+        return Estimate(value, count, note=note)
+
+
+def _bias(found: Estimate, real: int, trace: float) -> str:
+    """By how much a distance is too large, both sides counted: the real one's bias goes like 1/M too."""
+    if found.value <= _NO_DISTANCE * trace:
+        return "0 within rounding: both sides have the same mean and covariance"
+    own = found.bias or 0.0
+    of_real = f"and by {own * found.samples / real:.2g} of the {real:,} real ones, if they vary as much"
+    return f"too large by about {own:.2g} of the {found.samples:,} generated images, {of_real}"
+
+
+def _mostly_bias(real: RealSet, count: int) -> str:
+    """What as many real images would have, beside all of them: their true distance is 0."""
+    if count >= len(real.features):
+        return "mostly bias: compare it at this number of samples alone"
+    known = real.once(_floors)
+    if count not in known:
+        rows = np.sort(np.argsort(uniforms(0, Purpose.SUBSET, np.arange(1), len(real.features))[0], kind="stable")[:count])
+        some = real.features[torch.from_numpy(rows).to(real.features.device)]
+        known[count] = frechet_distances(some, real.once(_reference))[0]
+    return f"mostly bias: {count:,} of the real images themselves are at {known[count]:.3g}"
+
+
+def _floors(_: RealSet) -> dict[int, float]:
+    return {}
 
 
 class ExtrapolatedFrechetDistance(SetMetric):
@@ -62,7 +90,7 @@ def _check_enough(samples: int, width: int) -> None:
 
 
 def _reference(real: RealSet) -> FrechetReference:
-    return FrechetReference.of(GaussianStatistics.of(real.features))
+    return FrechetReference.of_features(real.features)
 
 
 @dataclass(frozen=True)
@@ -71,11 +99,13 @@ class GaussianStatistics:
 
     Attributes:
         count: N.
-        total: sum of the features, float64 (F,).
+        origin: what the features are counted from, float64 (F,): the first of them, so that an offset that all share costs no digits.
+        total: sum of the features from there, float64 (F,).
         outer: sum of their outer products, float64 (F, F).
     """
 
     count: int
+    origin: Tensor
     total: Tensor
     outer: Tensor
 
@@ -85,28 +115,39 @@ class GaussianStatistics:
         width = features.shape[1]
         total = torch.zeros(width, dtype=torch.float64, device=features.device)
         outer = torch.zeros(width, width, dtype=torch.float64, device=features.device)
+        origin = features[0].double() if len(features) else torch.zeros_like(total)
         for part in features.split(_ROWS):
-            exact = part.double()
+            exact = part.double() - origin
             total += exact.sum(dim=0)
             for at in range(0, width, _PANEL):
                 outer[at:, at : at + _PANEL].addmm_(exact[:, at:].T, exact[:, at : at + _PANEL])
-        return cls(len(features), total, outer.tril() + outer.tril(-1).T)
+        return cls(len(features), origin, total, outer.tril() + outer.tril(-1).T)
 
     def __add__(self, other: GaussianStatistics) -> GaussianStatistics:
-        return GaussianStatistics(self.count + other.count, self.total + other.total, self.outer + other.outer)
+        count, total, outer = other._from(self.origin)
+        return GaussianStatistics(self.count + count, self.origin, self.total + total, self.outer + outer)
 
     def __sub__(self, part: GaussianStatistics) -> GaussianStatistics:
-        return GaussianStatistics(self.count - part.count, self.total - part.total, self.outer - part.outer)
+        count, total, outer = part._from(self.origin)
+        return GaussianStatistics(self.count - count, self.origin, self.total - total, self.outer - outer)
+
+    def _from(self, origin: Tensor) -> tuple[int, Tensor, Tensor]:
+        """Count, total and outer products of the features counted from elsewhere, (F,)."""
+        moved = self.origin - origin
+        total = self.total + self.count * moved
+        crossed = torch.outer(self.total, moved)
+        return self.count, total, self.outer + crossed + crossed.T + self.count * torch.outer(moved, moved)
 
     @property
     def mean(self) -> Tensor:
         """float64 (F,)."""
-        return self.total / self.count
+        return self.origin + self.total / self.count
 
     @property
     def covariance(self) -> Tensor:
         """float64 (F, F), divided by N."""
-        return torch.addr(self.outer, self.mean, self.mean, beta=1.0 / self.count, alpha=-1.0)
+        centre = self.total / self.count
+        return torch.addr(self.outer, centre, centre, beta=1.0 / self.count, alpha=-1.0)
 
 
 @dataclass(frozen=True)
@@ -116,8 +157,8 @@ class FrechetReference:
     Attributes:
         mean: float64 (F,).
         trace: of the covariance.
-        root: of the covariance, float64 (F, F): ``root @ root.T`` is it. Eigenvalues that rounding made negative count as 0, so that a
-            nearly singular covariance needs no offset.
+        root: of the covariance, float64 (F, F): ``root @ root.T`` is it. Of a singular covariance, eigenvalues that rounding made negative
+            count as 0, so that it needs no offset.
     """
 
     mean: Tensor
@@ -128,13 +169,26 @@ class FrechetReference:
     def of(cls, statistics: GaussianStatistics) -> FrechetReference:
         """From the statistics of real features."""
         covariance = statistics.covariance
-        values, vectors = torch.linalg.eigh(covariance)
-        return cls(statistics.mean, covariance.trace(), vectors * values.clamp(min=0.0).sqrt())
+        root, failed = torch.linalg.cholesky_ex(covariance)  # any root serves, and this one takes a twentieth of the time
+        if on_host(failed):
+            values, vectors = torch.linalg.eigh(covariance)
+            root = vectors * values.clamp(min=0.0).sqrt()
+        return cls(statistics.mean, covariance.trace(), root)
+
+    @classmethod
+    def of_features(cls, features: Tensor) -> FrechetReference:
+        """From real features (M, F); the root of a few is what they are, from their mean."""
+        count, width = features.shape
+        if count > width:
+            return cls.of(GaussianStatistics.of(features))
+        exact = features.double()
+        root = (exact - exact.mean(dim=0)).T / count**0.5
+        return cls(exact.mean(dim=0), root.square().sum(), root)
 
     def view(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, F) as they are held against it: from its mean and times its root, float64 (N, F); and their squared distances from
+        """Features (N, F) as they are held against it: from its mean and times its root, float64 (N, R); and their squared distances from
         its mean, float64 (N,)."""
-        mapped = torch.empty(features.shape, dtype=torch.float64, device=features.device)
+        mapped = torch.empty(len(features), self.root.shape[1], dtype=torch.float64, device=features.device)
         squares = mapped.new_empty(len(features))
         for part, out, square in zip(features.split(_ROWS), mapped.split(_ROWS), squares.split(_ROWS), strict=True):
             centred = part.double() - self.mean
@@ -144,7 +198,7 @@ class FrechetReference:
 
     def distance(self, spread: Tensor, covariance: Tensor) -> float:
         """The distance of a set whose mean squared distance from this mean is ``spread``, scalar, and whose view has this covariance,
-        float64 (F, F).
+        float64 (R, R), or of few samples the products between them over N, float64 (N, N), which have the same eigenvalues but for 0.
 
         ``|μ₁ − μ₂|² + tr(C₁)`` is the spread. With ``C₂ = RRᵀ`` the trace of ``√(C₁C₂)`` is the sum of the roots of the eigenvalues of
         ``RᵀC₁R``, the covariance, which is symmetric: no general matrix square root, and no imaginary part to drop.
@@ -156,12 +210,23 @@ class FrechetReference:
 def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequence[Tensor] = ()) -> list[float]:
     """The distance of generated features (N, F), and of them without each block of rows, int64 (n,), for a jackknife."""
     mapped, squares = real.view(generated)
+    if len(mapped) <= mapped.shape[1]:
+        kept = [torch.ones(len(mapped), dtype=torch.bool, device=mapped.device) for _ in (None, *blocks)]
+        for rows, block in zip(kept[1:], blocks, strict=True):
+            rows[block] = False
+        return [real.distance(squares[rows].mean(), _products(mapped[rows])) for rows in kept]
     whole, total = GaussianStatistics.of(mapped), squares.sum()
     found = [real.distance(total / whole.count, whole.covariance)]
     for block in blocks:
         rest = whole - GaussianStatistics.of(mapped[block])
         found.append(real.distance((total - squares[block].sum()) / rest.count, rest.covariance))
     return found
+
+
+def _products(features: Tensor) -> Tensor:
+    """Products between N samples from their mean, over N: float64 (N, N), of features (N, R)."""
+    centred = features - features.mean(dim=0)
+    return centred @ centred.T / len(features)
 
 
 def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> float:
@@ -178,24 +243,6 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> f
     real, covariance = FrechetReference.of(second), first.covariance
     spread = (first.mean - second.mean).square().sum() + covariance.trace()
     return real.distance(spread, real.root.T @ covariance @ real.root)
-
-
-def frechet_distance_of_few(first: Tensor, second: Tensor) -> float:
-    """The same distance of two sets of features (N, F) and (M, F), for fewer samples than features.
-
-    With ``C₁ = A₁ᵀA₁`` and ``C₂ = A₂ᵀA₂`` the trace of ``√(C₁C₂)`` is the sum of the singular values of ``A₁A₂ᵀ``: a matrix of N × M.
-    At such numbers the distance is mostly bias; only sets of one size, held against one reference, may be compared by it.
-
-    Raises:
-        InputError: features of different lengths, or of no samples.
-    """
-    _check_alike(tuple(first.shape), tuple(second.shape))
-    exact = first.double(), second.double()
-    means = [one.mean(dim=0) for one in exact]
-    roots = [(one - mean) / len(one) ** 0.5 for one, mean in zip(exact, means, strict=True)]
-    shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
-    traces = sum(root.square().sum() for root in roots)
-    return max(0.0, float(on_host((means[0] - means[1]).square().sum() + traces - 2.0 * shared)))
 
 
 def _check_alike(first: tuple[int, ...], second: tuple[int, ...]) -> None:

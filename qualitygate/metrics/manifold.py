@@ -129,7 +129,9 @@ def _share(group: Group, how: Resampling | None, which: Callable[[Neighbourhoods
     if count <= k:
         raise NotKnownError(f"too few: {count} samples for {k} neighbours")
     share, *without = on_host(which(group.neighbourhoods(how)).double().mean(dim=1)).tolist()
-    return Estimate.jackknife(share, without, count) if without and how is not None else Estimate(share, count)
+    if not without or how is None:
+        return Estimate(share, count)
+    return replace(Estimate.jackknife(share, without, count), step=1.0 / count)
 
 
 @dataclass(frozen=True)

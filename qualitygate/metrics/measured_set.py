@@ -279,7 +279,8 @@ class Observer:
         unknown = images[max(0, self._known - self._count) :]
         self._count += len(images)
         if self._extractor is not None and len(unknown):
-            self._features.append(extract(self._extractor, unknown))
+            first = self._count - len(unknown)
+            self._features.append(extract(self._extractor, unknown, called=lambda row: f"image {first + row}"))
         if self._discriminator is not None:
             self._values.append(discriminator_values(self._discriminator, images, labels))
 

@@ -210,6 +210,8 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     """Ids of the first samples that are copies of a real image, or nearly; all of them stand in the table of samples."""
     left_out: tuple[str, ...]
     """What was not measured, and why."""
+    remarks: tuple[str, ...] = ()
+    """In what the real images differ from the generated ones before anyone looks at them."""
     seconds: float
 
     @property

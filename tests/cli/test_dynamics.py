@@ -54,7 +54,7 @@ def test_realism_where_there_are_real_images(call: Call, run: Path, tmp_path: Pa
     done = call("dynamics", run, "--out", tmp_path / "out", "--no-track", "--real", "digits", *extractor, "--images", 8, "--json", *SMALL)
     assert done.code == 0, done.stderr
     assert all(0 < one["metrics"]["dynamics/realism"] < 1 for one in done.json["snapshots"])
-    assert all("dynamics/fid" not in one["metrics"] for one in done.json["snapshots"])  # too few images
+    assert all(one["metrics"]["dynamics/fid"] > 0 for one in done.json["snapshots"])  # of 8 images, all the same
 
 
 def test_every_snapshot_is_a_logged_model(call: Call, run: Path, tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from features.small_extractor import Means
 from PIL import Image
 from small import small_dcgan
-from torch import nn
+from torch import Tensor, nn
 
+from qualitygate.errors import InputError
 from qualitygate.features.cache import REAL, SampleFeatures, identity, real_features
 from qualitygate.features.images import ImageSet, open_images
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
+from qualitygate.generators.passes import Reporter
 from qualitygate.latents import Sampling
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
@@ -66,6 +69,23 @@ def test_all_else_counts(images: Path) -> None:
     assert passes(open_images(images, size=4)) == 1
     (images / "4.png").rename(images / "04.png")  # another order
     assert passes(open_images(images)) == 1
+
+
+class Broken(Means):
+    """Cannot see white images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return super().__call__(images) / (images.mean(dim=(1, 2, 3)) < 1.0)[:, None]
+
+
+def test_what_has_no_features_is_named(images: Path) -> None:
+    Image.fromarray(np.full((6, 6, 3), 255, np.uint8)).save(images / "2.png")
+    with pytest.raises(InputError, match=r"features of .*/2\.png are not finite"):
+        real_features(Broken(), open_images(images))
+    generator = small_dcgan()
+    generator.image_batches = lambda latents, progress: [(np.arange(4), torch.ones(4, 3, 6, 6))]  # type: ignore[assignment,misc]
+    with pytest.raises(InputError, match="features of sample 7 are not finite"):
+        SampleFeatures(generator, Sampling(), 0, Broken(), first=7).get(4, Reporter())
 
 
 def test_what_is_not_to_be_kept_is_computed_every_time(images: Path) -> None:

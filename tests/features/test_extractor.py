@@ -14,6 +14,7 @@ from qualitygate.features.module import DiscriminatorExtractor, ModuleExtractor
 from qualitygate.features.registry import make_distance, make_extractor
 from qualitygate.generators.families.stylegan2 import StyleGAN2Discriminator
 from qualitygate.generators.passes import MICRO_BATCH
+from qualitygate.metrics.measured_set import Observer
 
 IMAGES = torch.rand(150, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -70,6 +71,16 @@ def test_features_that_are_not_finite_are_named() -> None:
     broken[70, 0, 0, 0] = torch.nan
     with pytest.raises(InputError, match="image 70 are not finite"):
         extract(Means(), broken)
+
+
+def test_it_is_called_what_the_caller_calls_it() -> None:
+    broken = IMAGES.clone()
+    broken[70] = torch.nan
+    observer = Observer(Means(), None, "cpu", known=np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match="image 70 are not finite"):
+        list(map(observer.add, broken.split(5)))
+    with pytest.raises(InputError, match="photo 70 are not finite"):
+        extract(Means(), broken, called="photo {}".format)
 
 
 def test_rebatched_keeps_everything() -> None:

@@ -98,6 +98,39 @@ def all_of(images: ImageSet) -> torch.Tensor:
     return torch.cat(list(images))
 
 
+def test_what_sets_real_images_apart_is_said(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)
+    for name, pixels, kind in (
+        ("a.jpg", colours[:8], "JPEG"),
+        ("b.png", colours, "PNG"),
+        ("c.png", colours[:8, :, 0], "PNG"),
+        ("d.png", np.repeat(np.repeat(colours[:8], 4, 0), 4, 1), "PNG"),
+        ("e.png", np.repeat(np.repeat(colours[:8], 2, 0), 2, 1), "PNG"),
+    ):
+        (tmp_path / name).write_bytes(file_bytes(pixels, kind))
+    assert open_images(tmp_path, size=16).remarks(3) == (
+        "5 real images are fewer than 1,000: which ones they are decides much",
+        "of 5 real images, 1 were stored with losses (1 JPEG), generated ones were not",
+        "of 5 real images, 3 were enlarged to 16×16, and have less detail than that",
+        "of 5 real images, 1 were made smaller, to 16×16",
+        "of 5 real images, 1 were cropped to their centre square",
+        "of 5 real images, 1 are grey, generated ones have colours",
+    )
+    assert "of 5 real images, 4 are stored in colours, generated ones are grey" in open_images(tmp_path, size=16).remarks(1)
+    assert digits_images(8).remarks(1) == ()
+    assert digits_images(32).remarks(1) == ("of 1,797 real images, 1,797 were enlarged to 32×32, and have less detail than that",)
+
+
+def test_files_under_other_names_are_the_same_set_but_not_the_same_rows(tmp_path: Path) -> None:
+    before = open_images(place := as_folder(tmp_path))
+    hashes = before.sha256, before.ordered_sha256
+    first, *_ = sorted(place.rglob("[!.]*.png"))
+    first.rename(place / "zzz.png")
+    after = open_images(place)
+    assert after.sha256 == hashes[0]
+    assert after.ordered_sha256 != hashes[1]
+
+
 @pytest.mark.parametrize("pack", [*PACKED, *ARRAYS])
 def test_the_same_images_however_packed(pack: Callable[[Path], Path], tmp_path: Path) -> None:
     images = open_images(pack(tmp_path))

@@ -15,7 +15,7 @@ from qualitygate.errors import CheckpointError, InputError
 from qualitygate.features import vgg16
 from qualitygate.features.extractor import averaged_down, extract
 from qualitygate.features.registry import make_distance, make_extractor
-from qualitygate.features.vgg16 import VGG16, random_vgg16
+from qualitygate.features.vgg16 import VGG16, StageDistance, random_vgg16
 
 UNITS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -245,3 +245,7 @@ def test_distance(network: VGG16) -> None:
     assert (distance(MORE_IMAGES, MORE_IMAGES.flip(0)) > found).all()
     with pytest.raises(InputError, match="one size"):
         distance(MORE_IMAGES, MORE_IMAGES[:3])
+    least = StageDistance(network.convolutions, "mine", lambda images: images)
+    assert least(MORE_IMAGES[:, :, :16, :16], MORE_IMAGES[:, :, :16, :16]).shape == (6,)
+    with pytest.raises(InputError, match=r"too small[\s\S]*15×16[\s\S]*at least 16×16"):
+        least(MORE_IMAGES[:, :, :15, :16], MORE_IMAGES[:, :, :15, :16])

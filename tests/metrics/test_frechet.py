@@ -85,6 +85,23 @@ def test_every_block_left_out_is_the_direct_formula(rank: int) -> None:
         assert distance == pytest.approx(((ours.mean(axis=0) - theirs.mean(axis=0)) ** 2).sum() + traces, rel=1e-6)
 
 
+def test_an_offset_that_all_share_changes_nothing() -> None:
+    real, fake = gaussian(400, seed=1).double(), gaussian(300, seed=2, shift=0.3).double()
+    expected = frechet_distance(GaussianStatistics.of(fake), GaussianStatistics.of(real))
+    far = [one + 1e6 for one in (fake, real)]
+    assert frechet_distance(*map(GaussianStatistics.of, far)) == pytest.approx(expected, rel=1e-6)
+    parts = reduce(add, map(GaussianStatistics.of, far[0].split(70)))
+    assert frechet_distance(parts, GaussianStatistics.of(far[1])) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distances(far[0], FrechetReference.of_features(far[1]))[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("fakes", "reals"), [(30, 100), (100, 30), (20, 25), (1, 5)])
+def test_few_samples_have_the_distance_of_their_covariances(fakes: int, reals: int) -> None:
+    fake, real = gaussian(fakes, 40, seed=1, shift=0.2), gaussian(reals, 40, seed=2)
+    expected = frechet_distance(GaussianStatistics.of(fake), GaussianStatistics.of(real))
+    assert frechet_distances(fake, FrechetReference.of_features(real))[0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_extrapolation_takes_the_bias_away() -> None:
     """Both sides are the same Gaussian: the true distance is 0."""
     real = GaussianStatistics.of(gaussian(20_000))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_the_interval_of_a_share_is_one_of_shares(evaluator: Evaluator, measured
     assert any(one.low == 0.0 for one in shares)
 
 
+def test_a_share_of_none_may_be_more_than_none(recorded, evaluator: Evaluator, measured) -> None:
+    """What no sample of 60 did, and no block of them changes, one in sixteen may do."""
+    far = evaluator.measure(MeasuredSet(60, recorded.tensors["input/fake"][:60] + 1e3, real=measured.real))
+    for name in (names.PRECISION, names.RECALL, names.COVERAGE):
+        assert (far[name].value, far[name].low) == (0.0, 0.0), name
+        assert far[name].high == pytest.approx(-np.log(0.025) / 60), name
+
+
 def test_a_group_is_what_it_would_be_by_itself(recorded, evaluator: Evaluator, measured) -> None:
     rows = np.arange(50, 200)
     alone = MeasuredSet(150, recorded.tensors["input/fake"][50:200], real=measured.real)
@@ -81,10 +90,32 @@ def test_the_stated_bias_is_there_and_the_jackknife_holds_the_truth(recorded, ev
     assert "too large by about" in whole.note
 
 
+def test_fid_of_few_stands_beside_that_of_as_many_real_images(recorded, evaluator: Evaluator, measured) -> None:
+    """One rule for `metrics` and `corrections`: the number, what of it is bias, and no interval."""
+    found = evaluator.measure(measured, np.arange(64))[names.FID]
+    assert found.value is not None
+    assert found.value > evaluator.measure(measured)[names.FID].value
+    assert found.low is None
+    assert found.note.startswith(
+        "too few for an interval: 57 samples for 64 features; mostly bias: 64 of the real images themselves are at "
+    )
+    floor = float(found.note.rpartition(" ")[2])
+    assert 0.0 < floor < found.value
+    four = RealSet("four", "f", recorded.tensors["input/real"][:4], k=3)
+    alone = evaluator.measure(MeasuredSet(9, recorded.tensors["input/fake"][:9], real=four))[names.FID]
+    assert alone.note.endswith("mostly bias: compare it at this number of samples alone")
+
+
+def test_the_bias_of_both_sides_is_stated_and_none_beside_0(recorded, evaluator: Evaluator, measured) -> None:
+    note = evaluator.measure(measured, np.arange(200))[names.FID].note
+    assert re.fullmatch(r"too large by about \S+ of the 200 generated images, and by \S+ of the 500 real ones, if they vary as much", note)
+    same = evaluator.measure(MeasuredSet(500, recorded.tensors["input/real"], real=measured.real))[names.FID]
+    assert same.value == pytest.approx(0.0, abs=1e-6)
+    assert same.note == "0 within rounding: both sides have the same mean and covariance"
+
+
 def test_too_few_says_so_and_gives_no_number(evaluator: Evaluator, measured) -> None:
     found = evaluator.measure(measured, np.arange(64))
-    assert found[names.FID].value is None
-    assert found[names.FID].note == "too few: 64 samples for 64 features; KID has no such limit"
     assert found[names.KID].value is not None
     two = evaluator.measure(measured, np.arange(2))
     assert two[names.RECALL].value is None
@@ -96,7 +127,7 @@ def test_too_few_says_so_and_gives_no_number(evaluator: Evaluator, measured) -> 
     scarce = evaluator.measure(measured, np.arange(70))[names.FID]
     assert scarce.value is not None
     assert scarce.low is None
-    assert scarce.note == "too few for an interval: 63 samples for 64 features"
+    assert scarce.note.startswith("too few for an interval: 63 samples for 64 features; mostly bias: 70 of the real images")
 
 
 def test_bare_values_are_the_same_without_intervals(evaluator: Evaluator, measured) -> None:
@@ -165,7 +196,7 @@ def test_chance_and_the_papers_order(evaluator: Evaluator, measured) -> None:
     assert chance.spread[names.REALISM] == pytest.approx(realism.std() / 40**0.5, rel=0.5)
     assert chance.measurements[names.REALISM].value == pytest.approx(realism.mean(), rel=0.02)
     assert chance.measurements[names.PPL].samples == 20
-    assert chance.measurements[names.FID].value is None
+    assert chance.measurements[names.FID].low < chance.measurements[names.FID].value  # of 40, all the same
     again = random_row(evaluator, measured, 40, path_rows=np.arange(100), path_size=20)
     assert again == chance
     assert random_row(evaluator, measured, 40, path_rows=np.arange(100), path_size=20, seed=5) != chance

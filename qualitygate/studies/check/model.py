@@ -23,7 +23,7 @@ from qualitygate.metrics.measured_set import RealSet
 from qualitygate.policy.model import TO_BASELINE, CheckRule, Policy, needs_of, of_images, score_quantile
 from qualitygate.policy.suite import check_suite
 from qualitygate.records.check import CheckedSide, RuleState
-from qualitygate.requests import DISCRIMINATOR
+from qualitygate.requests import DISCRIMINATOR, is_module
 from qualitygate.storage import ContentCache
 from qualitygate.studies.check import CheckRequest
 
@@ -181,7 +181,10 @@ class CheckLoader:
         self.learned = load_profile(request.baseline) if request.baseline is not None and is_profile else None
         self.images_decide = request.real is not None and request.baseline is not None and not is_profile
         address = versions[0].pinned(request.checkpoint) if versions[0] else request.checkpoint
-        self.generator, self.discriminator = request.model_copy(update={"checkpoint": address}).load_both(reporter)
+        asked = request.model_copy(update={"checkpoint": address})
+        if not is_module(request.checkpoint) and self._baseline_is_module:  # these options are the baseline's
+            asked = asked.model_copy(update={"layers": None, "latent_size": None})
+        self.generator, self.discriminator = asked.load_both(reporter)
         policy = request.load_policy() or (self.learned.policy if self.learned else checkpoint_policy(self.generator))
         if self.learned is not None:  # the same latents as in the profile
             policy = policy.model_copy(update={"calibration": self.learned.info.calibration})
@@ -196,6 +199,10 @@ class CheckLoader:
         # not validated again, as code may be named here and not in a policy's file
         self.policy, self._calibrated = policy.model_copy(update={"check": policy.check.model_copy(update=given)}), policy
 
+    @property
+    def _baseline_is_module(self) -> bool:
+        return is_module(self.request.baseline)
+
     def sides(self) -> tuple[CheckedModel, CheckedModel | None]:
         """Candidate and baseline, calibrated under the policy."""
         request, learned, baseline = self.request, self.learned, None
@@ -204,7 +211,10 @@ class CheckLoader:
             baseline = CheckedModel(str(request.baseline), learned)
         elif request.baseline is not None:
             address = self.versions[1].pinned(request.baseline) if self.versions[1] else request.baseline
-            asked = CheckRequest(checkpoint=address, **request.model_dump(include={"device", "precision", "tracking_uri"}))
+            shared = {"device", "precision", "tracking_uri"}
+            if self._baseline_is_module:
+                shared |= {"layers", "latent_size"} | ({"settings"} if is_module(request.checkpoint) else set())
+            asked = CheckRequest(checkpoint=address, **request.model_dump(include=shared))
             generator, discriminator = asked.load_both(self.reporter)
             profile = cached_profile(generator, self._calibrated, reporter=self.reporter)
             baseline = CheckedModel(shown(request.baseline), profile, generator, discriminator, theirs)

@@ -22,8 +22,9 @@ from qualitygate.gating.exhibit import render
 from qualitygate.gating.profile import Profile, detection_layers
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.metrics.frechet import frechet_distance_of_few
+from qualitygate.metrics.estimate import Resampling
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet
+from qualitygate.metrics.metric import set_metric
 from qualitygate.policy.corrections import Correction
 from qualitygate.policy.model import Policy
 from qualitygate.reports.pictures import blend_heat, picture
@@ -143,10 +144,15 @@ class Reference:
         measured = MeasuredSet(len(of_set), of_set, real=self.images)
         no_copy = measured.copied == 0.0  # the others' score is as high as one likes
         return {
-            names.FID: frechet_distance_of_few(of_set, self.images.features),
+            names.FID: set_metric(names.FID).compute(measured.group(), None).value,
             names.PRECISION: float(measured.inside.mean()),
             **({names.REALISM: float(measured.realism[no_copy].mean())} if no_copy.any() and self.images.has_realism else {}),
         }
+
+    def fid_note(self, features: np.ndarray) -> str | None:
+        """What there is to say of the FID of a set of so many, from its features (N, F)."""
+        of_set = torch.from_numpy(features).to(self.images.features.device)
+        return set_metric(names.FID).compute(MeasuredSet(len(of_set), of_set, real=self.images).group(), Resampling()).note
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,13 @@ class CorrectionsResult(Comparison):
     reference: Reference | None
     normal: np.ndarray | None
     harm: Mapping[tuple[str, float], float]
+
+    @cached_property
+    def fid_note(self) -> str | None:
+        """By how much FID is too large at this number of samples, in words; None without FID."""
+        if self.reference is None or FEATURES not in self.untouched:
+            return None
+        return self.reference.fid_note(self.untouched[FEATURES])
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -217,6 +230,7 @@ class CorrectionsResult(Comparison):
                 for one in self.outcomes
             ],
             "rows": self.rows,
+            "fid_note": self.fid_note,
             "left_out": dict(self.left_out),
         }
 

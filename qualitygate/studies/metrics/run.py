@@ -300,6 +300,7 @@ class _Run:
             histogram=histogram(discriminator),
             copies=copies,
             left_out=tuple(self.left_out),
+            remarks=() if self.inputs.real is None else self.inputs.real.remarks(self.generator.image_shape[0]),
             seconds=seconds,
         )
 

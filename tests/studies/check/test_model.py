@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from small import small_dcgan
 from torch import nn
 
+from qualitygate.checkpoints.save import save_generator
 from qualitygate.generators.base import Generator, Origin
 from qualitygate.generators.module import ModuleGenerator
+from qualitygate.generators.passes import Reporter
 from qualitygate.policy.model import Policy
-from qualitygate.studies.check import model
+from qualitygate.studies.check import CheckRequest, model
 
 
 class Empty:
@@ -54,3 +58,20 @@ def test_one_file_read_as_of_another_family_is_another_generator(calibrated: lis
         model.cached_profile(generator, Policy())
     assert len(calibrated) == 2
     assert len(list(tmp_path.rglob("profiles/*"))) == 2
+
+
+@pytest.mark.parametrize("candidate", ["module:mine:make", "model.safetensors"])
+def test_a_baseline_of_a_function_has_the_options_that_were_given(
+    calibrated: list[Generator], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, candidate: str
+) -> None:
+    mine = types.ModuleType("mine")
+    mine.make = lambda: nn.Sequential(nn.ConvTranspose2d(4, 3, 4), nn.ReLU(), nn.Tanh())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", mine)
+    monkeypatch.chdir(tmp_path)
+    save_generator(small_dcgan(), tmp_path / "model.safetensors")
+    options = {"layers": "1", "latent_size": 4, "device": "cpu"}
+    request = CheckRequest(checkpoint=candidate, baseline="module:mine:make", **options)
+    ours, theirs = model.CheckLoader(request, Reporter(), (None, None)).sides()
+    assert theirs is not None
+    assert isinstance(theirs.generator, ModuleGenerator)
+    assert isinstance(ours.generator, ModuleGenerator) == (candidate != "model.safetensors")

@@ -58,6 +58,7 @@ def test_every_group_is_there(measured: MetricsResult) -> None:
     assert {"fid_infinity", "ppl_z_full"} <= whole.measurements.keys()
     assert whole.measurements["fid"].extractor == "projection 6, seed 0; real images: as stored"
     assert measured.report.left_out == ()
+    assert measured.report.remarks[0] == "80 real images are fewer than 1,000: which ones they are decides much"
 
 
 def test_the_images_are_the_gates(inputs: MetricsInputs, measured: MetricsResult) -> None:
