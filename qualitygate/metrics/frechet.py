@@ -45,7 +45,11 @@ class FrechetDistance(SetMetric):
         if without:
             found = Estimate.jackknife(value, without, count)
             return replace(found, note=_bias(found, len(real.features), float(on_host(reference.trace))))
-        note = f"too few for an interval: {fewest:,} samples for {width:,} features; {_mostly_bias(real, count)}" if blocks else None
+        note = (
+            f"too few for an interval: {fewest:,} samples for {width:,} features; KID has no such limit; {_mostly_bias(real, count)}"
+            if blocks
+            else None
+        )
         return Estimate(value, count, note=note)
 
 

@@ -222,7 +222,7 @@ class Group(_Remembering):
 
     @property
     def sides(self) -> tuple[Tensor, RealSet]:
-        """The features of the group, float32 (n, F), and the real set, as of `MeasuredSet.sides`."""
+        """The features of the group, float32 (n, F), and the real set."""
         return self.features, self.real
 
     def neighbourhoods(self, how: Resampling | None) -> Neighbourhoods:

@@ -97,7 +97,7 @@ def test_fid_of_few_stands_beside_that_of_as_many_real_images(recorded, evaluato
     assert found.value > evaluator.measure(measured)[names.FID].value
     assert found.low is None
     assert found.note.startswith(
-        "too few for an interval: 57 samples for 64 features; mostly bias: 64 of the real images themselves are at "
+        "too few for an interval: 57 samples for 64 features; KID has no such limit; mostly bias: 64 of the real images themselves are at "
     )
     floor = float(found.note.rpartition(" ")[2])
     assert 0.0 < floor < found.value
@@ -127,7 +127,9 @@ def test_too_few_says_so_and_gives_no_number(evaluator: Evaluator, measured) -> 
     scarce = evaluator.measure(measured, np.arange(70))[names.FID]
     assert scarce.value is not None
     assert scarce.low is None
-    assert scarce.note.startswith("too few for an interval: 63 samples for 64 features; mostly bias: 70 of the real images")
+    assert scarce.note.startswith(
+        "too few for an interval: 63 samples for 64 features; KID has no such limit; mostly bias: 70 of the real images"
+    )
 
 
 def test_bare_values_are_the_same_without_intervals(evaluator: Evaluator, measured) -> None:
