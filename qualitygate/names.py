@@ -57,6 +57,7 @@ COVERAGE = "coverage"
 REALISM = "realism"
 RARITY = "rarity"  # of the samples in a ball of a real image; the others have none
 RARE_SHARE = "rare_share"  # samples in balls of the sparsest tenth of the real images alone
+COPIES = "copies"  # share of samples that are copies of a real image, or nearly
 INCEPTION_SCORE = "inception_score"
 PPL = "ppl"
 PPL_Z_END = "ppl_z_end"

@@ -47,6 +47,7 @@ def _shown(report: MetricsReport, out: Path | None) -> Iterator[output.Part]:
         numbers = ", ".join(f"{value:.4g}" for value in values)
         yield f"{metric(one.metric).title}: lowest {sign} random {sign} highest {one.in_words} ({numbers})"
     yield from report.rare_or_wrong
+    yield from report.alike
     of_fid = [row.measurements[names.FID] for row in report.groups if row.group != names.RANDOM and names.FID in row.measurements]
     for samples, note in {fid.samples: fid.note for fid in reversed(of_fid) if fid.value is not None and fid.note}.items():
         yield f"FID of {samples:,}: {note}"

@@ -20,7 +20,7 @@ from qualitygate.generators.passes import IMAGE_BATCH, Reporter, on_host, padded
 from qualitygate.metrics import manifold
 from qualitygate.metrics.estimate import Resampling, blocks_of
 from qualitygate.metrics.manifold import Neighbourhoods
-from qualitygate.records.metrics import Need, RealInfo
+from qualitygate.records.metrics import MOST_NAMED, Need, RealInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,12 +69,46 @@ class RealSet(_Remembering):
     @property
     def info(self) -> RealInfo:
         """What a report says of them."""
-        return RealInfo(name=self.name, digest=self.digest, samples=len(self.features), preparation=self.preparation)
+        return RealInfo(
+            name=self.name,
+            digest=self.digest,
+            samples=len(self.features),
+            preparation=self.preparation,
+            duplicates=len(self.duplicates),
+            repeated=tuple(self.duplicates[:MOST_NAMED].tolist()),
+        )
 
     @cached_property
     def radii(self) -> Tensor:
         """Distance of each image to its k-th neighbour, float64 (M,)."""
         return manifold.neighbour_radii(self.features, self.k)
+
+    @cached_property
+    def _distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the different images, the first of each, int64 (D,), and which of them each image equals, int64 (M,)."""
+        rows = np.ascontiguousarray(on_host(self.features).numpy() + 0.0)  # −0 is 0
+        words = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+        _, first, which = np.unique(words, return_index=True, return_inverse=True)
+        return first, which
+
+    @cached_property
+    def duplicates(self) -> np.ndarray:
+        """Images that equal an earlier one: rows, int64 (n,)."""
+        return np.setdiff1d(np.arange(len(self.features)), self._distinct[0])
+
+    @cached_property
+    def apart(self) -> Tensor:
+        """Distance of each image to its k-th nearest different one, float64 (M,): `radii` where no two are equal, 0 if there are no k. What
+        is in a set several times is what generators memorise, and its radius is 0."""
+        if not len(self.duplicates):
+            return self.radii
+        first, which = (torch.from_numpy(rows).to(self.features.device) for rows in self._distinct)
+        return manifold.neighbour_radii(self.features[first], self.k)[which] if len(first) > self.k else torch.zeros_like(self.radii)
+
+    @cached_property
+    def has_realism(self) -> bool:
+        """Whether realism scores can be made: the median radius is no 0, as it is where half of the images have k copies."""
+        return bool(on_host(self.radii.quantile(0.5)) > 0.0)
 
     @cached_property
     def rare_from(self) -> float:
@@ -142,8 +176,13 @@ class MeasuredSet(_Remembering):
 
     @property
     def realism(self) -> np.ndarray:
-        """Its realism score, float64 (N,); infinite for a copy of a real image."""
-        return _numpy(self.neighbourhoods().realism)
+        """Its realism score, float64 (N,); infinite for a copy of a real image, NaN where this real set gives none."""
+        return _numpy(self.neighbourhoods().realism) if self.sides[1].has_realism else np.full(self.count, np.nan)
+
+    @property
+    def copied(self) -> np.ndarray:
+        """1 if it is a copy of a real image, or nearly, else 0: float64 (N,)."""
+        return _numpy(self.neighbourhoods().copied)
 
     @property
     def rarity(self) -> np.ndarray:
@@ -259,7 +298,7 @@ def _meet(samples: MeasuredSet | Group, seed: int | None) -> Neighbourhoods:
     if blocks and len(features) - len(blocks[0]) <= real.k:
         blocks = []
     parts = [torch.from_numpy(block).to(features.device) for block in blocks]
-    return manifold.neighbourhoods(features, real.features, real.radii, real.k, parts)
+    return manifold.neighbourhoods(features, real.features, real.radii, real.k, parts, apart=real.apart)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -29,6 +29,8 @@ TO_BASELINE: Mapping[str, str] = {
     names.REALISM_TO_BASELINE: names.REALISM,
 }
 """Metrics against other images of the baseline, and what each of them is called against real images."""
+MOST_COPIES = 0.01
+"""Share of a checkpoint's images that may be copies of real ones, or nearly: what 1,024 samples without any can rule out."""
 SHARES = (names.ACCEPTED_SHARE, names.CORRECTED_SHARE, names.REJECTED_SHARE, names.YIELD, names.BORDERLINE_SHARE)
 
 
@@ -161,7 +163,7 @@ def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
 
     The best evidence decides. With ``real`` images, and a baseline whose images are held against them too, it is the images, and what is
     counted inside warns: between snapshots of one training low-rate and dead units grow while the images improve. Without, the counts
-    decide, as there is nothing else.
+    decide, as there is nothing else. Images that are memorised fail with any real images, whatever the baseline does.
     """
     counted: Severity = "warning" if real else "critical"
 
@@ -180,6 +182,7 @@ def default_rules(rate: float, *, real: bool = False) -> tuple[CheckRule, ...]:
         rule("precision", names.PRECISION, "critical", absolute=0.05),
         rule("recall", names.RECALL, "critical", absolute=0.05),
         rule("realism", names.REALISM, "warning", relative=0.05),
+        CheckRule(id="copies", metric=names.COPIES, max=MOST_COPIES, optional=True),
         # without real images; no more than a warning, as a better checkpoint is as unlike its baseline as a damaged one
         rule("precision_to_baseline", names.PRECISION_TO_BASELINE, "warning", absolute=0.15),
         rule("recall_to_baseline", names.RECALL_TO_BASELINE, "warning", absolute=0.15),

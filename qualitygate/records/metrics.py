@@ -13,6 +13,8 @@ from qualitygate.errors import InputError
 from qualitygate.plugins import plugins
 from qualitygate.records import CheckpointOrigin, Interval, Record, SoftwareOrigin
 
+MOST_NAMED = 20
+"""Images that a report names of those that are alike."""
 Need = Literal["real", "discriminator", "paths", "classes"]
 """What a metric cannot do without: real images, the checkpoint's discriminator, path lengths, or class probabilities."""
 
@@ -58,6 +60,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(names.REALISM, "realism", True, "real", "manifold:Realism"),
         Metric(names.RARITY, "rarity", None, "real", "manifold:Rarity"),
         Metric(names.RARE_SHARE, "rare share", None, "real", "manifold:RareShare", share=True),
+        Metric(names.COPIES, "copies", False, "real", "manifold:Copies", share=True),
         Metric(names.INCEPTION_SCORE, "IS", True, "classes", "inception_score:InceptionScore", of_groups=False),
         Metric(names.PPL, "PPL", False, "paths", "path_length:PathLength"),
         Metric(names.PPL_Z_END, "PPL z, ends", False, "paths", "path_length:PathLength", of_groups=False),
@@ -164,6 +167,10 @@ class RealInfo(Record):
     digest: str
     samples: int
     preparation: str
+    duplicates: int = 0
+    """Images that equal an earlier one under the extractor."""
+    repeated: tuple[int, ...] = ()
+    """The first of them, by their place in the set, from 0."""
 
 
 class Histogram(Record):
@@ -176,6 +183,10 @@ class Histogram(Record):
 def _beyond(ours: Interval, theirs: Interval) -> bool:
     """Whether one share is larger than another, whatever either is within its interval."""
     return ours.low > theirs.high
+
+
+def _first(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers)) + (" …" if len(numbers) == MOST_NAMED else "")
 
 
 class MetricsReport(SoftwareOrigin, CheckpointOrigin):
@@ -195,6 +206,8 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
     groups: tuple[GroupRow, ...]
     order: tuple[GroupOrder, ...]
     histogram: Histogram | None
+    copies: tuple[int, ...] = ()
+    """Ids of the first samples that are copies of a real image, or nearly; all of them stand in the table of samples."""
     left_out: tuple[str, ...]
     """What was not measured, and why."""
     remarks: tuple[str, ...] = ()
@@ -238,6 +251,19 @@ class MetricsReport(SoftwareOrigin, CheckpointOrigin):
         if of_inside is None or of_rare is None:
             return None
         return Interval(1.0 - of_inside.value, 1.0 - of_inside.high, 1.0 - of_inside.low), of_rare
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What is there more than once, in words: samples that are copies of real images, and real images that equal others."""
+        found, whole = [], self.row(names.ALL)
+        if self.copies and whole is not None and (share := whole.measurements[names.COPIES].value) is not None:
+            found.append(f"{round(share * self.samples):,} samples are copies of a real image, or nearly: ids {_first(self.copies)}")
+        if (real := self.real) is not None and real.duplicates:
+            places = _first(real.repeated)
+            found.append(
+                f"{real.duplicates:,} of {real.samples:,} real images equal an earlier one: those at {places}, from 0; leave them out"
+            )
+        return tuple(found)
 
     def values(self) -> dict[str, float]:
         """Every value under the name it is logged by; bounds of the whole set and spreads of chance beside them."""

@@ -141,7 +141,7 @@ def _metrics_note(report: MetricsReport) -> str:
         word = "holds beyond chance" if one.clear else "holds within chance" if one.holds else "does not hold"
         values = f"{one.lowest:.4g}, {one.random:.4g}, {one.highest:.4g}"
         lines.append(f"{one.metric}: lowest better than random better than highest {word} ({values}).")
-    lines += [f"{one}." for one in report.rare_or_wrong]
+    lines += [f"{one}." for one in (*report.rare_or_wrong, *report.alike)]
     lines += [f"{one[0].upper()}{one[1:]}." for one in report.remarks]
     lines += [f"Not measured: {left_out}." for left_out in report.left_out]
     return "\n\n".join([*lines, f"Look at `{names.GROUPS_TABLE}` and `{FIGURES}/`."])

@@ -13,7 +13,7 @@ from qualitygate.metrics import distances
 from qualitygate.metrics.estimate import Resampling, blocks_of
 from qualitygate.metrics.manifold import neighbour_radii, neighbourhoods
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet
-from qualitygate.metrics.metric import set_metric
+from qualitygate.metrics.metric import Evaluator, set_metric
 
 
 @pytest.fixture
@@ -209,3 +209,35 @@ def test_memory_grows_with_the_samples_and_not_with_their_pairs(monkeypatch: pyt
     features = torch.randn(2, 800, 8, generator=torch.Generator().manual_seed(0))
     few, many = (watched(*features[:, :count]).largest for count in (400, 800))
     assert many <= 2 * few < 400 * 400
+
+
+def test_copies_and_near_copies_are_told_from_honest_samples() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, honest, off = (torch.randn(300, 8, generator=random) for _ in range(3))
+    radii = neighbour_radii(real)
+    near = real + 0.1 * radii[:, None].float() * off / off.norm(dim=1, keepdim=True)
+    samples = torch.cat((honest[:98], real[:1], near[1:2]))
+    measured = MeasuredSet(100, samples, real=RealSet("real", "", real))
+    assert measured.copied.nonzero()[0].tolist() == [98, 99]
+    realism = set_metric(names.REALISM).compute(measured.group(), Resampling())
+    assert realism.value == pytest.approx(measured.realism[:98].mean())
+    assert "2 of 100" in str(realism.note)
+    assert set_metric(names.COPIES).compute(measured.group(), Resampling()).value == 0.02
+
+
+def test_a_real_set_half_of_which_is_there_four_times() -> None:
+    """The median radius is 0: there is no realism, all else is there, and a near copy of what is there four times is still one."""
+    random = torch.Generator().manual_seed(0)
+    once = torch.randn(60, 4, generator=random)
+    real = RealSet("real", "", torch.cat((once, once[:30], once[:30], once[:30])))
+    assert real.radii.median() == 0.0
+    assert torch.equal(real.apart[:60], neighbour_radii(once))
+    assert (real.info.duplicates, real.info.repeated[:2]) == (90, (60, 61))
+    samples = torch.cat((torch.randn(39, 4, generator=random), once[:1] + 1e-4))
+    measured = MeasuredSet(40, samples, real=real)
+    found = Evaluator("features").measure(measured)
+    assert found[names.REALISM].value is None
+    assert "3 copies" in str(found[names.REALISM].note)
+    assert all(one.value is not None for name, one in found.items() if name != names.REALISM)
+    assert measured.copied[39] == 1.0
+    assert np.isnan(measured.realism).all()

@@ -16,7 +16,7 @@ from qualitygate.records.metrics import Measurement
 from qualitygate.studies.metrics.groups import group_row, histogram, orders, random_row
 
 DIRECTED = {names.FID, names.KID, names.PRECISION, names.RECALL, names.DENSITY, names.COVERAGE, names.REALISM}
-AGAINST_REAL = DIRECTED | {names.RARITY, names.RARE_SHARE}
+AGAINST_REAL = DIRECTED | {names.RARITY, names.RARE_SHARE, names.COPIES}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,10 @@ def test_the_whole_set_agrees_with_the_references(expected, evaluator: Evaluator
     }
     for name, value in wanted.items():
         assert found[name].value == pytest.approx(value, rel=1e-6), name
-    for one in found.values():
-        assert one.low < one.value < one.high
+    for name, one in found.items():
+        assert one.low < one.value < one.high or name == names.COPIES
+    assert (found[names.COPIES].low, found[names.COPIES].value) == (0.0, 0.0)
+    assert 0.0 < found[names.COPIES].high < 0.01
     assert found[names.FID].samples == 400
     assert found[names.FID].real_samples == 500
     assert found[names.PPL].samples == 100
@@ -160,7 +162,7 @@ def test_copies_of_real_images_are_left_out_of_realism_only(evaluator: Evaluator
     assert everything[names.REALISM].value is None
     assert everything[names.PRECISION].value == 1.0
     mixed = torch.cat((features[:10], features[10:] + 0.5))
-    assert "10 of infinite value" in evaluator.measure(MeasuredSet(50, mixed, real=real))[names.REALISM].note
+    assert "10 of 50 samples are copies of real images" in evaluator.measure(MeasuredSet(50, mixed, real=real))[names.REALISM].note
 
 
 def test_a_degraded_set_is_worse_in_every_metric(real: RealSet, evaluator: Evaluator) -> None:

@@ -158,8 +158,10 @@ def needs_reference(rules: Sequence[CheckRule], candidate: CheckedModel, baselin
 
 
 def _gives_way(rule: CheckRule, rules: Sequence[CheckRule], baseline: CheckedModel | None, *, real: bool) -> bool:
-    """Whether a rule on images of the baseline gives way to one on real images, which is there and can be evaluated."""
-    seen = real and any(needs_of(one.metric) == "real" and (one.worse_by is None or images_decide(baseline, real=real)) for one in rules)
+    """Whether a rule on images of the baseline gives way to one on real images, which is there, can be evaluated, and says how good the
+    candidate's are: that they are no copies does not."""
+    telling = (one for one in rules if needs_of(one.metric) == "real" and one.metric != names.COPIES)
+    seen = real and any(one.worse_by is None or images_decide(baseline, real=real) for one in telling)
     return rule.metric in TO_BASELINE and rule.optional and seen
 
 

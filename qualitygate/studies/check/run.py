@@ -45,6 +45,8 @@ def advice(metric: str, candidate: CheckedModel) -> str:
         return f"units that never fire: {_units(candidate, names.UNIT_DEAD)}"
     if names.is_worst_unit_cla(metric):
         return "`qualitygate units CANDIDATE`: the units with the highest CLA and what they draw"
+    if metric == names.COPIES:
+        return "`qualitygate metrics CANDIDATE --real DIR`: which samples are copies, and which real images are there twice"
     if (needs := needs_of(metric)) == "real":
         return "`qualitygate metrics CANDIDATE --real DIR`: the same number in groups, with its figures"
     if needs == "baseline":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,7 @@ from qualitygate.metrics.estimate import Estimate, NotKnownError, Resampling, me
 from qualitygate.metrics.measured_set import MeasuredSet, Observer, RealSet
 from qualitygate.metrics.metric import set_metric
 from qualitygate.metrics.path_length import path_lengths
-from qualitygate.policy.model import SHARES, TO_BASELINE, Policy, needs_of, score_quantile
+from qualitygate.policy.model import MOST_COPIES, SHARES, TO_BASELINE, Policy, needs_of, score_quantile
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.local_activation import in_parts
 from qualitygate.studies.check.model import NOT_IN_PROFILE, CheckedModel, CheckInputs
@@ -129,10 +130,8 @@ class Sample:
             raise NotKnownError(_MISSING.get(needs, "no features"))
         paths = None if self.lengths is None or needs != "paths" else np.arange(len(self.lengths))
         found = one.compute(measured.group(paths), how)
-        if found.left_out and reference is not None and measured.real is not None:
-            raise NotKnownError(
-                f"{found.left_out} of {found.samples} images equal one of {reference.name}: their {one.info.title} is infinite"
-            )
+        if found.left_out and reference is not None and one.name == names.REALISM:
+            found = _without_copies(found, measured, reference)
         if not len(found.draws):
             raise NotKnownError(found.note or f"{found.samples} samples are too few for an interval")
         return _finite(metric, found)
@@ -185,6 +184,15 @@ def reference_set(baseline: CheckedModel, extractor: Extractor, count: int, seed
     ids = range(REFERENCE_FROM, REFERENCE_FROM + count)
     features = image_features(baseline, extractor, ids, seed, reporter)
     return RealSet(f"images of {baseline.profile.info.checkpoint}", baseline.sha256, features)
+
+
+def _without_copies(found: Estimate, measured: MeasuredSet, reference: RealSet) -> Estimate:
+    """Mean realism without copies of the reference, where these are few enough for the others to stand for the sample."""
+    copies = int(measured.copied.sum())
+    if copies > MOST_COPIES * found.samples:
+        what = f"{copies} of {found.samples} images equal one of {reference.name}, or nearly"
+        raise NotKnownError(f"{what}: more than {MOST_COPIES:.0%} cannot be left out")
+    return replace(found, left_out=found.left_out - copies)
 
 
 def _finite(metric: str, found: Estimate) -> Estimate:

@@ -139,13 +139,14 @@ class Reference:
     real: bool
 
     def __call__(self, features: np.ndarray) -> dict[str, float]:
-        """FID, mean realism and precision of a set, by name, from the features (N, F) of its images."""
+        """FID, mean realism (where there is one) and precision of a set, by name, from the features (N, F) of its images."""
         of_set = torch.from_numpy(features).to(self.images.features.device)
         measured = MeasuredSet(len(of_set), of_set, real=self.images)
+        no_copy = measured.copied == 0.0  # the others' score is as high as one likes
         return {
             names.FID: set_metric(names.FID).compute(measured.group(), None).value,
-            names.REALISM: float(measured.realism[np.isfinite(measured.realism)].mean()),
             names.PRECISION: float(measured.inside.mean()),
+            **({names.REALISM: float(measured.realism[no_copy].mean())} if no_copy.any() and self.images.has_realism else {}),
         }
 
     def fid_note(self, features: np.ndarray) -> str | None:

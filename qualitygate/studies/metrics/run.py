@@ -29,7 +29,7 @@ from qualitygate.metrics.metric import Evaluator
 from qualitygate.metrics.path_length import KINDS, PER_SAMPLE, path_lengths
 from qualitygate.policy.scores import cla_layer
 from qualitygate.records.gate import Verdict
-from qualitygate.records.metrics import GroupRow, Measurement, MetricsReport
+from qualitygate.records.metrics import MOST_NAMED, GroupRow, Measurement, MetricsReport
 from qualitygate.reports.study_figures import discriminator_figure, group_figure, precision_recall_figure
 from qualitygate.studies.metrics import MetricsRequest
 from qualitygate.studies.metrics.groups import RANDOM_GROUPS, extremes, group_row, group_size, group_table, histogram, orders, random_row
@@ -171,7 +171,8 @@ class _Run:
             chance = random_row(self.evaluator, whole, self.size, path_rows=self.path_rows, path_size=self.path_size, progress=progress)
         values = whole.discriminator
         by_group = {} if values is None else {names.ALL: values, **{name: values[rows] for name, (_, rows) in chosen.items()}}
-        report = self._report([first, chance, *groups], by_group, time.perf_counter() - self.started)
+        copies = seen.latents.ids[whole.copied > 0.0][:MOST_NAMED].tolist() if whole.has("real") else ()
+        report = self._report([first, chance, *groups], by_group, tuple(copies), time.perf_counter() - self.started)
         return MetricsResult(report, self._samples(seen, whole))
 
     def _score(self, samples: CollectedSamples, score: str) -> np.ndarray:
@@ -273,7 +274,7 @@ class _Run:
             found[name] = self.evaluator.measurement(name, replace(whole, lengths=lengths).group(self.path_rows))
         return found
 
-    def _report(self, rows: list[GroupRow], discriminator: dict[str, np.ndarray], seconds: float) -> MetricsReport:
+    def _report(self, rows: list[GroupRow], discriminator: dict[str, np.ndarray], copies: tuple[int, ...], seconds: float) -> MetricsReport:
         generator, stage = self.generator, self.inputs.stage
         origin = generator.identity()
         return MetricsReport(
@@ -297,6 +298,7 @@ class _Run:
             groups=tuple(rows),
             order=orders(rows),
             histogram=histogram(discriminator),
+            copies=copies,
             left_out=tuple(self.left_out),
             remarks=() if self.inputs.real is None else self.inputs.real.remarks(self.generator.image_shape[0]),
             seconds=seconds,
@@ -313,7 +315,7 @@ class _Run:
             columns[self.ranked_by] = self.score
         if whole.has("real"):
             columns |= {names.PRECISION: whole.inside, names.DENSITY: whole.density, names.REALISM: whole.realism}
-            columns[names.RARITY] = whole.rarity
+            columns |= {names.RARITY: whole.rarity, names.COPIES: whole.copied}
         if whole.lengths is not None:
             columns[names.PPL] = whole.lengths.mean(dim=1).numpy()
         if whole.discriminator is not None:

@@ -106,7 +106,8 @@ def collect_evidence(
     if (real := measured.real) is not None:
         against = f"against {len(real.features):,} of {real.name}"
         what = f"the quarter of the samples with the lowest realism score {against}"
-        yield _worst_quarter(EvidenceKind.REALISM, what, measured.realism, samples)
+        if real.has_realism:
+            yield _worst_quarter(EvidenceKind.REALISM, what, measured.realism, samples)
         what = f"samples outside of the real images' neighbourhoods {against}"
         yield SampleEvidence(EvidenceKind.PRECISION, what, 1.0 - measured.inside, measured.inside < 0.5, table, by_class)
     if sizes.planted or (sizes.planted is None and inputs.labels is None and inputs.real is None):

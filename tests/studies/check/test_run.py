@@ -183,7 +183,8 @@ def test_where_real_images_cannot_be_compared_the_counts_still_decide(baseline: 
     """A profile makes no images: with it as a baseline the rules on real images are left out, and the counts may not be mere warnings."""
     bare = replace(baseline, generator=None)
     policy = POLICY.model_copy(update={"check": POLICY.check.model_copy(update={"rules": None})})
-    record = check(damaged, bare, policy, CheckInputs(real=REAL, extractor=Thumbnail())).record
+    real = RealSet("photos", "r", torch.randn(10, 4, generator=torch.Generator().manual_seed(0)))
+    record = check(damaged, bare, policy, CheckInputs(real=real, extractor=Thumbnail())).record
     severities = {one.id: one.severity for one in record.rules}
     assert severities["low_rate_tail"] == severities["dead_units"] == "critical"
     assert record.policy_hash == policy.check_hash()

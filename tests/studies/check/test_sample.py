@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from qualitygate import names
+from qualitygate.metrics.compare import compare
 from qualitygate.metrics.estimate import NotKnownError, Resampling
 from qualitygate.metrics.measured_set import RealSet
+from qualitygate.policy.model import Policy
+from qualitygate.records.check import RuleState
 from qualitygate.studies.check.sample import Sample
 
 HOW = Resampling(seed=0, draws=50, tail=0.05)
@@ -40,10 +43,26 @@ def test_a_mean_of_finite_values_is_their_mean() -> None:
 
 @pytest.mark.parametrize("metric", [names.REALISM, names.REALISM_TO_BASELINE])
 def test_realism_of_a_copy_is_not_left_out(metric: str) -> None:
-    near = torch.arange(8.0)[:, None] + 0.25
-    assert np.isfinite(sample(8, features=near).estimate(metric, REAL, HOW).value)
+    others = -1.0 - torch.arange(8.0)[:, None]
+    assert np.isfinite(sample(8, features=others).estimate(metric, REAL, HOW).value)
     with pytest.raises(NotKnownError, match="1 of 8 images equal one of photos"):
-        sample(8, features=torch.cat([near[:7], REAL.features[5:6]])).estimate(metric, REAL, HOW)
+        sample(8, features=torch.cat([others[:7], REAL.features[5:6]])).estimate(metric, REAL, HOW)
+
+
+def test_a_few_copies_move_no_realism_and_many_fail_the_check() -> None:
+    random = torch.Generator().manual_seed(0)
+    real = RealSet("photos", "r", torch.randn(200, 8, generator=random))
+    honest = torch.randn(1000, 8, generator=random)
+    (rule,) = (one for one in Policy().check_rules() if one.metric == names.COPIES)
+    for copies, state in ((0, RuleState.PASSED), (9, RuleState.INCONCLUSIVE), (40, RuleState.FAILED)):
+        of = sample(1000, features=torch.cat([honest[copies:], real.features[:copies]]))
+        assert compare(rule, of.estimate(names.COPIES, real, HOW), None, 0.001).state is state
+        if state is RuleState.FAILED:
+            with pytest.raises(NotKnownError, match="40 of 1000 images equal one of photos"):
+                of.estimate(names.REALISM, real, HOW)
+        else:
+            alone = sample(1000, features=honest).estimate(names.REALISM, real, HOW).value
+            assert of.estimate(names.REALISM, real, HOW).value == pytest.approx(alone, rel=0.01)
 
 
 def test_what_is_missing_is_said() -> None:
