@@ -17,7 +17,7 @@ from qualitygate.features.images import digits_images
 from qualitygate.features.registry import make_extractor
 from qualitygate.gating.calibrate import calibrate, default_policy
 from qualitygate.gating.stage import GateStage
-from qualitygate.metrics.manifold import neighbour_radii, neighbourhoods
+from qualitygate.metrics.neighbourhoods import neighbour_radii, neighbourhoods
 from qualitygate.policy.model import Policy
 from qualitygate.reports.study_figures import precision_recall_figure
 from qualitygate.reports.style import FAINT, INK, PAPER, png

@@ -17,9 +17,8 @@ from qualitygate.features.extractor import Extractor, extract
 from qualitygate.features.images import ImageSet
 from qualitygate.generators.base import Discriminator
 from qualitygate.generators.passes import IMAGE_BATCH, Reporter, on_host, padded_rows, scored_pass
-from qualitygate.metrics import manifold
 from qualitygate.metrics.estimate import Resampling, blocks_of
-from qualitygate.metrics.manifold import Neighbourhoods
+from qualitygate.metrics.neighbourhoods import RARE, K, Neighbourhoods, neighbour_radii, neighbourhoods
 from qualitygate.records.metrics import MOST_NAMED, Need, RealInfo
 
 P = ParamSpec("P")
@@ -48,7 +47,7 @@ class RealSet(_Remembering):
     name: str
     digest: str
     features: Tensor
-    k: int = manifold.K
+    k: int = K
     key: str | None = None
     preparation: str = ""
 
@@ -81,7 +80,7 @@ class RealSet(_Remembering):
     @cached_property
     def radii(self) -> Tensor:
         """Distance of each image to its k-th neighbour, float64 (M,)."""
-        return manifold.neighbour_radii(self.features, self.k)
+        return neighbour_radii(self.features, self.k)
 
     @cached_property
     def _distinct(self) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +102,7 @@ class RealSet(_Remembering):
         if not len(self.duplicates):
             return self.radii
         first, which = (torch.from_numpy(rows).to(self.features.device) for rows in self._distinct)
-        return manifold.neighbour_radii(self.features[first], self.k)[which] if len(first) > self.k else torch.zeros_like(self.radii)
+        return neighbour_radii(self.features[first], self.k)[which] if len(first) > self.k else torch.zeros_like(self.radii)
 
     @cached_property
     def has_realism(self) -> bool:
@@ -113,7 +112,7 @@ class RealSet(_Remembering):
     @cached_property
     def rare_from(self) -> float:
         """Rarity score above which a sample is rare: it lies in balls of the sparsest images alone."""
-        return float(on_host(self.radii.quantile(manifold.RARE)))
+        return float(on_host(self.radii.quantile(RARE)))
 
 
 @dataclass(frozen=True)
@@ -298,7 +297,7 @@ def _meet(samples: MeasuredSet | Group, seed: int | None) -> Neighbourhoods:
     if blocks and len(features) - len(blocks[0]) <= real.k:
         blocks = []
     parts = [torch.from_numpy(block).to(features.device) for block in blocks]
-    return manifold.neighbourhoods(features, real.features, real.radii, real.k, parts, apart=real.apart)
+    return neighbourhoods(features, real.features, real.radii, real.k, parts, apart=real.apart)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

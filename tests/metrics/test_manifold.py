@@ -11,9 +11,9 @@ from qualitygate import names
 from qualitygate.errors import InputError
 from qualitygate.metrics import distances
 from qualitygate.metrics.estimate import Resampling, blocks_of
-from qualitygate.metrics.manifold import neighbour_radii, neighbourhoods
 from qualitygate.metrics.measured_set import MeasuredSet, RealSet
 from qualitygate.metrics.metric import Evaluator, set_metric
+from qualitygate.metrics.neighbourhoods import neighbour_radii, neighbourhoods
 
 
 @pytest.fixture
