@@ -215,9 +215,7 @@ def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequenc
     """The distance of generated features (N, F), and of them without each block of rows, int64 (n,), for a jackknife."""
     mapped, squares = real.view(generated)
     if len(mapped) <= mapped.shape[1]:
-        kept = [torch.ones(len(mapped), dtype=torch.bool, device=mapped.device) for _ in (None, *blocks)]
-        for rows, block in zip(kept[1:], blocks, strict=True):
-            rows[block] = False
+        kept = [torch.arange(len(mapped), device=mapped.device), *(_others(block, len(mapped)) for block in blocks)]
         return [real.distance(squares[rows].mean(), _products(mapped[rows])) for rows in kept]
     whole, total = GaussianStatistics.of(mapped), squares.sum()
     found = [real.distance(total / whole.count, whole.covariance)]
@@ -225,6 +223,12 @@ def frechet_distances(generated: Tensor, real: FrechetReference, blocks: Sequenc
         rest = whole - GaussianStatistics.of(mapped[block])
         found.append(real.distance((total - squares[block].sum()) / rest.count, rest.covariance))
     return found
+
+
+def _others(rows: Tensor, count: int) -> Tensor:
+    """The rows of so many that are not given, in order, int64; a mask would have to be waited for."""
+    given = torch.zeros(count, device=rows.device).index_fill_(0, rows, 1.0)
+    return given.argsort(stable=True)[: count - len(rows)]
 
 
 def _products(features: Tensor) -> Tensor:
