@@ -252,14 +252,16 @@ class Generator(Network, abc.ABC):
         if precision == full.precision:
             return full
         made = copy.copy(full) if precision == "tf32" else copy.deepcopy(full)
-        made._most_rows = None
-        made.precision = precision
-        if precision != "tf32":
-            made.begun_in = made.lowered(getattr(torch, precision))
-        made._full = (full,)
+        made._most_rows, made.precision = None, precision
+        begun_in = torch.float32 if precision == "tf32" else made.lowered(getattr(torch, precision))
+        made.begun_in, made._full = begun_in, (full,)
+        if precision == "tf32":
+            return made
         try:  # a network of somebody else's may hold numbers of its own
             with made.scored_pass():
                 made(sample_latents(made, [0], 0))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             found, needed = str(error).splitlines()[0], "--precision float32 or tf32"
             raise InputError(f"The network does not run in {precision}", found, needed) from error

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cli.conftest import dcgan_state_dict
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # after the tests: `metrics` is there too
 
 from candidates import Candidate, candidates, planted
 from check_verdicts import Row, page

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small import small_dcgan, small_pggan, small_stylegan2
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # after the tests: `metrics` is there too
 
 from curvature import measured
 from matrix import operations_of_a_pass

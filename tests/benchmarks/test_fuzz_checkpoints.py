@@ -11,7 +11,7 @@ import pytest
 from qualitygate.checkpoints.reader import read
 from qualitygate.errors import CheckpointError
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # after the tests: `metrics` is there too
 
 from fuzz_checkpoints import SECONDS, damaged, genuine, outcomes
 

@@ -13,7 +13,7 @@ from PIL import Image
 from small import small_dcgan
 from small_policy import small_policy
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+sys.path.append(str(Path(__file__).parents[2] / "docs"))  # after the tests: `reference` is there too
 
 from drawing.look import MOST_BYTES
 from drawing.low_rate_neurons import low_rate_ranked, low_rate_rates

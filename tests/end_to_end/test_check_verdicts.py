@@ -11,7 +11,7 @@ import torch
 import yaml
 from cli.conftest import Call, Called, call, dcgan_state_dict  # noqa: F401 - a fixture
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # after the tests: `metrics` is there too
 
 from candidates import candidates, planted
 

@@ -1,0 +1,1 @@
+"""A package by name: `benchmarks` has a module of that name."""

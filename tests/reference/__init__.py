@@ -1,0 +1,1 @@
+"""A package by name: `docs` has a module of that name."""
