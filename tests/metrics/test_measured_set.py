@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from metrics.made_up import Projection
 
+from metrics.made_up import Projection
 from qualitygate.generators.base import Discriminator
 from qualitygate.metrics.measured_set import MeasuredSet, Observer
 

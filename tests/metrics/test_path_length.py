@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from metrics.made_up import Squares
 from small import small_dcgan, small_pggan, small_stylegan2
 
+from metrics.made_up import Squares
 from qualitygate.errors import InputError
 from qualitygate.generators.base import sample_latents
 from qualitygate.latents import Latents

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from reference.vectors import Case, Vectors
-
 from qualitygate.checkpoints.contents import TensorGroup
+from reference.vectors import Case, Vectors
 
 
 def _snapshot(vectors: Vectors) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from reference.vectors import Case, Vectors
-
 from qualitygate.checkpoints.contents import TensorGroup
+from reference.vectors import Case, Vectors
 
 _LOD = "tests/checkpoints/test_layouts_pggan.py: the level of detail is part of the checkpoint"
 _CLASSES = "tests/checkpoints/test_layouts_pggan.py: the value of an image stands beside those of the classes"

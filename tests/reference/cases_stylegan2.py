@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reference.vectors import Case, Vectors
-
 from qualitygate.checkpoints.contents import TensorGroup
+from reference.vectors import Case, Vectors
 
 _OTHER_WEIGHTS = "tests/checkpoints/test_layouts_stylegan2.py: the averaged generator is preferred"
 _OTHER_CLAMP = "tests/checkpoints/test_layouts_stylegan2.py: the clamp is read off the settings"

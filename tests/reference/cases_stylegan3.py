@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reference.vectors import Case, Vectors
-
 from qualitygate.checkpoints.contents import TensorGroup
+from reference.vectors import Case, Vectors
 
 
 def _snapshot(vectors: Vectors) -> Mapping[str, Any]:

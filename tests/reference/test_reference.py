@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference.vectors import Case, Vectors, assert_agrees, load
 from torch import Tensor
 
 from qualitygate.checkpoints import save as native
 from qualitygate.checkpoints.contents import Contents, TensorGroup
 from qualitygate.checkpoints.load import Checkpoint, assemble_contents
 from qualitygate.latents import Latents, Sampling
+from reference.vectors import Case, Vectors, assert_agrees, load
 
 _MODULES = sorted(path.stem for path in Path(__file__).parent.glob("cases_*.py"))
 CASES: list[Case] = [case for module in _MODULES for case in importlib.import_module(f"reference.{module}").CASES]
