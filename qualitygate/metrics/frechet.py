@@ -26,7 +26,6 @@ from qualitygate.metrics.measured_set import Group, RealSet
 from qualitygate.metrics.metric import SetMetric
 
 _ROWS = 4096  # features that are turned into float64 at once
-_PANEL = 256  # columns of outer products that are made at once, from the diagonal on: the other half is their mirror image
 _POINTS = 15  # sizes of the subsets that the extrapolation is fitted to, as in Chong and Forsyth
 _LEAST_SHARE = 0.1  # smallest of them, as a share of the set
 _NO_DISTANCE = 1e-8  # of the covariance's trace: what rounding leaves of 0
@@ -66,16 +65,13 @@ def _mostly_bias(real: RealSet, count: int) -> str:
     """What as many real images would have, beside all of them: their true distance is 0."""
     if count >= len(real.features):
         return "mostly bias: compare it at this number of samples alone"
-    known = real.once(_floors)
-    if count not in known:
-        rows = np.sort(np.argsort(uniforms(0, Purpose.SUBSET, np.arange(1), len(real.features))[0], kind="stable")[:count])
-        some = real.features[torch.from_numpy(rows).to(real.features.device)]
-        known[count] = frechet_distances(some, real.once(_reference))[0]
-    return f"mostly bias: {count:,} of the real images themselves are at {known[count]:.3g}"
+    return f"mostly bias: {count:,} of the real images themselves are at {real.once(_floor, count):.3g}"
 
 
-def _floors(_: RealSet) -> dict[int, float]:
-    return {}
+def _floor(real: RealSet, count: int) -> float:
+    """The distance of so many real images from all of them."""
+    rows = np.sort(np.argsort(uniforms(0, Purpose.SUBSET, np.arange(1), len(real.features))[0], kind="stable")[:count])
+    return frechet_distances(real.features[torch.from_numpy(rows).to(real.features.device)], real.once(_reference))[0]
 
 
 class ExtrapolatedFrechetDistance(SetMetric):
@@ -123,9 +119,8 @@ class GaussianStatistics:
         for part in features.split(_ROWS):
             exact = part.double() - origin
             total += exact.sum(dim=0)
-            for at in range(0, width, _PANEL):
-                outer[at:, at : at + _PANEL].addmm_(exact[:, at:].T, exact[:, at : at + _PANEL])
-        return cls(len(features), origin, total, outer.tril() + outer.tril(-1).T)
+            outer.addmm_(exact.T, exact)
+        return cls(len(features), origin, total, outer)
 
     def __add__(self, other: GaussianStatistics) -> GaussianStatistics:
         count, total, outer = other._from(self.origin)
