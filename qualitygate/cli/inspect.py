@@ -84,6 +84,7 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
         "discriminator": file is not None and file.discriminator is not None,
         "exact_cla_passes": generator.latent_size * DIVISIONS,
         "screened_cla_passes": {f"{quantile:g}": typical_passes(generator.latent_size, quantile) for quantile in MEASURED_PASSES},
+        "screened_cla_error": {f"{quantile:g}": _stated_error(quantile) for quantile in MEASURED_PASSES},
         "layers": layers,
         "presets": {"low_rate": list(presets.low_rate), "curvature": list(presets.curvature), "stop": presets.stop},
         "ignored": [] if file is None else list(file.ignored),
@@ -91,9 +92,25 @@ def describe(loaded: Checkpoint | Generator) -> dict[str, Any]:
 
 
 def _passes(document: dict[str, Any]) -> str:
-    """Early passes by limit, each with what may differ from exact CLA there."""
-    screened = ", ".join(f"{passes:.0f} at {quantile}" for quantile, passes in document["screened_cla_passes"].items())
-    return f"{document['exact_cla_passes']:,} early passes exact; screened, by the quantile of the limit, about {screened}"
+    """Early passes by limit, each with the share of verdicts that may differ from exact CLA's there under the default policy."""
+    screened = ", ".join(
+        f"{passes:.0f} at {quantile} ({f'{error:.2%}' if (error := document['screened_cla_error'][quantile]) else 'not certified'})"
+        for quantile, passes in document["screened_cla_passes"].items()
+    )
+    return (
+        f"{document['exact_cla_passes']:,} early passes exact; screened about so many, by the quantile of the limit "
+        f"(verdicts that may differ): {screened}"
+    )
+
+
+def _stated_error(quantile: float) -> float | None:
+    """Share of verdicts that may differ at the limit of a quantile under the default policy; None where its pilot is too small to say."""
+    from qualitygate.gating.calibrate import PILOT
+    from qualitygate.policy.model import Detection
+    from qualitygate.scores.screening import allowed_error
+
+    found = Detection(curvature_error=allowed_error(Detection().curvature_error, 1.0 - quantile))
+    return round(found.curvature_error, 6) if found.smallest_pilot <= PILOT["curvature_samples"] else None
 
 
 def _planted(generator: Generator) -> dict[str, Any] | None:

@@ -44,7 +44,8 @@ AFFORDABLE = 0.1
 INTERVAL = 30.0
 """Seconds between two writes of what is unfinished, and before the first: work that takes less writes nothing."""
 CACHE = array_cache("unfinished")
-_PILOT = {"curvature_samples": 1_000}
+PILOT = {"curvature_samples": 1_000}
+"""Exact scores that screening is fitted on by default."""
 _RANKED = 256  # samples that units are ranked by where a pilot is walked anyway
 _SAMPLES = "samples"
 _QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -142,7 +143,7 @@ def checkpoint_policy(generator: Generator) -> Policy:
     if screening_share(generator, layer) > AFFORDABLE:
         return policy
     detection = policy.detection.model_copy(update={"curvature_layers": (layer,)})
-    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": policy.calibration.model_copy(update=_PILOT)})
+    return Policy.model_validate({**dict(policy), "detection": detection, "calibration": policy.calibration.model_copy(update=PILOT)})
 
 
 def screening_share(generator: Generator, layer: int) -> float:
@@ -154,7 +155,7 @@ def with_curvature(policy: Policy, layer: int) -> Policy:
     """The policy with a rule on the screened CLA of a layer: the tenth with the highest is corrected."""
     rule = Rule(id="cla", score=names.cla(layer), limit=Limit(quantile=0.9))
     return Policy.model_validate(
-        {**dict(policy), "rules": (*policy.rules, rule), "calibration": policy.calibration.model_copy(update=_PILOT)}
+        {**dict(policy), "rules": (*policy.rules, rule), "calibration": policy.calibration.model_copy(update=PILOT)}
     )
 
 

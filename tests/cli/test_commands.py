@@ -54,9 +54,10 @@ def test_inspect(call: Call, place: Place) -> None:
     assert found["micro_batch"] == {"the CPU": 64, **{f"a GPU with {memory} GiB": 1024 for memory in (16, 40, 80)}}
     assert found["exact_cla_passes"] == 8 * 20
     assert found["screened_cla_passes"] == {"0.8": 98, "0.9": 65, "0.95": 123, "0.99": 43}
+    assert found["screened_cla_error"] == {"0.8": 0.01, "0.9": 0.005, "0.95": 0.0025, "0.99": None}
     shown = call("inspect", place.checkpoint)
     assert found["sha256"] in shown.stdout.replace("\n", "")
-    assert "160 early passes exact; screened, by the quantile of the limit, about 98 at 0.8, 65 at 0.9" in " ".join(shown.stdout.split())
+    assert "differ): 98 at 0.8 (1.00%), 65 at 0.9 (0.50%)" in " ".join(shown.stdout.split())
     assert shown.stderr == ""
 
 
