@@ -46,10 +46,11 @@ from qualitygate.checkpoints.demonstration import face_generator
 from qualitygate.checkpoints.load import assemble_contents, load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.stage import GateStage
-from qualitygate.generators.base import GenerationPrecision, Generator, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.generators.passes import on_host, pixels
 from qualitygate.latents import Latents, Sampling
 from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
+from qualitygate.records import GenerationPrecision
 from qualitygate.records.gate import Verdict
 from qualitygate.scores.low_rate import activation_rates
 

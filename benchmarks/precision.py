@@ -21,8 +21,9 @@ from qualitygate.checkpoints.load import load_generator
 from qualitygate.gating.calibrate import calibrate
 from qualitygate.gating.scoring import Scorer, add_totals, joined
 from qualitygate.gating.stage import GatedBlock, GateStage
-from qualitygate.generators.base import GenerationPrecision, Generator, sample_latents
+from qualitygate.generators.base import Generator, sample_latents
 from qualitygate.policy.model import Calibration, Policy
+from qualitygate.records import GenerationPrecision
 from qualitygate.scores.low_rate import ActivationRates
 
 SEED = 1

@@ -10,11 +10,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qualitygate.errors import InputError
+from qualitygate.records import GenerationPrecision
 
 if TYPE_CHECKING:
     import torch
@@ -148,9 +149,7 @@ class FileRequest(Request):
 class GeneratorRequest(OnDevice, FileRequest):
     """A request that runs a generator."""
 
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
-        "float32", description="Numbers in which images are made; a profile holds for one of them."
-    )
+    precision: GenerationPrecision = Field("float32", description="Numbers in which images are made; a profile holds for one of them.")
 
     def load_both(self, reporter: Reporter | None = None) -> tuple[Generator, Discriminator | None]:
         generator, discriminator = super().load_both(reporter)

@@ -96,7 +96,7 @@ class Screening:
         found = {place(layer): np.full(count, np.nan) for place in _PLACES for layer in self._layers} | {names.CLA_PASSES: np.zeros(count)}
         evidence = free_evidence(columns, self._scored, self._policy.detection.rates)
         estimates = {layer: np.full((count, len(stages)), np.nan) for layer in self._layers}
-        estimator = SequentialEstimator(self._walked, latents, self._layers)
+        estimator = SequentialEstimator(self._walked, latents, self._layers, self._policy.detection.curvature_precision)
         rows = np.arange(count)
         for tier, stage in enumerate((None, *stages)):
             if stage is not None:
@@ -183,7 +183,7 @@ class PilotTable:
     def made(self, ids: np.ndarray) -> Arrays:
         """The rows of these samples (n,), computed now."""
         latents = sample_latents(self._generator, ids, self._seed, sampling=self._sampling)
-        estimator = SequentialEstimator(self._walked, latents, self._layers)
+        estimator = SequentialEstimator(self._walked, latents, self._layers, self._precision)
         columns = {names.ID: np.asarray(ids, dtype=np.int64)}
         for stage in schedule(self._generator.latent_size):
             scores = estimator.advance(stage)

@@ -20,14 +20,14 @@ from torch import Tensor
 from qualitygate import names, storage
 from qualitygate.errors import InputError, LayerError, PolicyError, ProfileError
 from qualitygate.gating.scoring import add_totals
-from qualitygate.generators.base import GenerationPrecision, Generator
+from qualitygate.generators.base import Generator
 from qualitygate.latents import Sampling
 from qualitygate.policy.corrections import recheck_layers
 from qualitygate.policy.decide import Limits, Risk, default_weights, resolve
 from qualitygate.policy.model import Calibration, Policy, load_policy, policy_yaml
 from qualitygate.policy.scores import parse
 from qualitygate.policy.suite import check_suite
-from qualitygate.records import canonical_hash
+from qualitygate.records import GenerationPrecision, canonical_hash
 from qualitygate.records.validation import Evidence, ScoreSetting, Sight, named_setting
 from qualitygate.scores.low_rate import ActivationRates
 from qualitygate.storage import file_sha256

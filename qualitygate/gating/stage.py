@@ -30,6 +30,7 @@ from qualitygate.policy.model import Policy
 from qualitygate.policy.suite import make_suite, merge_suite, suite_hash
 from qualitygate.records import Provenance
 from qualitygate.records.gate import SampleRecord, Verdict
+from qualitygate.scores.local_activation import walked_in
 
 _BLOCK_BYTES = 2**28  # finished images that a block may hold
 _BLOCK_MOST = 512
@@ -135,6 +136,10 @@ class GateStage:
             latents=self._latents_sha256,
         )
 
+    @cached_property
+    def _walked(self) -> Generator:
+        return walked_in(self.generator, self.policy.detection.curvature_precision)
+
     def suite(self, samples: int) -> dict[str, Any]:
         """The expectation suite for so many samples: the policy's, and what was written by hand into the profile's."""
         return merge_suite(make_suite(self.policy, [rule.score for rule in self.policy.rules], samples), self.profile.suite)
@@ -198,7 +203,7 @@ class GateStage:
         if layers := self.policy.curvature_layers():
             batches = list(batches)
             if self._screening is None:
-                curvature = exact_curvature(self.generator, latents, layers, self.policy.detection.curvature_precision)
+                curvature = exact_curvature(self._walked, latents, layers, self.policy.detection.curvature_precision)
             else:
                 others = joined(columns for _, columns, _ in batches)
                 add_totals(others, at, self.detection)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from qualitygate.generators.passes import (
     silent,
 )
 from qualitygate.latents import Latents, Sampling, draw_latents
+from qualitygate.records import GenerationPrecision
 
 Edit = Callable[[Tensor], Tensor]
 """A pure edit of one layer's activation (N, units, height, width); returns a new tensor."""
@@ -49,11 +50,6 @@ EditsOfRows = Callable[[np.ndarray], Edits]
 """Edits that differ from sample to sample: those of the given rows (B,) of some samples. A row may stand there more than once."""
 
 AnyEdits = Edits | EditsOfRows | None
-
-GenerationPrecision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""Numbers in which images are made. ``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as
-float32 on the CPU. ``bfloat16``, ``float16``: weights and activations in these, after what comes before the first layer (the mapping),
-which is in float32 always."""
 
 LayerLike = int | str
 """A layer by index (``2``), by name (``"layer2"``), or by resolution (``"8x8"``: the last layer of that size)."""
@@ -249,8 +245,9 @@ class Generator(Network, abc.ABC):
         if precision not in get_args(GenerationPrecision):
             raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(GenerationPrecision))}")
         full = self.full
-        if precision == full.precision:
-            return full
+        for known in (self, full):
+            if precision == known.precision:
+                return known
         made = copy.copy(full) if precision == "tf32" else copy.deepcopy(full)
         made._most_rows, made.precision = None, precision
         begun_in = torch.float32 if precision == "tf32" else made.lowered(getattr(torch, precision))

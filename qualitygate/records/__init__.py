@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+GenerationPrecision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Numbers in which images are made. ``float32``: full float32. ``tf32``: products in TensorFloat32 on a GPU that has it; the same as
+float32 on the CPU. ``bfloat16``, ``float16``: weights and activations in these, after what comes before the first layer (the mapping),
+which is in float32 always."""
 
 
 class Record(BaseModel):
@@ -34,8 +39,7 @@ class CheckpointOrigin(Record):
     checkpoint: str
     checkpoint_sha256: str
     family: str
-    precision: str = "float32"
-    """Numbers in which its images were made."""
+    precision: GenerationPrecision = "float32"
 
 
 class SoftwareOrigin(Record):

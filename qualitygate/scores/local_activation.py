@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -113,25 +113,6 @@ def local_activation(
         LayerError: no such layer.
     """
     walked = walked_in(generator, precision)
-    return local_activation_by(
-        walked, latents, layers, bound=bound, divisions=divisions, axes=axes, points=points, memory=memory, progress=progress
-    )
-
-
-def local_activation_by(
-    walked: Generator,
-    latents: Latents | Tensor,
-    layers: Iterable[LayerLike],
-    *,
-    bound: float = BOUND,
-    divisions: int = DIVISIONS,
-    axes: Sequence[int] | None = None,
-    points: Sequence[int] | None = None,
-    memory: int | None = None,
-    progress: Progress = silent,
-) -> LocalActivation:
-    """`local_activation` of N samples, or a bare z (N, D), by a generator that is `walked_in` some precision and serves for more than one
-    call: the copy of its weights is made once."""
     generator = walked.full
     indices = generator.layer_indices(layers)
     chosen = torch.arange(generator.latent_size) if axes is None else torch.tensor(list(axes), dtype=torch.int64)
@@ -146,7 +127,7 @@ def local_activation_by(
         parts.append(few)
         progress(len(few[0][indices[0]]))
     curvatures, activations = ({index: torch.cat([few[index] for few in side]) for index in indices} for side in zip(*parts, strict=True))
-    return LocalActivation(curvatures, activations, cast(Precision, walked.precision))
+    return LocalActivation(curvatures, activations, precision)
 
 
 def in_parts(
@@ -155,15 +136,16 @@ def in_parts(
     """`local_activation` of some samples after the others: the curvature of every neuron of many, (N, …), would not fit in memory."""
     walked = walked_in(generator, precision)
     for start in range(0, len(latents), size := generator.micro_batch):
-        yield local_activation_by(walked, latents[start : start + size], layers, progress=progress)
+        yield local_activation(walked, latents[start : start + size], layers, precision=precision, progress=progress)
 
 
 def walked_in(generator: Generator, precision: Precision) -> Generator:
-    """The generator as `local_activation_by` walks it: the grid in this precision, whichever its images are made in. Raises `InputError`
-    if there is no such precision, or the network does not run in it."""
+    """The generator as `local_activation` walks it: the grid in this precision, whichever its images are made in. Whoever calls that more
+    than once gives it this one, so that weights are copied once. Raises `InputError` if there is no such precision, or the network does not
+    run in it."""
     if precision not in get_args(Precision):
         raise InputError("No such precision", repr(precision), f"one of {', '.join(get_args(Precision))}")
-    return generator.full.at(precision)
+    return generator.at(precision)
 
 
 def grid(bound: float, divisions: int, points: Sequence[int] | None, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from qualitygate.errors import ProfileError
 from qualitygate.generators.base import Generator
 from qualitygate.latents import Latents
-from qualitygate.scores.local_activation import LocalActivation, local_activation_by
+from qualitygate.scores.local_activation import LocalActivation, Precision, local_activation
 
 THIN = (2, 5, 10)
 """Grid steps of the first stages, of the ten on each side: a third of the passes, for an estimate nearly as good."""
@@ -63,6 +63,11 @@ def schedule(latent_size: int) -> tuple[Stage, ...]:
     few = (Stage(axes, THIN) for axes in (5, 10, 20, 40, 80) if 2 * axes <= latent_size)
     many = (Stage(axes, None) for axes in (64, 128) if 0.25 * latent_size <= axes <= 0.7 * latent_size)
     return (*few, *many, Stage(latent_size, None))
+
+
+def allowed_error(error: float, rare: float) -> float:
+    """Share of verdicts that may be wrong at a limit that a share ``rare`` of the samples is over, where ``error`` may at any limit."""
+    return min(error, RARE * rare)
 
 
 MEASURED_SIZES = (100, 512)
@@ -144,7 +149,7 @@ class Screen:
         widths = []
         for limit in limits:
             rare = max(float((pilot.exact > limit).mean()), 1.0 / len(pilot.exact))  # where few samples lie over it, few may be wrong
-            widths.append(self._width(limit, min(error, RARE * rare)))
+            widths.append(self._width(limit, allowed_error(error, rare)))
         self.certified = None not in widths
         margins = [self._band(0.0) * spreads if width is None else width * self._narrowed for width in widths]
         self.margins = np.max([*margins, *([self._band(error) * spreads] if elsewhere or not limits else [])], axis=0)
@@ -210,16 +215,16 @@ def _ridge(inputs: np.ndarray, target: np.ndarray) -> tuple[Callable[[np.ndarray
 class SequentialEstimator:
     """Estimates of CLA of some samples, stage after stage; all layers by the same passes."""
 
-    def __init__(self, walked: Generator, latents: Latents, layers: Sequence[int]) -> None:
-        self._generator, self._latents, self._layers = walked, latents, tuple(layers)
-        self._order = axes_order(walked.latent_size)
+    def __init__(self, generator: Generator, latents: Latents, layers: Sequence[int], precision: Precision = "float32") -> None:
+        self._generator, self._latents, self._layers, self._precision = generator, latents, tuple(layers), precision
+        self._order = axes_order(generator.latent_size)
         self._walked: dict[tuple[int, ...] | None, tuple[int, dict[int, Tensor]]] = {}  # axes, and the sum over them, of each grid
 
     def advance(self, stage: Stage) -> dict[int, np.ndarray]:
         """Sample scores over the axes of the next stage, by layer: float64 (N,). On the last stage they are exact."""
         known, before = self._walked.get(stage.points, (0, {}))
         new = self._order[known : stage.axes]
-        local = local_activation_by(self._generator, self._latents, self._layers, axes=new, points=stage.points)
+        local = local_activation(self._generator, self._latents, self._layers, axes=new, points=stage.points, precision=self._precision)
         sums = {layer: local.curvature[layer] * len(new) for layer in self._layers}
         if known:
             sums = {layer: total + before[layer] for layer, total in sums.items()}

@@ -12,8 +12,11 @@ from small import small_dcgan, small_pggan, small_stylegan2
 from torch import Tensor
 
 from qualitygate.errors import InputError
+from qualitygate.gating.calibrate import calibrate
+from qualitygate.gating.stage import GateStage
 from qualitygate.generators.base import Generator, State, sample_latents
 from qualitygate.latents import Latents, draw_latents
+from qualitygate.policy.model import Calibration, Detection, Limit, Policy, Rule
 from qualitygate.scores.local_activation import in_parts, local_activation, walked_in
 from qualitygate.scores.screening import SequentialEstimator, schedule
 from qualitygate.testing import ToyGenerator
@@ -85,12 +88,29 @@ def test_weights_are_copied_once_for_all_parts_and_all_stages(monkeypatch: pytes
     parts = list(in_parts(generator, latents, [1], precision="bfloat16"))
     assert [len(part.score[1]) for part in parts] == [64, 6]
     assert copies == [1]
-    estimator = SequentialEstimator(walked_in(generator, "bfloat16"), latents[64:], [1])
+    estimator = SequentialEstimator(walked_in(generator, "bfloat16"), latents[64:], [1], "bfloat16")
     for stage in schedule(generator.latent_size):
         score = estimator.advance(stage)[1]
     assert copies == [2]
     torch.testing.assert_close(torch.from_numpy(score), parts[1].score[1])
     assert parts[1].precision == "bfloat16"
+
+
+def test_the_gate_copies_weights_once_for_exact_cla(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, copies, lowered = small_dcgan(), [0], Generator.lowered
+
+    def counted(copied: Generator, dtype: torch.dtype) -> torch.dtype:
+        copies[0] += 1
+        return lowered(copied, dtype)
+
+    rule = Rule(id="cla", score="cla/layer_0", limit=Limit(value=1e9), action="reject")
+    detection = Detection(layers=(0,), curvature="exact", curvature_precision="bfloat16")
+    policy = Policy(calibration=Calibration(rate_samples=100, score_samples=100), detection=detection, rules=(rule,), correction=None)
+    stage = GateStage(generator, calibrate(generator, policy), policy, seed=1)
+    monkeypatch.setattr(Generator, "lowered", counted)
+    for first in (0, 4):
+        stage.block(stage.latents(range(first, first + 4)))
+    assert copies == [1]
 
 
 def test_no_such_precision() -> None:
