@@ -53,9 +53,7 @@ class Realism(_Neighbours):
         copied = whole.copied[group.rows] > 0.0
         if copied.all():
             raise NotKnownError(f"all {len(copied)} samples are copies of real images, or nearly")
-        found = mean(np.where(copied, np.nan, whole.realism[group.rows]), how)
-        copies = f"{copied.sum()} of {len(copied)} samples are copies of real images, or nearly, and left out"
-        return replace(found, note="; ".join(filter(None, (copies * bool(copied.any()), found.note))) or None)
+        return _without(copied, whole.realism[group.rows], how, "are copies of real images, or nearly, and left out")
 
 
 class Copies(_Neighbours):
@@ -73,12 +71,10 @@ class Rarity(_Neighbours):
 
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         scores = _whole(group, how).rarity[group.rows]
-        outside = int(np.isnan(scores).sum())
-        if outside == len(scores):
+        outside = np.isnan(scores)
+        if outside.all():
             raise NotKnownError(f"none of {len(scores)} samples lies in a ball of a real image")
-        found = mean(scores, how)
-        lacking = f"{outside} of {len(scores)} samples lie in no ball of a real image and have none"
-        return replace(found, note="; ".join(filter(None, (lacking * bool(outside), found.note))) or None)
+        return _without(outside, scores, how, "lie in no ball of a real image and have none")
 
 
 class RareShare(_Neighbours):
@@ -103,6 +99,13 @@ class Coverage(_Neighbours):
 
     def compute(self, group: Group, how: Resampling | None) -> Estimate:
         return _share(group, how, lambda found: found.covered)
+
+
+def _without(some: np.ndarray, scores: np.ndarray, how: Resampling | None, why: str) -> Estimate:
+    """Mean of scores, float64 (n,), without those of some, bool (n,); the note says how many, and why."""
+    found = mean(np.where(some, np.nan, scores), how)
+    notes = [f"{some.sum()} of {len(some)} samples {why}"] if some.any() else []
+    return replace(found, note="; ".join([*notes, *filter(None, [found.note])]) or None)
 
 
 def _whole(group: Group, how: Resampling | None) -> MeasuredSet:
